@@ -1,0 +1,1 @@
+"""Records to tables: intervals, paired differences, composite score, board. Frames in, frames out."""

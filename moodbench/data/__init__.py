@@ -1,0 +1,1 @@
+"""Sources to examples with fixed splits, to tokenised Arrow in a content-addressed cache."""

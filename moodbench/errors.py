@@ -1,0 +1,59 @@
+"""Every error a user can meet.
+
+MoodBenchError
+├── UsageError            the request is wrong: a name, a value, a combination
+│   ├── UnknownNameError  a name that is not registered; suggests the nearest
+│   └── SpecError         a value in a spec, catalogue or option is not allowed
+├── DataError             the data cannot be used as asked
+├── PrerequisiteError     something the request needs is not here: a package, a file, a device
+└── StoreError            the results folder cannot be read or written as it is
+
+A message says what happened, where, the value seen, what is allowed and what to do next.
+They are printed without a traceback and end a command with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MoodBenchError(Exception):
+    """Base of all errors that a user can fix."""
+
+
+class UsageError(MoodBenchError, ValueError):
+    """The request itself is wrong."""
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing is registered under."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}known are {', '.join(known) or 'none'}")
+
+
+class SpecError(UsageError):
+    """A value in a spec, catalogue or option that is not allowed."""
+
+
+class DataError(MoodBenchError):
+    """Data that cannot be used as asked."""
+
+
+class PrerequisiteError(MoodBenchError):
+    """Something the request needs is not present."""
+
+
+class StoreError(MoodBenchError):
+    """A results folder that cannot be read or written as it is."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name` ignoring case, or None when nothing is near."""
+    by_lower = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None

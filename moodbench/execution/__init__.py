@@ -1,0 +1,1 @@
+"""Where workers run (inline, Ray): commands in, neutral outcomes out; knows nothing of models."""

@@ -1,0 +1,1 @@
+"""Logits and labels to scores, samples to quantiles with exact intervals: pure numpy."""

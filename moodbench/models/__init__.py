@@ -1,0 +1,1 @@
+"""Tokenizer, base model, LoRA and the classical baselines, each behind one predictor."""

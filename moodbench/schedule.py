@@ -1,0 +1,1 @@
+"""Which job starts next where: the policy, pure, shared by every executor."""

@@ -1,0 +1,1 @@
+"""What should run, as frozen data with content-hash ids; building one touches neither network, disk nor GPU."""

@@ -1,0 +1,1 @@
+"""What happened, as plain Parquet and files: commit, read, nothing appended, locked or rewritten."""

@@ -1,0 +1,1 @@
+"""Fitting a contender on the training split, choosing on the validation split."""

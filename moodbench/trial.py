@@ -1,0 +1,1 @@
+"""Run one phase of a trial: fit, evaluate or measure."""
