@@ -1,1 +1,26 @@
 """What should run, as frozen data with content-hash ids; building one touches neither network, disk nor GPU."""
+
+from moodbench.spec.benchmark_spec import BASELINE_OF_SCORE, BenchmarkSpec, read_spec, spec_of_preset
+from moodbench.spec.resolved import (
+    EvaluateSpec,
+    FitSpec,
+    MeasureSpec,
+    ResolvedDataset,
+    ResolvedModel,
+    SeedSpec,
+    TrialSpec,
+)
+
+__all__ = [
+    "BASELINE_OF_SCORE",
+    "BenchmarkSpec",
+    "EvaluateSpec",
+    "FitSpec",
+    "MeasureSpec",
+    "ResolvedDataset",
+    "ResolvedModel",
+    "SeedSpec",
+    "TrialSpec",
+    "read_spec",
+    "spec_of_preset",
+]

@@ -1,0 +1,165 @@
+"""The catalogue: packaged YAML, overlaid by the user's own, validated as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from moodbench.config.schema import (
+    DatasetEntry,
+    DatasetsFile,
+    EvaluationFile,
+    Family,
+    MeasureProtocol,
+    ModelEntry,
+    ModelsFile,
+    Preset,
+    PresetsFile,
+    TrainingFile,
+)
+from moodbench.config.yaml_text import line_of, load_yaml
+from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "models": ModelsFile,
+    "datasets": DatasetsFile,
+    "training": TrainingFile,
+    "evaluation": EvaluationFile,
+    "presets": PresetsFile,
+}
+_SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
+"""Top-level key of a one-file overlay -> the catalogue file it belongs to."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that can be named in a run, and the defaults of running it."""
+
+    models: dict[str, ModelEntry]
+    families: dict[str, Family]
+    datasets: dict[str, DatasetEntry]
+    training: TrainingFile
+    evaluation: EvaluationFile
+    presets: dict[str, Preset]
+
+    def model(self, name: str) -> ModelEntry:
+        """The entry of model `name`; UnknownNameError suggests the nearest."""
+        return _named(self.models, "model", name)
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """The entry of data set `name`; UnknownNameError suggests the nearest."""
+        return _named(self.datasets, "data set", name)
+
+    def preset(self, name: str) -> Preset:
+        """The preset `name`; UnknownNameError suggests the nearest."""
+        return _named(self.presets, "preset", name)
+
+    def protocol(self, name: str | None = None) -> MeasureProtocol:
+        """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
+        return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
+
+
+def load_catalogue(overlay: Path | None = None) -> Catalogue:
+    """The packaged catalogue, with the user's `overlay` laid over it.
+
+    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml and presets.yaml, or
+    one file with `models`, `families`, `datasets`, `presets`, `training` and `evaluation` as top-level keys. Mappings
+    are merged key by key, all else is replaced.
+    Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
+    """
+    packaged = {name: _packaged(name) for name in SCHEMAS}
+    layers = _overlay_layers(overlay) if overlay else {}
+    parts = {name: _part(name, packaged[name], layers.get(name)) for name in SCHEMAS}
+    models, datasets = parts["models"], parts["datasets"]
+    training, evaluation, presets = parts["training"], parts["evaluation"], parts["presets"]
+    assert isinstance(models, ModelsFile) and isinstance(datasets, DatasetsFile)
+    assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
+    assert isinstance(presets, PresetsFile)
+    return Catalogue(models.models, models.families, datasets.datasets, training, evaluation, presets.presets)
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`: mappings key by key, all else replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def explain(error: ValidationError, where: str, text: str | None = None, prefix: tuple[str, ...] = ()) -> str:
+    """One line per problem of a pydantic `error`: where, key, value seen, what is allowed."""
+    lines = []
+    for problem in error.errors():
+        path = tuple(problem["loc"])
+        line = line_of(text, (*prefix, *path)) if text is not None else None
+        place = where + (f", line {line}" if line else "")
+        key = ".".join(map(str, (*prefix, *path))) or "the whole"
+        reason = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            reason = "unknown key; remove it or correct its spelling"
+        seen = problem["input"]
+        shown = "" if isinstance(seen, dict) else f" (seen: {seen!r})"
+        lines.append(f"{place}: {key}: {reason}{shown}")
+    return "\n".join(lines)
+
+
+@cache
+def _packaged(name: str) -> dict[str, Any]:
+    return load_yaml(files("moodbench.config").joinpath(f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    where: str
+    text: str
+    prefix: tuple[str, ...]
+    values: dict[str, Any]
+
+
+def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
+    if overlay.is_dir():
+        found = {name: overlay / f"{name}.yaml" for name in SCHEMAS if (overlay / f"{name}.yaml").exists()}
+        if not found:
+            raise PrerequisiteError(f"{overlay}: no {', '.join(f'{n}.yaml' for n in SCHEMAS)} in this folder")
+        texts = {name: path.read_text("utf-8") for name, path in found.items()}
+        return {n: _Layer(str(found[n]), text, (), load_yaml(text, str(found[n]))) for n, text in texts.items()}
+    if not overlay.exists():
+        raise PrerequisiteError(f"{overlay}: no such file or folder; --config names a YAML file or a folder of them")
+    text = overlay.read_text("utf-8")
+    values = load_yaml(text, str(overlay))
+    layers: dict[str, _Layer] = {}
+    for key, value in values.items():
+        line = line_of(text, (key,))
+        if key not in _SECTION_FILE:
+            raise UnknownNameError(f"top-level key in {overlay}, line {line}:", str(key), _SECTION_FILE)
+        if not isinstance(value, dict):
+            raise SpecError(f"{overlay}, line {line}: {key}: expected keys below it, seen {value!r}")
+        name = _SECTION_FILE[key]
+        if name == key and name in ("training", "evaluation"):
+            layers[name] = _Layer(str(overlay), text, (key,), value)
+        else:
+            earlier = layers[name].values if name in layers else {}
+            layers[name] = _Layer(str(overlay), text, (), earlier | {key: value})
+    return layers
+
+
+def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseModel:
+    schema = SCHEMAS[name]
+    if layer is None:
+        return schema.model_validate(packaged)
+    try:
+        return schema.model_validate(merge(packaged, layer.values))
+    except ValidationError as error:
+        raise SpecError(explain(error, layer.where, layer.text, layer.prefix)) from error
+
+
+def _named[T](entries: dict[str, T], kind: str, name: str) -> T:
+    if name not in entries:
+        raise UnknownNameError(kind, name, entries)
+    return entries[name]

@@ -1,0 +1,275 @@
+"""What a catalogue may say: one frozen schema per file, unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["baseline", "linear-probe", "lora", "full"]
+Baseline = Literal["majority", "vader", "tfidf-logreg"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Entry(BaseModel):
+    """Base of all catalogue parts: immutable, and a key that nobody reads is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraDefaults(Entry):
+    """Low-rank adaptation, with the fields spelled as peft spells them."""
+
+    r: Annotated[int, Field(ge=1, le=1024)]
+    """Rank of the update matrices."""
+    lora_alpha: Positive
+    """Scale of the update: it is multiplied by lora_alpha / r."""
+    lora_dropout: Share
+    """Share of adapter inputs dropped in training."""
+    target_modules: Literal["attention", "all-linear"] | tuple[str, ...]
+    """`attention` (the family's projections), `all-linear` (and its feed-forward), or module names."""
+
+
+class TrainDefaults(Entry):
+    """Gradient fine-tuning."""
+
+    epochs: Positive
+    """Passes over the training split; the last may be partial."""
+    learning_rate: Positive
+    """Peak learning rate."""
+    weight_decay: NonNegative
+    """Decoupled weight decay."""
+    warmup_share: Share
+    """Share of steps in which the learning rate rises from 0."""
+    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"]
+    """Shape of the learning rate after warm-up."""
+    effective_batch_size: Count
+    """Examples per optimiser step."""
+    max_device_batch_size: Count
+    """Examples that one forward pass may hold; smaller than the effective batch means accumulation."""
+    max_grad_norm: Positive
+    """Gradients are clipped to this norm."""
+    group_by_length: bool
+    """Batches of texts of similar length, so that less is padded."""
+    evaluations_per_epoch: Count
+    """Validation runs per epoch."""
+    max_evaluation_steps: Count
+    """A validation run at least every so many steps."""
+    patience: Count
+    """Stop after so many validation runs without a better score."""
+    select_by: Literal["f1_macro", "accuracy", "nll"]
+    """The validation score that chooses the kept checkpoint."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    """Number format in training; auto is fp16 on CUDA and fp32 elsewhere."""
+
+
+class ProbeDefaults(Entry):
+    """A linear classifier on frozen embeddings."""
+
+    pooling: Literal["mean", "cls"]
+    """How token states become one vector."""
+    inverse_regularisation: tuple[Positive, ...] = Field(min_length=1)
+    """Values of C tried; validation chooses."""
+
+
+class TfidfDefaults(Entry):
+    """Logistic regression on TF-IDF of word n-grams."""
+
+    max_ngram: Count
+    """Longest word n-gram."""
+    min_document_count: Count
+    """An n-gram must occur in so many training texts."""
+    inverse_regularisation: tuple[Positive, ...] = Field(min_length=1)
+    """Values of C tried; validation chooses."""
+
+
+class TextDefaults(Entry):
+    """How a text becomes tokens."""
+
+    max_length: Annotated[int, Field(ge=8)]
+    """Longest input in tokens; what is longer is cut, and counted as truncated."""
+    truncation_side: Literal["right", "left"]
+    """Which end is cut."""
+
+
+class TrainingFile(Entry):
+    """training.yaml: defaults of every fit, which model and preset entries may change."""
+
+    lora: LoraDefaults
+    train: TrainDefaults
+    probe: ProbeDefaults
+    tfidf: TfidfDefaults
+    text: TextDefaults
+
+
+class MeasureProtocol(Entry):
+    """How speed and memory are measured."""
+
+    processes: Count
+    """Fresh processes, each of which answers all requests."""
+    requests: Count
+    """Single-stream requests per process."""
+    window_requests: Count
+    """Requests per window, the unit that is kept or dropped for disturbance."""
+    warmup_s: NonNegative
+    """Least time of warm-up per process."""
+    batch_sizes: tuple[Count, ...] = Field(min_length=1)
+    """Batch sizes of the throughput points."""
+    batch_seconds: Positive
+    """Least time of one throughput point."""
+    batch_repeats: Count
+    """Repeats of each throughput point; the median is reported."""
+    max_attempts: Count
+    """Attempts until a measurement is undisturbed; the last is kept and marked."""
+    backoff_s: NonNegative
+    """Wait before the second attempt; doubles each time."""
+    quick: bool
+    """Marks a protocol too short for publication."""
+
+
+class EvaluationFile(Entry):
+    """evaluation.yaml: how predictions are made and how speed is measured."""
+
+    prediction_batch_size: Count
+    """Texts per batch when the test split is predicted."""
+    protocols: dict[str, MeasureProtocol]
+    """Named measuring protocols."""
+    protocol: str
+    """The protocol used when none is named."""
+
+    @model_validator(mode="after")
+    def _protocol_exists(self) -> EvaluationFile:
+        if self.protocol not in self.protocols:
+            raise ValueError(f"protocol {self.protocol!r} is not one of {sorted(self.protocols)}")
+        return self
+
+
+class ModelSource(Entry):
+    """Where weights come from: exactly one of an installed package, a hub repository or a local folder."""
+
+    package: str | None = None
+    """Name of an installed distribution that carries the files."""
+    folder: str | None = None
+    """Folder inside that distribution."""
+    hub: str | None = None
+    """Repository id on the Hugging Face hub."""
+    revision: str | None = None
+    """Commit of that repository; null until pinned."""
+    path: str | None = None
+    """A folder on this machine."""
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Expected digest of model.safetensors."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ModelSource:
+        given = [k for k in ("package", "hub", "path") if getattr(self, k)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
+        if bool(self.package) != bool(self.folder):
+            raise ValueError("package and folder go together")
+        return self
+
+
+class Family(Entry):
+    """Module names of one architecture, as LoRA needs them."""
+
+    attention: tuple[str, ...]
+    """Query, key, value and output projections."""
+    feed_forward: tuple[str, ...]
+    """Linear layers of the feed-forward block."""
+
+
+class ModelEntry(Entry):
+    """One contender: a model and the way it is fitted."""
+
+    method: Method
+    baseline: Baseline | None = None
+    """Which classical baseline, when the method is `baseline`."""
+    family: str | None = None
+    """Architecture, a key of `families`."""
+    source: ModelSource | None = None
+    num_hidden_layers: Count | None = None
+    """Keep only the first so many layers."""
+    licence: str
+    description: str
+    """One line for lists."""
+    caveat: str | None = None
+    """What a reader of its scores must know."""
+    lora: dict[str, object] = {}
+    train: dict[str, object] = {}
+    probe: dict[str, object] = {}
+    tfidf: dict[str, object] = {}
+    text: dict[str, object] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> ModelEntry:
+        if (self.method == "baseline") != (self.baseline is not None):
+            raise ValueError("`baseline` is given exactly when method is baseline")
+        if self.method != "baseline" and (self.source is None or self.family is None):
+            raise ValueError(f"method {self.method} needs `source` and `family`")
+        return self
+
+
+class ModelsFile(Entry):
+    """models.yaml."""
+
+    families: dict[str, Family]
+    models: dict[str, ModelEntry]
+
+    @model_validator(mode="after")
+    def _families_exist(self) -> ModelsFile:
+        for name, entry in self.models.items():
+            if entry.family is not None and entry.family not in self.families:
+                raise ValueError(f"models.{name}.family {entry.family!r} is not one of {sorted(self.families)}")
+        return self
+
+
+class DatasetEntry(Entry):
+    """One labelled data set."""
+
+    embedded: str
+    """Name of the embedded text."""
+    labels: tuple[str, ...] = Field(min_length=2)
+    """Class names in the order of their ids, most negative first."""
+    neutral_band: NonNegative
+    """Mean ratings within plus or minus this are neutral."""
+    licence: str
+    citation: str
+    description: str
+    """One line for lists."""
+
+    @model_validator(mode="after")
+    def _two_or_three(self) -> DatasetEntry:
+        if len(self.labels) not in (2, 3):
+            raise ValueError(f"labels: 2 (neutral items are left out) or 3 are possible, given {list(self.labels)}")
+        return self
+
+
+class DatasetsFile(Entry):
+    """datasets.yaml."""
+
+    datasets: dict[str, DatasetEntry]
+
+
+class Preset(Entry):
+    """A named run: what a newcomer starts with one word."""
+
+    description: str
+    models: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[str, ...] = Field(min_length=1)
+    seeds: Count = 1
+    """Number of seeds, 0 to seeds - 1."""
+    max_train_examples: Count | None = None
+    max_validation_examples: Count | None = None
+    protocol: str | None = None
+    lora: dict[str, object] = {}
+    train: dict[str, object] = {}
+
+
+class PresetsFile(Entry):
+    """presets.yaml."""
+
+    presets: dict[str, Preset]

@@ -1,0 +1,162 @@
+"""What will run, with everything looked up: the specs whose hashes are the ids, and that workers receive as JSON."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from moodbench.config.schema import (
+    Baseline,
+    LoraDefaults,
+    MeasureProtocol,
+    Method,
+    ProbeDefaults,
+    TextDefaults,
+    TfidfDefaults,
+    TrainDefaults,
+)
+from moodbench.spec.canonical import content_id
+
+FIT_CODE_VERSION = 1
+"""Raised by hand when a change of the fit phase may change results."""
+EVALUATE_CODE_VERSION = 1
+"""Raised by hand when a change of the evaluate phase may change results."""
+MEASURE_PROTOCOL_VERSION = 1
+"""Raised by hand when measurements stop being comparable with earlier ones."""
+
+
+class Frozen(BaseModel):
+    """Base of resolved specs: immutable data that round-trips through JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResolvedModel(Frozen):
+    """A contender with its weights pinned by digest."""
+
+    name: str
+    method: Method
+    baseline: Baseline | None = None
+    family: str | None = None
+    source: Literal["none", "package", "hub", "path"] = "none"
+    location: str | None = None
+    """Distribution and folder (`name:folder`), repository id, or folder."""
+    revision: str | None = None
+    """Version of the distribution or commit of the repository."""
+    weights_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    num_hidden_layers: int | None = None
+
+
+class ResolvedDataset(Frozen):
+    """A data set with its splits pinned by fingerprint."""
+
+    name: str
+    embedded: str
+    revision: str
+    """Digest of the source."""
+    labels: tuple[str, ...]
+    neutral_band: float
+    max_train_examples: int | None = None
+    max_validation_examples: int | None = None
+    train_fingerprint: str
+    validation_fingerprint: str
+    test_fingerprint: str
+    """Each fingerprint is a digest of the split's example ids and labels, before sub-sampling."""
+
+
+class SeedSpec(Frozen):
+    """The seeds of one fit."""
+
+    init: int
+    data_order: int
+    subsample: int
+
+
+class FitSpec(Frozen):
+    """Everything that determines a fitted artifact."""
+
+    model: ResolvedModel
+    dataset: ResolvedDataset
+    text: TextDefaults | None = None
+    lora: LoraDefaults | None = None
+    target_modules: tuple[str, ...] = ()
+    """Module names that LoRA adapts, after the family's names are filled in."""
+    quantization: Literal["none"] = "none"
+    train: TrainDefaults | None = None
+    probe: ProbeDefaults | None = None
+    tfidf: TfidfDefaults | None = None
+    code_version: int = FIT_CODE_VERSION
+    seeds: SeedSpec
+
+    @cached_property
+    def config_id(self) -> str:
+        """Id of the recipe: everything but the seeds."""
+        return content_id("config", self.model_dump(mode="json", exclude={"seeds"}))
+
+    @cached_property
+    def fit_id(self) -> str:
+        """Id of this fit: the recipe and its seeds."""
+        return content_id("fit", {"config_id": self.config_id, "seeds": self.seeds.model_dump()})
+
+
+class EvaluateSpec(Frozen):
+    """One evaluation set for one fit."""
+
+    fit: FitSpec
+    evaluation_set: Literal["test"] = "test"
+    batch_size: int
+    code_version: int = EVALUATE_CODE_VERSION
+
+    @cached_property
+    def evaluation_id(self) -> str:
+        """Id of these predictions; the batch size only sets speed and is not part of it."""
+        return content_id(
+            "evaluation",
+            {
+                "fit_id": self.fit.fit_id,
+                "evaluation_set": self.evaluation_set,
+                "test_fingerprint": self.fit.dataset.test_fingerprint,
+                "code_version": self.code_version,
+            },
+        )
+
+
+class MeasureSpec(Frozen):
+    """One measurement of one fit's artifact on one kind of machine."""
+
+    fit: FitSpec
+    form: Literal["native", "merged"]
+    """Deployed form: `merged` for a LoRA model whose adapter is folded in, `native` for all others."""
+    protocol: MeasureProtocol
+    perf_key: str
+    num_threads: int
+    device: Literal["cpu", "cuda", "mps"]
+    protocol_version: int = MEASURE_PROTOCOL_VERSION
+
+    @cached_property
+    def measurement_id(self) -> str:
+        """Id of this measurement: artifact, form, kind of machine and protocol."""
+        value: dict[str, Any] = {
+            "fit_id": self.fit.fit_id,
+            "form": self.form,
+            "perf_key": self.perf_key,
+            "protocol": self.protocol.model_dump(mode="json"),
+            "protocol_version": self.protocol_version,
+        }
+        return content_id("measurement", value)
+
+
+class TrialSpec(Frozen):
+    """One trial: a fit, its evaluation and its measurement."""
+
+    fit: FitSpec
+    evaluate: EvaluateSpec
+    measure: MeasureSpec
+
+    @property
+    def label(self) -> str:
+        """Short human name of the trial."""
+        return f"{self.fit.model.name} · {self.fit.dataset.name} · seed {self.fit.seeds.init}"

@@ -1,0 +1,209 @@
+"""Where a store lives: a local folder with exclusive creation, or any pyarrow file system without it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.fs as pafs
+
+from moodbench.errors import StoreError
+
+
+class Location(Protocol):
+    """Keys (relative paths with /) to files. `exclusive`: creation can be made to fail when the key exists."""
+
+    exclusive: bool
+
+    def create(self, source: Path, key: str) -> bool:
+        """Publish the closed local file `source` under `key`; False when `key` exists and creation is exclusive."""
+
+    def create_folder(self, source: Path, key: str) -> bool:
+        """Publish the local folder `source` under `key`; False when `key` exists."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys of files below the folder `prefix`, sorted."""
+
+    def local(self, key: str) -> Path:
+        """A local path with the file or folder at `key`."""
+
+    def staging(self) -> Path:
+        """A local folder from which `create` is atomic."""
+
+    def delete(self, key: str) -> None:
+        """Remove the file or folder at `key`."""
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The pyarrow file system and the root path in it."""
+
+
+class LocalLocation:
+    """A folder on this machine or on a shared file system; files appear whole, by hard link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.exclusive = True
+
+    def create(self, source: Path, key: str) -> bool:
+        """Publish by hard link, which fails when the name exists and is never seen half written."""
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sync_file(source)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK):
+                raise StoreError(
+                    f"{self.root}: this file system makes no hard links ({error.strerror}), so two writers could "
+                    "overwrite each other; choose a folder on another disk with --store"
+                ) from error
+            raise
+        sync_folder(target.parent)
+        return True
+
+    def create_folder(self, source: Path, key: str) -> bool:
+        """Publish by rename, which fails when a non-empty folder of that name exists."""
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                sync_file(path)
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                return False
+            raise
+        sync_folder(target.parent)
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys of files below the folder `prefix`, sorted."""
+        folder = self.root / prefix
+        return sorted(p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
+
+    def local(self, key: str) -> Path:
+        """The path itself."""
+        return self.root / key
+
+    def staging(self) -> Path:
+        """`staging/` in the store, on the same file system by construction."""
+        folder = self.root / "staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def delete(self, key: str) -> None:
+        """Remove the file or folder at `key`."""
+        path = self.root / key
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """pyarrow's local file system."""
+        return pafs.LocalFileSystem(), str(self.root)
+
+
+class RemoteLocation:
+    """A pyarrow.fs URI. It offers no conditional creation, so writers use attempt names and readers take the first."""
+
+    def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
+        self._filesystem, self._root = filesystem, root.rstrip("/")
+        self.exclusive = False
+        self._cache = Path(tempfile.mkdtemp(prefix="moodbench-store-"))
+
+    def create(self, source: Path, key: str) -> bool:
+        """Upload; the caller has made `key` unique."""
+        target = f"{self._root}/{key}"
+        self._filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        with source.open("rb") as reader, self._filesystem.open_output_stream(target) as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+        return True
+
+    def create_folder(self, source: Path, key: str) -> bool:
+        """Upload every file below `source`."""
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                self.create(path, f"{key}/{path.relative_to(source).as_posix()}")
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys of files below the folder `prefix`, sorted."""
+        selector = pafs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
+        found: list[Any] = self._filesystem.get_file_info(selector)
+        start = len(self._root) + 1
+        return sorted(info.path[start:] for info in found if info.type == pafs.FileType.File)
+
+    def local(self, key: str) -> Path:
+        """A download of the file or folder at `key`, kept for this process."""
+        target = self._cache / key
+        if target.exists():
+            return target
+        whole = self._filesystem.get_file_info(f"{self._root}/{key}").type == pafs.FileType.File
+        for each in [key] if whole else self.keys(key):
+            path = self._cache / each
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._filesystem.open_input_stream(f"{self._root}/{each}") as reader, path.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+        return target
+
+    def staging(self) -> Path:
+        """A local temporary folder."""
+        return self._cache / "staging"
+
+    def delete(self, key: str) -> None:
+        """Remove the file or folder at `key`."""
+        path = f"{self._root}/{key}"
+        kind = self._filesystem.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            self._filesystem.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            self._filesystem.delete_file(path)
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The pyarrow file system and the root path in it."""
+        return self._filesystem, self._root
+
+
+def locate(uri: str | Path) -> Location:
+    """The location that `uri` names: a path, or a URI that pyarrow.fs understands (file:, s3:, gs:, hdfs: ...)."""
+    text = str(uri)
+    scheme = text.partition("://")[0] if "://" in text else ""
+    if scheme in ("", "file"):
+        return LocalLocation(Path(text.removeprefix("file://")).expanduser().resolve())
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(text)
+    except (ValueError, OSError) as error:
+        raise StoreError(f"--store {text!r}: {error}; give a folder or a URI such as s3://bucket/folder") from error
+    return RemoteLocation(filesystem, root)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of the file at `path`, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Flush the file at `path` to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the directory entry changes of `path` to disk."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,73 @@
+"""Records and files of a store as frames, in any order of writing and while others write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moodbench.errors import StoreError
+from moodbench.store.commit import id_of_key
+from moodbench.store.location import Location
+from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_MAJOR, SCHEMA_VERSION, VERSION_KEY
+
+
+def first_keys(location: Location, kind: str) -> list[str]:
+    """The key of the standing record of every id of `kind`: the first by attempt name where there are several."""
+    first: dict[str, str] = {}
+    for key in location.keys(kind):
+        if key.endswith(".parquet"):
+            first.setdefault(id_of_key(key), key)
+    return list(first.values())
+
+
+def read_records(location: Location, kind: str) -> pd.DataFrame:
+    """All standing records of `kind`, one row each, with every column of its schema (possibly none of the rows)."""
+    schema = FAILURES if kind == "failures" else RECORDS[kind][0]
+    keys = location.keys(kind) if kind == "failures" else first_keys(location, kind)
+    tables = [read_table(location, key, schema) for key in keys]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
+    """The table at `key` with the columns of `schema`: later nullable columns are null, unknown ones are dropped.
+
+    Raises StoreError for a file that is cut short, is not ours, or was written by a newer major version.
+    """
+    filesystem, root = location.filesystem()
+    try:
+        table = pq.read_table(f"{root}/{key}", filesystem=filesystem, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). "
+            "Move this file out of the store and run the same command again to make it anew"
+        ) from error
+    version = (table.schema.metadata or {}).get(VERSION_KEY)
+    if version is None:
+        raise StoreError(
+            f"{root}/{key}: not written by MoodBench (no {VERSION_KEY.decode()} in its metadata). "
+            "Move it out of the store, or give another folder with --store"
+        )
+    if int(version.split(b".")[0]) > SCHEMA_MAJOR:
+        raise StoreError(
+            f"{root}/{key}: has schema version {version.decode()}, this program reads up to {SCHEMA_VERSION}; "
+            "upgrade moodbench, or give another folder with --store"
+        )
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.schema.names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def read_many(location: Location, keys: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
+    """The rows of all `keys`, in their order."""
+    tables = [read_table(location, key, schema) for key in keys]
+    frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    return frame

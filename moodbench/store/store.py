@@ -1,0 +1,157 @@
+"""The store: open, check, commit to and read a results folder or URI."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from moodbench.errors import StoreError
+from moodbench.store.commit import Attempt, find_record, write_table
+from moodbench.store.location import LocalLocation, Location, locate
+from moodbench.store.reading import first_keys, read_many, read_records, read_table
+from moodbench.store.schema import EXAMPLES, PREDICTIONS, RECORDS, SAMPLES, stamped
+
+FOLDERS = (
+    "fits",
+    "evaluations",
+    "measurements",
+    "predictions",
+    "samples",
+    "examples",
+    "artifacts",
+    "failures",
+    "reruns",
+    "duplicates",
+    "staging",
+    "snapshots",
+    "events",
+    "exports",
+)
+
+
+class Store:
+    """Results at one place; see results/README.md for the layout."""
+
+    def __init__(self, location: Location, uri: str) -> None:
+        self._location = location
+        self.uri = uri
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Store:
+        """The store at `uri`, which may not exist yet; StoreError when something else is there."""
+        location = locate(uri)
+        if isinstance(location, LocalLocation):
+            _refuse_foreign(location.root)
+            return cls(location, str(location.root))
+        return cls(location, str(uri))
+
+    def check_writable(self) -> None:
+        """Nothing; StoreError when this process could not commit here. Leaves the store as it was."""
+        if not isinstance(self._location, LocalLocation):
+            return
+        root = self._location.root
+        parent = next(p for p in (root, *root.parents) if p.exists())
+        try:
+            with tempfile.TemporaryDirectory(dir=parent, prefix=".moodbench-check-") as folder:
+                source = Path(folder) / "a"
+                source.write_bytes(b"")
+                os.link(source, Path(folder) / "b")
+        except OSError as error:
+            raise StoreError(
+                f"{root}: cannot be written ({error.strerror or error}); "
+                "change its permissions or give another folder with --store"
+            ) from error
+
+    def attempt(self) -> Attempt:
+        """A new attempt, to be used as a context manager."""
+        return Attempt(self._location)
+
+    def ids(self, kind: str) -> set[str]:
+        """The ids of `kind` that have a record."""
+        return {key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0] for key in self._keys(kind)}
+
+    def records(self, kind: str) -> pd.DataFrame:
+        """All records of `kind`: fits, evaluations, measurements or failures."""
+        return read_records(self._location, kind)
+
+    def record(self, kind: str, id_: str) -> dict[str, Any] | None:
+        """The one record of `kind` with `id_`, or None."""
+        key = find_record(self._location, kind, id_)
+        if key is None:
+            return None
+        row: dict[str, Any] = read_table(self._location, key, RECORDS[kind][0]).to_pylist()[0]
+        return row
+
+    def artifact(self, fit_id: str) -> Path:
+        """A local folder with the artifact of `fit_id`; StoreError when that fit has no record."""
+        record = self.record("fits", fit_id)
+        if record is None:
+            raise StoreError(f"{self.uri}: no fit {fit_id}; `moodbench leaderboard --json` lists the ids")
+        keys = {"/".join(f["path"].split("/")[:2]) for f in record["files"] if f["path"].startswith("artifacts/")}
+        if len(keys) != 1:
+            raise StoreError(f"{self.uri}: the record of fit {fit_id} names {len(keys)} artifact folders, expected 1")
+        return self._location.local(keys.pop())
+
+    def predictions(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
+        """The predictions of these evaluations, long: one row per evaluation and example."""
+        return self._outputs("evaluations", evaluation_ids, "predictions/", PREDICTIONS)
+
+    def samples(self, measurement_ids: Iterable[str]) -> pd.DataFrame:
+        """The raw timings of these measurements, one row per request."""
+        return self._outputs("measurements", measurement_ids, "samples/", SAMPLES)
+
+    def put_examples(self, dataset: str, revision: str, table: pa.Table) -> None:
+        """Nothing; writes the texts and labels of a data set once per revision."""
+        key = f"examples/dataset={dataset}/revision={revision}.parquet"
+        if key in self._location.keys(f"examples/dataset={dataset}"):
+            return
+        with self.attempt() as attempt:
+            self._location.create(write_table(table.cast(stamped(EXAMPLES)), attempt.folder / "examples.parquet"), key)
+
+    def examples(self, dataset: str, revision: str) -> pd.DataFrame:
+        """The texts and labels of one revision of a data set."""
+        return read_many(self._location, [f"examples/dataset={dataset}/revision={revision}.parquet"], EXAMPLES)
+
+    def write_event_line(self, run_id: str, event: Mapping[str, Any]) -> None:
+        """Nothing; adds one JSON line to the live log of this process's own run (not a result, local stores only)."""
+        if isinstance(self._location, LocalLocation):
+            path = self._location.root / "events" / f"{run_id}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(event), default=str) + "\n")
+
+    def _keys(self, kind: str) -> list[str]:
+        return first_keys(self._location, kind)
+
+    def _outputs(self, kind: str, ids: Iterable[str], prefix: str, schema: pa.Schema) -> pd.DataFrame:
+        keys = []
+        for id_ in ids:
+            record = self.record(kind, id_)
+            if record is None:
+                raise StoreError(f"{self.uri}: no record {id_} in {kind}")
+            keys += [f["path"] for f in record["files"] if f["path"].startswith(prefix)]
+        return read_many(self._location, keys, schema)
+
+
+def _refuse_foreign(root: Path) -> None:
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise StoreError(f"--store {root}: is a file; give a folder or a URI such as s3://bucket/folder")
+    try:
+        names = {p.name for p in root.iterdir() if not p.name.startswith(".")}
+    except OSError as error:
+        raise StoreError(f"--store {root}: {error.strerror}; give a folder you may read") from error
+    strange = names - set(FOLDERS) - {"README.md"}
+    if strange and not names & set(FOLDERS):
+        raise StoreError(
+            f"--store {root}: is not a MoodBench store (it holds {', '.join(sorted(strange)[:3])}); "
+            "give a new or empty folder"
+        )

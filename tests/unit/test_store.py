@@ -1,0 +1,251 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+
+from moodbench.errors import StoreError
+from moodbench.store import PREDICTIONS, Store, stamped, write_table
+from moodbench.store.location import RemoteLocation
+
+FIT_ID = "ab" + "0" * 18
+
+
+def write_fit(store: Store, *, weights: bytes = b"weights", text: str = "{}") -> bool:
+    with store.attempt() as attempt:
+        folder = attempt.folder / "artifact"
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "model.safetensors").write_bytes(weights)
+        (folder / "config.json").write_text(text)
+        record = {"model": "toy", "dataset": "none", "seed": 0, "status": "ok"}
+        return attempt.commit("fits", FIT_ID, record, {f"artifacts/{FIT_ID}": folder}).won
+
+
+def files_of(store: Store) -> list[dict]:
+    return [f for files in store.records("fits")["files"] for f in files]
+
+
+def assert_consistent(store: Store) -> None:
+    """Every record names files that exist with the size and digest it states."""
+    for file in files_of(store):
+        path = Path(store.uri) / file["path"]
+        assert path.stat().st_size == file["bytes"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
+
+
+def test_a_committed_fit_is_read_back_with_its_files(tmp_path):
+    store = Store.open(tmp_path / "results")
+    assert write_fit(store)
+    (row,) = store.records("fits").to_dict("records")
+    assert (row["fit_id"], row["model"], row["status"]) == (FIT_ID, "toy", "ok")
+    assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"weights"
+    assert_consistent(store)
+    assert not list((tmp_path / "results" / "staging").iterdir())
+
+
+def test_the_loser_of_a_race_is_kept_aside_and_changes_nothing(tmp_path):
+    store = Store.open(tmp_path / "results")
+    assert write_fit(store, weights=b"first")
+    assert not write_fit(store, weights=b"second")
+    assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"first"
+    (kept,) = (tmp_path / "results" / "duplicates" / FIT_ID).rglob("model.safetensors")
+    assert kept.read_bytes() == b"second"
+
+
+def test_a_file_left_without_a_record_is_never_mistaken_for_the_next_attempts(tmp_path):
+    store = Store.open(tmp_path / "results")
+    orphan = tmp_path / "results" / "artifacts" / FIT_ID
+    orphan.mkdir(parents=True)
+    (orphan / "config.json").write_text("half of something")
+    assert store.record("fits", FIT_ID) is None
+    assert write_fit(store)
+    assert (store.artifact(FIT_ID) / "config.json").read_text() == "{}"
+    assert_consistent(store)
+
+
+KILLED_WRITER = textwrap.dedent("""
+    import os, signal, sys
+    root, limit = sys.argv[1], int(sys.argv[2])
+    sys.path.insert(0, sys.argv[3])
+    from test_store import Store, write_fit
+    import pyarrow.parquet as pq
+    store, seen = Store.open(root), 0
+
+    def tick(event, args):
+        global seen
+        if event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir") and str(args[0]).startswith(root):
+            seen += 1
+            if seen == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    whole = pq.write_table
+    def torn_write(table, path, **options):
+        global seen
+        whole(table, path, **options)
+        seen += 1
+        if seen == limit:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pq.write_table = torn_write
+    sys.addaudithook(tick)
+    write_fit(store)
+    print(seen)
+""")
+
+
+def test_a_writer_killed_at_any_step_leaves_no_record_or_a_complete_one(tmp_path):
+    outcomes = []
+    for limit in range(1, 200):
+        root = tmp_path / f"killed-{limit}"
+        command = [sys.executable, "-c", KILLED_WRITER, str(root), str(limit), str(Path(__file__).parent)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        store = Store.open(root)
+        outcomes.append(store.record("fits", FIT_ID) is not None)
+        assert_consistent(store)
+        write_fit(store)
+        assert_consistent(store)
+        assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"weights"
+        assert len(store.records("fits")) == 1
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == 0
+    assert outcomes.count(False) >= 8, "the kills before the record must have been exercised"
+    assert True in outcomes[:-1], "a kill after the record must have been exercised"
+    assert outcomes == sorted(outcomes), "once the record is there it stays"
+
+
+def test_two_processes_racing_for_one_id_leave_exactly_one_record(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from test_store import Store, write_fit\n"
+        "print(write_fit(Store.open(sys.argv[1]), weights=sys.argv[3].encode()))"
+    )
+    root = tmp_path / "results"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(root), str(Path(__file__).parent), f"writer {i}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    won = [racer.communicate(timeout=120)[0].strip() for racer in racers]
+    assert sorted(won) == ["False", "False", "False", "True"]
+    store = Store.open(root)
+    assert len(store.records("fits")) == 1
+    assert_consistent(store)
+    assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_text() == f"writer {won.index('True')}"
+
+
+def test_a_file_system_without_exclusive_creation_takes_the_first_attempt(tmp_path):
+    remote = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    store = Store(RemoteLocation(remote, "bucket/results"), "test://bucket/results")
+    assert write_fit(store, weights=b"first")
+    with store.attempt() as late:  # a writer that did not see the first record
+        (late.folder / "record.parquet").write_bytes(b"")
+        key = f"fits/ab/{FIT_ID}@{late.name}.parquet"
+    existing = next((tmp_path / "bucket/results/fits/ab").iterdir())
+    (tmp_path / "bucket/results" / key).write_bytes(existing.read_bytes())
+    assert len(store.records("fits")) == 1
+    assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"first"
+    assert "@" in existing.name and key > f"fits/ab/{existing.name}"
+
+
+def test_failures_are_kept_per_attempt_and_block_nothing(tmp_path):
+    store = Store.open(tmp_path / "results")
+    for message in ("first", "second"):
+        with store.attempt() as attempt:
+            attempt.fail(FIT_ID, {"phase": "fit", "model": "toy", "error_class": "ValueError", "message": message})
+    assert sorted(store.records("failures")["message"]) == ["first", "second"]
+    assert store.record("fits", FIT_ID) is None
+    assert write_fit(store)
+
+
+def test_an_empty_store_has_frames_with_all_columns(tmp_path):
+    store = Store.open(tmp_path / "nothing-yet")
+    assert list(store.records("measurements")["latency_p99_s"]) == []
+    assert not (tmp_path / "nothing-yet").exists(), "reading creates nothing"
+
+
+def test_predictions_keep_float32_logits(tmp_path):
+    store = Store.open(tmp_path / "results")
+    rows = [
+        {"evaluation_id": "e1", "example_id": "x", "label": 1, "predicted": 0, "logits": [0.1, -3.5]},
+        {"evaluation_id": "e1", "example_id": "y", "label": 0, "predicted": 0, "logits": [1e-7, 2.0]},
+    ]
+    with store.attempt() as attempt:
+        path = write_table(pa.Table.from_pylist(rows, schema=stamped(PREDICTIONS)), attempt.folder / "p.parquet")
+        outputs = {"predictions/dataset=d/e1.parquet": path}
+        attempt.commit("evaluations", "e1", {"fit_id": FIT_ID, "accuracy": 0.5}, outputs)
+    back = store.predictions(["e1"])
+    assert back["logits"][0].dtype == "float32"
+    assert [list(map(float, x)) for x in back["logits"]] == [[pytest.approx(0.1), -3.5], [pytest.approx(1e-7), 2.0]]
+
+
+class TestWrongPlaces:
+    def test_a_folder_of_something_else_is_refused(self, tmp_path):
+        (tmp_path / "thesis.tex").write_text("")
+        with pytest.raises(StoreError, match="not a MoodBench store .it holds thesis.tex."):
+            Store.open(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_file_is_refused(self, tmp_path):
+        (tmp_path / "results").write_text("")
+        with pytest.raises(StoreError, match="is a file; give a folder"):
+            Store.open(tmp_path / "results")
+
+    def test_an_unknown_uri_scheme_is_refused(self):
+        with pytest.raises(StoreError, match="nope://somewhere"):
+            Store.open("nope://somewhere")
+
+    def test_a_truncated_record_names_the_file_and_what_to_do(self, tmp_path):
+        store = Store.open(tmp_path / "results")
+        write_fit(store)
+        (path,) = (tmp_path / "results/fits").rglob("*.parquet")
+        os.truncate(path, 100)
+        with pytest.raises(StoreError, match=f"{path.name}: cannot be read as Parquet.*Move this file out"):
+            store.records("fits")
+
+    def test_a_parquet_file_of_somebody_else_is_refused(self, tmp_path):
+        target = tmp_path / "results/fits/zz/zz.parquet"
+        target.parent.mkdir(parents=True)
+        pd.DataFrame({"a": [1]}).to_parquet(target)
+        with pytest.raises(StoreError, match="not written by MoodBench"):
+            Store.open(tmp_path / "results").records("fits")
+
+    def test_a_newer_schema_is_refused_by_version(self, tmp_path):
+        store = Store.open(tmp_path / "results")
+        write_fit(store)
+        (path,) = (tmp_path / "results/fits").rglob("*.parquet")
+        table = pq.read_table(path, partitioning=None)
+        pq.write_table(table.replace_schema_metadata({b"moodbench.schema_version": b"2.0"}), path)
+        with pytest.raises(StoreError, match=r"schema version 2.0, this program reads up to 1\.\d+; upgrade"):
+            store.records("fits")
+
+    def test_an_older_record_without_later_columns_reads_as_missing(self, tmp_path):
+        store = Store.open(tmp_path / "results")
+        write_fit(store)
+        (path,) = (tmp_path / "results/fits").rglob("*.parquet")
+        table = pq.read_table(path, partitioning=None)
+        pq.write_table(table.drop_columns(["train_time_s", "reason"]), path)
+        assert store.records("fits")["train_time_s"].isna().all()
+
+
+def test_records_hold_their_own_schema_version_and_plain_types(tmp_path):
+    store = Store.open(tmp_path / "results")
+    write_fit(store, text=json.dumps({"a": 1}))
+    (path,) = (tmp_path / "results/fits").rglob("*.parquet")
+    schema = pq.read_schema(path)
+    assert schema.metadata[b"moodbench.schema_version"] == b"1.0"
+    assert str(schema.field("started_at").type) == "timestamp[us, tz=UTC]"
