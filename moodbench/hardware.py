@@ -1,1 +1,151 @@
 """The machine as it is: processors, memory, accelerators, and the key under which speeds may be compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from moodbench.spec.canonical import content_id
+
+Device = Literal["cpu", "cuda", "mps"]
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device as its driver reports it."""
+
+    name: str
+    memory_bytes: int
+    driver: str
+    mig: str
+    power_limit_w: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What decides speed on one machine."""
+
+    cpu: str
+    num_cores: int
+    """Physical cores that this process may use."""
+    memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    mps: bool
+    """Apple's GPU is present."""
+
+    def device(self, wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
+        """The device to use: `wanted`, or the best one here."""
+        if wanted != "auto":
+            return wanted
+        return "cuda" if self.gpus else "mps" if self.mps else "cpu"
+
+    def device_name(self, device: Device) -> str:
+        """The name that a reader knows the device by."""
+        if device == "cuda" and self.gpus:
+            return self.gpus[0].name
+        return f"{self.cpu}, {self.num_cores} cores" if device == "cpu" else f"{self.cpu} GPU"
+
+    def perf_key(self, device: Device, num_threads: int) -> str:
+        """The key of speeds that may be ranked together: same hardware, same device, same threads."""
+        # MemTotal differs by some MiB between boots of one machine; whole GiB do not.
+        gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
+        return content_id("perf_key", {"hardware": gib, "device": device, "num_threads": num_threads})
+
+
+@cache
+def hardware() -> Hardware:
+    """This machine. Looks at files and asks nvidia-smi; loads no learning library."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return Hardware(_cpu_name(), cores, psutil.virtual_memory().total, _gpus(), mps=apple)
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """Facts beside a record: machine, libraries, threads, load; nothing of it is identity."""
+    facts: dict[str, Any] = {
+        "hardware": asdict(hardware()),
+        "device": device,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: library_version(name) for name in LIBRARIES},
+        "moodbench": library_version("moodbench"),
+        "code_revision": _code_revision(),
+        "threads": {k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if k in os.environ},
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+    return facts
+
+
+def die_with_parent() -> None:
+    """Nothing; on Linux this process is killed when the one that started it ends, however that ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def node_name() -> str:
+    """The name of this host."""
+    return socket.gethostname()
+
+
+def library_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _code_revision() -> str | None:
+    """The commit of a source checkout, with `-dirty` when files differ; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return None
+    described = _output("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--match=v*")
+    return described or None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not shutil.which("nvidia-smi"):
+        return ()
+    fields = "name,memory.total,driver_version,mig.mode.current,power.limit"
+    listed = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    gpus = []
+    for line in listed.splitlines():
+        name, mebibytes, driver, mig, power = (part.strip() for part in line.split(","))
+        gpus.append(Gpu(name, int(mebibytes) * 2**20, driver, mig, power))
+    return tuple(gpus)
+
+
+def _output(*command: str) -> str:
+    """The standard output of `command`, or "" when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

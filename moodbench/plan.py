@@ -1,1 +1,61 @@
 """A resolved spec and the ids already stored to the ordered phases that remain: a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from moodbench.spec import FitSpec, TrialSpec
+
+PhaseName = Literal["fit", "evaluate", "measure"]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and what of it has no record yet."""
+
+    trial: TrialSpec
+    missing: tuple[PhaseName, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What remains to be done, longest fits first, and how many phases are there already."""
+
+    trials: tuple[PlannedTrial, ...]
+    num_phases_done: int
+
+    @property
+    def num_phases_missing(self) -> int:
+        """Phases without a record."""
+        return sum(len(t.missing) for t in self.trials)
+
+
+def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]]) -> Plan:
+    """The plan for `trials` given the `stored` ids of fits, evaluations and measurements."""
+    planned, done = [], 0
+    for trial in trials:
+        has: dict[PhaseName, bool] = {
+            "fit": trial.fit.fit_id in stored["fits"],
+            "evaluate": trial.evaluate.evaluation_id in stored["evaluations"],
+            "measure": trial.measure.measurement_id in stored["measurements"],
+        }
+        missing = tuple(name for name, present in has.items() if not present)
+        done += len(has) - len(missing)
+        if missing:
+            planned.append(PlannedTrial(trial, missing))
+    planned.sort(key=lambda p: -relative_work(p.trial.fit))
+    return Plan(tuple(planned), done)
+
+
+def relative_work(fit: FitSpec) -> float:
+    """How much a fit costs next to others, in arbitrary units, for ordering only: layers x passes, and a step for LoRA.
+
+    A transformer whose depth the spec does not limit counts as 12 layers.
+    """
+    if fit.model.method == "baseline":
+        return 0.0
+    layers = fit.model.num_hidden_layers or 12
+    passes = 3 * fit.train.epochs if fit.train else 1  # a backward pass costs about two forward passes
+    return layers * passes

@@ -1,1 +1,166 @@
-"""Run one phase of a trial: fit, evaluate or measure."""
+"""Run one phase of a trial: fit, evaluate or measure. Each leaves its files in a folder and gives back its columns."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moodbench.data.examples import Examples, load_examples, subsample
+from moodbench.errors import DataError
+from moodbench.evaluation import measuring
+from moodbench.evaluation.predicting import columns, evaluate
+from moodbench.evaluation.process_clock import peak_resident_bytes
+from moodbench.hardware import Device, environment, hardware, node_name
+from moodbench.models.loading import Form, load_predictor
+from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
+from moodbench.training.fitting import fit
+from moodbench.training.outcome import Report
+
+MODEL_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase found: the columns of its record, and its table of rows where it has one."""
+
+    columns: dict[str, Any]
+    table: pd.DataFrame | None = None
+
+
+def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> PhaseResult:
+    """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json."""
+    started = datetime.now(UTC)
+    examples = examples_of(spec)
+    data, seed = spec.dataset, spec.seeds.subsample
+    train = subsample(examples.split("train"), data.max_train_examples, seed)
+    validation = subsample(examples.split("validation"), data.max_validation_examples, seed)
+    outcome = fit(spec, train, validation, folder, device, report)
+    (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    parts = {"lora": spec.lora, "train": spec.train, "probe": spec.probe, "tfidf": spec.tfidf, "text": spec.text}
+    hparams = {name: part.model_dump(mode="json") for name, part in parts.items() if part is not None}
+    return PhaseResult(
+        {
+            **identity(spec),
+            "status": "ok",
+            "model_revision": spec.model.revision,
+            "family": spec.model.family,
+            "num_params": outcome.num_params,
+            "num_trainable": outcome.num_trainable,
+            "method": spec.model.method,
+            "quantization": spec.quantization,
+            "dataset_revision": data.revision,
+            "num_train": outcome.num_train,
+            "num_validation": outcome.num_validation,
+            "train_fingerprint": data.train_fingerprint,
+            "seeds": spec.seeds.model_dump_json(),
+            "hparams": json.dumps({**hparams, "chosen": dict(outcome.chosen)}),
+            "spec": spec.model_dump_json(),
+            "best_step": outcome.best_step,
+            "curve": [asdict(point) for point in outcome.curve],
+            "validation_accuracy": outcome.validation.get("accuracy"),
+            "validation_f1_macro": outcome.validation.get("f1_macro"),
+            "train_time_s": outcome.train_time_s,
+            "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
+            "train_peak_memory_bytes": peak_resident_bytes(),
+            "devices": device,
+            **surroundings(started, device),
+        }
+    )
+
+
+def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Report) -> PhaseResult:
+    """The evaluation record's columns and the predictions of the artifact as it was trained."""
+    started = datetime.now(UTC)
+    data = spec.fit.dataset
+    rows = examples_of(spec.fit).split(spec.evaluation_set)
+    form: Form = "as_trained" if spec.fit.model.method == "lora" else "native"
+    report({"num_texts": len(rows)})
+    predictor = load_predictor(spec.fit, artifact, form, device)
+    evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
+    return PhaseResult(
+        {
+            **identity(spec.fit),
+            "evaluation_set": spec.evaluation_set,
+            "test_fingerprint": data.test_fingerprint,
+            "device": device,
+            **columns(evaluation),
+            **surroundings(started, device),
+        },
+        evaluation.predictions.assign(evaluation_id=spec.evaluation_id),
+    )
+
+
+def run_measure(
+    spec: MeasureSpec, artifact: Path, evaluated: pd.DataFrame, scratch: Path, isolation: str, report: Report
+) -> PhaseResult:
+    """The measurement record's columns and its raw samples; disturbed attempts are repeated as the protocol says."""
+    started = datetime.now(UTC)
+    rows = examples_of(spec.fit).split("test")
+    attempt = 1
+    while True:
+        processes = measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report)
+        samples = measuring.samples_of(processes, rows["example_id"].to_numpy())
+        verdict, samples = measuring.judge(samples, spec.num_threads)
+        if verdict.verdict != "contaminated" or attempt == spec.protocol.max_attempts:
+            break
+        wait = spec.protocol.backoff_s * 2 ** (attempt - 1)
+        report({"disturbed_attempt": attempt, "wait_s": wait})
+        time.sleep(wait)
+        attempt += 1
+    return PhaseResult(
+        {
+            **identity(spec.fit),
+            "form": spec.form,
+            "perf_key": spec.perf_key,
+            "device": spec.device,
+            "device_name": hardware().device_name(spec.device),
+            "num_threads": spec.num_threads,
+            "protocol_version": spec.protocol_version,
+            "protocol": spec.protocol.model_dump_json(),
+            "quick": spec.protocol.quick,
+            "isolation": isolation,
+            **measuring.summarise(spec, processes, samples, verdict, evaluated),
+            **surroundings(started, spec.device, attempts=attempt),
+        },
+        samples.drop(columns="predicted").assign(measurement_id=spec.measurement_id),
+    )
+
+
+def examples_of(spec: FitSpec) -> Examples:
+    """The examples that `spec` was resolved with; DataError when this machine's differ."""
+    data = spec.dataset
+    examples = load_examples(data.name, data.embedded, data.labels, data.neutral_band)
+    if examples.revision != data.revision:
+        raise DataError(
+            f"data set {data.name}: has revision {examples.revision} here, the run was planned with {data.revision}; "
+            "install the same version of moodbench on every node"
+        )
+    return examples
+
+
+def identity(spec: FitSpec) -> dict[str, Any]:
+    """The columns by which every record of a trial is found."""
+    return {
+        "fit_id": spec.fit_id,
+        "config_id": spec.config_id,
+        "model": spec.model.name,
+        "dataset": spec.dataset.name,
+        "seed": spec.seeds.init,
+    }
+
+
+def surroundings(started: datetime, device: Device, attempts: int = 1) -> dict[str, Any]:
+    """When, where and with what a phase ran."""
+    return {
+        "attempts": attempts,
+        "node": node_name(),
+        "started_at": started,
+        "ended_at": datetime.now(UTC),
+        "environment": json.dumps(environment(device)),
+    }

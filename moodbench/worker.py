@@ -1,1 +1,188 @@
-"""One process, one job: run phases and commit them (`python -m moodbench.worker`)."""
+"""One process, one job: run the phases of a trial and commit each (`python -m moodbench.worker`, job as JSON on stdin).
+
+Standard output carries one JSON event per line and nothing else; libraries' output goes to standard error. The exit
+code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from moodbench.hardware import Device, die_with_parent
+from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
+from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
+from moodbench.trial import PhaseResult, identity, run_evaluate, run_fit, run_measure, surroundings
+
+OK, FAILED, OUT_OF_MEMORY = 0, 1, 3
+PhaseName = Literal["fit", "evaluate", "measure"]
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FitPhase(_Part):
+    """Train and save."""
+
+    phase: Literal["fit"] = "fit"
+    spec: FitSpec
+
+    @property
+    def id(self) -> str:
+        """The id of the record."""
+        return self.spec.fit_id
+
+
+class EvaluatePhase(_Part):
+    """Predict and score."""
+
+    phase: Literal["evaluate"] = "evaluate"
+    spec: EvaluateSpec
+
+    @property
+    def id(self) -> str:
+        """The id of the record."""
+        return self.spec.evaluation_id
+
+
+class MeasurePhase(_Part):
+    """Time in fresh processes."""
+
+    phase: Literal["measure"] = "measure"
+    spec: MeasureSpec
+
+    @property
+    def id(self) -> str:
+        """The id of the record."""
+        return self.spec.measurement_id
+
+
+Phase = Annotated[FitPhase | EvaluatePhase | MeasurePhase, Field(discriminator="phase")]
+KIND_OF_PHASE = {"fit": "fits", "evaluate": "evaluations", "measure": "measurements"}
+
+
+class Job(_Part):
+    """What one worker process does."""
+
+    run_id: str
+    store: str
+    phases: tuple[Phase, ...]
+    """Phases of one trial, in order; one that has a record already is passed over."""
+    device: Device
+    num_threads: int
+    isolation: Literal["none", "resource"] = "none"
+    """What keeps other trials of ours off the machine while measuring."""
+
+
+def run_job(job: Job, tell: Tell) -> int:
+    """The exit code after running the phases of `job` in order, each committed before the next starts."""
+    store = Store.open(job.store)
+    for phase in job.phases:
+        kind = KIND_OF_PHASE[phase.phase]
+        if store.record(kind, phase.id) is not None:
+            tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
+            continue
+        started = datetime.now(UTC)
+        tell({"event": "started", "phase": phase.phase, "id": phase.id})
+        with store.attempt() as attempt:
+            # The edge of a trial: whatever goes wrong in it becomes a record, and other trials go on.
+            try:
+                won = _run_and_commit(store, attempt, job, phase, tell)
+            except Exception as error:  # noqa: BLE001
+                key = _record_failure(attempt, job, phase, error, started)
+                tell({"event": "failed", "phase": phase.phase, "id": phase.id, "error": _short(error), "record": key})
+                return OUT_OF_MEMORY if _is_out_of_memory(error) else FAILED
+        tell({"event": "committed", "phase": phase.phase, "id": phase.id, "won": won})
+    return OK
+
+
+def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell: Tell) -> bool:
+    def report(progress: Mapping[str, Any]) -> None:
+        tell({"event": "progress", "phase": phase.phase, "id": phase.id, **progress})
+
+    outputs: dict[str, Path] = {}
+    if isinstance(phase, FitPhase):
+        _prepare(phase.spec, job.num_threads)
+        folder = attempt.folder / "artifact"
+        folder.mkdir()
+        result = run_fit(phase.spec, folder, job.device, report)
+        outputs[f"artifacts/{phase.id}"] = folder
+    elif isinstance(phase, EvaluatePhase):
+        _prepare(phase.spec.fit, job.num_threads)
+        result = run_evaluate(phase.spec, store.artifact(phase.spec.fit.fit_id), job.device, report)
+        key = f"predictions/dataset={phase.spec.fit.dataset.name}/{phase.id}.parquet"
+        outputs[key] = _write(result, PREDICTIONS, attempt)
+    else:
+        fit = phase.spec.fit
+        evaluation_id = EvaluateSpec(fit=fit, batch_size=1).evaluation_id
+        evaluated = store.predictions([evaluation_id])
+        scratch = attempt.folder / "scratch"
+        scratch.mkdir()
+        result = run_measure(phase.spec, store.artifact(fit.fit_id), evaluated, scratch, job.isolation, report)
+        outputs[f"samples/{phase.id}.parquet"] = _write(result, SAMPLES, attempt)
+    record = {**result.columns, "run_id": job.run_id}
+    return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
+
+
+def _prepare(spec: FitSpec, num_threads: int) -> None:
+    if spec.model.method != "baseline":
+        from moodbench.models.device import prepare_torch
+
+        prepare_torch(num_threads)
+
+
+def _write(result: PhaseResult, schema: pa.Schema, attempt: Attempt) -> Path:
+    assert result.table is not None
+    table = pa.Table.from_pandas(result.table, schema=stamped(schema), preserve_index=False)
+    return write_table(table.replace_schema_metadata(stamped(schema).metadata), attempt.folder / "rows.parquet")
+
+
+def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, started: datetime) -> str:
+    fit = phase.spec if isinstance(phase.spec, FitSpec) else phase.spec.fit
+    record = {
+        **identity(fit),
+        "run_id": job.run_id,
+        "phase": phase.phase,
+        "error_class": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        **surroundings(started, job.device),
+    }
+    return attempt.fail(phase.id, record)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def main() -> None:
+    """Nothing; exits with the code of `run_job` for the job on standard input."""
+    die_with_parent()
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not be taken for events
+
+    def tell(event: Mapping[str, Any]) -> None:
+        events.write(json.dumps({"time": time.time(), **event}) + "\n")
+
+    job = Job.model_validate_json(sys.stdin.read())
+    sys.exit(run_job(job, tell))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,43 @@
 """The command line: each command parses, calls one function and shows the result."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from moodbench import __version__
+from moodbench.cli import catalogue, compare, doctor, leaderboard, run
+from moodbench.errors import MoodBenchError
+
+COMMANDS = (run, leaderboard, compare, catalogue.MODELS, catalogue.DATASETS, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Nothing; exits with 0 when all went well, 1 when a trial failed, 2 when the request cannot be honoured."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code = arguments.command(arguments)
+    except MoodBenchError as error:
+        print(f"moodbench: {error}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    made = argparse.ArgumentParser(
+        prog="moodbench",
+        description="Fine-tune, measure and rank small language models for sentiment analysis on your own hardware.",
+        epilog="Start with: moodbench run quickstart",
+    )
+    made.add_argument("--version", action="version", version=f"moodbench {__version__}")
+    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_to(commands)
+    return made

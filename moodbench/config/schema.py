@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["baseline", "linear-probe", "lora", "full"]
+Method = Literal["baseline", "linear-probe", "lora"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -52,6 +52,8 @@ class TrainDefaults(Entry):
     """Examples that one forward pass may hold; smaller than the effective batch means accumulation."""
     max_grad_norm: Positive
     """Gradients are clipped to this norm."""
+    base_dropout: Share | None
+    """Dropout inside the base model while training; null keeps the checkpoint's own."""
     group_by_length: bool
     """Batches of texts of similar length, so that less is padded."""
     evaluations_per_epoch: Count

@@ -1,1 +1,7 @@
 """Logits and labels to scores, samples to quantiles with exact intervals: pure numpy."""
+
+from moodbench.metrics import classification as classification  # registers the metrics
+from moodbench.metrics.predictions import Predictions
+from moodbench.metrics.registry import METRICS, Metric, get_metric, metric, score_all
+
+__all__ = ["METRICS", "Metric", "Predictions", "get_metric", "metric", "score_all"]

@@ -150,6 +150,7 @@ MEASUREMENTS = pa.schema(
         ("weights_bytes", _INT),
         ("memory_imports_bytes", _INT),
         ("memory_loaded_bytes", _INT),
+        ("memory_peak_load_bytes", _INT),  # high water up to the loaded model
         ("memory_peak_batch1_bytes", _INT),  # high water of the process after the single stream
         ("memory_peak_bytes", _INT),  # high water of the process after the largest batch
         ("gpu_peak_allocated_bytes", _INT),

@@ -1,0 +1,181 @@
+"""A spec with everything looked up: data fingerprints, weights digests, LoRA targets, effective hyper-parameters."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from moodbench.config.catalogue import Catalogue, explain, merge
+from moodbench.config.schema import (
+    DatasetEntry,
+    Family,
+    LoraDefaults,
+    ModelEntry,
+    ProbeDefaults,
+    TextDefaults,
+    TfidfDefaults,
+    TrainDefaults,
+)
+from moodbench.data.examples import Examples, load_examples
+from moodbench.errors import SpecError
+from moodbench.hardware import Device, Hardware
+from moodbench.models.loading import deployed_form
+from moodbench.models.locate import locate
+from moodbench.spec import (
+    BASELINE_OF_SCORE,
+    BenchmarkSpec,
+    EvaluateSpec,
+    FitSpec,
+    MeasureSpec,
+    ResolvedDataset,
+    ResolvedModel,
+    SeedSpec,
+    TrialSpec,
+)
+
+BASELINE_PACKAGES = {"majority": "moodbench", "vader": "vaderSentiment", "tfidf-logreg": "scikit-learn"}
+
+
+def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> list[TrialSpec]:
+    """The trials of `spec`, every model with every data set and seed, ids ready.
+
+    The baseline that defines the pinned score's zero is added where `spec` leaves it out. Everything wrong with the
+    request is found here, before anything runs: UnknownNameError, SpecError, PrerequisiteError or DataError.
+    """
+    names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
+    entries = {name: catalogue.model(name) for name in names}
+    data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in spec.datasets}
+    models = {name: resolve_model(name, entry) for name, entry in entries.items()}
+    protocol = catalogue.protocol(spec.protocol)
+    trials = []
+    for dataset in data.values():
+        for name, entry in entries.items():
+            device = _device_of(entry, machine.device(spec.device))
+            recipe = _recipe(name, entry, catalogue, spec, device)
+            for seed in spec.seeds:
+                seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
+                fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
+                threads = machine.num_cores
+                trials.append(
+                    TrialSpec(
+                        fit=fit,
+                        evaluate=EvaluateSpec(fit=fit, batch_size=catalogue.evaluation.prediction_batch_size),
+                        measure=MeasureSpec(
+                            fit=fit,
+                            form=deployed_form(fit),
+                            protocol=protocol,
+                            perf_key=machine.perf_key(device, threads),
+                            num_threads=threads,
+                            device=device,
+                        ),
+                    )
+                )
+    return trials
+
+
+def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> ResolvedDataset:
+    """The data set with its splits pinned by fingerprint."""
+    band = entry.neutral_band if spec.neutral_band is None else spec.neutral_band
+    examples = load_cached(name, entry.embedded, entry.labels, band)
+    return ResolvedDataset(
+        name=name,
+        embedded=entry.embedded,
+        revision=examples.revision,
+        labels=entry.labels,
+        neutral_band=band,
+        max_train_examples=spec.max_train_examples,
+        max_validation_examples=spec.max_validation_examples,
+        train_fingerprint=examples.fingerprint("train"),
+        validation_fingerprint=examples.fingerprint("validation"),
+        test_fingerprint=examples.fingerprint("test"),
+    )
+
+
+@cache
+def load_cached(name: str, embedded: str, labels: tuple[str, ...], neutral_band: float) -> Examples:
+    """The examples of a data set, read once per process."""
+    return load_examples(name, embedded, labels, neutral_band)
+
+
+def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
+    """The contender with its weights pinned by digest."""
+    if entry.baseline is not None:
+        return ResolvedModel(
+            name=name,
+            method=entry.method,
+            baseline=entry.baseline,
+            revision=version(BASELINE_PACKAGES[entry.baseline]) if entry.baseline != "majority" else None,
+        )
+    assert entry.source is not None
+    located = locate(name, entry.source)
+    source: Literal["package", "path"] = "package" if entry.source.package else "path"
+    location = f"{entry.source.package}:{entry.source.folder}" if source == "package" else str(located.folder)
+    return ResolvedModel(
+        name=name,
+        method=entry.method,
+        family=entry.family,
+        source=source,
+        location=location,
+        revision=located.revision,
+        weights_sha256=located.weights_sha256,
+        tokenizer_sha256=located.tokenizer_sha256,
+        num_hidden_layers=entry.num_hidden_layers,
+    )
+
+
+def _device_of(entry: ModelEntry, device: Device) -> Device:
+    """Classical baselines always run on the CPU."""
+    return "cpu" if entry.method == "baseline" else device
+
+
+def _recipe(name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device) -> dict[str, Any]:
+    """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request."""
+    defaults = catalogue.training
+    if entry.baseline is not None:
+        tfidf = _overlaid(TfidfDefaults, defaults.tfidf, name, "tfidf", entry.tfidf)
+        return {"tfidf": tfidf} if entry.baseline == "tfidf-logreg" else {}
+    text = _overlaid(TextDefaults, defaults.text, name, "text", entry.text)
+    if entry.method == "linear-probe":
+        return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, name, "probe", entry.probe)}
+    lora = _overlaid(LoraDefaults, defaults.lora, name, "lora", entry.lora, spec.lora)
+    train = _overlaid(TrainDefaults, defaults.train, name, "train", entry.train, spec.train)
+    assert entry.family is not None
+    return {
+        "text": text,
+        "lora": lora,
+        "target_modules": target_modules(lora, catalogue.families[entry.family]),
+        "train": train.model_copy(update={"precision": resolve_precision(train.precision, device, name)}),
+    }
+
+
+def target_modules(lora: LoraDefaults, family: Family) -> tuple[str, ...]:
+    """Module names that LoRA adapts, with the family's names filled in."""
+    if lora.target_modules == "attention":
+        return family.attention
+    if lora.target_modules == "all-linear":
+        return (*family.attention, *family.feed_forward)
+    return lora.target_modules
+
+
+def resolve_precision(wanted: str, device: Device, name: str) -> str:
+    """The number format to train in; SpecError for one that the device lacks."""
+    if wanted == "auto":
+        return "fp16" if device == "cuda" else "fp32"
+    if device == "mps" and wanted != "fp32":
+        raise SpecError(f"model {name}: train.precision {wanted!r} on Apple's GPU; allowed there is fp32 (or auto)")
+    if device == "cpu" and wanted == "fp16":
+        raise SpecError(f"model {name}: train.precision 'fp16' on the CPU; allowed there are fp32 and bf16 (or auto)")
+    return wanted
+
+
+def _overlaid[T: BaseModel](schema: type[T], base: T, model: str, part: str, *layers: dict[str, object]) -> T:
+    values = base.model_dump()
+    for layer in layers:
+        values = merge(values, layer)
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(explain(error, f"model {model}", None, (part,))) from error

@@ -1,0 +1,61 @@
+"""From a spec to a store with all its records: what `moodbench run` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Literal
+
+import pyarrow as pa
+
+from moodbench.benchmark.driver import Listener, RunSummary, run_plan
+from moodbench.benchmark.resolve import load_cached, resolve
+from moodbench.config import Catalogue
+from moodbench.execution.executor import Executor
+from moodbench.execution.inline import InlineExecutor
+from moodbench.hardware import Hardware
+from moodbench.plan import Plan, make_plan
+from moodbench.spec import BenchmarkSpec, TrialSpec
+from moodbench.store import Store
+from moodbench.worker import Job, run_job
+
+ExecutorName = Literal["ray", "inline"]
+
+
+def prepare(spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware) -> tuple[list[TrialSpec], Plan]:
+    """The trials of `spec` and the plan of what is missing; everything wrong with either is raised here."""
+    trials = resolve(spec, catalogue, machine)
+    store.check_writable()
+    stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
+    return trials, make_plan(trials, stored)
+
+
+def run(
+    trials: Sequence[TrialSpec],
+    plan: Plan,
+    store: Store,
+    machine: Hardware,
+    *,
+    executor: ExecutorName = "ray",
+    listen: Listener,
+) -> RunSummary:
+    """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started."""
+    if not plan.trials:
+        return RunSummary(run_id="")
+    _store_examples(trials, store)
+    with closing(_executor(executor, machine)) as started:
+        return run_plan(plan, store, started, num_cpus=machine.num_cores, listen=listen)
+
+
+def _executor(name: ExecutorName, machine: Hardware) -> Executor:
+    if name == "ray":
+        from moodbench.execution.ray_executor import RayExecutor
+
+        return RayExecutor(machine.num_cores)
+    return InlineExecutor(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell))
+
+
+def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:
+    for data in {t.fit.dataset.revision: t.fit.dataset for t in trials}.values():
+        examples = load_cached(data.name, data.embedded, data.labels, data.neutral_band)
+        store.put_examples(data.name, data.revision, pa.Table.from_pandas(examples.frame, preserve_index=False))

@@ -1,0 +1,34 @@
+"""`moodbench doctor`: this machine, and what works on it or why not."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.benchmark.diagnosis import diagnose
+from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.config import load_catalogue
+from moodbench.visualization.terminal import console, print_table
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("doctor", help="show the machine and what works on it", description=__doc__)
+    add_config(parser)
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints facts and checks."""
+    facts, checks = diagnose(load_catalogue(arguments.config), arguments.store)
+    if arguments.json:
+        print_json({"facts": facts, "checks": [vars(check) for check in checks]})
+        return 0
+    out = console()
+    print_table(("", ""), [[k, str(v)] for k, v in facts.items()], out, left={""})
+    out.print()
+    rows = [[check.name, "yes" if check.works else "no", check.reason] for check in checks]
+    print_table(("What", "Works", "Why"), rows, out, left={"What", "Works", "Why"})
+    return 0

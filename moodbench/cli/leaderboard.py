@@ -1,0 +1,64 @@
+"""`moodbench leaderboard`: the board of a store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import pandas as pd
+
+from moodbench.cli.options import add_json, add_store, print_json
+from moodbench.comparison.composite import Weights
+from moodbench.hardware import hardware
+from moodbench.store import Store
+from moodbench.visualization.board_view import EXPORTED, BoardView, view_board
+from moodbench.visualization.terminal import console, print_board
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("leaderboard", help="rank what a store holds", description=__doc__)
+    add_store(parser)
+    add_json(parser)
+    parser.add_argument("--csv", action="store_true", help="print the board as CSV, base units")
+    parser.add_argument("--dataset", metavar="NAME", help="only this data set")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME=SHARE,...",
+        help="what counts, adding up to 1; default: accuracy=0.3,f1=0.3,throughput=0.2,latency=0.2",
+    )
+    parser.add_argument(
+        "--composite",
+        choices=("pinned", "minmax"),
+        default="pinned",
+        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown",
+    )
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the board."""
+    weights = Weights.parse(arguments.weights) if arguments.weights else Weights()
+    view = view_board(
+        Store.open(arguments.store),
+        hardware(),
+        weights=weights,
+        composite=arguments.composite,
+        dataset=arguments.dataset,
+    )
+    output(view, arguments, console())
+    return 0
+
+
+def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
+    """Nothing; prints `view` in the form that `arguments` ask for."""
+    if arguments.json:
+        failures = view.failures[["model", "dataset", "seed", "phase", "error_class", "message"]]
+        print_json({"board": view.to_records(), "failures": failures.to_dict("records"), "notes": list(view.notes)})
+    elif getattr(arguments, "csv", False):
+        pd.DataFrame(view.to_records(), columns=EXPORTED).to_csv(sys.stdout, index=False)
+    elif view.board.empty:
+        words.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
+    else:
+        print_board(view, words)

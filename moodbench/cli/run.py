@@ -1,0 +1,110 @@
+"""`moodbench run`: do what is missing of a preset, a spec file or a list of models and data sets; print the board."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.benchmark.run import prepare, run
+from moodbench.cli.leaderboard import output
+from moodbench.cli.options import add_config, add_json, add_store
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.errors import UsageError
+from moodbench.hardware import hardware
+from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, read_spec, spec_of_preset
+from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.store import Store
+from moodbench.visualization.board_view import view_board
+from moodbench.visualization.live import RunView
+from moodbench.visualization.terminal import console
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "run",
+        help="fine-tune, evaluate and measure models; prints the board",
+        description="Run what has no record yet. Give a preset (quickstart, embedded), a YAML spec, or --models and "
+        "--datasets. The same command again does only what is missing.",
+    )
+    parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench models` lists them")
+    parser.add_argument("--datasets", nargs="+", metavar="DATASET", help="data sets; `moodbench datasets` lists them")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
+    parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
+    parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
+    parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
+    parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to train and measure")
+    parser.add_argument(
+        "--executor",
+        choices=("ray", "inline"),
+        default="ray",
+        help="ray packs trials on this machine's processors; inline runs them in this process, for debugging",
+    )
+    add_config(parser)
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 when every phase has its record, 1 when a trial failed, 130 when interrupted."""
+    catalogue = load_catalogue(arguments.config)
+    spec = spec_of(arguments, catalogue)
+    store, machine = Store.open(arguments.store), hardware()
+    words = console(stderr=arguments.json)
+    trials, plan = prepare(spec, catalogue, store, machine)
+    announce(spec, trials, plan, words)
+    try:
+        with RunView(words) as view:
+            summary = run(trials, plan, store, machine, executor=arguments.executor, listen=view)
+    except KeyboardInterrupt:
+        words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
+        return 130
+    output(view_board(store, machine), arguments, words)
+    for failure in summary.failures:
+        words.print(f"failed: {failure}", style="red", markup=False)
+    return 1 if summary.failures else 0
+
+
+def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
+    """The spec that the command line asks for; UsageError when it asks for nothing."""
+    flags = {
+        "models": arguments.models and tuple(arguments.models),
+        "datasets": arguments.datasets and tuple(arguments.datasets),
+        "seeds": None if arguments.seeds is None else tuple(range(arguments.seeds)),
+        "max_train_examples": arguments.max_train_examples,
+        "max_validation_examples": arguments.max_validation_examples,
+        "neutral_band": arguments.neutral_band,
+        "protocol": arguments.protocol,
+        "device": arguments.device,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    what = arguments.what
+    if what is None:
+        if not arguments.models or not arguments.datasets:
+            raise UsageError(
+                "run: nothing to run; give a preset "
+                f"({', '.join(catalogue.presets)}), a spec file, or both --models and --datasets"
+            )
+        return spec_from_values(given, "command line")
+    if what.endswith((".yaml", ".yml")) or Path(what).is_file():
+        return spec_from_values(read_spec(Path(what)).model_dump(exclude_unset=True) | given, what)
+    return spec_of_preset(what, catalogue, given)
+
+
+def announce(spec: BenchmarkSpec, trials: Any, plan: Any, words: Any) -> None:
+    """Nothing; says what will run, what is there already, and what is cut short."""
+    words.print(
+        f"{len(trials)} trials ({len({t.fit.model.name for t in trials})} models, {len(spec.datasets)} data sets, "
+        f"{len(spec.seeds)} seeds): {plan.num_phases_missing} phases to run, {plan.num_phases_done} done already and skipped"
+    )
+    if not plan.trials:
+        words.print("Nothing left to do.")
+        return
+    if spec.max_train_examples:
+        words.print(f"Training on a stratified sub-sample of at most {spec.max_train_examples:,} texts per data set.")
+    if BASELINE_OF_SCORE not in spec.models:
+        words.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")

@@ -1,0 +1,204 @@
+"""Records to the leaderboard: one row per contender and track, with intervals, composite score and rank.
+
+A *track* is a data set with a number of training examples: contenders are compared only where they learned from the same
+rows and were tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then data
+sets by the unweighted mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.comparison.composite import Anchors, Weights, get_composite
+from moodbench.comparison.intervals import Interval, two_way, wilson
+
+QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
+SPEED = (
+    "latency_p50_s",
+    "latency_p99_s",
+    "latency_p99_high_s",
+    "throughput_texts_per_s",
+    "throughput_tokens_per_s",
+    "throughput_batch_size",
+    "cold_start_s",
+    "memory_peak_batch1_bytes",
+    "memory_peak_bytes",
+    "weights_bytes",
+    "clean_share",
+)
+COSTS = ("train_time_s", "num_params", "num_trainable")
+TRACK = ["dataset", "dataset_revision", "num_train"]
+CONTENDER = [*TRACK, "model", "config_id"]
+OVERALL = "overall"
+Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
+"""Evaluation ids of one contender's seeds to whether each item (rows) was right with each seed (columns)."""
+
+
+def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+    """One row per evaluated fit, with its measurement where there is one: full before quick, the newest of equals."""
+    kept = ["fit_id", *TRACK[1:], "method", "family", "status", *COSTS]
+    joined = evaluations.drop(columns=["environment", "files"]).merge(fits[kept], on="fit_id", validate="many_to_one")
+    best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
+    speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
+    provisional = ["cpu_time_p50_s", "throughput_points"]
+    return joined.merge(best[speed + provisional], on="fit_id", how="left", validate="many_to_one")
+
+
+def choose_machine(measurements: pd.DataFrame, preferred: set[str]) -> pd.DataFrame:
+    """The measurements of one kind of machine: one of the `preferred` keys, else the key with the most of them."""
+    here = measurements[measurements["perf_key"].isin(preferred)]
+    if len(here) or measurements.empty:
+        return here
+    counts = measurements.groupby("perf_key").size()
+    return measurements[measurements["perf_key"] == counts.sort_index().idxmax()]
+
+
+def leaderboard(
+    trials: pd.DataFrame, correct: Correct, *, weights: Weights, anchors: Anchors, composite: str = "pinned"
+) -> pd.DataFrame:
+    """The board: rows of each track, then of all tracks together where there are several, best first.
+
+    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, config_id, num_seeds, num_test, the
+    quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
+    rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict.
+    """
+    if trials.empty:
+        return pd.DataFrame(columns=[*CONTENDER, "track", "score", "rank"])
+    rows = pd.DataFrame([_contender(key, group, correct) for key, group in trials.groupby(CONTENDER, sort=True)])
+    rows["name"] = _names(rows)
+    rows = _with_references(rows, anchors)
+    parts = []
+    for _, track in rows.groupby(TRACK, sort=True):
+        speed = _speed_for_score(track)
+        scored = track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors))
+        parts.append(_ranked(scored))
+    if len(parts) > 1:
+        parts.append(_ranked(_overall(pd.concat(parts))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
+    """One contender on one track: its seeds together."""
+    row: dict[str, Any] = dict(zip(CONTENDER, key, strict=True))
+    row |= {
+        "track": f"{row['dataset']} ({row['num_train']:,} training texts)",
+        "method": group["method"].iloc[0],
+        "num_seeds": group["seed"].nunique(),
+        "num_test": int(group["num_test"].iloc[0]),
+        "fit_ids": group["fit_id"].tolist(),
+        "evaluation_ids": group["evaluation_id"].tolist(),
+        "measured": int(group["measurement_id"].notna().sum()),
+    }
+    row |= {name: group[name].mean() for name in QUALITY}
+    row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
+    row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
+    row |= _as_dict(accuracy_interval(group, correct))
+    verdicts = set(group["verdict"].dropna())
+    worst = next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in verdicts), None)
+    row |= {
+        "verdict": worst,
+        "provisional": worst == "contaminated",
+        "quick": bool((group["quick"] == True).any()),  # noqa: E712 - missing is not quick
+        "device_name": next(iter(group["device_name"].dropna()), None),
+        "texts_per_cpu_s": group["throughput_points"].map(_best_per_cpu).median(),
+    }
+    return row
+
+
+def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval:
+    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe)."""
+    if len(group) == 1:
+        only = group.iloc[0]
+        return wilson(round(only["accuracy"] * only["num_test"]), int(only["num_test"]))
+    return two_way(correct(group["evaluation_id"].tolist()).astype(float))
+
+
+def _as_dict(interval: Interval) -> dict[str, Any]:
+    return {
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "interval_method": interval.method,
+        "estimand": interval.estimand,
+    }
+
+
+def _best_per_cpu(points: Any) -> float:
+    if points is None or (isinstance(points, float) and np.isnan(points)):
+        return np.nan
+    values = [p["texts_per_cpu_s"] for p in points if p["texts_per_cpu_s"] is not None]
+    return max(values, default=np.nan)
+
+
+def _names(rows: pd.DataFrame) -> pd.Series[str]:
+    """The model's name, with the start of its recipe's id where one track has several recipes of one model."""
+    several = rows.groupby([*TRACK, "model"])["config_id"].transform("nunique") > 1
+    return rows["model"].where(~several, rows["model"] + " #" + rows["config_id"].str[:6])
+
+
+def _with_references(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """`rows` with the baseline's scores on the same track, which are the zero of the pinned score."""
+    baseline = rows[rows["model"] == anchors.baseline].groupby(TRACK)[["accuracy", "f1_macro"]].mean()
+    return rows.merge(baseline.add_prefix("base_").reset_index(), on=TRACK, how="left")
+
+
+def _speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
+    """Wall-clock speed, or its CPU-time estimate where the measurement was disturbed; none where it is invalid."""
+    valid = track["verdict"] != "invalid"
+    wall = ~track["provisional"]
+    return {
+        "latency_p50_s": track["latency_p50_s"].where(wall, track["cpu_time_p50_s"]).where(valid),
+        "throughput_texts_per_s": track["throughput_texts_per_s"].where(wall, track["texts_per_cpu_s"]).where(valid),
+    }
+
+
+def _ranked(track: pd.DataFrame) -> pd.DataFrame:
+    """`track`, best score first, with ranks among the clean rows, or among all where none is clean."""
+    scored = track["score"].notna()
+    clean = scored & ~track["provisional"].astype(bool)
+    ranked = clean if clean.any() else scored
+    ranks = track["score"].where(ranked).rank(ascending=False, method="min")
+    return track.assign(rank=ranks.astype("Int64")).sort_values(
+        ["rank", "score", "accuracy"], ascending=[True, False, False], na_position="last"
+    )
+
+
+def _overall(board: pd.DataFrame) -> pd.DataFrame:
+    """Contenders over all tracks: unweighted means; a contender that misses a track has no score.
+
+    The interval of the mean joins the tracks' intervals as independent (MOVER).
+    Source: Zou & Donner (2008), Statistics in Medicine 27(10), 1693-1702.
+    """
+    num_tracks = board.groupby(TRACK).ngroups
+    rows = []
+    for name, group in board.groupby("name", sort=True):
+        k = len(group)
+        mean = group["accuracy"].mean()
+        row: dict[str, Any] = {c: group[c].mean() for c in (*QUALITY, "score", "train_time_s")}
+        row |= {c: group[c].median() for c in (*SPEED, "num_params", "num_trainable")}
+        row |= {
+            "track": f"{OVERALL} ({num_tracks} data sets)",
+            "dataset": OVERALL,
+            "model": group["model"].iloc[0],
+            "name": name,
+            "method": group["method"].iloc[0],
+            "num_seeds": group["num_seeds"].min(),
+            "num_test": group["num_test"].sum(),
+            "num_train": group["num_train"].sum(),
+            "accuracy_low": mean - float(np.sqrt(((group["accuracy"] - group["accuracy_low"]) ** 2).sum())) / k,
+            "accuracy_high": mean + float(np.sqrt(((group["accuracy_high"] - group["accuracy"]) ** 2).sum())) / k,
+            "interval_method": "mover",
+            "estimand": group["estimand"].iloc[0],
+            "provisional": bool(group["provisional"].any()),
+            "quick": bool(group["quick"].any()),
+            "verdict": None if group["verdict"].nunique() != 1 else group["verdict"].iloc[0],
+            "device_name": group["device_name"].iloc[0],
+        }
+        if k < num_tracks or group["score"].isna().any():
+            row["score"] = np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,213 @@
+"""One score from quality and speed: weights, pinned anchors, and what the weights amount to.
+
+A composite is read with its exchange rate and effective shares beside it: the choice of anchors is a choice of
+weights too.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+from moodbench.errors import SpecError, UnknownNameError
+
+CRITERIA = ("accuracy", "f1", "throughput", "latency")
+"""What is weighted; the columns of the utilities."""
+
+MEASURED = ("accuracy", "f1_macro", "throughput_texts_per_s", "latency_p50_s")
+"""The columns of a board the criteria are read from, in the same order."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each criterion counts; not negative, adding up to 1."""
+
+    accuracy: float = 0.3
+    f1: float = 0.3
+    throughput: float = 0.2
+    latency: float = 0.2
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        for name, value in values.items():
+            if not math.isfinite(value) or value < 0:
+                raise SpecError(f"weight {name} is {value}; allowed is a finite number, 0 or more")
+        if abs(sum(values.values()) - 1) > 1e-9:
+            shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+            raise SpecError(f"weights {shown} add up to {sum(values.values()):g}; allowed is a sum of 1")
+
+    @classmethod
+    def parse(cls, text: str) -> Weights:
+        """The weights written as `accuracy=0.5,f1=0.3,latency=0.2`; one that is not named is 0.
+
+        SpecError for what cannot be read or is not allowed, UnknownNameError for another name.
+        """
+        given: dict[str, float] = {}
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals:
+                raise SpecError(f"weights {text!r}: {part!r} is not NAME=NUMBER; write accuracy=0.5,f1=0.5")
+            if name not in CRITERIA:
+                raise UnknownNameError("weight", name, CRITERIA)
+            if name in given:
+                raise SpecError(f"weights {text!r} name {name} twice; once is allowed")
+            try:
+                given[name] = float(value)
+            except ValueError as error:
+                raise SpecError(f"weight {name} is {value!r}; allowed is a finite number, 0 or more") from error
+        return cls(**(dict.fromkeys(CRITERIA, 0.0) | given))
+
+    def as_series(self) -> pd.Series[float]:
+        """The weights by criterion."""
+        return pd.Series(asdict(self), dtype="float64")
+
+
+@dataclass(frozen=True)
+class LogScale:
+    """A log scale: utility 0 at `worst`, 1 at `best`, clipped beyond."""
+
+    worst: float
+    best: float
+
+    @property
+    def log_span(self) -> float:
+        """ln(best / worst), negative where less is better."""
+        return math.log(self.best / self.worst)
+
+    def utility(self, values: pd.Series[float]) -> pd.Series[float]:
+        """Where the values lie on the scale, 0 ... 1; NaN for what is missing or not positive."""
+        logs = pd.Series(np.log(values.where(values > 0) / self.worst), index=values.index)
+        return (logs / self.log_span).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The fixed ends of the scales, as shipped in anchors.toml."""
+
+    version: int
+    """Raised whenever another field changes."""
+    baseline: str
+    """The model of skill 0."""
+    skill_floor: float
+    throughput_texts_per_s: LogScale
+    latency_p50_s: LogScale
+
+
+def load_anchors() -> Anchors:
+    """The anchors that ship with the package."""
+    table = tomllib.loads((files("moodbench.comparison") / "anchors.toml").read_text(encoding="utf-8"))
+    scales = {f.name: LogScale(**table[f.name]) for f in fields(Anchors) if isinstance(table[f.name], dict)}
+    return Anchors(**(table | scales))
+
+
+def pinned_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """The four utilities of each row, from that row and the anchors alone; NaN where a value is missing.
+
+    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1: 0 is the baseline on the same
+    data, 1 the label-noise ceiling, or 1.0 where none is known (NaN). NaN where the ceiling is not above the base.
+    Columns read: accuracy, f1_macro, throughput_texts_per_s, latency_p50_s, base_accuracy, base_f1_macro,
+    ceiling_accuracy, ceiling_f1_macro.
+    """
+    utilities = {
+        "accuracy": _skill(rows, "accuracy", anchors),
+        "f1": _skill(rows, "f1_macro", anchors),
+        "throughput": anchors.throughput_texts_per_s.utility(_numbers(rows, "throughput_texts_per_s")),
+        "latency": anchors.latency_p50_s.utility(_numbers(rows, "latency_p50_s")),
+    }
+    return pd.DataFrame(utilities, index=rows.index)
+
+
+def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
+    """The four criteria scaled linearly to 0 ... 1 over the complete rows shown; NaN in the others.
+
+    Latency is turned round. A column that is the same in all rows is 1.0: none is worse than the best.
+    """
+    values = pd.DataFrame({c: _numbers(rows, m) for c, m in zip(CRITERIA, MEASURED, strict=True)}, index=rows.index)
+    values["latency"] = -values["latency"]
+    complete = values.where(values.notna().all(axis=1))
+    span = complete.max() - complete.min()
+    scaled = (complete - complete.min()) / span.where(span > 0)
+    return scaled.where(complete.isna() | (span > 0), 1.0)
+
+
+def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """100 x the weighted sum of the pinned utilities; NaN, incomplete, where any component is missing.
+
+    A row's score depends on no other row. 100 is the ceiling at the fast ends, and a row much worse than the
+    baseline falls below 0 (to -30 with the default weights), as its skill does. Weights are never re-normalised,
+    and a component of weight 0 is still needed. Columns: see `pinned_utilities`.
+    """
+    return _weighted(pinned_utilities(rows, anchors), weights)
+
+
+def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None) -> pd.Series[float]:
+    """The classic min-max composite, 0 ... 100, relative to the rows shown; NaN where a component is missing.
+
+    Adding or removing a row changes the others and can reverse them, so a page says "relative to the models shown".
+    No logarithm, and `anchors` is not used: it is there so that all composites are called alike.
+    """
+    return _weighted(minmax_utilities(rows), weights)
+
+
+Composite = Callable[[pd.DataFrame, Weights, Anchors], "pd.Series[float]"]
+
+COMPOSITES: Mapping[str, Composite] = {"pinned": pinned, "minmax": minmax}
+
+
+def get_composite(name: str) -> Composite:
+    """The composite of that name; UnknownNameError, with the nearest name, when there is none."""
+    if name not in COMPOSITES:
+        raise UnknownNameError("composite", name, COMPOSITES)
+    return COMPOSITES[name]
+
+
+def effective_shares(utilities: pd.DataFrame, weights: Weights) -> dict[str, float]:
+    """How much each criterion decides on this board: weight x sd of its utility over the rows, adding up to 1.
+
+    Over the complete rows, sd with n below. All NaN where nothing differs, as on a board of one row.
+    """
+    moved = weights.as_series() * utilities[list(CRITERIA)].dropna().std(ddof=0)
+    total = float(moved.sum())
+    return {name: float(moved[name]) / total if total > 0 else math.nan for name in CRITERIA}
+
+
+def exchange_rate(weights: Weights, anchors: Anchors, base: float, ceiling: float) -> float:
+    """The factor s of speed worth +1 point (0.01) of accuracy and F1 in the pinned score, between the anchors.
+
+    Throughput x s together with latency / s. `base` and `ceiling` are shares, used for accuracy and F1 alike.
+    1.0 where quality has no weight, infinite where speed has none. ValueError unless base < ceiling.
+    """
+    if not base < ceiling:
+        raise ValueError(f"base is {base} and ceiling {ceiling}; needed is base < ceiling")
+    gain = (weights.accuracy + weights.f1) * 0.01 / (ceiling - base)
+    gain_per_log = (
+        weights.throughput / anchors.throughput_texts_per_s.log_span - weights.latency / anchors.latency_p50_s.log_span
+    )
+    if gain_per_log == 0:
+        return math.inf
+    log_factor = gain / gain_per_log
+    return math.exp(log_factor) if log_factor < 700 else math.inf
+
+
+def _weighted(utilities: pd.DataFrame, weights: Weights) -> pd.Series[float]:
+    """100 x the weighted sum; NaN in, NaN out."""
+    return 100 * utilities.mul(weights.as_series()).sum(axis=1, skipna=False)
+
+
+def _skill(rows: pd.DataFrame, column: str, anchors: Anchors) -> pd.Series[float]:
+    """Where `column` lies between its base and its ceiling."""
+    base = _numbers(rows, f"base_{column}")
+    span = _numbers(rows, f"ceiling_{column}").fillna(1.0) - base
+    return ((_numbers(rows, column) - base) / span.where(span > 0)).clip(anchors.skill_floor, 1)
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A column as float64, None as NaN; infinite values count as missing."""
+    values = rows[column].astype("float64")
+    return values.where(np.isfinite(values))

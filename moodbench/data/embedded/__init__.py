@@ -1,0 +1,29 @@
+"""Three small data sets of human-rated sentences that come with MoodBench; README.md describes them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from moodbench.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMBEDDED = ("icwsm-movie", "icwsm-product", "icwsm-tweets")
+"""Names that `read_embedded` knows; each is a Parquet file in this folder."""
+
+
+def read_embedded(name: str) -> pa.Table:
+    """One row per sentence, in the order of the original file.
+
+    Columns: `source_id`, `text`, `mean_rating` (-4..+4, mean of the raw ratings), `published_mean`, `rating_counts`
+    (nine counts, for the ratings -4..+4), `group` (rows that must stay together) and `split`. The schema metadata
+    holds title, licence, citation, provenance and rules.
+    """
+    if name not in EMBEDDED:
+        raise UnknownNameError("embedded dataset", name, EMBEDDED)
+    import pyarrow.parquet as pq
+
+    with files(__name__).joinpath(f"{name}.parquet").open("rb") as file:
+        return pq.read_table(file)

@@ -1,0 +1,114 @@
+"""A data set as examples: text, label and fixed split, with ids and fingerprints of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.data.embedded import read_embedded
+from moodbench.errors import DataError
+from moodbench.spec.canonical import canonical_json
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The labelled examples of one data set.
+
+    `frame` has the columns example_id, text, label (0 .. k-1), split, group, mean_rating, rating_counts.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    neutral_band: float
+    frame: pd.DataFrame
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split, in order of example_id: the same however the source was ordered."""
+        rows = self.frame[self.frame["split"] == name]
+        return rows.sort_values("example_id", ignore_index=True)
+
+    def fingerprint(self, split: str) -> str:
+        """A digest of the split's ids and labels, independent of their order."""
+        rows = self.split(split)
+        content = [[str(i), int(label)] for i, label in zip(rows["example_id"], rows["label"], strict=True)]
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
+
+    @cached_property
+    def revision(self) -> str:
+        """A digest of all examples, labels and splits."""
+        content = "".join(f"{s}:{self.fingerprint(s)};" for s in SPLITS) + canonical_json(list(self.labels))
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_band: float) -> Examples:
+    """The embedded data set `embedded` labelled by the sign of its mean human rating.
+
+    With two labels, items whose |mean| is below `neutral_band` (or exactly 0) are left out; with three, they are the
+    middle class. Raises DataError when a split would have no examples of a class.
+    """
+    frame = read_embedded(embedded).to_pandas()
+    frame["example_id"] = example_ids(embedded, frame["text"].tolist())
+    classes = labels_of_ratings(frame["mean_rating"].to_numpy(), len(labels), neutral_band)
+    frame = frame.assign(label=classes)[classes >= 0].astype({"label": "int32"})
+    columns = ["example_id", "text", "label", "split", "group", "mean_rating", "rating_counts"]
+    examples = Examples(name, labels, neutral_band, frame[columns].reset_index(drop=True))
+    for split in SPLITS:
+        counts = examples.split(split)["label"].value_counts()
+        missing = [label for i, label in enumerate(labels) if counts.get(i, 0) == 0]
+        if missing:
+            raise DataError(
+                f"data set {name}: its {split} split has no example of class {', '.join(missing)} with "
+                f"neutral_band {neutral_band}; ratings run from -4 to 4, choose a smaller band"
+            )
+    return examples
+
+
+def labels_of_ratings(
+    mean_ratings: npt.NDArray[np.float64], num_labels: int, neutral_band: float
+) -> npt.NDArray[np.int32]:
+    """The class of each mean rating (n,): its sign, with the neutral band left out (-1) or as the middle class."""
+    neutral = (np.abs(mean_ratings) < neutral_band) | (mean_ratings == 0)
+    positive = num_labels - 1
+    return np.where(neutral, 1 if num_labels == 3 else -1, np.where(mean_ratings > 0, positive, 0)).astype(np.int32)
+
+
+def example_ids(source: str, texts: list[str]) -> list[str]:
+    """The id of each text: 16 bytes of SHA-256, in hex, of source, NFC text and how often it occurred before."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        normal = unicodedata.normalize("NFC", text)
+        ids.append(hashlib.sha256(f"{source}|{normal}|{seen[normal]}".encode()).digest()[:16].hex())
+        seen[normal] += 1
+    return ids
+
+
+def subsample(rows: pd.DataFrame, size: int | None, seed: int) -> pd.DataFrame:
+    """At most `size` rows with the class shares of `rows`, in their order; the same for a seed whatever the order.
+
+    Each class gets its share rounded down and the largest remainders one more (largest-remainder rule), at least one.
+    """
+    if size is None or size >= len(rows):
+        return rows
+    counts = rows["label"].value_counts().sort_index()
+    exact = counts * size / len(rows)
+    take = np.maximum(np.floor(exact).astype(int), 1)
+    for label in (exact - np.floor(exact)).sort_values(ascending=False, kind="stable").index:
+        if take.sum() >= size:
+            break
+        take[label] += 1
+    rng = np.random.default_rng(seed)
+    chosen: list[str] = []
+    for label, wanted in take.items():
+        ids = rows.loc[rows["label"] == label, "example_id"].sort_values().to_numpy()
+        chosen += rng.permutation(ids)[:wanted].tolist()
+    return rows[rows["example_id"].isin(chosen)].reset_index(drop=True)

@@ -1,0 +1,130 @@
+"""Clusters of near-duplicate texts, and a split that keeps groups whole and strata balanced.
+
+Both depend on content alone: the order of the rows changes nothing, so a text keeps its side for good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+JACCARD = 0.8
+"""Share of common words, of all words of both texts, from which two texts are near-duplicates."""
+MIN_WORDS = 4
+"""Texts with fewer distinct words are near-duplicates only when they are equal after normalisation."""
+_CHUNK_PAIRS = 5_000_000
+"""Pairs of texts compared at once, which bounds the memory to a few hundred MB."""
+
+
+def content_key(text: str) -> str:
+    """SHA-256 of the UTF-8 text as 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def normalised(text: str) -> str:
+    """The text in NFKC and casefolded, its words of letters and digits separated by single spaces.
+
+    A text without any letter or digit, such as an emoticon, keeps its signs: ":)" and ":(" stay different.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = "".join(char if char.isalnum() else " " for char in folded).split()
+    return " ".join(words or folded.split())
+
+
+def near_duplicate_clusters(texts: Sequence[str], groups: Sequence[Hashable] | None = None) -> NDArray[np.int64]:
+    """One cluster id per text, 0, 1, 2, ... in order of first appearance.
+
+    Two texts are near-duplicates when they are equal after `normalised`, or when both have at least `MIN_WORDS`
+    distinct words and their word sets have a Jaccard similarity of at least `JACCARD`. Near-duplicates and members
+    of one group share a cluster, transitively. All pairs are compared, so time grows with the square of the number
+    of texts; 10,605 sentences take 3 s on one core.
+    """
+    import scipy.sparse as sp
+    from scipy.sparse.csgraph import connected_components
+
+    if groups is not None and len(groups) != len(texts):
+        raise ValueError(f"near_duplicate_clusters: {len(groups)} groups for {len(texts)} texts")
+    if not texts:
+        return np.empty(0, dtype=np.int64)
+    norms = [normalised(text) for text in texts]
+    links = [_links_to_first(norms), _jaccard_links(norms)]
+    if groups is not None:
+        links.append(_links_to_first(groups))
+    pairs = np.concatenate(links)
+    graph = sp.coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(texts),) * 2)
+    _, component = connected_components(graph.tocsr(), directed=False)
+    number: dict[int, int] = {}
+    return np.array([number.setdefault(int(c), len(number)) for c in component], dtype=np.int64)
+
+
+def stratified_group_split(
+    strata: Sequence[Hashable],
+    groups: Sequence[Hashable],
+    keys: Sequence[str],
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+) -> NDArray[np.str_]:
+    """One name of `SPLITS` per row: groups stay whole, and each stratum is shared out as `shares` says.
+
+    `keys` are content hashes, see `content_key`. Groups come in order of size (largest first) and then of their
+    smallest key; each goes where the fill of its own strata, as a share of what the split is due, is lowest,
+    weighted by how many of its rows are in each stratum. Equal fills go to the earlier split. Rows with equal keys
+    must share a group, or the result would depend on the order of the rows.
+    """
+    if not len(strata) == len(groups) == len(keys):
+        raise ValueError(f"stratified_group_split: {len(strata)} strata, {len(groups)} groups, {len(keys)} keys")
+    if min(shares) <= 0 or not math.isclose(sum(shares), 1):
+        raise ValueError(f"stratified_group_split: shares must be positive and sum to 1, got {shares}")
+    if len(set(zip(keys, groups, strict=True))) != len(set(keys)):
+        raise ValueError("stratified_group_split: the same key stands in two groups; merge them first")
+    counts: dict[Hashable, Counter[Hashable]] = {}
+    smallest: dict[Hashable, str] = {}
+    for stratum, group, key in zip(strata, groups, keys, strict=True):
+        counts.setdefault(group, Counter())[stratum] += 1
+        smallest[group] = min(smallest.get(group, key), key)
+    total = Counter(strata)
+    placed: list[Counter[Hashable]] = [Counter() for _ in SPLITS]
+    side: dict[Hashable, str] = {}
+    for group in sorted(counts, key=lambda g: (-counts[g].total(), smallest[g])):
+        fills = [
+            math.fsum(num * have[stratum] / (share * total[stratum]) for stratum, num in counts[group].items())
+            for share, have in zip(shares, placed, strict=True)
+        ]
+        lowest = fills.index(min(fills))
+        placed[lowest].update(counts[group])
+        side[group] = SPLITS[lowest]
+    return np.array([side[group] for group in groups], dtype=np.str_)
+
+
+def _links_to_first(labels: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Pairs `(row, first row with the same label)`, shape `(rows, 2)`."""
+    first: dict[Hashable, int] = {}
+    pairs = [(row, first.setdefault(label, row)) for row, label in enumerate(labels)]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _jaccard_links(norms: Sequence[str]) -> NDArray[np.int64]:
+    """Pairs of rows whose word sets are similar enough, shape `(pairs, 2)`."""
+    import scipy.sparse as sp
+
+    sets = {row: words for row, norm in enumerate(norms) if len(words := set(norm.split())) >= MIN_WORDS}
+    column: dict[str, int] = {}
+    rows = np.array(list(sets), dtype=np.int64)
+    flat = np.array([column.setdefault(w, len(column)) for words in sets.values() for w in words], dtype=np.int32)
+    sizes = np.array([len(words) for words in sets.values()], dtype=np.int32)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    has_word = sp.csr_array((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(rows), len(column)))
+    links = [np.empty((0, 2), dtype=np.int64)]
+    chunk = max(1, _CHUNK_PAIRS // max(1, len(rows)))
+    for start in range(0, len(rows), chunk):
+        common = (has_word[start : start + chunk] @ has_word[start:].T).tocoo()
+        left, right = common.coords[0] + start, common.coords[1] + start
+        near = (left < right) & (common.data >= JACCARD * (sizes[left] + sizes[right] - common.data))
+        links.append(np.stack([rows[left[near]], rows[right[near]]], axis=1))
+    return np.concatenate(links)

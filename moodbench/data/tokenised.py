@@ -1,0 +1,73 @@
+"""Tokenised splits as Arrow files in a cache that many processes share: named by content, published whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+
+from moodbench.spec.canonical import content_id
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+Encode = Callable[[Sequence[str]], Sequence[tuple[list[int], bool]]]
+"""Texts to, for each, its token ids and whether it was cut."""
+
+
+def cache_folder() -> Path:
+    """Where prepared data is kept between runs: MOODBENCH_CACHE, else the user's cache folder."""
+    base = os.environ.get("MOODBENCH_CACHE")
+    if base:
+        return Path(base).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "moodbench"
+
+
+def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path) -> Dataset:
+    """A memory-mapped data set with input_ids, length, truncated, labels and example_id, in the order of `rows`.
+
+    `encode` turns texts into tokens; `encoder_key` must determine what it returns (tokenizer digest, length limit, side).
+    The file is found by the digest of that key and the rows; concurrent writers publish the same bytes, the last by
+    rename, so a reader never sees half a file.
+    """
+    from datasets import Dataset
+
+    content = {
+        "encoder": encoder_key,
+        "ids": rows["example_id"].tolist(),
+        "labels": rows["label"].tolist(),
+    }
+    path = folder / "tokenised" / f"{content_id('tokenised', content)}.arrow"
+    if not path.exists():
+        _write(rows, encode(rows["text"].tolist()), path)
+    return Dataset.from_file(str(path))
+
+
+def _write(rows: pd.DataFrame, encodings: Sequence[tuple[list[int], bool]], path: Path) -> None:
+    table = pa.table(
+        {
+            "input_ids": pa.array([ids for ids, _ in encodings], type=pa.list_(pa.int32())),
+            "length": pa.array([len(ids) for ids, _ in encodings], type=pa.int32()),
+            "truncated": pa.array([cut for _, cut in encodings], type=pa.bool_()),
+            "labels": pa.array(rows["label"].tolist(), type=pa.int64()),
+            "example_id": pa.array(rows["example_id"].tolist(), type=pa.string()),
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    staged = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table, max_chunksize=1000)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""Speed and memory of a saved artifact: fresh processes started one after another, their figures put together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.metrics.contamination import Verdict, Window, judge_windows
+from moodbench.metrics.quantiles import quantile_with_interval
+from moodbench.spec import MeasureSpec
+
+NEAR_TIE = 1e-3
+"""Two logits nearer than this may change order between batch shapes; a changed label beyond it is a wrong form."""
+KNEE_SHARE = 0.95
+"""The knee is the smallest batch size that reaches this share of the best throughput."""
+
+Processes = list[dict[str, Any]]
+
+
+def run_processes(
+    spec: MeasureSpec,
+    artifact: Path,
+    texts: list[str],
+    scratch: Path,
+    report: Callable[[Mapping[str, Any]], None],
+) -> Processes:
+    """The raw figures of each fresh process, with requests in seeded orders that differ between processes.
+
+    Raises RuntimeError with the end of its output when a process fails.
+    """
+    results = []
+    for number in range(spec.protocol.processes):
+        report({"step": number, "num_steps": spec.protocol.processes})
+        job_file, result_file = scratch / f"job-{number}.json", scratch / f"result-{number}.json"
+        job = {
+            "spec": spec.model_dump(mode="json"),
+            "artifact": str(artifact),
+            "texts": texts,
+            "seed": number,
+            "spawned_ns": 0,
+        }
+        threads = str(spec.num_threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        job_file.write_text(json.dumps({**job, "spawned_ns": time.monotonic_ns()}), encoding="utf-8")
+        command = [sys.executable, "-m", "moodbench.evaluation.speed_process", str(job_file), str(result_file)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not result_file.exists():
+            tail = "\n".join(done.stderr.splitlines()[-20:])
+            raise RuntimeError(f"the measuring process ended with {done.returncode}:\n{tail}")
+        results.append(json.loads(result_file.read_text("utf-8")))
+    report({"step": spec.protocol.processes, "num_steps": spec.protocol.processes})
+    return results
+
+
+def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFrame:
+    """Every single-stream request as a row, in order, with its process and window; `kept` is not yet decided."""
+    frames = []
+    for number, process in enumerate(processes):
+        frame = pd.DataFrame(process["requests"])
+        frame.insert(0, "process", number)
+        frame["request"] = range(len(frame))
+        frame["example_id"] = example_ids[process["request_rows"]]
+        frames.append(frame)
+    samples = pd.concat(frames, ignore_index=True)
+    return samples.assign(scenario="single_stream", num_tokens=samples["num_tokens"].where(samples["num_tokens"] >= 0))
+
+
+def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFrame]:
+    """Whether other load disturbed the measurement, and the samples with `kept`: windows dropped by signal alone."""
+    sums = samples.groupby(["process", "window"], sort=True)[["latency_s", "cpu_s"]].sum()
+    delays = samples.groupby(["process", "window"], sort=True)["run_delay_s"].sum(min_count=1)
+    windows = [
+        Window(wall, cpu, None if np.isnan(delay) else float(delay))
+        for wall, cpu, delay in zip(sums["latency_s"], sums["cpu_s"], delays, strict=True)
+    ]
+    verdict = judge_windows(windows, num_threads=num_threads)
+    kept = dict(zip(sums.index, verdict.kept, strict=True))
+    keys = zip(samples["process"], samples["window"], strict=True)
+    return verdict, samples.assign(kept=[kept[key] for key in keys])
+
+
+def summarise(
+    spec: MeasureSpec, processes: Processes, samples: pd.DataFrame, verdict: Verdict, evaluated: pd.DataFrame
+) -> dict[str, Any]:
+    """The columns of a measurement record, all derived from the raw figures.
+
+    `evaluated` are the stored predictions (example_id, label, predicted, logits) that the timed labels must equal. A
+    contaminated measurement uses all its windows; a clean one only the kept.
+    """
+    used = samples[samples["kept"]] if verdict.verdict == "clean" else samples
+    record: dict[str, Any] = {
+        "num_processes": len(processes),
+        "num_requests": len(samples),
+        "num_clean_requests": int(samples["kept"].sum()),
+        "clean_share": verdict.share_clean,
+        "run_delay_share": _share(samples["run_delay_s"], samples["latency_s"]),
+        **_latencies(used),
+        **_length_model(used),
+        **_throughput(processes),
+        **_medians(processes),
+    }
+    agreement = _agreement(samples, evaluated)
+    causes = list(verdict.causes)
+    if agreement["num_wrong"]:
+        causes.append(f"{agreement['num_wrong']} timed labels differ from the evaluated ones")
+    record |= {k: v for k, v in agreement.items() if k != "num_wrong"}
+    return record | {"verdict": "invalid" if agreement["num_wrong"] else verdict.verdict, "causes": causes}
+
+
+def _latencies(used: pd.DataFrame) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    latencies = used["latency_s"].to_numpy()
+    for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
+        estimate = quantile_with_interval(latencies, q)
+        record |= {
+            f"latency_{name}_s": estimate.point,
+            f"latency_{name}_low_s": estimate.low,
+            f"latency_{name}_high_s": estimate.high,
+        }
+    record["latency_p99_needed"] = estimate.num_needed
+    for name, q in (("p50", 0.5), ("p99", 0.99)):
+        record[f"cpu_time_{name}_s"] = quantile_with_interval(used["cpu_s"].to_numpy(), q).point
+    return record
+
+
+def _length_model(used: pd.DataFrame) -> dict[str, float | None]:
+    """Least squares of latency = intercept + slope x tokens, so that others can work out their own length mix."""
+    lengths = used["num_tokens"].to_numpy(dtype=float, na_value=np.nan)
+    if np.isnan(lengths).any() or len(np.unique(lengths)) < 2:
+        return {"length_intercept_s": None, "length_slope_s_per_token": None}
+    slope, intercept = np.polyfit(lengths, used["latency_s"].to_numpy(), 1)
+    return {"length_intercept_s": float(intercept), "length_slope_s_per_token": float(slope)}
+
+
+def _throughput(processes: Processes) -> dict[str, Any]:
+    """The median of each batch size over processes and repeats, and the knee."""
+    every = pd.DataFrame([point for process in processes for point in process["throughput_points"]])
+    points = every.groupby("batch_size", sort=True).median(numeric_only=True).reset_index()
+    best = points["texts_per_s"].max()
+    knee = points[points["texts_per_s"] >= KNEE_SHARE * best].iloc[0]
+    rows = [{k: None if pd.isna(v) else v for k, v in row.items()} for row in points.to_dict("records")]
+    for row in rows:
+        row["num_texts"] = int(row["num_texts"] or 0)
+    tokens = knee.get("tokens_per_s")
+    return {
+        "throughput_points": rows,
+        "throughput_texts_per_s": float(knee["texts_per_s"]),
+        "throughput_tokens_per_s": None if tokens is None or pd.isna(tokens) else float(tokens),
+        "throughput_batch_size": int(knee["batch_size"]),
+    }
+
+
+def _medians(processes: Processes) -> dict[str, Any]:
+    """Cold start and memory: the median over the processes."""
+    seconds = ("cold_start_s", "cold_interpreter_s", "cold_import_s", "cold_load_s", "cold_first_label_s")
+    sizes = (
+        "weights_bytes",
+        "memory_imports_bytes",
+        "memory_loaded_bytes",
+        "memory_peak_load_bytes",
+        "memory_peak_batch1_bytes",
+        "memory_peak_bytes",
+        "gpu_peak_allocated_bytes",
+        "gpu_peak_reserved_bytes",
+    )
+    record: dict[str, Any] = {k: float(np.median([p[k] for p in processes])) for k in seconds}
+    for key in sizes:
+        values = [p[key] for p in processes]
+        record[key] = None if None in values else int(np.median(values))
+    return record
+
+
+def _agreement(samples: pd.DataFrame, evaluated: pd.DataFrame) -> dict[str, Any]:
+    """How the timed labels compare with the evaluated ones; `num_wrong` counts differences that are no near tie."""
+    margins = {
+        i: float(np.partition(logits, -2)[-1] - np.partition(logits, -2)[-2])
+        for i, logits in zip(evaluated["example_id"], evaluated["logits"], strict=True)
+    }
+    known = evaluated.set_index("example_id")
+    expected = known.loc[samples["example_id"], "predicted"].to_numpy()
+    truth = known.loc[samples["example_id"], "label"].to_numpy()
+    timed = samples["predicted"].to_numpy()
+    differs = timed != expected
+    far = np.array([margins[i] > NEAR_TIE for i in samples["example_id"]])
+    return {
+        "num_compared": len(samples),
+        "agreement": float(np.mean(~differs)),
+        "form_accuracy": float(np.mean(timed == truth)),
+        "num_wrong": int((differs & far).sum()),
+    }
+
+
+def _share(part: pd.Series[float], whole: pd.Series[float]) -> float | None:
+    return None if part.isna().any() else float(part.sum() / whole.sum())

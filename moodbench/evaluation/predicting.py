@@ -1,0 +1,71 @@
+"""Predictions of a saved artifact on an evaluation set, and their scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.data.ceiling import split_half_ceiling
+from moodbench.metrics import score_all
+from moodbench.metrics.classification import confusion
+from moodbench.models.predictor import Predictor, predict_texts
+
+CEILING_SEED = 20140601
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and the predictions they follow from."""
+
+    scores: dict[str, float | None]
+    confusion: list[list[int]]
+    truncated_share: float
+    ceiling_accuracy: float | None
+    ceiling_f1_macro: float | None
+    predictions: pd.DataFrame
+    """Columns example_id, label, predicted, logits, num_tokens, truncated, failed; a row per example."""
+
+
+def evaluate(
+    predictor: Predictor, rows: pd.DataFrame, num_labels: int, neutral_band: float, batch_size: int
+) -> Evaluation:
+    """The evaluation of `predictor` on `rows` (example_id, text, label, rating_counts)."""
+    logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
+    labels = rows["label"].to_numpy()
+    counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
+    ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
+    predictions = pd.DataFrame(
+        {
+            "example_id": rows["example_id"].to_numpy(),
+            "label": labels.astype(np.int32),
+            "predicted": logits.argmax(axis=1).astype(np.int32),
+            "logits": list(logits),
+            "num_tokens": [None if n < 0 else int(n) for n in encoded.num_tokens],
+            "truncated": encoded.truncated,
+            "failed": False,
+        }
+    )
+    return Evaluation(
+        scores=score_all(logits, labels),
+        confusion=confusion(labels, logits.argmax(axis=1), num_labels).tolist(),
+        truncated_share=float(encoded.truncated.mean()),
+        ceiling_accuracy=ceiling.accuracy,
+        ceiling_f1_macro=ceiling.f1_macro,
+        predictions=predictions,
+    )
+
+
+def columns(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as columns of its record."""
+    return {
+        **evaluation.scores,
+        "num_test": len(evaluation.predictions),
+        "num_classes": len(evaluation.confusion),
+        "confusion": evaluation.confusion,
+        "truncated_share": evaluation.truncated_share,
+        "ceiling_accuracy": evaluation.ceiling_accuracy,
+        "ceiling_f1_macro": evaluation.ceiling_f1_macro,
+    }

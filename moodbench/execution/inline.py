@@ -1,0 +1,38 @@
+"""Commands run one after another inside this process, for debugging."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress, outcome_of
+
+Entry = Callable[[str, Callable[[Mapping[str, Any]], None]], int]
+"""The function behind the command: standard input and a listener to the exit code."""
+
+
+class InlineExecutor:
+    """Runs a command's function when polled; a breakpoint in any phase works."""
+
+    isolation: Isolation = "none"
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._queue: deque[Command] = deque()
+
+    def start(self, command: Command) -> None:
+        """Nothing; the command waits for `poll`."""
+        self._queue.append(command)
+
+    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
+        """The end of the next command, after running it here; `hear` gets its events as they come."""
+        if not self._queue:
+            return []
+        command = self._queue.popleft()
+        code = self._entry(command.stdin, lambda event: hear(Progress(command.key, event)))
+        return [Ended(command.key, outcome_of(code, ""))]
+
+    def close(self) -> None:
+        """Nothing; what has not started is forgotten."""
+        self._queue.clear()

@@ -1,0 +1,181 @@
+"""The classification metrics of the board: shares, F1, correlation, ranking, and calibration.
+
+Positive is the last class, k-1; the `_positive` metrics exist for two classes only and are None for more.
+Macro averages are unweighted over the classes that occur among the labels or the predictions; a class absent
+from both does not count (as scikit-learn does without `labels`). A ratio with nothing below the line, such as the
+precision of a class never predicted, is 0.0 (scikit-learn's `zero_division=0`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from moodbench.metrics.predictions import FloatArray, IntArray, Predictions
+from moodbench.metrics.registry import metric
+
+NUM_CALIBRATION_BINS = 15
+
+
+def confusion(labels: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> IntArray:
+    """Counts `(k, k)`: row = true class, column = predicted class."""
+    cells = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+class ClassRates(NamedTuple):
+    """Precision, recall and F1, each `(k,)`, of the classes one by one."""
+
+    precision: FloatArray
+    recall: FloatArray
+    f1: FloatArray
+    present: npt.NDArray[np.bool_]
+    """Whether the class occurs among the labels or the predictions."""
+
+
+def class_rates(predictions: Predictions) -> ClassRates:
+    """Precision, recall and F1 of every class against the rest."""
+    counts = confusion(predictions.labels, predictions.predicted, predictions.num_classes)
+    hits, num_true, num_predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    return ClassRates(
+        precision=_ratio(hits, num_predicted),
+        recall=_ratio(hits, num_true),
+        f1=_ratio(2 * hits, num_true + num_predicted),
+        present=(num_true + num_predicted) > 0,
+    )
+
+
+@metric("accuracy", higher_is_better=True)
+def accuracy(predictions: Predictions) -> float:
+    """The share of rows whose largest logit is the label's."""
+    return float((predictions.predicted == predictions.labels).mean())
+
+
+@metric("f1_macro", higher_is_better=True)
+def f1_macro(predictions: Predictions) -> float:
+    """The unweighted mean of the classes' F1."""
+    rates = class_rates(predictions)
+    return float(rates.f1[rates.present].mean())
+
+
+@metric("f1_positive", higher_is_better=True)
+def f1_positive(predictions: Predictions) -> float | None:
+    """F1 of the positive class; None unless there are two classes."""
+    return float(class_rates(predictions).f1[-1]) if predictions.num_classes == 2 else None
+
+
+@metric("precision_macro", higher_is_better=True)
+def precision_macro(predictions: Predictions) -> float:
+    """The unweighted mean of the classes' precision."""
+    rates = class_rates(predictions)
+    return float(rates.precision[rates.present].mean())
+
+
+@metric("precision_positive", higher_is_better=True)
+def precision_positive(predictions: Predictions) -> float | None:
+    """The share of predicted positives that are positive; None unless there are two classes."""
+    return float(class_rates(predictions).precision[-1]) if predictions.num_classes == 2 else None
+
+
+@metric("recall_macro", higher_is_better=True)
+def recall_macro(predictions: Predictions) -> float:
+    """The unweighted mean of the classes' recall."""
+    rates = class_rates(predictions)
+    return float(rates.recall[rates.present].mean())
+
+
+@metric("recall_positive", higher_is_better=True)
+def recall_positive(predictions: Predictions) -> float | None:
+    """The share of positives that were found; None unless there are two classes."""
+    return float(class_rates(predictions).recall[-1]) if predictions.num_classes == 2 else None
+
+
+@metric("mcc", higher_is_better=True)
+def mcc(predictions: Predictions) -> float:
+    """Matthews' correlation of labels and predictions, -1 ... 1; 0.0 when either is constant.
+
+    Source: Gorodkin 2004, the multi-class R_K, which for two classes is Matthews 1975.
+    """
+    counts = confusion(predictions.labels, predictions.predicted, predictions.num_classes).astype(np.float64)
+    num_true, num_predicted, n = counts.sum(axis=1), counts.sum(axis=0), counts.sum()
+    covariance = n * counts.trace() - num_true @ num_predicted
+    spread = (n**2 - num_true @ num_true) * (n**2 - num_predicted @ num_predicted)
+    return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+@metric("auroc", higher_is_better=True)
+def auroc(predictions: Predictions) -> float | None:
+    """The chance that a random positive scores above a random other row, ties counting one half.
+
+    Two classes: positive against negative. More: the unweighted mean over the classes of one against the rest.
+    None where a class has no row or all rows. The score of a class is its log odds, which unlike its probability
+    does not tie when a model is sure.
+    Source: Hanley & McNeil 1982 (the Mann-Whitney form).
+    """
+    k = predictions.num_classes
+    areas = [_area(_log_odds(predictions, c), predictions.labels == c) for c in ([1] if k == 2 else range(k))]
+    defined = [area for area in areas if area is not None]
+    return float(np.mean(defined)) if len(defined) == len(areas) else None
+
+
+@metric("nll", higher_is_better=False)
+def nll(predictions: Predictions) -> float:
+    """The mean negative log probability of the true class, in nats."""
+    return float(-np.take_along_axis(predictions.log_probabilities, predictions.labels[:, None], axis=1).mean())
+
+
+@metric("brier", higher_is_better=False)
+def brier(predictions: Predictions) -> float:
+    """The mean over rows of the sum over *all* classes of (probability - outcome)^2, so 0 ... 2.
+
+    For two classes it is twice the one-column value of scikit-learn's default. Source: Brier 1950.
+    """
+    outcome = np.eye(predictions.num_classes)[predictions.labels]
+    return float(((np.exp(predictions.log_probabilities) - outcome) ** 2).sum(axis=1).mean())
+
+
+@metric("ece", higher_is_better=False)
+def ece(predictions: Predictions) -> float:
+    """The mean gap between confidence (largest probability) and accuracy over 15 bins of equally many rows.
+
+    Bins are cut by rank and weighted by their rows. Rows of equal confidence share their mean rank and so a bin:
+    otherwise the order of the rows would change the score. A perfectly calibrated model scores above 0 too.
+    Source: Nguyen & O'Connor 2015 (equal mass), Guo et al. 2017 (the gap).
+    """
+    confidence = np.exp(predictions.log_probabilities.max(axis=1))
+    right = (predictions.predicted == predictions.labels).astype(np.float64)
+    n = len(right)
+    bins = ((_mid_ranks(confidence) - 0.5) * NUM_CALIBRATION_BINS / n).astype(np.int64)
+    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / n)
+
+
+def _ratio(above: IntArray, below: IntArray) -> FloatArray:
+    """`above / below`, 0.0 where `below` is 0."""
+    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+
+
+def _log_odds(predictions: Predictions, c: int) -> FloatArray:
+    """log p_c - log(1 - p_c) of each row, `(n,)`, from the logits; the others are sorted, so equal odds tie exactly."""
+    rest = np.sort(np.delete(predictions.logits, c, axis=1), axis=1)
+    top = rest[:, -1]
+    return np.asarray(
+        predictions.logits[:, c] - top - np.log(np.exp(rest - top[:, None]).sum(axis=1)), dtype=np.float64
+    )
+
+
+def _area(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float | None:
+    """The area under the ROC curve by rank sums; None without both kinds of rows."""
+    num_positive = int(positive.sum())
+    num_other = len(positive) - num_positive
+    if num_positive == 0 or num_other == 0:
+        return None
+    wins = _mid_ranks(scores)[positive].sum() - num_positive * (num_positive + 1) / 2
+    return float(wins / (num_positive * num_other))
+
+
+def _mid_ranks(values: FloatArray) -> FloatArray:
+    """Ranks 1 ... n, equal values sharing the mean of theirs."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where], dtype=np.float64)

@@ -1,0 +1,56 @@
+"""Torch on the chosen device: threads, number formats, waiting and memory peaks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from moodbench.hardware import Device
+
+if TYPE_CHECKING:
+    import torch
+
+
+def prepare_torch(num_threads: int) -> None:
+    """Nothing; sets torch's threads and silences the libraries' notices. Call once per process, before work."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import logging
+
+    import torch
+    import transformers
+
+    torch.set_num_threads(num_threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def wait_for(device: Device) -> None:
+    """Nothing; returns when all work queued on the accelerator is done."""
+    if device != "cpu":
+        import torch
+
+        torch.accelerator.synchronize()
+
+
+def reset_gpu_peak(device: Device) -> None:
+    """Nothing; starts a new count of the peak of CUDA memory."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def gpu_peak_bytes(device: Device) -> tuple[int | None, int | None]:
+    """Peak allocated and peak reserved CUDA bytes since the reset; None elsewhere (torch.mps counts no peak)."""
+    if device != "cuda":
+        return None, None
+    import torch
+
+    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+
+
+def parameter_bytes(module: torch.nn.Module) -> int:
+    """Bytes of all parameters and buffers, each counted once."""
+    tensors = {t.data_ptr(): t.nbytes for t in (*module.parameters(), *module.buffers())}
+    return sum(tensors.values())

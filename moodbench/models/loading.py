@@ -1,0 +1,51 @@
+"""A fitted contender from its artifact folder, whatever it is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from moodbench.hardware import Device
+from moodbench.models.predictor import Predictor
+from moodbench.spec import FitSpec
+
+Form = Literal["native", "merged", "as_trained"]
+
+
+def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
+    """The form in which a contender is measured: LoRA folded into the weights, all else as it is."""
+    return "merged" if spec.model.method == "lora" else "native"
+
+
+def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:
+    """The contender that `spec` describes and `artifact` holds, ready on `device`."""
+    if spec.model.method != "baseline":
+        from moodbench.models.encoder import load_transformer
+
+        return load_transformer(spec, artifact, form, device)
+    from moodbench.models.baselines import Majority, TfidfLogreg, Vader
+
+    kinds: dict[str, type[Majority] | type[Vader] | type[TfidfLogreg]] = {
+        "majority": Majority,
+        "vader": Vader,
+        "tfidf-logreg": TfidfLogreg,
+    }
+    assert spec.model.baseline is not None
+    return kinds[spec.model.baseline].load(artifact)
+
+
+def import_libraries(spec: FitSpec, num_threads: int) -> None:
+    """Nothing; imports what the contender needs, so that a cold start can be told apart into import and load."""
+    modules: dict[str | None, tuple[str, ...]] = {
+        None: ("torch", "transformers", "peft"),
+        "majority": (),
+        "vader": ("vaderSentiment.vaderSentiment",),
+        "tfidf-logreg": ("safetensors.numpy", "sklearn.feature_extraction.text"),
+    }
+    if spec.model.baseline is None:
+        from moodbench.models.device import prepare_torch
+
+        prepare_torch(num_threads)
+    for module in modules[spec.model.baseline]:
+        import_module(module)

@@ -1,0 +1,57 @@
+"""Texts to token ids, cut at the length limit, and padded into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from moodbench.config.schema import TextDefaults
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TokenisedText(NamedTuple):
+    """One text as tokens, special ones included."""
+
+    input_ids: list[int]
+    truncated: bool
+
+
+class Tokenizer:
+    """A model's tokenizer with the length limit of one recipe."""
+
+    def __init__(self, tokenizer: Any, text: TextDefaults) -> None:
+        self.hf = tokenizer
+        self.pad_id: int = tokenizer.pad_token_id
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_padding()
+        self._backend.enable_truncation(
+            min(text.max_length, tokenizer.model_max_length), direction=text.truncation_side
+        )
+
+    @classmethod
+    def load(cls, folder: Path, text: TextDefaults) -> Tokenizer:
+        """The tokenizer whose files are in `folder`."""
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder), text)
+
+    def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
+        """Each text as token ids, unpadded."""
+        return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
+
+    def pad(self, inputs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask (texts, longest), padded on the right."""
+        import torch
+
+        longest = max(len(ids) for ids in inputs)
+        padded = np.full((len(inputs), longest), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(inputs), longest), dtype=np.int64)
+        for row, ids in enumerate(inputs):
+            padded[row, : len(ids)] = ids
+            mask[row, : len(ids)] = 1
+        return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask)}

@@ -1,0 +1,33 @@
+"""Fitting any contender: the one entry to this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from moodbench.hardware import Device
+from moodbench.spec import FitSpec
+from moodbench.training.outcome import FitOutcome, Report
+
+
+def fit(
+    spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
+) -> FitOutcome:
+    """How the fit of `spec` on these rows went; the artifact is in `folder`."""
+    num_labels = len(spec.dataset.labels)
+    if spec.model.method == "lora":
+        from moodbench.training.lora import fit_lora
+
+        return fit_lora(spec, train, validation, folder, device, report)
+    if spec.model.method == "linear-probe":
+        from moodbench.training.probe import fit_probe
+
+        return fit_probe(spec, train, validation, folder, device, report)
+    from moodbench.training.baselines import fit_majority, fit_tfidf, fit_vader
+
+    if spec.model.baseline == "tfidf-logreg":
+        assert spec.tfidf is not None
+        return fit_tfidf(train, validation, spec.tfidf, num_labels, folder)
+    fit_counts = fit_vader if spec.model.baseline == "vader" else fit_majority
+    return fit_counts(train, validation, num_labels, folder)

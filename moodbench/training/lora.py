@@ -1,0 +1,174 @@
+"""Fine-tuning with LoRA on transformers.Trainer, keeping the checkpoint that validation prefers."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.config.schema import TrainDefaults
+from moodbench.data.tokenised import cache_folder, tokenised
+from moodbench.hardware import Device
+from moodbench.metrics import get_metric, score_all
+from moodbench.models.encoder import ADAPTER, TOKENIZER, add_lora, base_folder, load_classifier, set_dropout
+from moodbench.models.tokenizer import Tokenizer
+from moodbench.spec import FitSpec
+from moodbench.training.outcome import CurvePoint, FitOutcome, Report
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
+
+
+def fit_lora(
+    spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
+) -> FitOutcome:
+    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`, whose `checkpoints/` is removed."""
+    import shutil
+
+    assert spec.train is not None and spec.lora is not None and spec.text is not None
+    tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
+    base = load_classifier(spec, spec.seeds.init)
+    if spec.train.base_dropout is not None:
+        set_dropout(base.model, spec.train.base_dropout)
+    model = add_lora(base, spec.lora, spec.target_modules)
+    key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}"
+    checkpoints = folder / "checkpoints"
+    arguments = training_arguments(spec.train, len(train), spec.seeds.init, spec.seeds.data_order, device, checkpoints)
+    trainer = _trainer(
+        model,
+        arguments,
+        tokenised(train, tokenizer.encode, key, cache_folder()),
+        tokenised(validation, tokenizer.encode, key, cache_folder()),
+        tokenizer,
+        spec.train,
+        report,
+    )
+    started = time.perf_counter()
+    trainer.train()
+    elapsed = time.perf_counter() - started
+    best = trainer.state.best_global_step
+    history = trainer.state.log_history
+    validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
+    model.save_pretrained(folder / ADAPTER)
+    tokenizer.hf.save_pretrained(folder / TOKENIZER)
+    shutil.rmtree(checkpoints)
+    return FitOutcome(
+        num_params=sum(p.numel() for p in model.get_base_model().parameters()),
+        num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        num_train=len(train),
+        num_validation=len(validation),
+        train_time_s=elapsed,
+        num_texts_trained=round(trainer.state.global_step * spec.train.effective_batch_size),
+        best_step=best,
+        validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
+        curve=_curve(history, spec.train.select_by),
+    )
+
+
+def accumulation_steps(train: TrainDefaults) -> int:
+    """Forward passes per optimiser step, so that the effective batch is kept where memory holds only a part of it."""
+    return math.ceil(train.effective_batch_size / train.max_device_batch_size)
+
+
+def evaluation_interval(train: TrainDefaults, num_train: int) -> int:
+    """Optimiser steps between validation runs: a share of the epoch, but no more than the limit."""
+    steps_per_epoch = math.ceil(num_train / train.effective_batch_size)
+    return max(1, min(train.max_evaluation_steps, steps_per_epoch // train.evaluations_per_epoch))
+
+
+def training_arguments(
+    train: TrainDefaults, num_train: int, init_seed: int, data_seed: int, device: Device, folder: Path
+) -> TrainingArguments:
+    """The Trainer's arguments for a recipe on a device."""
+    from transformers import TrainingArguments
+
+    every = evaluation_interval(train, num_train)
+    accumulation = accumulation_steps(train)
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        warmup_steps=train.warmup_share,
+        lr_scheduler_type=train.lr_scheduler,
+        max_grad_norm=train.max_grad_norm,
+        per_device_train_batch_size=math.ceil(train.effective_batch_size / accumulation),
+        gradient_accumulation_steps=accumulation,
+        per_device_eval_batch_size=train.max_device_batch_size,
+        train_sampling_strategy="group_by_length" if train.group_by_length else "random",
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=1,
+        logging_steps=max(1, every // 4),
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{train.select_by}",
+        greater_is_better=get_metric(train.select_by).higher_is_better,
+        fp16=train.precision == "fp16",
+        bf16=train.precision == "bf16",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        seed=init_seed,
+        data_seed=data_seed,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+
+
+def _trainer(
+    model: Any,
+    arguments: TrainingArguments,
+    train_set: Any,
+    validation_set: Any,
+    tokenizer: Tokenizer,
+    train: TrainDefaults,
+    report: Report,
+) -> Trainer:
+    import torch
+    from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = tokenizer.pad([row["input_ids"] for row in rows])
+        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    def scores(predicted: Any) -> dict[str, float]:
+        every = score_all(predicted.predictions, predicted.label_ids)
+        return {name: float(value) for name in VALIDATION_METRICS if (value := every[name]) is not None}
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            shown = {k: v for k, v in (logs or {}).items() if k in ("loss", f"eval_{train.select_by}")}
+            if not np.isfinite(list(shown.values())).all():
+                raise FloatingPointError(
+                    f"training diverged at step {state.global_step}: {shown}; "
+                    f"lower the learning rate (now {train.learning_rate})"
+                )
+            report({"step": state.global_step, "num_steps": state.max_steps, **shown})
+
+    return Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        data_collator=collate,
+        compute_metrics=scores,
+        callbacks=[Progress(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
+    )
+
+
+def _curve(history: list[dict[str, Any]], select_by: str) -> tuple[CurvePoint, ...]:
+    points = []
+    for entry in history:
+        if "loss" in entry:
+            points.append(CurvePoint(entry["step"], entry["loss"]))
+        elif f"eval_{select_by}" in entry:
+            points.append(CurvePoint(entry["step"], None, select_by, entry[f"eval_{select_by}"]))
+    return tuple(points)

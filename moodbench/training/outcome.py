@@ -1,0 +1,41 @@
+"""What fitting gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Receives progress: step, num_steps, loss and the like."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of the learning curve."""
+
+    step: int
+    loss: float | None
+    """Mean training loss since the last point."""
+    metric: str | None = None
+    validation_score: float | None = None
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """How a fit went; what was learned is in its folder."""
+
+    num_params: int
+    num_trainable: int
+    num_train: int
+    num_validation: int
+    train_time_s: float
+    """Time spent learning, from the first step to the last, validation runs included."""
+    num_texts_trained: int
+    """Training texts processed, each pass counted."""
+    best_step: int | None
+    validation: Mapping[str, float | None]
+    """Scores of the kept state on the validation split."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that validation chose."""
+    curve: tuple[CurvePoint, ...] = ()

@@ -1,0 +1,131 @@
+"""The board of a store, as every output shows it: terminal, page, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.comparison.board import choose_machine, leaderboard, trials_frame
+from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
+from moodbench.errors import UnknownNameError
+from moodbench.hardware import Hardware
+from moodbench.store import Store
+
+EXPORTED = [
+    "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
+    "accuracy_high", "interval_method", "estimand", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll",
+    "brier", "ece", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s",
+    "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
+    "train_time_s", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
+    "fit_ids",
+]  # fmt: skip
+"""Columns of --json and --csv, in base units."""
+
+
+@dataclass(frozen=True)
+class BoardView:
+    """A board with what must be said beside it."""
+
+    board: pd.DataFrame
+    failures: pd.DataFrame
+    """Failed attempts of trials that have no record yet."""
+    notes: tuple[str, ...]
+
+    @property
+    def tracks(self) -> list[str]:
+        """The names of the tracks, in order."""
+        return [] if self.board.empty else list(dict.fromkeys(self.board["track"]))
+
+    def track(self, name: str) -> pd.DataFrame:
+        """The rows of one track."""
+        return self.board[self.board["track"] == name]
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """The rows as plain values in base units; missing is None."""
+        if self.board.empty:
+            return []
+        columns = self.board.reindex(columns=EXPORTED)
+        records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records"))
+        return records
+
+
+def view_board(
+    store: Store,
+    machine: Hardware,
+    *,
+    weights: Weights | None = None,
+    composite: str = "pinned",
+    dataset: str | None = None,
+) -> BoardView:
+    """The board of `store` as seen from `machine`: its own speeds if there are any, else those of the commonest kind."""
+    weights = weights or Weights()
+    anchors = load_anchors()
+    fits, evaluations, measurements = (store.records(k) for k in ("fits", "evaluations", "measurements"))
+    if dataset is not None:
+        known = set(evaluations["dataset"])
+        if dataset not in known:
+            raise UnknownNameError(f"data set in {store.uri}:", dataset, known)
+        evaluations = evaluations[evaluations["dataset"] == dataset]
+    keys = {machine.perf_key(machine.device(), machine.num_cores), machine.perf_key("cpu", machine.num_cores)}
+    chosen = choose_machine(measurements, keys)
+
+    def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
+        rows = store.predictions(evaluation_ids)
+        rows = rows.assign(right=rows["label"] == rows["predicted"])
+        wide = rows.pivot(index="example_id", columns="evaluation_id", values="right")
+        return wide.to_numpy(dtype=bool)
+
+    board = leaderboard(
+        trials_frame(fits, evaluations, chosen), correct, weights=weights, anchors=anchors, composite=composite
+    )
+    failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
+    return BoardView(
+        board, failures, tuple(_notes(board, failures, weights, composite, len(measurements) - len(chosen)))
+    )
+
+
+def _open_failures(
+    failures: pd.DataFrame, fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame
+) -> pd.DataFrame:
+    """The last failure of every phase that has no record."""
+    done = {*fits["fit_id"], *evaluations["evaluation_id"], *measurements["measurement_id"]}
+    return failures[~failures["id"].isin(done)].sort_values("attempt").groupby("id").tail(1)
+
+
+def _notes(
+    board: pd.DataFrame, failures: pd.DataFrame, weights: Weights, composite: str, num_elsewhere: int
+) -> list[str]:
+    if board.empty:
+        return []
+    w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
+    notes = [f"Score: {composite}, weights {w}."]
+    if composite == "pinned":
+        anchors = load_anchors()
+        base = board.loc[board["model"] == anchors.baseline, "accuracy"]
+        ceiling = board["ceiling_accuracy"].dropna() if "ceiling_accuracy" in board else pd.Series(dtype=float)
+        if len(base) and weights.throughput + weights.latency > 0:
+            rate = exchange_rate(weights, anchors, float(base.iloc[0]), float(ceiling.iloc[0]) if len(ceiling) else 1.0)
+            notes.append(
+                f"0 quality is {anchors.baseline} on the same data, 1 the agreement of two halves of the human raters "
+                f"where raters are known; +1 point of accuracy and F1 weighs as much as {rate:.1f}x the speed "
+                f"(anchors version {anchors.version})."
+            )
+    if board["provisional"].any():
+        notes.append(
+            "* Other load disturbed the clock: these scores use CPU time, are provisional and stand in brackets. "
+            "Quiet the machine and measure again."
+        )
+    if board["quick"].any():
+        notes.append("Measured with a quick protocol (one process): good for a first look, not for publication.")
+    if (board["num_seeds"] == 1).any():
+        notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
+    if num_elsewhere:
+        notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")
+    if len(failures):
+        notes.append(f"{len(failures)} phases failed; see the list below.")
+    return notes

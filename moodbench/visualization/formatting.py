@@ -1,0 +1,129 @@
+"""Numbers as people read them: milliseconds, percent, MiB; a dash where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+MISSING = "—"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the board: where it comes from, its heading, and how a cell reads."""
+
+    key: str
+    heading: str
+    show: Callable[[pd.Series[Any]], str]
+    """A row of the board to the text of its cell."""
+    help: str
+    """What the number is, in one line."""
+
+
+def missing(value: Any) -> bool:
+    """Whether there is no value."""
+    return value is None or bool(pd.isna(value))
+
+
+def percent(value: Any) -> str:
+    """A share as percent with one decimal."""
+    return MISSING if missing(value) else f"{100 * value:.1f}"
+
+
+def three_digits(value: Any) -> str:
+    """A positive number with three significant digits and no exponent."""
+    if missing(value):
+        return MISSING
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def milliseconds(value: Any) -> str:
+    """Seconds as milliseconds."""
+    return MISSING if missing(value) else three_digits(1000 * value)
+
+
+def mebibytes(value: Any) -> str:
+    """Bytes as MiB."""
+    return MISSING if missing(value) else f"{value / 2**20:,.0f}"
+
+
+def count(value: Any) -> str:
+    """A parameter count with a unit: 22.7M."""
+    if missing(value):
+        return MISSING
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def duration(value: Any) -> str:
+    """Seconds as 0.3 s, 42 s or 3 m 12 s."""
+    if missing(value):
+        return MISSING
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} m {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _rank(row: pd.Series[Any]) -> str:
+    if missing(row["rank"]):
+        return MISSING
+    return f"({row['rank']})" if row["provisional"] else str(row["rank"])
+
+
+def _score(row: pd.Series[Any]) -> str:
+    if missing(row["score"]):
+        return MISSING
+    return f"{row['score']:.1f}" + ("*" if row["provisional"] else "")
+
+
+def _accuracy(row: pd.Series[Any]) -> str:
+    if missing(row["accuracy"]):
+        return MISSING
+    return f"{percent(row['accuracy'])} [{percent(row['accuracy_low'])}, {percent(row['accuracy_high'])}]"
+
+
+def _plain(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], str]:
+    return lambda row: show(row[key])
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("rank", "Rank", _rank, "place by score; in brackets where no measurement was undisturbed"),
+    Column("name", "Model", lambda row: str(row["name"]), "contender, as named in the catalogue"),
+    Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
+    Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),
+    Column("f1_macro", "F1 %", _plain("f1_macro", percent), "F1 averaged over the classes"),
+    Column("precision_macro", "Prec. %", _plain("precision_macro", percent), "precision averaged over the classes"),
+    Column("recall_macro", "Recall %", _plain("recall_macro", percent), "recall averaged over the classes"),
+    Column("latency_p50_s", "P50 ms", _plain("latency_p50_s", milliseconds), "median time to label of one text (TTFT)"),
+    Column("latency_p99_s", "P99 ms", _plain("latency_p99_s", milliseconds), "99th percentile; withheld when too few"),
+    Column(
+        "throughput_texts_per_s",
+        "Texts/s",
+        _plain("throughput_texts_per_s", three_digits),
+        "most texts per second in batches sorted by length",
+    ),
+    Column(
+        "memory_peak_batch1_bytes",
+        "RAM MiB",
+        _plain("memory_peak_batch1_bytes", mebibytes),
+        "most memory of the whole process while answering one text at a time",
+    ),
+    Column("train_time_s", "Training", _plain("train_time_s", duration), "time of fitting, validation included"),
+    Column("num_params", "Params", _plain("num_params", count), "parameters of the fitted model"),
+)
+"""The board's columns in order; to add one, add an entry."""
+
+
+def cells(board: pd.DataFrame) -> pd.DataFrame:
+    """The board as text, a row per contender and a column per heading."""
+    return pd.DataFrame(
+        {c.heading: [c.show(row) for _, row in board.iterrows()] for c in COLUMNS}, index=board.index, dtype=str
+    )

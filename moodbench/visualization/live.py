@@ -1,0 +1,112 @@
+"""A run while it goes on: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from moodbench.visualization.formatting import MISSING, duration
+
+PLAIN_EVERY_S = 15.0
+
+
+@dataclass
+class TrialState:
+    """What is known of one trial's present phase."""
+
+    phase: str = "waiting"
+    state: str = "waiting"
+    started: float = 0.0
+    step: int = 0
+    num_steps: int = 0
+    loss: float | None = None
+    last_line: float = 0.0
+
+    def remaining_s(self, now: float) -> float | None:
+        """Seconds left in this phase at its pace so far; None before there is a pace."""
+        if self.state != "running" or not self.step or self.num_steps <= self.step:
+            return None
+        return (now - self.started) / self.step * (self.num_steps - self.step)
+
+
+class RunView:
+    """Listens to a run's events and shows them on `out`. Use as a context manager."""
+
+    def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out, self._clock = out, clock
+        self.trials: dict[str, TrialState] = {}
+        self._live = Live(console=out, refresh_per_second=4, get_renderable=self._table) if out.is_terminal else None
+        self._began = clock()
+
+    def __enter__(self) -> RunView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Nothing; takes in one event."""
+        name = event["event"]
+        if name == "run_started" and event["num_done"]:
+            self._line(f"{event['num_done']} phases are in the store already and are skipped")
+        if "trial" not in event:
+            return
+        trial = self.trials.setdefault(event["trial"], TrialState())
+        now = self._clock()
+        if name == "started":
+            self.trials[event["trial"]] = TrialState(event["phase"], "running", now, last_line=now)
+            self._line(f"{event['trial']}: {event['phase']} started")
+        elif name == "progress":
+            self._progress(trial, event, now)
+        elif name in ("committed", "skipped"):
+            trial.state = "done" if name == "committed" else "skipped"
+            self._line(f"{event['trial']}: {event['phase']} {name}, {duration(now - trial.started)}")
+        elif name == "failed":
+            trial.state = "failed"
+            self._line(f"{event['trial']}: {event['phase']} FAILED: {event['error']}")
+        elif name == "job_ended" and event["outcome"] != "ok":
+            trial.state = "retrying" if event.get("retry") else "failed"
+            self._line(f"{event['trial']}: {event['outcome']}" + (", trying again" if event.get("retry") else ""))
+
+    def _progress(self, trial: TrialState, event: Mapping[str, Any], now: float) -> None:
+        trial.step = event.get("step", trial.step)
+        trial.num_steps = event.get("num_steps", trial.num_steps)
+        trial.loss = event.get("loss", trial.loss)
+        if "disturbed_attempt" in event:
+            self._line(f"{event['trial']}: disturbed by other load, measuring again in {event['wait_s']:.0f} s")
+        if now - trial.last_line >= PLAIN_EVERY_S and trial.num_steps:
+            trial.last_line = now
+            self._line(f"{event['trial']}: {trial.phase} {self._pace(trial, now)}")
+
+    def _pace(self, trial: TrialState, now: float) -> str:
+        loss = f", loss {trial.loss:.3f}" if trial.loss is not None else ""
+        left = trial.remaining_s(now)
+        eta = f", {duration(left)} left" if left is not None else ""
+        return f"step {trial.step} of {trial.num_steps}{loss}{eta}"
+
+    def _line(self, text: str) -> None:
+        if not self._live:
+            self._out.print(f"[{self._clock() - self._began:6.1f} s] {text}", markup=False)
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        for heading in ("Trial", "Phase", "State", "Step", "Loss", "Left"):
+            table.add_column(heading)
+        now = self._clock()
+        for name, trial in self.trials.items():
+            step = f"{trial.step}/{trial.num_steps}" if trial.num_steps else MISSING
+            loss = f"{trial.loss:.3f}" if trial.loss is not None else MISSING
+            table.add_row(name, trial.phase, trial.state, step, loss, duration(trial.remaining_s(now)))
+        return table

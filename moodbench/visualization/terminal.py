@@ -1,0 +1,50 @@
+"""The board and lists as tables in a terminal; plain when it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.formatting import COLUMNS, cells
+
+LEFT = {"Model"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or as the content needs where there is none."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+
+
+def print_board(view: BoardView, out: Console) -> None:
+    """Nothing; prints every track of the board, notes and failures."""
+    for name in view.tracks:
+        rows = view.track(name)
+        first = rows.iloc[0]
+        device = f" · {first['device_name']}" if isinstance(first["device_name"], str) else ""
+        out.print(f"\n[bold]{name}[/bold] · {int(first['num_test']):,} test texts{device}")
+        headings = [c.heading for c in COLUMNS]
+        print_table(headings, cells(rows).to_numpy().tolist(), out, left=LEFT)
+    for note in view.notes:
+        out.print(note, style="dim")
+    if len(view.failures):
+        out.print("\n[bold]Failed[/bold]")
+        for _, row in view.failures.iterrows():
+            message = str(row["message"]).splitlines()[0] if row["message"] else ""
+            out.print(
+                f"  {row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}: {row['error_class']}: {message}"
+            )
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Console, *, left: set[str]) -> None:
+    """Nothing; prints a table, numbers on the right."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in headings:
+        is_left = heading in left
+        table.add_column(heading, justify="left" if is_left else "right", no_wrap=not is_left)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,225 @@
+"""Hand-worked row, on anchors 1 ... 100,000 texts/s and 1000 ... 0.1 ms:
+
+accuracy 0.90 over base 0.80, ceiling missing (1.0)   skill 0.10 / 0.20 = 0.5
+F1       0.94 over base 0.82, ceiling 0.98            skill 0.12 / 0.16 = 0.75
+throughput 1,000 texts/s, 3 of 5 decades              0.6
+latency 10 ms, 2 of 4 decades                         0.5
+30 x 0.5 + 30 x 0.75 + 20 x 0.6 + 20 x 0.5 = 59.5
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moodbench.comparison.composite import (
+    COMPOSITES,
+    MEASURED,
+    Weights,
+    effective_shares,
+    exchange_rate,
+    get_composite,
+    load_anchors,
+    minmax,
+    minmax_utilities,
+    pinned,
+    pinned_utilities,
+)
+from moodbench.errors import SpecError, UnknownNameError
+
+ANCHORS = load_anchors()
+DEFAULT = Weights()
+ROW = {
+    "accuracy": 0.90, "f1_macro": 0.94, "throughput_texts_per_s": 1000.0, "latency_p50_s": 0.010,
+    "base_accuracy": 0.80, "base_f1_macro": 0.82, "ceiling_accuracy": math.nan, "ceiling_f1_macro": 0.98,
+}  # fmt: skip
+
+
+def frame(*changes):
+    return pd.DataFrame([ROW | change for change in changes])
+
+
+def test_the_row_worked_by_hand():
+    rows = frame({})
+    assert pinned_utilities(rows, ANCHORS).iloc[0].to_dict() == pytest.approx(
+        {"accuracy": 0.5, "f1": 0.75, "throughput": 0.6, "latency": 0.5}
+    )
+    assert pinned(rows, DEFAULT, ANCHORS).tolist() == pytest.approx([59.5])
+
+
+def test_the_baseline_at_the_slow_ends_scores_zero_and_the_ceiling_at_the_fast_ends_100():
+    slow = {"accuracy": 0.80, "f1_macro": 0.82, "throughput_texts_per_s": 1.0, "latency_p50_s": 1.0}
+    fast = {"accuracy": 1.0, "f1_macro": 0.98, "throughput_texts_per_s": 1e5, "latency_p50_s": 1e-4}
+    assert pinned(frame(slow, fast), DEFAULT, ANCHORS).tolist() == pytest.approx([0, 100])
+
+
+def test_values_beyond_the_anchors_are_clipped_and_quality_at_minus_one_half():
+    beyond = {"accuracy": 0.1, "f1_macro": 0.1, "throughput_texts_per_s": 1e9, "latency_p50_s": 50.0}
+    assert pinned_utilities(frame(beyond), ANCHORS).iloc[0].tolist() == pytest.approx([-0.5, -0.5, 1, 0])
+    assert pinned(frame(beyond), DEFAULT, ANCHORS).tolist() == pytest.approx([-15 - 15 + 20])
+
+
+@pytest.mark.parametrize("column", [*MEASURED, "base_accuracy", "base_f1_macro"])
+def test_a_missing_component_leaves_the_row_without_a_score(column):
+    rows = frame({column: None}, {})
+    assert pinned(rows, DEFAULT, ANCHORS).isna().tolist() == [True, False]
+    assert pinned(rows, Weights.parse("accuracy=0.4,f1=0.4,latency=0.1,throughput=0.1"), ANCHORS).isna()[0]
+    if column in MEASURED:
+        assert minmax(rows, DEFAULT).isna().tolist() == [True, False]
+
+
+def test_a_component_without_weight_is_needed_all_the_same():
+    assert pinned(frame({"latency_p50_s": None}), Weights.parse("accuracy=1"), ANCHORS).isna().all()
+
+
+def test_a_ceiling_that_is_not_above_the_base_gives_no_score():
+    assert pinned(frame({"ceiling_f1_macro": 0.82}, {"ceiling_f1_macro": 0.5}), DEFAULT, ANCHORS).isna().all()
+
+
+@pytest.mark.parametrize(("column", "value"), [("throughput_texts_per_s", 0.0), ("latency_p50_s", -1.0)])
+def test_a_speed_that_is_not_positive_is_missing(column, value):
+    assert pinned(frame({column: value}), DEFAULT, ANCHORS).isna().all()
+
+
+contenders = st.lists(
+    st.fixed_dictionaries(
+        {
+            "accuracy": st.floats(0, 1),
+            "f1_macro": st.floats(0, 1),
+            "throughput_texts_per_s": st.floats(0.01, 1e7),
+            "latency_p50_s": st.floats(1e-6, 100) | st.none(),
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(contenders, st.data())
+def test_adding_or_removing_contenders_never_changes_a_pinned_score(changes, data):
+    board = frame(*changes)
+    shown = data.draw(st.lists(st.sampled_from(range(len(changes))), min_size=1, unique=True))
+    pd.testing.assert_series_equal(
+        pinned(board.iloc[shown], DEFAULT, ANCHORS), pinned(board, DEFAULT, ANCHORS).iloc[shown], rtol=1e-12
+    )
+
+
+@given(contenders, st.sampled_from(MEASURED), st.floats(1.0, 3.0))
+def test_a_better_component_never_lowers_the_score(changes, column, factor):
+    board = frame(*changes)
+    better = board.assign(
+        **{column: board[column].astype(float) * (1 / factor if column == "latency_p50_s" else factor)}
+    )
+    before, after = pinned(board, DEFAULT, ANCHORS), pinned(better, DEFAULT, ANCHORS)
+    assert (after.isna() == before.isna()).all()
+    assert (after.dropna() >= before.dropna() - 1e-9).all()
+
+
+def test_within_the_anchors_each_component_raises_the_score():
+    steps = [{}, {"accuracy": 0.91}, {"f1_macro": 0.95}, {"throughput_texts_per_s": 1001.0}, {"latency_p50_s": 0.0099}]
+    scores = pinned(frame(*steps), DEFAULT, ANCHORS)
+    assert (scores[1:] > scores[0]).all()
+
+
+def test_minmax_scales_between_the_worst_and_the_best_shown():
+    a = {"accuracy": 0.9, "f1_macro": 0.9, "throughput_texts_per_s": 100.0, "latency_p50_s": 0.010}
+    b = {"accuracy": 0.8, "f1_macro": 0.8, "throughput_texts_per_s": 300.0, "latency_p50_s": 0.005}
+    middle = {"accuracy": 0.85, "f1_macro": 0.85, "throughput_texts_per_s": 150.0, "latency_p50_s": 0.009}
+    # the middle one: 30 x 0.5 twice, 20 x 50/200, 20 x 1/5
+    assert minmax(frame(a, b, middle), DEFAULT).tolist() == pytest.approx([60, 40, 15 + 15 + 5 + 4])
+
+
+def test_under_minmax_a_third_model_reverses_two_and_under_pinned_it_cannot():
+    a = {"accuracy": 0.90, "f1_macro": 0.90, "throughput_texts_per_s": 100.0, "latency_p50_s": 0.010}
+    b = {"accuracy": 0.89, "f1_macro": 0.89, "throughput_texts_per_s": 300.0, "latency_p50_s": 0.005}
+    poor = {"accuracy": 0.50, "f1_macro": 0.50, "throughput_texts_per_s": 200.0, "latency_p50_s": 0.008}
+    two, three = minmax(frame(a, b), DEFAULT), minmax(frame(a, b, poor), DEFAULT)
+    assert two[0] > two[1]
+    assert three[0] < three[1]
+    assert pinned(frame(a, b), DEFAULT, ANCHORS).tolist() == pinned(frame(a, b, poor), DEFAULT, ANCHORS)[:2].tolist()
+
+
+def test_under_minmax_a_column_without_differences_counts_in_full_and_incomplete_rows_do_not_stretch_it():
+    rows = frame({}, {"throughput_texts_per_s": 2000.0}, {"throughput_texts_per_s": 9e9, "accuracy": None})
+    utilities = minmax_utilities(rows)
+    assert utilities["accuracy"].tolist() == pytest.approx([1, 1, math.nan], nan_ok=True)
+    assert utilities["throughput"].tolist() == pytest.approx([0, 1, math.nan], nan_ok=True)
+
+
+def test_a_board_of_one_row_is_full_marks_under_minmax():
+    assert minmax(frame({}), DEFAULT).tolist() == [100.0]
+
+
+def test_scores_keep_the_index_of_the_rows_and_an_empty_board_has_none():
+    rows = frame({}, {}).set_axis(["bert", "tiny"])
+    for compose in COMPOSITES.values():
+        assert compose(rows, DEFAULT, ANCHORS).index.tolist() == ["bert", "tiny"]
+        assert compose(rows.iloc[:0], DEFAULT, ANCHORS).empty
+
+
+def test_the_effective_share_is_weight_times_spread():
+    utilities = pd.DataFrame({"accuracy": [0.4, 0.6], "f1": [0.5, 0.5], "throughput": [0, 1], "latency": [1, 0.5]})
+    # spreads 0.1, 0, 0.5, 0.25 -> 0.03, 0, 0.10, 0.05
+    assert effective_shares(utilities, DEFAULT) == pytest.approx(
+        {"accuracy": 3 / 18, "f1": 0, "throughput": 10 / 18, "latency": 5 / 18}
+    )
+    assert all(math.isnan(share) for share in effective_shares(utilities[:1], DEFAULT).values())
+
+
+@pytest.mark.parametrize("weights", [DEFAULT, Weights(0.5, 0.1, 0.1, 0.3), Weights(0.5, 0.3, 0.0, 0.2)])
+def test_the_exchange_rate_pays_for_one_point_of_quality(weights):
+    factor = exchange_rate(weights, ANCHORS, base=0.8, ceiling=1.0)
+    same = {"base_f1_macro": 0.8, "ceiling_f1_macro": 1.0}
+    better = same | {"accuracy": 0.91, "f1_macro": 0.95}
+    faster = same | {"throughput_texts_per_s": 1000 * factor, "latency_p50_s": 0.010 / factor}
+    scores = pinned(frame(better, faster, same), weights, ANCHORS)
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[1] > scores[2]
+
+
+def test_the_exchange_rate_where_one_side_has_no_weight():
+    assert exchange_rate(Weights(0, 0, 0.5, 0.5), ANCHORS, 0.8, 1.0) == 1.0
+    assert exchange_rate(Weights(0.5, 0.5, 0, 0), ANCHORS, 0.8, 1.0) == math.inf
+    with pytest.raises(ValueError, match="base < ceiling"):
+        exchange_rate(DEFAULT, ANCHORS, 1.0, 1.0)
+
+
+def test_weights_are_read_from_text_and_unnamed_ones_are_zero():
+    assert Weights.parse("accuracy=0.3, f1=0.3,throughput=.2,latency=0.2") == DEFAULT
+    assert Weights.parse("latency=0.25,accuracy=0.75") == Weights(0.75, 0.0, 0.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accuracy=0.5", "add up to 0.5; allowed is a sum of 1"),
+        ("accuracy=1.5,f1=-0.5", "f1 is -0.5; allowed is a finite number"),
+        ("accuracy=nan,f1=1", "accuracy is nan"),
+        ("accuracy=inf", "accuracy is inf"),
+        ("accuracy=high", "'high'; allowed is a finite number"),
+        ("accuracy", "not NAME=NUMBER"),
+        ("", "not NAME=NUMBER"),
+        ("f1=0.5,f1=0.5", "f1 twice"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused_with_what_is_allowed(text, message):
+    with pytest.raises(SpecError, match=message):
+        Weights.parse(text)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'accuracy'"):
+        Weights.parse("acuracy=1")
+    with pytest.raises(UnknownNameError, match="did you mean 'pinned'"):
+        get_composite("pined")
+    assert get_composite("pinned") is pinned
+
+
+def test_the_shipped_anchors_are_those_of_the_design():
+    assert (ANCHORS.version, ANCHORS.baseline, ANCHORS.skill_floor) == (1, "tfidf-logreg", -0.5)
+    assert (ANCHORS.throughput_texts_per_s.worst, ANCHORS.throughput_texts_per_s.best) == (1, 100_000)
+    assert (ANCHORS.latency_p50_s.worst, ANCHORS.latency_p50_s.best) == (1.0, 0.0001)
+    assert np.isclose(ANCHORS.latency_p50_s.log_span, -4 * math.log(10))
