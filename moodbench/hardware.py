@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import psutil
 
+from moodbench.errors import PrerequisiteError
 from moodbench.spec.canonical import content_id
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -47,7 +48,10 @@ class Hardware:
     """Apple's GPU is present."""
 
     def device(self, wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
-        """The device to use: `wanted`, or the best one here."""
+        """The device to use: `wanted`, or the best one here; PrerequisiteError where `wanted` is not here."""
+        if (wanted == "cuda" and not self.gpus) or (wanted == "mps" and not self.mps):
+            finder = "nvidia-smi lists no GPU" if wanted == "cuda" else "this is no Mac with Apple silicon"
+            raise PrerequisiteError(f"device {wanted}: {finder} here; choose auto or cpu")
         if wanted != "auto":
             return wanted
         return "cuda" if self.gpus else "mps" if self.mps else "cpu"
@@ -58,11 +62,17 @@ class Hardware:
             return self.gpus[0].name
         return f"{self.cpu}, {self.num_cores} cores" if device == "cpu" else f"{self.cpu} GPU"
 
-    def perf_key(self, device: Device, num_threads: int) -> str:
-        """The key of speeds that may be ranked together: same hardware, same device, same threads."""
+    @property
+    def machine_key(self) -> str:
+        """The key of this kind of machine: what runs on it, on whichever of its devices, is one person's choice."""
         # MemTotal differs by some MiB between boots of one machine; whole GiB do not.
         gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
-        return content_id("perf_key", {"hardware": gib, "device": device, "num_threads": num_threads})
+        return content_id("machine_key", gib)
+
+    def perf_key(self, device: Device, num_threads: int) -> str:
+        """The key of equal conditions of speed: same kind of machine, same device, same threads."""
+        value = {"machine_key": self.machine_key, "device": device, "num_threads": num_threads}
+        return content_id("perf_key", value)
 
 
 @cache

@@ -118,6 +118,7 @@ def run_measure(
             **identity(spec.fit),
             "form": spec.form,
             "perf_key": spec.perf_key,
+            "machine_key": hardware().machine_key,
             "device": spec.device,
             "device_name": hardware().device_name(spec.device),
             "num_threads": spec.num_threads,

@@ -36,7 +36,8 @@ from moodbench.spec import (
     TrialSpec,
 )
 
-BASELINE_PACKAGES = {"majority": "moodbench", "vader": "vaderSentiment", "tfidf-logreg": "scikit-learn"}
+LEXICON_PACKAGES = {"vader": "vaderSentiment"}
+"""Baselines that come ready-made, whose package version is their revision."""
 
 
 def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> list[TrialSpec]:
@@ -45,6 +46,9 @@ def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> lis
     The baseline that defines the pinned score's zero is added where `spec` leaves it out. Everything wrong with the
     request is found here, before anything runs: UnknownNameError, SpecError, PrerequisiteError or DataError.
     """
+    # Checked alone first: a wrong value must be told even where no model of the request reads it.
+    _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
+    _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
     names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
     entries = {name: catalogue.model(name) for name in names}
     data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in spec.datasets}
@@ -107,7 +111,7 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
             name=name,
             method=entry.method,
             baseline=entry.baseline,
-            revision=version(BASELINE_PACKAGES[entry.baseline]) if entry.baseline != "majority" else None,
+            revision=version(LEXICON_PACKAGES[entry.baseline]) if entry.baseline in LEXICON_PACKAGES else None,
         )
     assert entry.source is not None
     located = locate(name, entry.source)
@@ -135,13 +139,13 @@ def _recipe(name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkS
     """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request."""
     defaults = catalogue.training
     if entry.baseline is not None:
-        tfidf = _overlaid(TfidfDefaults, defaults.tfidf, name, "tfidf", entry.tfidf)
+        tfidf = _overlaid(TfidfDefaults, defaults.tfidf, f"model {name}", "tfidf", entry.tfidf)
         return {"tfidf": tfidf} if entry.baseline == "tfidf-logreg" else {}
-    text = _overlaid(TextDefaults, defaults.text, name, "text", entry.text)
+    text = _overlaid(TextDefaults, defaults.text, f"model {name}", "text", entry.text)
     if entry.method == "linear-probe":
-        return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, name, "probe", entry.probe)}
-    lora = _overlaid(LoraDefaults, defaults.lora, name, "lora", entry.lora, spec.lora)
-    train = _overlaid(TrainDefaults, defaults.train, name, "train", entry.train, spec.train)
+        return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, f"model {name}", "probe", entry.probe)}
+    lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
+    train = _overlaid(TrainDefaults, defaults.train, f"model {name}", "train", entry.train, spec.train)
     assert entry.family is not None
     return {
         "text": text,
@@ -171,11 +175,11 @@ def resolve_precision(wanted: str, device: Device, name: str) -> str:
     return wanted
 
 
-def _overlaid[T: BaseModel](schema: type[T], base: T, model: str, part: str, *layers: dict[str, object]) -> T:
+def _overlaid[T: BaseModel](schema: type[T], base: T, where: str, part: str, *layers: dict[str, object]) -> T:
     values = base.model_dump()
     for layer in layers:
         values = merge(values, layer)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise SpecError(explain(error, f"model {model}", None, (part,))) from error
+        raise SpecError(explain(error, where, None, (part,))) from error

@@ -30,5 +30,5 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json([{"track": track, **asdict(difference)} for track, difference in found])
     else:
         for track, difference in found:
-            console().print(sentence(arguments.a, arguments.b, track, difference), markup=False)
+            console().print(sentence(arguments.a, arguments.b, track, difference), markup=False, soft_wrap=True)
     return 0

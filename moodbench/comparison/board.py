@@ -40,22 +40,23 @@ Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 
 
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
-    """One row per evaluated fit, with its measurement where there is one: full before quick, the newest of equals."""
+    """One row per evaluated fit: its newest evaluation, and its measurement: full before quick, the newest of equals."""
     kept = ["fit_id", *TRACK[1:], "method", "family", "status", *COSTS]
-    joined = evaluations.drop(columns=["environment", "files"]).merge(fits[kept], on="fit_id", validate="many_to_one")
+    latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
+    joined = latest.drop(columns=["environment", "files"]).merge(fits[kept], on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
     provisional = ["cpu_time_p50_s", "throughput_points"]
     return joined.merge(best[speed + provisional], on="fit_id", how="left", validate="many_to_one")
 
 
-def choose_machine(measurements: pd.DataFrame, preferred: set[str]) -> pd.DataFrame:
-    """The measurements of one kind of machine: one of the `preferred` keys, else the key with the most of them."""
-    here = measurements[measurements["perf_key"].isin(preferred)]
+def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
+    """The measurements of one kind of machine: the `preferred` one, else the one with the most of them."""
+    here = measurements[measurements["machine_key"] == preferred]
     if len(here) or measurements.empty:
         return here
-    counts = measurements.groupby("perf_key").size()
-    return measurements[measurements["perf_key"] == counts.sort_index().idxmax()]
+    counts = measurements.groupby("machine_key").size()
+    return measurements[measurements["machine_key"] == counts.sort_index().idxmax()]
 
 
 def leaderboard(
@@ -69,8 +70,9 @@ def leaderboard(
     """
     if trials.empty:
         return pd.DataFrame(columns=[*CONTENDER, "track", "score", "rank"])
-    rows = pd.DataFrame([_contender(key, group, correct) for key, group in trials.groupby(CONTENDER, sort=True)])
-    rows["name"] = _names(rows)
+    ordered = trials.sort_values(["seed", "evaluation_id"])
+    rows = pd.DataFrame([_contender(key, group, correct) for key, group in ordered.groupby(CONTENDER, sort=True)])
+    rows = rows.assign(name=_names(rows), track=_track_names(rows))
     rows = _with_references(rows, anchors)
     parts = []
     for _, track in rows.groupby(TRACK, sort=True):
@@ -86,7 +88,6 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     """One contender on one track: its seeds together."""
     row: dict[str, Any] = dict(zip(CONTENDER, key, strict=True))
     row |= {
-        "track": f"{row['dataset']} ({row['num_train']:,} training texts)",
         "method": group["method"].iloc[0],
         "num_seeds": group["seed"].nunique(),
         "num_test": int(group["num_test"].iloc[0]),
@@ -140,6 +141,13 @@ def _names(rows: pd.DataFrame) -> pd.Series[str]:
     return rows["model"].where(~several, rows["model"] + " #" + rows["config_id"].str[:6])
 
 
+def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """Data set and training size, with the start of the revision where the board holds several of one data set."""
+    several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
+    revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
+    return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
+
+
 def _with_references(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
     """`rows` with the baseline's scores on the same track, which are the zero of the pinned score."""
     baseline = rows[rows["model"] == anchors.baseline].groupby(TRACK)[["accuracy", "f1_macro"]].mean()
@@ -174,6 +182,7 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
     Source: Zou & Donner (2008), Statistics in Medicine 27(10), 1693-1702.
     """
     num_tracks = board.groupby(TRACK).ngroups
+    what = "data sets" if board["dataset"].nunique() == num_tracks else "tracks"
     rows = []
     for name, group in board.groupby("name", sort=True):
         k = len(group)
@@ -181,7 +190,7 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {c: group[c].mean() for c in (*QUALITY, "score", "train_time_s")}
         row |= {c: group[c].median() for c in (*SPEED, "num_params", "num_trainable")}
         row |= {
-            "track": f"{OVERALL} ({num_tracks} data sets)",
+            "track": f"{OVERALL} ({num_tracks} {what})",
             "dataset": OVERALL,
             "model": group["model"].iloc[0],
             "name": name,

@@ -95,8 +95,11 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def explain(error: ValidationError, where: str, text: str | None = None, prefix: tuple[str, ...] = ()) -> str:
     """One line per problem of a pydantic `error`: where, key, value seen, what is allowed."""
     lines = []
+    parents = {tuple(problem["loc"][:-1]) for problem in error.errors()}
     for problem in error.errors():
         path = tuple(problem["loc"])
+        if problem["type"] == "too_short" and path in parents:
+            continue  # pydantic counts the items that are right, and the wrong ones are told already
         line = line_of(text, (*prefix, *path)) if text is not None else None
         place = where + (f", line {line}" if line else "")
         key = ".".join(map(str, (*prefix, *path))) or "the whole"
@@ -125,13 +128,16 @@ class _Layer:
 def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
     if overlay.is_dir():
         found = {name: overlay / f"{name}.yaml" for name in SCHEMAS if (overlay / f"{name}.yaml").exists()}
+        for path in sorted(overlay.glob("*.y*ml")):
+            if path not in found.values():
+                raise UnknownNameError(f"catalogue file in {overlay}:", path.name, [f"{name}.yaml" for name in SCHEMAS])
         if not found:
             raise PrerequisiteError(f"{overlay}: no {', '.join(f'{n}.yaml' for n in SCHEMAS)} in this folder")
-        texts = {name: path.read_text("utf-8") for name, path in found.items()}
+        texts = {name: _text_of(path) for name, path in found.items()}
         return {n: _Layer(str(found[n]), text, (), load_yaml(text, str(found[n]))) for n, text in texts.items()}
     if not overlay.exists():
         raise PrerequisiteError(f"{overlay}: no such file or folder; --config names a YAML file or a folder of them")
-    text = overlay.read_text("utf-8")
+    text = _text_of(overlay)
     values = load_yaml(text, str(overlay))
     layers: dict[str, _Layer] = {}
     for key, value in values.items():
@@ -147,6 +153,13 @@ def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
             earlier = layers[name].values if name in layers else {}
             layers[name] = _Layer(str(overlay), text, (), earlier | {key: value})
     return layers
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
 
 
 def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseModel:

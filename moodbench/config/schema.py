@@ -42,7 +42,7 @@ class TrainDefaults(Entry):
     """Peak learning rate."""
     weight_decay: NonNegative
     """Decoupled weight decay."""
-    warmup_share: Share
+    warmup_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
     """Share of steps in which the learning rate rises from 0."""
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"]
     """Shape of the learning rate after warm-up."""
@@ -184,6 +184,17 @@ class Family(Entry):
     """Linear layers of the feed-forward block."""
 
 
+_ENCODER = {"family", "source", "num_hidden_layers", "text"}
+_READ_BY: dict[str, set[str]] = {
+    "majority": set(),
+    "vader": set(),
+    "tfidf-logreg": {"tfidf"},
+    "linear-probe": _ENCODER | {"probe"},
+    "lora": _ENCODER | {"lora", "train"},
+}
+"""Baseline or method -> the optional keys of an entry that bear on it."""
+
+
 class ModelEntry(Entry):
     """One contender: a model and the way it is fitted."""
 
@@ -212,6 +223,11 @@ class ModelEntry(Entry):
             raise ValueError("`baseline` is given exactly when method is baseline")
         if self.method != "baseline" and (self.source is None or self.family is None):
             raise ValueError(f"method {self.method} needs `source` and `family`")
+        fields = ("family", "source", "num_hidden_layers", "lora", "train", "probe", "tfidf", "text")
+        idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
+        if idle:
+            kind = f"baseline {self.baseline}" if self.baseline else f"method {self.method}"
+            raise ValueError(f"{kind} does not read {', '.join(idle)}")
         return self
 
 

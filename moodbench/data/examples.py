@@ -95,7 +95,8 @@ def example_ids(source: str, texts: list[str]) -> list[str]:
 def subsample(rows: pd.DataFrame, size: int | None, seed: int) -> pd.DataFrame:
     """At most `size` rows with the class shares of `rows`, in their order; the same for a seed whatever the order.
 
-    Each class gets its share rounded down and the largest remainders one more (largest-remainder rule), at least one.
+    Each class gets its share rounded down and the largest remainders one more (largest-remainder rule). A class whose
+    share is below one gets one, at the cost of the largest class.
     """
     if size is None or size >= len(rows):
         return rows
@@ -103,9 +104,10 @@ def subsample(rows: pd.DataFrame, size: int | None, seed: int) -> pd.DataFrame:
     exact = counts * size / len(rows)
     take = np.maximum(np.floor(exact).astype(int), 1)
     for label in (exact - np.floor(exact)).sort_values(ascending=False, kind="stable").index:
-        if take.sum() >= size:
-            break
-        take[label] += 1
+        if take.sum() < size and exact[label] >= 1:
+            take[label] += 1
+    while take.sum() > size and take.max() > 1:
+        take[take.idxmax()] -= 1
     rng = np.random.default_rng(seed)
     chosen: list[str] = []
     for label, wanted in take.items():

@@ -73,7 +73,11 @@ def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFr
         frame["example_id"] = example_ids[process["request_rows"]]
         frames.append(frame)
     samples = pd.concat(frames, ignore_index=True)
-    return samples.assign(scenario="single_stream", num_tokens=samples["num_tokens"].where(samples["num_tokens"] >= 0))
+    return samples.assign(
+        scenario="single_stream",
+        num_tokens=samples["num_tokens"].where(samples["num_tokens"] >= 0),
+        run_delay_s=samples["run_delay_s"].astype("float64"),  # all None where the system has no such clock
+    )
 
 
 def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFrame]:
@@ -183,16 +187,12 @@ def _medians(processes: Processes) -> dict[str, Any]:
 
 def _agreement(samples: pd.DataFrame, evaluated: pd.DataFrame) -> dict[str, Any]:
     """How the timed labels compare with the evaluated ones; `num_wrong` counts differences that are no near tie."""
-    margins = {
-        i: float(np.partition(logits, -2)[-1] - np.partition(logits, -2)[-2])
-        for i, logits in zip(evaluated["example_id"], evaluated["logits"], strict=True)
-    }
-    known = evaluated.set_index("example_id")
-    expected = known.loc[samples["example_id"], "predicted"].to_numpy()
-    truth = known.loc[samples["example_id"], "label"].to_numpy()
+    known = evaluated.set_index("example_id").loc[samples["example_id"]]
+    expected, truth = known["predicted"].to_numpy(), known["label"].to_numpy()
     timed = samples["predicted"].to_numpy()
+    logits, rows = np.stack(known["logits"].to_list()), np.arange(len(samples))
+    far = logits[rows, expected] - logits[rows, timed] > NEAR_TIE
     differs = timed != expected
-    far = np.array([margins[i] > NEAR_TIE for i in samples["example_id"]])
     return {
         "num_compared": len(samples),
         "agreement": float(np.mean(~differs)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -234,8 +235,41 @@ def load_transformer(
         assert spec.probe is not None
         head = load_file(artifact / PROBE_HEAD)
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
+    # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
+    base = load_classifier(spec, init_seed=0).model
+    if form == "merged":
+        return TransformerClassifier(merge_adapter(base, artifact / ADAPTER), tokenizer, device)
     from peft import PeftModel
 
-    # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
-    model = PeftModel.from_pretrained(load_classifier(spec, init_seed=0).model, artifact / ADAPTER)
-    return TransformerClassifier(model.merge_and_unload() if form == "merged" else model, tokenizer, device)
+    return TransformerClassifier(PeftModel.from_pretrained(base, artifact / ADAPTER), tokenizer, device)
+
+
+def merge_adapter(model: Any, adapter: Path) -> Any:
+    """`model` with a plain LoRA adapter added into its weights: W + lora_alpha / r * B A, saved modules put in place.
+
+    Does without peft, so that the process that serves a merged model is no larger than it need be. PrerequisiteError for
+    an adapter of another kind. Source: Hu et al. (2021), LoRA, arXiv:2106.09685, section 4.1.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    variants = [k for k in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(k)]
+    if config["peft_type"] != "LORA" or variants:
+        raise PrerequisiteError(
+            f"{adapter}: a {config['peft_type']} adapter with {variants or 'no variant'}; merge it with peft"
+        )
+    tensors = {
+        k.removeprefix("base_model.model."): v for k, v in load_file(adapter / "adapter_model.safetensors").items()
+    }
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            module, _, kind = name.rpartition(".lora_")
+            if kind == "A.weight":
+                update = config["lora_alpha"] / config["r"] * tensors[f"{module}.lora_B.weight"] @ tensor
+                weight = parameters[f"{module}.weight"]
+                weight += update if weight.shape == update.shape and not config["fan_in_fan_out"] else update.T
+            elif not module:
+                parameters[name].copy_(tensor)
+    return model

@@ -38,7 +38,7 @@ def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device) ->
 def import_libraries(spec: FitSpec, num_threads: int) -> None:
     """Nothing; imports what the contender needs, so that a cold start can be told apart into import and load."""
     modules: dict[str | None, tuple[str, ...]] = {
-        None: ("torch", "transformers", "peft"),
+        None: ("torch", "transformers"),
         "majority": (),
         "vader": ("vaderSentiment.vaderSentiment",),
         "tfidf-logreg": ("safetensors.numpy", "sklearn.feature_extraction.text"),

@@ -48,7 +48,7 @@ def locate(name: str, source: ModelSource) -> Located:
     tokenizer = tuple(p for p in (folder / f for f in TOKENIZER_FILES) if p.is_file())
     if not tokenizer:
         raise PrerequisiteError(f"model {name}: no tokenizer files in {folder}; expected tokenizer.json")
-    return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, ""))
+    return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:

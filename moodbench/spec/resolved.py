@@ -93,8 +93,11 @@ class FitSpec(Frozen):
 
     @cached_property
     def config_id(self) -> str:
-        """Id of the recipe: everything but the seeds."""
-        return content_id("config", self.model_dump(mode="json", exclude={"seeds"}))
+        """Id of the recipe: everything but the seeds, and a local folder's path, as the weights' digest says it all."""
+        recipe = self.model_dump(mode="json", exclude={"seeds"})
+        if self.model.source == "path":
+            del recipe["model"]["location"]
+        return content_id("config", recipe)
 
     @cached_property
     def fit_id(self) -> str:

@@ -103,6 +103,7 @@ MEASUREMENTS = pa.schema(
         ("measurement_id", _TEXT),
         ("form", _TEXT),
         ("perf_key", _TEXT),
+        ("machine_key", _TEXT),
         ("device", _TEXT),
         ("device_name", _TEXT),
         ("num_threads", _INT),

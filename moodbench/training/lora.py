@@ -72,14 +72,16 @@ def fit_lora(
 
 
 def accumulation_steps(train: TrainDefaults) -> int:
-    """Forward passes per optimiser step, so that the effective batch is kept where memory holds only a part of it."""
-    return math.ceil(train.effective_batch_size / train.max_device_batch_size)
+    """Forward passes per optimiser step: the fewest equal ones that memory holds and that add up to the whole batch."""
+    whole = train.effective_batch_size
+    return next(n for n in range(1, whole + 1) if whole % n == 0 and whole // n <= train.max_device_batch_size)
 
 
 def evaluation_interval(train: TrainDefaults, num_train: int) -> int:
-    """Optimiser steps between validation runs: a share of the epoch, but no more than the limit."""
+    """Optimiser steps between validation runs: a share of the epoch, but no more than the limit or the whole run."""
     steps_per_epoch = math.ceil(num_train / train.effective_batch_size)
-    return max(1, min(train.max_evaluation_steps, steps_per_epoch // train.evaluations_per_epoch))
+    share, whole_run = steps_per_epoch // train.evaluations_per_epoch, math.floor(steps_per_epoch * train.epochs)
+    return max(1, min(train.max_evaluation_steps, share, whole_run))
 
 
 def training_arguments(
@@ -98,7 +100,7 @@ def training_arguments(
         warmup_steps=train.warmup_share,
         lr_scheduler_type=train.lr_scheduler,
         max_grad_norm=train.max_grad_norm,
-        per_device_train_batch_size=math.ceil(train.effective_batch_size / accumulation),
+        per_device_train_batch_size=train.effective_batch_size // accumulation,
         gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=train.max_device_batch_size,
         train_sampling_strategy="group_by_length" if train.group_by_length else "random",

@@ -15,6 +15,7 @@ from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.store import Store
+from moodbench.visualization.comparison_view import correctness
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
@@ -71,14 +72,10 @@ def view_board(
         if dataset not in known:
             raise UnknownNameError(f"data set in {store.uri}:", dataset, known)
         evaluations = evaluations[evaluations["dataset"] == dataset]
-    keys = {machine.perf_key(machine.device(), machine.num_cores), machine.perf_key("cpu", machine.num_cores)}
-    chosen = choose_machine(measurements, keys)
+    chosen = choose_machine(measurements, machine.machine_key)
 
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        rows = store.predictions(evaluation_ids)
-        rows = rows.assign(right=rows["label"] == rows["predicted"])
-        wide = rows.pivot(index="example_id", columns="evaluation_id", values="right")
-        return wide.to_numpy(dtype=bool)
+        return correctness(store, evaluation_ids).to_numpy(dtype=bool)
 
     board = leaderboard(
         trials_frame(fits, evaluations, chosen), correct, weights=weights, anchors=anchors, composite=composite
@@ -117,8 +114,8 @@ def _notes(
             )
     if board["provisional"].any():
         notes.append(
-            "* Other load disturbed the clock: these scores use CPU time, are provisional and stand in brackets. "
-            "Quiet the machine and measure again."
+            "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
+            "no rank beside undisturbed ones, and one in brackets where there are none. Quiet the machine and measure again."
         )
     if board["quick"].any():
         notes.append("Measured with a quick protocol (one process): good for a first look, not for publication.")

@@ -28,7 +28,7 @@ def compare_models(store: Store, a: str, b: str, dataset: str | None) -> list[tu
         seeds = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))
         if not seeds:
             continue
-        correct = [_correct(store, side.set_index("seed").loc[seeds, "evaluation_id"].tolist()) for side in sides]
+        correct = [correctness(store, side.set_index("seed").loc[seeds, "evaluation_id"].tolist()) for side in sides]
         if list(correct[0].index) != list(correct[1].index):
             raise UsageError(f"{a} and {b} were tested on different texts of {key[0]}; they cannot be paired")
         label = f"{key[0]} ({key[2]:,} training texts)"
@@ -59,12 +59,13 @@ def _one_recipe(side: pd.DataFrame) -> pd.DataFrame:
         return side
     sizes = side.groupby("config_id").agg(seeds=("seed", "nunique"), last=("ended_at", "max"))
     best = sizes.sort_values(["seeds", "last"]).index[-1]
-    return side[side["config_id"] == best]
+    chosen: pd.DataFrame = side[side["config_id"] == best]
+    return chosen
 
 
-def _correct(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
-    """Whether each item (rows, by example id) was labelled right with each seed (columns)."""
+def correctness(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
+    """Whether each item (rows, by example id) was labelled right in each evaluation (columns, in the order given)."""
     rows = store.predictions(evaluation_ids)
     rows = rows.assign(right=rows["label"] == rows["predicted"])
     wide = rows.pivot(index="example_id", columns="evaluation_id", values="right")
-    return pd.DataFrame(wide[evaluation_ids])
+    return wide.loc[:, evaluation_ids]

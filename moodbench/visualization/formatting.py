@@ -122,6 +122,14 @@ COLUMNS: tuple[Column, ...] = (
 """The board's columns in order; to add one, add an entry."""
 
 
+def track_facts(rows: pd.DataFrame) -> str:
+    """What holds for all rows of a track: its test texts and the machine that was measured."""
+    first = rows.iloc[0]
+    facts = [f"{int(first['num_test']):,} test texts"]
+    facts += [first["device_name"]] if isinstance(first["device_name"], str) else []
+    return " · ".join(facts)
+
+
 def cells(board: pd.DataFrame) -> pd.DataFrame:
     """The board as text, a row per contender and a column per heading."""
     return pd.DataFrame(

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from moodbench.visualization.formatting import MISSING, duration
 
@@ -108,5 +109,5 @@ class RunView:
         for name, trial in self.trials.items():
             step = f"{trial.step}/{trial.num_steps}" if trial.num_steps else MISSING
             loss = f"{trial.loss:.3f}" if trial.loss is not None else MISSING
-            table.add_row(name, trial.phase, trial.state, step, loss, duration(trial.remaining_s(now)))
+            table.add_row(Text(name), trial.phase, trial.state, step, loss, duration(trial.remaining_s(now)))
         return table

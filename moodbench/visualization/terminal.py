@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from moodbench.visualization.board_view import BoardView
-from moodbench.visualization.formatting import COLUMNS, cells
+from moodbench.visualization.formatting import COLUMNS, cells, track_facts
 
 LEFT = {"Model"}
 
@@ -23,28 +24,26 @@ def print_board(view: BoardView, out: Console) -> None:
     """Nothing; prints every track of the board, notes and failures."""
     for name in view.tracks:
         rows = view.track(name)
-        first = rows.iloc[0]
-        device = f" · {first['device_name']}" if isinstance(first["device_name"], str) else ""
-        out.print(f"\n[bold]{name}[/bold] · {int(first['num_test']):,} test texts{device}")
-        headings = [c.heading for c in COLUMNS]
-        print_table(headings, cells(rows).to_numpy().tolist(), out, left=LEFT)
+        out.print()
+        out.print(Text(name, style="bold").append(f" · {track_facts(rows)}", style="not bold"))
+        print_table([c.heading for c in COLUMNS], cells(rows).to_numpy().tolist(), out, left=LEFT)
     for note in view.notes:
-        out.print(note, style="dim")
+        out.print(Text(note, style="dim"), soft_wrap=True)
     if len(view.failures):
-        out.print("\n[bold]Failed[/bold]")
+        out.print()
+        out.print(Text("Failed", style="bold"))
         for _, row in view.failures.iterrows():
             message = str(row["message"]).splitlines()[0] if row["message"] else ""
-            out.print(
-                f"  {row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}: {row['error_class']}: {message}"
-            )
+            where = f"{row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}"
+            out.print(Text(f"  {where}: {row['error_class']}: {message}"), soft_wrap=True)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Console, *, left: set[str]) -> None:
-    """Nothing; prints a table, numbers on the right."""
+    """Nothing; prints a table, numbers on the right. Cells are shown as they are, markup signs and all."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for heading in headings:
         is_left = heading in left
-        table.add_column(heading, justify="left" if is_left else "right", no_wrap=not is_left)
+        table.add_column(Text(heading), justify="left" if is_left else "right", no_wrap=not is_left)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)

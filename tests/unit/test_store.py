@@ -196,7 +196,7 @@ def test_predictions_keep_float32_logits(tmp_path):
 class TestWrongPlaces:
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("")
-        with pytest.raises(StoreError, match="not a MoodBench store .it holds thesis.tex."):
+        with pytest.raises(StoreError, match=r"not a MoodBench store \(it holds thesis\.tex\)"):
             Store.open(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 

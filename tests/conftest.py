@@ -1,0 +1,12 @@
+import os
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Prepared data of the tests stays out of the user's cache."""
+    os.environ["MOODBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))

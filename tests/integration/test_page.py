@@ -1,0 +1,239 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import psutil
+import pytest
+
+from moodbench.hardware import Hardware
+from moodbench.store import Store
+from moodbench.visualization.board_view import view_board
+from moodbench.visualization.formatting import COLUMNS, cells
+from moodbench.visualization.page import EMPTY, PROVISIONAL, board_html, store_html
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+MACHINE = Hardware("toy CPU", num_cores=2, memory_bytes=2**33, gpus=(), mps=False)
+NOW = datetime(2026, 1, 2, 3, 4, 5)
+HOSTILE = '<img src=x onerror="alert(1)">&'
+
+
+class Page(HTMLParser):
+    """The cells of each table's body as text, their titles, and the headings of all tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.headings: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self._titles: list[list[str | None]] = []
+        self._open: list[str] = []
+        self.feed(html)
+
+    def title(self, model: str, heading: str) -> str | None:
+        """The title of one cell of the board."""
+        names = [row[1] for table in self.tables for row in table]
+        return self._titles[names.index(model)][[c.heading for c in COLUMNS].index(heading)]
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self._open.append(tag)
+        if tag == "tbody":
+            self.tables.append([])
+        elif "tbody" in self._open and tag == "tr":
+            self.tables[-1].append([])
+            self._titles.append([])
+        elif "tbody" in self._open and tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._titles[-1].append(dict(attrs).get("title"))
+        elif tag == "th":
+            self.headings.append("")
+
+    def handle_endtag(self, tag):
+        while self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "tbody" in self._open:
+            self.tables[-1][-1][-1] += data
+        elif self._open[-1:] == ["th"]:
+            self.headings[-1] += data
+
+
+def write_trial(store: Store, number: int, model: str, accuracy: float, speed: dict | None) -> str:
+    """The fit id of a committed trial; `speed` is what differs in its measurement, None for no measurement."""
+    fit_id, evaluation_id, measurement_id = (f"{kind}{number}" + "0" * 18 for kind in "abc")
+    trial = {"model": model, "dataset": "toy-set", "seed": 0, "config_id": f"{number}" * 20, "fit_id": fit_id}
+    when = {"started_at": datetime(2026, 1, 1, tzinfo=UTC), "ended_at": datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
+    fit = {"status": "ok", "dataset_revision": "r1", "num_train": 1000, "method": "baseline", "num_params": 1234}
+    fit |= {"train_time_s": 0.25}
+    quality = dict.fromkeys(("accuracy", "f1_macro", "precision_macro", "recall_macro"), accuracy)
+    with store.attempt() as attempt:
+        attempt.commit("fits", fit_id, {k: v for k, v in (trial | fit | when).items() if k != "fit_id"}, {})
+        attempt.commit("evaluations", evaluation_id, trial | quality | when | {"num_test": 500}, {})
+        if speed is not None:
+            points = [{"batch_size": 1, "texts_per_s": 100.0, "texts_per_cpu_s": 110.0}]
+            measured = {
+                "verdict": "clean",
+                "quick": False,
+                "perf_key": "toy",
+                "machine_key": "toy",
+                "device_name": "toy CPU",
+            }
+            measured |= {"latency_p50_s": 0.010, "latency_p99_s": 0.020, "cpu_time_p50_s": 0.009}
+            measured |= {"throughput_texts_per_s": 100.0, "throughput_points": points}
+            measured |= {"memory_peak_batch1_bytes": 100 * 2**20}
+            attempt.commit("measurements", measurement_id, trial | measured | when | speed, {})
+    return fit_id
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four contenders: clean, disturbed and without a P99, one whose measuring failed, one that is not measured."""
+    made = Store.open(tmp_path / "results")
+    write_trial(made, 1, "tfidf-logreg", 0.76, {})
+    write_trial(made, 2, "disturbed", 0.82, {"verdict": "contaminated", "latency_p99_s": None})
+    failed = write_trial(made, 3, HOSTILE, 0.70, None)
+    write_trial(made, 4, "unmeasured", 0.60, None)
+    with made.attempt() as attempt:
+        message = "<script>alert('worker')</script>\nsecond <b>line</b>"
+        failure = {"phase": "measure", "model": HOSTILE, "dataset": "toy-set", "seed": 0, "fit_id": failed}
+        attempt.fail("c3" + "0" * 18, failure | {"error_class": "RuntimeError", "message": message})
+    return made
+
+
+def test_the_page_and_the_terminal_show_the_same_cells(store):
+    view = view_board(store, MACHINE)
+    page = Page(board_html(view))
+    assert page.tables[0] == cells(view.board).to_numpy().tolist()
+    assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed", HOSTILE, "unmeasured"]
+    # The accuracy column has its axis below the heading: from the lowest to the highest end of an interval.
+    assert page.headings[: len(COLUMNS)] == [c.heading for c in COLUMNS]
+    assert "<span>55</span><span>90</span>" in board_html(view)
+
+
+def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
+    html = board_html(view_board(store, MACHINE))
+    title = Page(html).title
+    assert title("tfidf-logreg", "P99 ms") is None
+    assert title("disturbed", "P99 ms") == f"withheld: too few clean requests; {PROVISIONAL}"
+    assert title("disturbed", "Rank").startswith("no place: the score is provisional")
+    assert title("disturbed", "Score") == PROVISIONAL
+    assert title("disturbed", "RAM MiB") is None, "memory does not depend on the clock"
+    assert title(HOSTILE, "P50 ms") == title(HOSTILE, "Score") == "measuring failed, see below"
+    assert title("unmeasured", "P50 ms") == title("unmeasured", "Rank") == "not measured on the machine shown"
+    assert "<li>withheld: too few clean requests: disturbed (P99 ms)</li>" in html, "also without hovering"
+
+
+def test_a_score_without_its_baseline_says_so(tmp_path):
+    store = Store.open(tmp_path / "results")
+    write_trial(store, 1, "alone", 0.7, {})
+    why = Page(board_html(view_board(store, MACHINE))).title("alone", "Score")
+    assert why == "not scored: the baseline has no result on this data"
+
+
+def test_names_and_messages_cannot_become_markup(store):
+    page = Page(board_html(view_board(store, MACHINE)))
+    assert not {"img", "script", "b"} & page.tags
+    (failure,) = page.tables[1]
+    assert failure[:4] == [HOSTILE, "toy-set", "0", "measure"]
+    assert failure[4] == "RuntimeError: <script>alert('worker')</script>second <b>line</b>"
+
+
+def test_an_empty_store_says_how_to_start(tmp_path):
+    empty = Store.open(tmp_path / "nothing-yet")
+    assert board_html(view_board(empty, MACHINE)) == EMPTY
+    assert "moodbench run quickstart" in EMPTY
+    assert not (tmp_path / "nothing-yet").exists(), "looking creates nothing"
+
+
+def test_a_store_of_failures_only_shows_them(tmp_path):
+    store = Store.open(tmp_path / "results")
+    with store.attempt() as attempt:
+        attempt.fail("a9", {"phase": "fit", "model": "toy", "dataset": "d", "seed": 1, "error_class": "OSError"})
+    (table,) = Page(board_html(view_board(store, MACHINE))).tables
+    assert table == [["toy", "d", "1", "fit", "OSError"]]
+
+
+def test_a_damaged_store_shows_the_message_and_no_traceback(store):
+    path = next((Path(store.uri) / "fits").rglob("*.parquet"))
+    os.truncate(path, 100)
+    html = store_html(store, MACHINE, NOW)
+    assert path.name in html and "cannot be read as Parquet" in html and "Move this file out of the store" in html
+    assert "Traceback" not in html and "<table" not in html
+
+
+def test_the_app_serves_the_board_to_this_machine_alone(store):
+    port = _free_port()
+    command = [sys.executable, "app.py", "--store", store.uri, "--port", str(port)]
+    behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.org"}
+    app = subprocess.Popen(
+        command, cwd=ROOT, env=behind_a_proxy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        _wait(app, f"http://127.0.0.1:{port}/")
+        listening = [c.laddr for c in psutil.Process(app.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", port)]
+        config = _json(f"http://127.0.0.1:{port}/config")
+        assert [d["api_visibility"] for d in config["dependencies"]] == ["private", "private"]
+        for dependency in config["dependencies"]:  # when the page is opened, and the button
+            page = Page(_call(port, dependency["id"]))
+            assert page.tables[0] == cells(view_board(store, MACHINE).board).to_numpy().tolist()
+        write_trial(store, 5, "finished-meanwhile", 0.5, {})
+        assert "finished-meanwhile" in _call(port, config["dependencies"][1]["id"])
+    finally:
+        app.terminate()
+        said = app.communicate(timeout=60)[0]
+    assert f"http://127.0.0.1:{port}/" in said and "Traceback" not in said
+
+
+def test_the_app_refuses_a_folder_of_something_else_in_one_line(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    done = subprocess.run(
+        [sys.executable, "app.py", "--store", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "is not a MoodBench store (it holds thesis.tex)" in done.stderr and "Traceback" not in done.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _call(port: int, fn_index: int) -> str:
+    """What a callback of the page returns, asked as the page asks."""
+    body = {"data": [], "fn_index": fn_index}
+    (html,) = _json(f"http://127.0.0.1:{port}/gradio_api/run/predict", body)["data"]
+    return html
+
+
+def _json(url: str, body: dict | None = None) -> dict:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def _wait(app: subprocess.Popen, url: str, limit_s: float = 120) -> None:
+    """Nothing, once `url` answers with 200."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        assert app.poll() is None, app.communicate()[0]
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    pytest.fail(f"{url} did not answer within {limit_s:.0f} s")

@@ -1,0 +1,148 @@
+"""What a person can get wrong on the command line: one clear message, exit code 2, the store untouched."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from moodbench.cli import main
+
+RUN = ["run", "--models", "vader", "--datasets", "icwsm-tweets"]
+
+
+def fail(arguments, capsys) -> str:
+    """The message of a command that must end with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert ended.value.code == 2, printed
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    return printed.err
+
+
+def overlay(text: str) -> str:
+    Path("overlay.yaml").write_text(text)
+    return "overlay.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not Path("results").exists(), "a refused request leaves no store behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "quickstat"], "unknown preset 'quickstat': did you mean 'quickstart'? known are embedded, quickstart"),
+        (["run", "--models", "vadr", "--datasets", "icwsm-tweets"], "unknown model 'vadr': did you mean 'vader'?"),
+        (["run", "--models", "vader", "--datasets", "icwsm-tweet"], "unknown data set 'icwsm-tweet': did you mean"),
+        (["run"], "nothing to run; give a preset (quickstart, embedded), a spec file, or both --models and --datasets"),
+        (["run", "--models", "vader"], "nothing to run"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: No such file or directory; expected a YAML file"),
+        ([*RUN, "--seeds", "0"], "seeds"),
+        (
+            [*RUN, "--max-train-examples", "1"],
+            "max_train_examples: Input should be greater than or equal to 2 (seen: 1)",
+        ),
+        ([*RUN, "--neutral-band", "nan"], "neutral_band"),
+        ([*RUN, "--neutral-band", "-1"], "neutral_band: Input should be greater than or equal to 0"),
+        ([*RUN, "--neutral-band", "4"], "has no example of class negative"),
+        ([*RUN, "--protocol", "quik"], "unknown measuring protocol 'quik': did you mean 'quick'?"),
+        ([*RUN, "--config", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
+        (["run", "--models", "vader", "vader", "--datasets", "icwsm-tweets"], "given more than once: vader"),
+        (["leaderboard", "--weights", "accuracy=0.5"], "add up to 0.5; allowed is a sum of 1"),
+        (["leaderboard", "--weights", "speed=1"], "unknown weight 'speed'"),
+        (["leaderboard", "--weights", "accuracy"], "is not NAME=NUMBER"),
+        (["leaderboard", "--weights", "accuracy=nan,f1=1"], "allowed is a finite number, 0 or more"),
+        (["leaderboard", "--store", "nope://bucket"], "nope://bucket"),
+        (["leaderboard", "--dataset", "imdb"], "unknown data set in"),
+        (["compare", "vader", "majority"], "unknown model in"),
+    ],
+)
+def test_a_wrong_request_is_explained(arguments, expected, capsys):
+    assert expected in fail(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training:\n  train:\n    learning_rate: .nan\n", "overlay.yaml, line 3: training.train.learning_rate"),
+        ("training:\n  train:\n    learning_rate: .inf\n", "line 3: training.train.learning_rate"),
+        ("training:\n  train:\n    learning_rate: -2e-4\n", "greater than 0 (seen: -0.0002)"),
+        ("training:\n  train:\n    epochs: many\n", "line 3: training.train.epochs"),
+        ("training:\n  train:\n    learningrate: 2e-4\n", "line 3: training.train.learningrate: unknown key"),
+        ("training:\n  lora:\n    lora_dropout: 1.5\n", "less than or equal to 1 (seen: 1.5)"),
+        ("trainig:\n  lora: {}\n", "did you mean 'training'?"),
+        ("models:\n  mine: {method: lora, licence: MIT, description: x}\n", "needs `source` and `family`"),
+        ("models:\n  vader:\n    train: {learning_rate: 1}\n    train: {}\n", "line 4: key 'train' is given twice"),
+        ("models: [vader]\n", "line 1: models: expected keys below it"),
+        ("- a\n- b\n", "expected `key: value` lines at the top"),
+        ("training: {train: [\n", "expected YAML"),
+        (
+            "datasets:\n  mine: {embedded: x, labels: [a], neutral_band: 0, licence: x, citation: x, description: x}\n",
+            "labels",
+        ),
+    ],
+)
+def test_a_wrong_catalogue_names_file_line_and_key(text, expected, capsys):
+    message = fail([*RUN, "--config", overlay(text)], capsys)
+    assert "overlay.yaml" in message
+    assert expected in message
+
+
+def test_an_unknown_embedded_source_suggests_the_nearest(capsys):
+    text = "datasets:\n  icwsm-tweets: {embedded: icwsm-tweet}\n"
+    assert "did you mean 'icwsm-tweets'?" in fail([*RUN, "--config", overlay(text)], capsys)
+
+
+def test_changed_weights_are_refused_before_anything_runs(capsys):
+    text = f"models:\n  MiniLM-L6:\n    source: {{sha256: {'0' * 64}}}\n"
+    message = fail(["run", "quickstart", "--config", overlay(text)], capsys)
+    assert "has sha256 53aa5117" in message
+    assert "the catalogue pins 0000" in message
+
+
+def test_a_weights_package_that_is_not_installed_is_named_with_its_remedy(capsys):
+    text = "models:\n  MiniLM-L6:\n    source: {package: no-such-package}\n"
+    message = fail(["run", "quickstart", "--config", overlay(text)], capsys)
+    assert "no-such-package, which is not installed; `uv sync`" in message
+
+
+def test_a_spec_file_with_an_unknown_key_names_its_line(capsys):
+    Path("spec.yaml").write_text("models: [vader]\ndatasets: [icwsm-tweets]\nseed: 3\n")
+    assert "spec.yaml, line 3: seed: unknown key" in fail(["run", "spec.yaml"], capsys)
+
+
+def test_a_folder_of_something_else_is_not_written_to(capsys):
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").write_text("")
+    assert "not a MoodBench store" in fail([*RUN, "--store", "thesis"], capsys)
+    assert [p.name for p in Path("thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_a_foreign_record_in_the_store_stops_the_command(capsys):
+    Path("shop/fits/aa").mkdir(parents=True)
+    pd.DataFrame({"price": [1]}).to_parquet("shop/fits/aa/aa.parquet")
+    assert "aa.parquet: not written by MoodBench" in fail(["leaderboard", "--store", "shop"], capsys)
+    assert [p.name for p in Path("shop").rglob("*") if p.is_file()] == ["aa.parquet"]
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch):
+    # A read-only folder stops no test that runs as root, so the file system's refusal is given here.
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("moodbench.store.store.os.link", refuse)
+    message = fail([*RUN, "--store", "locked"], capsys)
+    assert "locked: cannot be written (Permission denied); change its permissions or give another folder" in message
+    assert not Path("locked").exists()
+
+
+def test_argparse_mistakes_end_with_two_as_well(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--executor", "slurm"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'slurm'" in capsys.readouterr().err

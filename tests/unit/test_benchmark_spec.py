@@ -1,0 +1,228 @@
+import dataclasses
+
+import pytest
+
+from moodbench.benchmark.resolve import resolve
+from moodbench.config.catalogue import load_catalogue, merge
+from moodbench.errors import DataError, MoodBenchError, PrerequisiteError, SpecError, UnknownNameError
+from moodbench.hardware import Gpu, Hardware
+from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, TrialSpec, read_spec, spec_of_preset
+from moodbench.spec.benchmark_spec import spec_from_values
+
+CPU = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
+CUDA = dataclasses.replace(CPU, gpus=(Gpu("Toy GPU", 8 * 2**30, "1", "[N/A]", "70"),))
+APPLE = dataclasses.replace(CPU, mps=True)
+GOOD = {"models": ["MiniLM-L6"], "datasets": ["icwsm-movie"]}
+PACKAGED = load_catalogue()
+
+BAD_FIELDS = {
+    "no data set": ("models: [vader]", r"datasets: Field required"),
+    "no models": ("datasets: [d]\nmodels: []", r"run.yaml, line 2: models: .*at least 1 item"),
+    "a model twice": ("models: [vader, vader]\ndatasets: [d]", r"line 1: models: given more than once: vader"),
+    "a seed twice": ("models: [a]\ndatasets: [d]\nseeds: [1, 2, 1]", r"line 3: seeds: given more than once: 1"),
+    "a negative seed": (
+        "models: [a]\ndatasets: [d]\nseeds:\n  - 0\n  - -1",
+        r"line 5: seeds.1: .*greater than or equal to 0 \(seen: -1\)",
+    ),
+    "a huge seed": ("models: [a]\ndatasets: [d]\nseeds: [2147483648]", r"line 3: seeds.0: .*less than 2147483648"),
+    "no seeds": ("models: [a]\ndatasets: [d]\nseeds: []", r"line 3: seeds: .*at least 1 item"),
+    "an infinite band": ("models: [a]\ndatasets: [d]\nneutral_band: .inf", r"line 3: neutral_band: .*finite number"),
+    "a tiny training split": ("models: [a]\ndatasets: [d]\nmax_train_examples: 1", r"max_train_examples: .*2 \(seen: 1\)"),
+    "an unknown device": ("models: [a]\ndatasets: [d]\ndevice: tpu", r"device: .*'cpu'.*\(seen: 'tpu'\)"),
+    "an unknown key": ("models: [a]\ndatasets: [d]\nseed: 3", r"line 3: seed: unknown key; .*\(seen: 3\)"),
+    "a word for a list": ("models: vader\ndatasets: [d]", r"line 1: models: .*valid tuple \(seen: 'vader'\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FIELDS)
+def test_a_bad_field_is_refused_with_its_name_value_and_line(tmp_path, case):
+    text, message = BAD_FIELDS[case]
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        read_spec(path)
+
+
+def test_every_bad_field_is_told_at_once():
+    with pytest.raises(SpecError) as told:
+        spec_from_values({"models": [], "datasets": [1], "seed": 1}, "the options")
+    assert [line.split(": ")[:2] for line in str(told.value).splitlines()] == [
+        ["the options", "models"], ["the options", "datasets.0"], ["the options", "seed"]
+    ]  # fmt: skip
+
+
+def test_a_spec_file_says_what_its_fields_say(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("models: [vader]\ndatasets: [icwsm-movie]\nseeds: [3, 1]\ntrain: {learning_rate: 1e-3}\n")
+    assert read_spec(path) == BenchmarkSpec(
+        models=("vader",), datasets=("icwsm-movie",), seeds=(3, 1), train={"learning_rate": 0.001}
+    )
+
+
+def test_a_spec_file_that_cannot_be_read_says_so(tmp_path):
+    with pytest.raises(PrerequisiteError, match=r"absent.yaml: No such file"):
+        read_spec(tmp_path / "absent.yaml")
+    (tmp_path / "run.yaml").write_bytes(b"models: \xff")
+    with pytest.raises(SpecError, match=r"run.yaml: not UTF-8"):
+        read_spec(tmp_path / "run.yaml")
+
+
+def test_a_preset_is_a_spec_and_options_override_it():
+    spec = spec_of_preset("quickstart", PACKAGED, {"seeds": (5,), "device": "cpu"})
+    assert (spec.name, spec.seeds, spec.device) == ("quickstart", (5,), "cpu")
+    assert (spec.max_train_examples, spec.protocol, spec.datasets) == (3000, "quick", ("icwsm-movie",))
+    assert spec_of_preset("embedded", PACKAGED, {}).seeds == (0, 1, 2)
+
+
+def test_an_unknown_preset_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown preset 'quick-start': did you mean 'quickstart'"):
+        spec_of_preset("quick-start", PACKAGED, {})
+    with pytest.raises(SpecError, match=r"preset quickstart: seeds.0: .*\(seen: -4\)"):
+        spec_of_preset("quickstart", PACKAGED, {"seeds": [-4]})
+
+
+def resolved(machine=CPU, catalogue=PACKAGED, **changes):
+    return resolve(BenchmarkSpec(**(GOOD | changes)), catalogue, machine)
+
+
+UNRESOLVABLE = {
+    "learning rate not finite": ({"train": {"learning_rate": float("nan")}}, SpecError, r"train.learning_rate: .*finite"),
+    "training key unknown": ({"train": {"lr": 1}}, SpecError, r"train.lr: unknown key.*\(seen: 1\)"),
+    "... with a model that has none": ({"models": ["vader"], "train": {"lr": 1}}, SpecError, r"train.lr: unknown key"),
+    "rank of zero": ({"lora": {"r": 0}}, SpecError, r"the request: lora.r: .*\(seen: 0\)"),
+    "model unknown": ({"models": ["MiniLM-L9"]}, UnknownNameError, "did you mean 'MiniLM-L"),
+    "data set unknown": ({"datasets": ["icwsm-films"]}, UnknownNameError, "unknown data set 'icwsm-films'"),
+    "protocol unknown": ({"protocol": "quik"}, UnknownNameError, "did you mean 'quick'"),
+    "band without a class": ({"neutral_band": 3.9}, DataError, r"no example of class .*neutral_band 3.9"),
+    "fp16 on a CPU": ({"train": {"precision": "fp16"}}, SpecError, r"'fp16' on the CPU; allowed there are fp32 and bf16"),
+    "CUDA where there is none": ({"device": "cuda"}, PrerequisiteError, "device cuda: .*choose auto or cpu"),
+    "Apple's GPU where there is none": ({"device": "mps"}, PrerequisiteError, "device mps: .*choose auto or cpu"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNRESOLVABLE)
+def test_what_cannot_run_is_found_before_anything_runs(case):
+    changes, error, message = UNRESOLVABLE[case]
+    with pytest.raises(error, match=message):
+        resolved(**changes)
+
+
+def test_bf16_is_never_used_on_apples_gpu():
+    with pytest.raises(SpecError, match=r"'bf16' on Apple's GPU; allowed there is fp32"):
+        resolved(APPLE, train={"precision": "bf16"})
+
+
+@pytest.mark.parametrize(("machine", "precision"), [(CPU, "fp32"), (CUDA, "fp16"), (APPLE, "fp32")])
+def test_automatic_precision_is_fp16_on_cuda_only(machine, precision):
+    assert resolved(machine)[1].fit.train.precision == precision
+
+
+def test_the_baseline_that_defines_zero_is_always_trained_and_only_once():
+    assert [t.fit.model.name for t in resolved()] == [BASELINE_OF_SCORE, "MiniLM-L6"]
+    assert [t.fit.model.name for t in resolved(models=["vader", BASELINE_OF_SCORE])] == ["vader", BASELINE_OF_SCORE]
+
+
+def test_every_model_meets_every_data_set_and_seed():
+    trials = resolved(models=["vader", BASELINE_OF_SCORE], datasets=["icwsm-tweets", "icwsm-movie"], seeds=(4, 7))
+    assert [t.label for t in trials] == [
+        f"{model} · {dataset} · seed {seed}"
+        for dataset in ("icwsm-tweets", "icwsm-movie")
+        for model in ("vader", BASELINE_OF_SCORE)
+        for seed in (4, 7)
+    ]
+    assert len({t.fit.fit_id for t in trials}) == 8
+
+
+def test_baselines_are_measured_on_the_cpu_and_encoders_where_they_are_fitted():
+    baseline, encoder = resolved(CUDA)
+    assert (baseline.measure.device, encoder.measure.device) == ("cpu", "cuda")
+    assert (baseline.measure.form, encoder.measure.form) == ("native", "merged")
+    assert baseline.measure.perf_key != encoder.measure.perf_key
+
+
+def ids(trial):
+    fit = trial.fit
+    return (fit.config_id, fit.fit_id, trial.evaluate.evaluation_id, trial.measure.measurement_id)
+
+
+def overlaid(**parts):
+    """The packaged catalogue with these values, as an overlay would give them."""
+    changed = {}
+    for name, values in parts.items():
+        part = getattr(PACKAGED, name)
+        old = {k: v.model_dump() for k, v in part.items()} if isinstance(part, dict) else part.model_dump()
+        types = {k: type(v) for k, v in part.items()} if isinstance(part, dict) else type(part)
+        new = merge(old, values)
+        changed[name] = (
+            {k: types[k].model_validate(v) for k, v in new.items()}
+            if isinstance(part, dict)
+            else types.model_validate(new)
+        )
+    return dataclasses.replace(PACKAGED, **changed)
+
+
+def test_the_same_spec_always_resolves_to_the_same_trials_and_ids():
+    first, second = resolved(), resolved(catalogue=load_catalogue())
+    assert first == second
+    assert [ids(t) for t in first] == [ids(t) for t in second]
+    assert all(len(set(ids(t))) == 4 for t in first)
+
+
+SAME, NEW = True, False
+CHANGES = {
+    # what changes: (spec, catalogue, machine), then whether config, fit, evaluation and measurement id stay the same
+    "the seed": ({"seeds": (1,)}, {}, CPU, (SAME, NEW, NEW, NEW)),
+    "the prediction's batch size": ({}, {"evaluation": {"prediction_batch_size": 7}}, CPU, (SAME, SAME, SAME, SAME)),
+    "the licence shown": (
+        {}, {"models": {"MiniLM-L6": {"licence": "none", "description": "d", "caveat": "c"}}}, CPU, (SAME,) * 4
+    ),
+    "the data set's citation": ({}, {"datasets": {"icwsm-movie": {"citation": "c"}}}, CPU, (SAME,) * 4),
+    "another model's entry": ({}, {"models": {"MiniLM-L3": {"train": {"epochs": 9}}}}, CPU, (SAME,) * 4),
+    "the run's name": ({"name": "mine"}, {}, CPU, (SAME,) * 4),
+    "a value given as it is": ({"train": {"epochs": 2}}, {}, CPU, (SAME,) * 4),
+    "the protocol": ({"protocol": "quick"}, {}, CPU, (SAME, SAME, SAME, NEW)),
+    "the machine": ({}, {}, dataclasses.replace(CPU, cpu="Other"), (SAME, SAME, SAME, NEW)),
+    "the learning rate": ({"train": {"learning_rate": 1e-3}}, {}, CPU, (NEW,) * 4),
+    "the LoRA targets": ({"lora": {"target_modules": ["query"]}}, {}, CPU, (NEW,) * 4),
+    "the family's modules": ({}, {"families": {"bert": {"attention": ["query"]}}}, CPU, (NEW,) * 4),
+    "the size of the training split": ({"max_train_examples": 100}, {}, CPU, (NEW,) * 4),
+    "the size of the validation split": ({"max_validation_examples": 100}, {}, CPU, (NEW,) * 4),
+    "the neutral band": ({"neutral_band": 1.0}, {}, CPU, (NEW,) * 4),
+    "the cut": ({}, {"training": {"text": {"max_length": 64}}}, CPU, (NEW,) * 4),
+    "the depth": ({}, {"models": {"MiniLM-L6": {"num_hidden_layers": 5}}}, CPU, (NEW,) * 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_an_id_changes_with_what_determines_it_and_with_nothing_else(case):
+    changes, parts, machine, same = CHANGES[case]
+    (_, before), (_, after) = resolved(), resolved(machine, overlaid(**parts), **changes)
+    assert tuple(a == b for a, b in zip(ids(before), ids(after), strict=True)) == same
+
+
+def test_weights_have_the_same_ids_whichever_folder_they_are_in(tmp_path):
+    seen = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"toy weights")
+        (folder / "tokenizer.json").write_text("{}")
+        source = {"package": None, "folder": None, "sha256": None, "path": str(folder)}
+        seen.append(ids(resolved(catalogue=overlaid(models={"MiniLM-L6": {"source": source}}))[1]))
+    assert seen[0] == seen[1]
+    (folder / "tokenizer.json").write_text("{ }")
+    assert not set(seen[0]) & set(ids(resolved(catalogue=overlaid(models={"MiniLM-L6": {"source": source}}))[1]))
+
+
+@pytest.mark.parametrize("model", ["majority", "vader", BASELINE_OF_SCORE, "MiniLM-L6-probe", "MiniLM-L6"])
+def test_a_trial_sent_as_json_arrives_as_it_was_with_the_same_ids(model):
+    trial = resolved(models=[model])[-1]
+    arrived = TrialSpec.model_validate_json(trial.model_dump_json())
+    assert arrived == trial
+    assert ids(arrived) == ids(trial)
+    with pytest.raises(ValueError, match="extra"):
+        TrialSpec.model_validate({**trial.model_dump(), "extra": 1})
+
+
+def test_what_the_user_can_mend_is_never_another_kind_of_error():
+    assert all(issubclass(error, MoodBenchError) for _, error, _ in UNRESOLVABLE.values())

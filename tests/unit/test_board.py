@@ -1,0 +1,300 @@
+"""Boards from small records made by hand. The first row's score is worked out in test_composite.py: 59.5."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from moodbench.comparison.board import CONTENDER, QUALITY, SPEED, choose_machine, leaderboard, trials_frame
+from moodbench.comparison.composite import Weights, load_anchors
+from moodbench.comparison.intervals import two_way
+
+ANCHORS = load_anchors()
+BASELINE = {"model": "tfidf-logreg", "accuracy": 0.80, "f1_macro": 0.82, "texts_per_s": 1e4, "latency_s": 0.001}
+WORKED = {"model": "mini", "accuracy": 0.90, "f1_macro": 0.94, "texts_per_s": 1000.0, "latency_s": 0.010}
+OTHER = WORKED | {"model": "other", "accuracy": 0.85, "f1_macro": 0.90}
+
+
+def records(*trials):
+    """Fits, evaluations and measurements of trials given as the values that matter to a test."""
+    fits, evaluations, measurements = [], [], []
+    for trial in trials:
+        t = {
+            "dataset": "movie", "revision": "r1", "num_train": 3000, "seed": 0, "recipe": "x", "verdict": "clean",
+            "quick": False, "num_test": 200, "machine": "m1", "train_time_s": 10.0, "measured": True,
+            "ceiling_accuracy": np.nan, "ceiling_f1_macro": 0.98, "texts_per_cpu_s": 700.0, "cpu_s": 0.015,
+        } | trial  # fmt: skip
+        config_id = f"{t['recipe'] * 6}-{t['model']}-{t['dataset']}-{t['revision']}-{t['num_train']}"
+        fit_id = f"{config_id}-{t['seed']}"
+        fits.append(
+            {"fit_id": fit_id, "dataset_revision": t["revision"], "num_train": t["num_train"], "method": "lora",
+             "family": "bert", "status": "ok", "train_time_s": t["train_time_s"], "num_params": 22, "num_trainable": 2}
+        )  # fmt: skip
+        quality = dict.fromkeys(QUALITY, 0.5) | {k: t[k] for k in ("accuracy", "f1_macro")}
+        evaluations.append(
+            {"fit_id": fit_id, "evaluation_id": f"e-{fit_id}", "ended_at": pd.Timestamp(0, unit="s"), "config_id": config_id, "environment": "{}", "files": [],
+             **{k: t[k] for k in ("model", "dataset", "seed", "num_test", "ceiling_accuracy", "ceiling_f1_macro")},
+             **quality}
+        )  # fmt: skip
+        speed = dict.fromkeys(SPEED, 1.0)
+        speed |= {"latency_p50_s": t["latency_s"], "throughput_texts_per_s": t["texts_per_s"]}
+        points = [{"batch_size": 1, "texts_per_cpu_s": 1.0}, {"batch_size": 4, "texts_per_cpu_s": t["texts_per_cpu_s"]}]
+        measurements.append(
+            {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
+             "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
+             "cpu_time_p50_s": t["cpu_s"], "throughput_points": points, **speed}
+        )  # fmt: skip
+        if not t["measured"]:
+            measurements.pop()
+    columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads",
+               "ended_at",
+               "cpu_time_p50_s", "throughput_points", *SPEED]  # fmt: skip
+    return (
+        pd.DataFrame(fits).drop_duplicates("fit_id"),
+        pd.DataFrame(evaluations).drop_duplicates("evaluation_id"),
+        pd.DataFrame(measurements, columns=columns),
+    )
+
+
+def no_items(evaluation_ids):
+    raise AssertionError("the items of one seed are not needed")
+
+
+def right(evaluation_ids):
+    """200 items; each seed is right about the first 170 and about 5 more, its own."""
+    table = np.zeros((200, len(evaluation_ids)), dtype=bool)
+    table[:170] = True
+    for column in range(len(evaluation_ids)):
+        table[170 + 5 * column : 175 + 5 * column, column] = True
+    return table
+
+
+def board_of(*trials, correct=no_items, composite="pinned"):
+    return leaderboard(
+        trials_frame(*records(*trials)), correct, weights=Weights(), anchors=ANCHORS, composite=composite
+    )
+
+
+def row_of(board, name, track=None):
+    (row,) = board[(board["name"] == name) & ((board["track"] == track) | (track is None))].to_dict("records")
+    return row
+
+
+def ranks(board):
+    return {name: None if pd.isna(rank) else int(rank) for name, rank in zip(board["name"], board["rank"], strict=True)}
+
+
+def test_the_score_is_that_worked_out_by_hand_with_the_zero_of_the_baselines_row():
+    board = board_of(WORKED, BASELINE)
+    row = row_of(board, "mini")
+    assert row["score"] == pytest.approx(59.5)
+    assert (row["base_accuracy"], row["base_f1_macro"]) == (0.80, 0.82)
+    # the baseline: no skill, 4 of 5 decades of throughput, 3 of 4 of latency
+    assert row_of(board, "tfidf-logreg")["score"] == pytest.approx(20 * 0.8 + 20 * 0.75)
+    assert ranks(board) == {"mini": 1, "tfidf-logreg": 2}
+    assert set(board["track"]) == {"movie (3,000 training texts)"}
+
+
+def test_the_best_comes_first_and_equal_scores_share_a_rank():
+    board = board_of(BASELINE, OTHER, WORKED, WORKED | {"model": "twin"})
+    assert board["name"].tolist() == ["mini", "twin", "other", "tfidf-logreg"]
+    assert ranks(board) == {"mini": 1, "twin": 1, "other": 3, "tfidf-logreg": 4}
+
+
+def test_without_the_baseline_or_a_measurement_there_is_no_score_but_the_row_stays():
+    assert board_of(WORKED)["score"].isna().all()
+    board = board_of(BASELINE, WORKED | {"measured": False}, OTHER)
+    assert ranks(board) == {"other": 1, "tfidf-logreg": 2, "mini": None}
+    assert row_of(board, "mini")["accuracy"] == 0.90
+    assert (row_of(board, "mini")["measured"], pd.isna(row_of(board, "mini")["verdict"])) == (0, True)
+
+
+def test_a_board_without_any_measurement_still_ranks_quality():
+    board = board_of(*(t | {"measured": False} for t in (BASELINE, OTHER, WORKED)))
+    assert board["name"].tolist() == ["mini", "other", "tfidf-logreg"]
+    assert board["score"].isna().all()
+    assert not board["quick"].any()
+
+
+def test_seeds_are_averaged_quality_by_the_mean_and_speed_by_the_median():
+    seeds = [
+        WORKED | {"seed": 0, "accuracy": 0.90, "latency_s": 0.010, "train_time_s": 10.0},
+        WORKED | {"seed": 1, "accuracy": 0.80, "latency_s": 0.012, "train_time_s": 90.0},
+        WORKED | {"seed": 2, "accuracy": 0.85, "latency_s": 0.099, "train_time_s": 20.0},
+    ]
+    row = row_of(board_of(BASELINE, *seeds, correct=right), "mini")
+    assert row["accuracy"] == pytest.approx(0.85)
+    assert (row["latency_p50_s"], row["train_time_s"]) == (0.012, 20.0)
+    assert (row["num_seeds"], row["measured"], len(row["fit_ids"])) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.805, 0.9, 1.0])
+def test_one_seed_has_wilsons_interval_for_these_weights(accuracy):
+    row = row_of(board_of(BASELINE, WORKED | {"accuracy": accuracy}), "mini")
+    expected = proportion_confint(round(accuracy * 200), 200, method="wilson")
+    assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(expected)
+    assert (row["interval_method"], row["estimand"]) == ("wilson", "checkpoint")
+
+
+def test_several_seeds_have_the_two_way_interval_for_the_recipe():
+    asked = []
+
+    def correct(evaluation_ids):
+        asked.append(evaluation_ids)
+        return right(evaluation_ids)
+
+    row = row_of(board_of(BASELINE, *(WORKED | {"seed": s} for s in (2, 0, 1)), correct=correct), "mini")
+    expected = two_way(right(range(3)))
+    assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((expected.low, expected.high))
+    assert (row["interval_method"], row["estimand"]) == ("two-way items x seeds", "recipe")
+    assert asked == [row["evaluation_ids"]]
+    assert [e[-1] for e in row["evaluation_ids"]] == ["0", "1", "2"]
+
+
+def test_seeds_that_agree_on_every_item_have_the_interval_of_the_items_alone():
+    def same(evaluation_ids):
+        return np.repeat(np.arange(200) < 180, len(evaluation_ids)).reshape(200, -1)
+
+    row = row_of(board_of(BASELINE, *(WORKED | {"seed": s} for s in range(3)), correct=same), "mini")
+    # the t interval of a mean of 200 zeros and ones, n - 1 below
+    half = stats.t.ppf(0.975, 199) * np.sqrt(0.9 * 0.1 / 199)
+    assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((0.9 - half, 0.9 + half))
+
+
+def test_a_contaminated_row_is_provisional_scored_by_cpu_time_and_not_ranked_beside_clean_ones():
+    disturbed = WORKED | {
+        "verdict": "contaminated",
+        "texts_per_s": 1.0,
+        "latency_s": 1.0,
+        "texts_per_cpu_s": 1000.0,
+        "cpu_s": 0.01,
+    }
+    board = board_of(BASELINE, disturbed, OTHER)
+    row = row_of(board, "mini")
+    assert (row["provisional"], row["score"]) == (True, pytest.approx(59.5))
+    assert (row["latency_p50_s"], row["throughput_texts_per_s"]) == (1.0, 1.0)
+    assert ranks(board) == {"other": 1, "tfidf-logreg": 2, "mini": None}
+    assert board["name"].tolist()[-1] == "mini"
+
+
+def test_where_all_are_contaminated_all_are_ranked_and_provisional():
+    board = board_of(*(t | {"verdict": "contaminated"} for t in (BASELINE, WORKED, OTHER)))
+    assert ranks(board) == {"mini": 1, "other": 2, "tfidf-logreg": 3}
+    assert board["provisional"].all()
+
+
+def test_one_disturbed_seed_makes_the_contender_provisional():
+    board = board_of(BASELINE, WORKED, WORKED | {"seed": 1, "verdict": "contaminated"}, correct=right)
+    assert (row_of(board, "mini")["provisional"], row_of(board, "mini")["verdict"]) == (True, "contaminated")
+
+
+def test_an_invalid_measurement_gives_no_score_and_leaves_quality():
+    board = board_of(BASELINE, WORKED | {"verdict": "invalid"}, OTHER)
+    assert ranks(board) == {"other": 1, "tfidf-logreg": 2, "mini": None}
+    row = row_of(board, "mini")
+    assert np.isnan(row["score"])
+    assert (row["accuracy"], row["verdict"], row["provisional"]) == (0.90, "invalid", False)
+
+
+def test_contenders_that_learned_from_different_rows_are_never_compared():
+    few = [t | {"num_train": 100} for t in (BASELINE | {"accuracy": 0.6}, WORKED | {"accuracy": 0.7})]
+    board = board_of(BASELINE, WORKED, *few)
+    small, large = "movie (100 training texts)", "movie (3,000 training texts)"
+    assert row_of(board, "mini", small)["base_accuracy"] == 0.6
+    assert row_of(board, "mini", large)["base_accuracy"] == 0.8
+    for track in (small, large):
+        assert ranks(board[board["track"] == track]) == {"mini": 1, "tfidf-logreg": 2}
+    assert "overall (2 tracks)" in set(board["track"])
+
+
+def test_two_revisions_of_one_data_set_are_two_tracks_with_two_names():
+    board = board_of(BASELINE, WORKED, *(t | {"revision": "abcdefgh"} for t in (BASELINE, OTHER)))
+    tracks = ["movie (3,000 training texts, revision abcdef)", "movie (3,000 training texts, revision r1)"]
+    assert list(dict.fromkeys(board["track"]))[:2] == tracks
+    assert all(sorted(board.loc[board["track"] == t, "rank"]) == [1, 2] for t in tracks)
+
+
+def test_two_recipes_of_one_model_are_two_contenders_with_ids_in_their_names():
+    board = board_of(BASELINE, WORKED | {"recipe": "a"}, WORKED | {"recipe": "b", "accuracy": 0.8})
+    assert board["name"].tolist() == ["mini #aaaaaa", "mini #bbbbbb", "tfidf-logreg"]
+
+
+def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():
+    tweets = [t | {"dataset": "tweets", "num_test": 20, "accuracy": t["accuracy"] - 0.1} for t in (BASELINE, WORKED)]
+    board = board_of(BASELINE, WORKED, *tweets)
+    overall = row_of(board, "mini", "overall (2 data sets)")
+    parts = board[(board["name"] == "mini") & (board["dataset"] != "overall")]
+    assert overall["accuracy"] == pytest.approx((0.90 + 0.80) / 2)
+    # on tweets the skill is (.8 - .7) / (1 - .7) = 1/3 in place of 1/2
+    assert overall["score"] == pytest.approx((59.5 + 59.5 - 30 * (1 / 2 - 1 / 3)) / 2)
+    assert (overall["rank"], overall["num_test"], overall["num_train"]) == (1, 220, 6000)
+    low = [proportion_confint(180, 200, method="wilson")[0], proportion_confint(16, 20, method="wilson")[0]]
+    assert overall["accuracy_low"] == pytest.approx(0.85 - np.hypot(0.9 - low[0], 0.8 - low[1]) / 2)
+    assert (parts["accuracy_low"].mean() < overall["accuracy_low"] < 0.85, overall["interval_method"]) == (
+        True,
+        "mover",
+    )
+
+
+def test_a_contender_that_misses_a_track_has_no_overall_score():
+    tweets = [t | {"dataset": "tweets"} for t in (BASELINE, WORKED)]
+    board = board_of(BASELINE, WORKED, OTHER, *tweets)
+    overall = board[board["dataset"] == "overall"]
+    assert ranks(overall) == {"mini": 1, "tfidf-logreg": 2, "other": None}
+    assert overall["name"].tolist()[-1] == "other"
+
+
+def test_a_score_missing_on_one_track_is_missing_overall_and_a_provisional_one_stays_provisional():
+    tweets = [BASELINE, WORKED | {"verdict": "invalid"}, OTHER | {"verdict": "contaminated"}]
+    board = board_of(BASELINE, WORKED, OTHER, *(t | {"dataset": "tweets"} for t in tweets))
+    overall = board[board["dataset"] == "overall"]
+    assert ranks(overall) == {"tfidf-logreg": 1, "mini": None, "other": None}
+    assert overall.set_index("name")["provisional"].to_dict() == {"tfidf-logreg": False, "mini": False, "other": True}
+
+
+MANY = [
+    BASELINE, WORKED | {"verdict": "contaminated"}, OTHER, WORKED | {"model": "twin"}, OTHER | {"seed": 1, "accuracy": 0.8},
+    BASELINE | {"dataset": "tweets"}, WORKED | {"dataset": "tweets"}, OTHER | {"dataset": "tweets", "measured": False},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("composite", ["pinned", "minmax"])
+@pytest.mark.parametrize("seed", [None, 1, 2, 3, 4, 5])
+def test_the_order_of_the_records_changes_nothing(seed, composite):
+    trials = MANY[::-1] if seed is None else [MANY[i] for i in np.random.default_rng(seed).permutation(len(MANY))]
+    board, shuffled = (board_of(*t, correct=right, composite=composite) for t in (MANY, trials))
+    pd.testing.assert_frame_equal(board, shuffled, rtol=1e-12)
+
+
+def test_no_records_make_an_empty_board():
+    empty = tuple(frame.iloc[:0] for frame in records(WORKED))
+    board = leaderboard(trials_frame(*empty), no_items, weights=Weights(), anchors=ANCHORS)
+    assert board.empty
+    assert {*CONTENDER, "track", "score", "rank"} <= set(board.columns)
+
+
+def test_a_fit_that_is_not_evaluated_is_not_on_the_board():
+    fits, evaluations, measurements = records(BASELINE, WORKED)
+    trials = trials_frame(fits, evaluations[evaluations["model"] != "mini"], measurements)
+    assert trials["model"].tolist() == ["tfidf-logreg"]
+
+
+@pytest.mark.parametrize(
+    ("measurements", "latency"),
+    [
+        ([(True, 5, 0.1), (False, 1, 0.2)], 0.2),  # full before quick, whatever their age
+        ([(False, 1, 0.1), (False, 5, 0.2)], 0.2),  # the newest of equals
+        ([(False, 5, 0.1), (False, 1, 0.2)], 0.1),
+    ],
+)
+def test_of_several_measurements_of_a_fit_the_full_and_then_the_newest_counts(measurements, latency):
+    trials = trials_frame(*records(*(WORKED | {"quick": q, "at": at, "latency_s": s} for q, at, s in measurements)))
+    assert trials["latency_p50_s"].tolist() == [latency]
+
+
+def test_speeds_of_one_kind_of_machine_are_shown_the_readers_own_if_there_are_any():
+    _, _, measurements = records(*(WORKED | {"machine": m, "seed": i} for i, m in enumerate(["b", "a", "b", "c", "c"])))
+    shown = [choose_machine(measurements, key)["machine_key"].tolist() for key in ("a", "c", "z")]
+    assert shown == [["a"], ["c", "c"], ["b", "b"]]
+    assert choose_machine(measurements.iloc[:0], "a").empty

@@ -1,0 +1,75 @@
+"""What the documents say is true: commands exist, links lead somewhere, the tree is the tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from moodbench.cli import COMMANDS, parser
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md"]
+README = (ROOT / "README.md").read_text()
+
+
+def command_names() -> list[str]:
+    (subparsers,) = (a for a in parser()._actions if a.dest == "command" or (hasattr(a, "choices") and a.choices))
+    return list(subparsers.choices)
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The arguments of every `moodbench ...` line in the code blocks of a document."""
+    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [m.group(1).split() for line in lines if (m := re.match(r"(?:\$ )?(?:uv run )?moodbench (.+)", line))]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_each_command_has_help_and_stands_in_the_readme(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([name, "--help"])
+    assert ended.value.code == 0
+    assert "usage: moodbench" in capsys.readouterr().out
+    assert f"moodbench {name}" in README
+
+
+def test_there_are_as_many_commands_as_modules_register():
+    assert len(command_names()) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_line_in_a_document_is_accepted(document):
+    for arguments in commands_in(document.read_text()):
+        parser().parse_args(arguments)
+
+
+def test_the_readme_shows_command_lines_at_all():
+    assert ["run", "quickstart"] in commands_in(README)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_files_resolve(document):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    block = re.search(r"<!-- tree -->\n```\n(.*?)```", README, flags=re.DOTALL).group(1)
+    shown, folders = set(), []
+    for line in block.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 4
+        name = line.strip().split()[0]
+        folders = [*folders[:depth], name]
+        shown.add("/".join(part.strip("/") for part in folders))
+    for path in shown:
+        assert (ROOT / path).exists(), path
+    package = ROOT / "moodbench"
+    modules = {
+        p.relative_to(ROOT).as_posix() for p in package.iterdir() if p.name not in ("__pycache__", "__main__.py")
+    }
+    assert modules <= shown, modules - shown
+
+
+def test_the_readmes_test_command_is_what_ci_calls():
+    assert "uv run pytest" in README
+    assert re.search(r'step "tests";\s+uv run pytest$', (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)

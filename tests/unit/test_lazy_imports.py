@@ -1,0 +1,50 @@
+"""Light modules stay light, so that `moodbench --help` and `moodbench leaderboard` start at once."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "ray",
+    "gradio",
+    "plotly",
+    "mlflow",
+    "sklearn",
+    "accelerate",
+    "bitsandbytes",
+)
+LIGHT = ("cli", "config.catalogue", "spec", "store", "comparison.board", "plan", "schedule", "hardware", "metrics",
+         "benchmark.resolve", "visualization.board_view", "models.locate", "evaluation.measuring")  # fmt: skip
+
+
+def loaded_by(code):
+    """The heavy modules that a fresh interpreter has loaded after `code`."""
+    told = f"{code}\nimport sys\nprint(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [name for name in done.stdout.splitlines()[-1].split(",") if name]
+
+
+def test_the_light_modules_together_load_no_heavy_library():
+    assert loaded_by("".join(f"import moodbench.{name}\n" for name in LIGHT)) == []
+
+
+@pytest.mark.parametrize("module", ["cli", "comparison.board", "hardware"])
+def test_a_light_module_alone_loads_no_heavy_library(module):
+    assert loaded_by(f"import moodbench.{module}") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["leaderboard", "--json"], ["models"], ["run", "--help"]])
+def test_a_command_that_only_shows_loads_no_heavy_library(arguments, tmp_path):
+    store = ["--store", str(tmp_path)] if arguments[0] == "leaderboard" else []
+    call = f"from moodbench.cli import main\ntry:\n main({arguments + store!r})\nexcept SystemExit: pass"
+    assert loaded_by(call) == []
+
+
+def test_a_heavy_library_would_be_seen():
+    assert "sklearn" in loaded_by("import sklearn")

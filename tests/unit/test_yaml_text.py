@@ -1,0 +1,135 @@
+import math
+
+import pytest
+import yaml
+
+from moodbench.config.yaml_text import line_of, load_yaml
+from moodbench.errors import SpecError
+
+NUMBERS = {
+    "2e-4": 0.0002, "1e3": 1000.0, ".5": 0.5, "-1.5E+3": -1500.0, "+.5e1": 5.0, "1.": 1.0, "16": 16, "-3": -3, "0": 0,
+    "0.05": 0.05, ".inf": math.inf,
+}  # fmt: skip
+WORDS = [
+    "no",
+    "on",
+    "yes",
+    "off",
+    "y",
+    "NO",
+    "e3",
+    "2e",
+    "1.2.3",
+    "2e-4x",
+    ".",
+    "2024-01-31",
+    "2024-99-99",
+    "1:30",
+    "010",
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), NUMBERS.items())
+def test_numbers_are_read_as_people_write_them(written, meant):
+    value = load_yaml(f"a: {written}", "x.yaml")["a"]
+    assert (type(value), value) == (type(meant), meant)
+
+
+def test_not_a_number_is_a_float_so_that_its_reader_can_refuse_it_by_name():
+    assert math.isnan(load_yaml("a: .nan", "x.yaml")["a"])
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_stay_words(word):
+    assert load_yaml(f"a: {word}", "x.yaml") == {"a": word}
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("False", False), ("null", None), ("~", None)])
+def test_true_false_and_null_are_values(written, meant):
+    assert load_yaml(f"a: {written}", "x.yaml")["a"] is meant
+
+
+def test_a_quoted_number_is_a_word():
+    assert load_yaml("a: '2e-4'", "x.yaml") == {"a": "2e-4"}
+
+
+def test_nothing_is_an_empty_mapping():
+    assert load_yaml("# only a remark\n", "x.yaml") == {}
+
+
+def test_a_key_given_twice_is_refused_with_both_lines():
+    with pytest.raises(SpecError, match=r"x\.yaml, line 4: key 'r' is given twice, first in line 2"):
+        load_yaml("lora:\n  r: 8\n  lora_alpha: 16\n  r: 4\n", "x.yaml")
+
+
+def test_the_same_key_in_two_mappings_is_fine():
+    assert load_yaml("a: {r: 1}\nb: {r: 2}", "x.yaml") == {"a": {"r": 1}, "b": {"r": 2}}
+
+
+MERGED = """\
+one: &one {embedded: movie, band: 0.5}
+two: &two {licence: MIT, band: 1}
+both:
+  <<: [*one, *two]
+  licence: none
+"""
+
+
+def test_merge_keys_fill_in_what_is_not_given_and_the_first_of_several_wins():
+    # PyYAML's own loader is the oracle: these values mean the same in YAML 1.1.
+    loaded = load_yaml(MERGED, "x.yaml")
+    assert loaded == yaml.safe_load(MERGED)
+    assert loaded["both"] == {"embedded": "movie", "band": 0.5, "licence": "none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b", "x.yaml: expected `key: value` lines at the top, found a list"),
+        ("word", "found a str"),
+        ("a: [1, 2", "x.yaml, line 1: .*expected YAML"),
+        ("ok: 1\na:\n\t- b", "x.yaml, line 3: .*expected YAML"),
+        ("a: *nowhere", "line 1: found undefined alias"),
+        ("? [1, 2]\n: 3", "line 1: .*expected YAML"),
+        ("a: !!python/object:os.system x", "line 1: could not determine a constructor"),
+        ("a: \x07", "x.yaml: unacceptable character"),
+    ],
+)
+def test_what_is_no_mapping_is_refused_with_its_place(text, message):
+    with pytest.raises(SpecError, match=message):
+        load_yaml(text, "x.yaml")
+
+
+TEXT = """\
+# remark
+models:
+  mine: &base
+    train:
+      learning_rate: 1
+    layers:
+      - a
+      - b
+  other: *base
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ((), 2),
+        (("models",), 2),
+        (("models", "mine"), 3),
+        (("models", "mine", "train", "learning_rate"), 5),
+        (("models", "mine", "layers", 1), 8),
+        (("models", "mine", "layers", 7), 6),
+        (("models", "mine", "train", "absent", "deeper"), 4),
+        (("models", "mine", "train", "learning_rate", "deeper"), 5),
+        (("absent",), 2),
+    ],
+)
+def test_line_of_is_the_line_of_the_value_or_of_its_nearest_parent(path, line):
+    assert line_of(TEXT, path) == line
+
+
+def test_an_empty_text_has_no_lines():
+    assert line_of("", ("a",)) is None
