@@ -17,7 +17,7 @@ from moodbench.evaluation import measuring
 from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.hardware import Device, environment, hardware, node_name
-from moodbench.models.loading import Form, load_predictor
+from moodbench.models.loading import deployed_form, load_predictor
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.training.fitting import fit
 from moodbench.training.outcome import Report
@@ -75,13 +75,12 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
 
 
 def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Report) -> PhaseResult:
-    """The evaluation record's columns and the predictions of the artifact as it was trained."""
+    """The evaluation record's columns and the predictions of the artifact in the form that is deployed and measured."""
     started = datetime.now(UTC)
     data = spec.fit.dataset
     rows = examples_of(spec.fit).split(spec.evaluation_set)
-    form: Form = "as_trained" if spec.fit.model.method == "lora" else "native"
     report({"num_texts": len(rows)})
-    predictor = load_predictor(spec.fit, artifact, form, device)
+    predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device)
     evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
     return PhaseResult(
         {

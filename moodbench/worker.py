@@ -82,7 +82,7 @@ class Job(_Part):
     """Phases of one trial, in order; one that has a record already is passed over."""
     device: Device
     num_threads: int
-    isolation: Literal["none", "resource"] = "none"
+    isolation: Literal["none", "alone"] = "none"
     """What keeps other trials of ours off the machine while measuring."""
 
 

@@ -16,7 +16,8 @@ from moodbench.spec import TrialSpec
 from moodbench.store import Store
 from moodbench.worker import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 
-POLL_S = 1.0
+POLL_S = 5.0
+"""Longest wait for news; a busier driver would disturb what it measures."""
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run: run_started, job_started, started, progress, committed, skipped, failed, job_ended."""
 

@@ -49,9 +49,9 @@ def run(
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:
     if name == "ray":
-        from moodbench.execution.ray_executor import RayExecutor
+        from moodbench.execution.ray_executor import LocalRayExecutor
 
-        return RayExecutor(machine.num_cores)
+        return LocalRayExecutor(machine.num_cores)
     return InlineExecutor(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from moodbench.schedule import OutcomeKind
 
-Isolation = Literal["none", "resource"]
+Isolation = Literal["none", "alone"]
 """What keeps other commands of ours away from an exclusive one."""
 
 
