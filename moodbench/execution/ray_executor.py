@@ -7,6 +7,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from moodbench.errors import PrerequisiteError
@@ -20,6 +21,12 @@ SETTINGS = {
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+@cache
+def _token() -> str:
+    """The token of every Ray that this process starts: Ray's client remembers the first it was given."""
+    return secrets.token_hex(32)
 
 
 class LocalRayExecutor:
@@ -98,7 +105,7 @@ class LocalRayExecutor:
             os.environ.update(SETTINGS)
             os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts three times slower without byte code
             os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            os.environ["RAY_AUTH_TOKEN"] = _token()
             import ray
 
             try:

@@ -178,3 +178,28 @@ def test_the_cache_is_named_by_content(tmp_path):
     tokenised(ROWS.assign(label=0), encode_slowly, "key", tmp_path)
     tokenised(ROWS, encode_slowly, "key", tmp_path)
     assert len(list((tmp_path / "tokenised").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "seen"),
+    [
+        ("r", 4, lambda model: model.peft_config["default"].r),
+        ("lora_alpha", 32.0, lambda model: model.peft_config["default"].lora_alpha),
+        (
+            "lora_dropout",
+            0.25,
+            lambda model: next(m for n, m in model.named_modules() if n.endswith("lora_dropout.default")).p,
+        ),
+    ],
+)
+def test_each_lora_setting_reaches_the_adapter(field, value, seen):
+    lora = LORA.model_copy(update={field: value})
+    assert seen(add_lora(BaseModel(tiny_bert(0), ("classifier",)), lora, FAMILY.attention)) == value
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(2, 2 * 2), (8, 8 * 2)])
+def test_trainable_weights_are_those_of_the_rank_and_the_head(rank, expected):
+    lora = LORA.model_copy(update={"r": rank})
+    model = add_lora(BaseModel(tiny_bert(0), ("classifier",)), lora, ("query",))
+    # two layers, each a query of 16 x 16: A is (r, 16), B is (16, r); the head is 16 x 2 and 2 biases
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected * (16 + 16) + 34

@@ -1,0 +1,127 @@
+"""Commands as processes: inline, under Ray and alone; events as they come and neutral outcomes."""
+
+import json
+import sys
+import time
+
+import psutil
+import pytest
+
+from moodbench.execution.executor import Command, outcome_of
+from moodbench.execution.inline import InlineExecutor
+from moodbench.execution.process import RunningProcess
+from moodbench.execution.ray_executor import LocalRayExecutor
+
+pytestmark = pytest.mark.integration
+TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); text = sys.stdin.read(); "
+
+
+def command(key: str, code: str, *, stdin: str = "", exclusive: bool = False) -> Command:
+    return Command(key, (sys.executable, "-c", TELL + code), stdin, num_cpus=1, exclusive=exclusive)
+
+
+def run(executor, *commands, limit_s: float = 60):
+    """Everything heard, in order, and the outcomes by key."""
+    heard, outcomes, end = [], {}, time.monotonic() + limit_s
+    for each in commands:
+        executor.start(each)
+    while len(outcomes) < len(commands) and time.monotonic() < end:
+        for ended in executor.poll(1.0, lambda progress: heard.append((progress.key, dict(progress.event)))):
+            outcomes[ended.key] = ended.outcome
+    return heard, outcomes
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(0, "ok"), (1, "program error"), (2, "program error"), (3, "out of memory"), (-9, "infrastructure")],
+)
+def test_exit_codes_become_neutral_outcomes(code, kind):
+    assert outcome_of(code, "").kind == kind
+
+
+def test_a_process_tells_its_events_and_the_end_of_its_errors():
+    argv = command("a", "tell(n=1); tell(text=text); print('so it goes', file=sys.stderr); sys.exit(1)").argv
+    messages = list(RunningProcess(argv, "hello", num_threads=3).messages())
+    assert messages == [{"n": 1}, {"text": "hello"}, {"outcome": "program error", "detail": "so it goes"}]
+
+
+def test_a_process_gets_its_threads_and_may_write_byte_code(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    code = "tell(threads=os.environ['OMP_NUM_THREADS'], bytecode=not sys.dont_write_bytecode)"
+    first, _ = RunningProcess(command("a", code).argv, "", num_threads=3).messages()
+    assert first == {"threads": "3", "bytecode": True}
+
+
+def test_inline_hears_events_while_the_command_runs():
+    log = []
+
+    def entry(stdin, tell):
+        tell({"n": 1})
+        log.append("after the first event")
+        return json.loads(stdin)
+
+    executor = InlineExecutor(entry)
+    executor.start(Command("a", (), "3", 1, exclusive=False))
+    ended = executor.poll(1.0, lambda progress: log.append(progress.event["n"]))
+    assert log == [1, "after the first event"]
+    assert [(e.key, e.outcome.kind) for e in ended] == [("a", "out of memory")]
+
+
+@pytest.fixture(scope="module")
+def ray():
+    executor = LocalRayExecutor(num_cpus=2)
+    yield executor
+    executor.close()
+
+
+def test_ray_runs_packed_commands_side_by_side_and_tells_how_each_ended(ray):
+    linger = "tell(at=time.time()); time.sleep(3); tell(at=time.time())"
+    heard, outcomes = run(
+        ray,
+        command("a", linger),
+        command("b", linger),
+        command("fails", "print('why', file=sys.stderr); sys.exit(1)"),
+        command("dies", "tell(pid=os.getpid()); os.kill(os.getpid(), 9)"),
+    )
+    spans = {key: [event["at"] for k, event in heard if k == key] for key in ("a", "b")}
+    assert spans["a"][0] < spans["b"][1] and spans["b"][0] < spans["a"][1]
+    assert {k: o.kind for k, o in outcomes.items()} == {
+        "a": "ok",
+        "b": "ok",
+        "fails": "program error",
+        "dies": "infrastructure",
+    }
+    assert outcomes["fails"].detail == "why"
+    assert "signal 9" in outcomes["dies"].detail
+
+
+def test_an_exclusive_command_runs_without_ray_beside_it(ray):
+    def daemons():
+        return [p for p in psutil.Process().children(recursive=True) if "raylet" in p.name() and p.status() != "zombie"]
+
+    run(ray, command("packed", "tell(n=1)"))
+    assert daemons(), "a packed command runs under Ray"
+    heard, outcomes = run(ray, command("alone", "tell(text=text)", stdin="x", exclusive=True))
+    assert (heard, outcomes["alone"].kind) == ([("alone", {"text": "x"})], "ok")
+    assert not daemons()
+    assert run(ray, command("packed again", "tell(n=2)"))[1]["packed again"].kind == "ok"
+
+
+def test_an_exclusive_command_beside_others_is_refused(ray):
+    ray.start(command("packed", "time.sleep(1)"))
+    with pytest.raises(RuntimeError, match="must run alone"):
+        ray.start(command("alone", "", exclusive=True))
+    assert run(ray)[1] == {}
+
+
+def test_closing_ends_what_runs():
+    executor = LocalRayExecutor(num_cpus=1)
+    heard: list[int] = []
+    executor.start(command("alone", "tell(pid=os.getpid()); time.sleep(60)", exclusive=True))
+    while not heard:
+        executor.poll(1.0, lambda progress: heard.append(progress.event["pid"]))
+    executor.close()
+    end = time.monotonic() + 10
+    while psutil.pid_exists(heard[0]) and psutil.Process(heard[0]).status() != "zombie" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(heard[0]) or psutil.Process(heard[0]).status() == "zombie"
