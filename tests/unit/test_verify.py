@@ -269,7 +269,7 @@ def test_the_json_is_one_document(store, capsys):
     ]
 
 
-@pytest.mark.parametrize("command", ["verify", "compact", "recompute"])
+@pytest.mark.parametrize("command", ["verify", "compact", "recompute", "export"])
 def test_a_folder_without_records_is_refused_and_not_made(command, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--store", str(tmp_path / "resluts")])
