@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from moodbench import __version__
-from moodbench.cli import catalogue, compare, doctor, leaderboard, run
+from moodbench.cli import catalogue, compact, compare, doctor, export, leaderboard, recompute, run, verify
 from moodbench.errors import MoodBenchError
 
-COMMANDS = (run, leaderboard, compare, catalogue.MODELS, catalogue.DATASETS, doctor)
+COMMANDS = (run, leaderboard, compare, export, verify, recompute, compact, catalogue.MODELS, catalogue.DATASETS, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Nothing; exits with 0 when all went well, 1 when a trial failed, 2 when the request cannot be honoured."""
+    """Nothing; exits with 0 when all went well, 1 when a trial failed or a check did, 2 when the request cannot be honoured."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from moodbench.errors import StoreError
+from moodbench.store import Store
+from moodbench.store.schema import RECORDS
+
 DEFAULT_STORE = "results"
 
 
@@ -19,6 +23,16 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         metavar="PATH_OR_URI",
         help="folder or URI (s3://bucket/folder) with the results; default: %(default)s/",
     )
+
+
+def existing_store(uri: str) -> Store:
+    """The store at `uri`; StoreError when it has no record, which a mistyped name looks like."""
+    store = Store.open(uri)
+    if not any(store.ids(kind) for kind in RECORDS):
+        raise StoreError(
+            f"--store {uri}: holds no records; give the folder of a run, or start one with `moodbench run`"
+        )
+    return store
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -93,6 +93,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
         "num_test": int(group["num_test"].iloc[0]),
         "fit_ids": group["fit_id"].tolist(),
         "evaluation_ids": group["evaluation_id"].tolist(),
+        "measurement_ids": group["measurement_id"].dropna().tolist(),
         "measured": int(group["measurement_id"].notna().sum()),
     }
     row |= {name: group[name].mean() for name in QUALITY}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,11 @@ def summarise(
 ) -> dict[str, Any]:
     """The columns of a measurement record, all derived from the raw figures.
 
-    `evaluated` are the stored predictions (example_id, label, predicted, logits) that the timed labels must equal. A
-    contaminated measurement uses all its windows; a clean one only the kept.
+    `evaluated` are the stored predictions (example_id, label, predicted, logits) that the timed labels must equal.
     """
-    used = samples[samples["kept"]] if verdict.verdict == "clean" else samples
     record: dict[str, Any] = {
-        "num_processes": len(processes),
-        "num_requests": len(samples),
-        "num_clean_requests": int(samples["kept"].sum()),
         "clean_share": verdict.share_clean,
-        "run_delay_share": _share(samples["run_delay_s"], samples["latency_s"]),
-        **_latencies(used),
-        **_length_model(used),
+        **figures_of_samples(samples, verdict.verdict),
         **_throughput(processes),
         **_medians(processes),
     }
@@ -120,6 +113,24 @@ def summarise(
         causes.append(f"{agreement['num_wrong']} timed labels differ from the evaluated ones")
     record |= {k: v for k, v in agreement.items() if k != "num_wrong"}
     return record | {"verdict": "invalid" if agreement["num_wrong"] else verdict.verdict, "causes": causes}
+
+
+def figures_of_samples(samples: pd.DataFrame, verdict: str) -> dict[str, Any]:
+    """The columns of a measurement record that follow from its `samples` (with `kept`) alone."""
+    used = used_samples(samples, verdict)
+    return {
+        "num_processes": int(samples["process"].nunique()),
+        "num_requests": len(samples),
+        "num_clean_requests": int(samples["kept"].sum()),
+        "run_delay_share": _share(samples["run_delay_s"], samples["latency_s"]),
+        **_latencies(used),
+        **_length_model(used),
+    }
+
+
+def used_samples(samples: pd.DataFrame, verdict: str) -> pd.DataFrame:
+    """The samples that count: of a clean measurement only the kept, of every other one all."""
+    return samples[samples["kept"]] if verdict == "clean" else samples
 
 
 def _latencies(used: pd.DataFrame) -> dict[str, Any]:
@@ -151,16 +162,19 @@ def _throughput(processes: Processes) -> dict[str, Any]:
     """The median of each batch size over processes and repeats, and the knee."""
     every = pd.DataFrame([point for process in processes for point in process["throughput_points"]])
     points = every.groupby("batch_size", sort=True).median(numeric_only=True).reset_index()
-    best = points["texts_per_s"].max()
-    knee = points[points["texts_per_s"] >= KNEE_SHARE * best].iloc[0]
-    rows = [{k: None if pd.isna(v) else v for k, v in row.items()} for row in points.to_dict("records")]
+    rows = [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in points.to_dict("records")]
     for row in rows:
         row["num_texts"] = int(row["num_texts"] or 0)
-    tokens = knee.get("tokens_per_s")
+    return {"throughput_points": rows, **knee_of(rows)}
+
+
+def knee_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The throughput columns at the knee of the `points`, which come in order of batch size."""
+    best = max(point["texts_per_s"] for point in points)
+    knee = next(point for point in points if point["texts_per_s"] >= KNEE_SHARE * best)
     return {
-        "throughput_points": rows,
         "throughput_texts_per_s": float(knee["texts_per_s"]),
-        "throughput_tokens_per_s": None if tokens is None or pd.isna(tokens) else float(tokens),
+        "throughput_tokens_per_s": knee.get("tokens_per_s"),
         "throughput_batch_size": int(knee["batch_size"]),
     }
 

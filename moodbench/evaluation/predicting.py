@@ -18,11 +18,8 @@ CEILING_SEED = 20140601
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores and the predictions they follow from."""
+    """Predictions, from which the scores follow, and the ceiling of the labels."""
 
-    scores: dict[str, float | None]
-    confusion: list[list[int]]
-    truncated_share: float
     ceiling_accuracy: float | None
     ceiling_f1_macro: float | None
     predictions: pd.DataFrame
@@ -49,23 +46,29 @@ def evaluate(
         }
     )
     return Evaluation(
-        scores=score_all(logits, labels),
-        confusion=confusion(labels, logits.argmax(axis=1), num_labels).tolist(),
-        truncated_share=float(encoded.truncated.mean()),
         ceiling_accuracy=ceiling.accuracy,
         ceiling_f1_macro=ceiling.f1_macro,
         predictions=predictions,
     )
 
 
+def figures_of_predictions(predictions: pd.DataFrame) -> dict[str, Any]:
+    """The columns of an evaluation record that follow from its predictions (label, logits, truncated) alone."""
+    logits, labels = np.stack(predictions["logits"].to_list()), predictions["label"].to_numpy()
+    num_classes = logits.shape[1]
+    return {
+        **score_all(logits, labels),
+        "num_test": len(predictions),
+        "num_classes": num_classes,
+        "confusion": confusion(labels, logits.argmax(axis=1), num_classes).tolist(),
+        "truncated_share": float(predictions["truncated"].mean()),
+    }
+
+
 def columns(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as columns of its record."""
     return {
-        **evaluation.scores,
-        "num_test": len(evaluation.predictions),
-        "num_classes": len(evaluation.confusion),
-        "confusion": evaluation.confusion,
-        "truncated_share": evaluation.truncated_share,
+        **figures_of_predictions(evaluation.predictions),
         "ceiling_accuracy": evaluation.ceiling_accuracy,
         "ceiling_f1_macro": evaluation.ceiling_f1_macro,
     }

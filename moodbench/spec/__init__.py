@@ -9,6 +9,7 @@ from moodbench.spec.resolved import (
     ResolvedModel,
     SeedSpec,
     TrialSpec,
+    fit_ids,
 )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ResolvedModel",
     "SeedSpec",
     "TrialSpec",
+    "fit_ids",
     "read_spec",
     "spec_of_preset",
 ]

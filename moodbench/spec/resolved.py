@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -94,15 +95,21 @@ class FitSpec(Frozen):
     @cached_property
     def config_id(self) -> str:
         """Id of the recipe: everything but the seeds, and a local folder's path, as the weights' digest says it all."""
-        recipe = self.model_dump(mode="json", exclude={"seeds"})
-        if self.model.source == "path":
-            del recipe["model"]["location"]
-        return content_id("config", recipe)
+        return fit_ids(self.model_dump(mode="json"))[0]
 
     @cached_property
     def fit_id(self) -> str:
         """Id of this fit: the recipe and its seeds."""
-        return content_id("fit", {"config_id": self.config_id, "seeds": self.seeds.model_dump()})
+        return fit_ids(self.model_dump(mode="json"))[1]
+
+
+def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
+    """The config_id and fit_id of a fit spec as JSON values, whatever version of the program wrote it."""
+    recipe = {name: value for name, value in spec.items() if name != "seeds"}
+    if recipe["model"]["source"] == "path":
+        recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
+    config_id = content_id("config", recipe)
+    return config_id, content_id("fit", {"config_id": config_id, "seeds": spec["seeds"]})
 
 
 class EvaluateSpec(Frozen):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,12 @@ class Location(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """All keys of files below the folder `prefix`, sorted."""
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Every key below the folder `prefix`, sorted, with its size and time of change: equal while it is untouched."""
+
+    def replace(self, source: Path, key: str) -> None:
+        """Put the closed local file `source` at `key` in place of what is there; readers see the old or the new whole."""
 
     def local(self, key: str) -> Path:
         """A local path with the file or folder at `key`."""
@@ -89,6 +96,23 @@ class LocalLocation:
         folder = self.root / prefix
         return sorted(p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
 
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Size and time of change of every key below the folder `prefix`."""
+        found = {}
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError):  # moved away meanwhile
+                fact = (self.root / key).stat()
+                found[key] = f"{fact.st_size}-{fact.st_mtime_ns}"
+        return found
+
+    def replace(self, source: Path, key: str) -> None:
+        """Replace by rename, which is atomic."""
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sync_file(source)
+        source.replace(target)
+        sync_folder(target.parent)
+
     def local(self, key: str) -> Path:
         """The path itself."""
         return self.root / key
@@ -137,10 +161,19 @@ class RemoteLocation:
 
     def keys(self, prefix: str) -> list[str]:
         """All keys of files below the folder `prefix`, sorted."""
+        return list(self.stamps(prefix))
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Size and time of change of every key below the folder `prefix`."""
         selector = pafs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
         found: list[Any] = self._filesystem.get_file_info(selector)
         start = len(self._root) + 1
-        return sorted(info.path[start:] for info in found if info.type == pafs.FileType.File)
+        files = {i.path[start:]: f"{i.size}-{i.mtime_ns}" for i in found if i.type == pafs.FileType.File}
+        return dict(sorted(files.items()))
+
+    def replace(self, source: Path, key: str) -> None:
+        """Upload over it; object stores show the old object until the new one is whole."""
+        self.create(source, key)
 
     def local(self, key: str) -> Path:
         """A download of the file or folder at `key`, kept for this process."""

@@ -1,4 +1,4 @@
-"""Records and files of a store as frames, in any order of writing and while others write."""
+"""Files of a store as tables, in any order of writing and while others write."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ import pyarrow.parquet as pq
 from moodbench.errors import StoreError
 from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location
-from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_MAJOR, SCHEMA_VERSION, VERSION_KEY
+from moodbench.store.schema import SCHEMA_MAJOR, SCHEMA_VERSION, VERSION_KEY
 
 
-def first_keys(location: Location, kind: str) -> list[str]:
-    """The key of the standing record of every id of `kind`: the first by attempt name where there are several."""
+def first_of(keys: Iterable[str]) -> list[str]:
+    """The key of the standing record of every id: the first by attempt name where there are several."""
     first: dict[str, str] = {}
-    for key in location.keys(kind):
+    for key in keys:
         if key.endswith(".parquet"):
             first.setdefault(id_of_key(key), key)
     return list(first.values())
-
-
-def read_records(location: Location, kind: str) -> pd.DataFrame:
-    """All standing records of `kind`, one row each, with every column of its schema (possibly none of the rows)."""
-    schema = FAILURES if kind == "failures" else RECORDS[kind][0]
-    keys = location.keys(kind) if kind == "failures" else first_keys(location, kind)
-    tables = [read_table(location, key, schema) for key in keys]
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
 
 
 def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:

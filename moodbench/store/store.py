@@ -15,8 +15,9 @@ import pyarrow as pa
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, find_record, write_table
 from moodbench.store.location import LocalLocation, Location, locate
-from moodbench.store.reading import first_keys, read_many, read_records, read_table
-from moodbench.store.schema import EXAMPLES, PREDICTIONS, RECORDS, SAMPLES, stamped
+from moodbench.store.reading import first_of, read_many, read_table
+from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
+from moodbench.store.snapshots import standing_records
 
 FOLDERS = (
     "fits",
@@ -52,6 +53,11 @@ class Store:
             return cls(location, str(location.root))
         return cls(location, str(uri))
 
+    @property
+    def location(self) -> Location:
+        """Where its files are."""
+        return self._location
+
     def check_writable(self) -> None:
         """Nothing; StoreError when this process could not commit here. Leaves the store as it was."""
         if not isinstance(self._location, LocalLocation):
@@ -79,7 +85,10 @@ class Store:
 
     def records(self, kind: str) -> pd.DataFrame:
         """All records of `kind`: fits, evaluations, measurements or failures."""
-        return read_records(self._location, kind)
+        if kind == "failures":
+            return read_many(self._location, self._location.keys(kind), FAILURES)
+        frame: pd.DataFrame = standing_records(self._location, kind).to_pandas()
+        return frame
 
     def record(self, kind: str, id_: str) -> dict[str, Any] | None:
         """The one record of `kind` with `id_`, or None."""
@@ -128,7 +137,7 @@ class Store:
                 file.write(json.dumps(dict(event), default=str) + "\n")
 
     def _keys(self, kind: str) -> list[str]:
-        return first_keys(self._location, kind)
+        return first_of(self._location.keys(kind))
 
     def _outputs(self, kind: str, ids: Iterable[str], prefix: str, schema: pa.Schema) -> pd.DataFrame:
         keys = []

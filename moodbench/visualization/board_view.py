@@ -51,7 +51,7 @@ class BoardView:
         if self.board.empty:
             return []
         columns = self.board.reindex(columns=EXPORTED)
-        records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records"))
+        records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records", double_precision=15))
         return records
 
 

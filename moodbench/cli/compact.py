@@ -1,0 +1,30 @@
+"""`moodbench compact`: one file with all records of a kind, so that a large store opens quickly."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.cli.options import add_store, existing_store
+from moodbench.store.schema import RECORDS
+from moodbench.store.snapshots import compact
+from moodbench.visualization.terminal import console
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("compact", help="make a large store open quickly", description=__doc__)
+    add_store(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; writes the snapshots, which are a cache: deleting them loses nothing."""
+    store = existing_store(arguments.store)
+    store.check_writable()
+    for kind in RECORDS:
+        made = compact(store.location, kind)
+        console().print(
+            f"{made.key}: {made.num_records:,} records, {made.num_read:,} of them newly read", soft_wrap=True
+        )
+    return 0

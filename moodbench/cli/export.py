@@ -1,0 +1,41 @@
+"""`moodbench export`: the board of a store as files for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.options import add_store, existing_store
+from moodbench.errors import UsageError
+from moodbench.hardware import hardware
+from moodbench.store.location import LocalLocation
+from moodbench.visualization.board_view import view_board
+from moodbench.visualization.exporting import FORMATS, export_board
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("export", help="write the board to files", description=__doc__)
+    add_store(parser)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="csv",
+        help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; default: %(default)s",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to; default: exports/ in the store")
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the path of each file written."""
+    store = existing_store(arguments.store)
+    folder = arguments.out
+    if folder is None:
+        if not isinstance(store.location, LocalLocation):
+            raise UsageError(f"export: {store.uri} is not a local folder; say with --out DIR where the files go")
+        folder = store.location.root / "exports"
+    for path in export_board(view_board(store, hardware()), store, arguments.format, folder):
+        print(path)
+    return 0

@@ -1,0 +1,38 @@
+"""`moodbench verify`: whether every record of a store equals what its files give."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.cli.options import add_json, add_store, existing_store, print_json
+from moodbench.visualization.terminal import console
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("verify", help="check every file and figure of a store", description=__doc__)
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 when all is well, 1 when something differs; prints what."""
+    from moodbench.store.verify import verify
+
+    found = verify(existing_store(arguments.store).location)
+    if arguments.json:
+        differences = [difference._asdict() for difference in found.differences]
+        print_json({**vars(found), "differences": differences})
+        return 1 if differences else 0
+    out = console()
+    lines = [f"{d.kind} {d.id}: {d.column}: stored {d.stored}, recomputed {d.recomputed}" for d in found.differences]
+    lines += [f"no record names {key}" for key in found.orphans]
+    lines += [f"left in staging: {key} (safe to delete when nothing runs)" for key in found.leftovers]
+    number = len(found.differences)
+    verdict = "nothing differs" if not number else f"{number} difference{'s' if number > 1 else ''}"
+    lines.append(f"{found.num_records:,} records and {found.num_files:,} files checked: {verdict}.")
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+    return 1 if number else 0

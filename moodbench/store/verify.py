@@ -1,0 +1,264 @@
+"""Whether a store is what its records say: files, ids, splits, and every figure that can be worked out again.
+
+Record files themselves carry no digest: a changed value that nothing stored implies, such as a training time, is not
+found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from moodbench.data.examples import Examples
+from moodbench.errors import StoreError
+from moodbench.store.commit import id_of_key
+from moodbench.store.location import Location, sha256_of
+from moodbench.store.reading import first_of, read_table
+from moodbench.store.recompute import evaluation_figures, fit_figures, measurement_figures, num_kept_otherwise, same
+from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES
+from moodbench.store.snapshots import KEY, STAMP, read_snapshot
+
+Row = Mapping[str, Any]
+IDENTITY = ("config_id", "model", "dataset", "seed")
+"""Columns in which a fit, its evaluations and its measurements agree."""
+FOLDERS_OF_FILES = ("predictions", "samples", "artifacts", "examples")
+IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError)
+"""What working out figures raises where the stored values make no sense."""
+
+
+class Difference(NamedTuple):
+    """Something that is stored and something that it should equal."""
+
+    kind: str
+    """Kind of record, or failures, examples, snapshots."""
+    id: str
+    column: str
+    stored: Any
+    recomputed: Any
+
+
+@dataclass
+class Verification:
+    """What was looked at and what was found."""
+
+    num_records: int = 0
+    num_files: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    """Files that no readable record names. They do no harm."""
+    leftovers: list[str] = field(default_factory=list)
+    """Attempts in staging/ that are under way or were killed."""
+
+
+def verify(location: Location) -> Verification:
+    """Every record of the store compared with its files, its spec, its examples and the figures worked out again."""
+    return _Verifier(location).run()
+
+
+class _Verifier:
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._found = Verification()
+        self._named: set[str] = set()
+        self._fits: dict[str, Row | None] = {}
+        self._examples: dict[str, pd.DataFrame | None] = {}
+
+    def run(self) -> Verification:
+        self._fits = self._records("fits")
+        for id_, fit in self._fits.items():
+            if fit is not None:
+                self._check_fit(id_, fit)
+        for id_, record in self._records("evaluations").items():
+            if record is not None:
+                self._check_evaluation(id_, record)
+        for id_, record in self._records("measurements").items():
+            if record is not None:
+                self._check_measurement(id_, record)
+        for key in self._location.keys("failures"):
+            self._named.add(key)
+            self._readable("failures", id_of_key(key), key, FAILURES)
+        keys = (key for folder in (*FOLDERS_OF_FILES, *RECORDS) for key in self._location.keys(folder))
+        self._found.orphans = [key for key in keys if key not in self._named]
+        self._found.leftovers = sorted({"/".join(k.split("/")[:2]) for k in self._location.keys("staging")})
+        return self._found
+
+    def _records(self, kind: str) -> dict[str, Row | None]:
+        """Every id of `kind` with its record, None where that cannot be read; files and snapshot are checked."""
+        schema, id_column = RECORDS[kind]
+        stamps = self._location.stamps(kind)
+        snapshot = read_snapshot(self._location, kind)
+        cached = {row[KEY]: row for row in ([] if snapshot is None else snapshot.to_pylist())}
+        records: dict[str, Row | None] = {}
+        for key in first_of(stamps):
+            id_ = id_of_key(key)
+            self._named.add(key)
+            self._found.num_records += 1
+            table = self._readable(kind, id_, key, schema)
+            if table is not None and table.num_rows != 1:
+                self._differ(kind, id_, "record", f"{table.num_rows} rows", "1 row")
+                table = None
+            row: Row | None = None if table is None else table.to_pylist()[0]
+            records[id_] = row
+            if row is not None:
+                self._equal(kind, id_, {id_column: row[id_column]}, {id_column: id_})
+                copy = cached.get(key)
+                if copy is not None and copy[STAMP] == stamps[key]:
+                    self._equal("snapshots", id_, copy, row)
+        return records
+
+    def _check_fit(self, id_: str, fit: Row) -> None:
+        self._intact("fits", id_, fit)
+        if fit["spec"] is not None or fit["status"] == "ok":
+            figures = self._worked_out("fits", id_, "spec", lambda: fit_figures(fit))
+            self._equal("fits", id_, fit, figures)
+
+    def _check_evaluation(self, id_: str, record: Row) -> None:
+        test = self._test_split("evaluations", id_, record)
+        if test is not None:
+            self._equal("evaluations", id_, record, {"test_fingerprint": _examples(test).fingerprint("test")})
+        predictions = self._rows("evaluations", id_, record, "predictions/", PREDICTIONS)
+        if predictions is None:
+            return
+        self._owned("evaluations", id_, predictions, "evaluation_id")
+        figures = self._worked_out("evaluations", id_, "predictions", lambda: evaluation_figures(predictions))
+        self._equal("evaluations", id_, record, figures)
+        if figures:
+            predicted = np.stack(predictions["logits"].to_list()).argmax(axis=1)
+            self._none("evaluations", id_, "predictions.predicted", predictions["predicted"] != predicted, "its logits")
+        if test is not None:
+            self._same_examples(id_, predictions, test)
+
+    def _check_measurement(self, id_: str, record: Row) -> None:
+        test = self._test_split("measurements", id_, record)
+        samples = self._rows("measurements", id_, record, "samples/", SAMPLES)
+        if samples is None:
+            return
+        self._owned("measurements", id_, samples, "measurement_id")
+        figures = self._worked_out("measurements", id_, "samples", lambda: measurement_figures(record, samples))
+        self._equal("measurements", id_, record, figures)
+        if figures and (changed := num_kept_otherwise(record, samples)):
+            self._differ(
+                "measurements", id_, "samples.kept", f"{changed} of {len(samples)} rows", "the other way round"
+            )
+        if test is not None:
+            strange = ~samples["example_id"].isin(test["example_id"])
+            self._none("measurements", id_, "samples.example_id", strange, "the test split")
+
+    def _same_examples(self, id_: str, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
+        """Notes examples that are missing, strange or repeated, and labels that differ."""
+        ids, wanted = predictions["example_id"], test["example_id"]
+        flaws = {"missing": ~wanted.isin(ids), "not in it": ~ids.isin(wanted), "repeated": ids.duplicated()}
+        named = ", ".join(f"{int(rows.sum())} {name}" for name, rows in flaws.items() if rows.any())
+        if named:
+            self._differ(
+                "evaluations", id_, "predictions.example_id", f"{len(ids)} rows ({named})", f"{len(test)} rows"
+            )
+        labels = ids.map(test.drop_duplicates("example_id").set_index("example_id")["label"])
+        self._none(
+            "evaluations", id_, "predictions.label", labels.notna() & (labels != predictions["label"]), "examples"
+        )
+
+    def _test_split(self, kind: str, id_: str, record: Row) -> pd.DataFrame | None:
+        """The test split on which `record` stands, by its fit; None where that cannot be known (which is noted)."""
+        fit_id = record["fit_id"]
+        if fit_id not in self._fits:
+            self._differ(kind, id_, "fit_id", fit_id, "no such fit")
+            return None
+        fit = self._fits[fit_id]
+        if fit is None:
+            return None
+        self._equal(kind, id_, record, {name: fit[name] for name in IDENTITY})
+        key = f"examples/dataset={fit['dataset']}/revision={fit['dataset_revision']}.parquet"
+        if key not in self._examples:
+            self._examples[key] = self._read_examples(key, fit)
+        rows = self._examples[key]
+        return None if rows is None else rows[rows["split"] == "test"]
+
+    def _read_examples(self, key: str, fit: Row) -> pd.DataFrame | None:
+        self._named.add(key)
+        self._found.num_files += 1
+        revision = fit["dataset_revision"]
+        if not self._location.local(key).is_file():
+            self._differ("examples", str(revision), key, "named by a fit", "missing")
+            return None
+        table = self._readable("examples", str(revision), key, EXAMPLES)
+        if table is None:
+            return None
+        rows: pd.DataFrame = table.to_pandas()
+        labels = self._worked_out("examples", str(revision), "spec", lambda: {"labels": _labels_of(fit)}).get("labels")
+        if labels is not None:
+            self._equal("examples", revision, {"revision": revision}, {"revision": _examples(rows, labels).revision})
+        return rows
+
+    def _rows(self, kind: str, id_: str, record: Row, prefix: str, schema: pa.Schema) -> pd.DataFrame | None:
+        """The table that `record` names below `prefix`, once its files are as named; None where it cannot be read."""
+        missing = self._intact(kind, id_, record)
+        keys = [f["path"] for f in record["files"] or () if f["path"].startswith(prefix)]
+        if len(keys) != 1:
+            self._differ(kind, id_, "files", f"{len(keys)} below {prefix}", "1")
+            return None
+        table = None if keys[0] in missing else self._readable(kind, id_, keys[0], schema)
+        return None if table is None else table.to_pandas()
+
+    def _intact(self, kind: str, id_: str, record: Row) -> set[str]:
+        """The files of `record` that are missing; these, and those of another size or digest, are noted."""
+        missing = set()
+        for file in record["files"] or ():
+            key = file["path"]
+            self._named.add(key)
+            self._found.num_files += 1
+            path = self._location.local(key)
+            size = path.stat().st_size if path.is_file() else None
+            if size != file["bytes"]:
+                seen = "missing" if size is None else f"{size} bytes"
+                self._differ(kind, id_, key, f"{file['bytes']} bytes", seen)
+                missing |= set() if path.is_file() else {key}
+            elif (digest := sha256_of(path)) != file["sha256"]:
+                self._differ(kind, id_, key, f"sha256 {file['sha256']}", f"sha256 {digest}")
+        return missing
+
+    def _readable(self, kind: str, id_: str, key: str, schema: pa.Schema) -> pa.Table | None:
+        """The table at `key`; None, and a difference, where it is no table of this kind."""
+        try:
+            return read_table(self._location, key, schema)
+        except (StoreError, pa.ArrowException, *IMPOSSIBLE) as error:
+            self._differ(kind, id_, key, "a table", str(error).splitlines()[0])
+            return None
+
+    def _owned(self, kind: str, id_: str, rows: pd.DataFrame, column: str) -> None:
+        self._none(kind, id_, f"{rows.shape[0]} rows' {column}", rows[column] != id_, id_)
+
+    def _worked_out(self, kind: str, id_: str, source: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The figures that `work` gives; none, and a difference, where the source makes no sense."""
+        try:
+            return work()
+        except IMPOSSIBLE as error:
+            self._differ(kind, id_, source, "figures", f"cannot be worked out: {type(error).__name__}: {error}")
+            return {}
+
+    def _equal(self, kind: str, id_: str, stored: Row, recomputed: Row) -> None:
+        for column, value in recomputed.items():
+            if not same(stored[column], value):
+                self._differ(kind, id_, column, stored[column], value)
+
+    def _none(self, kind: str, id_: str, column: str, wrong: Iterable[Any], against: str) -> None:
+        flags = list(wrong)
+        if any(flags):
+            self._differ(kind, id_, column, f"{sum(map(bool, flags))} of {len(flags)} rows differ", against)
+
+    def _differ(self, kind: str, id_: str, column: str, stored: Any, recomputed: Any) -> None:
+        self._found.differences.append(Difference(kind, id_, column, stored, recomputed))
+
+
+def _labels_of(fit: Row) -> tuple[str, ...]:
+    return tuple(json.loads(fit["spec"])["dataset"]["labels"])
+
+
+def _examples(rows: pd.DataFrame, labels: tuple[str, ...] = ()) -> Examples:
+    return Examples("", labels, 0.0, rows)

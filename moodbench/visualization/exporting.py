@@ -1,0 +1,137 @@
+"""The board of a store as files: CSV, Parquet, JSON, or one flat JSON per contender."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moodbench.comparison.board import OVERALL
+from moodbench.errors import StoreError
+from moodbench.evaluation.measuring import used_samples
+from moodbench.store import Store
+from moodbench.visualization.board_view import EXPORTED, BoardView
+
+Format = Literal["csv", "parquet", "json", "classic"]
+FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic")
+COUNTS = ("num_train", "rank", "num_seeds", "num_test")
+FLAGS = ("provisional", "quick")
+TEXTS = (
+    "track", "dataset", "name", "model", "method", "interval_method", "estimand", "verdict", "device_name", "config_id",
+)  # fmt: skip
+
+
+def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> list[Path]:
+    """The files written to `folder`, each replaced as a whole; files of other names stay. They hold no text of a data set.
+
+    csv, parquet and json: leaderboard.csv, .parquet and .json in base units, as `moodbench leaderboard --csv` prints.
+    """
+    if view.board.empty:
+        raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
+    contents = {f"leaderboard.{form}": _board_bytes(view, form)} if form != "classic" else classic_files(view, store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_replace(folder / name, content) for name, content in contents.items()]
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --out"
+        ) from error
+
+
+def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
+    """File name to content of the flat JSON of every contender and track (`overall` is none of its own).
+
+    The name is MODEL_results.json, or MODEL_DATASET_ID_results.json with the first 8 digits of the config_id where a
+    model stands on the board several times; what is not a letter, digit, dot, hyphen or underscore becomes _.
+    """
+    rows = [row for _, row in view.board.iterrows() if row["dataset"] != OVERALL]
+    short = [_file_name(row["model"]) for row in rows]
+    uses = Counter(name.casefold() for name in short)  # some file systems do not tell case
+    measurements = store.records("measurements").set_index("measurement_id")
+    files = {}
+    for row, name in zip(rows, short, strict=True):
+        if uses[name.casefold()] > 1:
+            name = _file_name(f"{row['model']}_{row['dataset']}_{row['config_id'][:8]}")
+        files[name] = _json_bytes(classic(row, measurements, store))
+    return files
+
+
+def classic(row: pd.Series[Any], measurements: pd.DataFrame, store: Store) -> dict[str, Any]:
+    """The classic flat figures of one row of the board; None where there is none.
+
+    Quality is the mean over seeds, macro averages; speed, memory (10^6 bytes) and time the median over seeds. Time to first
+    token is the mean over the requests on which the percentiles stand. Memory is what the GPU allocated at most, or the
+    whole process on a CPU, with the largest batch. The format has no place for a verdict: a measurement whose labels were
+    wrong gives no figures, one that other load disturbed gives them as measured; the other formats say which.
+    """
+    measured = measurements.loc[row["measurement_ids"]]
+    measured = measured[measured["verdict"] != "invalid"]
+    memory = measured["gpu_peak_allocated_bytes"].fillna(measured["memory_peak_bytes"])
+    ttft = [_mean_latency(store, str(id_), verdict) for id_, verdict in measured["verdict"].items()]
+    return {
+        "model_name": row["model"],
+        "accuracy": _number(row["accuracy"]),
+        "f1": _number(row["f1_macro"]),
+        "precision": _number(row["precision_macro"]),
+        "recall": _number(row["recall_macro"]),
+        "ttft_mean_ms": _number(pd.Series(ttft, dtype=float).median(), 1e3),
+        "latency_median_ms": _number(measured["latency_p50_s"].median(), 1e3),
+        "latency_p99_ms": _number(measured["latency_p99_s"].median(), 1e3),
+        "throughput_tokens_per_sec": _number(measured["throughput_tokens_per_s"].median()),
+        "memory_allocated_mb": _number(memory.median(), 1e-6),
+        "training_time_hours": _number(row["train_time_s"], 1 / 3600),
+    }
+
+
+def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
+    samples = store.samples([measurement_id])
+    used = used_samples(samples[samples["scenario"] == "single_stream"], verdict)
+    return float(used["latency_s"].mean())
+
+
+def _board_bytes(view: BoardView, form: Format) -> bytes:
+    records = view.to_records()
+    if form == "json":
+        return _json_bytes({"board": records, "notes": list(view.notes)})
+    if form == "csv":
+        return pd.DataFrame(records, columns=EXPORTED).to_csv(index=False).encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(records, schema=_parquet_schema()), sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _parquet_schema() -> pa.Schema:
+    types = dict.fromkeys(EXPORTED, pa.float64()) | dict.fromkeys(COUNTS, pa.int64())
+    types |= dict.fromkeys(FLAGS, pa.bool_()) | dict.fromkeys(TEXTS, pa.string()) | {"fit_ids": pa.list_(pa.string())}
+    return pa.schema(list(types.items()))
+
+
+def _number(value: Any, factor: float = 1.0) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value) * factor
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name) + "_results.json"
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """`path`, with this content, replaced as a whole."""
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
