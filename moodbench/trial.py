@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.data.examples import Examples, load_examples, subsample
+from moodbench.data.examples import Examples, subsample
+from moodbench.data.source import load_data
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
 from moodbench.evaluation.predicting import columns, evaluate
@@ -135,11 +136,15 @@ def run_measure(
 def examples_of(spec: FitSpec) -> Examples:
     """The examples that `spec` was resolved with; DataError when this machine's differ."""
     data = spec.dataset
-    examples = load_examples(data.name, data.embedded, data.labels, data.neutral_band)
+    examples = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band)
     if examples.revision != data.revision:
+        remedy = (
+            f"{data.file.path} has changed since; give the same command again for the data as they are now"
+            if data.file
+            else "install the same version of moodbench on every node"
+        )
         raise DataError(
-            f"data set {data.name}: has revision {examples.revision} here, the run was planned with {data.revision}; "
-            "install the same version of moodbench on every node"
+            f"data set {data.name}: has revision {examples.revision} here, the run was planned with {data.revision}; {remedy}"
         )
     return examples
 

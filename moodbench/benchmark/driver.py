@@ -57,11 +57,13 @@ def run_plan(
     executor: Executor,
     *,
     num_cpus: int,
+    preface: Sequence[Mapping[str, Any]] = (),
     listen: Listener,
 ) -> RunSummary:
     """What became of `plan`; everything committed stays, whatever happens to the rest.
 
     `num_cpus` processors are shared by packed jobs, one each. `listen` hears every event; the store keeps them too.
+    Events of `preface` come first after run_started.
     """
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
     summary = RunSummary(run_id)
@@ -80,6 +82,8 @@ def run_plan(
         waiting += _jobs(planned, run_id, store.uri, executor.isolation)
     running: dict[str, RunJob] = {}
     tell({"event": "run_started", "run_id": run_id, "num_jobs": len(waiting), "num_done": plan.num_phases_done})
+    for event in preface:
+        tell(event)
     while waiting or running:
         for job in startable(waiting, list(running.values()), Capacity(num_cpus)):
             waiting.remove(job)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.metadata import version
+from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -19,7 +20,7 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
-from moodbench.data.examples import Examples, load_examples
+from moodbench.data.source import load_data
 from moodbench.errors import SpecError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.loading import deployed_form
@@ -53,6 +54,12 @@ def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> lis
     entries = {name: catalogue.model(name) for name in names}
     data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in spec.datasets}
     models = {name: resolve_model(name, entry) for name, entry in entries.items()}
+    for (name, entry), dataset in product(entries.items(), data.values()):
+        if entry.baseline == "vader" and len(dataset.labels) > 3:
+            raise SpecError(
+                f"model {name}: tells 2 or 3 classes apart, data set {dataset.name} has {len(dataset.labels)} "
+                f"({', '.join(dataset.labels)}); leave the model out, or merge classes with a label map"
+            )
     protocol = catalogue.protocol(spec.protocol)
     trials = []
     for dataset in data.values():
@@ -82,13 +89,20 @@ def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> lis
 
 def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> ResolvedDataset:
     """The data set with its splits pinned by fingerprint."""
-    band = entry.neutral_band if spec.neutral_band is None else spec.neutral_band
-    examples = load_cached(name, entry.embedded, entry.labels, band)
+    if entry.file is not None and spec.neutral_band is not None:
+        raise SpecError(
+            f"neutral_band {spec.neutral_band}: data set {name} is a file and has no mean ratings; "
+            "leave it out, and drop neutral labels with a label map (VALUE=drop)"
+        )
+    band = (entry.neutral_band or 0.0) if spec.neutral_band is None else spec.neutral_band
+    file = entry.file and entry.file.model_copy(update={"path": str(Path(entry.file.path).expanduser().absolute())})
+    examples = load_data(name, entry.embedded, file, entry.labels, band)
     return ResolvedDataset(
         name=name,
         embedded=entry.embedded,
+        file=file,
         revision=examples.revision,
-        labels=entry.labels,
+        labels=examples.labels,
         neutral_band=band,
         max_train_examples=spec.max_train_examples,
         max_validation_examples=spec.max_validation_examples,
@@ -96,12 +110,6 @@ def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> Reso
         validation_fingerprint=examples.fingerprint("validation"),
         test_fingerprint=examples.fingerprint("test"),
     )
-
-
-@cache
-def load_cached(name: str, embedded: str, labels: tuple[str, ...], neutral_band: float) -> Examples:
-    """The examples of a data set, read once per process."""
-    return load_examples(name, embedded, labels, neutral_band)
 
 
 def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:

@@ -9,8 +9,11 @@ from typing import Literal
 import pyarrow as pa
 
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
-from moodbench.benchmark.resolve import load_cached, resolve
+from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
+from moodbench.data.own import load_own
+from moodbench.data.report import DataReport, data_report
+from moodbench.data.source import load_data
 from moodbench.execution.executor import Executor
 from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import Hardware
@@ -30,6 +33,17 @@ def prepare(spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Ha
     return trials, make_plan(trials, stored)
 
 
+def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
+    """One report for each data set of `trials` that is a person's own file."""
+    own = {t.fit.dataset.name: t.fit.dataset.file for t in trials if t.fit.dataset.file is not None}
+    loaded = {name: load_own(name, source) for name, source in own.items()}
+    max_length = catalogue.training.text.max_length
+    return [
+        data_report(name, data.examples.frame, data.examples.labels, data.reading, max_length)
+        for name, data in loaded.items()
+    ]
+
+
 def run(
     trials: Sequence[TrialSpec],
     plan: Plan,
@@ -37,14 +51,19 @@ def run(
     machine: Hardware,
     *,
     executor: ExecutorName = "ray",
+    reports: Sequence[DataReport] = (),
     listen: Listener,
 ) -> RunSummary:
-    """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started."""
+    """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started.
+
+    The `reports` on a person's own data are the first of the run's events.
+    """
     if not plan.trials:
         return RunSummary(run_id="")
     _store_examples(trials, store)
+    preface = [report.as_event() for report in reports]
     with closing(_executor(executor, machine)) as started:
-        return run_plan(plan, store, started, num_cpus=machine.num_cores, listen=listen)
+        return run_plan(plan, store, started, num_cpus=machine.num_cores, preface=preface, listen=listen)
 
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:
@@ -57,5 +76,5 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
 
 def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:
     for data in {t.fit.dataset.revision: t.fit.dataset for t in trials}.values():
-        examples = load_cached(data.name, data.embedded, data.labels, data.neutral_band)
+        examples = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band)
         store.put_examples(data.name, data.revision, pa.Table.from_pandas(examples.frame, preserve_index=False))

@@ -54,13 +54,13 @@ def model_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """One row per data set, with the number of source texts."""
+    """One row per data set, with the number of source texts; what only a file's content says is None."""
     return [
         {
             "name": name,
-            "labels": ", ".join(entry.labels),
+            "labels": ", ".join(entry.labels or (entry.file.labels if entry.file else ())) or None,
             "neutral_band": entry.neutral_band,
-            "num_texts": read_embedded(entry.embedded).num_rows,
+            "num_texts": read_embedded(entry.embedded).num_rows if entry.embedded else None,
             "licence": entry.licence,
             "citation": entry.citation,
             "description": entry.description,

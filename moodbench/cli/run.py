@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from moodbench.benchmark.run import prepare, run
+from moodbench.benchmark.run import data_reports, prepare, run
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
+from moodbench.cli.own_data import add_own_data, own_entry, with_own_data
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
@@ -26,11 +27,12 @@ def add_to(commands: Any) -> None:
         "run",
         help="fine-tune, evaluate and measure models; prints the board",
         description="Run what has no record yet. Give a preset (quickstart, embedded), a YAML spec, or --models and "
-        "--datasets. The same command again does only what is missing.",
+        "--datasets, or --models and --data for a file of your own. The same command again does only what is missing.",
     )
     parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench models` lists them")
     parser.add_argument("--datasets", nargs="+", metavar="DATASET", help="data sets; `moodbench datasets` lists them")
+    add_own_data(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
     parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
@@ -51,15 +53,19 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0 when every phase has its record, 1 when a trial failed, 130 when interrupted."""
-    catalogue = load_catalogue(arguments.config)
-    spec = spec_of(arguments, catalogue)
+    own = own_entry(arguments)
+    catalogue = with_own_data(load_catalogue(arguments.config), own)
+    spec = spec_of(arguments, catalogue, own and own[0])
     store, machine = Store.open(arguments.store), hardware()
     words = console(stderr=arguments.json)
     trials, plan = prepare(spec, catalogue, store, machine)
+    reports = data_reports(trials, catalogue)
+    for line in (line for report in reports for line in report.lines()):
+        words.print(line, markup=False, soft_wrap=True)
     announce(spec, trials, plan, words)
     try:
         with RunView(words) as view:
-            summary = run(trials, plan, store, machine, executor=arguments.executor, listen=view)
+            summary = run(trials, plan, store, machine, executor=arguments.executor, reports=reports, listen=view)
     except KeyboardInterrupt:
         words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
         return 130
@@ -69,11 +75,12 @@ def execute(arguments: argparse.Namespace) -> int:
     return 1 if summary.failures else 0
 
 
-def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
-    """The spec that the command line asks for; UsageError when it asks for nothing."""
+def spec_of(arguments: argparse.Namespace, catalogue: Catalogue, own: str | None = None) -> BenchmarkSpec:
+    """The spec that the command line asks for, on the data set `own` as well; UsageError when it asks for nothing."""
+    datasets = (*([own] if own else []), *(arguments.datasets or []))
     flags = {
         "models": arguments.models and tuple(arguments.models),
-        "datasets": arguments.datasets and tuple(arguments.datasets),
+        "datasets": datasets or None,
         "seeds": None if arguments.seeds is None else tuple(range(arguments.seeds)),
         "max_train_examples": arguments.max_train_examples,
         "max_validation_examples": arguments.max_validation_examples,
@@ -84,10 +91,10 @@ def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpe
     given = {name: value for name, value in flags.items() if value is not None}
     what = arguments.what
     if what is None:
-        if not arguments.models or not arguments.datasets:
+        if not arguments.models or not datasets:
             raise UsageError(
                 "run: nothing to run; give a preset "
-                f"({', '.join(catalogue.presets)}), a spec file, or both --models and --datasets"
+                f"({', '.join(catalogue.presets)}), a spec file, or both --models and --datasets (or --data)"
             )
         return spec_from_values(given, "command line")
     if what.endswith((".yaml", ".yml")) or Path(what).is_file():

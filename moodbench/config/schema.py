@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Method = Literal["baseline", "linear-probe", "lora"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
@@ -245,24 +245,96 @@ class ModelsFile(Entry):
         return self
 
 
-class DatasetEntry(Entry):
-    """One labelled data set."""
+class FileSource(Entry):
+    """A person's own table: CSV, TSV, JSONL or Parquet."""
 
-    embedded: str
+    path: str = Field(min_length=1)
+    """The file; a relative path starts at the working directory."""
+    text_column: str
+    """Column with the texts."""
+    label_column: str
+    """Column with stars, numbers or words."""
+    label_map: dict[str, str] = {}
+    """Label -> class, or `drop` to leave the row out; empty keeps the labels as classes."""
+    labels: tuple[str, ...] = ()
+    """Class names, most negative first; empty for the order of numbers, known words or the alphabet."""
+    split_column: str | None = None
+    """Column that says train, validation or test; null for splits made by content."""
+    group_column: str | None = None
+    """Rows of one group stay on one side."""
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _words_in_map(cls, value: object) -> object:
+        return {_word(k): _word(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return [_word(v) for v in value] if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> FileSource:
+        if self.split_column is not None and self.group_column is not None:
+            raise ValueError("split_column and group_column exclude each other: given splits are taken as they are")
+        columns = [
+            c for c in (self.text_column, self.label_column, self.split_column, self.group_column) if c is not None
+        ]
+        repeated = sorted({c for c in columns if columns.count(c) > 1})
+        if repeated:
+            raise ValueError(f"column {', '.join(map(repr, repeated))} is given two roles; each needs its own")
+        if self.labels and (len(set(self.labels)) != len(self.labels) or len(self.labels) not in (2, 3, 5)):
+            raise ValueError(f"labels: 2, 3 or 5 different ones are possible, given {list(self.labels)}")
+        classes = dict.fromkeys(v for v in self.label_map.values() if v != "drop")
+        if self.label_map and len(classes) not in (2, 3, 5):
+            raise ValueError(f"label_map: makes {len(classes)} classes ({', '.join(classes)}); possible are 2, 3 or 5")
+        if self.label_map and self.labels and set(classes) != set(self.labels):
+            raise ValueError(
+                f"labels {list(self.labels)} and the classes of label_map {list(classes)} must be the same"
+            )
+        return self
+
+
+def _word(value: object) -> object:
+    """YAML's 4 and 4.0 as "4", the way a file's label is read."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) else value
+
+
+class DatasetEntry(Entry):
+    """One labelled data set, from exactly one of an embedded text and a file."""
+
+    embedded: str | None = None
     """Name of the embedded text."""
-    labels: tuple[str, ...] = Field(min_length=2)
-    """Class names in the order of their ids, most negative first."""
-    neutral_band: NonNegative
-    """Mean ratings within plus or minus this are neutral."""
-    licence: str
-    citation: str
-    description: str
+    file: FileSource | None = None
+    """A file on this machine."""
+    labels: tuple[str, ...] = ()
+    """Class names of an embedded text in the order of their ids, most negative first."""
+    neutral_band: NonNegative | None = None
+    """Mean ratings of an embedded text within plus or minus this are neutral."""
+    licence: str = "not stated"
+    citation: str | None = None
+    description: str = "your own data"
     """One line for lists."""
 
     @model_validator(mode="after")
-    def _two_or_three(self) -> DatasetEntry:
+    def _complete(self) -> DatasetEntry:
+        if (self.embedded is None) == (self.file is None):
+            given = [key for key in ("embedded", "file") if getattr(self, key) is not None]
+            raise ValueError(f"give exactly one of embedded, file; given: {given or 'none'}")
+        if self.file is not None:
+            idle = [key for key in ("labels", "neutral_band") if getattr(self, key) not in (None, ())]
+            if idle:
+                raise ValueError(f"{', '.join(idle)}: read for embedded texts only; a file says it under `file`")
+            return self
         if len(self.labels) not in (2, 3):
             raise ValueError(f"labels: 2 (neutral items are left out) or 3 are possible, given {list(self.labels)}")
+        missing = {"neutral_band", "licence", "citation", "description"} - self.model_fields_set
+        if missing:
+            raise ValueError(f"an embedded text needs {', '.join(sorted(missing))}")
         return self
 
 

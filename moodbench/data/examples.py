@@ -23,13 +23,15 @@ SPLITS = ("train", "validation", "test")
 class Examples:
     """The labelled examples of one data set.
 
-    `frame` has the columns example_id, text, label (0 .. k-1), split, group, mean_rating, rating_counts.
+    `frame` has the columns example_id, text, label (0 .. k-1), split, group, mean_rating, rating_counts; the last two
+    are null where no raters are known. `private` texts are shown nowhere unless asked for.
     """
 
     name: str
     labels: tuple[str, ...]
     neutral_band: float
     frame: pd.DataFrame
+    private: bool = False
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split, in order of example_id: the same however the source was ordered."""

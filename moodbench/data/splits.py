@@ -38,13 +38,15 @@ def normalised(text: str) -> str:
     return " ".join(words or folded.split())
 
 
-def near_duplicate_clusters(texts: Sequence[str], groups: Sequence[Hashable] | None = None) -> NDArray[np.int64]:
+def near_duplicate_clusters(
+    texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
+) -> NDArray[np.int64]:
     """One cluster id per text, 0, 1, 2, ... in order of first appearance.
 
     Two texts are near-duplicates when they are equal after `normalised`, or when both have at least `MIN_WORDS`
     distinct words and their word sets have a Jaccard similarity of at least `JACCARD`. Near-duplicates and members
     of one group share a cluster, transitively. All pairs are compared, so time grows with the square of the number
-    of texts; 10,605 sentences take 3 s on one core.
+    of texts; 10,605 sentences take 3 s on one core. With `only_equal` none are compared, and only equality counts.
     """
     import scipy.sparse as sp
     from scipy.sparse.csgraph import connected_components
@@ -54,7 +56,7 @@ def near_duplicate_clusters(texts: Sequence[str], groups: Sequence[Hashable] | N
     if not texts:
         return np.empty(0, dtype=np.int64)
     norms = [normalised(text) for text in texts]
-    links = [_links_to_first(norms), _jaccard_links(norms)]
+    links = [_links_to_first(norms)] if only_equal else [_links_to_first(norms), _jaccard_links(norms)]
     if groups is not None:
         links.append(_links_to_first(groups))
     pairs = np.concatenate(links)
@@ -68,9 +70,10 @@ def stratified_group_split(
     strata: Sequence[Hashable],
     groups: Sequence[Hashable],
     keys: Sequence[str],
-    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    shares: tuple[float, ...] = (0.7, 0.1, 0.2),
+    names: tuple[str, ...] = SPLITS,
 ) -> NDArray[np.str_]:
-    """One name of `SPLITS` per row: groups stay whole, and each stratum is shared out as `shares` says.
+    """One of `names` per row: groups stay whole, and each stratum is shared out as `shares` says.
 
     `keys` are content hashes, see `content_key`. Groups come in order of size (largest first) and then of their
     smallest key; each goes where the fill of its own strata, as a share of what the split is due, is lowest,
@@ -79,6 +82,8 @@ def stratified_group_split(
     """
     if not len(strata) == len(groups) == len(keys):
         raise ValueError(f"stratified_group_split: {len(strata)} strata, {len(groups)} groups, {len(keys)} keys")
+    if len(shares) != len(names):
+        raise ValueError(f"stratified_group_split: {len(shares)} shares for {len(names)} names")
     if min(shares) <= 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"stratified_group_split: shares must be positive and sum to 1, got {shares}")
     if len(set(zip(keys, groups, strict=True))) != len(set(keys)):
@@ -89,7 +94,7 @@ def stratified_group_split(
         counts.setdefault(group, Counter())[stratum] += 1
         smallest[group] = min(smallest.get(group, key), key)
     total = Counter(strata)
-    placed: list[Counter[Hashable]] = [Counter() for _ in SPLITS]
+    placed: list[Counter[Hashable]] = [Counter() for _ in names]
     side: dict[Hashable, str] = {}
     for group in sorted(counts, key=lambda g: (-counts[g].total(), smallest[g])):
         fills = [
@@ -98,7 +103,7 @@ def stratified_group_split(
         ]
         lowest = fills.index(min(fills))
         placed[lowest].update(counts[group])
-        side[group] = SPLITS[lowest]
+        side[group] = names[lowest]
     return np.array([side[group] for group in groups], dtype=np.str_)
 
 

@@ -29,11 +29,13 @@ class Evaluation:
 def evaluate(
     predictor: Predictor, rows: pd.DataFrame, num_labels: int, neutral_band: float, batch_size: int
 ) -> Evaluation:
-    """The evaluation of `predictor` on `rows` (example_id, text, label, rating_counts)."""
+    """The evaluation of `predictor` on `rows` (example_id, text, label, rating_counts); no ceiling without ratings."""
     logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
     labels = rows["label"].to_numpy()
-    counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
-    ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
+    ceiling = None
+    if rows["rating_counts"].notna().all():
+        counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
+        ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
     predictions = pd.DataFrame(
         {
             "example_id": rows["example_id"].to_numpy(),
@@ -46,8 +48,8 @@ def evaluate(
         }
     )
     return Evaluation(
-        ceiling_accuracy=ceiling.accuracy,
-        ceiling_f1_macro=ceiling.f1_macro,
+        ceiling_accuracy=ceiling and ceiling.accuracy,
+        ceiling_f1_macro=ceiling and ceiling.f1_macro,
         predictions=predictions,
     )
 

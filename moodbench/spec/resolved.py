@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from moodbench.config.schema import (
     Baseline,
+    FileSource,
     LoraDefaults,
     MeasureProtocol,
     Method,
@@ -55,7 +56,10 @@ class ResolvedDataset(Frozen):
     """A data set with its splits pinned by fingerprint."""
 
     name: str
-    embedded: str
+    embedded: str | None = None
+    """Name of the embedded text; None for a file."""
+    file: FileSource | None = None
+    """Where a worker on this machine finds a person's own data; no part of any id."""
     revision: str
     """Digest of the source."""
     labels: tuple[str, ...]
@@ -66,6 +70,11 @@ class ResolvedDataset(Frozen):
     validation_fingerprint: str
     test_fingerprint: str
     """Each fingerprint is a digest of the split's example ids and labels, before sub-sampling."""
+
+    @property
+    def private(self) -> bool:
+        """True for a person's own texts, which are shown nowhere unless asked for."""
+        return self.file is not None
 
 
 class SeedSpec(Frozen):
@@ -94,7 +103,7 @@ class FitSpec(Frozen):
 
     @cached_property
     def config_id(self) -> str:
-        """Id of the recipe: everything but the seeds, and a local folder's path, as the weights' digest says it all."""
+        """Id of the recipe: everything but the seeds, and local paths, as the digests of weights and data say it all."""
         return fit_ids(self.model_dump(mode="json"))[0]
 
     @cached_property
@@ -106,6 +115,7 @@ class FitSpec(Frozen):
 def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     """The config_id and fit_id of a fit spec as JSON values, whatever version of the program wrote it."""
     recipe = {name: value for name, value in spec.items() if name != "seeds"}
+    recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name != "file"}
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)

@@ -1,0 +1,232 @@
+"""The cells of a person's own file: CSV, TSV, JSONL or Parquet, row by row, with every fault named by place."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moodbench.errors import DataError, PrerequisiteError, nearest
+
+FORMATS = {
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".jsonl": "JSONL",
+    ".ndjson": "JSONL",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+}
+"""File ending -> format."""
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_HEAD_LINES = 100
+"""So many JSON lines together show which columns there are, for a writer may leave out what is empty."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A file opened for reading."""
+
+    format: str
+    encoding: str | None
+    """utf-8 or latin-1; None for Parquet, which says itself."""
+    separator: str | None
+    """What parts the cells of a CSV or TSV file."""
+    columns: tuple[str, ...]
+    rows: Iterator[tuple[str, tuple[Any, ...]]]
+    """For each row its place in words, and the cells of the columns asked for."""
+
+
+def open_cells(path: Path, columns: Mapping[str, str]) -> Cells:
+    """The `columns` (role -> name) of the file at `path`; rows are read while one iterates.
+
+    PrerequisiteError when there is no such file; DataError when it is empty, binary, of another format or lacks a column.
+    """
+    kind = format_of(path)
+    if kind == "Parquet":
+        return _parquet(path, columns)
+    encoding = _encoding_of(path)
+    return _json_lines(path, encoding, columns) if kind == "JSONL" else _delimited(path, kind, encoding, columns)
+
+
+def format_of(path: Path) -> str:
+    """One of `FORMATS`' values; says what is wrong with a path that cannot be read as data."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; give one file ({', '.join(FORMATS)})")
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise PrerequisiteError(f"{path}: {error.strerror}; give the path of a file ({', '.join(FORMATS)})") from error
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(
+            f"{path}: ending {path.suffix or '(none)'!r} is not one of {', '.join(FORMATS)}; "
+            "save the table as one of these and give its name the ending"
+        )
+    if not head:
+        raise DataError(f"{path}: the file is empty (0 bytes); expected {kind} with at least a header and rows")
+    return kind
+
+
+def _encoding_of(path: Path) -> str:
+    """utf-8 where all bytes are UTF-8, else latin-1; refuses bytes that no text has."""
+    decoder, encoding, start, first = codecs.getincrementaldecoder("utf-8")(), "utf-8-sig", 0, True
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            if first and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(f"{path}: is UTF-16 text; allowed are UTF-8 and latin-1, save it as UTF-8")
+            nul = block.find(b"\0")
+            if nul >= 0:
+                raise DataError(
+                    f"{path}: is binary, not text (NUL at byte {start + nul}); a spreadsheet or an archive must be "
+                    "exported as CSV in UTF-8 first"
+                )
+            if encoding == "utf-8-sig":
+                try:
+                    decoder.decode(block)
+                except UnicodeDecodeError:
+                    encoding = "latin-1"
+            start, first = start + len(block), False
+    if encoding == "utf-8-sig":
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            encoding = "latin-1"
+    return encoding
+
+
+def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str]) -> Cells:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open(encoding=encoding, newline="") as file:
+        line = next((line for line in file if line.strip()), "")
+    if not line:
+        raise DataError(f"{path}: holds white space only; expected a header and rows")
+    separator = "\t" if kind == "TSV" else _separator_of(line, set(columns.values()))
+    with path.open(encoding=encoding, newline="") as file:
+        try:
+            header = [cell.strip() for cell in next(r for r in csv.reader(file, delimiter=separator) if any(r))]
+        except csv.Error as error:
+            raise DataError(f"{path}: the header cannot be read: {error}") from error
+    if len(header) == 1:
+        raise DataError(
+            f"{path}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
+            f"{', '.join(SEPARATORS.values())}" + (" (a .tsv file: tab)" if kind == "TSV" else "")
+        )
+    places = _places(path, header, columns)
+
+    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        with path.open(encoding=encoding, newline="") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            number = -1
+            try:
+                for row in reader:
+                    if not any(row):
+                        continue
+                    number += 1
+                    if number == 0:
+                        continue
+                    where = f"row {number} (line {reader.line_num})"
+                    if len(row) < len(header) or any(row[len(header) :]):
+                        raise DataError(
+                            f"{path}: {where}: {len(row)} cells where the header has {len(header)}; a text with the "
+                            f"separator ({SEPARATORS[separator]}) or a line break in it must stand in double quotes"
+                        )
+                    yield where, tuple(row[i] for i in places)
+            except csv.Error as error:
+                raise DataError(
+                    f"{path}: line {reader.line_num}: {error}; a quoted cell ends with one double quote, and double "
+                    "quotes in it are doubled"
+                ) from error
+
+    return Cells(kind, _plain(encoding), separator, tuple(header), rows())
+
+
+def _separator_of(header: str, wanted: set[str]) -> str:
+    """The separator under which the header has the wanted columns, else the one that makes most columns."""
+
+    def fit(separator: str) -> tuple[bool, int]:
+        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+        return wanted <= set(cells), len(cells)
+
+    return max(SEPARATORS, key=fit)
+
+
+def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
+    def objects() -> Iterator[tuple[str, dict[str, Any]]]:
+        with path.open(encoding=encoding) as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(
+                        f"{path}: line {number}: not JSON ({error.msg}, character {error.colno}); expected one object a line"
+                    ) from error
+                except RecursionError as error:
+                    raise DataError(f"{path}: line {number}: nested too deeply; expected one flat object") from error
+                if not isinstance(value, dict):
+                    raise DataError(f"{path}: line {number}: a {type(value).__name__}; expected one JSON object a line")
+                yield f"line {number}", value
+
+    names: dict[str, None] = {}
+    for _, (_, value) in zip(range(_HEAD_LINES), objects(), strict=False):
+        names.update(dict.fromkeys(value))
+    if not names:
+        raise DataError(f"{path}: holds no JSON object; expected one a line")
+    _places(path, list(names), columns)
+    rows = ((where, tuple(value.get(name) for name in columns.values())) for where, value in objects())
+    return Cells("JSONL", _plain(encoding), None, tuple(names), rows)
+
+
+def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({str(error).splitlines()[0][:120]})") from error
+    names = list(file.schema_arrow.names)
+    _places(path, names, columns)
+
+    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        number = 0
+        try:
+            for batch in file.iter_batches(columns=list(columns.values())):
+                table = batch.to_pydict()
+                for cells in zip(*(table[name] for name in columns.values()), strict=True):
+                    number += 1
+                    yield f"row {number}", cells
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: damaged after row {number} ({str(error).splitlines()[0][:120]})") from error
+
+    return Cells("Parquet", None, None, tuple(names), rows())
+
+
+def _places(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
+    """Where each of `columns` stands in the header."""
+    shown = ", ".join(_short(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
+    for role, name in columns.items():
+        if name not in header:
+            near = nearest(name, header)
+            hint = f"did you mean {near!r}? " if near else ""
+            raise DataError(f"{path}: no {role.replace('_', ' ')} {name!r}: {hint}its columns are {shown}")
+        if header.count(name) > 1:
+            raise DataError(
+                f"{path}: {role.replace('_', ' ')} {name!r} stands {header.count(name)} times in the header"
+            )
+    return [header.index(name) for name in columns.values()]
+
+
+def _plain(encoding: str) -> str:
+    return encoding.removesuffix("-sig")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

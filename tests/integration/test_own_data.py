@@ -1,0 +1,78 @@
+"""A person's own star-rated CSV, from the file to the board, as the README tells it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import SHORT, moodbench
+
+from moodbench.data.embedded import read_embedded
+from moodbench.store import Store
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """The folder of a run on 300 star-rated rows and one without text, what it printed, and its command line."""
+    folder = tmp_path_factory.mktemp("own")
+    products = read_embedded("icwsm-product").to_pandas().drop_duplicates("text")
+    stars = np.clip(np.round(3 + products["mean_rating"]), 1, 5).astype(int)
+    chosen = [frame.head(60) for _, frame in products.assign(stars=stars).groupby("stars")]
+    with (folder / "my reviews.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["id", "review", "stars"])
+        writer.writerow([0, "", 5])
+        for frame in chosen:
+            writer.writerows(
+                [i, text, s] for i, (text, s) in enumerate(zip(frame["text"], frame["stars"], strict=True))
+            )
+    (folder / "short.yaml").write_text(SHORT)
+    command = ["run", "--models", "tfidf-logreg", "vader", "--data", "my reviews.csv", "--text-column", "review",
+               "--label-column", "stars", "--label-map", "1=negative,2=negative,3=drop,4=positive,5=positive",
+               "--protocol", "short", "--config", "short.yaml", "--executor", "inline", "--json"]  # fmt: skip
+    return folder, moodbench(*command, cwd=folder), command, chosen
+
+
+def test_own_data_go_from_file_to_board(own_run):
+    folder, done, _, chosen = own_run
+    board = {row["name"]: row for row in json.loads(done.stdout)["board"]}
+    assert sorted(board) == ["tfidf-logreg", "vader"]
+    used = sum(len(frame) for frame in chosen if frame["stars"].iloc[0] != 3)
+    for row in board.values():
+        assert row["dataset"] == "my-reviews"
+        assert row["num_test"] == pytest.approx(used / 5, abs=2)
+        assert row["latency_p50_s"] > 0
+    assert board["vader"]["accuracy"] > 0.6, "a lexicon knows good product reviews from bad ones"
+    assert Store.open(folder / "results").records("evaluations")["ceiling_accuracy"].isna().all()
+
+
+def test_the_report_stands_before_everything_else_and_in_the_events(own_run):
+    folder, done, _, chosen = own_run
+    assert done.stderr.startswith("Your data my-reviews: my reviews.csv, CSV, separator ';', utf-8\n")
+    num_rows = 1 + sum(len(frame) for frame in chosen)
+    assert (
+        f"rows: {num_rows} read" in done.stderr
+        and "1 without text" in done.stderr
+        and "60 by the label map" in done.stderr
+    )
+    (path,) = (folder / "results" / "events").glob("*.jsonl")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [event["event"] for event in events[:2]] == ["run_started", "data_report"]
+    assert events[1]["num_test_in_train"] == 0
+    assert events[1]["reading"]["num_rows"] == num_rows
+
+
+def test_no_text_of_private_data_is_printed_or_told_in_events(own_run):
+    folder, done, _, chosen = own_run
+    (path,) = (folder / "results" / "events").glob("*.jsonl")
+    said = done.stdout + done.stderr + path.read_text()
+    texts = [text for frame in chosen for text in frame["text"] if len(text) > 30]
+    assert len(texts) > 150
+    assert not [text for text in texts if text in said]
+
+
+def test_the_same_command_again_runs_nothing(own_run):
+    folder, _, command, _ = own_run
+    assert "0 phases to run, 6 done already and skipped" in moodbench(*command, cwd=folder).stderr
