@@ -77,4 +77,5 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
 def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:
     for data in {t.fit.dataset.revision: t.fit.dataset for t in trials}.values():
         examples = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band)
-        store.put_examples(data.name, data.revision, pa.Table.from_pandas(examples.frame, preserve_index=False))
+        frame = examples.frame.assign(private=examples.private)
+        store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))

@@ -61,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
     trials, plan = prepare(spec, catalogue, store, machine)
     reports = data_reports(trials, catalogue)
     for line in (line for report in reports for line in report.lines()):
-        words.print(line, markup=False, soft_wrap=True)
+        words.print(line, markup=False, emoji=False, soft_wrap=True)
     announce(spec, trials, plan, words)
     try:
         with RunView(words) as view:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from moodbench.config.schema import FileSource
@@ -19,7 +22,9 @@ from moodbench.data.files import Cells, open_cells
 from moodbench.data.labelling import DROP, label_text, order_classes, shown, target_of
 from moodbench.data.report import Reading
 from moodbench.data.splits import content_key, near_duplicate_clusters, stratified_group_split
+from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError
+from moodbench.spec.canonical import content_id
 
 SPLIT_NAMES = {
     "train": "train",
@@ -38,6 +43,8 @@ MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
 """With fewer texts a split says nothing."""
 MAX_COMPARED = 20_000
 """Up to so many texts all pairs are compared for near-duplicates, which takes some 12 s there; above, only equal ones."""
+MIN_KEPT = 2_000
+"""From more texts on, comparing takes long enough to keep its result for the other processes of a run."""
 NO_TEXT, NO_LABEL, BY_MAP = "without text", "without label", "by the label map"
 REPEATED, CONTRADICTING = "repeated", "repeated with contradicting labels"
 
@@ -161,6 +168,7 @@ def _text(path: Path, where: str, column: str, cell: Any) -> str | None:
         raise DataError(
             f"{path}: {where}: column {column!r}: a text is expected, found {type(cell).__name__}; choose the text column"
         )
+    _check_unicode(path, where, column, cell)
     return cell.strip() or None
 
 
@@ -169,7 +177,20 @@ def _label(path: Path, where: str, column: str, cell: Any) -> str | None:
         raise DataError(
             f"{path}: {where}: column {column!r}: a word or number is expected as label, found {type(cell).__name__}"
         )
-    return label_text(cell)
+    label = label_text(cell)
+    _check_unicode(path, where, column, label or "")
+    return label
+
+
+def _check_unicode(path: Path, where: str, column: str, text: str) -> None:
+    """DataError for half of a surrogate pair, which JSON can hold and no file of text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}: {where}: column {column!r}: half a character ({error.reason}) at position {error.start}; "
+            "write the whole emoji or sign, or leave it out"
+        ) from error
 
 
 def _split_name(path: Path, where: str, source: FileSource, cell: Any) -> str:
@@ -260,11 +281,31 @@ def _split_as_given(frame: pd.DataFrame, path: Path, source: FileSource) -> _Spl
 def _clusters(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[Any, str | None]:
     """A cluster of each text, and what to say when not all near-duplicates are found."""
     compare = len(texts) <= MAX_COMPARED
+    if len(texts) > MIN_KEPT:
+        clusters = _kept_clusters(texts, groups, only_equal=not compare)
+    else:
+        clusters = near_duplicate_clusters(texts, groups, only_equal=not compare)
     warning = (
         f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are kept on "
         "one side; near-duplicates are not looked for"
     )
-    return near_duplicate_clusters(texts, groups, only_equal=not compare), None if compare else warning
+    return clusters, None if compare else warning
+
+
+def _kept_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> npt.NDArray[np.int64]:
+    """The clusters from the cache, where the first process of a run leaves them for its workers: numbers, no texts."""
+    content = {"texts": [content_key(text) for text in texts], "groups": groups, "only_equal": only_equal}
+    path = cache_folder() / "clusters" / f"{content_id('clusters', content)}.npy"
+    if path.exists():
+        found: npt.NDArray[np.int64] = np.load(path)
+        return found
+    clusters = near_duplicate_clusters(texts, groups, only_equal=only_equal)
+    with suppress(OSError):  # It only saves time, so a cache that cannot be written is no reason to stop.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as staged:
+            np.save(staged, clusters)
+        Path(staged.name).replace(path)
+    return clusters
 
 
 def _check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], path: Path, source: FileSource) -> None:

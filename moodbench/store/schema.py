@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 0
+SCHEMA_MINOR = 1
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Minor: nullable columns were added. Major: a migration is needed to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
@@ -215,6 +215,7 @@ EXAMPLES = pa.schema(
         ("group", _TEXT),
         ("mean_rating", _REAL),
         ("rating_counts", pa.list_(pa.int32())),
+        ("private", _FLAG),  # a person's own text: shown nowhere unless asked for; null in stores from before it
     ]
 )
 

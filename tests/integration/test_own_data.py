@@ -73,6 +73,14 @@ def test_no_text_of_private_data_is_printed_or_told_in_events(own_run):
     assert not [text for text in texts if text in said]
 
 
+def test_the_texts_are_in_the_store_once_and_marked_as_private(own_run):
+    store = Store.open(own_run[0] / "results")
+    (revision,) = set(store.records("fits")["dataset_revision"])
+    examples = store.examples("my-reviews", revision)
+    assert examples["private"].all() and examples["rating_counts"].isna().all() and examples["mean_rating"].isna().all()
+    assert examples["example_id"].is_unique and set(examples["split"]) == {"train", "validation", "test"}
+
+
 def test_the_same_command_again_runs_nothing(own_run):
     folder, _, command, _ = own_run
     assert "0 phases to run, 6 done already and skipped" in moodbench(*command, cwd=folder).stderr

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 from moodbench.benchmark.resolve import resolve
-from moodbench.cli import main
+from moodbench.cli import main, parser
+from moodbench.cli.own_data import own_entry, with_own_data
+from moodbench.cli.run import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.data import own
@@ -240,9 +242,13 @@ BAD = {
     ),
     "a class absent from test": (
         lambda: call(
-            table([(t, lb, "test" if lb == "negative" else "train") for t, lb in rows()] + [("ab cd", "negative", "train")],
-                  header=("text", "label", "part")), ["--split-column", "part"]),
-        ["the validation split has", "or leave the split column out"],
+            table(
+                [(t, lb, "test" if i % 2 == 0 and i < 100 else "train") for i, (t, lb) in enumerate(rows(n=300))],
+                header=("text", "label", "part"),
+            ),
+            ["--split-column", "part"],
+        ),
+        ["the test split has no text of class 'positive'", "or leave the split column out"],
     ),
     "a class absent from train": (
         lambda: call(
@@ -272,6 +278,10 @@ BAD = {
     ),
     "a list for a label in JSON": (
         lambda: call(b'{"text": "a", "label": [1]}\n', name="a.jsonl"), ["line 1: column 'label'", "found list"]
+    ),
+    "half an emoji in JSON": (
+        lambda: call(b'{"text": "oh \\ud83d", "label": 1}\n', name="a.jsonl"),
+        ["line 1: column 'text': half a character", "at position 3"],
     ),
     "Parquet in name only": (lambda: call(b"text,label\n", name="a.parquet"), ["a.parquet: not a Parquet file"]),
     "truncated Parquet": (
@@ -370,6 +380,18 @@ def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_
     assert split[sentence(0)] == split[sentence(0).upper() + "!"]
     assert data.reading.num_kept_together == 2
     assert "151 texts are more than 100, so only texts that are equal" in data.reading.warnings[0]
+
+
+def test_the_comparison_of_many_texts_is_kept_for_the_next_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(own, "MIN_KEPT", 100)
+    first = load("a.csv", table([*rows(), (sentence(0).upper(), "negative")]))
+    (kept,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert np.load(kept).max() == N - 1
+    monkeypatch.setattr(own, "near_duplicate_clusters", None)
+    again = load("b.csv", Path("a.csv").read_bytes())
+    assert splits_of(again) == splits_of(first)
+    assert b"sentence" not in kept.read_bytes()
 
 
 def test_given_splits_are_kept_and_a_missing_validation_is_an_eighth_of_train():
@@ -484,6 +506,32 @@ def test_a_catalogue_entry_may_be_a_file():
         BenchmarkSpec(models=("tfidf-logreg",), datasets=("shop",)), load_catalogue(Path("mine.yaml")), MACHINE
     )
     assert trial.fit.dataset.labels == ("negative", "positive")
+
+
+def test_the_list_of_data_sets_shows_a_file_without_reading_it(capsys):
+    Path("mine.yaml").write_text("datasets: {shop: {file: {path: gone.csv, text_column: t, label_column: l}}}")
+    with pytest.raises(SystemExit) as ended:
+        main(["datasets", "--config", "mine.yaml", "--json"])
+    assert ended.value.code == 0
+    (row,) = (r for r in json.loads(capsys.readouterr().out) if r["name"] == "shop")
+    assert (row["num_texts"], row["labels"], row["licence"]) == (None, None, "not stated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "datasets"),
+    [
+        (["quickstart"], ("my-shop",)),
+        (["--models", "vader", "--datasets", "icwsm-movie"], ("my-shop", "icwsm-movie")),
+        (["quickstart", "--data-name", "shop_2.0"], ("shop_2.0",)),
+    ],
+)
+def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(arguments, datasets):
+    given = parser().parse_args(
+        ["run", *arguments, "--data", "my shop!.csv", "--text-column", "t", "--label-column", "l"]
+    )
+    entry = own_entry(given)
+    assert entry[1].file == FileSource(path="my shop!.csv", text_column="t", label_column="l")
+    assert spec_of(given, with_own_data(load_catalogue(), entry), entry[0]).datasets == datasets
 
 
 @pytest.mark.parametrize(
