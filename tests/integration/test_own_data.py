@@ -84,3 +84,7 @@ def test_the_texts_are_in_the_store_once_and_marked_as_private(own_run):
 def test_the_same_command_again_runs_nothing(own_run):
     folder, _, command, _ = own_run
     assert "0 phases to run, 6 done already and skipped" in moodbench(*command, cwd=folder).stderr
+
+
+def test_a_store_of_own_data_is_verified_like_any_other(own_run):
+    moodbench("verify", cwd=own_run[0])
