@@ -108,8 +108,8 @@ class Attempt:
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
-    """`path`, after `table` was written there as zstd Parquet, closed, and read back equal."""
-    pq.write_table(table, path, compression="zstd")
+    """`path`, after `table` was written there as zstd Parquet with page checksums, closed, and read back equal."""
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     back = pq.read_table(path, partitioning=None)
     if not back.equals(table):
         raise OSError(f"{path}: what was read back differs from what was written")

@@ -26,11 +26,13 @@ def first_of(keys: Iterable[str]) -> list[str]:
 def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
     """The table at `key` with the columns of `schema`: later nullable columns are null, unknown ones are dropped.
 
-    Raises StoreError for a file that is cut short, is not ours, or was written by a newer major version.
+    Raises StoreError for a file that is cut short or damaged, is not ours, or was written by a newer major version.
     """
     filesystem, root = location.filesystem()
     try:
-        table = pq.read_table(f"{root}/{key}", filesystem=filesystem, partitioning=None)
+        table = pq.read_table(
+            f"{root}/{key}", filesystem=filesystem, partitioning=None, page_checksum_verification=True
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). "

@@ -1,7 +1,7 @@
 """Whether a store is what its records say: files, ids, splits, and every figure that can be worked out again.
 
-Record files themselves carry no digest: a changed value that nothing stored implies, such as a training time, is not
-found.
+Damage to a record file is found by its page checksums. A value that was changed on purpose and that nothing stored
+implies, such as a training time, is not found.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from toy_store import EVALUATION_ID, MEASUREMENT_ID, change_row, path_of, toy_fit, write_toy_store
 
@@ -168,6 +169,17 @@ def test_a_byte_changed_in_place_is_found_by_the_digest(store):
     path.write_bytes(path.read_bytes().replace(b"majority", b"minority"))
     (difference,) = verify(store.location).differences
     assert difference.stored.startswith("sha256 ") and difference.recomputed.startswith("sha256 ")
+
+
+def test_a_value_damaged_on_disk_is_found_though_nothing_implies_it(store):
+    path = path_of(store, FIT)
+    place = pq.ParquetFile(path).metadata.row_group(0)
+    (column,) = (place.column(i) for i in range(place.num_columns) if place.column(i).path_in_schema == "train_time_s")
+    start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    assert named(store) == {("fits", key(store, FIT))}
 
 
 def test_a_spec_that_is_not_the_one_hashed_is_named_by_both_ids(store):
