@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from moodbench import __version__
-from moodbench.cli import catalogue, compare, doctor, leaderboard, run
+from moodbench.cli import catalogue, compare, doctor, export_model, leaderboard, predict, run
 from moodbench.errors import MoodBenchError
 
-COMMANDS = (run, leaderboard, compare, catalogue.MODELS, catalogue.DATASETS, doctor)
+COMMANDS = (run, leaderboard, compare, predict, export_model, catalogue.MODELS, catalogue.DATASETS, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
