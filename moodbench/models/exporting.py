@@ -19,6 +19,7 @@ def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
     model = merge_adapter(load_classifier(spec, init_seed=0).model, artifact / ADAPTER)
     model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # written for its owner only
     tokenizer = AutoTokenizer.from_pretrained(artifact / TOKENIZER)
     tokenizer.model_max_length = min(spec.text.max_length, tokenizer.model_max_length)
     tokenizer.truncation_side = spec.text.truncation_side
