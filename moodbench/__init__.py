@@ -2,9 +2,25 @@
 
 The story, in the order in which data flows:
 
-    spec -> plan -> trial (data -> model -> train -> evaluate -> measure) -> store -> compare -> show
+    spec -> plan -> trial (data -> model -> train -> evaluate -> measure) -> store -> compare -> show -> serve
+
+From Python: `moodbench.run`, `moodbench.leaderboard` and `moodbench.load_predictor`, explained in moodbench/api.py.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 __version__ = version("moodbench")
+_IN_API = ("Classifier", "Prediction", "RunSummary", "leaderboard", "load_predictor", "run")
+
+
+def __getattr__(name: str) -> Any:
+    """What moodbench/api.py offers, loaded at first use so that `import moodbench` is light."""
+    if name not in _IN_API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("moodbench.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_IN_API])

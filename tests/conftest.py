@@ -1,7 +1,10 @@
 import os
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("moodbench", deadline=None)  # a slow machine is no wrong number
+settings.load_profile("moodbench")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 

@@ -8,10 +8,35 @@ import sys
 from collections.abc import Sequence
 
 from moodbench import __version__
-from moodbench.cli import catalogue, compact, compare, doctor, export, leaderboard, recompute, run, verify
+from moodbench.cli import (
+    catalogue,
+    compact,
+    compare,
+    doctor,
+    export,
+    export_model,
+    leaderboard,
+    predict,
+    recompute,
+    run,
+    verify,
+)
 from moodbench.errors import MoodBenchError
 
-COMMANDS = (run, leaderboard, compare, export, verify, recompute, compact, catalogue.MODELS, catalogue.DATASETS, doctor)
+COMMANDS = (
+    run,
+    leaderboard,
+    compare,
+    predict,
+    export_model,
+    export,
+    verify,
+    recompute,
+    compact,
+    catalogue.MODELS,
+    catalogue.DATASETS,
+    doctor,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,8 @@ HEAVY = (
     "bitsandbytes",
 )
 LIGHT = ("cli", "config.catalogue", "spec", "store", "comparison.board", "plan", "schedule", "hardware", "metrics",
-         "benchmark.resolve", "visualization.board_view", "models.locate", "evaluation.measuring")  # fmt: skip
+         "benchmark.resolve", "visualization.board_view", "models.locate", "evaluation.measuring",
+         "serving.texts", "serving.classifier", "serving.export", "api")  # fmt: skip
 
 
 def loaded_by(code):
@@ -37,6 +38,15 @@ def test_the_light_modules_together_load_no_heavy_library():
 @pytest.mark.parametrize("module", ["cli", "comparison.board", "hardware"])
 def test_a_light_module_alone_loads_no_heavy_library(module):
     assert loaded_by(f"import moodbench.{module}") == []
+
+
+def test_the_package_alone_loads_nothing_but_itself():
+    told = "import moodbench, sys\nassert 'pandas' not in sys.modules and 'moodbench.api' not in sys.modules"
+    assert loaded_by(told) == []
+
+
+def test_the_python_functions_load_no_heavy_library_before_they_are_called():
+    assert loaded_by("import moodbench\nmoodbench.run, moodbench.leaderboard, moodbench.load_predictor") == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["leaderboard", "--json"], ["models"], ["run", "--help"]])

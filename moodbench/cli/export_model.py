@@ -1,0 +1,42 @@
+"""`moodbench export-model`: a fit as a folder that transformers loads alone, with a card of its measured figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.options import add_config, add_store
+from moodbench.config import load_catalogue
+from moodbench.serving.export import export_model
+from moodbench.store import Store
+from moodbench.visualization.terminal import console
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "export-model",
+        help="write a fine-tuned model as a folder for transformers",
+        description="Write merged weights, tokenizer and a model card to a new folder, which "
+        'transformers.pipeline("text-classification", DIR) loads without MoodBench.',
+    )
+    parser.add_argument(
+        "model",
+        metavar="FIT_ID|NAME",
+        help="a fit's id, or a model's name: its fit with the most training texts, then the lowest seed",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is absent or empty")
+    add_config(parser)
+    add_store(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; says what was written where."""
+    catalogue = load_catalogue(arguments.config)
+    fit = export_model(Store.open(arguments.store), arguments.model, arguments.folder, catalogue)
+    console().print(
+        f"{fit} is in {arguments.folder}; its figures are in README.md there.", markup=False, soft_wrap=True
+    )
+    return 0

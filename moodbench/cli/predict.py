@@ -1,0 +1,81 @@
+"""`moodbench predict`: labels for new texts, by a model of the store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.options import add_store
+from moodbench.errors import UsageError
+from moodbench.serving.classifier import BATCH_SIZE, Prediction, open_classifier
+from moodbench.serving.fits import choose_fit
+from moodbench.serving.stream import open_output, write_predictions
+from moodbench.serving.texts import STANDARD, read_texts
+from moodbench.store import Store
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "predict",
+        help="label new texts with a model of the store",
+        description="Label texts, in order and piece by piece, so that a file of any size and a pipe without end work. "
+        "The texts themselves are not repeated in the output.",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="FIT_ID|NAME",
+        help="a fit's id, or a model's name: its fit with the most training texts, then the lowest seed",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="FILE|-",
+        help="one text per line (.txt, or - for standard input), or .csv, .tsv, .jsonl, .parquet; UTF-8",
+    )
+    parser.add_argument("--text-column", metavar="C", help="column with the texts; default: text, or the only one")
+    parser.add_argument(
+        "--output", default=STANDARD, metavar="FILE|-", help="default: standard output; a file appears when complete"
+    )
+    parser.add_argument("--format", choices=("jsonl", "csv"), help="default: csv for an output named .csv, else jsonl")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--probabilities", choices=("label", "all"), default="label", help="of the label only (default), or of all"
+    )
+    parser.add_argument("--with-text", action="store_true", help="repeat each text beside its label")
+    add_store(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; writes one row per text."""
+    if arguments.batch_size < 1:
+        raise UsageError(f"--batch-size {arguments.batch_size}: allowed is 1 or more")
+    store = Store.open(arguments.store)
+    fit = choose_fit(store, arguments.model)
+    pieces = read_texts(arguments.input, arguments.text_column)
+    named_csv = Path(arguments.output).suffix.lower() == ".csv"
+    with open_output(arguments.output, arguments.input) as out:
+        first = next(pieces)  # what is wrong with the input is told before the model is loaded
+        others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
+        print(f"{fit}{others}", file=sys.stderr)
+        classifier = open_classifier(store, fit)
+
+        def predict(texts: Sequence[str]) -> list[Prediction]:
+            return classifier.predict(texts, batch_size=arguments.batch_size)
+
+        write_predictions(
+            chain([first], pieces),
+            predict,
+            out,
+            labels=classifier.labels,
+            format=arguments.format or ("csv" if named_csv else "jsonl"),
+            all_probabilities=arguments.probabilities == "all",
+            with_text=arguments.with_text,
+        )
+    return 0

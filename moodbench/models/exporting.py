@@ -1,0 +1,26 @@
+"""A fine-tuned model as a plain transformers folder: merged weights, tokenizer, configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moodbench.models.encoder import ADAPTER, TOKENIZER, load_classifier, merge_adapter
+from moodbench.spec import FitSpec
+
+
+def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
+    """Nothing; writes the LoRA model of `artifact` to `folder`, its adapter folded in, for transformers alone.
+
+    The tokenizer's longest length is the one that the model was trained with, so that `truncation=True` cuts alike.
+    """
+    from transformers import AutoTokenizer
+
+    assert spec.text is not None
+    model = merge_adapter(load_classifier(spec, init_seed=0).model, artifact / ADAPTER)
+    model.config.problem_type = "single_label_classification"
+    model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # written for its owner only
+    tokenizer = AutoTokenizer.from_pretrained(artifact / TOKENIZER)
+    tokenizer.model_max_length = min(spec.text.max_length, tokenizer.model_max_length)
+    tokenizer.truncation_side = spec.text.truncation_side
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,205 @@
+"""The model card of an exported fit: its own measured figures, each from the store; what is missing is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from moodbench.comparison.board import accuracy_interval
+from moodbench.config.schema import DatasetEntry, ModelEntry
+from moodbench.serving.fits import ChosenFit
+from moodbench.visualization.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card is written from."""
+
+    fit: ChosenFit
+    trials: pd.DataFrame
+    """Rows of `trials_frame`, evaluated fits of the same recipe; this fit and other seeds, or none."""
+    model: ModelEntry | None
+    """The model's entry in the catalogue; None where it has none."""
+    dataset: DatasetEntry | None
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card in Markdown with its YAML header."""
+    record, spec = facts.fit.record, facts.fit.spec
+    own = facts.trials[facts.trials["fit_id"] == facts.fit.fit_id]
+    parts = [
+        _header(facts),
+        f"# {record['model']}, fine-tuned on {record['dataset']}",
+        f"Labels a text as {_listed(spec.dataset.labels)}. Made by MoodBench {_moodbench(record)} with LoRA; the adapter is "
+        "merged into the weights, so transformers alone loads it. All figures below were measured by MoodBench on this "
+        f"fit (`{facts.fit.fit_id}`).",
+        "## Use",
+        _use(facts),
+        "## Quality",
+        *_quality(own, facts),
+        "## Speed and memory",
+        *_speed(own),
+        "## Training",
+        _table(_training(facts)),
+        "## Caveats",
+        "\n".join(f"- {line}" for line in _caveats(own, facts)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(facts: CardFacts) -> str:
+    lines = ["library_name: transformers", "pipeline_tag: text-classification", "tags: [sentiment-analysis, moodbench]"]
+    if facts.model is not None:
+        lines.append(f"license: {json.dumps(facts.model.licence.lower())}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _use(facts: CardFacts) -> str:
+    text = facts.fit.spec.text
+    assert text is not None
+    return (
+        "```python\nfrom transformers import pipeline\n\n"
+        'classify = pipeline("text-classification", "PATH/TO/THIS/FOLDER")\n'
+        'classify(["The plot is thin, the acting superb."], truncation=True)\n```\n\n'
+        f"`truncation=True` cuts a text at {text.max_length} tokens on the {text.truncation_side}, as in training and in the "
+        "figures below; without it a longer text gives other scores or an error."
+    )
+
+
+def _quality(own: pd.DataFrame, facts: CardFacts) -> list[str]:
+    if own.empty:
+        return [f"{NOT_MEASURED.capitalize()}: the store holds no evaluation of this fit."]
+    row, interval = own.iloc[0], accuracy_interval(own, _no_items)
+    names = {
+        "f1_macro": "F1, averaged over classes, %",
+        "precision_macro": "Precision, averaged over classes, %",
+        "recall_macro": "Recall, averaged over classes, %",
+    }
+    rows = [
+        ("Test texts", f"{int(row['num_test']):,}, never trained on"),
+        (
+            "Accuracy, %",
+            f"{percent(row['accuracy'])}; 95 % interval {percent(interval.low)} to {percent(interval.high)} "
+            f"({interval.method}: these weights on new texts)",
+        ),
+        *((said, _or_missing(percent, row[name])) for name, said in names.items()),
+        ("Calibration error (ECE)", _or_missing(three_digits, row["ece"])),
+        ("Texts cut at the length limit, %", _or_missing(percent, row["truncated_share"])),
+        ("Agreement of two halves of the human raters, %", _or_missing(percent, row["ceiling_accuracy"])),
+    ]
+    told = [_table(rows)]
+    if len(facts.trials) > 1:
+        seeds = ", ".join(
+            f"seed {r['seed']}: {percent(r['accuracy'])}" for _, r in facts.trials.sort_values("seed").iterrows()
+        )
+        told.append(f"Accuracy of the same recipe, %: {seeds}.")
+    return told
+
+
+def _speed(own: pd.DataFrame) -> list[str]:
+    if own.empty or missing(own.iloc[0]["measurement_id"]):
+        return [f"{NOT_MEASURED.capitalize()}: the store holds no measurement of this fit."]
+    row = own.iloc[0]
+    threads = f", {int(row['num_threads'])} threads" if not missing(row["num_threads"]) else ""
+    rows = [
+        ("Device", f"{row['device_name']}{threads}"),
+        ("Median time to label of one text, ms", _or_missing(milliseconds, row["latency_p50_s"])),
+        ("99th percentile, ms", _or_missing(milliseconds, row["latency_p99_s"], "withheld: too few requests")),
+        ("Most texts per second", _or_missing(three_digits, row["throughput_texts_per_s"])),
+        (
+            "Most memory of the process, one text at a time, MiB",
+            _or_missing(mebibytes, row["memory_peak_batch1_bytes"]),
+        ),
+        ("Most memory of the process, largest batch, MiB", _or_missing(mebibytes, row["memory_peak_bytes"])),
+        ("Weights in memory, MiB", _or_missing(mebibytes, row["weights_bytes"])),
+        ("Start to first label, s", _or_missing(three_digits, row["cold_start_s"])),
+        ("Verdict on disturbance by other load", f"{row['verdict']}{', quick protocol' if row['quick'] else ''}"),
+    ]
+    return [_table(rows), "Measured in MoodBench's own serving process, not in a transformers pipeline."]
+
+
+def _training(facts: CardFacts) -> list[tuple[str, str]]:
+    record, spec, data = facts.fit.record, facts.fit.spec, facts.dataset
+    unknown = "not in the catalogue"
+    seeds = spec.seeds
+    parts = (("LoRA", spec.lora), ("training", spec.train))
+    settings = "; ".join(
+        f"{name}: " + ", ".join(f"{k} {v}" for k, v in part.model_dump(mode="json").items())
+        for name, part in parts
+        if part is not None
+    )
+    return [
+        ("Base model", f"{spec.model.location} {spec.model.revision}, weights sha256 {spec.model.weights_sha256}"),
+        ("Base model's licence", facts.model.licence if facts.model else unknown),
+        (
+            "Data set",
+            f"{spec.dataset.name}, revision {spec.dataset.revision}" + (f": {data.description}" if data else ""),
+        ),
+        ("Data set's licence", data.licence if data else unknown),
+        ("Citation", (data.citation if data else None) or unknown),
+        ("Training texts", f"{record['num_train']:,}"),
+        (
+            "Validation texts",
+            f"{record['num_validation']:,}; they chose the checkpoint (step {_whole(record['best_step'])})",
+        ),
+        ("Seeds", f"initialisation {seeds.init}, data order {seeds.data_order}, sub-sample {seeds.subsample}"),
+        ("Parameters", f"{count(record['num_params'])}, of which trained {count(record['num_trainable'])}"),
+        ("Training time", f"{duration(record['train_time_s'])} on {record['devices']}"),
+        ("Settings", settings),
+        ("Libraries", _libraries(record)),
+    ]
+
+
+def _caveats(own: pd.DataFrame, facts: CardFacts) -> list[str]:
+    record, told = facts.fit.record, []
+    if facts.model is None:
+        told.append("The model is not in the catalogue that was read: licence and known caveats are unknown here.")
+    elif facts.model.caveat:
+        told.append(f"{facts.model.caveat[0].upper()}{facts.model.caveat[1:]}.")
+    told.append(f"Figures hold for texts like those of {record['dataset']}; on others they may be lower.")
+    if facts.fit.spec.dataset.max_train_examples:
+        told.append(f"Trained on a stratified sub-sample of {record['num_train']:,} texts.")
+    if len(facts.trials) <= 1:
+        told.append("One seed: how much the figures vary when it is trained again was not measured.")
+    if len(own) and not missing(own.iloc[0]["measurement_id"]):
+        row = own.iloc[0]
+        if row["quick"]:
+            told.append("Speed was measured with a quick protocol: good for a first look, not for publication.")
+        if row["verdict"] != "clean":
+            told.append(f"The speed measurement's verdict is {row['verdict']}, so its figures are provisional.")
+    return told
+
+
+def _moodbench(record: dict[str, Any]) -> str:
+    return str(json.loads(record["environment"]).get("moodbench") or "of unknown version")
+
+
+def _libraries(record: dict[str, Any]) -> str:
+    versions = json.loads(record["environment"]).get("libraries", {})
+    return ", ".join(f"{k} {versions[k]}" for k in ("torch", "transformers", "peft") if versions.get(k)) or "unknown"
+
+
+def _no_items(evaluation_ids: list[str]) -> Any:
+    raise AssertionError("one fit needs no item-wise correctness")
+
+
+def _or_missing(show: Any, value: Any, otherwise: str = NOT_MEASURED) -> str:
+    return otherwise if missing(value) else str(show(value))
+
+
+def _whole(value: Any) -> str:
+    return "unknown" if missing(value) else str(int(value))
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:-1]) + f" or {labels[-1]}"
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    cells = [f"| {name} | {value.replace('|', '&#124;')} |" for name, value in rows]
+    return "\n".join(["| | |", "| --- | --- |", *cells])

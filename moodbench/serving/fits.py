@@ -1,0 +1,75 @@
+"""The fit that a person means by an id or a model's name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from moodbench.errors import StoreError, UnknownNameError
+from moodbench.spec import FitSpec
+from moodbench.store import Store
+
+
+@dataclass(frozen=True)
+class ChosenFit:
+    """One fit of a store."""
+
+    spec: FitSpec
+    record: dict[str, Any]
+    num_alternatives: int
+    """Other fits of the same model in the store."""
+
+    @property
+    def fit_id(self) -> str:
+        """Its id."""
+        return str(self.record["fit_id"])
+
+    def __str__(self) -> str:
+        """What it is, for a notice: model, id, data set, training texts, seed."""
+        record = self.record
+        return (
+            f"{record['model']}, fit {self.fit_id} ({record['dataset']}, {record['num_train']:,} training texts, "
+            f"seed {record['seed']})"
+        )
+
+
+def choose_fit(store: Store, model: str) -> ChosenFit:
+    """The fit with the id `model`; or of the fits of the model so named the one with the most training texts, then the
+    lowest seed, then the newest. UnknownNameError suggests the nearest, StoreError when the store has no fit."""
+    fits = store.records("fits")
+    fits = fits[fits["status"] == "ok"]
+    if fits.empty:
+        raise StoreError(f"{store.uri}: has no fit yet; start with `moodbench run quickstart`, or give --store")
+    found = fits[fits["fit_id"] == model]
+    if found.empty:
+        found = fits[fits["model"] == model]
+    if found.empty:
+        known = fits["fit_id"] if re.fullmatch("[0-9a-f]{8,20}", model) else fits["model"]
+        raise UnknownNameError(f"model in {store.uri}:", model, set(known))
+    best = found.sort_values(["num_train", "seed", "ended_at"], ascending=[False, True, False]).iloc[0]
+    try:
+        spec = FitSpec.model_validate_json(best["spec"])
+    except ValidationError as error:
+        raise StoreError(
+            f"{store.uri}: the spec of fit {best['fit_id']} was written by another version of moodbench "
+            f"({error.errors()[0]['msg']}); use that version, or fit it again"
+        ) from error
+    others = int((fits["model"] == best["model"]).sum()) - 1
+    return ChosenFit(spec, dict(best), others)
+
+
+def artifact_of(store: Store, fit: ChosenFit) -> Path:
+    """The folder with what was learned; StoreError when a file that the record names is gone or cut short."""
+    folder = store.artifact(fit.fit_id)
+    for file in fit.record["files"]:
+        path = folder / "/".join(file["path"].split("/")[2:])
+        if not path.is_file() or path.stat().st_size != file["bytes"]:
+            raise StoreError(
+                f"{path}: missing or not of the {file['bytes']:,} bytes that the record of fit {fit.fit_id} names; "
+                f"move that record out of {store.uri} and run the same command again to make it anew"
+            )
+    return folder

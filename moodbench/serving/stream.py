@@ -1,0 +1,113 @@
+"""Predictions written as they are made: whole files appear under their name at the end, standard output at once."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from uuid import uuid4
+
+from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.serving.classifier import Prediction
+from moodbench.serving.texts import STANDARD
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a file system says when it takes no more."""
+Format = Literal["jsonl", "csv"]
+
+
+def write_predictions(
+    pieces: Iterable[Sequence[str]],
+    predict: Callable[[Sequence[str]], Sequence[Prediction]],
+    out: BinaryIO,
+    *,
+    labels: Sequence[str],
+    format: Format = "jsonl",
+    all_probabilities: bool = False,
+    with_text: bool = False,
+) -> int:
+    """The number of texts in `pieces`; their predictions are in `out`, in order, each piece as soon as it is made.
+
+    Columns: index (0, 1, ... in the order of the input), label, probability, truncated; with `all_probabilities` the
+    probability of each label; with `with_text` the text, which is left out otherwise because it may be private.
+    """
+    header = ["index", "label", "probability", "truncated"]
+    header += [f"probability_{label}" for label in labels] if all_probabilities else []
+    header += ["text"] if with_text else []
+    if format == "csv":
+        out.write(_csv_rows([header]))
+    index = 0
+    for texts in pieces:
+        rows = []
+        for text, made in zip(texts, predict(texts), strict=True):
+            row: dict[str, Any] = {
+                "index": index,
+                "label": made.label,
+                "probability": made.probability,
+                "truncated": made.truncated,
+            }
+            if all_probabilities:
+                row["probabilities"] = dict(made.probabilities)
+            if with_text:
+                row["text"] = text
+            rows.append(row)
+            index += 1
+        out.write(_csv_rows(map(_flat, rows)) if format == "csv" else _json_lines(rows))
+        out.flush()
+    return index
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode("utf-8")
+
+
+def _flat(row: dict[str, Any]) -> list[Any]:
+    """The cells of a row in the order of the header."""
+    cells: list[Any] = []
+    for name, value in row.items():
+        if name == "probabilities":
+            cells += value.values()
+        else:
+            cells.append(str(value).lower() if name == "truncated" else value)
+    return cells
+
+
+def _csv_rows(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+@contextmanager
+def open_output(target: str, source: str) -> Iterator[BinaryIO]:
+    """A file to write bytes to: standard output, or a neighbour of `target` that takes its name when all went well.
+
+    UsageError or PrerequisiteError when `target` cannot be written, is a folder, or is the `source` itself.
+    """
+    if target == STANDARD:
+        yield sys.stdout.buffer
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise UsageError(f"--output {target}: is a folder; give a file's name")
+    if source != STANDARD and path.exists() and path.samefile(source):
+        raise UsageError(f"--output {target}: is the input; give another name")
+    started = False
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        with partial.open("xb") as file:
+            started = True
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        if started and error.errno not in DISK:
+            raise  # of the input or the model
+        raise PrerequisiteError(f"--output {target}: {error.strerror}; nothing was written there") from error
+    finally:
+        partial.unlink(missing_ok=True)
