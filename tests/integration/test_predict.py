@@ -190,7 +190,7 @@ def test_a_linear_probe_is_not_exported_and_the_way_out_is_told(ray_run, tmp_pat
 
 def test_the_board_from_python_is_the_board_of_the_command(ray_run, results):
     board = moodbench.leaderboard(store=results)
-    assert json.loads(board.to_json(orient="records")) == ray_run[1]["board"]
+    assert json.loads(board.to_json(orient="records", double_precision=15)) == ray_run[1]["board"]
     assert board.attrs["notes"] == ray_run[1]["notes"]
     by_latency = moodbench.leaderboard(store=results, weights={"latency": 1})
     assert sorted(by_latency["name"]) == MODELS
