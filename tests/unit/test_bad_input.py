@@ -4,21 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from refused import fail
 
 from moodbench.cli import main
 
 RUN = ["run", "--models", "vader", "--datasets", "icwsm-tweets"]
-
-
-def fail(arguments, capsys) -> str:
-    """The message of a command that must end with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert ended.value.code == 2, printed
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
-    return printed.err
 
 
 def overlay(text: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from refused import fail
 
 from moodbench.cli import main
 from moodbench.errors import DataError, UnknownNameError, UsageError
@@ -239,17 +240,6 @@ def test_a_parquet_column_of_numbers_is_refused():
 
 
 # The command
-
-
-def fail(arguments, capsys) -> str:
-    """The message of a command that must end with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert ended.value.code == 2, printed
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
-    return printed.err
 
 
 def predict(arguments, capsys):

@@ -121,7 +121,7 @@ def test_a_writer_killed_at_any_step_leaves_no_record_or_a_complete_one(tmp_path
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.returncode == 0
     assert outcomes.count(False) >= 8, "the kills before the record must have been exercised"
-    assert True in outcomes[:-1], "a kill after the record must have been exercised"
+    assert outcomes[:-1].count(True) >= 1, "a kill after the record must have been exercised"
     assert outcomes == sorted(outcomes), "once the record is there it stays"
 
 
