@@ -68,17 +68,27 @@ def leaderboard(
     quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
     rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict.
     """
+    return scored(contenders(trials, correct, anchors), weights=weights, anchors=anchors, composite=composite)
+
+
+def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
+    """One row per contender and track with all that does not depend on weights: reading it once serves any weights."""
     if trials.empty:
         return pd.DataFrame(columns=[*CONTENDER, "track", "score", "rank"])
     ordered = trials.sort_values(["seed", "evaluation_id"])
     rows = pd.DataFrame([_contender(key, group, correct) for key, group in ordered.groupby(CONTENDER, sort=True)])
     rows = rows.assign(name=_names(rows), track=_track_names(rows))
-    rows = _with_references(rows, anchors)
+    return _with_references(rows, anchors)
+
+
+def scored(rows: pd.DataFrame, *, weights: Weights, anchors: Anchors, composite: str = "pinned") -> pd.DataFrame:
+    """The board of the `contenders` under these weights; see `leaderboard`."""
+    if rows.empty:
+        return rows
     parts = []
     for _, track in rows.groupby(TRACK, sort=True):
         speed = _speed_for_score(track)
-        scored = track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors))
-        parts.append(_ranked(scored))
+        parts.append(_ranked(track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors))))
     if len(parts) > 1:
         parts.append(_ranked(_overall(pd.concat(parts))))
     return pd.concat(parts, ignore_index=True)

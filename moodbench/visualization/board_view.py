@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.comparison.board import choose_machine, leaderboard, trials_frame
+from moodbench.comparison.board import choose_machine, contenders, scored, trials_frame
 from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
@@ -55,6 +55,23 @@ class BoardView:
         return records
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a store holds for a board, before any weights: read once, it is shown under as many as one likes."""
+
+    contenders: pd.DataFrame
+    failures: pd.DataFrame
+    num_elsewhere: int
+    """Measurements of other kinds of machine, which are not shown."""
+
+    def view(self, weights: Weights | None = None, composite: str = "pinned") -> BoardView:
+        """The board under these weights."""
+        weights = weights or Weights()
+        board = scored(self.contenders, weights=weights, anchors=load_anchors(), composite=composite)
+        notes = _notes(board, self.failures, weights, composite, self.num_elsewhere)
+        return BoardView(board, self.failures, tuple(notes))
+
+
 def view_board(
     store: Store,
     machine: Hardware,
@@ -64,8 +81,11 @@ def view_board(
     dataset: str | None = None,
 ) -> BoardView:
     """The board of `store` as seen from `machine`: its own speeds if there are any, else those of the commonest kind."""
-    weights = weights or Weights()
-    anchors = load_anchors()
+    return read_results(store, machine, dataset).view(weights, composite)
+
+
+def read_results(store: Store, machine: Hardware, dataset: str | None = None) -> Results:
+    """What `store` holds for the board of one data set or of all, as seen from `machine`."""
     fits, evaluations, measurements = (store.records(k) for k in ("fits", "evaluations", "measurements"))
     if dataset is not None:
         known = set(evaluations["dataset"])
@@ -77,13 +97,9 @@ def view_board(
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
         return correctness(store, evaluation_ids).to_numpy(dtype=bool)
 
-    board = leaderboard(
-        trials_frame(fits, evaluations, chosen), correct, weights=weights, anchors=anchors, composite=composite
-    )
+    rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
-    return BoardView(
-        board, failures, tuple(_notes(board, failures, weights, composite, len(measurements) - len(chosen)))
-    )
+    return Results(rows, failures, len(measurements) - len(chosen))
 
 
 def _open_failures(
