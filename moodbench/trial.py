@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,13 +99,22 @@ def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Rep
 
 def run_measure(
     spec: MeasureSpec, artifact: Path, evaluated: pd.DataFrame, scratch: Path, isolation: str, report: Report
-) -> PhaseResult:
-    """The measurement record's columns and its raw samples; disturbed attempts are repeated as the protocol says."""
+) -> Generator[None, None, PhaseResult]:
+    """The measurement record's columns and its raw samples; disturbed attempts are repeated as the protocol says.
+
+    Yields after each fresh process, so that several measurements can take turns: drift of the machine hits all alike.
+    """
     started = datetime.now(UTC)
     rows = examples_of(spec.fit).split("test")
-    attempt = 1
+    attempt, turns = 1, []
     while True:
-        processes = measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report)
+        processes: list[dict[str, Any]] = []
+        turn = datetime.now(UTC)
+        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report):
+            processes.append(process)
+            turns.append({"started_at": turn, "ended_at": datetime.now(UTC)})
+            yield
+            turn = datetime.now(UTC)
         samples = measuring.samples_of(processes, rows["example_id"].to_numpy())
         verdict, samples = measuring.judge(samples, spec.num_threads)
         if verdict.verdict != "contaminated" or attempt == spec.protocol.max_attempts:
@@ -126,6 +136,7 @@ def run_measure(
             "protocol": spec.protocol.model_dump_json(),
             "quick": spec.protocol.quick,
             "isolation": isolation,
+            "turns": turns,
             **measuring.summarise(spec, processes, samples, verdict, evaluated),
             **surroundings(started, spec.device, attempts=attempt),
         },

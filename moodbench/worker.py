@@ -1,17 +1,20 @@
 """One process, one job: run the phases of a trial and commit each (`python -m moodbench.worker`, job as JSON on stdin).
 
 Standard output carries one JSON event per line and nothing else; libraries' output goes to standard error. The exit
-code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out.
+code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out, 4 when it was this
+machine's fault.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,9 +27,17 @@ from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.trial import PhaseResult, identity, run_evaluate, run_fit, run_measure, surroundings
 
-OK, FAILED, OUT_OF_MEMORY = 0, 1, 3
+OK, FAILED, OUT_OF_MEMORY, MACHINE = 0, 1, 3, 4
+KIND_OF_CODE = {FAILED: "program error", OUT_OF_MEMORY: "out of memory", MACHINE: "infrastructure"}
+MACHINE_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE", "ENOTCONN", "ETIMEDOUT")
+    if hasattr(errno, name)
+)
+"""What an OSError means that another machine may not see: its disk is full, broken or away."""
 PhaseName = Literal["fit", "evaluate", "measure"]
 Tell = Callable[[Mapping[str, Any]], None]
+type Steps[T] = Generator[None, None, T]
 
 
 class _Part(BaseModel):
@@ -82,33 +93,68 @@ class Job(_Part):
     """Phases of one trial, in order; one that has a record already is passed over."""
     device: Device
     num_threads: int
-    isolation: Literal["none", "alone"] = "none"
-    """What keeps other trials of ours off the machine while measuring."""
+    isolation: Literal["none", "alone", "resource", "pg"] = "none"
+    """What keeps other trials of ours off the machine while measuring: see execution.executor.Isolation."""
 
 
 def run_job(job: Job, tell: Tell) -> int:
-    """The exit code after running the phases of `job` in order, each committed before the next starts."""
+    """The exit code after running the phases of `job`, each committed before the next starts.
+
+    Measurements take turns, one fresh process of each after another: what drifts meanwhile hits all of them alike. One
+    that fails leaves the others alone.
+    """
     store = Store.open(job.store)
+    measurements = deque(_steps(store, job, phase, tell) for phase in job.phases if isinstance(phase, MeasurePhase))
     for phase in job.phases:
-        kind = KIND_OF_PHASE[phase.phase]
-        if store.record(kind, phase.id) is not None:
-            tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
-            continue
-        started = datetime.now(UTC)
-        tell({"event": "started", "phase": phase.phase, "id": phase.id})
+        if not isinstance(phase, MeasurePhase):
+            code = _finished(_steps(store, job, phase, tell))
+            if code != OK:
+                return code
+    worst = OK
+    while measurements:
+        steps = measurements.popleft()
+        try:
+            next(steps)
+            measurements.append(steps)
+        except StopIteration as end:
+            worst = max(worst, end.value)
+    return worst
+
+
+def _finished(steps: Steps[int]) -> int:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return int(end.value)
+
+
+def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
+    """The exit code after one phase; yields where another measurement may take its turn."""
+    if store.record(KIND_OF_PHASE[phase.phase], phase.id) is not None:
+        tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
+        return OK
+    started = datetime.now(UTC)
+    tell({"event": "started", "phase": phase.phase, "id": phase.id})
+    # The edge of a trial: whatever goes wrong in it becomes a record, and other trials go on.
+    try:
         with store.attempt() as attempt:
-            # The edge of a trial: whatever goes wrong in it becomes a record, and other trials go on.
-            try:
-                won = _run_and_commit(store, attempt, job, phase, tell)
-            except Exception as error:  # noqa: BLE001
-                key = _record_failure(attempt, job, phase, error, started)
-                tell({"event": "failed", "phase": phase.phase, "id": phase.id, "error": _short(error), "record": key})
-                return OUT_OF_MEMORY if _is_out_of_memory(error) else FAILED
-        tell({"event": "committed", "phase": phase.phase, "id": phase.id, "won": won})
+            won = yield from _run_and_commit(store, attempt, job, phase, tell)
+    except Exception as error:  # noqa: BLE001
+        code = code_of(error)
+        failure: dict[str, Any] = {"event": "failed", "phase": phase.phase, "id": phase.id, "error": _short(error)}
+        try:
+            with store.attempt() as attempt:
+                failure["record"] = _record_failure(attempt, job, phase, error, started)
+        except OSError as unrecorded:
+            failure["no_record"] = str(unrecorded)
+        tell({**failure, "kind": KIND_OF_CODE[code]})
+        return code
+    tell({"event": "committed", "phase": phase.phase, "id": phase.id, "won": won})
     return OK
 
 
-def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell: Tell) -> bool:
+def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell: Tell) -> Steps[bool]:
     def report(progress: Mapping[str, Any]) -> None:
         tell({"event": "progress", "phase": phase.phase, "id": phase.id, **progress})
 
@@ -130,7 +176,8 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         evaluated = store.predictions([evaluation_id])
         scratch = attempt.folder / "scratch"
         scratch.mkdir()
-        result = run_measure(phase.spec, store.artifact(fit.fit_id), evaluated, scratch, job.isolation, report)
+        artifact = store.artifact(fit.fit_id)
+        result = yield from run_measure(phase.spec, artifact, evaluated, scratch, job.isolation, report)
         outputs[f"samples/{phase.id}.parquet"] = _write(result, SAMPLES, attempt)
     record = {**result.columns, "run_id": job.run_id}
     return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
@@ -163,8 +210,12 @@ def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, 
     return attempt.fail(phase.id, record)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+def code_of(error: Exception) -> int:
+    """The exit code that tells what kind of failure `error` is: memory, this machine, or the program."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    disk = isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+    return MACHINE if disk or "No space left on device" in str(error) else FAILED
 
 
 def _short(error: Exception) -> str:

@@ -1,44 +1,30 @@
-"""Running a plan: jobs to an executor in the order of the policy, their events to the listeners and the store."""
+"""Running a plan: tasks to an executor in the order of the policy, their events to the listeners and the store."""
 
 from __future__ import annotations
 
 import secrets
-import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moodbench.execution.executor import Command, Executor, Isolation, Outcome, Progress
-from moodbench.plan import Plan, PlannedTrial
-from moodbench.schedule import Capacity, may_retry, startable
-from moodbench.spec import TrialSpec
+from moodbench.benchmark.site import Site
+from moodbench.benchmark.tasks import command_of, tasks_of
+from moodbench.errors import PrerequisiteError
+from moodbench.execution.executor import Progress
+from moodbench.plan import Plan
+from moodbench.schedule import Node, Outcome, Scheduler, Start, Task
+from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
+from moodbench.schedule.resources import impossible
 from moodbench.store import Store
-from moodbench.worker import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 
-POLL_S = 5.0
-"""Longest wait for news; a busier driver would disturb what it measures."""
+STATE_EVERY_S = 5.0
+"""The state of the whole run is told at most so often."""
 Listener = Callable[[Mapping[str, Any]], None]
-"""Receives every event of a run: run_started, job_started, started, progress, committed, skipped, failed, job_ended."""
-
-
-@dataclass(frozen=True)
-class RunJob:
-    """One worker process: the packed phases (fit, evaluate) of a trial, or its measurement."""
-
-    trial: TrialSpec
-    command: Command
-    attempts: int = 1
-
-    @property
-    def num_cpus(self) -> int:
-        """Processors it uses."""
-        return self.command.num_cpus
-
-    @property
-    def exclusive(self) -> bool:
-        """True for a measurement."""
-        return self.command.exclusive
+"""Receives every event of a run: run_started, state, job_started, started, progress, committed, skipped, failed, job_ended,
+node_joined, node_left, node_quarantined, run_ended."""
 
 
 @dataclass
@@ -49,114 +35,232 @@ class RunSummary:
     num_committed: int = 0
     failures: list[str] = field(default_factory=list)
     """One line per trial that has not all its records, with the reason."""
+    makespan_s: float = 0.0
+    lower_bound_s: float = 0.0
+    """No schedule of the same tasks, as long as they took, ends sooner; a measurement counts as using its whole node."""
+    efficiency: float = 0.0
+    """Share of the nodes' CPU time that tasks held."""
 
 
 def run_plan(
-    plan: Plan,
-    store: Store,
-    executor: Executor,
-    *,
-    num_cpus: int,
-    preface: Sequence[Mapping[str, Any]] = (),
-    listen: Listener,
+    plan: Plan, store: Store, site: Site, *, preface: Sequence[Mapping[str, Any]] = (), listen: Listener
 ) -> RunSummary:
     """What became of `plan`; everything committed stays, whatever happens to the rest.
 
-    `num_cpus` processors are shared by packed jobs, one each. `listen` hears every event; the store keeps them too.
-    Events of `preface` come first after run_started.
+    `listen` hears every event; the store keeps them too. Events of `preface` come first after run_started.
+    PrerequisiteError, before anything starts, when no node could ever run one of the tasks.
     """
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    summary = RunSummary(run_id)
-
-    def tell(event: Mapping[str, Any]) -> None:
-        if event["event"] == "committed":
-            summary.num_committed += 1
-        store.write_event_line(run_id, {"at": datetime.now(UTC).isoformat(), **event})
-        listen(event)
-
-    def hear(progress: Progress) -> None:
-        tell({**progress.event, "job": progress.key, "trial": running[progress.key].trial.label})
-
-    waiting: list[RunJob] = []
-    for planned in plan.trials:
-        waiting += _jobs(planned, run_id, store.uri, executor.isolation)
-    running: dict[str, RunJob] = {}
-    tell({"event": "run_started", "run_id": run_id, "num_jobs": len(waiting), "num_done": plan.num_phases_done})
-    for event in preface:
-        tell(event)
-    while waiting or running:
-        for job in startable(waiting, list(running.values()), Capacity(num_cpus)):
-            waiting.remove(job)
-            running[job.command.key] = job
-            tell({"event": "job_started", "job": job.command.key, "trial": job.trial.label})
-            executor.start(job.command)
-        for ended in executor.poll(POLL_S, hear):
-            job = running.pop(ended.key)
-            waiting = _after(job, ended.outcome, waiting, summary, tell)
-    tell({"event": "run_ended", "run_id": run_id, "num_failed": len(summary.failures)})
-    return summary
+    run = _Run(plan, store, site, listen)
+    run.begin(preface)
+    while run.scheduler.num_waiting or run.scheduler.running:
+        run.look_at_nodes()
+        for start in run.scheduler.start():
+            run.launch(start)
+        run.tell_state()
+        for ended in site.executor.poll(site.poll_s, run.hear):
+            run.command_ended(ended.key, ended.outcome)
+    return run.end()
 
 
-def _after(
-    job: RunJob, outcome: Outcome, waiting: Sequence[RunJob], summary: RunSummary, tell: Listener
-) -> list[RunJob]:
-    """The jobs that wait after `job` ended so: itself again after a machine's fault, without its measurement after its own."""
-    if outcome.kind == "ok":
-        tell({"event": "job_ended", "job": job.command.key, "trial": job.trial.label, "outcome": "ok"})
-        return list(waiting)
-    retry = may_retry(outcome.kind, job.attempts)
-    tell(
-        {
-            "event": "job_ended",
-            "job": job.command.key,
-            "trial": job.trial.label,
-            "outcome": outcome.kind,
-            "detail": outcome.detail,
-            "retry": retry,
-        }
-    )
-    if retry:
-        return [RunJob(job.trial, job.command, job.attempts + 1), *waiting]
-    reason = outcome.detail.splitlines()[-1] if outcome.detail else "see its record in failures/"
-    summary.failures.append(f"{job.trial.label}: {outcome.kind}: {reason}")
-    if job.exclusive:
-        return list(waiting)
-    return [other for other in waiting if other.trial is not job.trial]
+class _Run:
+    def __init__(self, plan: Plan, store: Store, site: Site, listen: Listener) -> None:
+        self._plan, self._store, self._site, self._listen = plan, store, site, listen
+        self.summary = RunSummary(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
+        self._tasks = tasks_of(plan, site.machine.machine_key)
+        self._nodes = tuple(site.nodes())
+        tasks = [task for task, _ in self._tasks.values()]
+        hopeless = impossible(tasks, self._nodes)
+        if hopeless:
+            raise PrerequisiteError(
+                "no node can ever run " + "; ".join(sorted(set(hopeless.values()))[:5]) + ". "
+                "Nothing was started: leave these models out, or add a node that has what is missing"
+            )
+        self.scheduler = Scheduler(tasks, self._nodes, drain_at=site.drain_at)
+        self._commands: dict[str, tuple[Start, float]] = {}
+        self._command_of_task: dict[str, str] = {}
+        self._labels = {p.id: work.trial.label for _, work in self._tasks.values() for p in work.phases}
+        self._done: set[str] = set()
+        self._errors: dict[str, tuple[str, Outcome]] = {}
+        self._spent: list[Spent] = []
+        self._num_failed = 0
+        self._missing_since: dict[str, float] = {}
+        self._checked = self._nodes
+        self._told_state_at = float("-inf")
+        self._began = time.monotonic()
 
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Nothing; one event to the store and the listener."""
+        self._store.write_event_line(self.summary.run_id, {"at": datetime.now(UTC).isoformat(), **event})
+        self._listen(event)
 
-def _jobs(planned: PlannedTrial, run_id: str, store: str, isolation: Isolation) -> list[RunJob]:
-    """The worker processes that make the missing phases of one trial."""
-    trial = planned.trial
-    jobs: list[RunJob] = []
-    packed: list[Phase] = []
-    if "fit" in planned.missing:
-        packed.append(FitPhase(spec=trial.fit))
-    if "evaluate" in planned.missing:
-        packed.append(EvaluatePhase(spec=trial.evaluate))
-    if packed:
-        job = Job(
-            run_id=run_id,
-            store=store,
-            phases=tuple(packed),
-            device=trial.measure.device,
-            num_threads=1,
-            isolation=isolation,
+    def begin(self, preface: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing; tells what is ahead."""
+        nodes = [{"name": node.name, "kind": node.kind, "num_cpus": node.num_cpus} for node in self._nodes]
+        self.tell(
+            {
+                "event": "run_started",
+                "run_id": self.summary.run_id,
+                "num_jobs": len(self._tasks),
+                "num_done": self._plan.num_phases_done,
+                "nodes": nodes,
+            }
         )
-        jobs.append(RunJob(trial, _command(f"{trial.fit.fit_id}-train", job, num_cpus=1, exclusive=False)))
-    if "measure" in planned.missing:
-        job = Job(
-            run_id=run_id,
-            store=store,
-            phases=(MeasurePhase(spec=trial.measure),),
-            device=trial.measure.device,
-            num_threads=trial.measure.num_threads,
-            isolation=isolation,
+        for event in preface:
+            self.tell(event)
+
+    def look_at_nodes(self) -> None:
+        """Nothing; takes in nodes that joined or left, and gives up tasks that no node will run any more."""
+        for event in self._site.news():
+            self.tell(event)
+        now = tuple(self._site.nodes())
+        if now != self._nodes:
+            self._nodes = now
+            lost = {self._command_of_task[key] for key in self.scheduler.set_nodes(now)}
+            for key in lost:
+                self._site.executor.forget(key)
+                name = self._commands[key][0].node.name
+                self.command_ended(key, Outcome("infrastructure", f"node {name} left the cluster"))
+        if self._missing_since or self._checked != now:
+            self._checked = now
+            self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        """Fails the tasks for which no node has been there for `node_return_s`."""
+        hopeless = impossible(self.scheduler.waiting, self._nodes)
+        clock = time.monotonic()
+        self._missing_since = {key: self._missing_since.get(key, clock) for key in hopeless}
+        for key, since in self._missing_since.items():
+            if clock - since >= self._site.node_return_s:
+                task = self._tasks[key][0]
+                dropped = self.scheduler.drop(key)
+                self._fail(task, Outcome("infrastructure", hopeless[key]))
+                self._num_failed += len(dropped)
+
+    def launch(self, start: Start) -> None:
+        """Nothing; hands a command to the executor."""
+        node = start.node
+        expected = sum(task.seconds for task in start.tasks)
+        command = command_of(
+            [(task, self._tasks[task.key][1]) for task in start.tasks],
+            node,
+            run_id=self.summary.run_id,
+            store=self._store.uri,
+            isolation=self._site.executor.isolation(node.id),
+            deadline_s=self._site.deadlines.of(expected),
         )
-        cpus = trial.measure.num_threads
-        jobs.append(RunJob(trial, _command(f"{trial.fit.fit_id}-measure", job, num_cpus=cpus, exclusive=True)))
-    return jobs
+        self._commands[command.key] = (start, time.monotonic())
+        for task in start.tasks:
+            self._command_of_task[task.key] = command.key
+            self._errors.pop(task.key, None)
+            self.tell({"event": "job_started", "job": task.key, "trial": task.label, "node": node.name})
+        self._site.executor.start(command, node.id)
 
+    def hear(self, progress: Progress) -> None:
+        """Nothing; takes in one event of a worker."""
+        start, _ = self._commands[progress.key]
+        event = progress.event
+        id_ = event.get("id")
+        task = next((t for t in start.tasks if any(p.id == id_ for p in self._tasks[t.key][1].phases)), start.tasks[0])
+        if event["event"] in ("committed", "skipped"):
+            self._done.add(str(id_))
+            self.summary.num_committed += event["event"] == "committed"
+        elif event["event"] == "failed":
+            self._errors[task.key] = (str(event["error"]), Outcome(event["kind"]))
+        self.tell({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
-def _command(key: str, job: Job, *, num_cpus: int, exclusive: bool) -> Command:
-    argv = (sys.executable, "-m", "moodbench.worker")
-    return Command(key, argv, job.model_dump_json(), num_cpus, exclusive)
+    def command_ended(self, key: str, outcome: Outcome) -> None:
+        """Nothing; takes in the end of a command, task by task."""
+        start, began = self._commands.pop(key)
+        took = time.monotonic() - began
+        for task in start.tasks:
+            self._task_ended(task, start.node, self._outcome(task, start, outcome), took / len(start.tasks))
+
+    def _outcome(self, task: Task, start: Start, outcome: Outcome) -> Outcome:
+        """How `task` ended in a command that ended with `outcome`: in a block, one may fail and the others not."""
+        if len(start.tasks) == 1:
+            return outcome
+        if all(phase.id in self._done for phase in self._tasks[task.key][1].phases):
+            return Outcome("ok")
+        if task.key in self._errors:
+            return self._errors[task.key][1]
+        return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without a word of it")
+
+    def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float) -> None:
+        del self._command_of_task[task.key]
+        after = self.scheduler.ended(task.key, outcome)
+        event: dict[str, Any] = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
+        if outcome.kind == "ok":
+            self._spent.append(Spent(task, took))
+            self.tell({**event, "node": node.name, "seconds": took})
+            return
+        detail = outcome.detail or self._errors.get(task.key, ("", outcome))[0]
+        self.tell({**event, "node": node.name, "detail": detail, "retry": after.again is not None})
+        if after.quarantined is not None and len(self._nodes) > 1:
+            self.tell({"event": "node_quarantined", "node": node.name, "detail": detail})
+        if after.again is None:
+            self._fail(task, outcome, told=True)
+            self._num_failed += len(after.dropped)
+
+    def _fail(self, task: Task, outcome: Outcome, *, told: bool = False) -> None:
+        self._num_failed += 1
+        own = self._errors.get(task.key, ("", outcome))[0]
+        reason = own or (outcome.detail.splitlines()[-1] if outcome.detail else "see its record in failures/")
+        self.summary.failures.append(f"{task.label}: {outcome.kind}: {reason}")
+        if not told:
+            event = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
+            self.tell({**event, "detail": outcome.detail, "retry": False})
+
+    def tell_state(self) -> None:
+        """Nothing; tells how the whole run stands, but not too often."""
+        clock = time.monotonic()
+        if clock - self._told_state_at < STATE_EVERY_S:
+            return
+        self._told_state_at = clock
+        waiting = self.scheduler.waiting
+        blocked = Counter(self.scheduler.blocked_on(task) for task in waiting[:200])
+        self.tell(
+            {
+                "event": "state",
+                "num_queued": len(waiting),
+                "num_running": len(self._command_of_task),
+                "num_ended": len(self._spent),
+                "num_failed": self._num_failed,
+                "blocked_on": dict(blocked.most_common(5)),
+                "eta_s": self._eta_s(waiting, clock),
+            }
+        )
+
+    def _eta_s(self, waiting: Sequence[Task], clock: float) -> float | None:
+        """Seconds that the rest takes at least, at the pace of what has ended; None before anything of its kind has."""
+        pace: dict[bool, float] = {}
+        for exclusive in (False, True):
+            ended = [each for each in self._spent if each.task.exclusive == exclusive]
+            if ended:
+                pace[exclusive] = sum(s.seconds for s in ended) / max(1e-9, sum(s.task.seconds for s in ended))
+        rest = [Spent(task, task.seconds * pace[task.exclusive]) for task in waiting if task.exclusive in pace]
+        running = [(task, began) for start, began in self._commands.values() for task in start.tasks]
+        rest += [
+            Spent(task, max(0.0, task.seconds * pace[task.exclusive] - (clock - began)))
+            for task, began in running
+            if task.exclusive in pace
+        ]
+        if len(rest) < len(waiting) + len(running):
+            return None
+        return lower_bound_s(rest, self._nodes)
+
+    def end(self) -> RunSummary:
+        """The summary, after telling that the run ended."""
+        self.summary.makespan_s = time.monotonic() - self._began
+        self.summary.lower_bound_s = lower_bound_s(self._spent, self._nodes)
+        self.summary.efficiency = efficiency(self._spent, self._nodes, self.summary.makespan_s)
+        self.tell(
+            {
+                "event": "run_ended",
+                "run_id": self.summary.run_id,
+                "num_failed": len(self.summary.failures),
+                "makespan_s": self.summary.makespan_s,
+                "lower_bound_s": self.summary.lower_bound_s,
+                "efficiency": self.summary.efficiency,
+            }
+        )
+        return self.summary

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
 from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
 from moodbench.data.own import load_own
 from moodbench.data.report import DataReport, data_report
@@ -51,24 +52,29 @@ def run(
     machine: Hardware,
     *,
     executor: ExecutorName = "ray",
+    site: Site | None = None,
     reports: Sequence[DataReport] = (),
     listen: Listener,
 ) -> RunSummary:
     """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started.
 
-    The `reports` on a person's own data are the first of the run's events.
+    It takes place on this `machine` under `executor`, or at `site`, which the caller closes. The `reports` on a person's
+    own data are the first of the run's events.
     """
     if not plan.trials:
         return RunSummary(run_id="")
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]
-    with closing(_executor(executor, machine)) as started:
-        return run_plan(plan, store, started, num_cpus=machine.num_cores, preface=preface, listen=listen)
+    if site is not None:
+        return run_plan(plan, store, site, preface=preface, listen=listen)
+    here = LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")
+    with closing(here):
+        return run_plan(plan, store, here, preface=preface, listen=listen)
 
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:
     if name == "ray":
-        from moodbench.execution.ray_executor import LocalRayExecutor
+        from moodbench.execution.ray_local import LocalRayExecutor
 
         return LocalRayExecutor(machine.num_cores)
     return InlineExecutor(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell))

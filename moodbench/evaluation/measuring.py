@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,11 @@ def run_processes(
     texts: list[str],
     scratch: Path,
     report: Callable[[Mapping[str, Any]], None],
-) -> Processes:
-    """The raw figures of each fresh process, with requests in seeded orders that differ between processes.
+) -> Iterator[dict[str, Any]]:
+    """The raw figures of each fresh process as it ends, with requests in seeded orders that differ between processes.
 
     Raises RuntimeError with the end of its output when a process fails.
     """
-    results = []
     for number in range(spec.protocol.processes):
         report({"step": number, "num_steps": spec.protocol.processes})
         job_file, result_file = scratch / f"job-{number}.json", scratch / f"result-{number}.json"
@@ -58,9 +57,8 @@ def run_processes(
         if done.returncode != 0 or not result_file.exists():
             tail = "\n".join(done.stderr.splitlines()[-20:])
             raise RuntimeError(f"the measuring process ended with {done.returncode}:\n{tail}")
-        results.append(json.loads(result_file.read_text("utf-8")))
-    report({"step": spec.protocol.processes, "num_steps": spec.protocol.processes})
-    return results
+        report({"step": number + 1, "num_steps": spec.protocol.processes})
+        yield json.loads(result_file.read_text("utf-8"))
 
 
 def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFrame:

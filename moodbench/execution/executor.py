@@ -1,4 +1,4 @@
-"""What every executor does: start commands, hand back their events and neutral outcomes."""
+"""What every executor does: start commands on nodes, hand back their events and neutral outcomes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from moodbench.schedule import OutcomeKind
+from moodbench.schedule import Outcome
 
-Isolation = Literal["none", "alone"]
-"""What keeps other commands of ours away from an exclusive one."""
+Isolation = Literal["none", "alone", "resource", "pg"]
+"""What keeps other commands of ours away from an exclusive one: nothing; no Ray beside it on this machine; the node's
+resource `exclusive`; a placement group over the whole node."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A process to run: its arguments, its standard input, and what it needs."""
+    """A process to run: the arguments of its Python, its standard input, and what it needs."""
 
     key: str
     argv: tuple[str, ...]
     stdin: str
-    num_cpus: int
+    num_cpus: float
     exclusive: bool
     """Nothing else of ours runs on the node meanwhile."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    kind: OutcomeKind
-    detail: str = ""
-    """What is known of the cause, the end of standard error for instance."""
+    num_threads: int = 1
+    memory_bytes: int = 0
+    num_gpus: float = 0.0
+    """A share of one GPU, or 1."""
+    deadline_s: float | None = None
+    """It is ended when it has run for so long."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +49,40 @@ class Ended:
 
 Hear = Callable[[Progress], None]
 """Receives each event of a running command."""
+HERE = "here"
+"""The id of the one node that executors without a cluster have."""
 
 
 class Executor(Protocol):
     """Where commands run."""
 
-    isolation: Isolation
+    def isolation(self, node_id: str) -> Isolation:
+        """What keeps others away from an exclusive command on this node."""
 
-    def start(self, command: Command) -> None:
-        """Nothing; the command runs, now or as soon as there is room."""
+    def start(self, command: Command, node_id: str) -> None:
+        """Nothing; the command runs on that node, now or as soon as there is room."""
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
         """Commands that ended since the last call; `hear` gets events as they come. Waits up to `timeout_s` for news."""
+
+    def forget(self, key: str) -> None:
+        """Nothing; the command is ended if it still runs, and nothing more is heard of it."""
 
     def close(self) -> None:
         """Nothing; commands still running are ended."""
 
 
 def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
-    """The neutral outcome of a process: workers exit with 0, 1 (a recorded failure) or 3 (out of memory)."""
+    """The neutral outcome of a process.
+
+    Workers exit with 0, 1 (a recorded failure), 3 (out of memory) or 4 (this machine's fault: its disk is full, say).
+    """
     if return_code == 0:
         return Outcome("ok")
     if return_code == 3:
         return Outcome("out of memory", stderr_tail)
+    if return_code == 4:
+        return Outcome("infrastructure", stderr_tail)
     if return_code < 0:
         return Outcome("infrastructure", f"ended by signal {-return_code}\n{stderr_tail}".strip())
     return Outcome("program error", stderr_tail)

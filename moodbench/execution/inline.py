@@ -15,13 +15,15 @@ Entry = Callable[[str, Callable[[Mapping[str, Any]], None]], int]
 class InlineExecutor:
     """Runs a command's function when polled; a breakpoint in any phase works."""
 
-    isolation: Isolation = "none"
-
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
         self._queue: deque[Command] = deque()
 
-    def start(self, command: Command) -> None:
+    def isolation(self, node_id: str) -> Isolation:
+        """Nothing keeps others away, but there are none."""
+        return "none"
+
+    def start(self, command: Command, node_id: str) -> None:
         """Nothing; the command waits for `poll`."""
         self._queue.append(command)
 
@@ -32,6 +34,10 @@ class InlineExecutor:
         command = self._queue.popleft()
         code = self._entry(command.stdin, lambda event: hear(Progress(command.key, event)))
         return [Ended(command.key, outcome_of(code, ""))]
+
+    def forget(self, key: str) -> None:
+        """Nothing; the command does not start, if it has not."""
+        self._queue = deque(command for command in self._queue if command.key != key)
 
     def close(self) -> None:
         """Nothing; what has not started is forgotten."""

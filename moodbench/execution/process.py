@@ -1,28 +1,40 @@
-"""One command as a process: its JSON events as it prints them, then how it ended."""
+"""One command as a process: its JSON events as it prints them, signs of life, then how it ended."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from moodbench.execution.executor import Outcome, outcome_of
+from moodbench.execution.executor import outcome_of
+from moodbench.schedule import Outcome
 
 STDERR_LINES = 20
+ALIVE: dict[str, Any] = {"event": "alive"}
+"""What a process is said to tell when it has told nothing for a while."""
+_OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 
 
 class RunningProcess:
-    """A started command. Libraries in it use `num_threads` threads."""
+    """A started Python with these arguments. Libraries in it use `num_threads` threads."""
 
     def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+        self._oom_kills = _oom_kills()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by messages()
         self._process = subprocess.Popen(
-            argv,
+            (sys.executable, *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -31,25 +43,94 @@ class RunningProcess:
             encoding="utf-8",
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(stdin)
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it ended before it read; its exit code says how
+            self._process.stdin.write(stdin)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Each event that the command prints, then `{"outcome": kind, "detail": ...}`."""
-        assert self._process.stdout is not None
-        with self._errors, self._process.stdout:
-            for line in self._process.stdout:
+    def messages(self, *, beat_s: float | None = None, deadline_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """Each event that the command prints, then `{"outcome": kind, "detail": ..., "peak_bytes": ...}`.
+
+        After `beat_s` without an event comes ALIVE. After `deadline_s` the process is killed.
+        """
+        end = None if deadline_s is None else time.monotonic() + deadline_s
+        overdue = False
+        with self._errors:
+            lines = self._lines()
+            while True:
+                left = None if end is None or overdue else max(0.0, end - time.monotonic())
+                try:
+                    line = lines.get(timeout=min((t for t in (beat_s, left) if t is not None), default=None))
+                except queue.Empty:
+                    if left is not None and end is not None and time.monotonic() >= end:
+                        overdue = True
+                        self.kill()
+                    else:
+                        yield dict(ALIVE)
+                    continue
+                if line is None:
+                    break
                 yield json.loads(line)
-            return_code = self._process.wait()
-            self._errors.seek(0)
-            outcome = outcome_of(return_code, "\n".join(self._errors.read().splitlines()[-STDERR_LINES:]))
-        yield {"outcome": outcome.kind, "detail": outcome.detail}
+            outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None)
+        yield {"outcome": outcome.kind, "detail": outcome.detail, "peak_bytes": outcome.peak_bytes}
 
     def kill(self) -> None:
         """Nothing; ends the process at once."""
         self._process.kill()
 
+    def _lines(self) -> queue.SimpleQueue[str | None]:
+        """Lines of standard output as they come, then None."""
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+        def read() -> None:
+            assert self._process.stdout is not None
+            with self._process.stdout as stdout:
+                for line in stdout:
+                    lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        return lines
+
+    def _outcome(self, overdue: str | None) -> Outcome:
+        peak_bytes = self._wait()
+        return_code = self._process.returncode
+        self._errors.seek(0)
+        tail = "\n".join(self._errors.read().splitlines()[-STDERR_LINES:])
+        if overdue is not None:
+            return Outcome("deadline", overdue, peak_bytes)
+        if sys.platform == "linux" and return_code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+            return Outcome("out of memory", "killed by the system, as memory ran out", peak_bytes)
+        outcome = outcome_of(return_code, tail)
+        return Outcome(outcome.kind, outcome.detail, peak_bytes)
+
+    def _wait(self) -> int:
+        """The most memory that the ended process held, in bytes; 0 where the system does not tell."""
+        if sys.platform != "linux":
+            self._process.wait()
+            return 0
+        try:
+            _, status, usage = os.wait4(self._process.pid, 0)
+        except ChildProcessError:  # someone has asked for its return code already
+            self._process.wait()
+            return 0
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_maxrss * 1024
+
 
 def ended(message: dict[str, Any]) -> Outcome | None:
     """The outcome in the last message of a process; None for an event."""
-    return Outcome(message["outcome"], message["detail"]) if "outcome" in message else None
+    if "outcome" not in message:
+        return None
+    return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0))
+
+
+def _oom_kills() -> int:
+    """How many processes the system has killed for want of memory so far, in this control group if it counts them."""
+    for path in map(Path, _OOM_COUNTERS):
+        with suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 1
+SCHEMA_MINOR = 2
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Minor: nullable columns were added. Major: a migration is needed to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
@@ -114,7 +114,8 @@ MEASUREMENTS = pa.schema(
         ("causes", pa.list_(_TEXT)),
         ("clean_share", _REAL),
         ("run_delay_share", _REAL),
-        ("isolation", _TEXT),
+        ("isolation", _TEXT),  # none | alone (no Ray on the machine) | resource | pg: what kept others of ours away
+        ("turns", pa.list_(pa.struct([("started_at", _TIME), ("ended_at", _TIME)]))),  # of its fresh processes
         ("num_processes", _INT),
         ("num_requests", _INT),
         ("num_clean_requests", _INT),

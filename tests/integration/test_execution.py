@@ -7,24 +7,24 @@ import time
 import psutil
 import pytest
 
-from moodbench.execution.executor import Command, outcome_of
+from moodbench.execution.executor import HERE, Command, outcome_of
 from moodbench.execution.inline import InlineExecutor
 from moodbench.execution.process import RunningProcess
-from moodbench.execution.ray_executor import LocalRayExecutor
+from moodbench.execution.ray_local import LocalRayExecutor
 
 pytestmark = pytest.mark.integration
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); text = sys.stdin.read(); "
 
 
 def command(key: str, code: str, *, stdin: str = "", exclusive: bool = False) -> Command:
-    return Command(key, (sys.executable, "-c", TELL + code), stdin, num_cpus=1, exclusive=exclusive)
+    return Command(key, ("-c", TELL + code), stdin, num_cpus=1, exclusive=exclusive)
 
 
 def run(executor, *commands, limit_s: float = 60):
     """Everything heard, in order, and the outcomes by key."""
     heard, outcomes, end = [], {}, time.monotonic() + limit_s
     for each in commands:
-        executor.start(each)
+        executor.start(each, HERE)
     while len(outcomes) < len(commands) and time.monotonic() < end:
         for ended in executor.poll(1.0, lambda progress: heard.append((progress.key, dict(progress.event)))):
             outcomes[ended.key] = ended.outcome
@@ -33,7 +33,14 @@ def run(executor, *commands, limit_s: float = 60):
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(0, "ok"), (1, "program error"), (2, "program error"), (3, "out of memory"), (-9, "infrastructure")],
+    [
+        (0, "ok"),
+        (1, "program error"),
+        (2, "program error"),
+        (3, "out of memory"),
+        (4, "infrastructure"),
+        (-9, "infrastructure"),
+    ],
 )
 def test_exit_codes_become_neutral_outcomes(code, kind):
     assert outcome_of(code, "").kind == kind
@@ -41,8 +48,29 @@ def test_exit_codes_become_neutral_outcomes(code, kind):
 
 def test_a_process_tells_its_events_and_the_end_of_its_errors():
     argv = command("a", "tell(n=1); tell(text=text); print('so it goes', file=sys.stderr); sys.exit(1)").argv
-    messages = list(RunningProcess(argv, "hello", num_threads=3).messages())
-    assert messages == [{"n": 1}, {"text": "hello"}, {"outcome": "program error", "detail": "so it goes"}]
+    *events, end = RunningProcess(argv, "hello", num_threads=3).messages()
+    assert events == [{"n": 1}, {"text": "hello"}]
+    assert (end["outcome"], end["detail"]) == ("program error", "so it goes")
+
+
+def test_a_process_shows_signs_of_life_and_is_ended_at_its_deadline():
+    argv = command("a", "tell(n=1); time.sleep(60)").argv
+    *events, end = RunningProcess(argv, "", num_threads=1).messages(beat_s=0.3, deadline_s=2.0)
+    assert {"n": 1} in events and 3 <= events.count({"event": "alive"}) <= 6
+    assert (end["outcome"], end["detail"]) == ("deadline", "no end after 2 s")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one process")
+def test_a_process_tells_the_most_memory_it_held():
+    argv = command("a", "x = b'x' * 400 * 2**20").argv
+    (end,) = RunningProcess(argv, "", num_threads=1).messages()
+    assert 400 * 2**20 < end["peak_bytes"] < 700 * 2**20
+
+
+def test_a_process_that_ends_before_it_reads_is_told_by_its_exit_code():
+    argv = ("-c", "import sys; sys.exit(1)")
+    (end,) = RunningProcess(argv, "x" * 10_000_000, num_threads=1).messages()
+    assert end["outcome"] == "program error"
 
 
 def test_a_process_gets_its_threads_and_may_write_byte_code(monkeypatch):
@@ -61,7 +89,7 @@ def test_inline_hears_events_while_the_command_runs():
         return json.loads(stdin)
 
     executor = InlineExecutor(entry)
-    executor.start(Command("a", (), "3", 1, exclusive=False))
+    executor.start(Command("a", (), "3", 1, exclusive=False), HERE)
     ended = executor.poll(1.0, lambda progress: log.append(progress.event["n"]))
     assert log == [1, "after the first event"]
     assert [(e.key, e.outcome.kind) for e in ended] == [("a", "out of memory")]
@@ -108,16 +136,16 @@ def test_an_exclusive_command_runs_without_ray_beside_it(ray):
 
 
 def test_an_exclusive_command_beside_others_is_refused(ray):
-    ray.start(command("packed", "time.sleep(1)"))
+    ray.start(command("packed", "time.sleep(1)"), HERE)
     with pytest.raises(RuntimeError, match="must run alone"):
-        ray.start(command("alone", "", exclusive=True))
+        ray.start(command("alone", "", exclusive=True), HERE)
     assert run(ray)[1] == {}
 
 
 def test_closing_ends_what_runs():
     executor = LocalRayExecutor(num_cpus=1)
     heard: list[int] = []
-    executor.start(command("alone", "tell(pid=os.getpid()); time.sleep(60)", exclusive=True))
+    executor.start(command("alone", "tell(pid=os.getpid()); time.sleep(60)", exclusive=True), HERE)
     while not heard:
         executor.poll(1.0, lambda progress: heard.append(progress.event["pid"]))
     executor.close()

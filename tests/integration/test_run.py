@@ -76,14 +76,25 @@ def test_percentiles_follow_from_the_stored_samples(ray_run):
 
 def test_measurements_overlap_nothing(ray_run):
     store = store_of(ray_run)
-    spans = [
-        (row["started_at"], row["ended_at"], kind)
-        for kind in ("fits", "evaluations", "measurements")
+    packed = [
+        (row["started_at"], row["ended_at"])
+        for kind in ("fits", "evaluations")
         for row in store.records(kind).to_dict("records")
     ]
-    for started, ended, kind in spans:
-        if kind == "measurements":
-            assert all(e <= started or s >= ended for s, e, k in spans if (s, e, k) != (started, ended, kind))
+    measurements = store.records("measurements").to_dict("records")
+    turns = [(turn["started_at"], turn["ended_at"]) for row in measurements for turn in row["turns"]]
+    assert len(turns) == 3 * 2, "three contenders, two fresh processes each"
+    for started, ended in turns:
+        assert all(e <= started or s >= ended for s, e in [*packed, *turns] if (s, e) != (started, ended))
+    for row in measurements:
+        assert all(e <= row["started_at"] or s >= row["ended_at"] for s, e in packed)
+
+
+def test_measurements_take_turns(ray_run):
+    rows = store_of(ray_run).records("measurements").to_dict("records")
+    order = sorted((turn["started_at"], row["model"]) for row in rows for turn in row["turns"])
+    models = [model for _, model in order]
+    assert models[:3] == models[3:] and len(set(models[:3])) == 3, "A, B, C, A, B, C"
 
 
 def test_the_same_command_again_runs_nothing(ray_run, config):

@@ -1,109 +1,387 @@
-from dataclasses import dataclass
+"""The policy as a simulated cluster sees it: worked-out tables, and properties that must hold whatever ends first."""
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.schedule import MAX_INFRASTRUCTURE_RETRIES, Capacity, may_retry, startable
+from moodbench.schedule import Need, Node, Outcome, Scheduler, Task
+from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
+from moodbench.schedule.policy import PATIENCE
+from moodbench.schedule.resources import GIB, dominant_share, impossible
+from moodbench.schedule.retry import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
+
+OK, INFRASTRUCTURE = Outcome("ok"), Outcome("infrastructure")
 
 
-@dataclass(frozen=True)
-class Job:
-    number: int
-    num_cpus: int
-    exclusive: bool = False
+def node(name="n", cpus=4, memory=math.inf, gpus=0, vram=0, key="m", price=None):
+    devices = frozenset({"cpu", "cuda"} if gpus else {"cpu"})
+    return Node(name, name, "cpu", cpus, memory, gpus, vram, devices, key, price)
 
 
-jobs = st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=9).map(
-    lambda drawn: [Job(number, cpus, exclusive) for number, (cpus, exclusive) in enumerate(drawn)]
-)
-capacities = st.integers(1, 4).map(Capacity)
+def fit(key, cpus=1, seconds=1.0, memory=0, vram=0, device="cpu"):
+    return Task(key, Need(cpus, memory, device, vram), seconds=seconds)
 
 
-def numbers(chosen):
-    return [job.number for job in chosen]
+def measurement(key, after=None, seconds=1.0, machine=None):
+    return Task(key, Need(machine_key=machine), exclusive=True, seconds=seconds, after=after)
 
 
-TABLE = [
-    # waiting (cpus, "m" for a measurement), running, of 4 processors, what starts
-    ("1 1 1", "", [0, 1, 2]),
-    ("1 1 1 1 1", "", [0, 1, 2, 3]),
-    ("2 3 2", "", [0, 2]),
-    ("9 1", "", [0]),
-    ("9 1", "1", [1]),
-    ("1 1", "4", []),
-    ("1 1", "9", []),
-    ("m4 1", "", [1]),
-    ("m4 1", "4", []),
-    ("m4 m4", "", [0]),
-    ("m4 m4", "1", []),
-    ("m9", "", [0]),
-    ("1 m4", "m1", []),
-    ("", "", []),
-]
+def started(scheduler):
+    return [(start.node.name, tuple(task.key for task in start.tasks)) for start in scheduler.start()]
 
 
-def parsed(text):
-    return [Job(i, int(word.lstrip("m")), word.startswith("m")) for i, word in enumerate(text.split())]
+# Worked out by hand.
 
 
-@pytest.mark.parametrize(("waiting", "running", "start"), TABLE)
-def test_what_starts_next_is_that_worked_out_by_hand(waiting, running, start):
-    assert numbers(startable(parsed(waiting), parsed(running), Capacity(4))) == start
+def test_long_tasks_start_first_and_short_ones_fill_the_gaps():
+    scheduler = Scheduler([fit("short", 1, 5), fit("wide", 3, 5), fit("long", 2, 9)], [node(cpus=4)])
+    # Share x time: long 2/4 x 9 = 4.5, wide 3/4 x 5 = 3.75, short 1/4 x 5; wide does not fit beside long, short does.
+    assert started(scheduler) == [("n", ("long",)), ("n", ("short",))]
+    scheduler.ended("long", OK)
+    assert started(scheduler) == [("n", ("wide",))]
 
 
-def simulated(waiting, capacity, ends):
-    """Every state (started, running beside them, waiting then) of a run in which `ends` picks the job that ends."""
-    waiting, running, states = list(waiting), [], []
-    while waiting or running:
-        chosen = startable(waiting, running, capacity)
-        states.append((chosen, list(running), list(waiting)))
-        waiting = [job for job in waiting if job not in chosen]
-        running += chosen
-        assert running, "nothing runs and nothing starts"
-        running.remove(ends(running))
-    return states
+def test_tasks_are_spread_over_equal_nodes_and_leave_gpus_to_those_that_need_them():
+    nodes = [node("gpu", 4, gpus=1, vram=24 * GIB), node("a", 4), node("b", 4)]
+    scheduler = Scheduler([fit("x"), fit("y"), fit("z", vram=20 * GIB, device="cuda")], nodes)
+    assert sorted(started(scheduler)) == [("a", ("x",)), ("b", ("y",)), ("gpu", ("z",))]
 
 
-@given(jobs, capacities, st.data())
-def test_every_job_runs_once_whatever_ends_first(waiting, capacity, data):
-    states = simulated(waiting, capacity, lambda running: data.draw(st.sampled_from(running)))
-    started = [job.number for chosen, _, _ in states for job in chosen]
-    assert sorted(started) == numbers(waiting)
+def test_the_cheaper_of_two_nodes_is_taken():
+    scheduler = Scheduler([fit("x")], [node("dear", price=3.0), node("cheap", price=1.0)])
+    assert started(scheduler) == [("cheap", ("x",))]
 
 
-@given(jobs, capacities, st.data())
-def test_processors_are_never_overcommitted_but_by_one_job_alone(waiting, capacity, data):
-    for chosen, running, _ in simulated(waiting, capacity, lambda r: data.draw(st.sampled_from(r))):
-        together = [*running, *chosen]
-        assert sum(job.num_cpus for job in together) <= capacity.num_cpus or len(together) == 1
+def test_gpu_shares_are_of_one_gpu_and_round_up():
+    a10g, a100 = node("a", gpus=1, vram=24 * GIB), node("b", gpus=2, vram=80 * GIB)
+    need = Need(device="cuda", gpu_memory_bytes=7 * GIB)
+    assert need.gpus_on(a10g) == 0.2917  # 7/24 = 0.29166..., rounded up to a 10,000th
+    assert need.gpus_on(a100) == 0.0875
+    assert replace(need, gpu_memory_bytes=13 * GIB).gpus_on(a10g) == 1.0, "above a half it gets a whole one"
+    assert math.isinf(replace(need, gpu_memory_bytes=25 * GIB).gpus_on(a10g))
+    assert Need(device="cuda").gpus_on(a10g) == 1.0, "an unknown need is a whole one"
+    assert Need().gpus_on(a10g) == 0.0
 
 
-@given(jobs, capacities, st.data())
-def test_a_measurement_is_always_alone_and_comes_only_when_no_packed_job_waits(waiting, capacity, data):
-    for chosen, running, still in simulated(waiting, capacity, lambda r: data.draw(st.sampled_from(r))):
-        together = [*running, *chosen]
-        assert len(together) == 1 or not any(job.exclusive for job in together)
-        if any(job.exclusive for job in chosen):
-            assert all(job.exclusive for job in still)
+def test_shares_of_two_gpus_are_never_added_up_to_one():
+    # 0.4 of 24 GiB each: two on the first GPU, one on the second; a whole one fits on neither, though 0.8 is free in all.
+    tasks = [fit(f"x{i}", seconds=9 - i, vram=int(9.6 * GIB), device="cuda") for i in range(3)]
+    scheduler = Scheduler([*tasks, fit("whole", vram=20 * GIB, device="cuda", seconds=0.1)], [
+        node(cpus=9, gpus=2, vram=24 * GIB)
+    ])  # fmt: skip
+    assert [keys for _, keys in started(scheduler)] == [("x0",), ("x1",), ("x2",)]
+    scheduler.ended("x2", OK)
+    assert started(scheduler) == [("n", ("whole",))]
 
 
-@given(jobs, capacities, st.data())
-def test_what_starts_keeps_the_order_and_no_processor_is_left_idle_that_a_packed_job_could_use(waiting, capacity, data):
-    for chosen, running, still in simulated(waiting, capacity, lambda r: data.draw(st.sampled_from(r))):
-        assert chosen == [job for job in still if job in chosen]
-        left = capacity.num_cpus - sum(job.num_cpus for job in (*running, *chosen))
-        passed = [job for job in still if job not in chosen and not job.exclusive]
-        assert any(job.exclusive for job in running) or all(job.num_cpus > left for job in passed)
+def test_measurements_wait_for_their_fits_and_come_in_one_block_when_nothing_packed_is_left():
+    tasks = [fit("a"), fit("b"), *(measurement(f"m{k}", k) for k in "ab")]
+    scheduler = Scheduler(tasks, [node(cpus=1)])
+    assert started(scheduler) == [("n", ("a",))]
+    scheduler.ended("a", OK)
+    assert started(scheduler) == [("n", ("b",))], "without draining, packed tasks go first"
+    assert started(scheduler) == []
+    scheduler.ended("b", OK)
+    assert started(scheduler) == [("n", ("ma", "mb"))]
+
+
+def test_a_node_is_drained_when_enough_measurements_wait_and_refilled_after_them():
+    tasks = [fit("a", seconds=9), fit("b", seconds=8), fit("c", seconds=7), measurement("m1"), measurement("m2")]
+    scheduler = Scheduler(tasks[:3], [node(cpus=1)], drain_at=2)
+    assert started(scheduler) == [("n", ("a",))]
+    scheduler = Scheduler(tasks, [node(cpus=2)], drain_at=3)
+    assert started(scheduler) == [("n", ("a",)), ("n", ("b",))], "two are not enough to drain for"
+    scheduler = Scheduler(tasks, [node(cpus=2)], drain_at=2)
+    assert started(scheduler) == [("n", ("m1", "m2"))]
+    for key in ("m1", "m2"):
+        assert scheduler.start() == []
+        scheduler.ended(key, OK)
+    assert [keys for _, keys in started(scheduler)] == [("a",), ("b",)]
+
+
+def test_one_node_drains_while_the_other_goes_on():
+    nodes = [node("n1", 2), node("n2", 2)]
+    tasks = [*(fit(f"f{i}") for i in range(9)), *(measurement(f"m{i}", "f0") for i in range(4))]
+    scheduler = Scheduler(tasks, nodes, drain_at=4)
+    where = {keys[0]: name for name, keys in started(scheduler)}
+    assert Counter(where.values()) == {"n1": 2, "n2": 2}
+    scheduler.ended("f0", OK)
+    assert started(scheduler) == [], "the emptier node takes no more fits, the other is full"
+    other = next(k for k, n in where.items() if k != "f0" and n == where["f0"])
+    scheduler.ended(other, OK)
+    assert started(scheduler) == [(where["f0"], ("m0", "m1", "m2", "m3"))]
+
+
+def test_measurements_go_only_to_their_kind_of_machine():
+    nodes = [node("n1", key="x"), node("n2", key="y")]
+    scheduler = Scheduler([measurement("m", machine="y")], nodes)
+    assert started(scheduler) == [("n2", ("m",))]
+
+
+def test_what_no_node_can_run_is_said_with_what_is_missing_where():
+    nodes = [node("n2", 2, 4 * GIB, gpus=1, vram=24 * GIB), node("n4", 2, 2 * GIB)]
+    tasks = [fit("big", memory=8 * GIB), fit("cuda", vram=30 * GIB, device="cuda"), fit("fine")]
+    assert impossible(tasks, nodes) == {
+        "big": "big: needs 1 CPU, 8.0 GiB of memory; n2 has 4.0 GiB of memory, n4 has 2.0 GiB of memory",
+        "cuda": "cuda: needs 1 CPU, device cuda, 30.0 GiB on one GPU; n2 has GPUs of 24 GiB, n4 has no device cuda",
+    }
+    assert impossible(tasks[2:], []) == {"fine": "fine: needs 1 CPU, and no node is there"}
+
+
+def test_dominant_share_is_the_largest_over_cpus_memory_and_gpus():
+    nodes = [node("a", 6, 30 * GIB, gpus=1, vram=10 * GIB), node("b", 2, 10 * GIB)]
+    assert dominant_share(Need(2, 4 * GIB), nodes) == pytest.approx(2 / 8)
+    assert dominant_share(Need(1, 10 * GIB), nodes) == pytest.approx(10 / 40)
+    assert dominant_share(Need(1, GIB, "cuda", 4 * GIB), nodes) == pytest.approx(0.4)
+
+
+# What follows a failure.
+
+
+def attempts(kind):
+    task, ends = fit("a", memory=2 * GIB), 0
+    while task is not None:
+        task, ends = next_attempt(task, Outcome(kind), f"n{ends}"), ends + 1
+    return ends
 
 
 @pytest.mark.parametrize(
-    ("outcome", "retries"),
-    [("infrastructure", MAX_INFRASTRUCTURE_RETRIES), ("ok", 0), ("program error", 0), ("out of memory", 0)],
+    ("kind", "expected"), [("infrastructure", 4), ("out of memory", 3), ("deadline", 2), ("program error", 1)]
 )
-def test_only_the_machines_faults_are_tried_again_and_not_for_ever(outcome, retries):
-    attempts = 1
-    while may_retry(outcome, attempts):
-        attempts += 1
-    assert attempts == 1 + retries
-    assert MAX_INFRASTRUCTURE_RETRIES == 2
+def test_each_kind_of_end_has_its_number_of_attempts(kind, expected):
+    assert attempts(kind) == expected == 1 + MAX_RETRIES[kind]
+
+
+def test_out_of_memory_asks_for_half_as_much_again_of_what_was_asked_or_seen():
+    task = fit("a", memory=2 * GIB)
+    assert next_attempt(task, Outcome("out of memory"), "n").need.memory_bytes == 3 * GIB
+    assert next_attempt(task, Outcome("out of memory", peak_bytes=4 * GIB), "n").need.memory_bytes == 6 * GIB
+
+
+def test_a_task_too_big_for_every_node_fails_instead_of_waiting_and_takes_its_measurement_along():
+    scheduler = Scheduler([fit("a", memory=3 * GIB), measurement("m", "a")], [node(memory=4 * GIB)])
+    scheduler.start()
+    after = scheduler.ended("a", Outcome("out of memory"))
+    assert (after.again, [task.key for task in after.dropped]) == (None, ["m"])
+    assert scheduler.num_waiting == 0
+
+
+def test_a_lost_task_goes_to_another_node_and_to_the_same_only_if_there_is_no_other():
+    scheduler = Scheduler([fit("a")], [node("n1"), node("n2")])
+    assert started(scheduler) == [("n1", ("a",))]
+    scheduler.ended("a", INFRASTRUCTURE)
+    assert started(scheduler) == [("n2", ("a",))]
+    scheduler.ended("a", INFRASTRUCTURE)
+    assert len(started(scheduler)) == 1, "both have failed it once: any will do"
+    alone = Scheduler([fit("a")], [node("n1")])
+    for _ in range(4):
+        assert started(alone) == [("n1", ("a",))]
+        after = alone.ended("a", INFRASTRUCTURE)
+    assert after.again is None
+
+
+def test_a_node_that_fails_twice_in_a_row_is_left_alone():
+    scheduler = Scheduler([fit(f"a{i}") for i in range(9)], [node("bad", 1, price=1.0), node("good", 1, price=2.0)])
+    for _ in range(QUARANTINE_AFTER):
+        (key,) = [keys[0] for name, keys in started(scheduler) if name == "bad"]
+        after = scheduler.ended(key, INFRASTRUCTURE)
+    assert after.quarantined is not None and after.quarantined.name == "bad"
+    finished = []
+    while scheduler.num_waiting or scheduler.running:
+        assert all(name == "good" for name, _ in started(scheduler))
+        (key,) = scheduler.running
+        scheduler.ended(key, OK)
+        finished.append(key)
+    assert sorted(finished) == [f"a{i}" for i in range(9)]
+
+
+def test_a_success_in_between_clears_a_node():
+    quarantine = Quarantine()
+    notes = [quarantine.note("n", kind) for kind in ("infrastructure", "ok", "infrastructure", "infrastructure")]
+    assert notes == [False, False, False, True]
+    assert quarantine.nodes == {"n"}
+
+
+def test_what_ran_on_a_node_that_left_is_named_and_runs_elsewhere():
+    scheduler = Scheduler([fit("a"), fit("b")], [node("n1", 1), node("n2", 1)])
+    where = {keys[0]: name for name, keys in started(scheduler)}
+    (gone,) = [key for key, name in where.items() if name == "n1"]
+    assert scheduler.set_nodes([node("n2", 1)]) == [gone]
+    assert scheduler.ended(gone, INFRASTRUCTURE).again is not None
+    assert started(scheduler) == [], "n2 is full and n1 is no more"
+    scheduler.set_nodes([node("n2", 1), node("n3", 1)])
+    assert started(scheduler) == [("n3", (gone,))]
+
+
+def test_a_wide_task_is_not_overtaken_for_ever():
+    # Two processors and narrow tasks of odd lengths: without a reservation one of them would always be running.
+    narrow = [fit(f"n{i:02}", 1, 60.0 - i) for i in range(40)]
+    scheduler = Scheduler([fit("wide", 2, 20.25), *narrow], [node(cpus=2)])
+    order = simulate(scheduler, lambda task: task.seconds).order
+    # By share x time 20 narrow ones go before it (60 to 41 s on half the node, 20.25 s on all of it).
+    assert set(order[:20]) == {f"n{i:02}" for i in range(20)}
+    assert 20 < order.index("wide") <= 20 + PATIENCE + 1
+
+
+# Properties of every run, simulated.
+
+
+class Simulated:
+    def __init__(self):
+        self.order, self.spans, self.makespan = [], [], 0.0
+
+
+def simulate(scheduler, seconds, outcome=lambda task: OK):
+    """Runs the schedule on a clock of its own; a block of measurements takes the sum of its parts."""
+    clock, ends, count, run = 0.0, [], itertools.count(), Simulated()
+    for key, (task, where) in scheduler.running.items():
+        heapq.heappush(ends, (seconds(task), next(count), (key,)))
+        run.spans.append((where.name, task, 0.0, seconds(task)))
+    while scheduler.num_waiting or scheduler.running:
+        for start in scheduler.start():
+            total = sum(seconds(task) for task in start.tasks)
+            heapq.heappush(ends, (clock + total, next(count), tuple(task.key for task in start.tasks)))
+            run.order += [task.key for task in start.tasks]
+            run.spans += [(start.node.name, task, clock, clock + total) for task in start.tasks]
+        assert ends, f"nothing runs and nothing starts, but {scheduler.num_waiting} wait"
+        clock, _, keys = heapq.heappop(ends)
+        for key in keys:
+            scheduler.ended(key, outcome(scheduler.running[key][0]))
+    run.makespan = clock
+    return run
+
+
+NODES = st.lists(
+    st.builds(
+        node,
+        cpus=st.integers(1, 4),
+        memory=st.sampled_from([4 * GIB, 8 * GIB]),
+        gpus=st.integers(0, 2),
+        vram=st.just(16 * GIB),
+        key=st.sampled_from("xy"),
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda nodes: [replace(each, id=f"n{i}", name=f"n{i}") for i, each in enumerate(nodes)])
+
+
+@st.composite
+def plans(draw):
+    """Nodes, and tasks each of which some node can run: fits, most followed by a measurement."""
+    nodes = draw(NODES)
+    tasks = []
+    for i in range(draw(st.integers(1, 14))):
+        cuda = draw(st.booleans()) and any(n.num_gpus for n in nodes)
+        packed = fit(
+            f"f{i}",
+            draw(st.integers(1, 4)),
+            draw(st.floats(0.1, 50)),
+            draw(st.sampled_from([0, GIB, 5 * GIB])),
+            draw(st.sampled_from([3 * GIB, 6 * GIB, 12 * GIB])) if cuda else 0,
+            "cuda" if cuda else "cpu",
+        )
+        if impossible([packed], nodes):
+            continue
+        tasks.append(packed)
+        if draw(st.booleans()):
+            machine = draw(st.sampled_from([n.machine_key for n in nodes]))
+            tasks.append(measurement(f"m{i}", f"f{i}", draw(st.floats(0.1, 20)), machine))
+    return nodes, tasks, draw(st.sampled_from([None, 1, 2, 4]))
+
+
+def overlapping(spans):
+    """Every moment at which something starts, with all tasks that run then on that node."""
+    for where, _, begin, _ in spans:
+        yield where, [task for name, task, b, e in spans if name == where and b <= begin < e]
+
+
+@given(plans())
+def test_every_task_runs_once_and_a_measurement_after_its_fit(plan):
+    nodes, tasks, drain_at = plan
+    run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
+    assert sorted(run.order) == sorted(task.key for task in tasks)
+    begin = {task.key: b for _, task, b, _ in run.spans}
+    end = {task.key: e for _, task, _, e in run.spans}
+    assert all(begin[task.key] >= end[task.after] for task in tasks if task.after)
+
+
+@given(plans())
+def test_no_node_is_ever_given_more_than_it_has(plan):
+    nodes, tasks, drain_at = plan
+    by_name = {each.name: each for each in nodes}
+    run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
+    for where, together in overlapping(run.spans):
+        packed, has = [task.need for task in together if not task.exclusive], by_name[where]
+        assert sum(need.num_cpus for need in packed) <= has.num_cpus
+        assert sum(need.memory_bytes for need in packed) <= has.memory_bytes
+        assert sum(need.gpus_on(has) for need in packed) <= has.num_gpus + 1e-9
+        assert all(task.need.lacks(has) is None for task in together)
+
+
+@given(plans())
+def test_nothing_packed_runs_beside_a_measurement_and_only_one_block_of_them_does(plan):
+    nodes, tasks, drain_at = plan
+    run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
+    for _, together in overlapping(run.spans):
+        if any(task.exclusive for task in together):
+            assert all(task.exclusive for task in together)
+    blocks = {(name, begin, end) for name, task, begin, end in run.spans if task.exclusive}
+    for a, b in itertools.combinations(blocks, 2):
+        assert a[0] != b[0] or a[2] <= b[1] or b[2] <= a[1], "two blocks on one node"
+
+
+@given(plans(), st.data())
+def test_whatever_fails_each_task_ends_well_or_has_used_up_its_attempts(plan, data):
+    nodes, tasks, drain_at = plan
+    tries, ended_well = Counter(), set()
+
+    def outcome(task):
+        tries[task.key] += 1
+        kind = data.draw(st.sampled_from(["ok", "ok", "infrastructure", "out of memory", "deadline", "program error"]))
+        if kind == "ok":
+            ended_well.add(task.key)
+        return Outcome(kind)
+
+    simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds, outcome)
+    assert max(tries.values(), default=0) <= 1 + sum(MAX_RETRIES.values())
+    for task in tasks:
+        if task.after and task.after not in ended_well:
+            assert task.key not in tries, "a measurement without its fit"
+
+
+@given(st.lists(st.floats(0.1, 50), min_size=1, max_size=25), st.integers(1, 5))
+def test_equal_tasks_on_one_node_keep_grahams_bound_for_longest_first(seconds, cpus):
+    tasks = [fit(f"f{i}", 1, s) for i, s in enumerate(seconds)]
+    run = simulate(Scheduler(tasks, [node(cpus=cpus)]), lambda task: task.seconds)
+    bound = lower_bound_s([Spent(task, task.seconds) for task in tasks], [node(cpus=cpus)])
+    assert bound == pytest.approx(max(sum(seconds) / cpus, max(seconds)))
+    # List scheduling: total/m + (1 - 1/m) x longest. Graham 1966.
+    assert bound - 1e-9 <= run.makespan <= sum(seconds) / cpus + (1 - 1 / cpus) * max(seconds) + 1e-9
+
+
+@given(plans())
+def test_no_run_beats_the_lower_bound(plan):
+    nodes, tasks, drain_at = plan
+    run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
+    spent = [Spent(task, task.seconds) for task in tasks]
+    assert lower_bound_s(spent, nodes) <= run.makespan * (1 + 1e-9)
+    assert 0 <= efficiency(spent, nodes, run.makespan) <= 1 + 1e-9 if tasks else True
+
+
+def test_the_lower_bound_by_hand():
+    nodes = [node("n1", 2, gpus=1, vram=16 * GIB), node("n2", 2)]
+    spent = [Spent(fit(f"f{i}"), 10.0) for i in range(6)]
+    assert lower_bound_s(spent, nodes) == 15.0  # 60 CPU seconds on 4 CPUs
+    spent.append(Spent(fit("g", vram=10 * GIB, device="cuda"), 40.0))
+    assert lower_bound_s(spent, nodes) == 40.0  # the one GPU is held for 40 s
+    spent.append(Spent(measurement("m", "g"), 5.0))
+    assert lower_bound_s(spent, nodes) == 45.0  # and the measurement follows it
+    alone = [Spent(fit("f"), 10.0), Spent(measurement("m"), 30.0)]
+    assert lower_bound_s(alone, [node(cpus=2)]) == 35.0  # 10/2 packed, then 30 with the node to itself
+    assert efficiency(alone, [node(cpus=2)], 40.0) == pytest.approx(35 / 40)

@@ -1,0 +1,90 @@
+"""A plan as tasks of the schedule, each with the phases that its worker runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from moodbench.execution.executor import Command, Isolation
+from moodbench.plan import Plan, PlannedTrial, relative_work
+from moodbench.schedule import Need, Node, Task
+from moodbench.spec import TrialSpec
+from moodbench.worker import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
+
+WORKER = ("-m", "moodbench.worker")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a task stands for."""
+
+    trial: TrialSpec
+    phases: tuple[Phase, ...]
+
+
+def tasks_of(plan: Plan, machine_key: str) -> dict[str, tuple[Task, Work]]:
+    """The tasks of `plan` by key; measurements are bound to machines of `machine_key`."""
+    found: dict[str, tuple[Task, Work]] = {}
+    for planned in plan.trials:
+        for task, work in _tasks_of(planned, machine_key):
+            found[task.key] = (task, work)
+    return found
+
+
+def _tasks_of(planned: PlannedTrial, machine_key: str) -> Iterable[tuple[Task, Work]]:
+    trial = planned.trial
+    device = trial.measure.device
+    packed: list[Phase] = []
+    if "fit" in planned.missing:
+        packed.append(FitPhase(spec=trial.fit))
+    if "evaluate" in planned.missing:
+        packed.append(EvaluatePhase(spec=trial.evaluate))
+    first = f"{trial.fit.fit_id}-train"
+    if packed:
+        seconds = relative_work(trial.fit) if "fit" in planned.missing else 0.0
+        task = Task(first, Need(1, device=device), seconds=seconds, label=trial.label)
+        yield task, Work(trial, tuple(packed))
+    if "measure" in planned.missing:
+        task = Task(
+            f"{trial.fit.fit_id}-measure",
+            Need(1, device=device, machine_key=machine_key),
+            exclusive=True,
+            after=first,
+            label=trial.label,
+            group=trial.fit.dataset.name,
+        )
+        yield task, Work(trial, (MeasurePhase(spec=trial.measure),))
+
+
+def command_of(
+    tasks: Sequence[tuple[Task, Work]],
+    node: Node,
+    *,
+    run_id: str,
+    store: str,
+    isolation: Isolation,
+    deadline_s: float | None,
+) -> Command:
+    """The one process that does these tasks on `node`: one task, or a block of measurements that take turns."""
+    (first, work), *others = tasks
+    measure = work.trial.measure
+    num_threads = measure.num_threads if first.exclusive else max(1, int(first.need.num_cpus))
+    job = Job(
+        run_id=run_id,
+        store=store,
+        phases=tuple(phase for _, each in tasks for phase in each.phases),
+        device=measure.device,
+        num_threads=num_threads,
+        isolation=isolation,
+    )
+    return Command(
+        key=first.key + (f"+{len(others)}" if others else ""),
+        argv=WORKER,
+        stdin=job.model_dump_json(),
+        num_cpus=node.num_cpus if first.exclusive else first.need.num_cpus,
+        exclusive=first.exclusive,
+        num_threads=num_threads,
+        memory_bytes=0 if first.exclusive else first.need.memory_bytes,
+        num_gpus=node.num_gpus if first.exclusive else first.need.gpus_on(node),
+        deadline_s=deadline_s,
+    )

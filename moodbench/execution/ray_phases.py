@@ -1,0 +1,149 @@
+"""Commands under Ray: an actor each, that is never restarted, and the stream of what it tells."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from moodbench.execution.executor import Command, Ended, Hear, Progress
+from moodbench.execution.process import RunningProcess, ended
+from moodbench.schedule import Outcome
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else every worker would run `uv run` again
+    "RAY_grpc_client_keepalive_time_ms": "10000",  # a cut link is noticed in seconds, not minutes
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+BEAT_S = 5.0
+"""A running command is heard of at least so often."""
+SILENCE_S = 35.0
+"""A command that was not heard of for so long is given up: its node hangs, or its link is cut."""
+START_S = 180.0
+"""A command that has not begun after so long is given up: its node has no room that we know of."""
+
+
+def set_up_environment() -> None:
+    """Nothing; the settings that this process's Ray, and whatever it starts, must have."""
+    os.environ.update(SETTINGS)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts three times slower without byte code
+
+
+@dataclass
+class _Running:
+    key: str
+    actor: Any
+    since: float
+    heard: bool = False
+    release: Callable[[], None] | None = None
+    """Gives back what was reserved for it."""
+
+
+class Phases:
+    """The commands that run under one Ray."""
+
+    def __init__(self, ray: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ray, self._clock = ray, clock
+        self._streams: dict[Any, _Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def start(self, command: Command, release: Callable[[], None] | None = None, **options: Any) -> None:
+        """Nothing; an actor for `command` is asked of Ray, with these actor options beside what the command needs."""
+        actor = (
+            self._ray.remote(Phase)
+            .options(
+                name=None,
+                num_cpus=command.num_cpus,
+                num_gpus=command.num_gpus,
+                max_restarts=0,
+                max_task_retries=0,
+                **options,
+            )
+            .remote()
+        )
+        stream = actor.run.options(num_returns="streaming", name=command.key).remote(
+            command.argv, command.stdin, command.num_threads, command.deadline_s
+        )
+        self._streams[stream] = _Running(command.key, actor, self._clock(), release=release)
+
+    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
+        """Commands that ended, or went silent; `hear` gets what the others told. Waits up to `timeout_s` for news."""
+        finished: list[Ended] = []
+        patience = timeout_s
+        while self._streams:
+            ready, _ = self._ray.wait(list(self._streams), timeout=patience, fetch_local=False)
+            if not ready:
+                break
+            patience = 0.0
+            for stream in ready:
+                news = self._next(stream)
+                if isinstance(news, Ended):
+                    self._end(stream)
+                    finished.append(news)
+                elif news is not None:
+                    hear(news)
+        return finished + self._silent()
+
+    def forget(self, key: str) -> None:
+        """Nothing; its actor is killed and nothing more is heard of it."""
+        for stream in [stream for stream, running in self._streams.items() if running.key == key]:
+            self._end(stream)
+
+    def clear(self) -> None:
+        """Nothing; forgets everything that runs."""
+        for stream in list(self._streams):
+            self._end(stream)
+
+    def _next(self, stream: Any) -> Progress | Ended | None:
+        running = self._streams[stream]
+        running.since, running.heard = self._clock(), True
+        try:
+            message = self._ray.get(next(stream))
+        except StopIteration:
+            return Ended(running.key, Outcome("infrastructure", "its process ended without an outcome"))
+        except self._ray.exceptions.RayError as error:
+            return Ended(running.key, outcome_of_error(error))
+        outcome = ended(message)
+        if outcome is not None:
+            return Ended(running.key, outcome)
+        return None if message.get("event") == "alive" else Progress(running.key, message)
+
+    def _silent(self) -> list[Ended]:
+        now, found = self._clock(), []
+        for stream, running in list(self._streams.items()):
+            silence = now - running.since
+            if silence > (SILENCE_S if running.heard else START_S):
+                what = "no sign of life for" if running.heard else "did not begin within"
+                found.append(Ended(running.key, Outcome("infrastructure", f"{what} {silence:.0f} s")))
+                self._end(stream)
+        return found
+
+    def _end(self, stream: Any) -> None:
+        running = self._streams.pop(stream)
+        self._ray.kill(running.actor, no_restart=True)
+        if running.release is not None:
+            running.release()
+
+
+def outcome_of_error(error: Exception) -> Outcome:
+    """The neutral outcome of a Ray error: its memory monitor's kills are out of memory, all else is infrastructure."""
+    text = str(error)
+    out_of_memory = type(error).__name__ == "OutOfMemoryError" or "memory monitor" in text or "low on memory" in text
+    return Outcome("out of memory" if out_of_memory else "infrastructure", text.strip())
+
+
+class Phase:
+    """The actor: one process on the node it was placed on."""
+
+    def run(
+        self, argv: tuple[str, ...], stdin: str, num_threads: int, deadline_s: float | None
+    ) -> Iterator[dict[str, Any]]:
+        """What the process tells, beginning with a sign of life; it dies with this actor."""
+        yield {"event": "alive"}
+        yield from RunningProcess(argv, stdin, num_threads).messages(beat_s=BEAT_S, deadline_s=deadline_s)

@@ -1,0 +1,13 @@
+"""Which task runs next and where, and what follows when one fails: the policy, pure, shared by every executor.
+
+resources    what nodes have and tasks need
+policy       order, reservation, drain, measurements alone
+retry        what becomes of a task that ended badly
+bound        the shortest time any schedule could take
+"""
+
+from moodbench.schedule.policy import Scheduler, Start
+from moodbench.schedule.resources import Need, Node, Task
+from moodbench.schedule.retry import Outcome, OutcomeKind
+
+__all__ = ["Need", "Node", "Outcome", "OutcomeKind", "Scheduler", "Start", "Task"]

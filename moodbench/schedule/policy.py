@@ -1,0 +1,321 @@
+"""Order and reservation: long tasks first, gaps filled, nodes drained for measurements that run there alone.
+
+The driver owns this and Ray does not: Ray starts small tasks for ever beside a big one that waits, and knows no priority.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from moodbench.schedule.resources import Need, Node, Task, dominant_share
+from moodbench.schedule.retry import Outcome, Quarantine, next_attempt
+
+MAX_BLOCK = 4
+"""Measurements that one worker takes in turn; what is lost with it when its node dies."""
+PATIENCE = 8
+"""A task that was overtaken so often has a node kept free for it."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start these tasks on this node: one task, or a block of measurements for one worker."""
+
+    node: Node
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class After:
+    """What follows from the end of a task."""
+
+    again: Task | None = None
+    """The attempt that waits now."""
+    dropped: tuple[Task, ...] = ()
+    """Tasks that can never run now, because they needed this one."""
+    quarantined: Node | None = None
+    """The node that gets nothing more from now on."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """A node and what of it is in use."""
+
+    node: Node
+    num_cpus: float = 0.0
+    memory_bytes: float = 0.0
+    gpus: list[float] = field(default_factory=list)
+    tasks: dict[str, tuple[Task, int, float]] = field(default_factory=dict)
+    """Running tasks by key, each with the GPU it is on (or -1) and its share of it."""
+
+    @property
+    def measuring(self) -> bool:
+        return any(task.exclusive for task, _, _ in self.tasks.values())
+
+    def room(self, need: Need) -> int | None:
+        """The GPU to use (-1: none) when `need` fits beside what runs, else None."""
+        if self.num_cpus + need.num_cpus > self.node.num_cpus + 1e-9:
+            return None
+        if self.memory_bytes + need.memory_bytes > self.node.memory_bytes:
+            return None
+        share = need.gpus_on(self.node)
+        if not share:
+            return -1
+        # The fullest GPU that has room: what Ray does too, and it keeps whole ones free.
+        fitting = [(-used, i) for i, used in enumerate(self.gpus) if used + share <= 1 + 1e-9]
+        return min(fitting)[1] if fitting else None
+
+    def add(self, task: Task, gpu: int) -> None:
+        share = task.need.gpus_on(self.node)
+        self.tasks[task.key] = (task, gpu, share)
+        self.num_cpus += task.need.num_cpus
+        self.memory_bytes += task.need.memory_bytes
+        if gpu >= 0:
+            self.gpus[gpu] += share
+
+    def remove(self, key: str) -> Task:
+        task, gpu, share = self.tasks.pop(key)
+        self.num_cpus -= task.need.num_cpus
+        self.memory_bytes -= task.need.memory_bytes
+        if gpu >= 0:
+            self.gpus[gpu] -= share
+        return task
+
+
+class Scheduler:
+    """The state of a run's schedule. Touches no clock and no file: the same calls give the same answers."""
+
+    def __init__(
+        self, tasks: Iterable[Task], nodes: Iterable[Node], *, drain_at: int | None = None, max_block: int = MAX_BLOCK
+    ) -> None:
+        """`drain_at` measurements that wait stop packed tasks on a node; None: only when no packed task waits for it."""
+        self._drain_at, self._max_block = drain_at, max_block
+        self._places: dict[str, _Place] = {}
+        self._packed: dict[str, Task] = {}
+        self._ready: dict[str, Task] = {}
+        self._held: dict[str, list[Task]] = {}
+        self._where: dict[str, str] = {}
+        self._draining: set[str] = set()
+        self._overtaken: tuple[str, int] = ("", 0)
+        self._quarantine = Quarantine()
+        self._able: dict[tuple[Need, frozenset[str]], list[_Place]] = {}
+        given = list(tasks)
+        keys = {task.key for task in given}
+        self.set_nodes(nodes)
+        for task in given:
+            if task.after in keys:
+                self._held.setdefault(str(task.after), []).append(task)
+            elif task.exclusive:
+                self._ready[task.key] = task
+            else:
+                self._packed[task.key] = task
+        self._sort()
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes that are there."""
+        return [place.node for place in self._places.values()]
+
+    @property
+    def waiting(self) -> list[Task]:
+        """Tasks that have not started, in order: packed ones, ready measurements, and those that wait for another task."""
+        held = [task for tasks in self._held.values() for task in tasks]
+        return [*self._packed.values(), *self._ready.values(), *held]
+
+    @property
+    def num_waiting(self) -> int:
+        """How many tasks have not started."""
+        return len(self._packed) + len(self._ready) + sum(map(len, self._held.values()))
+
+    @property
+    def running(self) -> dict[str, tuple[Task, Node]]:
+        """Running tasks by key, and where."""
+        return {k: (self._places[n].tasks[k][0], self._places[n].node) for k, n in self._where.items()}
+
+    def set_nodes(self, nodes: Iterable[Node]) -> list[str]:
+        """The keys of tasks that ran on nodes which are gone; report the end of each with `ended`."""
+        now = {node.id: node for node in nodes}
+        lost = [key for key, node_id in self._where.items() if node_id not in now]
+        changed = {i for i, place in self._places.items() if not place.tasks} | set(now)
+        for node_id in changed - set(now):
+            del self._places[node_id]
+            self._draining.discard(node_id)
+        for node_id, node in now.items():
+            if node_id not in self._places:
+                self._places[node_id] = _Place(node, gpus=[0.0] * node.num_gpus)
+        self._gone = {node_id for node_id in self._places if node_id not in now}
+        self._able.clear()
+        self._sort()
+        return lost
+
+    def start(self) -> list[Start]:
+        """What to start now; each task counts as running from here on."""
+        self._choose_drains()
+        starts = self._start_packed() if self._packed else []
+        return starts + (self._start_measurements() if self._ready else [])
+
+    def ended(self, key: str, outcome: Outcome) -> After:
+        """What follows now that the running task `key` ended so."""
+        place = self._places[self._where.pop(key)]
+        task, node = place.remove(key), place.node
+        before = self._quarantine.nodes
+        quarantined = node if self._quarantine.note(node.id, outcome.kind) else None
+        if self._quarantine.nodes != before:
+            self._able.clear()
+        if node.id in self._gone and not place.tasks:
+            del self._places[node.id]
+            self._gone.discard(node.id)
+            self._able.clear()
+        if outcome.kind == "ok":
+            for held in self._held.pop(key, []):
+                (self._ready if held.exclusive else self._packed)[held.key] = held
+            return After(quarantined=quarantined)
+        again = next_attempt(task, outcome, node.id)
+        if again is not None and (again.need == task.need or self._suits_any(again.need)):
+            if again.exclusive:
+                self._ready[key] = again
+            else:
+                self._packed[key] = again
+                self._sort()
+            return After(again=again, quarantined=quarantined)
+        return After(dropped=self.drop(key), quarantined=quarantined)
+
+    def drop(self, key: str) -> tuple[Task, ...]:
+        """The waiting tasks that will never run because `key` will not; all are forgotten."""
+        self._packed.pop(key, None)
+        self._ready.pop(key, None)
+        dropped: list[Task] = []
+        for held in self._held.pop(key, []):
+            dropped += [held, *self.drop(held.key)]
+        return tuple(dropped)
+
+    def blocked_on(self, task: Task) -> str:
+        """Why the waiting `task` is not running, in a few words."""
+        if task.after is not None and any(task in tasks for tasks in self._held.values()):
+            return "its fit"
+        able = self._eligible(task)
+        if not able:
+            return "a node that can run it"
+        names = ", ".join(place.node.name for place in able[:3]) + ("…" if len(able) > 3 else "")
+        if task.exclusive:
+            return f"{names} to be empty"
+        measuring = [place for place in able if place.measuring or place.node.id in self._draining]
+        return f"measurements on {names}" if len(measuring) == len(able) else f"room on {names}"
+
+    def _suits_any(self, need: Need) -> bool:
+        return any(need.lacks(place.node) is None for place in self._places.values())
+
+    def _alive(self) -> list[_Place]:
+        return [place for node_id, place in self._places.items() if node_id not in self._gone]
+
+    def _eligible(self, task: Task) -> list[_Place]:
+        """Where `task` may run: neither where it failed nor in quarantine, unless nowhere else is left."""
+        key = (task.need, task.avoid)
+        if key not in self._able:
+            able = [place for place in self._alive() if task.need.lacks(place.node) is None]
+            for excluded in (task.avoid | self._quarantine.nodes, self._quarantine.nodes, frozenset[str]()):
+                self._able[key] = [place for place in able if place.node.id not in excluded]
+                if self._able[key]:
+                    break
+        return self._able[key]
+
+    def _sort(self) -> None:
+        shares: dict[Need, float] = {}
+
+        def size(task: Task) -> float:
+            if task.need not in shares:
+                shares[task.need] = dominant_share(task.need, self.nodes)
+            return shares[task.need] * task.seconds
+
+        self._packed = dict(sorted(self._packed.items(), key=lambda item: -size(item[1])))
+
+    def _choose_drains(self) -> None:
+        """Marks the nodes that take no more packed tasks until they have measured."""
+        alive = {place.node.id for place in self._alive()}
+        self._draining &= alive
+        if not self._ready:
+            self._draining.clear()
+            return
+        if self._drain_at is None:
+            return
+        for place in sorted(self._alive(), key=lambda p: (len(p.tasks), p.node.id)):
+            if place.node.id in self._draining or place.measuring:
+                continue
+            spoken_for = self._max_block * len(self._draining)
+            here = sum(1 for task in self._ready.values() if place in self._eligible(task))
+            if here - spoken_for >= self._drain_at:
+                self._draining.add(place.node.id)
+
+    def _start_packed(self) -> list[Start]:
+        open_ = {p.node.id: p for p in self._alive() if not p.measuring and p.node.id not in self._draining}
+        starts: list[Start] = []
+        too_big: set[tuple[Need, frozenset[str]]] = set()
+        first_passed: Task | None = None
+        chosen: list[Task] = []
+        for task in self._packed.values():
+            if not any(place.num_cpus + 1e-9 < place.node.num_cpus for place in open_.values()):
+                break
+            shape = (task.need, task.avoid)
+            if shape in too_big:
+                continue
+            fitting = [
+                (place, gpu)
+                for place in self._eligible(task)
+                if place.node.id in open_ and (gpu := place.room(task.need)) is not None
+            ]
+            if not fitting:
+                too_big.add(shape)
+                if first_passed is None:
+                    first_passed = task
+                    if self._overtaken[0] == task.key and self._overtaken[1] >= PATIENCE:
+                        self._reserve(task, open_)
+                continue
+            place, gpu = min(fitting, key=lambda each: _preference(each[0], task))
+            place.add(task, gpu)
+            self._where[task.key] = place.node.id
+            chosen.append(task)
+            starts.append(Start(place.node, (task,)))
+            if first_passed is not None:
+                same = self._overtaken[0] == first_passed.key
+                self._overtaken = (first_passed.key, self._overtaken[1] + 1 if same else 1)
+                if self._overtaken[1] >= PATIENCE:
+                    self._reserve(first_passed, open_)
+        for task in chosen:
+            del self._packed[task.key]
+        return starts
+
+    def _reserve(self, task: Task, open_: dict[str, _Place]) -> None:
+        """Takes the node that will have room for `task` soonest out of `open_`."""
+        able = [place for place in self._eligible(task) if place.node.id in open_]
+        if able:
+            soonest = min(able, key=lambda p: (sum(t.seconds for t, _, _ in p.tasks.values()), p.node.id))
+            del open_[soonest.node.id]
+
+    def _start_measurements(self) -> list[Start]:
+        starts = []
+        idle = [place for place in self._alive() if not place.tasks]
+        for position, place in enumerate(idle):
+            able = [task for task in self._ready.values() if place in self._eligible(task)]
+            if not able:
+                continue
+            size = min(self._max_block, math.ceil(len(able) / (len(idle) - position)))
+            block = tuple(heapq.nsmallest(size, able, key=lambda task: task.group))
+            self._begin_block(place, block)
+            starts.append(Start(place.node, block))
+            if not self._ready:
+                self._draining.clear()
+        return starts
+
+    def _begin_block(self, place: _Place, block: Sequence[Task]) -> None:
+        for task in block:
+            del self._ready[task.key]
+            place.add(task, -1)
+            self._where[task.key] = place.node.id
+
+
+def _preference(place: _Place, task: Task) -> tuple[bool, float, float, str]:
+    """Smaller is better: no GPU taken from those that need one, cheap, empty."""
+    idle_gpus = task.need.device != "cuda" and place.node.num_gpus > 0
+    return idle_gpus, place.node.price_per_hour or 0.0, place.num_cpus / place.node.num_cpus, place.node.id

@@ -1,0 +1,135 @@
+"""What nodes have and tasks need, whether the one suits the other, and a sentence when nothing does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that runs workers."""
+
+    id: str
+    """Unique for its life; a machine that was started again is another node."""
+    name: str
+    kind: str = "cpu"
+    """Its class in the cluster file: a kind of accelerator, or a name given there."""
+    num_cpus: float = 1
+    memory_bytes: float = math.inf
+    num_gpus: int = 0
+    gpu_memory_bytes: int = 0
+    """Memory of each GPU."""
+    devices: frozenset[str] = frozenset({"cpu"})
+    """Devices that a phase may ask for: cpu, cuda, mps."""
+    machine_key: str = ""
+    """Speeds are comparable between nodes of equal key."""
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a task asks of its node."""
+
+    num_cpus: float = 1
+    memory_bytes: int = 0
+    device: str = "cpu"
+    gpu_memory_bytes: int = 0
+    machine_key: str | None = None
+    """The only kind of machine that will do; None: any."""
+
+    def gpus_on(self, node: Node) -> float:
+        """The share of one GPU of `node`, in steps of 1/10,000; a whole one above a half, inf when one is too small."""
+        if self.device != "cuda":
+            return 0.0
+        if not node.num_gpus or self.gpu_memory_bytes > node.gpu_memory_bytes > 0:
+            return math.inf
+        share = self.gpu_memory_bytes / node.gpu_memory_bytes if node.gpu_memory_bytes else 1.0
+        return 1.0 if share > 0.5 or not share else math.ceil(share * 1e4) / 1e4
+
+    def lacks(self, node: Node) -> str | None:
+        """What an empty `node` is missing, or None when it can run this."""
+        if self.machine_key is not None and node.machine_key != self.machine_key:
+            return "is another kind of machine than the one that measurements of this run are bound to"
+        if self.device not in node.devices:
+            return f"has no device {self.device}"
+        if self.num_cpus > node.num_cpus:
+            return f"has {node.num_cpus:g} CPUs"
+        if self.memory_bytes > node.memory_bytes:
+            return f"has {node.memory_bytes / GIB:.1f} GiB of memory"
+        if math.isinf(self.gpus_on(node)):
+            return f"has GPUs of {node.gpu_memory_bytes / GIB:.0f} GiB"
+        return None
+
+    def text(self) -> str:
+        """The need in words."""
+        parts = [f"{self.num_cpus:g} CPUs" if self.num_cpus != 1 else "1 CPU"]
+        if self.memory_bytes:
+            parts.append(f"{self.memory_bytes / GIB:.1f} GiB of memory")
+        if self.device != "cpu":
+            parts.append(f"device {self.device}")
+        if self.gpu_memory_bytes:
+            parts.append(f"{self.gpu_memory_bytes / GIB:.1f} GiB on one GPU")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job for one worker: the packed phases of a trial, or its measurement."""
+
+    key: str
+    need: Need
+    exclusive: bool = False
+    """A measurement: nothing else of ours may run on its node meanwhile."""
+    seconds: float = 1.0
+    """How long it is expected to take, alone on its CPUs."""
+    after: str | None = None
+    """Key of the task that must have ended well before."""
+    label: str = ""
+    group: str = ""
+    """Measurements of one group are measured side by side in turn where possible."""
+    failed: tuple[str, ...] = ()
+    """The kind of each attempt that failed so far."""
+    avoid: frozenset[str] = field(default_factory=frozenset)
+    """Nodes where an attempt failed."""
+
+    def with_memory(self, memory_bytes: int) -> Task:
+        """The same task asking for so much memory."""
+        return replace(self, need=replace(self.need, memory_bytes=memory_bytes))
+
+
+def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
+    """The largest share of all `nodes` together, over CPUs, memory and GPUs, that `need` takes."""
+    nodes = list(nodes)
+    cpus = sum(node.num_cpus for node in nodes)
+    memory = sum(node.memory_bytes for node in nodes)
+    gpus = sum(node.num_gpus for node in nodes)
+    asked = [need.gpus_on(node) for node in nodes]
+    least = min((share for share in asked if not math.isinf(share)), default=0.0)
+    return max(need.num_cpus / cpus if cpus else 0.0, need.memory_bytes / memory, least / gpus if gpus else 0.0)
+
+
+def impossible(tasks: Iterable[Task], nodes: Iterable[Node]) -> dict[str, str]:
+    """For each task that no node could ever run, by key: a sentence that says what is missing where."""
+    nodes = list(nodes)
+    found: dict[str, str] = {}
+    sentences: dict[Need, str | None] = {}
+    for task in tasks:
+        if task.need not in sentences:
+            sentences[task.need] = _why_nowhere(task.need, nodes)
+        sentence = sentences[task.need]
+        if sentence is not None:
+            found[task.key] = f"{task.label or task.key}: {sentence}"
+    return found
+
+
+def _why_nowhere(need: Need, nodes: list[Node]) -> str | None:
+    if not nodes:
+        return f"needs {need.text()}, and no node is there"
+    lacks: Mapping[str, str | None] = {node.name: need.lacks(node) for node in nodes}
+    if any(reason is None for reason in lacks.values()):
+        return None
+    return f"needs {need.text()}; " + ", ".join(f"{name} {reason}" for name, reason in lacks.items())

@@ -1,0 +1,59 @@
+"""What becomes of a task that ended badly: tried again elsewhere, with more memory, once, or never."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from moodbench.schedule.resources import Task
+
+OutcomeKind = Literal["ok", "program error", "out of memory", "deadline", "infrastructure"]
+MAX_RETRIES: dict[str, int] = {"infrastructure": 3, "out of memory": 2, "deadline": 1, "program error": 0}
+"""How often a task is tried again after each kind of end. A program error is the program's: it would come again."""
+MEMORY_FACTOR = 1.5
+"""How much more memory a task asks for after it ran out of it."""
+QUARANTINE_AFTER = 2
+"""A node gets nothing more after so many infrastructure failures in a row, as long as others will do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    kind: OutcomeKind
+    detail: str = ""
+    """What is known of the cause, the end of standard error for instance."""
+    peak_bytes: int = 0
+    """The most memory it was seen to use; 0: not known."""
+
+
+def next_attempt(task: Task, outcome: Outcome, node_id: str) -> Task | None:
+    """The task to try after `task` ended so on `node_id`; None when it has failed for good."""
+    if Counter(task.failed)[outcome.kind] >= MAX_RETRIES[outcome.kind]:
+        return None
+    again = replace(task, failed=(*task.failed, outcome.kind), avoid=task.avoid | {node_id})
+    if outcome.kind == "out of memory":
+        used = max(task.need.memory_bytes, outcome.peak_bytes)
+        return replace(again.with_memory(int(used * MEMORY_FACTOR)), avoid=task.avoid)
+    return again
+
+
+class Quarantine:
+    """Counts each node's infrastructure failures in a row."""
+
+    def __init__(self) -> None:
+        self._in_a_row: Counter[str] = Counter()
+
+    def note(self, node_id: str, kind: OutcomeKind) -> bool:
+        """Whether `node_id` is in quarantine from now on, after a task ended so there."""
+        if kind != "infrastructure":
+            self._in_a_row.pop(node_id, None)
+            return False
+        self._in_a_row[node_id] += 1
+        return self._in_a_row[node_id] == QUARANTINE_AFTER
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes in quarantine."""
+        return frozenset(node for node, count in self._in_a_row.items() if count >= QUARANTINE_AFTER)
