@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from moodbench import __version__
 from moodbench.cli import (
+    app,
     catalogue,
     compact,
     compare,
@@ -36,6 +37,7 @@ COMMANDS = (
     catalogue.MODELS,
     catalogue.DATASETS,
     doctor,
+    app,
 )
 
 

@@ -63,6 +63,10 @@ class Results:
     failures: pd.DataFrame
     num_elsewhere: int
     """Measurements of other kinds of machine, which are not shown."""
+    fits: pd.DataFrame
+    evaluations: pd.DataFrame
+    measurements: pd.DataFrame
+    """Records of the kind of machine shown."""
 
     def view(self, weights: Weights | None = None, composite: str = "pinned") -> BoardView:
         """The board under these weights."""
@@ -99,7 +103,7 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
 
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
-    return Results(rows, failures, len(measurements) - len(chosen))
+    return Results(rows, failures, len(measurements) - len(chosen), fits, evaluations, chosen)
 
 
 def _open_failures(

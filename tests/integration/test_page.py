@@ -17,13 +17,18 @@ from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.page import EMPTY, PROVISIONAL, board_html, store_html
+from moodbench.visualization.page.board_table import PROVISIONAL, board_table, failures_table
+from moodbench.visualization.page.filling import fill
+from moodbench.visualization.page.html import EMPTY
+from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
+from moodbench.visualization.page.shell import TABS
+from moodbench.visualization.page.tab import Services
+from moodbench.visualization.state import State
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Hardware("toy CPU", num_cores=2, memory_bytes=2**33, gpus=(), mps=False)
-NOW = datetime(2026, 1, 2, 3, 4, 5)
 HOSTILE = '<img src=x onerror="alert(1)">&'
 
 
@@ -65,7 +70,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "tbody" in self._open:
             self.tables[-1][-1][-1] += data
-        elif self._open[-1:] == ["th"]:
+        elif self._open[-1:] in (["th"], ["button"]):
             self.headings[-1] += data
 
 
@@ -94,6 +99,10 @@ def write_trial(store: Store, number: int, model: str, accuracy: float, speed: d
             measured |= {"memory_peak_batch1_bytes": 100 * 2**20}
             attempt.commit("measurements", measurement_id, trial | measured | when | speed, {})
     return fit_id
+
+
+def board_html(view) -> str:
+    return board_table(view.board, view.board, view.failures) + failures_table(view.failures)
 
 
 @pytest.fixture
@@ -128,7 +137,9 @@ def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
     assert title("disturbed", "P99 ms") == f"withheld: too few clean requests; {PROVISIONAL}"
     assert title("disturbed", "Rank").startswith("no place: the score is provisional")
     assert title("disturbed", "Score") == PROVISIONAL
-    assert title("disturbed", "RAM MiB") is None, "memory does not depend on the clock"
+    assert title("disturbed", "RAM MiB") == "best, or not separated from the best", (
+        "memory does not depend on the clock"
+    )
     assert title(HOSTILE, "P50 ms") == title(HOSTILE, "Score") == "measuring failed, see below"
     assert title("unmeasured", "P50 ms") == title("unmeasured", "Rank") == "not measured on the machine shown"
     assert "<li>withheld: too few clean requests: disturbed (P99 ms)</li>" in html, "also without hovering"
@@ -149,9 +160,15 @@ def test_names_and_messages_cannot_become_markup(store):
     assert failure[4] == "RuntimeError: <script>alert('worker')</script>second <b>line</b>"
 
 
+def filled(store, key="leaderboard", **state):
+    """What one tab shows."""
+    (tab,) = (tab for tab in TABS if tab.key == key)
+    return fill(Reader(store, MACHINE), tab, State(tab=key, **state), Services())
+
+
 def test_an_empty_store_says_how_to_start(tmp_path):
     empty = Store.open(tmp_path / "nothing-yet")
-    assert board_html(view_board(empty, MACHINE)) == EMPTY
+    assert filled(empty).notice == EMPTY
     assert "moodbench run quickstart" in EMPTY
     assert not (tmp_path / "nothing-yet").exists(), "looking creates nothing"
 
@@ -160,16 +177,25 @@ def test_a_store_of_failures_only_shows_them(tmp_path):
     store = Store.open(tmp_path / "results")
     with store.attempt() as attempt:
         attempt.fail("a9", {"phase": "fit", "model": "toy", "dataset": "d", "seed": 1, "error_class": "OSError"})
-    (table,) = Page(board_html(view_board(store, MACHINE))).tables
+    (table,) = Page(filled(store).notice).tables
     assert table == [["toy", "d", "1", "fit", "OSError"]]
 
 
 def test_a_damaged_store_shows_the_message_and_no_traceback(store):
     path = next((Path(store.uri) / "fits").rglob("*.parquet"))
     os.truncate(path, 100)
-    html = store_html(store, MACHINE, NOW)
-    assert path.name in html and "cannot be read as Parquet" in html and "Move this file out of the store" in html
-    assert "Traceback" not in html and "<table" not in html
+    shown = filled(store)
+    notice = shown.notice
+    assert path.name in notice and "cannot be read as Parquet" in notice and "Move this file out of the store" in notice
+    assert "Traceback" not in notice and shown.contents is None
+
+
+def test_a_filter_hides_rows_and_moves_no_place(store):
+    shown = filled(store, search="NOTHING;unmeas")
+    sentence, table, *_ = shown.contents
+    assert [row[:2] for row in Page(table).tables[0]] == [["—", "unmeasured"]]
+    assert "1 of 4 contenders shown" in sentence and "search=NOTHING%3Bunmeas" in shown.address
+    assert "No contender matches" in filled(store, search="x-y-z").contents[1]
 
 
 def test_the_app_serves_the_board_to_this_machine_alone(store):
@@ -184,12 +210,12 @@ def test_the_app_serves_the_board_to_this_machine_alone(store):
         listening = [c.laddr for c in psutil.Process(app.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", port)]
         config = _json(f"http://127.0.0.1:{port}/config")
-        assert [d["api_visibility"] for d in config["dependencies"]] == ["private", "private"]
-        for dependency in config["dependencies"]:  # when the page is opened, and the button
-            page = Page(_call(port, dependency["id"]))
-            assert page.tables[0] == cells(view_board(store, MACHINE).board).to_numpy().tolist()
+        assert {d["api_visibility"] for d in config["dependencies"]} == {"private"}
+        (opened,) = (d["id"] for d in config["dependencies"] if d["targets"][0][1] == "load")
+        assert Page(_call(port, opened)).tables[0] == cells(view_board(store, MACHINE).board).to_numpy().tolist()
         write_trial(store, 5, "finished-meanwhile", 0.5, {})
-        assert "finished-meanwhile" in _call(port, config["dependencies"][1]["id"])
+        time.sleep(LOOK_EVERY_S)
+        assert "finished-meanwhile" in _call(port, opened)
     finally:
         app.terminate()
         said = app.communicate(timeout=60)[0]
@@ -212,9 +238,10 @@ def _free_port() -> int:
 
 
 def _call(port: int, fn_index: int) -> str:
-    """What a callback of the page returns, asked as the page asks."""
+    """The table that a callback of the page returns, asked as the page asks."""
     body = {"data": [], "fn_index": fn_index}
-    (html,) = _json(f"http://127.0.0.1:{port}/gradio_api/run/predict", body)["data"]
+    answer = _json(f"http://127.0.0.1:{port}/gradio_api/run/predict", body)["data"]
+    html, *_ = (value for value in answer if isinstance(value, str) and "<tbody" in value)
     return html
 
 

@@ -1,0 +1,91 @@
+"""`moodbench app`: the results as a page, for this machine alone unless asked otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from contextlib import suppress
+from typing import Any
+
+from moodbench.cli.options import add_store
+from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.hardware import hardware
+from moodbench.store import Store
+from moodbench.visualization.terminal import console
+
+PASSWORD = "MOODBENCH_APP_PASSWORD"
+SHORTEST_PASSWORD = 8
+LOOPBACK = "127.0.0.1"
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "app",
+        help="show the results as a page",
+        description="Serves the results as a page on this machine; nothing is fetched from outside. It may be open while a "
+        "run writes to the store.",
+    )
+    add_store(parser)
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help=f"address to listen on; any but this machine's own needs --user and a password in {PASSWORD}",
+    )
+    parser.add_argument("--user", metavar="NAME", help=f"ask visitors for this name and the password in {PASSWORD}")
+    parser.add_argument("--show-texts", action="store_true", help="show private texts of your own data on the page too")
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; serves the page until it is interrupted."""
+    login = login_of(arguments.host, arguments.user, os.environ.get(PASSWORD))
+    if arguments.port is not None and not 0 < arguments.port < 65536:
+        raise UsageError(f"--port {arguments.port}: allowed is 1 to 65535")
+    store = Store.open(arguments.store)
+    from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
+
+    quiet_environment()
+    services = Services(show_texts=arguments.show_texts)
+    try:
+        page = build_page(store, hardware(), services)
+        _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())
+    except OSError as error:
+        raise PrerequisiteError(
+            f"--host {arguments.host} --port {arguments.port or 'any'}: cannot listen there ({error}); give a free port"
+        ) from error
+    console().print(f"The results in {arguments.store} are at {url} (Ctrl+C ends it)", markup=False, soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        page.block_thread()
+    return 0
+
+
+def login_of(host: str, user: str | None, password: str | None) -> tuple[str, str] | None:
+    """The name and password that visitors must give; None where this machine alone can reach the page and none is asked.
+
+    UsageError for an address that others can reach without both, or with a password that is too short.
+    """
+    if user is None:
+        if is_loopback(host):
+            return None
+        raise UsageError(
+            f"--host {host}: others could reach the page; give --user NAME and set {PASSWORD} to a password, "
+            f"or leave --host out to serve this machine alone"
+        )
+    if password is None or len(password) < SHORTEST_PASSWORD:
+        seen = "is not set" if password is None else f"has {len(password)} characters"
+        raise UsageError(
+            f"--user {user}: {PASSWORD} {seen}; set it to a password of at least {SHORTEST_PASSWORD} characters"
+        )
+    return user, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,94 @@
+"""The board as one reader sees it: which rows, the answer in a sentence, who is best in each column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from moodbench.comparison.board import OVERALL
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.formatting import missing
+from moodbench.visualization.state import State
+
+PRESETS: Mapping[str, tuple[int, int, int, int]] = {
+    "Balanced": (30, 30, 20, 20),
+    "Most accurate": (50, 50, 0, 0),
+    "Quality first": (40, 40, 10, 10),
+    "Fastest": (0, 0, 50, 50),
+}
+"""Name to the weights of accuracy, F1, throughput and latency."""
+HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "throughput_texts_per_s")
+LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s")
+
+
+def chosen_track(view: BoardView, state: State) -> str:
+    """The track that `state` names, else all of them together, else the first."""
+    if state.track in view.tracks:
+        return state.track
+    together = [t for t in view.tracks if t.startswith(OVERALL)]
+    return (together or view.tracks)[0]
+
+
+def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd.DataFrame:
+    """The `rows` that pass the search and the filters; their ranks and groups stay those of the whole field."""
+    keep = pd.Series(True, index=rows.index)
+    terms = [t.strip().lower() for t in state.search.split(";") if t.strip()]
+    if terms:
+        text = (rows["name"] + " " + rows["model"].map(families).fillna("") + " " + rows["method"]).str.lower()
+        keep &= text.map(lambda words: any(term in words for term in terms))
+    if state.methods:
+        keep &= rows["method"].isin(state.methods)
+    if state.max_params is not None:
+        keep &= rows["num_params"] <= state.max_params * 1e6
+    return rows[keep]
+
+
+def answer(track: pd.DataFrame) -> str:
+    """The answer in one sentence: who leads under these weights, and how sure that is."""
+    ranked = track[track["rank"].notna()]
+    if ranked.empty:
+        return "No contender has a score here yet: a score needs quality, throughput and latency, and the baseline's result."
+    first = ranked.iloc[0]
+    score = f"{first['score']:.1f}{'*' if first['provisional'] else ''}"
+    text = f"{first['name']} leads with a score of {score}"
+    if len(ranked) == 1:
+        return f"{text}; it is the only contender with a score."
+    second = ranked.iloc[1]
+    if not missing(first.get("p_best")):
+        text += f" and is the best with probability {_share(first['p_best'])}"
+    if "rank_low" in ranked:
+        rivals = ranked.loc[(ranked["rank_low"] == 1) & (ranked["name"] != first["name"]), "name"]
+        if len(rivals):
+            return f"{text}; {listed(list(rivals))} could be first as well: the data do not separate them."
+        return f"{text}; no other contender could be first on these data."
+    return f"{text}, {first['score'] - second['score']:.1f} ahead of {second['name']}."
+
+
+def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
+    """Column to the index labels of its best rows, and of those that are not separated from the best.
+
+    Accuracy goes by the intervals of the pairs where the board has them (`tied_best`), else the best alone is named.
+    Rows whose clock was disturbed do not count for what the clock says.
+    """
+    found: dict[str, set[object]] = {}
+    quiet = track[~track["provisional"].astype(bool)]
+    for column in (*HIGHER, *LOWER):
+        if column not in track:
+            continue
+        clocked = column in ("score", "throughput_texts_per_s", "latency_p50_s", "latency_p99_s")
+        values = (quiet if clocked else track)[column].dropna().astype(float)
+        if len(values) > 1:
+            best = values.max() if column in HIGHER else values.min()
+            found[column] = set(values.index[values == best])
+    return found
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names as a list in words, the rest counted."""
+    shown = list(names[:most]) + ([f"{len(names) - most} others"] if len(names) > most else [])
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
+
+
+def _share(value: float) -> str:
+    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"

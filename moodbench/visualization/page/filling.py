@@ -1,0 +1,43 @@
+"""What a tab shows for a state, before any component: its contents, or why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from moodbench.errors import MoodBenchError
+from moodbench.visualization.page import html
+from moodbench.visualization.page.board_table import failures_table
+from moodbench.visualization.page.reading import Reader
+from moodbench.visualization.page.tab import Services, Tab
+from moodbench.visualization.state import State
+
+
+@dataclass(frozen=True)
+class Filled:
+    """One tab filled for one state."""
+
+    read: str
+    """Which store was read, and when."""
+    address: str
+    """The canonical query of the state, for the browser's address bar."""
+    notice: str
+    """What stands in place of the contents; empty where there are some."""
+    contents: Sequence[Any] | None
+    """A value for each output of the tab; None where the notice stands."""
+
+
+def fill(reader: Reader, tab: Tab, state: State, services: Services) -> Filled:
+    """The contents of `tab`, or the message of what the user can mend."""
+    address = f'<span data-query="{escape(state.to_query())}"></span>'
+    uri = escape(reader.store.uri)
+    try:
+        reading = reader.current()
+        read = f'<p role="status">{uri} · read {reading.at:%Y-%m-%d %H:%M:%S}</p>'
+        if tab.needs_results and reading.is_empty:
+            return Filled(read, address, html.EMPTY + failures_table(reading.results.failures), None)
+        return Filled(read, address, "", tab.render(reading, state, services))
+    except MoodBenchError as problem:
+        return Filled(f'<p role="status">{uri}</p>', address, html.error(str(problem)), None)

@@ -1,0 +1,135 @@
+"""The Leaderboard tab: the answer, the weights, the table, the trade-off, and scores by data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from typing import Any
+
+from moodbench.comparison.board import OVERALL
+from moodbench.comparison.composite import CRITERIA
+from moodbench.visualization import figures
+from moodbench.visualization.leaderboard_view import PRESETS, answer, chosen_track, visible
+from moodbench.visualization.page.board_table import board_table, columns_html, failures_table
+from moodbench.visualization.page.html import hint
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.script import TABLE_JS
+from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
+from moodbench.visualization.state import MAX_MODELS, State
+
+SIZES = [("any size", 0.0), *((f"up to {n} million parameters", float(n)) for n in (1, 10, 25, 50, 100, 200, 500))]
+WEIGHT_LABELS = {"accuracy": "Accuracy", "f1": "Macro F1", "throughput": "Throughput", "latency": "Latency"}
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-answer", apply_default_css=False))
+    with gr.Row(elem_id="mb-presets"):
+        buttons = {
+            name: gr.Button(name, size="sm", min_width=90, elem_id=f"preset-{i}") for i, name in enumerate(PRESETS)
+        }
+    with gr.Accordion("What matters to you? Weights rank the table again", open=False, elem_id="mb-weights"), gr.Row():
+        sliders = [
+            layout.control(
+                name,
+                gr.Slider(
+                    0, 100, value=PRESETS["Balanced"][i], step=5, label=f"{WEIGHT_LABELS[name]} weight",
+                    elem_id=f"w-{name}", min_width=170, buttons=[],
+                ),
+                "input",
+            )
+            for i, name in enumerate(CRITERIA)
+        ]  # fmt: skip
+    for name, button in buttons.items():
+        layout.after(button.click(partial(list, PRESETS[name]), None, sliders, **QUIET))
+    with gr.Row():
+        layout.control("track", gr.Dropdown([], label="Data set", elem_id="track", min_width=200), "input", _tracks)
+        search = gr.Textbox(
+            label="Search", placeholder="name, family or method; separate with ;", elem_id="search", min_width=200
+        )
+        layout.control("search", search, "change")
+    with gr.Accordion("Filters", open=False, elem_id="mb-filters"), gr.Row():
+        methods = gr.CheckboxGroup([], label="Methods", elem_id="methods", min_width=200)
+        layout.control("methods", methods, "input", _methods)
+        sizes = gr.Dropdown(SIZES, value=0.0, label="Size", elem_id="max-params", min_width=160)
+        layout.control("max_params", sizes, "input", blank=0.0)
+    layout.output(gr.HTML(elem_id="mb-board", js_on_load=TABLE_JS, apply_default_css=False, elem_classes="mb"))
+    pinned = gr.Dropdown(
+        [], multiselect=True, max_choices=MAX_MODELS, elem_id="models",
+        label=f"Pinned contenders, up to {MAX_MODELS}: shown in Compare, Speed, Training and Try it",
+    )  # fmt: skip
+    layout.control("models", pinned, "input", contenders)
+    gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
+    axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
+    layout.control(
+        "against",
+        gr.Dropdown(axes, value="latency_p50_s", label="Horizontal axis", elem_id="against"),
+        "input",
+    )
+    layout.output(gr.Plot(show_label=False, container=False, elem_id="trade-off"))
+    layout.output(gr.HTML(elem_id="mb-trade-off-words", elem_classes="mb"))
+    gr.HTML("<h2>F1 by data set</h2>", elem_classes="mb")
+    layout.output(gr.Plot(show_label=False, container=False, elem_id="by-dataset"))
+    layout.output(gr.HTML(elem_id="mb-notes", elem_classes="mb"))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """The answer, the table, the two figures and the notes."""
+    view = reading.view(state.weights)
+    name = chosen_track(view, state)
+    track = view.track(name)
+    rows = visible(track, state, reading.families)
+    counted = f"{len(rows)} of {len(track)} contenders shown" if len(rows) < len(track) else f"{len(track)} contenders"
+    sentence = (
+        f'<p class="mb-answer" role="status"><b>{escape(answer(track))}</b> <span>{escape(name)} · {counted}</span></p>'
+    )
+    if rows.empty:
+        table = hint("No contender matches. Clear the search or widen the filters.")
+    else:
+        table = board_table(rows, track, view.failures, state.models)
+    cost = state.against if state.against in figures.COSTS else "latency_p50_s"
+    each = view.board[view.board["dataset"] != OVERALL]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
+    below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html()}{failures_table(view.failures)}'
+    return (
+        sentence,
+        table,
+        figures.trade_off(rows, cost),
+        _frontier_words(rows, cost),
+        figures.scores_by_dataset(each, list(rows["name"])),
+        below,
+    )
+
+
+def contenders(reading: Reading) -> list[str]:
+    """The names of all contenders, for a choice."""
+    return sorted(set(reading.results.contenders["name"])) if not reading.is_empty else []
+
+
+def _frontier_words(rows: Any, cost: str) -> str:
+    """The frontier in words, for whoever does not see the figure."""
+    axis = figures.COSTS[cost]
+    known = rows[rows[cost].notna() & rows["accuracy"].notna()]
+    on = figures.frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
+    names = ", ".join(known[on].sort_values(cost)["name"])
+    return (
+        '<p class="mb-legend">Whiskers: 95 % interval. Marker area: memory. Open marker: provisional. '
+        f"On the frontier, where none is both more accurate and better on the horizontal axis: {escape(names) or 'none'}.</p>"
+    )
+
+
+def _tracks(reading: Reading) -> list[str]:
+    if reading.is_empty:
+        return []
+    names = list(reversed(reading.view(State().weights).tracks))
+    return names
+
+
+def _methods(reading: Reading) -> list[str]:
+    return sorted(set(reading.results.contenders["method"])) if not reading.is_empty else []
+
+
+TAB = Tab("leaderboard", "Leaderboard", build, render)

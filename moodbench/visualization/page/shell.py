@@ -1,0 +1,167 @@
+"""The Gradio shell: places the tabs, reads the address into the controls, and fills the open tab when one changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from moodbench.errors import MoodBenchError
+from moodbench.hardware import Hardware
+from moodbench.store import Store
+from moodbench.visualization.page import leaderboard
+from moodbench.visualization.page.filling import fill
+from moodbench.visualization.page.reading import Reader, Reading
+from moodbench.visualization.page.script import ADDRESS_JS
+from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
+from moodbench.visualization.state import State, read_state
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+TABS: tuple[Tab, ...] = (leaderboard.TAB,)
+"""The tabs in order; to add one, write its module and name it here."""
+LIVE_EVERY_S = 2.0
+
+
+class Shell:
+    """One page: its layout and the callbacks behind it."""
+
+    def __init__(self, store: Store, machine: Hardware, services: Services, tabs: Sequence[Tab]) -> None:
+        self._reader = Reader(store, machine)
+        self._services = services
+        self._tabs = {tab.key: tab for tab in tabs}
+        self._layouts: dict[str, Layout] = {}
+
+    def build(self) -> gr.Blocks:
+        """The page."""
+        import gradio as gr
+
+        with gr.Blocks(title="MoodBench", analytics_enabled=False, fill_width=True) as page:
+            with gr.Row(elem_id="mb-head"):
+                gr.HTML(
+                    "<h1>MoodBench</h1><p>Small language models for sentiment, fine-tuned, measured and ranked.</p>"
+                )
+                reload = gr.Button("Reload", elem_id="mb-reload", size="sm", scale=0, min_width=96)
+            self._read = gr.HTML(elem_id="mb-read")
+            self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
+            self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
+            self._ready = gr.Textbox(visible=False)
+            self._bodies = {}
+            with gr.Tabs(elem_id="mb-tabs") as self._tabs_component:
+                for tab in self._tabs.values():
+                    layout = self._layouts[tab.key] = Layout()
+                    with gr.Tab(tab.title, id=tab.key, elem_id=f"tab-{tab.key}") as placed:
+                        self._bodies[tab.key] = gr.Column(visible=False)
+                        with self._bodies[tab.key]:
+                            tab.build(layout, self._services)
+                    layout.opened = placed.select
+            self._controls = {name: c for layout in self._layouts.values() for name, c in layout.controls.items()}
+            self._choices = {name: f for layout in self._layouts.values() for name, f in layout.choices.items()}
+            self._blanks = {name: v for layout in self._layouts.values() for name, v in layout.blanks.items()}
+            self._timer = gr.Timer(LIVE_EVERY_S, active=False)
+            self._listen(page, reload)
+        return page
+
+    def _listen(self, page: Any, reload: Any) -> None:
+        import gradio as gr
+
+        values = list(self._controls.values())
+        for key, layout in self._layouts.items():
+            outputs = [*self._frame(key), *layout.outputs]
+            # Every slider move counts, and the last one wins.
+            gr.on(layout.events, partial(self._changed, key), values, outputs, trigger_mode="always_last", **QUIET)
+            for listener in layout.chained:
+                listener.then(partial(self._changed, key), values, outputs, **QUIET)
+            layout.opened(partial(self._opened, key), [self._ready, *values], [*outputs, self._timer], **QUIET)
+            if self._tabs[key].is_live:
+                self._timer.tick(partial(self._changed, key), values, outputs, **QUIET)
+        everything = [component for layout in self._layouts.values() for component in layout.outputs]
+        frames = [self._read, self._address, self._notice, *self._bodies.values()]
+        outputs = [self._ready, self._tabs_component, self._timer, *values, *frames, *everything]
+
+        def load(request: Any) -> list[Any]:
+            return self._loaded(dict(request.query_params))
+
+        load.__annotations__["request"] = gr.Request  # by which Gradio knows what to pass
+        page.load(load, None, outputs, **QUIET)
+        reload.click(None, None, None, js="() => { location.reload(); }", **QUIET)
+
+    def _frame(self, key: str) -> list[Any]:
+        return [self._read, self._address, self._notice, self._bodies[key]]
+
+    def _changed(self, key: str, *values: Any) -> list[Any]:
+        state = read_state({**dict(zip(self._controls, values, strict=True)), "tab": key})
+        return self._filled(key, state)
+
+    def _opened(self, key: str, ready: str, *values: Any) -> list[Any]:
+        """The tab and whether the timer runs; nothing before the address has been read into the controls."""
+        import gradio as gr
+
+        if not ready:
+            return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs) + 1)
+        return [*self._changed(key, *values), gr.Timer(active=self._tabs[key].is_live)]
+
+    def _loaded(self, query: Mapping[str, str]) -> list[Any]:
+        """Everything, as the address says."""
+        import gradio as gr
+
+        state = read_state(query)
+        key = state.tab if state.tab in self._tabs else next(iter(self._tabs))
+        state = read_state({**vars(state), "tab": key})
+        read, address, notice, body, *contents = self._filled(key, state)
+        bodies = [body if other == key else gr.skip() for other in self._bodies]
+        filled: list[Any] = []
+        for other, layout in self._layouts.items():
+            filled += contents if other == key else [gr.skip()] * len(layout.outputs)
+        timer = gr.Timer(active=self._tabs[key].is_live)
+        return [
+            "1",
+            gr.Tabs(selected=key),
+            timer,
+            *self._control_updates(state),
+            read,
+            address,
+            notice,
+            *bodies,
+            *filled,
+        ]
+
+    def _control_updates(self, state: State) -> list[Any]:
+        """The controls at the state's values, offering what the store holds."""
+        import gradio as gr
+
+        try:
+            reading: Reading | None = self._reader.current()
+        except MoodBenchError:
+            reading = None
+        updates = []
+        for name in self._controls:
+            value = getattr(state, name)
+            value = self._blanks[name] if value is None else value
+            value = list(value) if isinstance(value, tuple) else value
+            if name not in self._choices:
+                updates.append(gr.update(value=value))
+                continue
+            offered = list(self._choices[name](reading)) if reading is not None else []
+            if isinstance(value, list):
+                value = [v for v in value if v in offered]
+            elif value not in offered:
+                value = offered[0] if offered else None
+            updates.append(gr.update(choices=offered, value=value))
+        return updates
+
+    def _filled(self, key: str, state: State) -> list[Any]:
+        """Read line, address, notice, body and contents of one tab."""
+        import gradio as gr
+
+        made = fill(self._reader, self._tabs[key], state, self._services)
+        contents = [gr.skip()] * len(self._layouts[key].outputs) if made.contents is None else made.contents
+        return [made.read, made.address, made.notice, gr.Column(visible=made.contents is not None), *contents]
+
+
+def build_page(
+    store: Store, machine: Hardware, services: Services | None = None, tabs: Sequence[Tab] = TABS
+) -> gr.Blocks:
+    """The page of `store`, which is read again whenever one of its records comes or goes."""
+    return Shell(store, machine, services or Services(), tabs).build()

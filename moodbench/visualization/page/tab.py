@@ -1,0 +1,104 @@
+"""What a tab of the page is: a title, how its parts are placed, and how they are filled for a state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.state import State
+
+QUIET: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How every listener is registered: hidden from the API, and past the queue, which would keep a stream open."""
+
+
+class Answer(Protocol):
+    """What a fitted contender says about one text, and how long that took."""
+
+    name: str
+    label: str
+    probabilities: Mapping[str, float]
+    seconds: float
+    truncated: bool
+
+
+Ask = Callable[[str, str], Answer]
+"""A contender's fit id or model and a text to its answer; MoodBenchError when it cannot."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What tabs can do besides showing a reading."""
+
+    ask: Ask | None = None
+    """Labels a text; None where the page was opened without models."""
+    show_texts: bool = False
+    """Whether private texts may be shown."""
+    runner: Any = None
+    """Starts runs; None where the page only reads."""
+
+
+@dataclass
+class Layout:
+    """Collects what a tab places while it is built."""
+
+    controls: dict[str, Any] = field(default_factory=dict)
+    """Field of State to the component that sets it."""
+    choices: dict[str, Callable[[Reading], Sequence[Any]]] = field(default_factory=dict)
+    """Field of State to what its component offers for a reading."""
+    blanks: dict[str, Any] = field(default_factory=dict)
+    """Field of State to what its component shows for None."""
+    outputs: list[Any] = field(default_factory=list)
+    """Components that `render` fills, in its order."""
+    events: list[Any] = field(default_factory=list)
+    """Events after which the tab is filled again."""
+    chained: list[Any] = field(default_factory=list)
+    """Listeners after whose end the tab is filled again."""
+    opened: Any = None
+    """The event of opening the tab."""
+
+    def control(
+        self,
+        name: str,
+        component: Any,
+        event: str,
+        choices: Callable[[Reading], Sequence[Any]] | None = None,
+        *,
+        blank: Any = None,
+    ) -> Any:
+        """`component`, which sets the field `name` and fills the tab again on `event`; `blank` shows that it is None."""
+        self.blanks[name] = blank
+        self.controls[name] = component
+        self.events.append(getattr(component, event))
+        if choices is not None:
+            self.choices[name] = choices
+        return component
+
+    def after(self, listener: Any) -> None:
+        """Nothing; fills the tab again when `listener` has set controls."""
+        self.chained.append(listener)
+
+    def also(self, component: Any, event: str) -> None:
+        """Nothing; fills the tab again when another tab's control changes."""
+        self.events.append(getattr(component, event))
+
+    def output(self, component: Any) -> Any:
+        """`component`, which `render` fills."""
+        self.outputs.append(component)
+        return component
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab of the page."""
+
+    key: str
+    title: str
+    build: Callable[[Layout, Services], None]
+    render: Callable[[Reading, State, Services], Sequence[Any]]
+    """A value for each output that `build` placed, in their order."""
+    needs_results: bool = True
+    """Whether an empty store is answered by the hint how to start."""
+    is_live: bool = False
+    """Whether it is filled again every few seconds while it is open."""

@@ -1,0 +1,45 @@
+"""How the page looks, and how it is launched so that it stays quiet: own fonts only, nothing fetched, no telemetry."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from typing import Any
+from urllib.request import getproxies
+
+
+def quiet_environment() -> None:
+    """Nothing; turns telemetry off. Call it before Gradio is imported."""
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"  # Gradio asks itself whether it is up
+
+
+def launch_options() -> dict[str, Any]:
+    """What `launch` needs besides an address."""
+    import gradio as gr
+
+    # Gradio's semi-bold Source Sans is a subset that mixes two fonts in one word; 600 falls to the whole bold one.
+    sans = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"]
+    theme = gr.themes.Default(primary_hue="blue", font=sans).set(
+        color_accent="*primary_600",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
+    return {
+        "theme": theme,
+        "css": files("moodbench.visualization.page").joinpath("page.css").read_text("utf-8"),
+        "footer_links": [],
+        "quiet": True,
+        "prevent_thread_lock": True,
+        "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "share": False,
+    }

@@ -1,0 +1,127 @@
+"""What a visitor of the page has chosen, as one frozen value and as the query string of its address.
+
+The encoding is canonical: what is at its default is left out, so that a plain address stays plain. Reading never
+fails: an address comes from anywhere, and what cannot be understood counts as not given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from urllib.parse import urlencode
+
+from moodbench.comparison.composite import CRITERIA, Weights
+
+MAX_MODELS = 4
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class State:
+    """One view of the page."""
+
+    tab: str = "leaderboard"
+    track: str = ""
+    """Name of the board's track; empty is the first to show."""
+    accuracy: int = 30
+    """With the next three: how much each criterion counts, 0 to 100, relative to their sum."""
+    f1: int = 30
+    throughput: int = 20
+    latency: int = 20
+    search: str = ""
+    """Parts of names, families or methods, separated by ; of which one must occur."""
+    methods: tuple[str, ...] = ()
+    """Methods to show; none given is all."""
+    max_params: float | None = None
+    """Largest number of parameters to show, in millions."""
+    against: str = "latency_p50_s"
+    """The cost on the horizontal axis of the trade-off figure."""
+    models: tuple[str, ...] = ()
+    """Contenders to look at side by side, at most MAX_MODELS."""
+    max_p99_ms: float | None = None
+    """With the next two: limits of `Which model?`; None is no limit."""
+    max_memory_mib: float | None = None
+    min_accuracy_percent: float | None = None
+    sort: str = ""
+    """Column the table is sorted by, with - for descending; empty is by rank."""
+
+    @property
+    def weights(self) -> Weights:
+        """The weights as shares; the default ones where all are 0."""
+        total = self.accuracy + self.f1 + self.throughput + self.latency
+        if not total:
+            return Weights()
+        first = {name: getattr(self, name) / total for name in CRITERIA[:-1]}
+        return Weights(**first, latency=max(0.0, 1 - sum(first.values())))
+
+    def to_query(self) -> str:
+        """The canonical query string, without the question mark."""
+        pairs = []
+        for name, value in asdict(self).items():
+            if value != getattr(DEFAULT, name):
+                pairs.append((name, ";".join(value) if isinstance(value, tuple) else _text(value)))
+        return urlencode(pairs)
+
+
+DEFAULT = State()
+
+
+def read_state(given: Mapping[str, Any]) -> State:
+    """The state that `given` describes by field: a query's strings, or the values of the page's controls."""
+    values: dict[str, Any] = {
+        f.name: _READERS[f.name](given[f.name]) for f in fields(State) if given.get(f.name) is not None
+    }
+    return State(**{name: value for name, value in values.items() if value is not None})
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: Any, low: float, high: float) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return float(f"{min(max(number, low), high):.6g}") if math.isfinite(number) else None
+
+
+def _weight(value: Any) -> int | None:
+    number = _number(value, 0, 100)
+    return None if number is None else round(number)
+
+
+def _limit(value: Any) -> float | None:
+    number = _number(value, 0, 1e9)
+    return number if number else None
+
+
+def _words(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    printable = "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT])
+    return printable.strip()
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    parts: Sequence[Any] = value.split(";") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        return None
+    words = (_words(part.replace(";", " ")) for part in parts if isinstance(part, str))
+    return tuple(dict.fromkeys(w for w in words if w))
+
+
+def _few_names(value: Any) -> tuple[str, ...] | None:
+    names = _names(value)
+    return None if names is None else names[:MAX_MODELS]
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("tab", "track", "search", "against", "sort"), _words),
+    **dict.fromkeys(CRITERIA, _weight),
+    **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
+    "methods": _names,
+    "models": _few_names,
+}
