@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from moodbench.comparison.composite import Weights
 from moodbench.visualization.state import DEFAULT, MAX_MODELS, State, read_state
 
-words = st.text(st.characters(exclude_characters=";", categories=("L", "N", "P", "Zs")), max_size=40).map(str.strip)
+words = (
+    st.text(st.characters(exclude_characters=";", categories=("L", "N", "P", "Zs")), max_size=40)
+    .map(str.strip)
+    .filter(str.isprintable)
+)
 names = st.lists(words.filter(bool), max_size=MAX_MODELS, unique=True).map(tuple)
 limits = st.none() | st.floats(0.01, 1e6).map(lambda x: float(f"{x:.6g}"))
 weights = st.integers(0, 100)
