@@ -8,10 +8,12 @@ from typing import Literal
 
 import pyarrow as pa
 
+from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
+from moodbench.config.cluster import ClusterFile
 from moodbench.data.own import load_own
 from moodbench.data.report import DataReport, data_report
 from moodbench.data.source import load_data
@@ -70,6 +72,14 @@ def run(
     here = LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")
     with closing(here):
         return run_plan(plan, store, here, preface=preface, listen=listen)
+
+
+def cluster_site(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterSite:
+    """The nodes of the Ray cluster at `address` as the place of a run, to be closed; PrerequisiteError says what is wrong."""
+    from moodbench.execution.ray_cluster import ClusterExecutor
+
+    store.check_writable()
+    return ClusterSite(ClusterExecutor(address, said=said), store, rules, address=address)
 
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:

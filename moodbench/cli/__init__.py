@@ -11,6 +11,7 @@ from moodbench import __version__
 from moodbench.cli import (
     app,
     catalogue,
+    cluster,
     compact,
     compare,
     doctor,
@@ -20,6 +21,7 @@ from moodbench.cli import (
     predict,
     recompute,
     run,
+    submit,
     verify,
 )
 from moodbench.errors import MoodBenchError
@@ -38,6 +40,8 @@ COMMANDS = (
     catalogue.DATASETS,
     doctor,
     app,
+    cluster,
+    submit,
 )
 
 

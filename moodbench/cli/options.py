@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,25 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="PATH", help="YAML file or folder that adds to or changes the catalogue"
     )
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --address and --cluster."""
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="head of a Ray cluster to run on, from one of its nodes, or auto; default: RAY_ADDRESS, else this machine alone",
+    )
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="YAML with the cluster's classes of nodes; see cluster/README.md"
+    )
+
+
+def address_of(arguments: argparse.Namespace) -> tuple[str | None, str]:
+    """The address of a cluster, or None, and where it was given."""
+    if arguments.address:
+        return arguments.address, "--address"
+    return os.environ.get("RAY_ADDRESS") or None, "RAY_ADDRESS"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

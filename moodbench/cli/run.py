@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from moodbench.benchmark.run import data_reports, prepare, run
+from rich.console import Console
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.run import cluster_site, data_reports, prepare, run
 from moodbench.cli.leaderboard import output
-from moodbench.cli.options import add_config, add_json, add_store
+from moodbench.cli.options import add_cluster, add_config, add_json, add_store, address_of
 from moodbench.cli.own_data import add_own_data, own_entry, with_own_data
 from moodbench.config import Catalogue, load_catalogue
+from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, read_spec, spec_of_preset
@@ -45,6 +51,7 @@ def add_to(commands: Any) -> None:
         default="ray",
         help="ray packs trials on this machine's processors; inline runs them in this process, for debugging",
     )
+    add_cluster(parser)
     add_config(parser)
     add_store(parser)
     add_json(parser)
@@ -56,23 +63,63 @@ def execute(arguments: argparse.Namespace) -> int:
     own = own_entry(arguments)
     catalogue = with_own_data(load_catalogue(arguments.config), own)
     spec = spec_of(arguments, catalogue, own and own[0])
-    store, machine = Store.open(arguments.store), hardware()
     words = console(stderr=arguments.json)
-    trials, plan = prepare(spec, catalogue, store, machine)
-    reports = data_reports(trials, catalogue)
-    for line in (line for report in reports for line in report.lines()):
-        words.print(line, markup=False, emoji=False, soft_wrap=True)
-    announce(spec, trials, plan, words)
-    try:
-        with RunView(words) as view:
-            summary = run(trials, plan, store, machine, executor=arguments.executor, reports=reports, listen=view)
-    except KeyboardInterrupt:
-        words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
-        return 130
+    store = Store.open(arguments.store)
+    with ExitStack() as stack:
+        site = _site(arguments, store, words)
+        if site is not None:
+            stack.callback(site.close)
+        machine = site.machine if site is not None else hardware()
+        trials, plan = prepare(spec, catalogue, store, machine)
+        reports = data_reports(trials, catalogue)
+        for line in (line for report in reports for line in report.lines()):
+            words.print(line, markup=False, emoji=False, soft_wrap=True)
+        announce(spec, trials, plan, words)
+        try:
+            with RunView(words) as view:
+                summary = run(
+                    trials, plan, store, machine, executor=arguments.executor, site=site, reports=reports, listen=view
+                )
+        except KeyboardInterrupt:
+            words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
+            return 130
     output(view_board(store, machine), arguments, words)
     for failure in summary.failures:
         words.print(f"failed: {failure}", style="red", markup=False)
     return 1 if summary.failures else 0
+
+
+def _site(arguments: argparse.Namespace, store: Store, words: Console) -> ClusterSite | None:
+    """The cluster that the command line or RAY_ADDRESS names, None for this machine; says what it found there."""
+    address, said = address_of(arguments)
+    if address is None:
+        if arguments.cluster is not None:
+            raise UsageError(f"--cluster {arguments.cluster}: has no use on this machine alone; give --address too")
+        return None
+    if arguments.executor == "inline":
+        raise UsageError(f"--executor inline runs on this machine, {said} {address} names a cluster; give one of them")
+    if (
+        "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        and "://" not in arguments.store
+        and not Path(arguments.store).is_absolute()
+    ):
+        raise UsageError(
+            f"--store {arguments.store}: a submitted job runs in a temporary folder that goes with it; "
+            "give --store as an absolute path that all nodes share, or as a URI"
+        )
+    site = cluster_site(address, store, read_cluster_file(arguments.cluster), said=said)
+    nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in site.nodes())
+    words.print(f"Cluster at {address}: {nodes}", markup=False, soft_wrap=True)
+    without = site.without_lease()
+    if without:
+        words.print(
+            f"{', '.join(without)}: no resource `exclusive`, so a measurement there holds a placement group over the whole "
+            "node instead; work of others that asks for no CPUs is not kept away. "
+            "Start nodes with --resources='{\"exclusive\": 1}'",
+            markup=False,
+            soft_wrap=True,
+        )
+    return site
 
 
 def spec_of(arguments: argparse.Namespace, catalogue: Catalogue, own: str | None = None) -> BenchmarkSpec:

@@ -8,7 +8,7 @@ import pytest
 from moodbench.cli import COMMANDS, parser
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md"]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / "cluster" / "README.md"]
 README = (ROOT / "README.md").read_text()
 
 

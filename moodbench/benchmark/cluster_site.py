@@ -1,0 +1,219 @@
+"""A Ray cluster as the place of a run: every node looks at itself before it gets work."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Protocol
+
+from moodbench.benchmark.site import POLL_S, Deadlines, node_of
+from moodbench.config.cluster import ClusterFile
+from moodbench.errors import PrerequisiteError
+from moodbench.execution.executor import Command, Ended, Executor, Hear, Isolation, Progress
+from moodbench.execution.ray_cluster import RayNode
+from moodbench.hardware import Gpu, Hardware, library_version
+from moodbench.schedule import Node
+from moodbench.schedule.resources import GIB
+from moodbench.store import Store
+from moodbench.store.location import LocalLocation
+
+CHECK_S = 120.0
+"""How long nodes may take to look at themselves."""
+_CHECK = "check-of-node-"
+
+
+class Cluster(Executor, Protocol):
+    """An executor that knows its living nodes."""
+
+    def alive(self) -> Mapping[str, RayNode]:
+        """The living nodes by id."""
+
+
+class ClusterSite:
+    """The nodes of a cluster that have passed their check. Its own executor, to hear the checks' answers.
+
+    PrerequisiteError when no node can work, or one does not share the store.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        rules: ClusterFile,
+        *,
+        address: str,
+        check_s: float = CHECK_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._store, self._rules, self._address = cluster, store, rules, address
+        self.executor: Executor = self
+        self.drain_at: int | None = rules.drain_at
+        self.deadlines = Deadlines(rules.deadline.factor, rules.deadline.extra_s)
+        self.node_return_s, self.poll_s = rules.node_return_s, POLL_S
+        self._secret = secrets.token_hex(16)
+        self._checking: dict[str, str] = {}
+        self._found: dict[str, Mapping[str, Any]] = {}
+        self._refused: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self._known: dict[str, Node] = {}
+        self._news: list[Mapping[str, Any]] = []
+        self._stack = ExitStack()
+        self._stack.callback(cluster.close)
+        try:
+            self._marker = self._leave_marker()
+            self._check_all(clock() + check_s, clock)
+            self.machine = self._reference()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def nodes(self) -> Sequence[Node]:
+        """The living nodes that have passed their check; new ones are asked to look at themselves."""
+        alive = self._workers()
+        for node_id in alive.keys() - self._found.keys() - self._refused.keys() - set(self._checking.values()):
+            self._ask(node_id)
+        now = {i: self._known.get(i) or self._node(alive[i]) for i in alive if i in self._found}
+        for node_id in now.keys() - self._known.keys():
+            self._news.append({"event": "node_joined", "node": now[node_id].name, "kind": now[node_id].kind})
+        for node_id in self._known.keys() - now.keys():
+            self._news.append({"event": "node_left", "node": self._known[node_id].name})
+        self._known = now
+        return tuple(now.values())
+
+    def news(self) -> list[Mapping[str, Any]]:
+        """Nodes that joined, left or were refused since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def isolation(self, node_id: str) -> Isolation:
+        """How a measurement keeps others away from this node."""
+        return self._cluster.isolation(node_id)
+
+    def start(self, command: Command, node_id: str) -> None:
+        """Nothing; the command runs on that node."""
+        self._cluster.start(command, node_id)
+
+    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
+        """Commands that ended; answers of nodes that looked at themselves are kept here."""
+
+        def listen(progress: Progress) -> None:
+            if progress.key in self._checking:
+                self._found_out(self._checking[progress.key], progress.event)
+            else:
+                hear(progress)
+
+        ended = self._cluster.poll(timeout_s, listen)
+        for each in ended:
+            node_id = self._checking.pop(each.key, None)
+            if node_id is not None and node_id not in self._found.keys() | self._refused.keys():
+                detail = each.outcome.detail.splitlines()[-1:] or [each.outcome.kind]
+                self._refuse(node_id, f"could not look at itself: {detail[0]}")
+        return [each for each in ended if not each.key.startswith(_CHECK)]
+
+    def forget(self, key: str) -> None:
+        """Nothing; the command is ended."""
+        self._cluster.forget(key)
+
+    def close(self) -> None:
+        """Nothing; this driver leaves the cluster."""
+        self._stack.close()
+
+    def without_lease(self) -> list[str]:
+        """Names of nodes that declare no resource `exclusive`."""
+        return sorted(node.name for node in self._workers().values() if not node.leasable)
+
+    def _workers(self) -> dict[str, RayNode]:
+        """Living nodes that offer processors; a head of none only leads."""
+        return {i: node for i, node in self._cluster.alive().items() if node.resources.get("CPU", 0) > 0}
+
+    def _leave_marker(self) -> str | None:
+        if not isinstance(self._store.location, LocalLocation):
+            return None
+        attempt = self._stack.enter_context(self._store.attempt())
+        marker = attempt.folder / "seen-by-every-node"
+        marker.write_text(self._secret, encoding="utf-8")
+        return str(marker)
+
+    def _ask(self, node_id: str) -> None:
+        asked = {"store": self._store.uri, "marker": self._marker, "secret": self._secret}
+        key = f"{_CHECK}{node_id}"
+        self._checking[key] = node_id
+        self._names[node_id] = self._workers()[node_id].name
+        argv = ("-m", "moodbench.benchmark.node_check")
+        command = Command(key, argv, json.dumps(asked), 0, exclusive=False, deadline_s=CHECK_S)
+        self._cluster.start(command, node_id)
+
+    def _found_out(self, node_id: str, event: Mapping[str, Any]) -> None:
+        ours = library_version("moodbench")
+        if event["store"] is not None:
+            self._refuse(node_id, event["store"])
+        elif event["moodbench"] != ours:
+            self._refuse(node_id, f"has moodbench {event['moodbench']}, this driver has {ours}")
+        else:
+            self._found[node_id] = event
+
+    def _refuse(self, node_id: str, why: str) -> None:
+        self._refused[node_id] = why
+        self._news.append({"event": "node_refused", "node": self._names[node_id], "detail": why})
+
+    def _check_all(self, end: float, clock: Callable[[], float]) -> None:
+        if not self._workers():
+            raise PrerequisiteError(
+                f"--address {self._address}: the cluster has no node with processors; start some with `ray start --address`"
+            )
+        self.nodes()
+        while self._checking and clock() < end:
+            self.poll(1.0, lambda progress: None)
+        for key, node_id in self._checking.items():
+            self._cluster.forget(key)
+            self._refuse(node_id, f"did not look at itself within {CHECK_S:.0f} s")
+        self._checking.clear()
+        if self._refused:
+            reasons = "; ".join(f"{self._names[i]} {why}" for i, why in sorted(self._refused.items()))
+            raise PrerequisiteError(
+                f"not every node can work for this store ({self._store.uri}): {reasons}. Give a folder that all nodes share, or a "
+                "URI such as s3://bucket/folder, with --store; install the same moodbench on every node. Nothing was started"
+            )
+        self.nodes()
+        self._news.clear()
+
+    def _node(self, ray_node: RayNode) -> Node:
+        machine = _hardware(self._found[ray_node.id])
+        kind = self._rules.class_of(dict(ray_node.labels))
+        rule = self._rules.classes.get(kind)
+        whole = node_of(ray_node.id, ray_node.name, machine)
+        vram = whole.gpu_memory_bytes or int((rule.gpu_memory_gib or 0) * GIB if rule else 0)
+        gpus = int(ray_node.resources.get("GPU", 0))
+        return replace(
+            whole,
+            kind=kind,
+            num_cpus=ray_node.resources["CPU"],
+            memory_bytes=min(ray_node.resources.get("memory", whole.memory_bytes), whole.memory_bytes),
+            num_gpus=gpus,
+            gpu_memory_bytes=vram,
+            devices=whole.devices if gpus else whole.devices - {"cuda"},
+            price_per_hour=rule.price_per_hour if rule else None,
+        )
+
+    def _reference(self) -> Hardware:
+        """The machine that measurements of this run are bound to: of `measure_on`, else with a GPU, else of most nodes."""
+        wanted = self._rules.measure_on
+        able = [node for node in self._known.values() if not wanted or node.kind in wanted]
+        if not able:
+            kinds = ", ".join(sorted({node.kind for node in self._known.values()}))
+            raise PrerequisiteError(
+                f"--cluster: measure_on is {', '.join(wanted)}, and the nodes that are there are of class {kinds}"
+            )
+        counts = Counter(node.machine_key for node in able)
+        best = max(able, key=lambda n: ("cuda" in n.devices, counts[n.machine_key], n.memory_bytes, n.machine_key))
+        return _hardware(self._found[best.id])
+
+
+def _hardware(event: Mapping[str, Any]) -> Hardware:
+    facts = event["hardware"]
+    return Hardware(**{**facts, "gpus": tuple(Gpu(**gpu) for gpu in facts["gpus"])})

@@ -1,0 +1,61 @@
+"""`moodbench cluster status`: the nodes of a Ray cluster, their classes and tags, and what fits where."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+from moodbench.benchmark.cluster_status import cells, recorded_peaks, status
+from moodbench.cli.options import add_cluster, add_json, add_store, address_of, print_json
+from moodbench.config.cluster import read_cluster_file
+from moodbench.errors import UsageError
+from moodbench.store import Store
+from moodbench.visualization.terminal import console, print_table
+
+HEADINGS = (
+    "Node",
+    "Address",
+    "Class",
+    "Tags",
+    "CPUs",
+    "Memory GiB",
+    "GPUs",
+    "Per hour",
+    "Isolation",
+    "Models that fit",
+)
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "cluster", help="show the nodes of a Ray cluster and what fits where", description=__doc__
+    )
+    parser.add_argument("what", choices=("status",), help="status: one line per node")
+    add_cluster(parser)
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the nodes. Which models fit is judged by the peak memory of their fits in the store."""
+    address, said = address_of(arguments)
+    if address is None:
+        raise UsageError(
+            "cluster status: which cluster? give --address HOST:PORT of its head, or auto on one of its nodes"
+        )
+    rules = read_cluster_file(arguments.cluster)
+    peaks = recorded_peaks(Store.open(arguments.store))
+    from moodbench.execution.ray_cluster import ClusterExecutor
+
+    with closing(ClusterExecutor(address, said=said)) as cluster:
+        rows = status(cluster.alive(), rules, peaks)
+    if arguments.json:
+        print_json([asdict(row) for row in rows])
+        return 0
+    left = {"Node", "Address", "Class", "Tags", "Isolation", "Models that fit"}
+    print_table(HEADINGS, cells(rows), console(), left=left)
+    return 0

@@ -1,0 +1,55 @@
+"""`moodbench submit`: a moodbench command as a job of a Ray cluster, its log followed and its exit status passed through."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from moodbench.errors import UsageError
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "submit",
+        help="run a moodbench command as a job of a Ray cluster",
+        description="Run `moodbench COMMAND` as a job of a Ray cluster, follow its log, and end with its exit status. Files that "
+        "COMMAND names by a relative path go along. The cluster's token is read from RAY_AUTH_TOKEN_PATH.",
+    )
+    parser.add_argument(
+        "--address",
+        required=True,
+        metavar="http://HEAD:8265",
+        help="the job server of Ray's head: the port of its dashboard",
+    )
+    parser.add_argument(
+        "--working-dir",
+        type=Path,
+        metavar="DIR",
+        help="send this whole folder instead of only the files that COMMAND names",
+    )
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND ...",
+        help="such as: -- run SPEC.yaml --store /shared/results",
+    )
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """The exit status of the job's command; 130 when interrupted, and the job goes on."""
+    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    if not words:
+        raise UsageError("submit: no command; give one after --, such as: -- run quickstart --store /shared/results")
+    if arguments.working_dir is not None and not arguments.working_dir.is_dir():
+        raise UsageError(f"--working-dir {arguments.working_dir}: is no folder")
+    from moodbench.execution.ray_jobs import submit
+
+    def say(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return submit(arguments.address, words, working_dir=arguments.working_dir, say=say)

@@ -1,0 +1,233 @@
+"""Commands on the nodes of a Ray cluster that is there: each pinned to its node, an exclusive one with a lease on it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.execution.executor import Command, Ended, Hear, Isolation
+from moodbench.execution.ray_phases import Phases, set_up_environment
+
+EXCLUSIVE = "exclusive"
+SLIVER = 0.001
+"""Of the resource `exclusive`: what every packed command holds, so that none runs beside one that holds it all."""
+NODES_EVERY_S = 2.0
+HEAD_SILENCE_S = 30.0
+"""A head that has not answered for so long is gone."""
+ASK_S = 15.0
+"""How long the head may take to name its nodes."""
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A living node as Ray describes it."""
+
+    id: str
+    name: str
+    address: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str]
+
+    @property
+    def leasable(self) -> bool:
+        """True when it declares the resource that makes a measurement exclusive."""
+        return self.resources.get(EXCLUSIVE, 0) >= 1
+
+
+class ClusterExecutor:
+    """A driver on the cluster at `address` (HOST:PORT of its head, or auto).
+
+    PrerequisiteError when the head cannot be reached, refuses the token, or has another Ray or Python.
+    """
+
+    def __init__(self, address: str, *, said: str = "--address") -> None:
+        """`said` is where the address was given, for messages."""
+        self._address = address
+        self._ray = connect(address, said)
+        self._phases = Phases(self._ray)
+        self._nodes: dict[str, RayNode] = {}
+        self._heard = time.monotonic()
+        self._closed = threading.Event()
+        self._look()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def alive(self) -> Mapping[str, RayNode]:
+        """The living nodes by id, a few seconds old at most; PrerequisiteError when the head no longer answers."""
+        silence = time.monotonic() - self._heard
+        if silence > HEAD_SILENCE_S:
+            raise PrerequisiteError(
+                f"the cluster at {self._address}: its head has not answered for {silence:.0f} s. What was committed is in the "
+                "store; start the cluster again and give the same command, which does the rest"
+            )
+        return self._nodes
+
+    def isolation(self, node_id: str) -> Isolation:
+        """By the node's resource `exclusive`; by a placement group over all of it where it has none."""
+        node = self._nodes.get(node_id)
+        return "resource" if node is None or node.leasable else "pg"
+
+    def start(self, command: Command, node_id: str) -> None:
+        """Nothing; an actor on that node runs the command as soon as Ray has what it needs there."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = self._nodes.get(node_id)
+        here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        if command.exclusive and node is not None and not node.leasable:
+            self._start_in_group(command, node)
+            return
+        options: dict[str, Any] = {"scheduling_strategy": here}
+        if node is not None and node.leasable and command.num_cpus:
+            options["resources"] = {EXCLUSIVE: 1.0 if command.exclusive else SLIVER}
+        if command.memory_bytes:
+            options["memory"] = command.memory_bytes
+        self._phases.start(command, **options)
+
+    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
+        """Commands that ended; `hear` gets what the running ones told. Waits up to `timeout_s` for the first news."""
+        if not self._phases:
+            time.sleep(min(timeout_s, 0.5))
+        return self._phases.poll(timeout_s, hear)
+
+    def forget(self, key: str) -> None:
+        """Nothing; the command's actor is killed."""
+        self._phases.forget(key)
+
+    def close(self) -> None:
+        """Nothing; this driver leaves the cluster, and its actors end with it."""
+        self._closed.set()
+        # A head that is gone would be waited for; it is not worth more than a few seconds.
+        leaving = threading.Thread(target=self._leave, daemon=True)
+        leaving.start()
+        leaving.join(timeout=10)
+
+    def _leave(self) -> None:
+        self._phases.clear()
+        self._ray.shutdown()
+
+    def _start_in_group(self, command: Command, node: RayNode) -> None:
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        whole = {name: node.resources[name] for name in ("CPU", "GPU") if node.resources.get(name)}
+        group = placement_group([whole], strategy="STRICT_PACK", bundle_label_selector=[{"ray.io/node-id": node.id}])
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        self._phases.start(command, release=lambda: remove_placement_group(group), scheduling_strategy=strategy)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(NODES_EVERY_S):
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001 - whatever Ray raises, the head did not answer; `alive` says so in time
+                continue
+
+    def _look(self) -> None:
+        found = [node_of_ray(row) for row in self._ray.nodes() if row["Alive"]]
+        self._nodes = {node.id: node for node in found}
+        self._heard = time.monotonic()
+
+
+def node_of_ray(row: Mapping[str, Any]) -> RayNode:
+    """A row of Ray's node table."""
+    resources = {k: float(v) for k, v in row["Resources"].items()}
+    return RayNode(row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"], resources, dict(row["Labels"]))
+
+
+def connect(address: str, said: str = "--address") -> Any:
+    """The module ray, connected as a driver; PrerequisiteError or UsageError says what to do when that fails."""
+    check_address(address, said)
+    set_up_environment()
+    set_up_token()
+    if address != "auto":
+        fault = _fault(address)
+        if fault is not None:
+            raise PrerequisiteError(f"{said} {address}: {fault}")
+    import ray
+
+    try:
+        ray.init(
+            address=address, namespace="moodbench", log_to_driver=False, logging_level="ERROR", include_dashboard=False
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        text = " ".join(str(error).split())
+        if "mismatch" in text.lower():
+            text = f"the cluster runs another Ray or Python: {text[:400]}. Install the same versions here and on every node"
+        raise PrerequisiteError(f"{said} {address}: {text[:500]}") from error
+    return ray
+
+
+def _fault(address: str) -> str | None:
+    """Why a driver here cannot join the cluster at `address`, or None.
+
+    Asked by a process of its own: Ray's core tells a refused token only in what it prints, and waits for minutes, deaf to
+    signals, for a head that does not answer or on a machine that is no node.
+    """
+    command = [sys.executable, "-c", _ASK_FOR_NODES, address]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=ASK_S, check=False)
+        printed, answer = bytes(done.stderr).decode(errors="replace"), bytes(done.stdout).decode()
+    except subprocess.TimeoutExpired as error:
+        printed, answer = bytes(error.stderr or b"").decode(errors="replace"), ""
+    if "InvalidAuthToken" in printed or "Unauthenticated" in printed:
+        mode, where = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+        seen = f"the one in {where}" if mode == "token" else f"none, as RAY_AUTH_MODE is {mode}"
+        return (
+            f"the cluster refuses this token ({seen}). Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file that the "
+            "head was started with"
+        )
+    if not answer:
+        return "something listens there, but it does not answer as Ray's head does; is this its port (6379)?"
+    here = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    nodes = json.loads(answer)
+    if here.isdisjoint(nodes):
+        return (
+            f"this machine is no node of that cluster (its nodes are {', '.join(nodes[:5])}). Run on one of them, or from here "
+            "`moodbench submit --address http://HEAD:8265 -- run ...`"
+        )
+    return None
+
+
+_ASK_FOR_NODES = """
+import json, sys
+from ray._raylet import GcsClient
+nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5).values()
+print(json.dumps([node.node_manager_address for node in nodes if node.state == 0]))
+"""
+
+
+def check_address(address: str, said: str = "--address") -> None:
+    """Nothing; UsageError for an address of another service, PrerequisiteError when nothing listens there."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UsageError(
+            f"{said} {address!r}: expected HOST:PORT of Ray's head, such as 10.0.0.1:6379, or auto on a node of the "
+            "cluster; from elsewhere use `moodbench submit --address http://HEAD:8265 -- run ...`"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise PrerequisiteError(
+            f"{said} {address}: nothing answers there ({error}); start the cluster with "
+            "`ray start --head`, see cluster/README.md, or give none to run on this machine"
+        ) from error
+
+
+def set_up_token() -> None:
+    """Nothing; token authentication is on when a token is known and off when none is, and never left to Ray's guess."""
+    if "RAY_AUTH_MODE" not in os.environ:
+        known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+        on = known or (Path.home() / ".ray" / "auth_token").exists()
+        os.environ["RAY_AUTH_MODE"] = "token" if on else "disabled"

@@ -1,0 +1,289 @@
+"""A cluster seen from the driver: its file, its nodes' own checks, its address, its jobs; a stand-in answers for Ray."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from refused import fail
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.cluster_status import status
+from moodbench.benchmark.node_check import check
+from moodbench.config.cluster import ClusterFile, NodeClass, read_cluster_file
+from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.execution.executor import Command, Ended, Progress
+from moodbench.execution.ray_cluster import RayNode, set_up_token
+from moodbench.execution.ray_jobs import files_to_ship
+from moodbench.execution.ray_phases import outcome_of_error
+from moodbench.hardware import Gpu, Hardware
+from moodbench.schedule import Outcome
+from moodbench.schedule.resources import GIB
+from moodbench.store import Store
+
+
+def refused(capsys, *arguments):
+    return fail(list(map(str, arguments)), capsys)
+
+
+CPU = Hardware("A CPU", 8, 64 * GIB, (), mps=False)
+GPU = Hardware("A CPU", 8, 64 * GIB, (Gpu("A10G", 24 * GIB, "550", "[N/A]", "300"),), mps=False)
+
+
+def ray_node(name, cpus=4, gpus=0, memory=32 * GIB, leasable=True, labels=None):
+    resources = {"CPU": float(cpus), "GPU": float(gpus), "memory": float(memory), "exclusive": float(leasable)}
+    return RayNode(f"id-{name}", name, f"10.0.0.{len(name)}", {k: v for k, v in resources.items() if v}, labels or {})
+
+
+class StandIn:
+    """A cluster whose nodes answer their check at once, each with the event that `answers` has for it."""
+
+    def __init__(self, nodes, answers):
+        self.nodes, self.answers, self.asked, self.closed = {n.id: n for n in nodes}, answers, [], False
+
+    def alive(self):
+        return self.nodes
+
+    def isolation(self, node_id):
+        return "resource" if self.nodes[node_id].leasable else "pg"
+
+    def start(self, command: Command, node_id):
+        self.asked.append((command, node_id))
+
+    def poll(self, timeout_s, hear):
+        asked, self.asked = self.asked, []
+        ended = []
+        for command, node_id in asked:
+            answer = self.answers.get(self.nodes[node_id].name)
+            if isinstance(answer, str):
+                ended.append(Ended(command.key, Outcome("program error", answer)))
+            elif answer is not None:
+                hear(Progress(command.key, answer))
+                ended.append(Ended(command.key, Outcome("ok")))
+        return ended
+
+    def forget(self, key):
+        self.asked = [(c, n) for c, n in self.asked if c.key != key]
+
+    def close(self):
+        self.closed = True
+
+
+def answer(machine, store=None, moodbench=None):
+    from moodbench.hardware import library_version
+
+    return {"event": "node", "hardware": json.loads(json.dumps(asdict(machine))), "python": "3.12.1", "store": store,
+            "moodbench": moodbench or library_version("moodbench")}  # fmt: skip
+
+
+def site_of(tmp_path, nodes, answers, rules=None, **options):
+    cluster = StandIn(nodes, answers)
+    rules = rules or ClusterFile()
+    return ClusterSite(cluster, Store.open(tmp_path / "store"), rules, address="h:1", **options), cluster
+
+
+def test_nodes_that_pass_their_check_become_nodes_of_the_schedule(tmp_path):
+    rules = ClusterFile(classes={"small": NodeClass(labels={"pool": "gpu"}, price_per_hour=1.5)})
+    nodes = [ray_node("head", cpus=0), ray_node("a", gpus=1, labels={"pool": "gpu"}), ray_node("b", memory=128 * GIB)]
+    site, cluster = site_of(tmp_path, nodes, {"a": answer(GPU), "b": answer(CPU)}, rules)
+    a, b = site.nodes()
+    assert (a.name, a.kind, a.num_cpus, a.num_gpus, a.gpu_memory_bytes) == ("a", "small", 4, 1, 24 * GIB)
+    assert (a.price_per_hour, a.devices, a.machine_key) == (1.5, {"cpu", "cuda"}, GPU.machine_key)
+    assert (b.kind, b.memory_bytes, b.devices) == ("cpu", 64 * GIB, {"cpu"}), "Ray may claim more memory than there is"
+    assert site.machine == GPU, "measurements go to the machine with a GPU"
+    site.close()
+    assert cluster.closed and not list((tmp_path / "store" / "staging").iterdir()), "the marker is taken away"
+
+
+def test_a_gpu_that_ray_claims_and_the_driver_does_not_see_is_no_device(tmp_path):
+    site, _ = site_of(tmp_path, [ray_node("a", gpus=2)], {"a": answer(CPU)})
+    assert site.nodes()[0].devices == {"cpu"}
+
+
+def test_measure_on_chooses_the_class_that_measures(tmp_path):
+    rules = ClusterFile(classes={"plain": NodeClass(labels={"pool": "cpu"})}, measure_on=("plain",))
+    nodes = [ray_node("a", gpus=1), ray_node("b", labels={"pool": "cpu"})]
+    answers = {"a": answer(GPU), "b": answer(CPU)}
+    assert site_of(tmp_path, nodes, answers, rules)[0].machine == CPU
+    with pytest.raises(PrerequisiteError, match="measure_on is plain, and the nodes that are there are of class cpu"):
+        site_of(tmp_path, nodes[:1], answers, rules)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answer(CPU, store="does not see the store's folder"), "b does not see the store's folder"),
+        (answer(CPU, moodbench="0.0.1"), "b has moodbench 0.0.1, this driver has"),
+        ("No module named 'moodbench'", "b could not look at itself: No module named 'moodbench'"),
+        (None, "b did not look at itself within"),
+    ],
+)
+def test_a_node_that_cannot_work_is_named_with_the_reason_before_anything_starts(tmp_path, reply, said):
+    ticks = iter(range(1000))
+    with pytest.raises(PrerequisiteError) as refusal:
+        site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": reply}, check_s=5,
+                clock=lambda: next(ticks))  # fmt: skip
+    assert said in str(refusal.value) and "Nothing was started" in str(refusal.value)
+
+
+def test_a_cluster_of_a_head_alone_is_refused(tmp_path):
+    with pytest.raises(PrerequisiteError, match="no node with processors"):
+        site_of(tmp_path, [ray_node("head", cpus=0)], {})
+
+
+def test_nodes_that_join_are_checked_first_and_those_that_leave_are_told(tmp_path):
+    site, cluster = site_of(
+        tmp_path, [ray_node("a")], {"a": answer(CPU), "b": answer(CPU), "c": answer(CPU, store="no")}
+    )
+    cluster.nodes |= {n.id: n for n in (ray_node("b"), ray_node("c"))}
+    assert [n.name for n in site.nodes()] == ["a"], "not before it has looked at itself"
+    site.poll(0, lambda progress: pytest.fail("a check is no event of a trial"))
+    del cluster.nodes["id-a"]
+    assert [n.name for n in site.nodes()] == ["b"]
+    told = sorted((e["event"], e["node"]) for e in site.news())
+    assert told == [("node_joined", "b"), ("node_left", "a"), ("node_refused", "c")]
+    assert site.news() == []
+
+
+def test_nodes_without_a_lease_are_named(tmp_path):
+    site, _ = site_of(tmp_path, [ray_node("a"), ray_node("b", leasable=False)], {"a": answer(CPU), "b": answer(CPU)})
+    assert site.without_lease() == ["b"]
+    assert (site.isolation("id-a"), site.isolation("id-b")) == ("resource", "pg")
+
+
+def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
+    marker = tmp_path / "marker"
+    store = str(tmp_path / "store")
+    assert "does not see" in check(store, str(marker), "x")["store"]
+    marker.write_text("y")
+    assert "another folder" in check(store, str(marker), "x")["store"]
+    marker.write_text("x")
+    found = check(store, str(marker), "x")
+    assert found["store"] is None and found["hardware"]["num_cores"] >= 1
+    (tmp_path / "file").write_text("")
+    assert "cannot use the store" in check(str(tmp_path / "file"), None, "")["store"]
+
+
+# The file.
+
+
+def test_the_example_file_is_valid_and_classes_go_by_all_of_their_labels():
+    rules = read_cluster_file(Path(__file__).resolve().parents[2] / "cluster" / "classes.yaml")
+    assert rules.class_of({"pool": "gpu", "ray.io/accelerator-type": "A10G"}) == "A10G"
+    assert rules.class_of({"pool": "cpu"}) == "cpu"
+    assert rules.class_of({"ray.io/accelerator-type": "H100"}) == "H100", "an unknown accelerator names its own class"
+    assert ClusterFile().class_of({}) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clases: {}", "clases"),
+        ("classes: {a: {labels: {}}}", "labels"),
+        ("classes: {a: {labels: {x: y}, price_per_hour: -1}}", "price_per_hour"),
+        ("measure_on: [gpu]", "measure_on names gpu; the classes of this file are none"),
+    ],
+)
+def test_a_wrong_cluster_file_is_refused_with_the_place(tmp_path, capsys, text, said):
+    path = tmp_path / "classes.yaml"
+    path.write_text(text)
+    message = refused(
+        capsys, "run", "quickstart", "--address", "127.0.0.1:1", "--cluster", path, "--store", tmp_path / "s"
+    )
+    assert said in message and "classes.yaml" in message
+
+
+# The command line.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "quickstart", "--address", "http://10.0.0.1:8265"], "expected HOST:PORT of Ray's head"),
+        (["run", "quickstart", "--address", "somewhere"], "expected HOST:PORT"),
+        (["run", "quickstart", "--address", "127.0.0.1:1"], "nothing answers there"),
+        (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one of them"),
+        (["run", "quickstart", "--cluster", "no-such.yaml"], "has no use on this machine alone"),
+        (["cluster", "status"], "which cluster? give --address"),
+        (["cluster", "status", "--address", "127.0.0.1:1"], "nothing answers there"),
+        (["submit", "--address", "127.0.0.1:8265", "--", "run", "quickstart"], "such as http://127.0.0.1:8265"),
+        (["submit", "--address", "http://127.0.0.1:8265"], "no command"),
+        (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is no folder"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_refused_with_what_to_do(tmp_path, capsys, monkeypatch, arguments, said):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ray_address_counts_and_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert "RAY_ADDRESS 127.0.0.1:1: nothing answers there" in refused(capsys, "run", "quickstart", "--store", tmp_path)
+
+
+def test_a_job_must_name_a_store_that_outlives_it(capsys, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    said = refused(capsys, "run", "quickstart", "--address", "127.0.0.1:1")
+    assert "--store results: a submitted job runs in a temporary folder" in said
+
+
+# Jobs, tokens, outcomes.
+
+
+def test_files_named_by_a_relative_path_go_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").write_text("models: [vader]")
+    (tmp_path / "other.txt").write_text("stays")
+    target = tmp_path / "ship"
+    target.mkdir()
+    assert files_to_ship(["run", "specs/a.yaml", "--store", "/shared"], target) == target
+    assert [p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()] == ["specs/a.yaml"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert files_to_ship(["run", "quickstart"], empty) is None
+    monkeypatch.chdir(tmp_path / "specs")
+    with pytest.raises(UsageError, match="lies outside this folder"):
+        files_to_ship(["run", "../other.txt"], empty)
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [({"RAY_AUTH_TOKEN": "x"}, "token"), ({"RAY_AUTH_TOKEN_PATH": "x"}, "token"), ({}, "disabled"),
+     ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "x"}, "disabled")],
+)  # fmt: skip
+def test_the_authentication_mode_is_never_left_to_a_guess(monkeypatch, tmp_path, given, mode):
+    import os
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    set_up_token()
+    assert os.environ["RAY_AUTH_MODE"] == mode
+
+
+def test_rays_memory_monitor_counts_as_out_of_memory():
+    killed = RuntimeError("The actor died: Task was killed due to the node running low on memory.")
+    assert outcome_of_error(killed).kind == "out of memory"
+    assert outcome_of_error(RuntimeError("The actor's node has died")).kind == "infrastructure"
+
+
+def test_status_says_what_fits_where():
+    rules = ClusterFile(classes={"big": NodeClass(labels={"pool": "x"}, gpu_memory_gib=80, tags=("a", "b"))})
+    nodes = [
+        ray_node("n1", cpus=0),
+        ray_node("n2", memory=2 * GIB),
+        ray_node("n3", labels={"pool": "x"}, leasable=False),
+    ]
+    rows = status({n.id: n for n in nodes}, rules, {"small": GIB, "large": 3 * GIB})
+    assert [(r.name, r.role, r.kind, r.fits, r.too_big, r.exclusive) for r in rows] == [
+        ("n1", "head", "cpu", (), (), True),
+        ("n2", "worker", "cpu", ("small",), ("large",), True),
+        ("n3", "worker", "big", ("large", "small"), (), False),
+    ]
+    assert (rows[2].gpu_memory_bytes, rows[2].tags) == (80 * GIB, ("a", "b"))
