@@ -11,6 +11,7 @@ from typing import Any
 from moodbench.cli.options import add_store
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
+from moodbench.serving.panel import Panel
 from moodbench.store import Store
 from moodbench.visualization.terminal import console
 
@@ -49,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
-    services = Services(show_texts=arguments.show_texts)
+    services = Services(ask=Panel(store).ask, show_texts=arguments.show_texts)
     try:
         page = build_page(store, hardware(), services)
         _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())

@@ -36,7 +36,7 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
     """
     if view.board.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
-    contents = {f"leaderboard.{form}": _board_bytes(view, form)} if form != "classic" else classic_files(view, store)
+    contents = {f"leaderboard.{form}": board_bytes(view, form)} if form != "classic" else classic_files(view, store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_replace(folder / name, content) for name, content in contents.items()]
@@ -97,7 +97,8 @@ def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
     return float(used["latency_s"].mean())
 
 
-def _board_bytes(view: BoardView, form: Format) -> bytes:
+def board_bytes(view: BoardView, form: Format) -> bytes:
+    """The rows of `view` as a file: csv, parquet or json."""
     records = view.to_records()
     if form == "json":
         return _json_bytes({"board": records, "notes": list(view.notes)})

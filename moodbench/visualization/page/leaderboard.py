@@ -16,7 +16,7 @@ from moodbench.visualization.page.html import hint
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.script import TABLE_JS
 from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
-from moodbench.visualization.state import MAX_MODELS, State
+from moodbench.visualization.state import State
 
 SIZES = [("any size", 0.0), *((f"up to {n} million parameters", float(n)) for n in (1, 10, 25, 50, 100, 200, 500))]
 WEIGHT_LABELS = {"accuracy": "Accuracy", "f1": "Macro F1", "throughput": "Throughput", "latency": "Latency"}
@@ -46,7 +46,6 @@ def build(layout: Layout, services: Services) -> None:
     for name, button in buttons.items():
         layout.after(button.click(partial(list, PRESETS[name]), None, sliders, **QUIET))
     with gr.Row():
-        layout.control("track", gr.Dropdown([], label="Data set", elem_id="track", min_width=200), "input", _tracks)
         search = gr.Textbox(
             label="Search", placeholder="name, family or method; separate with ;", elem_id="search", min_width=200
         )
@@ -57,11 +56,6 @@ def build(layout: Layout, services: Services) -> None:
         sizes = gr.Dropdown(SIZES, value=0.0, label="Size", elem_id="max-params", min_width=160)
         layout.control("max_params", sizes, "input", blank=0.0)
     layout.output(gr.HTML(elem_id="mb-board", js_on_load=TABLE_JS, apply_default_css=False, elem_classes="mb"))
-    pinned = gr.Dropdown(
-        [], multiselect=True, max_choices=MAX_MODELS, elem_id="models",
-        label=f"Pinned contenders, up to {MAX_MODELS}: shown in Compare, Speed, Training and Try it",
-    )  # fmt: skip
-    layout.control("models", pinned, "input", contenders)
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
     layout.control(
@@ -104,11 +98,6 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     )
 
 
-def contenders(reading: Reading) -> list[str]:
-    """The names of all contenders, for a choice."""
-    return sorted(set(reading.results.contenders["name"])) if not reading.is_empty else []
-
-
 def _frontier_words(rows: Any, cost: str) -> str:
     """The frontier in words, for whoever does not see the figure."""
     axis = figures.COSTS[cost]
@@ -121,15 +110,8 @@ def _frontier_words(rows: Any, cost: str) -> str:
     )
 
 
-def _tracks(reading: Reading) -> list[str]:
-    if reading.is_empty:
-        return []
-    names = list(reversed(reading.view(State().weights).tracks))
-    return names
-
-
-def _methods(reading: Reading) -> list[str]:
-    return sorted(set(reading.results.contenders["method"])) if not reading.is_empty else []
+def _methods(reading: Reading) -> list[tuple[str, str]]:
+    return [] if reading.is_empty else [(m, m) for m in sorted(set(reading.results.contenders["method"]))]
 
 
 TAB = Tab("leaderboard", "Leaderboard", build, render)

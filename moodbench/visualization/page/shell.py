@@ -9,17 +9,28 @@ from typing import TYPE_CHECKING, Any
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
 from moodbench.store import Store
-from moodbench.visualization.page import leaderboard
+from moodbench.visualization.page import compare, data, html, leaderboard, live, method, speed, training, try_it, which
 from moodbench.visualization.page.filling import fill
 from moodbench.visualization.page.reading import Reader, Reading
 from moodbench.visualization.page.script import ADDRESS_JS
+from moodbench.visualization.page.shared import build_shared
 from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
 from moodbench.visualization.state import State, read_state
 
 if TYPE_CHECKING:
     import gradio as gr
 
-TABS: tuple[Tab, ...] = (leaderboard.TAB,)
+TABS: tuple[Tab, ...] = (
+    leaderboard.TAB,
+    which.TAB,
+    compare.TAB,
+    speed.TAB,
+    training.TAB,
+    live.TAB,
+    try_it.TAB,
+    method.TAB,
+    data.TAB,
+)
 """The tabs in order; to add one, write its module and name it here."""
 LIVE_EVERY_S = 2.0
 
@@ -32,6 +43,8 @@ class Shell:
         self._services = services
         self._tabs = {tab.key: tab for tab in tabs}
         self._layouts: dict[str, Layout] = {}
+        self._shared = Layout()
+        self._bodies: dict[str, Any] = {}
 
     def build(self) -> gr.Blocks:
         """The page."""
@@ -46,8 +59,9 @@ class Shell:
             self._read = gr.HTML(elem_id="mb-read")
             self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
             self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
-            self._ready = gr.Textbox(visible=False)
-            self._bodies = {}
+            self._asked = gr.Textbox(visible=False)  # the key of the tab that the address asks for
+            self._open = gr.Textbox(visible=False)  # the key of the open tab, empty until the address has been read
+            build_shared(self._shared)
             with gr.Tabs(elem_id="mb-tabs") as self._tabs_component:
                 for tab in self._tabs.values():
                     layout = self._layouts[tab.key] = Layout()
@@ -56,9 +70,10 @@ class Shell:
                         with self._bodies[tab.key]:
                             tab.build(layout, self._services)
                     layout.opened = placed.select
-            self._controls = {name: c for layout in self._layouts.values() for name, c in layout.controls.items()}
-            self._choices = {name: f for layout in self._layouts.values() for name, f in layout.choices.items()}
-            self._blanks = {name: v for layout in self._layouts.values() for name, v in layout.blanks.items()}
+            layouts = [self._shared, *self._layouts.values()]
+            self._controls = {name: c for layout in layouts for name, c in layout.controls.items()}
+            self._choices = {name: f for layout in layouts for name, f in layout.choices.items()}
+            self._blanks = {name: v for layout in layouts for name, v in layout.blanks.items()}
             self._timer = gr.Timer(LIVE_EVERY_S, active=False)
             self._listen(page, reload)
         return page
@@ -69,38 +84,93 @@ class Shell:
         values = list(self._controls.values())
         for key, layout in self._layouts.items():
             outputs = [*self._frame(key), *layout.outputs]
-            # Every slider move counts, and the last one wins.
-            gr.on(layout.events, partial(self._changed, key), values, outputs, trigger_mode="always_last", **QUIET)
+            if layout.events:  # every move of a slider counts, and the last one wins
+                gr.on(
+                    layout.events,
+                    partial(self._changed, key),
+                    [self._open, *values],
+                    outputs,
+                    trigger_mode="always_last",
+                    **QUIET,
+                )
             for listener in layout.chained:
-                listener.then(partial(self._changed, key), values, outputs, **QUIET)
-            layout.opened(partial(self._opened, key), [self._ready, *values], [*outputs, self._timer], **QUIET)
+                listener.then(partial(self._changed, key), [self._open, *values], outputs, **QUIET)
+            for action in layout.actions:
+                act = partial(self._acted, key, action.answer)
+                asked = [action.given, *values]
+                gr.on(action.events, act, asked, action.output, **{**QUIET, "show_progress": "minimal"})
+            opened = [self._open, *outputs, self._timer]
+            layout.opened(partial(self._opened, key), [self._open, *values], opened, **QUIET)
             if self._tabs[key].is_live:
-                self._timer.tick(partial(self._changed, key), values, outputs, **QUIET)
-        everything = [component for layout in self._layouts.values() for component in layout.outputs]
-        frames = [self._read, self._address, self._notice, *self._bodies.values()]
-        outputs = [self._ready, self._tabs_component, self._timer, *values, *frames, *everything]
+                self._timer.tick(partial(self._changed, key), [self._open, *values], outputs, **QUIET)
+        contents = [component for layout in self._layouts.values() for component in layout.outputs]
+        everything = [self._read, self._address, self._notice, *self._bodies.values(), *contents]
+        gr.on(
+            self._shared.events,
+            self._everywhere,
+            [self._open, *values],
+            everything,
+            trigger_mode="always_last",
+            **QUIET,
+        )
 
         def load(request: Any) -> list[Any]:
             return self._loaded(dict(request.query_params))
 
         load.__annotations__["request"] = gr.Request  # by which Gradio knows what to pass
-        page.load(load, None, outputs, **QUIET)
+        loaded = page.load(load, None, [self._asked, self._tabs_component, self._timer, *values, *everything], **QUIET)
+        # Controls tell of their first values too; a tab counts as open only when all of them have been set.
+        settled = "key => new Promise(done => setTimeout(() => done(key), 50))"
+        loaded.then(None, self._asked, self._open, js=settled, **QUIET)
         reload.click(None, None, None, js="() => { location.reload(); }", **QUIET)
 
     def _frame(self, key: str) -> list[Any]:
         return [self._read, self._address, self._notice, self._bodies[key]]
 
-    def _changed(self, key: str, *values: Any) -> list[Any]:
-        state = read_state({**dict(zip(self._controls, values, strict=True)), "tab": key})
-        return self._filled(key, state)
+    def _state(self, key: str, values: Sequence[Any]) -> State:
+        return read_state({**dict(zip(self._controls, values, strict=True)), "tab": key})
 
-    def _opened(self, key: str, ready: str, *values: Any) -> list[Any]:
+    def _changed(self, key: str, current: str | None, *values: Any) -> list[Any]:
+        """One tab, after one of its controls has changed; nothing while it is not open: controls change when made, too."""
+        import gradio as gr
+
+        if current != key:
+            return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs))
+        return self._filled(key, self._state(key, values))
+
+    def _opened(self, key: str, current: str | None, *values: Any) -> list[Any]:
         """The tab and whether the timer runs; nothing before the address has been read into the controls."""
         import gradio as gr
 
-        if not ready:
-            return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs) + 1)
-        return [*self._changed(key, *values), gr.Timer(active=self._tabs[key].is_live)]
+        if not current:
+            return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs) + 2)
+        return [key, *self._filled(key, self._state(key, values)), gr.Timer(active=self._tabs[key].is_live)]
+
+    def _acted(self, key: str, answer: Any, given: Any, *values: Any) -> Any:
+        """What a tab answers to a request."""
+        try:
+            return answer(self._reader.current(), self._state(key, values), self._services, given)
+        except MoodBenchError as problem:
+            return html.error(str(problem))
+
+    def _everywhere(self, current: str, *values: Any) -> list[Any]:
+        """The open tab, after a control that all tabs share has changed; the others are filled when they are opened."""
+        import gradio as gr
+
+        if not current:
+            return [gr.skip()] * (3 + len(self._bodies) + sum(len(layout.outputs) for layout in self._layouts.values()))
+        return self._spread(current, self._filled(current, self._state(current, values)))
+
+    def _spread(self, key: str, filled: list[Any]) -> list[Any]:
+        """What `_filled` made of one tab, among the parts of all tabs that stay as they are."""
+        import gradio as gr
+
+        read, address, notice, body, *contents = filled
+        bodies = [body if other == key else gr.skip() for other in self._bodies]
+        spread = [read, address, notice, *bodies]
+        for other, layout in self._layouts.items():
+            spread += contents if other == key else [gr.skip()] * len(layout.outputs)
+        return spread
 
     def _loaded(self, query: Mapping[str, str]) -> list[Any]:
         """Everything, as the address says."""
@@ -109,23 +179,9 @@ class Shell:
         state = read_state(query)
         key = state.tab if state.tab in self._tabs else next(iter(self._tabs))
         state = read_state({**vars(state), "tab": key})
-        read, address, notice, body, *contents = self._filled(key, state)
-        bodies = [body if other == key else gr.skip() for other in self._bodies]
-        filled: list[Any] = []
-        for other, layout in self._layouts.items():
-            filled += contents if other == key else [gr.skip()] * len(layout.outputs)
         timer = gr.Timer(active=self._tabs[key].is_live)
-        return [
-            "1",
-            gr.Tabs(selected=key),
-            timer,
-            *self._control_updates(state),
-            read,
-            address,
-            notice,
-            *bodies,
-            *filled,
-        ]
+        filled = self._spread(key, self._filled(key, state))
+        return [key, gr.Tabs(selected=key), timer, *self._control_updates(state), *filled]
 
     def _control_updates(self, state: State) -> list[Any]:
         """The controls at the state's values, offering what the store holds."""
@@ -144,10 +200,11 @@ class Shell:
                 updates.append(gr.update(value=value))
                 continue
             offered = list(self._choices[name](reading)) if reading is not None else []
+            values = [value for _, value in offered]
             if isinstance(value, list):
-                value = [v for v in value if v in offered]
-            elif value not in offered:
-                value = offered[0] if offered else None
+                value = [v for v in value if v in values]
+            elif value not in values:
+                value = values[0] if values else None
             updates.append(gr.update(choices=offered, value=value))
         return updates
 

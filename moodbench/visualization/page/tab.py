@@ -16,11 +16,21 @@ QUIET: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visi
 class Answer(Protocol):
     """What a fitted contender says about one text, and how long that took."""
 
-    name: str
-    label: str
-    probabilities: Mapping[str, float]
-    seconds: float
-    truncated: bool
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+
+    @property
+    def probabilities(self) -> Mapping[str, float]:
+        """Of every class."""
+
+    @property
+    def seconds(self) -> float:
+        """From the text to its label."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was longer than the model reads."""
 
 
 Ask = Callable[[str, str], Answer]
@@ -39,14 +49,24 @@ class Services:
     """Starts runs; None where the page only reads."""
 
 
+@dataclass(frozen=True)
+class Action:
+    """Something that a tab does when asked."""
+
+    output: Any
+    events: Sequence[Any]
+    given: Any
+    answer: Callable[[Reading, State, Services, Any], Any]
+
+
 @dataclass
 class Layout:
     """Collects what a tab places while it is built."""
 
     controls: dict[str, Any] = field(default_factory=dict)
     """Field of State to the component that sets it."""
-    choices: dict[str, Callable[[Reading], Sequence[Any]]] = field(default_factory=dict)
-    """Field of State to what its component offers for a reading."""
+    choices: dict[str, Callable[[Reading], Sequence[tuple[str, str]]]] = field(default_factory=dict)
+    """Field of State to what its component offers for a reading: titles and values."""
     blanks: dict[str, Any] = field(default_factory=dict)
     """Field of State to what its component shows for None."""
     outputs: list[Any] = field(default_factory=list)
@@ -55,6 +75,8 @@ class Layout:
     """Events after which the tab is filled again."""
     chained: list[Any] = field(default_factory=list)
     """Listeners after whose end the tab is filled again."""
+    actions: list[Action] = field(default_factory=list)
+    """What is answered on request alone."""
     opened: Any = None
     """The event of opening the tab."""
 
@@ -63,7 +85,7 @@ class Layout:
         name: str,
         component: Any,
         event: str,
-        choices: Callable[[Reading], Sequence[Any]] | None = None,
+        choices: Callable[[Reading], Sequence[tuple[str, str]]] | None = None,
         *,
         blank: Any = None,
     ) -> Any:
@@ -79,9 +101,11 @@ class Layout:
         """Nothing; fills the tab again when `listener` has set controls."""
         self.chained.append(listener)
 
-    def also(self, component: Any, event: str) -> None:
-        """Nothing; fills the tab again when another tab's control changes."""
-        self.events.append(getattr(component, event))
+    def action(
+        self, output: Any, events: Sequence[Any], given: Any, answer: Callable[[Reading, State, Services, Any], Any]
+    ) -> None:
+        """Nothing; on one of `events`, `output` shows the answer to the value of `given`."""
+        self.actions.append(Action(output, events, given, answer))
 
     def output(self, component: Any) -> Any:
         """`component`, which `render` fills."""

@@ -1,0 +1,175 @@
+"""Which contender to use under limits: the pick, the runner-up, why, and what the limits cost.
+
+A limit must hold at the unfavourable end of an interval. Of the contenders within the limits, those whose accuracy is
+not separated from the most accurate one's are equals, and of equals the fastest is picked. Nothing is extrapolated to
+a machine that was not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from moodbench.visualization.formatting import mebibytes, milliseconds, missing, percent
+
+Tied = Callable[[str, str], bool]
+"""Two names to whether the accuracy of the two is not separated by the data."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a contender must keep to; None is no limit."""
+
+    p99_s: float | None = None
+    memory_bytes: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer; `pick` is None where no contender is within the limits."""
+
+    pick: str | None
+    runner_up: str | None
+    num_fitting: int
+    num_rows: int
+    why: str
+    costs: tuple[str, ...] = ()
+    """What single limits cost in accuracy, in sentences."""
+    nearest: str | None = None
+    """Where there is no pick: the contender that misses the limits by least."""
+    misses: tuple[str, ...] = ()
+    """Which limits that one misses, and by how much."""
+
+
+def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
+    """The choice among the `rows` of one track."""
+    fitting = rows[_within(rows, limits)]
+    if fitting.empty:
+        return _nothing_fits(rows, limits)
+    best = fitting.sort_values("accuracy", ascending=False).iloc[0]
+    equals = [
+        row for _, row in fitting.iterrows() if row["name"] == best["name"] or tied(str(row["name"]), str(best["name"]))
+    ]
+    equals.sort(key=lambda row: math.inf if missing(row["latency_p50_s"]) else float(row["latency_p50_s"]))
+    pick = equals[0]
+    rest = equals[1:] or [
+        row for _, row in fitting.sort_values("accuracy", ascending=False).iterrows() if row["name"] != pick["name"]
+    ]
+    runner_up = str(rest[0]["name"]) if rest else None
+    return Choice(
+        pick=str(pick["name"]),
+        runner_up=runner_up,
+        num_fitting=len(fitting),
+        num_rows=len(rows),
+        why=_why(pick, best, len(equals)),
+        costs=tuple(_costs(rows, limits, float(best["accuracy"]))),
+    )
+
+
+def overlap(rows: pd.DataFrame) -> Tied:
+    """Ties by overlap of the intervals: cautious, where no pairing of the texts is at hand."""
+    low, high = (dict(zip(rows["name"], rows[f"accuracy_{end}"], strict=True)) for end in ("low", "high"))
+
+    def tied(a: str, b: str) -> bool:
+        return bool(low[a] <= high[b] and low[b] <= high[a])
+
+    return tied
+
+
+def _worst_p99(rows: pd.DataFrame) -> pd.Series[float]:
+    """The upper end of the interval of the 99th percentile, which is known before the percentile itself is given."""
+    return rows["latency_p99_high_s"].fillna(rows["latency_p99_s"]).astype(float)
+
+
+def _within(rows: pd.DataFrame, limits: Limits) -> pd.Series[bool]:
+    keep = rows["accuracy"].notna()
+    if limits.p99_s is not None:
+        keep &= _worst_p99(rows) <= limits.p99_s
+    if limits.memory_bytes is not None:
+        keep &= rows["memory_peak_batch1_bytes"].astype(float) <= limits.memory_bytes
+    if limits.accuracy is not None:
+        keep &= rows["accuracy_low"].astype(float) >= limits.accuracy
+    return keep
+
+
+def _why(pick: pd.Series[Any], best: pd.Series[Any], num_equals: int) -> str:
+    if num_equals == 1:
+        return "It is the most accurate of those within the limits, and the data separate it from the others."
+    others = f"{num_equals - 1} other{'s' if num_equals > 2 else ''} within the limits"
+    if pick["name"] == best["name"]:
+        return f"It is the most accurate of those within the limits, not separated from {others}, and the fastest of these."
+    ratio = best["latency_p50_s"] / pick["latency_p50_s"]
+    faster = "" if missing(ratio) else f", and it answers {ratio:.1f} times as fast"
+    return (
+        f"The data do not separate its accuracy from that of {best['name']}, the most accurate within the limits "
+        f"({percent(best['accuracy'])} %){faster}."
+    )
+
+
+def _costs(rows: pd.DataFrame, limits: Limits, accuracy: float) -> list[str]:
+    """What would be gained if one limit were lifted, for each that binds."""
+    said = []
+    for name, changed in (
+        ("p99", Limits(None, limits.memory_bytes, limits.accuracy)),
+        ("memory", Limits(limits.p99_s, None, limits.accuracy)),
+    ):
+        wider = rows[_within(rows, changed)]
+        if wider.empty or changed == limits:
+            continue
+        better = wider.sort_values("accuracy", ascending=False).iloc[0]
+        gain = float(better["accuracy"]) - accuracy
+        if gain <= 0:
+            continue
+        if name == "p99":
+            worst = _worst_p99(wider)[wider["name"] == better["name"]].iloc[0]
+            needed = (
+                "without that limit"
+                if missing(worst)
+                else f"with up to {milliseconds(worst)} ms at the 99th percentile"
+            )
+        else:
+            needed = f"with {mebibytes(better['memory_peak_batch1_bytes'])} MiB"
+        said.append(f"+{100 * gain:.1f} points of accuracy {needed} ({better['name']})")
+    return said
+
+
+def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:
+    """The contender whose worst excess over a limit, as a ratio, is least; with what it misses."""
+    measures: list[tuple[float, str, list[str]]] = []
+    worst = _worst_p99(rows)
+    for place, (_, row) in enumerate(rows.iterrows()):
+        if missing(row["accuracy"]):
+            continue
+        found = [
+            _miss(limits.p99_s, worst.iloc[place], milliseconds, "ms at the 99th percentile"),
+            _miss(limits.memory_bytes, row["memory_peak_batch1_bytes"], mebibytes, "MiB"),
+        ]
+        if limits.accuracy is not None and row["accuracy_low"] < limits.accuracy:
+            low = max(float(row["accuracy_low"]), 1e-6)
+            short = f"accuracy at least {percent(low)} %, {100 * (limits.accuracy - low):.1f} points short"
+            found.append((math.log(limits.accuracy / low), short))
+        over = [miss for miss in found if miss is not None]
+        measures.append(
+            (max((excess for excess, _ in over), default=0.0), str(row["name"]), [text for _, text in over])
+        )
+    if not measures:
+        return Choice(None, None, 0, len(rows), "No contender has been evaluated here.")
+    _, name, misses = min(measures, key=lambda m: m[0])
+    why = "No measured contender keeps to all limits."
+    return Choice(None, None, 0, len(rows), why, nearest=name, misses=tuple(misses))
+
+
+def _miss(limit: float | None, value: Any, show: Callable[[Any], str], unit: str) -> tuple[float, str] | None:
+    """By which log ratio `value` is over `limit`, and in words; None where it is not."""
+    if limit is None:
+        return None
+    if missing(value):
+        return math.inf, f"not measured: {unit}"
+    if value <= limit:
+        return None
+    return math.log(value / limit), f"{show(value)} {unit}, {show(value - limit)} over"

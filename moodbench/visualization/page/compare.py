@@ -1,0 +1,135 @@
+"""The Compare tab: the pinned contenders on one data set, in pairs, in parts, and on the texts where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from moodbench.comparison.paired import PairedDifference
+from moodbench.visualization import contrast, figures
+from moodbench.visualization.comparison_view import sentence
+from moodbench.visualization.formatting import missing, percent
+from moodbench.visualization.page.html import details, hint, scroll, table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.shared import one_track, pinned_rows
+from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.state import State
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-pairs", elem_classes="mb"))
+    gr.HTML("<h2>How far can the probabilities be trusted?</h2>", elem_classes="mb")
+    layout.output(gr.Plot(show_label=False, container=False, elem_id="reliability"))
+    layout.output(gr.HTML(elem_id="mb-differences", elem_classes="mb"))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """The pairs, the reliability figure, and slices with disagreements."""
+    track = one_track(reading.view(state.weights), state)
+    rows = pinned_rows(track, state, 2)
+    if len(rows) < 2:
+        text = "Pin two to four contenders above that have results on this data set."
+        return [hint(text), figures.message("Nothing to compare"), ""]
+    results, store = reading.results, reading.store
+    pairs = contrast.all_pairs(store, rows, results.evaluations)
+    said = contrast.answers(store, rows, results.evaluations)
+    first = rows.iloc[0]
+    examples = store.examples(str(first["dataset"]), str(first["dataset_revision"]))
+    labels = _labels(reading, first)
+    name = str(first["track"])
+    curves = {who: contrast.reliability_curve(frame) for who, frame in said.items()}
+    below = _slices(said, examples, labels) + _confusions(said, labels) + _differences(said, examples, labels, services)
+    return [_pairs(pairs, name), figures.reliability(curves), below]
+
+
+def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
+    """The names of the classes, from the spec of one of the row's fits; numbers where it names none."""
+    import json
+
+    fits = reading.results.fits
+    spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
+    try:
+        return tuple(json.loads(spec)["dataset"]["labels"])
+    except (TypeError, ValueError, KeyError):
+        numbers = reading.results.evaluations["num_classes"].dropna()
+        return tuple(str(i) for i in range(int(numbers.max()) if len(numbers) else 2))
+
+
+def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str) -> str:
+    rows = [
+        [
+            f"{a} − {b}",
+            f"{100 * d.delta:+.1f}",
+            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
+            f"{d.only_a:,}",
+            f"{d.only_b:,}",
+            f"{d.p_value:.2g}",
+            "separated" if d.low > 0 or d.high < 0 else "not separated",
+        ]
+        for a, b, d in pairs
+    ]
+    headings = ["Pair", "Difference, points", "95 % interval", "Only first right", "Only second right", "p", "Verdict"]
+    words = "".join(f"<li>{escape(sentence(a, b, track, d))}</li>" for a, b, d in pairs)
+    return table(headings, rows, f"Paired on the same texts of {track}") + details("In words", f"<ul>{words}</ul>")
+
+
+def _slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]) -> str:
+    if not said:
+        return hint("These contenders share no seed, so that their texts cannot be compared one by one.")
+    parts = contrast.slices(said, examples, labels)
+    names = list(said)
+    rows = [[str(p["part"]), f"{p['num_texts']:,}", *(percent(p[n]) for n in names)] for _, p in parts.iterrows()]
+    return table(["Part of the test set", "Texts", *names], rows, "Accuracy in parts of the test set, %")
+
+
+def _confusions(said: dict[str, pd.DataFrame], labels: Sequence[str]) -> str:
+    tables = []
+    for name, frame in said.items():
+        counts = contrast.confusion(frame, len(labels))
+        rows = [[label, *(f"{n:,}" for n in counts.loc[i])] for i, label in enumerate(labels)]
+        tables.append(table(["True label", *(f"said {label}" for label in labels)], rows, name))
+    return details("Confusion of labels", "".join(tables))
+
+
+def _differences(
+    said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str], services: Services
+) -> str:
+    if not said:
+        return ""
+    found = contrast.disagreements(said, examples)
+    if found.empty:
+        return hint("The contenders give the same label to every text.")
+    names = list(said)
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in ("True label", *names))
+    body = "".join(
+        f'<tr><th scope="row" class="mb-name mb-quote">{escape(_text(row, services))}</th>'
+        f"<td>{escape(labels[int(row['label'])])}</td>" + "".join(_said(row, name, labels) for name in names) + "</tr>"
+        for _, row in found.iterrows()
+    )
+    caption = "<caption><div><strong>Texts on which they differ</strong>the most confidently contradicted first</div></caption>"
+    made = f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Text</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return scroll(made, "Texts on which they differ")
+
+
+def _said(row: pd.Series[Any], name: str, labels: Sequence[str]) -> str:
+    right = int(row[name]) == int(row["label"])
+    sign, word = ("✓", "right") if right else ("✗", "wrong")
+    stated = percent(row[f"{name} stated"])
+    return f'<td>{escape(labels[int(row[name])])} {stated} % <span role="img" aria-label="{word}">{sign}</span></td>'
+
+
+def _text(row: pd.Series[Any], services: Services) -> str:
+    if missing(row.get("text")):
+        return "text not in the store"
+    if row.get("private") == True and not services.show_texts:  # noqa: E712 - missing is not private
+        return "private text: start with --show-texts to see it"
+    return str(row["text"])
+
+
+TAB = Tab("compare", "Compare", build, render)

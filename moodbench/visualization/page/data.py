@@ -1,0 +1,124 @@
+"""The Data tab: the raw rows, files of the view and of everything, licences, how to cite, and a link to this view."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moodbench import __version__
+from moodbench.comparison.board import trials_frame
+from moodbench.config import load_catalogue
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.exporting import board_bytes
+from moodbench.visualization.leaderboard_view import chosen_track, visible
+from moodbench.visualization.page.html import table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.state import State
+
+RAW_COLUMNS = [
+    "model", "method", "dataset", "num_train", "seed", "accuracy", "f1_macro", "precision_macro", "recall_macro", "nll",
+    "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "memory_peak_batch1_bytes", "train_time_s", "verdict",
+    "quick", "fit_id",
+]  # fmt: skip
+MOST_ROWS = 2_000
+NESTED = ["throughput_points", "confusion", "environment", "files"]
+FILES = (("view-csv", "This view as CSV"), ("view-parquet", "This view as Parquet"), ("all-csv", "Everything as CSV"), ("all-parquet", "Everything as Parquet"))  # fmt: skip
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-data", elem_classes="mb"))
+    with gr.Row():
+        for key, title in FILES:
+            layout.output(gr.DownloadButton(title, elem_id=f"get-{key}", size="sm", min_width=150))
+    rows = gr.Dataframe(
+        interactive=False, label="Rows: one per evaluated fit, base units", elem_id="raw", max_height=460,
+        show_search="search", pinned_columns=1, buttons=["copy", "fullscreen"],
+    )  # fmt: skip
+    layout.output(rows)
+    layout.output(gr.HTML(elem_id="mb-licences", elem_classes="mb"))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """What the files are, the files, the rows, and licences with the citation."""
+    view = reading.view(state.weights)
+    name = chosen_track(view, state)
+    rows = visible(view.track(name), state, reading.families)
+    results = reading.results
+    trials = trials_frame(results.fits, results.evaluations, results.measurements)
+    paths = _write(BoardView(rows, view.failures, view.notes), trials)
+    shown = (
+        trials
+        if rows["fit_ids"].isna().any()
+        else trials[trials["fit_id"].isin([i for r in rows["fit_ids"] for i in r])]
+    )
+    cut = f" The table shows the first {MOST_ROWS:,}." if len(shown) > MOST_ROWS else ""
+    link = "?" + state.to_query()
+    words = (
+        f"<p>This view: {len(rows)} rows of {escape(name)}, as <code>moodbench leaderboard --csv</code> names them. Everything: "
+        f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
+        f'<code>{escape(reading.store.uri)}</code>. <a href="{escape(link)}">Link to this view</a></p>'
+    )
+    return [words, *paths, _readable(shown), _licences(results.fits)]
+
+
+@cache
+def _folder() -> Path:
+    """A folder of this process for files to be fetched."""
+    return Path(tempfile.mkdtemp(prefix="moodbench-page-"))
+
+
+def _write(view: BoardView, trials: pd.DataFrame) -> list[str]:
+    """The paths of the four files, in the order of FILES."""
+    place = Path(tempfile.mkdtemp(dir=_folder()))
+    paths = [place / f"moodbench-{key.replace('-', '.')}" for key, _ in FILES]
+    paths[0].write_bytes(board_bytes(view, "csv"))
+    paths[1].write_bytes(board_bytes(view, "parquet"))
+    flat = trials.drop(columns=[c for c in NESTED if c in trials])
+    flat.to_csv(paths[2], index=False)
+    flat.to_parquet(paths[3], index=False)
+    return [str(path) for path in paths]
+
+
+def _readable(trials: pd.DataFrame) -> pd.DataFrame:
+    """The columns that one looks at, six significant digits; the files have all."""
+    shown = trials.reindex(columns=RAW_COLUMNS).head(MOST_ROWS)
+    reals = shown.select_dtypes("float").columns
+    return shown.assign(**{c: shown[c].map(lambda x: float(f"{x:.6g}")) for c in reals})
+
+
+def _licences(fits: pd.DataFrame) -> str:
+    catalogue = load_catalogue(None)
+    rows = []
+    for kind, names, entries in (
+        ("model", sorted(set(fits["model"].dropna())), catalogue.models),
+        ("data set", sorted(set(fits["dataset"].dropna())), catalogue.datasets),
+    ):
+        for name in names:
+            entry = entries.get(name)
+            if entry is None:
+                rows.append([name, kind, "not in the catalogue: ask its owner", ""])
+                continue
+            rows.append(
+                [
+                    name,
+                    kind,
+                    str(entry.licence or "not stated"),
+                    str(getattr(entry, "citation", None) or entry.description),
+                ]
+            )
+    made = table(["Name", "What", "Licence", "Source"], rows, "Licences", left=4)
+    cite = f"The MoodBench maintainers. MoodBench: choosing small language models for sentiment analysis, version {__version__}."
+    return f"{made}<h2>How to cite</h2><p>{escape(cite)} Name the data sets' sources above as well.</p>"
+
+
+TAB = Tab("data", "Data", build, render)

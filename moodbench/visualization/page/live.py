@@ -1,0 +1,104 @@
+"""The Live tab: the run that began last, from its log in the store; it fills itself while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from moodbench.visualization.formatting import MISSING, duration
+from moodbench.visualization.page.html import card, details, hint, table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.progress import Job, RunProgress, latest_run
+from moodbench.visualization.state import State
+
+ORDER = ("stalled", "running", "retrying", "failed", "stopped", "done", "skipped")
+SPARK_WIDTH, SPARK_HEIGHT = 90, 20
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-live", elem_classes="mb"))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """The state of the run that began last."""
+    run = latest_run(reading.store)
+    return [
+        run_html(run) if run else hint("No run has written to this store. Start one with: moodbench run quickstart")
+    ]
+
+
+def run_html(run: RunProgress) -> str:
+    """A run as HTML: how far it is, each job, and the last error."""
+    heading = "ended" if run.ended else "running" if run.is_going else "stopped without saying so"
+    counts = {state: sum(job.state == state for job in run.jobs) for state in ORDER}
+    parts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    share = run.num_jobs_ended / run.num_jobs if run.num_jobs else 1.0
+    left = run.remaining_run_s()
+    words = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
+    words += f", {run.num_done_before} phases were done before" if run.num_done_before else ""
+    words += f"; {_range(left)} left" if left else ""
+    took = duration(((run.ended or (run.now if run.is_going else run.last_heard)) - run.started).total_seconds())
+    began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_going else ''}"
+    error = f"<p><strong>Last error:</strong> {escape(run.last_error)}</p>" if run.last_error else ""
+    top = card(
+        f"<h3>Run {escape(run.run_id)}: {heading}</h3>"
+        f'<progress max="100" value="{100 * share:.0f}" aria-label="jobs ended"></progress>'
+        f'<p aria-live="polite">{escape(words)}</p><p>{escape(parts or "no job has begun")}; {began}</p>{error}',
+        "warning" if run.num_failed or not (run.ended or run.is_going) else "plain",
+    )
+    jobs = sorted(run.jobs, key=lambda j: ORDER.index(j.state))
+    open_jobs = [j for j in jobs if j.state not in ("done", "skipped")]
+    closed = [j for j in jobs if j.state in ("done", "skipped")]
+    made = top + (_table(open_jobs, run, "Under way") if open_jobs else "")
+    return made + (details(f"{len(closed)} phases done", _table(closed, run, "Done")) if closed else "")
+
+
+def _table(jobs: list[Job], run: RunProgress, caption: str) -> str:
+    headings = ["Trial", "Phase", "State", "Progress", "Loss", "Left", "Last heard", "Node", "Error"]
+    return table(headings, [_row(job, run) for job in jobs], caption, raw=True)
+
+
+def _row(job: Job, run: RunProgress) -> list[str]:
+    share = job.share
+    bar = MISSING
+    if share is not None:
+        step = f" {job.step} of {job.num_steps}" if job.num_steps and job.state != "done" else ""
+        name = escape(f"{job.trial}, {job.phase}")
+        bar = f'<progress max="100" value="{100 * share:.0f}" aria-label="{name}"></progress>{100 * share:.0f} %{step}'
+    ago = (run.now - job.last_heard).total_seconds()
+    heard = f"{duration(ago)} ago" if job.state in ("running", "stalled", "retrying") else f"{job.last_heard:%H:%M:%S}"
+    left = run.remaining_s(job)
+    kind = {"done": " mb-done", "skipped": " mb-done", "running": " mb-running"}.get(job.state, " mb-failed")
+    return [
+        escape(job.trial), escape(job.phase), f'<span class="mb-pill{kind}">{job.state}</span>', bar, _loss(job.losses),
+        _range(left) if left else MISSING, heard, escape(job.node) or MISSING, escape(job.error) or MISSING,
+    ]  # fmt: skip
+
+
+def _range(seconds: tuple[float, float]) -> str:
+    low, high = (duration(s) for s in seconds)
+    return f"about {low}" if low == high else f"{low} to {high}"
+
+
+def _loss(losses: list[float]) -> str:
+    """The last loss, with the course of all as a line."""
+    if not losses:
+        return MISSING
+    low, high = min(losses), max(losses)
+    span = (high - low) or 1.0
+    step = SPARK_WIDTH / max(len(losses) - 1, 1)
+    points = " ".join(
+        f"{i * step:.1f},{SPARK_HEIGHT - 2 - (v - low) / span * (SPARK_HEIGHT - 4):.1f}" for i, v in enumerate(losses)
+    )
+    return (
+        f'<svg class="mb-spark" width="{SPARK_WIDTH}" height="{SPARK_HEIGHT}" aria-hidden="true">'
+        f'<polyline points="{points}"/></svg> {losses[-1]:.3f}'
+    )
+
+
+TAB = Tab("live", "Live", build, render, needs_results=False, is_live=True)

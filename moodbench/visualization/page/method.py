@@ -1,0 +1,30 @@
+"""The Method tab: how the results came about, from the records themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moodbench.visualization.method_view import facts
+from moodbench.visualization.page.board_table import columns_html, failures_table
+from moodbench.visualization.page.html import table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.state import State
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-method", elem_classes="mb"))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """The facts with the fields they come from, and the failures."""
+    rows = [[fact.about, fact.text, fact.source] for fact in facts(reading.results)]
+    made = table(["About", "What the records say", "Field"], rows, "How these results came about", left=3)
+    return [made + columns_html() + failures_table(reading.results.failures)]
+
+
+TAB = Tab("method", "Method", build, render)

@@ -1,0 +1,52 @@
+"""What all tabs share: the data set and the pinned contenders, and which rows these mean."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from moodbench.comparison.board import OVERALL
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.leaderboard_view import chosen_track
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout
+from moodbench.visualization.state import DEFAULT, MAX_MODELS, State
+
+
+def build_shared(layout: Layout) -> None:
+    """Nothing; places the controls above the tabs."""
+    import gradio as gr
+
+    with gr.Row(elem_id="mb-shared"):
+        track = gr.Dropdown([], label="Data set", elem_id="track", min_width=200, scale=1)
+        pinned = gr.Dropdown(
+            [], multiselect=True, max_choices=MAX_MODELS, elem_id="models", min_width=200, scale=2,
+            label=f"Pinned contenders, up to {MAX_MODELS}, to look at side by side",
+        )  # fmt: skip
+    layout.control("track", track, "input", tracks)
+    layout.control("models", pinned, "input", contenders)
+
+
+def tracks(reading: Reading) -> list[tuple[str, str]]:
+    """The names of the tracks, all of them together first; the first is also what a plain address shows."""
+    if reading.is_empty:
+        return []
+    view = reading.view(DEFAULT.weights)
+    first = chosen_track(view, DEFAULT)
+    return [(first, ""), *((name, name) for name in view.tracks if name != first)]
+
+
+def contenders(reading: Reading) -> list[tuple[str, str]]:
+    """The names of all contenders."""
+    return [] if reading.is_empty else [(name, name) for name in sorted(set(reading.results.contenders["name"]))]
+
+
+def one_track(view: BoardView, state: State) -> pd.DataFrame:
+    """The rows of the track that `state` names; of the first one where it names all of them together."""
+    name = chosen_track(view, state)
+    return view.track(view.tracks[0] if name.startswith(OVERALL) else name)
+
+
+def pinned_rows(rows: pd.DataFrame, state: State, otherwise: int) -> pd.DataFrame:
+    """The pinned contenders among `rows`, in the order of the pins; the first `otherwise` rows where none is."""
+    chosen = [name for name in state.models if name in set(rows["name"])]
+    return rows.set_index("name", drop=False).loc[chosen] if chosen else rows.head(otherwise)

@@ -1,0 +1,117 @@
+"""The Speed tab: how long a label takes and how that varies, batches, cold start, memory, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from moodbench.evaluation.measuring import used_samples
+from moodbench.visualization import figures
+from moodbench.visualization.formatting import MISSING, mebibytes, milliseconds, missing, percent
+from moodbench.visualization.page.html import hint, table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.shared import one_track, pinned_rows
+from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.state import State
+
+SHOWN = 6
+COLD = {"cold_interpreter_s": "interpreter", "cold_import_s": "imports", "cold_load_s": "loading", "cold_first_label_s": "first label"}  # fmt: skip
+
+
+def build(layout: Layout, services: Services) -> None:
+    """Nothing; places the tab's parts."""
+    import gradio as gr
+
+    layout.output(gr.HTML(elem_id="mb-verdicts", elem_classes="mb"))
+    for title, elem in (
+        ("How long does one text take?", "latency"),
+        ("What do batches bring?", "batches"),
+        ("How long until the first label?", "cold-start"),
+        ("Where does memory go?", "memory"),
+    ):
+        gr.HTML(f"<h2>{title}</h2>", elem_classes="mb")
+        layout.output(gr.Plot(show_label=False, container=False, elem_id=elem))
+
+
+def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """The verdicts and the four figures."""
+    rows = pinned_rows(one_track(reading.view(state.weights), state), state, SHOWN)
+    measured = _measurements(reading, rows)
+    if not measured:
+        text = "None of these contenders was measured on the machine shown; `moodbench run` measures what is missing."
+        return [hint(text), *[figures.message("Not measured")] * 4]
+    latencies = {}
+    for name, m in measured.items():
+        samples = reading.store.samples([str(m["measurement_id"])])
+        single = used_samples(samples[samples["scenario"] == "single_stream"], str(m["verdict"]))
+        if len(single):
+            latencies[name] = single["latency_s"].to_numpy(dtype=float)
+    sweeps = {n: list(m["throughput_points"]) for n, m in measured.items() if not _none(m["throughput_points"])}
+    frame = pd.DataFrame(measured.values(), index=pd.Index(measured, name="name"))
+    cold = frame[list(COLD)].astype(float).rename(columns=COLD)
+    return [
+        _verdicts(measured),
+        figures.latency_distribution(latencies),
+        figures.batch_sweep(sweeps),
+        figures.stacked_parts(cold, "seconds from starting the process to the first label", digits=2),
+        figures.stacked_parts(memory_parts(frame), "MiB of the whole process"),
+    ]
+
+
+def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
+    """What each part adds to the memory of the process at its largest batch, in MiB; parts add up to the peak."""
+    m = measurements.astype(dict.fromkeys(("memory_imports_bytes", "memory_loaded_bytes", "memory_peak_batch1_bytes", "memory_peak_bytes"), float))  # fmt: skip
+    steps = [m["memory_imports_bytes"], m["memory_loaded_bytes"], m["memory_peak_batch1_bytes"], m["memory_peak_bytes"]]
+    titles = ("interpreter and libraries", "the model", "one text", "the largest batch")
+    made = {}
+    reached = pd.Series(0.0, index=m.index)
+    for title, step in zip(titles, steps, strict=True):
+        top = pd.concat([reached, step], axis=1).max(axis=1, skipna=False)
+        made[title] = (top - reached) / 2**20
+        reached = top
+    return pd.DataFrame(made)
+
+
+def _measurements(reading: Reading, rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """Name to the measurement of the row's first measured seed."""
+    known = reading.results.measurements.set_index("measurement_id", drop=False)
+    found = {}
+    for _, row in rows.iterrows():
+        ids = (
+            [i for i in row["measurement_ids"] if i in known.index] if isinstance(row["measurement_ids"], list) else []
+        )
+        if ids:
+            found[str(row["name"])] = known.loc[ids[0]]
+    return found
+
+
+def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
+    rows = []
+    for name, m in measured.items():
+        causes = "" if _none(m["causes"]) else "; ".join(str(c) for c in m["causes"])
+        requests = (
+            MISSING if missing(m["num_requests"]) else f"{m['num_clean_requests']:,.0f} of {m['num_requests']:,.0f}"
+        )
+        rows.append(
+            [
+                name,
+                str(m["verdict"]) + (", quick" if m["quick"] is True or str(m["quick"]) == "True" else ""),
+                percent(m["clean_share"]),
+                requests,
+                f"{milliseconds(m['latency_p50_s'])} [{milliseconds(m['latency_p50_low_s'])}, {milliseconds(m['latency_p50_high_s'])}]",
+                f"{milliseconds(m['latency_p99_s'])} [{milliseconds(m['latency_p99_low_s'])}, {milliseconds(m['latency_p99_high_s'])}]",
+                mebibytes(m["memory_peak_bytes"]),
+                causes or MISSING,
+            ]
+        )
+    headings = ["Model", "Verdict", "Clean windows %", "Clean requests", "P50 ms [95 %]", "P99 ms [95 %]", "RAM MiB, at most", "Causes"]  # fmt: skip
+    return table(headings, rows, "What was measured, one seed each")
+
+
+def _none(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and pd.isna(value)) or len(value) == 0
+
+
+TAB = Tab("speed", "Speed", build, render)

@@ -1,0 +1,186 @@
+"""A run from the lines of its event log: what runs, how far it is, how long it may take, what went wrong.
+
+The log is what any reader of the store sees while the run is going; no Ray is needed. Events that are not known are
+passed over, and a line that is being written is left for the next look.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from moodbench.store import Store
+
+STALLED_AFTER = timedelta(minutes=2)
+"""A job that says nothing for longer, and for 3 times its longest pause so far, is called stalled."""
+JobState = Literal["running", "stalled", "retrying", "done", "skipped", "failed", "stopped"]
+
+
+@dataclass
+class Job:
+    """One trial's present phase."""
+
+    trial: str
+    phase: str
+    state: JobState
+    started: datetime
+    last_heard: datetime
+    ended: datetime | None = None
+    step: int = 0
+    num_steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    error: str = ""
+    node: str = ""
+    longest_pause: timedelta = timedelta(0)
+
+    @property
+    def share(self) -> float | None:
+        """How much of the phase is done, 0 to 1; None where it does not say."""
+        if self.state in ("done", "skipped"):
+            return 1.0
+        return min(self.step / self.num_steps, 1.0) if self.num_steps else None
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A run as its log tells it."""
+
+    run_id: str
+    started: datetime
+    ended: datetime | None
+    num_jobs: int
+    num_done_before: int
+    """Phases that were in the store when it began."""
+    num_jobs_ended: int
+    num_failed: int
+    jobs: tuple[Job, ...]
+    """The phases of each trial that began, in order."""
+    last_error: str
+    now: datetime
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it has not ended, and something was heard of late."""
+        return self.ended is None and self.now - self.last_heard < 5 * STALLED_AFTER
+
+    @property
+    def last_heard(self) -> datetime:
+        """When it last said something."""
+        return max((job.last_heard for job in self.jobs), default=self.started)
+
+    def remaining_s(self, job: Job) -> tuple[float, float] | None:
+        """From and to how many seconds a running job may still take; None where nothing tells.
+
+        From its own pace, and from the phases of the same name that ended in this run, of the same model if there are any.
+        """
+        if job.state != "running":
+            return None
+        elapsed = (self.now - job.started).total_seconds()
+        estimates = [elapsed / job.step * (job.num_steps - job.step)] if job.step and job.num_steps else []
+        model = job.trial.split(" · ")[0]
+        ended = [j for j in self.jobs if j.state == "done" and j.phase == job.phase and j.ended is not None]
+        alike = [j for j in ended if j.trial.split(" · ")[0] == model]
+        estimates += [max((j.ended - j.started).total_seconds() - elapsed, 0.0) for j in alike if j.ended]
+        return (min(estimates), max(estimates)) if estimates else None
+
+    def remaining_run_s(self) -> tuple[float, float] | None:
+        """From and to how many seconds the whole run may still take, at the pace of the jobs that have ended."""
+        left = self.num_jobs - self.num_jobs_ended
+        if self.ended is not None or not self.num_jobs_ended or left <= 0:
+            return None
+        lengths = [(j.ended - j.started).total_seconds() for j in self.jobs if j.state == "done" and j.ended]
+        if len(lengths) < 2:
+            return None
+        pace = (self.now - self.started).total_seconds() / self.num_jobs_ended
+        spread = statistics.stdev(lengths) / statistics.mean(lengths) / len(lengths) ** 0.5
+        return pace * left / (1 + 2 * spread), pace * left * (1 + 2 * spread)
+
+
+def latest_run(store: Store, now: datetime | None = None) -> RunProgress | None:
+    """The run of `store` that began last; None where there is none."""
+    keys = [key for key in store.location.keys("events") if key.endswith(".jsonl")]
+    if not keys:
+        return None
+    filesystem, root = store.location.filesystem()
+    key = max(keys)
+    with filesystem.open_input_stream(f"{root}/{key}") as stream:
+        text = stream.read().decode("utf-8", "replace")
+    run_id = key.rpartition("/")[2].removesuffix(".jsonl")
+    return follow(run_id, _events(text), now or datetime.now(UTC))
+
+
+def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> RunProgress | None:
+    """The run after these `events`, seen at `now`; None where not even its beginning is told."""
+    jobs: dict[tuple[str, str], Job] = {}
+    started = ended = None
+    counts = {"num_jobs": 0, "num_done": 0}
+    num_ended = num_failed = 0
+    last_error = ""
+    for event in events:
+        name, at = event["event"], event["time"]
+        trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))
+        if name == "run_started":
+            started = at
+            counts = {key: int(event.get(key, 0)) for key in counts}
+        elif name == "run_ended":
+            ended = at
+        elif name == "started":
+            jobs[trial, phase] = Job(trial, phase, "running", at, at, node=str(event.get("node", "")))
+        elif name == "job_ended":
+            num_ended += not event.get("retry")
+            if event.get("outcome") != "ok":
+                num_failed += not event.get("retry")
+                last_error = f"{trial}: {event.get('outcome')}: {_last_line(event.get('detail'))}"
+                for job in jobs.values():
+                    if job.trial == trial and job.state == "running":
+                        job.state, job.ended, job.last_heard = "retrying" if event.get("retry") else "failed", at, at
+                        job.error = job.error or last_error
+        elif (trial, phase) in jobs:
+            _update(jobs[trial, phase], name, event, at)
+            if name == "failed":
+                last_error = f"{trial}: {phase}: {event.get('error', '')}"
+    if started is None:
+        return None
+    for job in jobs.values():
+        if job.state == "running":
+            quiet = now - job.last_heard
+            if ended is not None or quiet > 5 * STALLED_AFTER:
+                job.state = "stopped"
+            elif quiet > max(STALLED_AFTER, 3 * job.longest_pause):
+                job.state = "stalled"
+    return RunProgress(
+        run_id, started, ended, counts["num_jobs"], counts["num_done"], num_ended, num_failed,
+        tuple(jobs.values()), last_error, now,
+    )  # fmt: skip
+
+
+def _update(job: Job, name: str, event: Mapping[str, Any], at: datetime) -> None:
+    job.longest_pause = max(job.longest_pause, at - job.last_heard)
+    job.last_heard = at
+    if name == "progress":
+        job.step, job.num_steps = int(event.get("step", job.step)), int(event.get("num_steps", job.num_steps))
+        if event.get("loss") is not None:
+            job.losses.append(float(event["loss"]))
+    elif name in ("committed", "skipped"):
+        job.state, job.ended = ("done" if name == "committed" else "skipped"), at
+    elif name == "failed":
+        job.state, job.ended, job.error = "failed", at, str(event.get("error", ""))
+
+
+def _events(text: str) -> Iterable[dict[str, Any]]:
+    """The whole lines of a log that are events, with `time` as a time."""
+    for line in text.splitlines():
+        try:
+            event = json.loads(line)
+            yield {**event, "event": str(event["event"]), "time": datetime.fromisoformat(event["at"])}
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def _last_line(detail: Any) -> str:
+    lines = str(detail or "").strip().splitlines()
+    return lines[-1] if lines else "see its record in failures/"

@@ -1,0 +1,88 @@
+import pandas as pd
+import pytest
+
+from moodbench.visualization.choosing import Limits, choose, overlap
+
+MIB = 2**20
+
+
+def rows():
+    """fast and small 80 %, middle 86 %, big 87 % and slow, unmeasured 90 %."""
+    names = ["fast", "middle", "big", "unmeasured"]
+    accuracy = [0.80, 0.86, 0.87, 0.90]
+    return pd.DataFrame(
+        {
+            "name": names,
+            "accuracy": accuracy,
+            "accuracy_low": [a - 0.02 for a in accuracy],
+            "accuracy_high": [a + 0.02 for a in accuracy],
+            "latency_p50_s": [0.001, 0.010, 0.040, None],
+            "latency_p99_s": [0.002, 0.020, None, None],
+            "latency_p99_high_s": [0.003, 0.025, 0.100, None],
+            "memory_peak_batch1_bytes": [100 * MIB, 500 * MIB, 1000 * MIB, None],
+        }
+    )
+
+
+def pick(limits, tied=None, of=None):
+    of = rows() if of is None else of
+    return choose(of, limits, tied or overlap(of))
+
+
+def test_of_those_not_separated_from_the_most_accurate_the_fastest_is_picked():
+    choice = pick(Limits(p99_s=0.2))  # all but unmeasured; big and middle overlap, fast does not
+    assert (choice.pick, choice.runner_up, choice.num_fitting, choice.num_rows) == ("middle", "big", 3, 4)
+    assert "not separate its accuracy from that of big" in choice.why and "4.0 times as fast" in choice.why
+
+
+def test_a_separated_leader_is_picked_for_its_accuracy():
+    choice = pick(Limits(p99_s=0.2), tied=lambda a, b: False)
+    assert (choice.pick, choice.runner_up) == ("big", "middle")
+    assert choice.why.startswith("It is the most accurate")
+
+
+def test_the_unfavourable_end_of_an_interval_must_keep_to_the_limit():
+    assert pick(Limits(p99_s=0.024)).pick == "fast", "middle: P99 is 20 ms, but up to 25 ms"
+    assert pick(Limits(p99_s=0.025)).pick == "middle", "its upper end is within"
+    assert pick(Limits(p99_s=0.1, accuracy=0.845)).pick == "big", "middle: 86 %, but from 84 %"
+
+
+def test_a_withheld_percentile_is_judged_by_the_end_of_its_interval():
+    assert pick(Limits(p99_s=0.1), tied=lambda a, b: False).pick == "big"
+    assert pick(Limits(p99_s=0.099), tied=lambda a, b: False).pick == "middle"
+
+
+def test_what_a_limit_costs_is_said_in_accuracy():
+    choice = pick(Limits(p99_s=0.01, memory_bytes=600 * MIB))
+    assert choice.pick == "fast"
+    # Without the time limit middle (86 %) fits the memory; without the memory limit nothing else is fast enough.
+    assert choice.costs == ("+6.0 points of accuracy with up to 25.0 ms at the 99th percentile (middle)",)
+    choice = pick(Limits(memory_bytes=600 * MIB), of=rows().head(3))
+    assert choice.costs == ("+1.0 points of accuracy with 1,000 MiB (big)",)
+
+
+def test_where_nothing_fits_the_nearest_miss_is_named():
+    choice = pick(Limits(p99_s=0.02, accuracy=0.82))
+    assert choice.pick is None and choice.nearest == "fast", "82 / 78 is a smaller ratio than middle's 25 ms / 20 ms"
+    assert choice.misses == ("accuracy at least 78.0 %, 4.0 points short",)
+
+
+@pytest.mark.parametrize(
+    ("limits", "nearest", "misses"),
+    [
+        (Limits(p99_s=0.0025), "fast", ("3.00 ms at the 99th percentile, 0.500 over",)),
+        (Limits(memory_bytes=80 * MIB), "fast", ("100 MiB, 20 over",)),
+        (Limits(accuracy=0.95), "unmeasured", ("accuracy at least 88.0 %, 7.0 points short",)),
+    ],
+)
+def test_a_miss_says_by_how_much(limits, nearest, misses):
+    choice = pick(limits)
+    assert (choice.pick, choice.nearest, choice.misses) == (None, nearest, misses)
+
+
+def test_without_limits_all_evaluated_contenders_fit():
+    assert pick(Limits(), tied=lambda a, b: False).pick == "unmeasured"
+
+
+def test_an_empty_board_has_no_answer():
+    assert pick(Limits(), of=rows().head(0)).why == "No contender has been evaluated here."

@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moodbench.visualization import figures
+from moodbench.visualization.page.speed import memory_parts
+
+points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30)
+
+
+@given(points)
+def test_the_frontier_is_what_no_point_beats(given):
+    cost, gain = (np.array(c, dtype=float) for c in zip(*given, strict=True))
+    on = figures.frontier(cost, gain)
+    for i, (x, y) in enumerate(given):  # by definition, one by one
+        beaten = any((a <= x and b >= y) and (a < x or b > y) for a, b in given)
+        assert on[i] == (not beaten)
+
+
+def test_the_frontier_where_more_is_better_and_values_are_missing():
+    assert figures.frontier([1, 2, 3, np.nan], [5, 4, 4, 9], less_is_better=False).tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def board():
+    return pd.DataFrame(
+        {
+            "name": ["a", "b", "c"], "method": ["lora", "baseline", "lora"], "accuracy": [0.9, 0.8, 0.7],
+            "accuracy_low": [0.88, 0.77, 0.66], "accuracy_high": [0.93, 0.82, 0.75], "provisional": [False, False, True],
+            "latency_p50_s": [0.02, 0.001, 0.005], "latency_p99_s": [None] * 3, "train_time_s": [1.0, 2.0, 3.0],
+            "memory_peak_batch1_bytes": [4 * 2**20, 2**20, None], "throughput_texts_per_s": [1.0, 2.0, 3.0],
+            "num_params": [1e6, 2e6, 3e6],
+        }
+    )  # fmt: skip
+
+
+def test_the_trade_off_shows_milliseconds_percent_intervals_and_the_frontier():
+    figure = figures.trade_off(board())
+    line, baseline, lora = figure.data
+    assert list(line.x) == [1.0, 20.0] and list(line.y) == pytest.approx([80.0, 90.0])
+    assert list(baseline.x) == [1.0] and list(lora.x) == [5.0, 20.0]
+    assert list(lora.error_y.array) == pytest.approx([5.0, 3.0]) and list(lora.error_y.arrayminus) == pytest.approx(
+        [4.0, 2.0]
+    )
+    assert list(lora.text) == ["", "a"], "only the frontier is labelled"
+    assert list(lora.marker.symbol) == ["circle-open", "circle"], "a disturbed clock has an open marker"
+
+
+def test_a_figure_of_nothing_says_why():
+    empty = board().head(0)
+    made = (figures.trade_off(empty), figures.scores_by_dataset(empty.assign(track=[], f1_macro=[]), []), figures.latency_distribution({}),
+            figures.batch_sweep({}), figures.stacked_parts(empty[["accuracy"]], "x"), figures.reliability({}))  # fmt: skip
+    assert all(figure.layout.annotations[0].text for figure in made)
+
+
+def test_a_distribution_ends_at_all_requests_and_keeps_its_quantiles():
+    latencies = np.random.default_rng(1).exponential(0.01, 5000)
+    (line,) = figures.latency_distribution({"a": latencies}).data
+    assert len(line.x) <= 200 and line.y[-1] == 100 and line.x[-1] == pytest.approx(1e3 * latencies.max())
+    nearest = int(np.argmin(np.abs(np.array(line.y) - 50)))
+    assert line.x[nearest] == pytest.approx(1e3 * np.median(latencies), rel=0.05)
+
+
+def test_memory_parts_add_up_to_the_peak():
+    mib = 2**20
+    row = {"memory_imports_bytes": 100 * mib, "memory_loaded_bytes": 250 * mib, "memory_peak_batch1_bytes": 240 * mib,
+           "memory_peak_bytes": 400 * mib}  # fmt: skip
+    (parts,) = memory_parts(pd.DataFrame([row], index=["a"])).to_numpy().tolist()
+    assert parts == [100, 150, 0, 150], "a part that freed memory adds nothing"
