@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from moodbench.config.schema import (
     DatasetEntry,
     DatasetsFile,
+    DeviceClass,
+    DevicesFile,
     EvaluationFile,
     Family,
     MeasureProtocol,
@@ -31,6 +33,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "training": TrainingFile,
     "evaluation": EvaluationFile,
     "presets": PresetsFile,
+    "devices": DevicesFile,
 }
 _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
 """Top-level key of a one-file overlay -> the catalogue file it belongs to."""
@@ -46,6 +49,7 @@ class Catalogue:
     training: TrainingFile
     evaluation: EvaluationFile
     presets: dict[str, Preset]
+    devices: dict[str, DeviceClass]
 
     def model(self, name: str) -> ModelEntry:
         """The entry of model `name`; UnknownNameError suggests the nearest."""
@@ -59,6 +63,10 @@ class Catalogue:
         """The preset `name`; UnknownNameError suggests the nearest."""
         return _named(self.presets, "preset", name)
 
+    def device_class(self, name: str) -> DeviceClass:
+        """The class of devices `name`; UnknownNameError suggests the nearest."""
+        return _named(self.devices, "device class", name)
+
     def protocol(self, name: str | None = None) -> MeasureProtocol:
         """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
         return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
@@ -67,8 +75,8 @@ class Catalogue:
 def load_catalogue(overlay: Path | None = None) -> Catalogue:
     """The packaged catalogue, with the user's `overlay` laid over it.
 
-    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml and presets.yaml, or
-    one file with `models`, `families`, `datasets`, `presets`, `training` and `evaluation` as top-level keys. Mappings
+    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml and devices.yaml, or
+    one file with `models`, `families`, `datasets`, `presets`, `devices`, `training` and `evaluation` as top-level keys. Mappings
     are merged key by key, all else is replaced.
     Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
     """
@@ -77,10 +85,13 @@ def load_catalogue(overlay: Path | None = None) -> Catalogue:
     parts = {name: _part(name, packaged[name], layers.get(name)) for name in SCHEMAS}
     models, datasets = parts["models"], parts["datasets"]
     training, evaluation, presets = parts["training"], parts["evaluation"], parts["presets"]
+    devices = parts["devices"]
     assert isinstance(models, ModelsFile) and isinstance(datasets, DatasetsFile)
     assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
-    assert isinstance(presets, PresetsFile)
-    return Catalogue(models.models, models.families, datasets.datasets, training, evaluation, presets.presets)
+    assert isinstance(presets, PresetsFile) and isinstance(devices, DevicesFile)
+    return Catalogue(
+        models.models, models.families, datasets.datasets, training, evaluation, presets.presets, devices.devices
+    )
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

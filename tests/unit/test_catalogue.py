@@ -218,7 +218,8 @@ def nested(path, value):
 PACKAGED = {
     name: load_yaml(files("moodbench.config").joinpath(f"{name}.yaml").read_text("utf-8"), name) for name in SCHEMAS
 }
-LEAVES = [(name, path, value) for name in SCHEMAS for path, value in leaves(PACKAGED[name])]
+LEAVES = [(name, path, value) for name in SCHEMAS if name != "devices" for path, value in leaves(PACKAGED[name])]
+"""Devices bear on estimates, not on what runs."""
 
 
 @cache

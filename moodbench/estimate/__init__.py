@@ -1,0 +1,23 @@
+"""Bytes and seconds that a trial needs, from shapes and a roofline that stored history corrects: pure functions."""
+
+from moodbench.estimate.estimator import Estimator, PhaseEstimate, TrialEstimate
+from moodbench.estimate.history import History
+from moodbench.estimate.memory import FitMemory, Load, fit_memory
+from moodbench.estimate.placement import Placement, place
+from moodbench.estimate.shape import Shape, shape_of_config
+from moodbench.estimate.workload import Workload
+
+__all__ = [
+    "Estimator",
+    "FitMemory",
+    "History",
+    "Load",
+    "PhaseEstimate",
+    "Placement",
+    "Shape",
+    "TrialEstimate",
+    "Workload",
+    "fit_memory",
+    "place",
+    "shape_of_config",
+]

@@ -1,0 +1,188 @@
+"""What a trial needs on a class of devices: bytes and seconds of each of its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from moodbench.config.schema import DeviceClass, MeasureProtocol
+from moodbench.estimate.duration import (
+    BASELINE_START_S,
+    baseline_s,
+    fit_lora_s,
+    forward_s,
+    load_s,
+    measure_s,
+    predict_s,
+)
+from moodbench.estimate.history import History, PhaseName
+from moodbench.estimate.memory import BASELINE_PROCESS_BYTES, FitMemory, Load, predict_memory
+from moodbench.estimate.placement import Placement, needed_bytes, place
+from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
+from moodbench.estimate.workload import DataSize, Workload
+from moodbench.spec import FitSpec
+
+CHECKPOINTING_FROM_PARAMS = 1_000_000_000
+"""Larger models compute activations again."""
+MAX_BASELINE_BYTES_PER_TEXT = 4000
+"""TF-IDF rows, counts of word pairs and the texts themselves."""
+
+
+@dataclass(frozen=True)
+class PhaseEstimate:
+    """What one phase needs."""
+
+    seconds: float
+    memory_bytes: int
+    """Memory of the machine."""
+    gpu_memory_bytes: int = 0
+    """Memory of one CUDA device."""
+    num_cpus: int = 1
+    num_observations: int = 0
+    """How many stored phases corrected the seconds; 0: the roofline alone."""
+
+
+@dataclass(frozen=True)
+class TrialEstimate:
+    """What a trial needs, phase by phase."""
+
+    fit: PhaseEstimate
+    evaluate: PhaseEstimate
+    measure: PhaseEstimate
+    placement: Placement | None = None
+    """How the fit fits the device; None for a classical baseline, which always runs on the CPU."""
+
+    def phase(self, name: PhaseName) -> PhaseEstimate:
+        """The estimate of one phase."""
+        return {"fit": self.fit, "evaluate": self.evaluate, "measure": self.measure}[name]
+
+    @property
+    def reason(self) -> str:
+        """Why the fit does not fit, or nothing."""
+        return self.placement.reason if self.placement else ""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Estimates for the models and data sets whose sizes are known."""
+
+    shapes: Mapping[str, Shape]
+    """By name of the model; classical baselines have none."""
+    sizes: Mapping[str, DataSize]
+    """By name of the data set."""
+    history: History = field(default_factory=History)
+
+    def knows(self, fit: FitSpec) -> bool:
+        """Whether the sizes of its model and data are known."""
+        return fit.dataset.name in self.sizes and (fit.model.method == "baseline" or fit.model.name in self.shapes)
+
+    def trial(
+        self,
+        fit: FitSpec,
+        device: DeviceClass,
+        protocol: MeasureProtocol,
+        *,
+        batch_size: int,
+        machine: str = "",
+        may_change: bool = False,
+    ) -> TrialEstimate:
+        """What `fit`, its evaluation in batches of `batch_size` and its measurement need; KeyError when a size is unknown.
+
+        `machine` is the key under which history is looked up. With `may_change`, the fit is made to fit where it can be.
+        """
+        size = self.sizes[fit.dataset.name]
+        num_train, num_validation = size.num_train, size.num_validation
+        if fit.dataset.max_train_examples:
+            num_train = min(num_train, fit.dataset.max_train_examples)
+        if fit.dataset.max_validation_examples:
+            num_validation = min(num_validation, fit.dataset.max_validation_examples)
+        size = replace(size, num_train=num_train, num_validation=num_validation)
+        work = size.as_read(fit.text.max_length if fit.text else 10**9)
+        if fit.model.method == "baseline":
+            raw = self._baseline(fit, work, protocol)
+        else:
+            raw = self._transformer(fit, work, device, protocol, batch_size, may_change)
+        return replace(
+            raw,
+            fit=self._corrected("fit", raw.fit, fit, machine),
+            evaluate=self._corrected("evaluate", raw.evaluate, fit, machine),
+            measure=self._corrected("measure", raw.measure, fit, machine),
+        )
+
+    def _corrected(self, phase: PhaseName, raw: PhaseEstimate, fit: FitSpec, machine: str) -> PhaseEstimate:
+        model = fit.model
+        found = self.history.correction(phase, machine, model.method, model.family or "", model.name)
+        return replace(raw, seconds=raw.seconds * found.factor, num_observations=found.num_observations)
+
+    def _baseline(self, fit: FitSpec, work: Workload, protocol: MeasureProtocol) -> TrialEstimate:
+        name = fit.model.baseline
+        assert name is not None
+        memory = BASELINE_PROCESS_BYTES + MAX_BASELINE_BYTES_PER_TEXT * (work.num_train + work.num_test)
+        tried = len(fit.tfidf.inverse_regularisation) if fit.tfidf else 1
+        fitting = tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
+        asking = baseline_s(name, work.num_test, work.mean_tokens)
+        latency = baseline_s(name, 1, work.mean_tokens)
+        return TrialEstimate(
+            PhaseEstimate(BASELINE_START_S + fitting, memory),
+            PhaseEstimate(asking, memory),
+            PhaseEstimate(measure_s(protocol, latency, BASELINE_START_S), memory),
+        )
+
+    def _transformer(
+        self,
+        fit: FitSpec,
+        work: Workload,
+        device: DeviceClass,
+        protocol: MeasureProtocol,
+        batch_size: int,
+        may_change: bool,
+    ) -> TrialEstimate:
+        shape = self.shapes[fit.model.name]
+        if fit.model.num_hidden_layers:
+            shape = shape.first_layers(fit.model.num_hidden_layers)
+        asked = self.load(fit, shape, work, device)
+        placement = place(shape, asked, device, may_change=may_change)
+        load = placement.load
+        asking = replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
+        answering = predict_memory(shape, asking)
+        if fit.train is not None:
+            fitting = fit_lora_s(shape, device, load, fit.train, work)
+        else:
+            texts = work.num_train + work.num_validation
+            fitting = predict_s(shape, device, asking, texts, work)
+        evaluating = predict_s(shape, device, asking, work.num_test, work)
+        single = replace(asking, batch_size=1)
+        latency = forward_s(shape, device, single, 1, work.mean_tokens)
+        measuring = measure_s(protocol, latency, load_s(shape, single))
+        cuda = device.device == "cuda"
+
+        def phase(seconds: float, needs: FitMemory) -> PhaseEstimate:
+            host = needs.host if cuda else needed_bytes(needs, device)
+            return PhaseEstimate(seconds, host, needs.device_bytes if cuda else 0)
+
+        return TrialEstimate(
+            phase(fitting, placement.memory if fit.train is not None else answering),
+            phase(evaluating, answering),
+            phase(measuring, answering),
+            placement,
+        )
+
+    def load(self, fit: FitSpec, shape: Shape, work: Workload, device: DeviceClass) -> Load:
+        """How the fit would be run on `device` as its spec asks for."""
+        num_labels = work.num_labels
+        if fit.train is None or fit.lora is None:
+            return Load(32, work.max_tokens, device.device, dropout=False)
+        precision = fit.train.precision
+        if precision not in device.tflops:
+            precision = "fp16" if device.device == "cuda" and precision == "auto" else "fp32"
+        head = shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
+        return Load(
+            batch_size=min(fit.train.effective_batch_size, fit.train.max_device_batch_size),
+            num_tokens=work.max_tokens,
+            device=device.device,
+            precision=precision,
+            quantization=fit.quantization,
+            checkpointing=shape.checkpointing and shape.num_params >= CHECKPOINTING_FROM_PARAMS,
+            dropout=fit.train.base_dropout != 0,
+            num_trained=shape.lora_params(fit.target_modules, fit.lora.r) + head,
+        )

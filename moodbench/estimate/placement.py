@@ -1,0 +1,101 @@
+"""How a fit is made to fit a class of devices, or why it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from moodbench.config.schema import DeviceClass
+from moodbench.estimate.memory import FitMemory, Load, fit_memory
+from moodbench.estimate.shape import Shape
+
+GIB = 2**30
+USABLE = {"cpu": 0.85, "mps": 0.70, "cuda": 0.95}
+"""Share of a device's memory that fits may take; macOS lets its GPU use about 70 % of the machine's, and the system needs
+the rest."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One fit on one class of devices."""
+
+    load: Load
+    memory: FitMemory
+    fits: bool
+    changes: tuple[str, ...]
+    """What was changed to make it fit, in words; empty when it fits as it was asked for."""
+    reason: str
+    """Why it does not fit, empty where it does."""
+
+
+def place(shape: Shape, asked: Load, device: DeviceClass, *, may_change: bool = True) -> Placement:
+    """The first way that fits of: as `asked`, checkpointing, smaller batches, 4-bit weights where the device has them.
+
+    Smaller batches are added up to the same effective batch, so neither they nor checkpointing change what is learnt; 4-bit
+    weights do. Where nothing fits, the smallest way and the reason.
+    """
+    tried: list[tuple[tuple[str, ...], Load, FitMemory]] = []
+    for changes, load in _ways(shape, asked, device) if may_change else [((), asked)]:
+        memory = fit_memory(shape, load)
+        if fits(memory, device):
+            return Placement(load, memory, True, changes, "")
+        tried.append((changes, load, memory))
+    changes, load, memory = min(tried, key=lambda way: needed_bytes(way[2], device))
+    return Placement(load, memory, False, changes, _reason(memory, load, device))
+
+
+def fits(memory: FitMemory, device: DeviceClass) -> bool:
+    """Whether the device and its machine hold it."""
+    if device.device == "cuda":
+        assert device.gpu_memory_gib is not None
+        return memory.device_bytes <= USABLE["cuda"] * device.gpu_memory_gib * GIB and (
+            memory.host <= USABLE["cpu"] * device.memory_gib * GIB
+        )
+    return needed_bytes(memory, device) <= USABLE[device.device] * device.memory_gib * GIB
+
+
+def needed_bytes(memory: FitMemory, device: DeviceClass) -> int:
+    """Bytes on the GPU, or in the machine's memory where the device has none of its own."""
+    return memory.device_bytes if device.device == "cuda" else memory.device_bytes + memory.host
+
+
+def gpu_share(gpu_memory_bytes: int, device: DeviceClass) -> float:
+    """The share of one GPU of this class that so many bytes take; a whole one above a half, more than 1 when too many."""
+    if device.gpu_memory_gib is None:
+        return 0.0
+    share = gpu_memory_bytes / (device.gpu_memory_gib * GIB)
+    return max(1.0, share) if share > 0.5 else share
+
+
+def _ways(shape: Shape, asked: Load, device: DeviceClass) -> Iterator[tuple[tuple[str, ...], Load]]:
+    yield (), asked
+    stores: list[tuple[tuple[str, ...], Load]] = [((), asked)]
+    if device.device == "cuda" and asked.quantization == "none":
+        stores.append((("QLoRA (nf4)",), replace(asked, quantization="nf4")))
+    for said, load in stores:
+        if said:
+            yield said, load
+        batch = asked.batch_size
+        if shape.checkpointing and not asked.checkpointing:
+            said, load = (*said, "gradient checkpointing"), replace(load, checkpointing=True)
+            yield said, load
+        while batch > 1:
+            batch = -(-batch // 2)
+            yield (*said, f"batch {batch}"), replace(load, batch_size=batch)
+
+
+def _reason(memory: FitMemory, load: Load, device: DeviceClass) -> str:
+    limit = device.gpu_memory_gib if device.device == "cuda" else device.memory_gib
+    assert limit is not None
+    needed = needed_bytes(memory, device)
+    if needed <= USABLE[device.device] * limit * GIB:
+        return (
+            f"needs {memory.host / GIB:.1f} GiB of the machine's memory, "
+            f"{USABLE['cpu'] * device.memory_gib:.1f} of {device.memory_gib:g} GiB are usable"
+        )
+    where = "on the GPU" if device.device == "cuda" else "of memory"
+    return (
+        f"needs {needed / GIB:.1f} GiB {where} even with batches of {load.batch_size} (weights {memory.weights / GIB:.1f}, "
+        f"adapter and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}), "
+        f"{USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable"
+    )

@@ -1,0 +1,185 @@
+"""The sizes of a transformer that decide its bytes and its arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+_ROLE_OF_NAME = {
+    "q": ("query", "q_proj", "q_lin", "query_proj", "q"),
+    "kv": ("key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "key_proj", "value_proj", "k", "v"),
+    "qkv": ("Wqkv", "c_attn", "query_key_value", "qkv_proj"),
+    "attention out": ("attention.output.dense", "out_lin", "o_proj", "attn.Wo", "attn.c_proj", "attention.dense", "out_proj"),
+    "feed-forward in": (
+        "intermediate.dense", "lin1", "ffn.lin1", "c_fc", "dense_h_to_4h", "gate_proj", "up_proj", "fc1", "ffn",
+    ),
+    "gate and up": ("gate_up_proj", "mlp.Wi", "Wi"),
+    "feed-forward out": ("output.dense", "lin2", "ffn.lin2", "mlp.c_proj", "dense_4h_to_h", "down_proj", "mlp.Wo", "fc2", "ffn_output"),
+}  # fmt: skip
+_ROLES = {name: role for role, names in _ROLE_OF_NAME.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one sequence classifier."""
+
+    num_params: int
+    """All parameters with the head, each counted once."""
+    num_layers: int
+    """Layers that a token passes through."""
+    hidden: int
+    intermediate: int
+    """Width of the feed-forward block."""
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    gated: bool
+    """The feed-forward block has a third matrix, the gate."""
+    vocab: int
+    num_embedding_params: int
+    """Tables that are looked up, not multiplied."""
+    num_stored_layers: int
+    """Layers with weights of their own: one where all share them, as in ALBERT."""
+    fused_attention: bool = True
+    """Attention probabilities are never stored (SDPA or flash)."""
+    checkpointing: bool = True
+    """Activations can be computed again in the backward pass."""
+
+    @property
+    def q_width(self) -> int:
+        """Width of the queries."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Width of the keys, and of the values."""
+        return self.num_kv_heads * self.head_dim
+
+    @cached_property
+    def layer_matrices(self) -> int:
+        """Weights of one layer's matrices: four projections and two or three of the feed-forward block."""
+        attention = 2 * self.hidden * (self.q_width + self.kv_width)
+        return attention + (3 if self.gated else 2) * self.hidden * self.intermediate
+
+    @property
+    def num_linear_params(self) -> int:
+        """Weights of all layers' matrices as they are stored: what 4-bit storage applies to."""
+        return self.num_stored_layers * self.layer_matrices
+
+    def forward_flops(self, num_tokens: float) -> float:
+        """Floating-point operations of one forward pass over one text of `num_tokens`.
+
+        Two per weight and token, and 4 x width per pair of tokens and layer for the scores and the weighted sum.
+        Source: Kaplan et al. 2020, table 1. Embeddings are looked up, the head reads one token.
+        """
+        attention = 4.0 * self.q_width * num_tokens**2
+        return self.num_layers * (2.0 * self.layer_matrices * num_tokens + attention)
+
+    def lora_params(self, target_modules: Iterable[str], r: int) -> int:
+        """Weights of rank-`r` updates of `target_modules` in every stored layer: r (inputs + outputs) each.
+
+        A name of unknown role counts as a square matrix. Source: Hu et al. 2021, section 4.1.
+        """
+        return self.num_stored_layers * sum(r * sum(self._sides(name)) for name in target_modules)
+
+    def _sides(self, name: str) -> tuple[int, int]:
+        role = _ROLES.get(name) or _ROLES.get(name.rpartition(".")[2])
+        sides = {
+            "q": (self.hidden, self.q_width),
+            "kv": (self.hidden, self.kv_width),
+            "qkv": (self.hidden, self.q_width + 2 * self.kv_width),
+            "attention out": (self.q_width, self.hidden),
+            "feed-forward in": (self.hidden, self.intermediate),
+            "gate and up": (self.hidden, 2 * self.intermediate),
+            "feed-forward out": (self.intermediate, self.hidden),
+        }
+        return sides.get(role or "", (self.hidden, self.hidden))
+
+    def head_params(self, num_labels: int, num_dense: int) -> int:
+        """Weights of the classification head: `num_dense` square layers before the last one, with biases.
+
+        The last layer's bias is counted for encoders and decoders alike; decoders have none, which is `num_labels` less.
+        """
+        return num_dense * (self.hidden + 1) * self.hidden + (self.hidden + 1) * num_labels
+
+    def first_layers(self, num_layers: int) -> Shape:
+        """The same model cut to its first `num_layers`."""
+        if num_layers >= self.num_layers:
+            return self
+        lost = 0 if self.num_stored_layers == 1 else self.num_layers - num_layers
+        kept = 1 if self.num_stored_layers == 1 else num_layers
+        per_layer = (self.num_params - self.num_embedding_params) / self.num_stored_layers
+        return Shape(
+            **{
+                **{name: getattr(self, name) for name in self.__dataclass_fields__},
+                "num_params": self.num_params - round(lost * per_layer),
+                "num_layers": num_layers,
+                "num_stored_layers": kept,
+            }
+        )
+
+
+GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "eurobert", "mistral", "smollm3"}
+UNFUSED = {"deberta-v2", "gemma2", "mpnet", "xlnet"}
+"""Families whose attention in transformers stores the probabilities."""
+NO_CHECKPOINTING = {"albert", "mpnet", "xlnet"}
+NUM_DENSE_IN_HEAD = {"roberta": 1, "electra": 1, "distilbert": 1, "deberta-v2": 1, "eurobert": 1, "modernbert": 1}
+"""Square layers in the head before the last one."""
+LEARNED_POSITIONS = {"bert", "electra", "roberta", "distilbert", "gpt2", "albert", "mobilebert", "mpnet"}
+
+
+def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None) -> Shape:
+    """The shape that a transformers config.json describes; KeyError where it lacks a size.
+
+    `num_params` is the counted number; without it matrices, biases, norms and embeddings are added up, which is within
+    1 % for the families of the catalogue.
+    """
+    family = config["model_type"]
+    hidden = _first(config, "hidden_size", "n_embd", "dim", "d_model")
+    layers = _first(config, "num_hidden_layers", "n_layer", "n_layers")
+    heads = _first(config, "num_attention_heads", "n_head", "n_heads")
+    inner = config.get("intermediate_size") or config.get("n_inner") or config.get("hidden_dim") or 4 * hidden
+    embedding_width = config.get("embedding_size") or hidden
+    vocab = int(config["vocab_size"])
+    positions = (
+        _first(config, "max_position_embeddings", "n_positions", default=0) if family in LEARNED_POSITIONS else 0
+    )
+    embeddings = (vocab + positions + (config.get("type_vocab_size") or 0)) * embedding_width
+    shape = Shape(
+        num_params=0,
+        num_layers=layers,
+        hidden=hidden,
+        intermediate=inner,
+        num_heads=heads,
+        num_kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or hidden // heads,
+        gated=family in GATED,
+        vocab=vocab,
+        num_embedding_params=embeddings,
+        num_stored_layers=1 if family == "albert" else layers,
+        fused_attention=family not in UNFUSED,
+        checkpointing=family not in NO_CHECKPOINTING,
+    )
+    if num_params is None:
+        biases = 0 if shape.gated else shape.q_width + 2 * shape.kv_width + 4 * hidden + inner
+        dense = NUM_DENSE_IN_HEAD.get(family, 1 if family in ("bert", "albert") else 0)
+        projection = (embedding_width + 1) * hidden if embedding_width != hidden else 0
+        num_params = (
+            embeddings
+            + projection
+            + 2 * hidden
+            + shape.num_stored_layers * (shape.layer_matrices + biases + 2 * hidden)
+            + shape.head_params(2, dense)
+        )
+    return Shape(**{**{name: getattr(shape, name) for name in shape.__dataclass_fields__}, "num_params": num_params})
+
+
+def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    for name in names:
+        if config.get(name) is not None:
+            return int(config[name])
+    if default is None:
+        raise KeyError(f"the config has none of {', '.join(names)}")
+    return default

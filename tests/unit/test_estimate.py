@@ -1,0 +1,197 @@
+"""Estimates against counted models, published byte counts, hand-worked sums and properties."""
+
+from dataclasses import replace
+
+import pytest
+
+from moodbench.config import load_catalogue
+from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config
+from moodbench.estimate.duration import forward_s
+from moodbench.estimate.history import Observation
+from moodbench.estimate.memory import activation_bytes, predict_memory, weights_bytes
+from moodbench.estimate.placement import GIB, gpu_share, needed_bytes
+from moodbench.estimate.workload import DataSize
+
+DEVICES = load_catalogue().devices
+BERT_BASE = shape_of_config(
+    {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "num_hidden_layers": 12,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    }
+)
+LLAMA_2_7B = shape_of_config(
+    {
+        "model_type": "llama",
+        "vocab_size": 32000,
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "intermediate_size": 11008,
+    }
+)
+CONFIGS = {
+    "bert": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256},
+    "electra": {"hidden_size": 64, "embedding_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "roberta": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256},
+    "distilbert": {"dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 256},
+    "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4},
+    "gpt_neox": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256},
+    "llama": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "qwen2": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "phi3": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "pad_token_id": 0},
+    "gemma3_text": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 32},
+    "modernbert": {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "pad_token_id": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_parameters_are_within_two_percent_of_those_that_transformers_makes(family):
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(family, vocab_size=2000, num_labels=2, **CONFIGS[family])
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    counted = sum(p.numel() for p in model.parameters())
+    shape = shape_of_config(config.to_dict())
+    assert shape.num_params == pytest.approx(counted, rel=0.02)
+    matrices = sum(
+        m.weight.numel()
+        for name, m in model.named_modules()
+        if type(m).__name__ in ("Linear", "Conv1D") and any(part.isdigit() for part in name.split("."))
+    )
+    assert shape.num_linear_params == matrices
+
+
+def test_a_published_model_has_its_published_parameters():
+    # google-bert/bert-base-uncased as a two-label classifier: 109,483,778; transformers prints the same.
+    assert BERT_BASE.num_params == 109_483_778
+    # Llama 2 7B without its output layer: 6.607e9 (6,738,415,616 - 32,000 x 4,096).
+    assert LLAMA_2_7B.num_params == pytest.approx(6_607_343_616, rel=1e-4)
+
+
+def test_adapter_parameters_are_those_that_records_of_fits_name():
+    # The quickstart's MiniLM-L3 trains 166,658 parameters: 3 x (4 x 8 x 768 + 2 x 8 x 1,920) and a head of 770.
+    mini = shape_of_config(
+        {
+            "model_type": "bert",
+            "vocab_size": 30522,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 2,
+            "num_hidden_layers": 6,
+            "hidden_size": 384,
+            "num_attention_heads": 12,
+            "intermediate_size": 1536,
+        }
+    )
+    assert mini.num_params == 22_713_986
+    three = mini.first_layers(3)
+    targets = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+    assert three.lora_params(targets, 8) + three.head_params(2, 0) == 166_658
+    assert three.num_params == pytest.approx(17_390_594, rel=2e-3)  # its record says 17,557,252 with the adapter
+    # Hu et al. 2021, table 2: RoBERTa-base with r 8 on query and value trains 0.3 M.
+    assert BERT_BASE.lora_params(("query", "value"), 8) == 294_912
+
+
+def test_activations_are_those_of_korthikanti():
+    # Korthikanti et al. 2022, equation 1: s b h (34 + 5 a s / h) bytes per layer in 16 bit with dropout.
+    s, b, h, a = 512, 4, 768, 12
+    load = Load(b, s, "cuda", precision="fp16")
+    stored = replace(BERT_BASE, num_layers=1, fused_attention=False)
+    # The paper counts the shared input of query, key and value once, as we do, and stores two norm inputs.
+    assert activation_bytes(stored, load) == s * b * h * 34 + 5 * a * s * s * b
+    assert activation_bytes(replace(stored, fused_attention=True), load) == s * b * h * 34
+    # With checkpointing of every layer: 2 s b h for each, and one layer whole.
+    twelve = activation_bytes(BERT_BASE, replace(load, checkpointing=True))
+    assert twelve == 12 * 2 * s * b * h + s * b * h * 34
+
+
+def test_four_bit_weights_are_those_of_qlora():
+    # Dettmers et al. 2023: 7B weights in NF4 take about 3.6 GB with 16-bit embeddings here (3.2e9 x ... = 3.34 + 0.26).
+    load = Load(1, 512, "cuda", precision="fp16", weights_precision="fp16", quantization="nf4")
+    assert weights_bytes(LLAMA_2_7B, load) == pytest.approx(6_476_005_376 * 0.516 + 131_338_240 * 2, rel=1e-4)
+    assert weights_bytes(LLAMA_2_7B, replace(load, quantization="none")) == 2 * LLAMA_2_7B.num_params
+
+
+def test_more_of_anything_needs_more_memory():
+    base = Load(8, 128, "cuda", precision="fp16", num_trained=10**6)
+    need = fit_memory(BERT_BASE, base).device_bytes
+    assert fit_memory(BERT_BASE, replace(base, batch_size=16)).device_bytes > need
+    assert fit_memory(BERT_BASE, replace(base, num_tokens=256)).device_bytes > need
+    assert fit_memory(BERT_BASE, replace(base, num_trained=2 * 10**6)).device_bytes > need
+    assert fit_memory(BERT_BASE, replace(base, checkpointing=True)).device_bytes < need
+    assert fit_memory(BERT_BASE, replace(base, quantization="nf4")).device_bytes < need
+    assert predict_memory(BERT_BASE, base).device_bytes < need
+
+
+def test_what_does_not_fit_is_made_to_fit_or_says_why():
+    card, mac = DEVICES["rtx-3080-10g"], DEVICES["mac-16g"]
+    asked = Load(32, 256, "cuda", precision="fp16", num_trained=10**7)
+    small = place(BERT_BASE, asked, card)
+    assert small.fits and not small.changes
+    big = place(LLAMA_2_7B, asked, card)
+    assert big.fits and big.load.quantization == "nf4" and big.changes[0] == "QLoRA (nf4)"
+    assert big.memory.device_bytes < 10 * GIB
+    assert not place(LLAMA_2_7B, asked, card, may_change=False).fits
+    on_mac = place(LLAMA_2_7B, replace(asked, device="mps", precision="fp32"), mac)
+    assert not on_mac.fits and on_mac.load.quantization == "none"
+    assert "of memory even with batches of 1" in on_mac.reason and "of 16 GiB are usable" in on_mac.reason
+    assert needed_bytes(on_mac.memory, mac) > 4 * LLAMA_2_7B.num_params
+
+
+def test_a_gpu_is_shared_by_fits_of_up_to_half_of_it():
+    card = DEVICES["a10g-24g"]
+    assert gpu_share(int(22.5 * GIB) // 4, card) == pytest.approx(0.25)
+    assert gpu_share(int(22.5 * GIB * 0.6), card) == 1.0
+    assert gpu_share(int(22.5 * GIB * 2), card) == pytest.approx(2.0)
+    assert gpu_share(GIB, DEVICES["cpu-16g"]) == 0.0
+
+
+def test_time_is_bound_by_arithmetic_or_by_traffic():
+    device = DEVICES["cpu-16g"].model_copy(update={"tflops": {"fp32": 1.0}, "efficiency": 0.5, "bandwidth_gb_s": 1e9})
+    # 2 x 84,934,656 weights x 100 tokens + 12 x 4 x 768 x 100^2 operations at 0.5e12 per second, 10 texts.
+    by_hand = 10 * (2 * 84_934_656 * 100 + 12 * 4 * 768 * 100**2) / 0.5e12
+    assert forward_s(BERT_BASE, device, Load(10, 100), 10, 100) == pytest.approx(by_hand)
+    slow_memory = device.model_copy(update={"tflops": {"fp32": 1e6}, "bandwidth_gb_s": 1.0})
+    at_least = BERT_BASE.num_params * 4 / 1e9
+    assert forward_s(BERT_BASE, slow_memory, Load(1, 1), 1, 1) == pytest.approx(at_least, rel=0.01)
+    assert forward_s(BERT_BASE, slow_memory, Load(1, 1), 1, 1) > at_least
+
+
+def seen(model, family, observed, machine="here", phase="fit", method="lora"):
+    return Observation(phase, machine, method, family, model, 10.0, observed)
+
+
+def test_history_corrects_by_the_nearest_that_ran():
+    history = History.of(
+        [seen("A", "bert", 20.0), seen("A", "bert", 30.0), seen("A", "bert", 100.0), seen("B", "bert", 5.0),
+         seen("C", "gpt2", 40.0), seen("A", "bert", 900.0, machine="there"), seen("D", "bert", 0.0)]
+    )  # fmt: skip
+    assert history.correction("fit", "here", "lora", "bert", "A") == (3.0, 3)
+    assert history.correction("fit", "here", "lora", "bert", "new") == (2.5, 4)  # median of 2, 3, 10 and 0.5
+    assert history.correction("fit", "here", "lora", "llama", "new") == (3.0, 5)
+    assert history.correction("fit", "there", "lora", "llama", "new") == (90.0, 1)
+    assert history.correction("fit", "elsewhere", "lora", "bert", "A") == (1.0, 0)
+    assert history.correction("evaluate", "here", "lora", "bert", "A") == (1.0, 0)
+
+
+def test_texts_are_cut_at_the_longest_input():
+    work = DataSize(100, 10, 20, mean_words=10, max_words=50).as_read(32)
+    assert (work.mean_tokens, work.max_tokens) == (15.0, 32)
+    assert DataSize(100, 10, 20, mean_words=1000).as_read(256).mean_tokens == 256
+
+
+def test_shapes_are_plain_values():
+    assert isinstance(BERT_BASE, Shape) and replace(BERT_BASE) == BERT_BASE
