@@ -64,6 +64,12 @@ class Shape:
         return attention + (3 if self.gated else 2) * self.hidden * self.intermediate
 
     @property
+    def layer_params(self) -> int:
+        """All weights of one layer: matrices, biases and norms; gated families have no biases."""
+        biases = 0 if self.gated else self.q_width + 2 * self.kv_width + 4 * self.hidden + self.intermediate
+        return self.layer_matrices + biases + 2 * self.hidden
+
+    @property
     def num_linear_params(self) -> int:
         """Weights of all layers' matrices as they are stored: what 4-bit storage applies to."""
         return self.num_stored_layers * self.layer_matrices
@@ -110,11 +116,10 @@ class Shape:
             return self
         lost = 0 if self.num_stored_layers == 1 else self.num_layers - num_layers
         kept = 1 if self.num_stored_layers == 1 else num_layers
-        per_layer = (self.num_params - self.num_embedding_params) / self.num_stored_layers
         return Shape(
             **{
                 **{name: getattr(self, name) for name in self.__dataclass_fields__},
-                "num_params": self.num_params - round(lost * per_layer),
+                "num_params": self.num_params - lost * self.layer_params,
                 "num_layers": num_layers,
                 "num_stored_layers": kept,
             }
@@ -163,14 +168,13 @@ def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None)
         checkpointing=family not in NO_CHECKPOINTING,
     )
     if num_params is None:
-        biases = 0 if shape.gated else shape.q_width + 2 * shape.kv_width + 4 * hidden + inner
         dense = NUM_DENSE_IN_HEAD.get(family, 1 if family in ("bert", "albert") else 0)
         projection = (embedding_width + 1) * hidden if embedding_width != hidden else 0
         num_params = (
             embeddings
             + projection
             + 2 * hidden
-            + shape.num_stored_layers * (shape.layer_matrices + biases + 2 * hidden)
+            + shape.num_stored_layers * shape.layer_params
             + shape.head_params(2, dense)
         )
     return Shape(**{**{name: getattr(shape, name) for name in shape.__dataclass_fields__}, "num_params": num_params})
