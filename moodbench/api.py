@@ -39,7 +39,8 @@ def run(
 
     Runs what has no record in `store` yet, as `moodbench run` does: a `preset`, or `models` on `datasets`. `seeds` is a
     number (0 to seeds - 1) or the seeds themselves. `config` is a YAML file or folder over the catalogue. Other `fields`
-    are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol, device, lora, train.
+    are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol, device, lora, train,
+    and for a file of your own data, text_column, label_column, label_map, labels, split_column, group_column, data_name.
     `listen` hears every event of the run. What is wrong with the request is raised as MoodBenchError before anything runs.
     """
     catalogue = load_catalogue(Path(config) if config is not None else None)
@@ -49,7 +50,7 @@ def run(
     if datasets is not None:
         given["datasets"] = _names(datasets)
     if seeds is not None:
-        given["seeds"] = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+        given["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
     opened, machine = Store.open(store), hardware()
     trials, plan = prepare(spec, catalogue, opened, machine)

@@ -9,6 +9,8 @@ from typing import Literal
 from moodbench.spec import FitSpec, TrialSpec
 
 PhaseName = Literal["fit", "evaluate", "measure"]
+PHASES: tuple[PhaseName, ...] = ("fit", "evaluate", "measure")
+"""In order: each needs what those before it leave."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Plan:
         return sum(len(t.missing) for t in self.trials)
 
 
-def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]]) -> Plan:
-    """The plan for `trials` given the `stored` ids of fits, evaluations and measurements."""
+def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]], until: PhaseName = "measure") -> Plan:
+    """The plan for `trials`, up to the phase `until`, given the `stored` ids of fits, evaluations and measurements."""
+    wanted = PHASES[: PHASES.index(until) + 1]
     planned, done = [], 0
     for trial in trials:
         has: dict[PhaseName, bool] = {
@@ -41,8 +44,8 @@ def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]]) -> Pl
             "evaluate": trial.evaluate.evaluation_id in stored["evaluations"],
             "measure": trial.measure.measurement_id in stored["measurements"],
         }
-        missing = tuple(name for name, present in has.items() if not present)
-        done += len(has) - len(missing)
+        missing = tuple(name for name in wanted if not has[name])
+        done += len(wanted) - len(missing)
         if missing:
             planned.append(PlannedTrial(trial, missing))
     planned.sort(key=lambda p: -relative_work(p.trial.fit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,8 @@ from moodbench.config.schema import (
     DatasetEntry,
     Family,
     LoraDefaults,
+    MeasureProtocol,
+    Method,
     ModelEntry,
     ProbeDefaults,
     TextDefaults,
@@ -21,7 +24,7 @@ from moodbench.config.schema import (
     TrainDefaults,
 )
 from moodbench.data.source import load_data
-from moodbench.errors import SpecError
+from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.loading import deployed_form
 from moodbench.models.locate import locate
@@ -41,18 +44,23 @@ LEXICON_PACKAGES = {"vader": "vaderSentiment"}
 """Baselines that come ready-made, whose package version is their revision."""
 
 
-def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> list[TrialSpec]:
+def resolve(
+    spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware, *, with_baseline: bool = True
+) -> list[TrialSpec]:
     """The trials of `spec`, every model with every data set and seed, ids ready.
 
-    The baseline that defines the pinned score's zero is added where `spec` leaves it out. Everything wrong with the
-    request is found here, before anything runs: UnknownNameError, SpecError, PrerequisiteError or DataError.
+    The baseline that defines the pinned score's zero is added where `spec` leaves it out, unless `with_baseline` is
+    False. Everything wrong with the request is found here, before anything runs: UnknownNameError, SpecError,
+    PrerequisiteError or DataError.
     """
     # Checked alone first: a wrong value must be told even where no model of the request reads it.
     _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
     _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
-    names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
-    entries = {name: catalogue.model(name) for name in names}
-    data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in spec.datasets}
+    added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
+    entries = {name: catalogue.model(name) for name in (*added, *spec.models)}
+    datasets = spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
+    catalogue = _with_own_data(catalogue, spec)
+    data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in datasets}
     models = {name: resolve_model(name, entry) for name, entry in entries.items()}
     for (name, entry), dataset in product(entries.items(), data.values()):
         if entry.baseline == "vader" and len(dataset.labels) > 3:
@@ -64,27 +72,41 @@ def resolve(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware) -> lis
     trials = []
     for dataset in data.values():
         for name, entry in entries.items():
-            device = _device_of(entry, machine.device(spec.device))
+            device = device_of(entry.method, machine.device(spec.device))
             recipe = _recipe(name, entry, catalogue, spec, device)
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
                 fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
-                threads = machine.num_cores
-                trials.append(
-                    TrialSpec(
-                        fit=fit,
-                        evaluate=EvaluateSpec(fit=fit, batch_size=catalogue.evaluation.prediction_batch_size),
-                        measure=MeasureSpec(
-                            fit=fit,
-                            form=deployed_form(fit),
-                            protocol=protocol,
-                            perf_key=machine.perf_key(device, threads),
-                            num_threads=threads,
-                            device=device,
-                        ),
-                    )
-                )
+                trials.append(trial_of(fit, device, machine, protocol, catalogue.evaluation.prediction_batch_size))
     return trials
+
+
+def trial_of(
+    fit: FitSpec, device: Device, machine: Hardware, protocol: MeasureProtocol, prediction_batch_size: int
+) -> TrialSpec:
+    """The trial of `fit`, its measurement on `device` of this machine with all its cores."""
+    threads = machine.num_cores
+    measure = MeasureSpec(
+        fit=fit,
+        form=deployed_form(fit),
+        protocol=protocol,
+        perf_key=machine.perf_key(device, threads),
+        num_threads=threads,
+        device=device,
+    )
+    return TrialSpec(fit=fit, evaluate=EvaluateSpec(fit=fit, batch_size=prediction_batch_size), measure=measure)
+
+
+def _with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
+    """The catalogue with the person's own data of `spec` beside its others; UsageError when their name is taken."""
+    if spec.own is None:
+        return catalogue
+    name, entry = spec.own
+    if name in catalogue.datasets:
+        raise UsageError(
+            f"data {spec.data!r}: the catalogue has a data set {name!r}; give another name with data_name (--data-name)"
+        )
+    return replace(catalogue, datasets={**catalogue.datasets, name: entry})
 
 
 def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> ResolvedDataset:
@@ -138,9 +160,9 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
     )
 
 
-def _device_of(entry: ModelEntry, device: Device) -> Device:
-    """Classical baselines always run on the CPU."""
-    return "cpu" if entry.method == "baseline" else device
+def device_of(method: Method, device: Device) -> Device:
+    """Where a model so fitted runs: classical baselines always on the CPU."""
+    return "cpu" if method == "baseline" else device
 
 
 def _recipe(name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from typing import Literal
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from moodbench.data.source import load_data
 from moodbench.execution.executor import Executor
 from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import Hardware
-from moodbench.plan import Plan, make_plan
+from moodbench.plan import PhaseName, Plan, make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.worker import Job, run_job
@@ -31,9 +32,14 @@ ExecutorName = Literal["ray", "inline"]
 def prepare(spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware) -> tuple[list[TrialSpec], Plan]:
     """The trials of `spec` and the plan of what is missing; everything wrong with either is raised here."""
     trials = resolve(spec, catalogue, machine)
+    return trials, plan_of(trials, store)
+
+
+def plan_of(trials: Sequence[TrialSpec], store: Store, until: PhaseName = "measure") -> Plan:
+    """What `store` lacks of `trials` up to the phase `until`; StoreError when it cannot be written."""
     store.check_writable()
     stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
-    return trials, make_plan(trials, stored)
+    return make_plan(trials, stored, until)
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
@@ -87,7 +93,12 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
         from moodbench.execution.ray_local import LocalRayExecutor
 
         return LocalRayExecutor(machine.num_cores)
-    return InlineExecutor(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell))
+
+    def entry(stdin: str, tell: Listener) -> int:
+        with redirect_stdout(sys.stderr):  # what libraries print must not stand in the command's own output
+            return run_job(Job.model_validate_json(stdin), tell)
+
+    return InlineExecutor(entry)
 
 
 def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:

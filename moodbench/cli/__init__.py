@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from moodbench import __version__
 from moodbench.cli import (
     app,
+    benchmark,
     catalogue,
     cluster,
     compact,
     compare,
     doctor,
+    evaluate,
     export,
     export_model,
     leaderboard,
@@ -22,12 +24,18 @@ from moodbench.cli import (
     recompute,
     run,
     submit,
+    train,
+    train_all,
     verify,
 )
 from moodbench.errors import MoodBenchError
 
 COMMANDS = (
     run,
+    train,
+    train_all,
+    evaluate,
+    benchmark,
     leaderboard,
     compare,
     predict,

@@ -111,15 +111,15 @@ def explain(error: ValidationError, where: str, text: str | None = None, prefix:
         path = tuple(problem["loc"])
         if problem["type"] == "too_short" and path in parents:
             continue  # pydantic counts the items that are right, and the wrong ones are told already
-        line = line_of(text, (*prefix, *path)) if text is not None else None
+        key = ".".join(map(str, (*prefix, *path)))
+        line = line_of(text, (*prefix, *path)) if text is not None and key else None
         place = where + (f", line {line}" if line else "")
-        key = ".".join(map(str, (*prefix, *path))) or "the whole"
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             reason = "unknown key; remove it or correct its spelling"
         seen = problem["input"]
         shown = "" if isinstance(seen, dict) else f" (seen: {seen!r})"
-        lines.append(f"{place}: {key}: {reason}{shown}")
+        lines.append(": ".join(part for part in (place, key, f"{reason}{shown}") if part))
     return "\n".join(lines)
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from moodbench.benchmark.existing import fit_spec_of
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec
 from moodbench.store import Store
@@ -51,13 +50,7 @@ def choose_fit(store: Store, model: str) -> ChosenFit:
         known = fits["fit_id"] if re.fullmatch("[0-9a-f]{8,20}", model) else fits["model"]
         raise UnknownNameError(f"model in {store.uri}:", model, set(known))
     best = found.sort_values(["num_train", "seed", "ended_at"], ascending=[False, True, False]).iloc[0]
-    try:
-        spec = FitSpec.model_validate_json(best["spec"])
-    except ValidationError as error:
-        raise StoreError(
-            f"{store.uri}: the spec of fit {best['fit_id']} was written by another version of moodbench "
-            f"({error.errors()[0]['msg']}); use that version, or fit it again"
-        ) from error
+    spec = fit_spec_of(best, store.uri)
     others = int((fits["model"] == best["model"]).sum()) - 1
     return ChosenFit(spec, dict(best), others)
 

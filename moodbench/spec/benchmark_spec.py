@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue, explain
+from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
 BASELINE_OF_SCORE = "tfidf-logreg"
 """The contender that every run trains, because the pinned score's zero is defined by it."""
+
+MAX_SEEDS = 1000
 
 
 class BenchmarkSpec(BaseModel):
@@ -20,14 +25,28 @@ class BenchmarkSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "run"
-    """What the run is called in its events."""
     models: tuple[str, ...] = Field(min_length=1)
     """Names in the catalogue."""
-    datasets: tuple[str, ...] = Field(min_length=1)
-    """Names in the catalogue."""
+    data: str | None = None
+    """A person's own table beside `datasets`: CSV, TSV, JSONL or Parquet."""
+    datasets: tuple[str, ...] = Field((), validate_default=True)
+    """Names in the catalogue; may be empty where there is `data`."""
+    text_column: str | None = None
+    """Column of `data` with the texts."""
+    label_column: str | None = None
+    """Column of `data` with stars, numbers or words."""
+    label_map: dict[Any, Any] = {}
+    """Label of `data` -> class, or `drop` to leave the row out; empty keeps the labels as classes."""
+    labels: tuple[Any, ...] = ()
+    """Class names of `data`, most negative first; empty for the order of numbers, known words or the alphabet."""
+    split_column: str | None = None
+    """Column of `data` that says train, validation or test; null for splits made by content."""
+    group_column: str | None = None
+    """Rows of `data` of one group stay on one side."""
+    data_name: str | None = None
+    """What the data set is called; the file's name when null."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
-    """Each seed sets initialisation, data order and sub-sample, the same for every model."""
+    """Each seed sets initialisation, data order and sub-sample, the same for every model. A number n means 0 to n - 1."""
     max_train_examples: Annotated[int, Field(ge=2)] | None = None
     """Train on a stratified sub-sample of so many examples."""
     max_validation_examples: Annotated[int, Field(ge=2)] | None = None
@@ -43,6 +62,22 @@ class BenchmarkSpec(BaseModel):
     train: dict[str, Any] = {}
     """Training fields that override the catalogue."""
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_of_seeds(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 1 <= value <= MAX_SEEDS:
+                raise ValueError(f"a number of seeds is 1 to {MAX_SEEDS}")
+            return tuple(range(value))
+        return value
+
+    @field_validator("datasets")
+    @classmethod
+    def _some_data(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not values and not info.data.get("data"):
+            raise ValueError("Field required, or `data` with a file of your own")
+        return values
+
     @field_validator("models", "datasets", "seeds")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -51,13 +86,49 @@ class BenchmarkSpec(BaseModel):
             raise ValueError(f"given more than once: {', '.join(repeated)}")
         return values
 
+    @cached_property
+    def own(self) -> tuple[str, DatasetEntry] | None:
+        """The name and catalogue entry of `data`, None without it; ValidationError or SpecError for what makes none."""
+        given = {name: getattr(self, name) for name in _OF_DATA if getattr(self, name) not in (None, {}, ())}
+        if self.data is None:
+            if given:
+                raise SpecError(f"{', '.join(given)} without data; add data, the file that has them")
+            return None
+        missing = [name for name in ("text_column", "label_column") if name not in given]
+        if missing:
+            raise SpecError(f"data {self.data!r} needs {' and '.join(missing)} as well")
+        name = given.pop("data_name", None) or _name_of(Path(self.data))
+        if not re.fullmatch(_NAME, name):
+            raise SpecError(
+                f"data_name {name!r}: allowed are letters, digits, '.', '_' and '-', beginning with one of the first two"
+            )
+        return name, DatasetEntry(file=FileSource(path=self.data, **given))
+
+
+_OF_DATA = ("text_column", "label_column", "label_map", "labels", "split_column", "group_column", "data_name")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "my-data"
+
 
 def spec_from_values(values: dict[str, Any], where: str, text: str | None = None) -> BenchmarkSpec:
     """The spec that `values` describe; SpecError lists every problem with its place in `where`."""
     try:
-        return BenchmarkSpec.model_validate(values)
+        spec = BenchmarkSpec.model_validate(values)
+        _ = spec.own  # what is wrong with a person's own data is told now
     except ValidationError as error:
         raise SpecError(explain(error, where, text)) from error
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from error
+    return spec
+
+
+def overridden(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a spec with those `given` on the command line; own data take the place of its data sets."""
+    kept = {k: v for k, v in values.items() if k != "datasets"} if given.get("data") is not None else values
+    return kept | given
 
 
 def read_spec(path: Path) -> BenchmarkSpec:
@@ -75,7 +146,6 @@ def spec_of_preset(name: str, catalogue: Catalogue, overrides: dict[str, Any]) -
     """The spec of preset `name`, with the `overrides` given on the command line."""
     preset = catalogue.preset(name)
     values: dict[str, Any] = {
-        "name": name,
         "models": preset.models,
         "datasets": preset.datasets,
         "seeds": tuple(range(preset.seeds)),
@@ -85,4 +155,4 @@ def spec_of_preset(name: str, catalogue: Catalogue, overrides: dict[str, Any]) -
         "lora": preset.lora,
         "train": preset.train,
     }
-    return spec_from_values(values | overrides, f"preset {name}")
+    return spec_from_values(overridden(values, overrides), f"preset {name}")

@@ -1,10 +1,12 @@
 """What a person can get wrong on the command line: one clear message, exit code 2, the store untouched."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from refused import fail
+from toy_store import change_row, write_toy_store
 
 from moodbench.cli import main
 
@@ -43,6 +45,15 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
         ([*RUN, "--protocol", "quik"], "unknown measuring protocol 'quik': did you mean 'quick'?"),
         ([*RUN, "--config", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
         (["run", "--models", "vader", "vader", "--datasets", "icwsm-tweets"], "given more than once: vader"),
+        (["train", "--model", "vader"], "train: needs exactly one of --dataset and --data; given: neither"),
+        (["train", "--model", "vadr", "--dataset", "icwsm-tweets"], "unknown model 'vadr': did you mean 'vader'?"),
+        (["train", "--model", "vader", "--dataset", "icwsm-tweets", "--seed", "-1"], "command line: seeds.0: "),
+        ([*RUN, "--train", "epochs"], "--train: 'epochs' is not FIELD=VALUE; expected such as epochs=3"),
+        ([*RUN, "--train", "epochs=2", "epochs=3"], "--train: field 'epochs' is given twice; give it once"),
+        ([*RUN, "--train", "epoch=3"], "the request: train.epoch: unknown key"),
+        ([*RUN, "--train", "epochs=[1"], "--train epochs=[1, line 1:"),
+        ([*RUN, "--lora", "r=0"], "the request: lora.r: Input should be greater than or equal to 1 (seen: 0)"),
+        (["train-all", "--models", "vader"], "train-all: nothing to run; give a preset"),
         (["leaderboard", "--weights", "accuracy=0.5"], "add up to 0.5; allowed is a sum of 1"),
         (["leaderboard", "--weights", "speed=1"], "unknown weight 'speed'"),
         (["leaderboard", "--weights", "accuracy"], "is not NAME=NUMBER"),
@@ -136,3 +147,38 @@ def test_argparse_mistakes_end_with_two_as_well(capsys):
         main(["run", "--executor", "slurm"])
     assert ended.value.code == 2
     assert "invalid choice: 'slurm'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_without_a_fit_there_is_a_hint_how_to_make_one(command, capsys):
+    assert "has no fit yet; `moodbench train` or `moodbench run` makes one" in fail([command], capsys)
+
+
+@pytest.fixture
+def toy():
+    return write_toy_store(Path("toy"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["evaluate", "tpy"], ("unknown fit or model in", "did you mean 'toy'? known are toy")),
+        (["benchmark", "--models", "tpy"], ("unknown fit or model in", "did you mean 'toy'?")),
+        (["evaluate", "0123456789abcdef0123"], ("unknown fit or model in", "0123456789abcdef0123")),
+        (["evaluate", "--datasets", "toyset"], ("unknown data set in", "did you mean 'toy-set'?")),
+        (["evaluate", "--seeds", "3"], ("none of its 1 fits is asked for", "--seeds")),
+        (["benchmark", "--protocol", "ful"], ("unknown measuring protocol 'ful'", "did you mean 'full'?")),
+        (["benchmark", "--device", "mps"], ("device mps", "choose auto or cpu")),
+    ],
+)
+def test_a_wrong_choice_of_fits_is_explained(arguments, expected, toy, capsys):
+    said = fail([*arguments, "--store", "toy"], capsys)
+    assert all(part in said for part in expected)
+
+
+def test_a_fit_whose_id_this_version_would_not_give_is_refused(toy, capsys):
+    spec = json.loads(toy.records("fits")["spec"][0])
+    change_row(toy, "fits/*/*.parquet", spec=json.dumps(spec | {"code_version": 99}))
+    assert "was written by another version of moodbench (its id would be" in fail(
+        ["evaluate", "--store", "toy"], capsys
+    )

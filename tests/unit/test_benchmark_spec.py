@@ -3,6 +3,8 @@ import dataclasses
 import pytest
 
 from moodbench.benchmark.resolve import resolve
+from moodbench.cli import parser
+from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue, merge
 from moodbench.errors import DataError, MoodBenchError, PrerequisiteError, SpecError, UnknownNameError
 from moodbench.hardware import Gpu, Hardware
@@ -30,6 +32,20 @@ BAD_FIELDS = {
     "a tiny training split": ("models: [a]\ndatasets: [d]\nmax_train_examples: 1", r"max_train_examples: .*2 \(seen: 1\)"),
     "an unknown device": ("models: [a]\ndatasets: [d]\ndevice: tpu", r"device: .*'cpu'.*\(seen: 'tpu'\)"),
     "an unknown key": ("models: [a]\ndatasets: [d]\nseed: 3", r"line 3: seed: unknown key; .*\(seen: 3\)"),
+    "no number of seeds": ("models: [a]\ndatasets: [d]\nseeds: 0", r"line 3: seeds: a number of seeds is 1 to 1000 \(seen: 0\)"),
+    "too many seeds": ("models: [a]\ndatasets: [d]\nseeds: 99999999", r"line 3: seeds: a number of seeds is 1 to 1000"),
+    "own data without columns": ("models: [a]\ndata: a.csv", r"run.yaml: data 'a.csv' needs text_column and label_column"),
+    "columns without own data": ("models: [a]\ndatasets: [d]\nlabels: [x, y]", r"run.yaml: labels without data; add data"),
+    "labels that say it twice": (
+        "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nlabels: [x, x]",
+        r"run.yaml: .*labels: 2, 3 or 5 different ones are possible, given \['x', 'x'\]",
+    ),
+    "a class map of one class": (
+        "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nlabel_map: {1: x}", r"label_map: makes 1 classes \(x\)"
+    ),
+    "a class that is a list": (
+        "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nlabel_map: {1: x, 2: [y]}", r"line 5: label_map.2: "
+    ),
     "a word for a list": ("models: vader\ndatasets: [d]", r"line 1: models: .*valid tuple \(seen: 'vader'\)"),
 }  # fmt: skip
 
@@ -59,6 +75,46 @@ def test_a_spec_file_says_what_its_fields_say(tmp_path):
     )
 
 
+def test_own_data_in_a_spec_file_are_what_the_options_give(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "models: [tfidf-logreg]\ndata: reviews.csv\ntext_column: review\nlabel_column: stars\n"
+        "label_map: {1: negative, 2.0: negative, 3: drop, 4: positive, 5: positive}\nseeds: 2\n"
+        "lora: {r: 16}\ntrain: {epochs: 3, learning_rate: 1e-3}\n"
+    )
+    options = ["--models", "tfidf-logreg", "--data", "reviews.csv", "--text-column", "review", "--label-column", "stars",
+               "--label-map", "1=negative,2=negative,3=drop,4=positive,5=positive", "--seeds", "2",
+               "--lora", "r=16", "--train", "epochs=3", "learning_rate=1e-3"]  # fmt: skip
+    from_file, from_options = (
+        spec_of(parser().parse_args(["run", *words]), PACKAGED) for words in ([str(path)], options)
+    )
+    assert from_file.own == from_options.own
+    assert from_file.own[1].file.label_map == {
+        "1": "negative",
+        "2": "negative",
+        "3": "drop",
+        "4": "positive",
+        "5": "positive",
+    }
+    dropped = {"label_map"}
+    assert from_file.model_dump(exclude=dropped) == from_options.model_dump(exclude=dropped)
+    assert (from_file.seeds, from_file.lora, from_file.train) == (
+        (0, 1),
+        {"r": 16},
+        {"epochs": 3, "learning_rate": 0.001},
+    )
+
+
+def test_there_is_an_option_for_every_field_of_a_spec():
+    (commands,) = (
+        action
+        for action in parser()._actions
+        if action.dest == "command" or (hasattr(action, "choices") and action.choices)
+    )
+    options = {action.dest for action in commands.choices["run"]._actions}
+    assert set(BenchmarkSpec.model_fields) - options == set()
+
+
 def test_a_spec_file_that_cannot_be_read_says_so(tmp_path):
     with pytest.raises(PrerequisiteError, match=r"absent.yaml: No such file"):
         read_spec(tmp_path / "absent.yaml")
@@ -69,7 +125,7 @@ def test_a_spec_file_that_cannot_be_read_says_so(tmp_path):
 
 def test_a_preset_is_a_spec_and_options_override_it():
     spec = spec_of_preset("quickstart", PACKAGED, {"seeds": (5,), "device": "cpu"})
-    assert (spec.name, spec.seeds, spec.device) == ("quickstart", (5,), "cpu")
+    assert (spec.seeds, spec.device) == ((5,), "cpu")
     preset = PACKAGED.preset("quickstart")
     assert (spec.max_train_examples, spec.protocol) == (preset.max_train_examples, "quick")
     assert spec.datasets == ("icwsm-movie",)
@@ -180,7 +236,6 @@ CHANGES = {
     ),
     "the data set's citation": ({}, {"datasets": {"icwsm-movie": {"citation": "c"}}}, CPU, (SAME,) * 4),
     "another model's entry": ({}, {"models": {"MiniLM-L3": {"train": {"epochs": 9}}}}, CPU, (SAME,) * 4),
-    "the run's name": ({"name": "mine"}, {}, CPU, (SAME,) * 4),
     "a value given as it is": ({"train": {"epochs": 2}}, {}, CPU, (SAME,) * 4),
     "the protocol": ({"protocol": "quick"}, {}, CPU, (SAME, SAME, SAME, NEW)),
     "the machine": ({}, {}, dataclasses.replace(CPU, cpu="Other"), (SAME, SAME, SAME, NEW)),

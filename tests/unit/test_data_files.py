@@ -13,8 +13,7 @@ import pytest
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main, parser
-from moodbench.cli.own_data import own_entry, with_own_data
-from moodbench.cli.run import spec_of
+from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.data import own
@@ -291,16 +290,16 @@ BAD = {
         lambda: call(parquet(text=[1, 2], label=[0, 1]), name="a.parquet"), ["row 1: column 'text'", "found int"]
     ),
     "no text column given": (
-        lambda: ["run", "--models", "vader", "--data", "a.csv", "--label-column", "y"], ["--data a.csv needs --text-column NAME"]
+        lambda: ["run", "--models", "vader", "--data", "a.csv", "--label-column", "y"], ["command line: data 'a.csv' needs text_column as well"]
     ),
     "columns without data": (
-        lambda: ["run", "quickstart", "--text-column", "t", "--label-map", "1=a"], ["--text-column, --label-map without --data"]
+        lambda: ["run", "quickstart", "--text-column", "t", "--label-map", "1=a"], ["preset quickstart: text_column, label_map without data"]
     ),
     "no models": (lambda: ["run", *call(table(rows()))[3:]], ["nothing to run", "(or --data)"]),
     "a name that is taken": (
-        lambda: call(table(rows()), ["--data-name", "icwsm-movie"]), ["'icwsm-movie': the catalogue has a data set of this name"]
+        lambda: call(table(rows()), ["--data-name", "icwsm-movie"]), ["the catalogue has a data set 'icwsm-movie'; give another name"]
     ),
-    "a name with a slash": (lambda: call(table(rows()), ["--data-name", "a/b"]), ["--data-name 'a/b': allowed are letters"]),
+    "a name with a slash": (lambda: call(table(rows()), ["--data-name", "a/b"]), ["data_name 'a/b': allowed are letters"]),
     "a neutral band": (lambda: call(table(rows()), ["--neutral-band", "0.5"]), ["neutral_band 0.5", "has no mean ratings"]),
     "five classes for VADER": (
         lambda: call(table(STARS)), ["model vader: tells 2 or 3 classes apart, data set a has 5 (1, 2, 3, 4, 5)", "label map"]
@@ -529,9 +528,10 @@ def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(a
     given = parser().parse_args(
         ["run", *arguments, "--data", "my shop!.csv", "--text-column", "t", "--label-column", "l"]
     )
-    entry = own_entry(given)
-    assert entry[1].file == FileSource(path="my shop!.csv", text_column="t", label_column="l")
-    assert spec_of(given, with_own_data(load_catalogue(), entry), entry[0]).datasets == datasets
+    spec = spec_of(given, load_catalogue())
+    name, entry = spec.own
+    assert entry.file == FileSource(path="my shop!.csv", text_column="t", label_column="l")
+    assert (name, *spec.datasets) == datasets
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,16 @@ def test_a_finished_trial_is_not_planned_and_its_phases_are_counted():
     assert (plan.num_phases_missing, plan.num_phases_done) == (9, 6)
 
 
+@pytest.mark.parametrize("until", ["fit", "evaluate", "measure"])
+@pytest.mark.parametrize("kinds", MISSING)
+def test_a_plan_ends_with_the_phase_that_is_asked_for(kinds, until):
+    plan = make_plan([ONE], stored(ONE, kinds=kinds), until)
+    wanted = {"fit": 1, "evaluate": 2, "measure": 3}
+    missing = tuple(phase for phase in MISSING[kinds] if wanted[phase] <= wanted[until])
+    assert [p.missing for p in plan.trials] == ([missing] if missing else [])
+    assert plan.num_phases_done == wanted[until] - len(missing)
+
+
 def test_records_of_other_trials_do_not_count():
     assert make_plan([ONE], stored(*(t for t in TRIALS if t is not ONE))).num_phases_done == 0
 

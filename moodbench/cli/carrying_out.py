@@ -1,0 +1,73 @@
+"""What every command that runs phases does: say what will run, run it, say what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.driver import RunSummary
+from moodbench.benchmark.run import ExecutorName, data_reports, run
+from moodbench.config import Catalogue
+from moodbench.hardware import Hardware
+from moodbench.plan import Plan
+from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, TrialSpec
+from moodbench.store import Store
+from moodbench.visualization.live import RunView
+
+INTERRUPTED = 130
+
+
+def carry_out(
+    trials: Sequence[TrialSpec],
+    plan: Plan,
+    store: Store,
+    machine: Hardware,
+    *,
+    catalogue: Catalogue,
+    executor: ExecutorName,
+    site: ClusterSite | None,
+    words: Console,
+    spec: BenchmarkSpec | None = None,
+) -> RunSummary | None:
+    """How the run of what `plan` lacks ended; None when it was interrupted, which is said.
+
+    With the `spec` of new fits, what it adds and cuts short is said, and a report on a person's own data comes first.
+    """
+    reports = data_reports(trials, catalogue) if spec else []
+    for line in (line for report in reports for line in report.lines()):
+        words.print(line, markup=False, emoji=False, soft_wrap=True)
+    _announce(trials, plan, spec, words)
+    try:
+        with RunView(words) as view:
+            return run(trials, plan, store, machine, executor=executor, site=site, reports=reports, listen=view)
+    except KeyboardInterrupt:
+        words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
+        return None
+
+
+def exit_code(summary: RunSummary, words: Console) -> int:
+    """0 when every phase has its record, 1 when a trial failed, which is said."""
+    for failure in summary.failures:
+        words.print(f"failed: {failure}", style="red", markup=False)
+    return 1 if summary.failures else 0
+
+
+def _announce(trials: Sequence[TrialSpec], plan: Plan, spec: BenchmarkSpec | None, words: Any) -> None:
+    fits = [trial.fit for trial in trials]
+    models, datasets, seeds = {f.model.name for f in fits}, {f.dataset.name for f in fits}, {f.seeds.init for f in fits}
+    words.print(
+        f"{len(trials)} trials ({len(models)} models, {len(datasets)} data sets, {len(seeds)} seeds): "
+        f"{plan.num_phases_missing} phases to run, {plan.num_phases_done} done already and skipped"
+    )
+    if not plan.trials:
+        words.print("Nothing left to do.")
+    elif spec:
+        if spec.max_train_examples:
+            words.print(
+                f"Training on a stratified sub-sample of at most {spec.max_train_examples:,} texts per data set."
+            )
+        if BASELINE_OF_SCORE in models - set(spec.models):
+            words.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")

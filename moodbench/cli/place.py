@@ -1,0 +1,76 @@
+"""Where a command runs its phases: this machine, or the cluster that an option or RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.run import cluster_site
+from moodbench.cli.options import add_cluster, address_of
+from moodbench.config.cluster import read_cluster_file
+from moodbench.errors import UsageError
+from moodbench.hardware import Hardware, hardware
+from moodbench.store import Store
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --executor, --address and --cluster."""
+    parser.add_argument(
+        "--executor",
+        choices=("ray", "inline"),
+        default="ray",
+        help="ray packs trials on this machine's processors; inline runs them in this process, for debugging",
+    )
+    add_cluster(parser)
+
+
+@contextmanager
+def place_of(
+    arguments: argparse.Namespace, store: Store, words: Console
+) -> Iterator[tuple[Hardware, ClusterSite | None]]:
+    """The machine whose speeds count, and the cluster to run on, None for this machine; says what it found there."""
+    site = _site(arguments, store, words)
+    if site is None:
+        yield hardware(), None
+    else:
+        with closing(site):
+            yield site.machine, site
+
+
+def _site(arguments: argparse.Namespace, store: Store, words: Console) -> ClusterSite | None:
+    """The cluster that the command line or RAY_ADDRESS names, None for this machine; says what it found there."""
+    address, said = address_of(arguments)
+    if address is None:
+        if arguments.cluster is not None:
+            raise UsageError(f"--cluster {arguments.cluster}: has no use on this machine alone; give --address too")
+        return None
+    if arguments.executor == "inline":
+        raise UsageError(f"--executor inline runs on this machine, {said} {address} names a cluster; give one of them")
+    if (
+        "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        and "://" not in arguments.store
+        and not Path(arguments.store).is_absolute()
+    ):
+        raise UsageError(
+            f"--store {arguments.store}: a submitted job runs in a temporary folder that goes with it; "
+            "give --store as an absolute path that all nodes share, or as a URI"
+        )
+    site = cluster_site(address, store, read_cluster_file(arguments.cluster), said=said)
+    nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in site.nodes())
+    words.print(f"Cluster at {address}: {nodes}", markup=False, soft_wrap=True)
+    without = site.without_lease()
+    if without:
+        words.print(
+            f"{', '.join(without)}: no resource `exclusive`, so a measurement there holds a placement group over the whole "
+            "node instead; work of others that asks for no CPUs is not kept away. "
+            "Start nodes with --resources='{\"exclusive\": 1}'",
+            markup=False,
+            soft_wrap=True,
+        )
+    return site

@@ -1,0 +1,93 @@
+"""The options that say what should run, one for each field of a spec, and the spec they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.own_data import add_own_data, own_values
+from moodbench.config import Catalogue
+from moodbench.config.yaml_text import load_yaml
+from moodbench.errors import SpecError, UsageError
+from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
+from moodbench.spec.benchmark_spec import overridden, spec_from_values
+
+_FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
+           "device")  # fmt: skip
+
+
+def add_what(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds the preset or spec file, and the lists of models and data sets that may take their place."""
+    parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench models` lists them")
+    add_datasets(parser)
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
+
+
+def add_datasets(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --datasets."""
+    parser.add_argument(
+        "--datasets", "--dataset", nargs="+", metavar="DATASET", help="data sets; `moodbench datasets` lists them"
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds a person's own data, sub-samples and changed hyper-parameters."""
+    add_own_data(parser)
+    parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
+    parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
+    parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
+    for part, example in (("lora", "r=16 lora_alpha=32"), ("train", "epochs=3 learning_rate=1e-3")):
+        parser.add_argument(
+            f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
+        )
+
+
+def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
+    """Nothing; adds --device."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help=f"where to {doing}")
+
+
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --protocol."""
+    parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
+
+
+def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
+    """The spec that the command line asks for; UsageError when it asks for nothing."""
+    given = values_of(arguments)
+    what = arguments.what
+    if what is None:
+        if not given.get("models") or not (given.get("datasets") or given.get("data")):
+            raise UsageError(
+                f"{arguments.name}: nothing to run; give a preset "
+                f"({', '.join(catalogue.presets)}), a spec file, or both --models and --datasets (or --data)"
+            )
+        return spec_from_values(given, "command line")
+    if what.endswith((".yaml", ".yml")) or Path(what).is_file():
+        return spec_from_values(overridden(read_spec(Path(what)).model_dump(exclude_unset=True), given), what)
+    return spec_of_preset(what, catalogue, given)
+
+
+def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of BenchmarkSpec that the options give."""
+    values = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
+    values |= own_values(arguments)
+    for part in ("lora", "train"):
+        if getattr(arguments, part) is not None:
+            values[part] = parse_fields(f"--{part}", getattr(arguments, part))
+    return values
+
+
+def parse_fields(flag: str, pairs: list[str]) -> dict[str, Any]:
+    """Field -> value of "epochs=3", values read as in a spec file; SpecError for what is not of this form."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        field, sign, value = pair.partition("=")
+        if not sign or not field or not value:
+            raise SpecError(f"{flag}: {pair!r} is not FIELD=VALUE; expected such as epochs=3")
+        if field in found:
+            raise SpecError(f"{flag}: field {field!r} is given twice; give it once")
+        found |= load_yaml(f"{field}: {value}", f"{flag} {pair}")
+    return found

@@ -1,0 +1,39 @@
+"""`moodbench train`: one fit of one model on one data set."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.cli.request import add_training, values_of
+from moodbench.cli.train_all import add_output, fit_only
+from moodbench.config import load_catalogue
+from moodbench.errors import UsageError
+from moodbench.spec.benchmark_spec import spec_from_values
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "train",
+        help="only fit one model",
+        description="Make one fit, if it is not in the store yet. `moodbench predict --model FIT_ID` uses it.",
+    )
+    parser.add_argument("--model", metavar="MODEL", required=True, help="`moodbench models` lists them")
+    parser.add_argument("--dataset", metavar="DATASET", help="`moodbench datasets` lists them; or give --data")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    add_training(parser)
+    add_output(parser)
+    parser.set_defaults(command=execute, name="train")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 when the fit has its record, 1 when it failed, 130 when interrupted."""
+    given = values_of(arguments)
+    if (arguments.dataset is None) == ("data" not in given):
+        both = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"
+        raise UsageError(f"train: needs exactly one of --dataset and --data; given: {both}")
+    chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
+    values = {**given, **chosen, "models": (arguments.model,), "seeds": (arguments.seed,)}
+    spec = spec_from_values(values, "command line")
+    return fit_only(spec, load_catalogue(arguments.config), arguments, with_baseline=False)

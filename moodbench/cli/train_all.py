@@ -1,0 +1,100 @@
+"""`moodbench train-all`: fit many models on one or more data sets, without evaluating or measuring them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.run import plan_of
+from moodbench.cli.carrying_out import INTERRUPTED, carry_out, exit_code
+from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.cli.place import add_place, place_of
+from moodbench.cli.request import add_device, add_training, add_what, spec_of
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.spec import BenchmarkSpec, TrialSpec
+from moodbench.store import Store
+from moodbench.visualization.formatting import duration, percent
+from moodbench.visualization.terminal import console, print_table
+
+SHOWN = [
+    "fit_id",
+    "model",
+    "dataset",
+    "seed",
+    "num_train",
+    "validation_accuracy",
+    "validation_f1_macro",
+    "train_time_s",
+]
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "train-all",
+        help="only fit models: several models, data sets and seeds",
+        description="Fit what has no fit yet; takes what `moodbench run` takes, so that `run` with the same words does the "
+        "rest. `moodbench evaluate` and `moodbench benchmark` go on from here too.",
+    )
+    add_what(parser)
+    add_training(parser)
+    add_output(parser)
+    parser.set_defaults(command=execute, name="train-all")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds the options of where fits are made and kept."""
+    add_device(parser, "train")
+    add_place(parser)
+    add_config(parser)
+    add_store(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 when every fit has its record, 1 when one failed, 130 when interrupted."""
+    catalogue = load_catalogue(arguments.config)
+    return fit_only(spec_of(arguments, catalogue), catalogue, arguments, with_baseline=True)
+
+
+def fit_only(spec: BenchmarkSpec, catalogue: Catalogue, arguments: argparse.Namespace, *, with_baseline: bool) -> int:
+    """The exit code after making the missing fits of `spec` and printing all of them."""
+    store = Store.open(arguments.store)
+    words = console(stderr=arguments.json)
+    with place_of(arguments, store, words) as (machine, site):
+        trials = resolve(spec, catalogue, machine, with_baseline=with_baseline)
+        plan = plan_of(trials, store, until="fit")
+        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
+        summary = carry_out(trials, plan, store, machine, **how)
+    if summary is None:
+        return INTERRUPTED
+    _show(trials, store, arguments, words)
+    return exit_code(summary, words)
+
+
+def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, words: Any) -> None:
+    wanted = [trial.fit.fit_id for trial in trials]
+    fits = store.records("fits").set_index("fit_id", drop=False)
+    found = fits.loc[[i for i in wanted if i in fits.index], SHOWN]
+    made = found.astype(object).where(found.notna(), None).to_dict("records")
+    if arguments.json:
+        print_json({"fits": made})
+        return
+    rows = [
+        [
+            *(str(fit[name]) for name in ("fit_id", "model", "dataset", "seed")),
+            f"{fit['num_train']:,}",
+            percent(fit["validation_accuracy"]),
+            percent(fit["validation_f1_macro"]),
+            duration(fit["train_time_s"]),
+        ]
+        for fit in made
+    ]
+    headings = ["Fit", "Model", "Data set", "Seed", "Texts", "Valid. acc. %", "Valid. F1 %", "Training"]
+    words.print()
+    print_table(headings, rows, words, left={"Fit", "Model", "Data set"})
+    if rows:
+        words.print(
+            "Next: `moodbench evaluate` predicts and scores the test split, `moodbench benchmark` measures speed."
+        )

@@ -1,0 +1,70 @@
+"""train, train-all, evaluate, benchmark: parts of a run by themselves, through the same records."""
+
+import json
+import re
+
+import pytest
+from conftest import SHORT, moodbench
+
+from moodbench.store import Store
+
+pytestmark = pytest.mark.integration
+DATA = ["--dataset", "icwsm-tweets"]
+INLINE = ["--executor", "inline"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the tests below work one after the other, as a person does."""
+    made = tmp_path_factory.mktemp("commands")
+    (made / "short.yaml").write_text(SHORT)
+    return made
+
+
+def counts(folder):
+    store = Store.open(folder / "results")
+    return tuple(len(store.ids(kind)) for kind in ("fits", "evaluations", "measurements"))
+
+
+def test_the_parts_of_a_run_make_the_records_of_the_run(folder):
+    measure = ["--protocol", "short", "--config", "short.yaml", *INLINE]
+    fitted = json.loads(moodbench("train", "--model", "tfidf-logreg", *DATA, *INLINE, "--json", cwd=folder).stdout)
+    assert counts(folder) == (1, 0, 0)
+    (fit,) = fitted["fits"]
+    assert fit["fit_id"] in Store.open(folder / "results").ids("fits")
+    assert (fit["model"], fit["dataset"], fit["seed"]) == ("tfidf-logreg", "icwsm-tweets", 0)
+
+    done = moodbench("train-all", *DATA, "--models", "majority", "vader", "--device", "cpu", *INLINE, cwd=folder)
+    assert "tfidf-logreg is added" in done.stdout and "2 phases to run, 1 done already" in done.stdout
+    assert counts(folder) == (3, 0, 0)
+
+    moodbench("evaluate", fit["fit_id"], *INLINE, cwd=folder)
+    assert counts(folder) == (3, 1, 0)
+    shown = moodbench("evaluate", "--models", "vader", *DATA, *INLINE, cwd=folder).stdout
+    assert counts(folder) == (3, 2, 0)
+    assert "vader" in shown and "majority" not in shown
+
+    done = moodbench("benchmark", "vader", "majority", *measure, cwd=folder)
+    assert counts(folder) == (3, 3, 2), "what has no predictions is evaluated before it is measured"
+    rest = moodbench("run", "--models", "majority", "vader", *DATA, *measure, "--json", cwd=folder)
+    assert "1 phases to run, 8 done already" in rest.stderr
+    assert counts(folder) == (3, 3, 3)
+    assert len(json.loads(rest.stdout)["board"]) == 3
+    for command in (["evaluate", *INLINE], ["benchmark", *measure]):
+        again = moodbench(*command, "--json", cwd=folder)
+        assert re.search(r"0 phases to run, [69] done already and skipped\nNothing left to do", again.stderr)
+    moodbench("verify", cwd=folder)
+
+
+def test_hyper_parameters_from_the_command_line_are_in_the_record(folder):
+    options = ["--max-train-examples", "64", "--max-validation-examples", "32", *INLINE, "--json"]
+    fields = ["--lora", "r=2", "lora_alpha=6", "--train", "epochs=1", "learning_rate=3e-3"]
+    command = ["train", "--model", "MiniLM-L3", *DATA, "--seed", "7", *fields, *options]
+    (fit,) = json.loads(moodbench(*command, cwd=folder).stdout)["fits"]
+    record = Store.open(folder / "results").record("fits", fit["fit_id"])
+    hparams = json.loads(record["hparams"])
+    assert (hparams["lora"]["r"], hparams["lora"]["lora_alpha"], hparams["train"]["learning_rate"]) == (2, 6.0, 3e-3)
+    assert (record["seed"], record["num_train"]) == (7, 64)
+    # 384 wide, 3 layers: 4 attention projections and 2 feed-forward layers of rank 2, a head of 384 x 2 + 2, all trained
+    assert record["num_trainable"] == 3 * 2 * (4 * (384 + 384) + 2 * (384 + 1536)) + 384 * 2 + 2
+    assert "1 done already and skipped" in moodbench(*command, cwd=folder).stderr
