@@ -62,7 +62,7 @@ def _devices(machine: Hardware) -> list[Check]:
 def _models(catalogue: Catalogue) -> list[Check]:
     checks = []
     for name, entry in catalogue.models.items():
-        if entry.source is None:
+        if entry.source is None or entry.source.hub:
             continue
         try:
             found = locate(name, entry.source)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from moodbench.cli.options import add_config, add_json, print_json
 from moodbench.config import Catalogue, load_catalogue
+from moodbench.config.schema import ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
 from moodbench.visualization.terminal import console, print_table
 
@@ -20,6 +25,8 @@ class Listing:
     help: str
     columns: tuple[str, ...]
     rows: Any
+    show: Callable[[list[dict[str, Any]], Console], None] | None = None
+    """Prints the rows; a plain table of `columns` without it."""
 
     def add_to(self, commands: Any) -> None:
         """Nothing; adds the command."""
@@ -33,6 +40,8 @@ class Listing:
         rows = self.rows(load_catalogue(arguments.config))
         if arguments.json:
             print_json(rows)
+        elif self.show:
+            self.show(rows, console())
         else:
             table = [[str(row[c]) if row[c] is not None else "—" for c in self.columns] for row in rows]
             print_table(self.columns, table, console(), left=set(self.columns))
@@ -40,17 +49,87 @@ class Listing:
 
 
 def model_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """One row per model."""
-    return [
-        {
-            "name": name,
-            "method": entry.method,
-            "family": entry.family,
-            "licence": entry.licence,
-            "description": entry.description + (f" ({entry.caveat})" if entry.caveat else ""),
-        }
-        for name, entry in catalogue.models.items()
-    ]
+    """One row per model; what has no weights has no size."""
+    rows = []
+    for name, entry in catalogue.models.items():
+        size = entry.size.model_dump() if entry.size else dict.fromkeys(ModelSize.model_fields)
+        family = catalogue.families[entry.family] if entry.family else None
+        rows.append(
+            {
+                "name": name,
+                "method": entry.method,
+                "group": entry.group,
+                "family": entry.family,
+                "kind": family and family.kind,
+                **size,
+                "lora_targets": list(family.attention) if family else None,
+                "batch_size": entry.batch_size and entry.batch_size.model_dump(),
+                "weights": _weights(entry.source),
+                "revision": entry.source and entry.source.revision,
+                "gated": entry.source.gated if entry.source else False,
+                "licence": entry.licence,
+                "description": entry.description + (f" ({entry.caveat})" if entry.caveat else ""),
+            }
+        )
+    return rows
+
+
+def _weights(source: ModelSource | None) -> str | None:
+    if source is None:
+        return None
+    return f"hub {source.hub}" if source.hub else f"package {source.package}" if source.package else str(source.path)
+
+
+MODEL_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "Model": lambda r: str(r["name"]),
+    "Params": lambda r: _count(r["num_params"]),
+    "Layers": lambda r: _or_dash(r["num_hidden_layers"]),
+    "Width": lambda r: _or_dash(r["hidden_size"]),
+    "Context": lambda r: f"{r['context_length']:,}" if r["context_length"] else "—",
+    "Family": lambda r: _or_dash(r["family"]),
+    "Licence": lambda r: str(r["licence"]),
+    "Weights": lambda r: _or_dash(r["weights"]) + (" (gated)" if r["gated"] else ""),
+    "Description": lambda r: str(r["description"]),
+}
+
+
+def _or_dash(value: object) -> str:
+    return "—" if value is None else str(value)
+
+
+def _count(number: int | None) -> str:
+    if number is None:
+        return "—"
+    return f"{number / 1e9:.2f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
+
+
+def print_models(rows: list[dict[str, Any]], out: Console) -> None:
+    """Nothing; prints the models group by group, smallest first within a group of the hub."""
+    for group, title in GROUPS.items():
+        members = [row for row in rows if row["group"] == group]
+        if members:
+            out.print()
+            out.print(Text(title, style="bold"))
+            table = [[cell(row) for cell in MODEL_COLUMNS.values()] for row in members]
+            left = {"Model", "Family", "Licence", "Weights", "Description"}
+            print_table(tuple(MODEL_COLUMNS), table, out, left=left)
+    out.print()
+    out.print(
+        Text(
+            "Params: as a classifier with 2 labels, without a language-model head. Weights from the hub are loaded when first "
+            "needed; gated ones after you accepted their terms there and logged in (`hf auth login`).",
+            style="dim",
+        ),
+        soft_wrap=True,
+    )
+
+
+GROUPS: dict[str | None, str] = {
+    None: "classical baselines, and models without a group",
+    "ultra-tiny": "ultra-tiny: below 50 million parameters",
+    "tiny": "tiny: encoders from 50 million, decoders up to 250 million",
+    "small-llm": "small-llm: decoders of 250 million or more",
+}
 
 
 def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
@@ -69,7 +148,7 @@ def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
     ]
 
 
-MODELS = Listing("models", "list the models", ("name", "method", "licence", "description"), model_rows)
+MODELS = Listing("models", "list the models", (), model_rows, print_models)
 DATASETS = Listing(
     "datasets",
     "list the data sets",

@@ -159,7 +159,9 @@ class ModelSource(Entry):
     hub: str | None = None
     """Repository id on the Hugging Face hub."""
     revision: str | None = None
-    """Commit of that repository; null until pinned."""
+    """Commit of that repository; null until `moodbench catalogue pin` has seen the hub."""
+    gated: bool = False
+    """The repository's terms must be accepted on the hub, and a token given."""
     path: str | None = None
     """A folder on this machine."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -172,25 +174,65 @@ class ModelSource(Entry):
             raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
         if bool(self.package) != bool(self.folder):
             raise ValueError("package and folder go together")
+        if not self.hub and (self.revision or self.gated):
+            raise ValueError("revision and gated are read for hub repositories only")
         return self
 
 
 class Family(Entry):
-    """Module names of one architecture, as LoRA needs them."""
+    """One architecture, named as transformers names its model type: what LoRA and loading need to know of it."""
 
+    kind: Literal["encoder", "decoder"] = "encoder"
+    """An encoder reads both ways; a decoder answers at the last token, and so must be padded on the right."""
     attention: tuple[str, ...]
     """Query, key, value and output projections."""
     feed_forward: tuple[str, ...]
     """Linear layers of the feed-forward block."""
+    sdpa: bool = True
+    """torch's fused attention is implemented; without it the plain formula is used."""
+    gradient_checkpointing: bool = True
+    """Activations can be computed again in the backward pass instead of being kept."""
 
 
-_ENCODER = {"family", "source", "num_hidden_layers", "text"}
+class ModelSize(Entry):
+    """The shape of a model, as its configuration states it."""
+
+    num_params: Count
+    """Parameters as a classifier with 2 labels, without any language-model head."""
+    num_embedding_params: Count
+    """Those of all embedding tables; they are neither adapted nor quantised."""
+    num_hidden_layers: Count
+    hidden_size: Count
+    intermediate_size: Count
+    """Width of the feed-forward block."""
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count | None = None
+    """Width of one head where it is not hidden_size / num_attention_heads."""
+    vocab_size: Count
+    context_length: Count
+    """Longest input in tokens."""
+
+
+class DeviceBatch(Entry):
+    """Texts that one forward pass in training may hold, by device; a smaller one means more accumulation."""
+
+    cpu: Count
+    cuda: Count
+    """For a card of 10 GiB."""
+    mps: Count
+
+
+Group = Literal["ultra-tiny", "tiny", "small-llm"]
+"""Below 50 million parameters; all between; decoders of 250 million or more."""
+
+_ENCODER = {"family", "source", "num_hidden_layers", "text", "group", "size"}
 _READ_BY: dict[str, set[str]] = {
     "majority": set(),
     "vader": set(),
     "tfidf-logreg": {"tfidf"},
     "linear-probe": _ENCODER | {"probe"},
-    "lora": _ENCODER | {"lora", "train"},
+    "lora": _ENCODER | {"lora", "train", "batch_size"},
 }
 """Baseline or method -> the optional keys of an entry that bear on it."""
 
@@ -206,6 +248,10 @@ class ModelEntry(Entry):
     source: ModelSource | None = None
     num_hidden_layers: Count | None = None
     """Keep only the first so many layers."""
+    group: Group | None = None
+    size: ModelSize | None = None
+    batch_size: DeviceBatch | None = None
+    """Replaces train.max_device_batch_size where that would hold more texts."""
     licence: str
     description: str
     """One line for lists."""
@@ -223,7 +269,8 @@ class ModelEntry(Entry):
             raise ValueError("`baseline` is given exactly when method is baseline")
         if self.method != "baseline" and (self.source is None or self.family is None):
             raise ValueError(f"method {self.method} needs `source` and `family`")
-        fields = ("family", "source", "num_hidden_layers", "lora", "train", "probe", "tfidf", "text")
+        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size")
+        fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
         if idle:
             kind = f"baseline {self.baseline}" if self.baseline else f"method {self.method}"
