@@ -59,7 +59,7 @@ def resolve(
     added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
     entries = {name: catalogue.model(name) for name in (*added, *spec.models)}
     datasets = spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
-    catalogue = _with_own_data(catalogue, spec)
+    catalogue = with_own_data(catalogue, spec)
     data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in datasets}
     models = {name: resolve_model(name, entry) for name, entry in entries.items()}
     for (name, entry), dataset in product(entries.items(), data.values()):
@@ -73,7 +73,7 @@ def resolve(
     for dataset in data.values():
         for name, entry in entries.items():
             device = device_of(entry.method, machine.device(spec.device))
-            recipe = _recipe(name, entry, catalogue, spec, device)
+            recipe = recipe_of(name, entry, catalogue, spec, device)
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
                 fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
@@ -97,7 +97,7 @@ def trial_of(
     return TrialSpec(fit=fit, evaluate=EvaluateSpec(fit=fit, batch_size=prediction_batch_size), measure=measure)
 
 
-def _with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
+def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
     """The catalogue with the person's own data of `spec` beside its others; UsageError when their name is taken."""
     if spec.own is None:
         return catalogue
@@ -165,7 +165,9 @@ def device_of(method: Method, device: Device) -> Device:
     return "cpu" if method == "baseline" else device
 
 
-def _recipe(name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device) -> dict[str, Any]:
+def recipe_of(
+    name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device
+) -> dict[str, Any]:
     """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request."""
     defaults = catalogue.training
     if entry.baseline is not None:

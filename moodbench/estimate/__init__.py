@@ -5,9 +5,10 @@ from moodbench.estimate.history import History
 from moodbench.estimate.memory import FitMemory, Load, fit_memory
 from moodbench.estimate.placement import Placement, place
 from moodbench.estimate.shape import Shape, shape_of_config
-from moodbench.estimate.workload import Workload
+from moodbench.estimate.workload import DataSize, Workload
 
 __all__ = [
+    "DataSize",
     "Estimator",
     "FitMemory",
     "History",

@@ -65,8 +65,8 @@ def measure_s(protocol: MeasureProtocol, latency_s: float, start_s: float) -> fl
 
 
 def load_s(shape: Shape, load: Load) -> float:
-    """Seconds until a model is ready in a fresh process."""
-    return START_S[load.device] + weights_bytes(shape, load) / LOAD_BYTES_PER_S
+    """Seconds until the weights are where they are used."""
+    return weights_bytes(shape, load) / LOAD_BYTES_PER_S
 
 
 def baseline_s(name: str, num_texts: int, mean_tokens: float) -> float:

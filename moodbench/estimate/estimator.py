@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.estimate.duration import (
     BASELINE_START_S,
+    START_S,
     baseline_s,
     fit_lora_s,
     forward_s,
@@ -35,11 +36,18 @@ class PhaseEstimate:
     seconds: float
     memory_bytes: int
     """Memory of the machine."""
+    start_s: float = 0.0
+    """Part of the seconds until its process can begin, which no history corrects."""
     gpu_memory_bytes: int = 0
     """Memory of one CUDA device."""
     num_cpus: int = 1
     num_observations: int = 0
     """How many stored phases corrected the seconds; 0: the roofline alone."""
+
+    @property
+    def work_s(self) -> float:
+        """Seconds without the start."""
+        return self.seconds - self.start_s
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Estimator:
     def _corrected(self, phase: PhaseName, raw: PhaseEstimate, fit: FitSpec, machine: str) -> PhaseEstimate:
         model = fit.model
         found = self.history.correction(phase, machine, model.method, model.family or "", model.name)
-        return replace(raw, seconds=raw.seconds * found.factor, num_observations=found.num_observations)
+        return replace(raw, seconds=raw.start_s + raw.work_s * found.factor, num_observations=found.num_observations)
 
     def _baseline(self, fit: FitSpec, work: Workload, protocol: MeasureProtocol) -> TrialEstimate:
         name = fit.model.baseline
@@ -123,7 +131,7 @@ class Estimator:
         asking = baseline_s(name, work.num_test, work.mean_tokens)
         latency = baseline_s(name, 1, work.mean_tokens)
         return TrialEstimate(
-            PhaseEstimate(BASELINE_START_S + fitting, memory),
+            PhaseEstimate(BASELINE_START_S + fitting, memory, BASELINE_START_S),
             PhaseEstimate(asking, memory),
             PhaseEstimate(measure_s(protocol, latency, BASELINE_START_S), memory),
         )
@@ -145,23 +153,24 @@ class Estimator:
         load = placement.load
         asking = replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
         answering = predict_memory(shape, asking)
+        packed = _one_core(device)
         if fit.train is not None:
-            fitting = fit_lora_s(shape, device, load, fit.train, work)
+            fitting = fit_lora_s(shape, packed, load, fit.train, work)
         else:
             texts = work.num_train + work.num_validation
-            fitting = predict_s(shape, device, asking, texts, work)
-        evaluating = predict_s(shape, device, asking, work.num_test, work)
+            fitting = predict_s(shape, packed, asking, texts, work)
+        evaluating = predict_s(shape, packed, asking, work.num_test, work)
         single = replace(asking, batch_size=1)
         latency = forward_s(shape, device, single, 1, work.mean_tokens)
-        measuring = measure_s(protocol, latency, load_s(shape, single))
+        measuring = measure_s(protocol, latency, START_S[device.device] + load_s(shape, single))
         cuda = device.device == "cuda"
 
-        def phase(seconds: float, needs: FitMemory) -> PhaseEstimate:
+        def phase(seconds: float, needs: FitMemory, start_s: float = 0.0) -> PhaseEstimate:
             host = needs.host if cuda else needed_bytes(needs, device)
-            return PhaseEstimate(seconds, host, needs.device_bytes if cuda else 0)
+            return PhaseEstimate(start_s + seconds, host, start_s, needs.device_bytes if cuda else 0)
 
         return TrialEstimate(
-            phase(fitting, placement.memory if fit.train is not None else answering),
+            phase(fitting, placement.memory if fit.train is not None else answering, START_S[device.device]),
             phase(evaluating, answering),
             phase(measuring, answering),
             placement,
@@ -186,3 +195,12 @@ class Estimator:
             dropout=fit.train.base_dropout != 0,
             num_trained=shape.lora_params(fit.target_modules, fit.lora.r) + head,
         )
+
+
+def _one_core(device: DeviceClass) -> DeviceClass:
+    """What a fit beside others has of a CPU: one core and its share of the bandwidth; an accelerator is shared otherwise."""
+    if device.device != "cpu":
+        return device
+    share = 1 / device.num_cpus
+    tflops = {name: share * value for name, value in device.tflops.items()}
+    return device.model_copy(update={"tflops": tflops, "bandwidth_gb_s": share * device.bandwidth_gb_s})

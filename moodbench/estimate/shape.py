@@ -126,7 +126,8 @@ class Shape:
         )
 
 
-GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "eurobert", "mistral", "smollm3"}
+GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "modernbert-decoder", "eurobert", "mistral",
+         "smollm3", "qwen3_5_text"}  # fmt: skip
 UNFUSED = {"deberta-v2", "gemma2", "mpnet", "xlnet"}
 """Families whose attention in transformers stores the probabilities."""
 NO_CHECKPOINTING = {"albert", "mpnet", "xlnet"}

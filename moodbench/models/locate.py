@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
@@ -49,6 +50,23 @@ def locate(name: str, source: ModelSource) -> Located:
     if not tokenizer:
         raise PrerequisiteError(f"model {name}: no tokenizer files in {folder}; expected tokenizer.json")
     return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
+
+
+def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
+    """The values of the model's config.json, without reading its weights; None where it is not on this machine."""
+    try:
+        folder = (
+            package_folder(source.package, source.folder or "", name)[0]
+            if source.package
+            else Path(source.path or "").expanduser()
+        )
+    except PrerequisiteError:
+        return None
+    config = folder / "config.json"
+    if not (source.package or source.path) or not config.is_file():
+        return None
+    values: dict[str, Any] = json.loads(config.read_text("utf-8"))
+    return values
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:

@@ -1,0 +1,279 @@
+"""Estimates for a request: its trials as far as they can be known here, on this machine or on classes of devices."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from moodbench.benchmark.resolve import device_of, recipe_of, resolve_dataset, resolve_model, trial_of
+from moodbench.config import Catalogue
+from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
+from moodbench.data.source import load_data
+from moodbench.errors import MoodBenchError, PrerequisiteError
+from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config
+from moodbench.estimate.history import Observation, PhaseName
+from moodbench.hardware import Device, Gpu, Hardware
+from moodbench.models.locate import config_of
+from moodbench.plan import Plan, make_plan
+from moodbench.spec import (
+    BASELINE_OF_SCORE,
+    BenchmarkSpec,
+    FitSpec,
+    ResolvedDataset,
+    ResolvedModel,
+    SeedSpec,
+    TrialSpec,
+)
+from moodbench.store import Store
+
+HERE = "this machine"
+NOT_LOOKED_UP = "unknown"
+CORE_TFLOPS, CORE_BANDWIDTH_GB_S = 0.1, 12.0
+"""One core with AVX2 or NEON, and its share of the memory's bandwidth."""
+MEAN_WORDS = 150.0
+"""Of reviews whose length nobody states: too long rather than too short."""
+NUM_WORD_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Intended:
+    """One trial of a request."""
+
+    fit: FitSpec
+    """Complete, or with unknown digests where model or data are not on this machine."""
+    trial: TrialSpec | None
+    """The trial with its ids; None where they cannot be known yet."""
+    absent: str
+    """What is not on this machine, or nothing."""
+
+
+def intended_trials(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware, device: Device) -> list[Intended]:
+    """The trials of `spec` as they would run on `device`, whether or not models and data are on this machine.
+
+    `catalogue` has the person's own data of `spec` too.
+    Everything else that is wrong with the request is raised: UnknownNameError, SpecError or DataError.
+    """
+    names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
+    models = {name: _model(name, catalogue.model(name)) for name in names}
+    datasets = {name: _dataset(name, catalogue.dataset(name), spec) for name in _names_of_data(spec)}
+    protocol = catalogue.protocol(spec.protocol)
+    here = device in {"cpu"} | ({"cuda"} if machine.gpus else set()) | ({"mps"} if machine.mps else set())
+    found = []
+    for dataset, no_data in datasets.values():
+        for name, (model, no_model) in models.items():
+            entry = catalogue.model(name)
+            where = device_of(entry.method, device)
+            recipe = recipe_of(name, entry, catalogue, spec, where)
+            absent = "; ".join(filter(None, (no_model, no_data)))
+            for seed in spec.seeds:
+                seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
+                fit = FitSpec(model=model, dataset=dataset, seeds=seeds, **recipe)
+                whole = here and not absent
+                batch_size = catalogue.evaluation.prediction_batch_size
+                trial = trial_of(fit, where, machine, protocol, batch_size) if whole else None
+                found.append(Intended(fit, trial, absent))
+    return found
+
+
+def _names_of_data(spec: BenchmarkSpec) -> tuple[str, ...]:
+    return spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
+
+
+def plan_of(intended: Iterable[Intended], store: Store) -> Plan:
+    """What of the trials that can be known has no record in `store`."""
+    stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
+    return make_plan([each.trial for each in intended if each.trial is not None], stored)
+
+
+def estimator_of(fits: Iterable[FitSpec], catalogue: Catalogue, store: Store) -> Estimator:
+    """An estimator for `fits` whose seconds are corrected by what `store` has seen."""
+    models = {fit.model.name for fit in fits}
+    sizes = {fit.dataset.name: size for fit in fits if (size := size_of(fit.dataset, catalogue)) is not None}
+    shapes = {name: shape for name in models if (shape := shape_of(name, catalogue)) is not None}
+    plain = Estimator(shapes, sizes)
+    return Estimator(shapes, sizes, history_of(store, plain, catalogue))
+
+
+def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
+    """The shape of a model of the catalogue, as its entry or its config.json on this machine states it; None without one."""
+    entry = catalogue.models.get(name)
+    if entry is None or entry.source is None or entry.family is None:
+        return None
+    config = config_of(name, entry.source)
+    if config is None:
+        return None
+    try:
+        return shape_of_config(config)
+    except KeyError:
+        return None
+
+
+def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
+    """The rows and words of a data set: counted where it is on this machine, else as published; None if unknown."""
+    if dataset.revision != NOT_LOOKED_UP:
+        frame = load_data(dataset.name, dataset.embedded, dataset.file, dataset.labels, dataset.neutral_band).frame
+        counted = frame["split"].value_counts()
+        words = [len(text.split()) for text in frame["text"].head(NUM_WORD_SAMPLES)]
+        return DataSize(
+            int(counted.get("train", 0)),
+            int(counted.get("validation", 0)),
+            int(counted.get("test", 0)),
+            sum(words) / len(words),
+            float(max(words)),
+            len(dataset.labels),
+        )
+    rows = getattr(catalogue.datasets[dataset.name], "num_source_rows", {})
+    if "train" not in rows:
+        return None
+    test = rows.get("test") or rows.get("validation") or round(0.2 * rows["train"])
+    validation = min(rows.get("validation") or round(0.1 * rows["train"]), 20_000)
+    return DataSize(rows["train"], validation, test, MEAN_WORDS, None, max(2, len(dataset.labels)))
+
+
+def class_here(machine: Hardware, device: Device, catalogue: Catalogue) -> DeviceClass:
+    """This machine as a class of devices: of the catalogue's figures where its GPU is in it, else of careful ones."""
+    gib = machine.memory_bytes / 2**30
+    cores: dict[str, Any] = {"num_cpus": machine.num_cores, "memory_gib": gib}
+    if device == "cuda" and machine.gpus:
+        gpu = machine.gpus[0]
+        near = _class_of_gpu(gpu, catalogue)
+        return near.model_copy(update={**cores, "description": gpu.name, "gpu_memory_gib": gpu.memory_bytes / 2**30})
+    if device == "mps":
+        known = next(each for each in catalogue.devices.values() if each.device == "mps")
+        return known.model_copy(update={**cores, "description": machine.cpu})
+    return DeviceClass(
+        description=machine.device_name("cpu"),
+        device="cpu",
+        tflops={"fp32": CORE_TFLOPS * machine.num_cores, "bf16": CORE_TFLOPS * machine.num_cores / 2},
+        bandwidth_gb_s=CORE_BANDWIDTH_GB_S * machine.num_cores,
+        efficiency=0.4,
+        source="cores of this machine",
+        **cores,
+    )
+
+
+def _class_of_gpu(gpu: Gpu, catalogue: Catalogue) -> DeviceClass:
+    classes = [each for each in catalogue.devices.values() if each.device == "cuda"]
+    for each in classes:
+        if any(re.search(pattern, gpu.name) for pattern in each.gpu_names):
+            return each
+    gib = gpu.memory_bytes / 2**30
+    return min(classes, key=lambda each: abs((each.gpu_memory_gib or math.inf) - gib))
+
+
+def estimate(
+    each: Intended, estimator: Estimator, device: DeviceClass, catalogue: Catalogue, spec: BenchmarkSpec, machine: str
+) -> TrialEstimate | None:
+    """What one trial needs on `device`, made to fit it where that can be; None where a size is unknown."""
+    if not estimator.knows(each.fit):
+        return None
+    return estimator.trial(
+        each.fit,
+        device,
+        catalogue.protocol(spec.protocol),
+        batch_size=catalogue.evaluation.prediction_batch_size,
+        machine=machine,
+        may_change=True,
+    )
+
+
+def machine_of(hardware: Mapping[str, Any], device: str) -> str:
+    """The key under which times are comparable: the kind of processor and the device."""
+    gpus = hardware.get("gpus") or [{"name": ""}]
+    return f"{hardware.get('cpu')} x {hardware.get('num_cores')} {gpus[0]['name'] if device == 'cuda' else device}"
+
+
+def history_of(store: Store, estimator: Estimator, catalogue: Catalogue) -> History:
+    """What phases in `store` took next to what `estimator` says, for models and data sets that it knows."""
+    fits = store.records("fits")
+    fits = fits[fits["status"] == "ok"] if len(fits) else fits
+    specs = {row["fit_id"]: spec for row in fits.to_dict("records") if (spec := _spec_of(row)) is not None}
+    found: list[Observation] = []
+    for kind, phase in (("fits", "fit"), ("evaluations", "evaluate"), ("measurements", "measure")):
+        frame = fits if kind == "fits" else store.records(kind)
+        for row in frame.to_dict("records"):
+            spec = specs.get(row["fit_id"])
+            if spec is not None and isinstance(row["environment"], str) and estimator.knows(spec):
+                found.append(_observation(phase, row, spec, estimator, catalogue))  # type: ignore[arg-type]
+    return History.of(found)
+
+
+def _observation(
+    phase: PhaseName, row: Mapping[Any, Any], spec: FitSpec, estimator: Estimator, catalogue: Catalogue
+) -> Observation:
+    environment = json.loads(row["environment"])
+    hardware = dict(environment["hardware"])
+    device = environment.get("device", "cpu")
+    then = Hardware(**{**hardware, "gpus": tuple(Gpu(**gpu) for gpu in hardware.get("gpus", ()))})
+    protocol = catalogue.protocol(None)
+    if phase == "measure":
+        protocol = type(protocol).model_validate(json.loads(row["protocol"]))
+    estimated = estimator.trial(
+        spec,
+        class_here(then, device, catalogue),
+        protocol,
+        batch_size=catalogue.evaluation.prediction_batch_size,
+    ).phase(phase)
+    model = spec.model
+    family = model.family or ""
+    return Observation(
+        phase, machine_of(hardware, device), model.method, family, model.name, estimated.work_s, _seconds(row)
+    )
+
+
+def _seconds(row: Mapping[Any, Any]) -> float:
+    """How long a phase took; a measurement that took turns with others, the sum of its turns."""
+    turns = row.get("turns")
+    if turns is not None and len(turns):
+        return float(sum(pd.Timedelta(turn["ended_at"] - turn["started_at"]).total_seconds() for turn in turns))
+    return float(pd.Timedelta(row["ended_at"] - row["started_at"]).total_seconds())
+
+
+def _spec_of(row: Mapping[Any, Any]) -> FitSpec | None:
+    """The fit spec of a record; None for one that another version of the program wrote differently."""
+    try:
+        return FitSpec.model_validate_json(row["spec"])
+    except ValidationError:
+        return None
+
+
+def _model(name: str, entry: ModelEntry) -> tuple[ResolvedModel, str]:
+    try:
+        return resolve_model(name, entry), ""
+    except PrerequisiteError:
+        made = ResolvedModel(
+            name=name, method=entry.method, family=entry.family, num_hidden_layers=entry.num_hidden_layers
+        )
+        return made, f"model {name} is not on this machine"
+
+
+def _dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> tuple[ResolvedDataset, str]:
+    try:
+        return resolve_dataset(name, entry, spec), ""
+    except MoodBenchError as error:
+        if entry.embedded is not None or entry.file is not None or not isinstance(error, PrerequisiteError):
+            raise
+        made = ResolvedDataset(
+            name=name,
+            revision=NOT_LOOKED_UP,
+            labels=entry.labels,
+            neutral_band=0.0,
+            max_train_examples=spec.max_train_examples,
+            max_validation_examples=spec.max_validation_examples,
+            train_fingerprint=NOT_LOOKED_UP,
+            validation_fingerprint=NOT_LOOKED_UP,
+            test_fingerprint=NOT_LOOKED_UP,
+        )
+        return made, f"data set {name} is not on this machine"
+
+
+def classes_asked(names: Sequence[str], catalogue: Catalogue) -> dict[str, DeviceClass]:
+    """The classes of these names; UnknownNameError suggests the nearest."""
+    return {name: catalogue.device_class(name) for name in names}

@@ -1,0 +1,118 @@
+"""`moodbench plan`: what a run would do, how long, with how much memory, and what will not fit where; runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moodbench.benchmark.estimating import (
+    HERE,
+    class_here,
+    classes_asked,
+    estimate,
+    estimator_of,
+    intended_trials,
+    machine_of,
+    plan_of,
+)
+from moodbench.benchmark.resolve import with_own_data
+from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.hardware import Hardware, hardware
+from moodbench.spec import BenchmarkSpec
+from moodbench.store import Store
+from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, basis
+from moodbench.visualization.terminal import console, print_table
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "plan",
+        help="say what a run would do, how long and with how much memory, and what will not fit",
+        description="Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes of "
+        "each phase, cost where a price is known, and what fits on which class of devices. Models and data sets that are "
+        "not on this machine are planned from the catalogue's figures.",
+    )
+    add_what(parser)
+    add_training(parser)
+    add_protocol(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--device-class",
+        nargs="+",
+        metavar="CLASS",
+        help="plan for these classes of devices instead of this machine, such as rtx-3080-10g mac-16g",
+    )
+    add_config(parser)
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute, name="plan")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the plan."""
+    catalogue = load_catalogue(arguments.config)
+    spec = spec_of(arguments, catalogue)
+    catalogue = with_own_data(catalogue, spec)
+    store = Store.open(arguments.store)
+    views = plan_views(spec, catalogue, store, hardware(), arguments.device_class or ())
+    if arguments.json:
+        print_json({"classes": [view.as_json() for view in views]})
+        return 0
+    out = console()
+    rows = views[0].rows
+    num_done = sum(len(row.done) for row in rows)
+    out.print(
+        f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} data sets, {len(spec.seeds)} "
+        f"seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to run. Nothing is started.",
+        soft_wrap=True,
+    )
+    for view in views:
+        out.print()
+        out.print(view.facts(), markup=False, soft_wrap=True)
+        print_table(HEADINGS, view.table(), out, left=LEFT)
+        for refusal in view.refusals():
+            out.print(f"Does not fit: {refusal}", markup=False, soft_wrap=True)
+    absent = sorted({part for row in rows for part in row.absent.split("; ") if part})
+    if absent:
+        out.print()
+        out.print(f"To be fetched first: {'; '.join(absent)}.", markup=False, soft_wrap=True)
+    out.print(basis(row for view in views for row in view.rows), soft_wrap=True)
+    return 0
+
+
+def plan_views(
+    spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: tuple[str, ...] | list[str]
+) -> list[ClassView]:
+    """The plan on each class, on this machine where none is named."""
+    here = machine.device(spec.device)
+    devices = classes_asked(classes, catalogue) or {HERE: class_here(machine, here, catalogue)}
+    views, estimator = [], None
+    for name, device in devices.items():
+        intended = intended_trials(spec, catalogue, machine, device.device)
+        plan = plan_of(intended, store)
+        missing = {planned.trial.fit.fit_id: planned.missing for planned in plan.trials}
+        estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store)
+        rows = []
+        for each in intended:
+            key = machine_of({"cpu": machine.cpu, "num_cores": machine.num_cores, "gpus": [vars(g) for g in machine.gpus]},
+                             device.device) if name == HERE else name  # fmt: skip
+            left = missing.get(each.fit.fit_id, ()) if each.trial is not None else ("fit", "evaluate", "measure")
+            shape = estimator.shapes.get(each.fit.model.name)
+            rows.append(
+                PlannedRow(
+                    model=each.fit.model.name,
+                    dataset=each.fit.dataset.name,
+                    seed=each.fit.seeds.init,
+                    done=tuple(phase for phase in ("fit", "evaluate", "measure") if phase not in left),
+                    absent=each.absent,
+                    num_params=shape.first_layers(each.fit.model.num_hidden_layers or shape.num_layers).num_params
+                    if shape
+                    else None,
+                    estimate=estimate(each, estimator, device, catalogue, spec, key),
+                )
+            )
+        views.append(ClassView(name, device, rows))
+    return views

@@ -1,0 +1,216 @@
+"""What a run would do, as tables: per class of devices and model, what is done, how long, how much memory, what not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moodbench.config.schema import DeviceClass
+from moodbench.estimate import TrialEstimate
+from moodbench.estimate.placement import GIB, gpu_share
+from moodbench.visualization.formatting import MISSING, count, duration, missing
+
+HEADINGS = ("Model", "Params", "Trials", "Done", "One fit", "All", "GPU GiB", "RAM GiB", "GPU share", "How")
+LEFT = {"Model", "How"}
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One trial on one class of devices."""
+
+    model: str
+    dataset: str
+    seed: int
+    done: tuple[str, ...]
+    """Phases that have a record."""
+    absent: str
+    """What must be fetched first, or nothing."""
+    num_params: int | None
+    estimate: TrialEstimate | None
+    """None where sizes are unknown."""
+
+    @property
+    def packed_s(self) -> float:
+        """Seconds of the phases to come that run beside others."""
+        assert self.estimate is not None
+        return sum(self.estimate.phase(name).seconds for name in ("fit", "evaluate") if name not in self.done)
+
+    @property
+    def alone_s(self) -> float:
+        """Seconds of the measurement to come."""
+        assert self.estimate is not None
+        return 0.0 if "measure" in self.done else self.estimate.measure.seconds
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device holds it."""
+        return self.estimate is not None and not self.estimate.reason
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values in base units."""
+        values: dict[str, Any] = {
+            "model": self.model,
+            "dataset": self.dataset,
+            "seed": self.seed,
+            "done": list(self.done),
+            "absent": self.absent or None,
+            "num_params": self.num_params,
+        }
+        if self.estimate is None:
+            return values | {"fits": None}
+        placement = self.estimate.placement
+        phases = {
+            name: {
+                "seconds": phase.seconds,
+                "memory_bytes": phase.memory_bytes,
+                "gpu_memory_bytes": phase.gpu_memory_bytes,
+                "num_cpus": phase.num_cpus,
+                "num_observations": phase.num_observations,
+            }
+            for name, phase in (
+                ("fit", self.estimate.fit),
+                ("evaluate", self.estimate.evaluate),
+                ("measure", self.estimate.measure),
+            )
+        }
+        return values | {
+            "fits": self.fits,
+            "reason": self.estimate.reason or None,
+            "changes": list(placement.changes) if placement else [],
+            "quantization": placement.load.quantization if placement else "none",
+            "device_batch_size": placement.load.batch_size if placement else None,
+            "phases": phases,
+        }
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """A plan on one class of devices."""
+
+    name: str
+    device: DeviceClass
+    rows: Sequence[PlannedRow]
+
+    @property
+    def todo(self) -> list[PlannedRow]:
+        """Trials of known size that fit and have something to do."""
+        return [row for row in self.rows if row.fits and len(row.done) < 3]
+
+    @property
+    def makespan_s(self) -> float:
+        """Seconds on one such machine at best: fits side by side as its CPUs or GPU hold them, measurements alone."""
+        return sum(row.packed_s * self._share(row) for row in self.todo) + sum(row.alone_s for row in self.todo)
+
+    @property
+    def cost(self) -> float | None:
+        """Price of that time; None where no price is known."""
+        price = self.device.price_per_hour
+        return None if price is None else price * self.makespan_s / 3600
+
+    def _share(self, row: PlannedRow) -> float:
+        assert row.estimate is not None
+        if self.device.device == "cuda" and row.estimate.fit.gpu_memory_bytes:
+            return gpu_share(row.estimate.fit.gpu_memory_bytes, self.device)
+        return 1.0 if self.device.device == "mps" else 1 / self.device.num_cpus
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values in base units."""
+        return {
+            "device_class": self.name,
+            "description": self.device.description,
+            "makespan_s": self.makespan_s,
+            "cost": self.cost,
+            "trials": [row.as_json() for row in self.rows],
+        }
+
+    def facts(self) -> str:
+        """The line above the table."""
+        gpu = f", {self.device.gpu_memory_gib:g} GiB on the GPU" if self.device.gpu_memory_gib else ""
+        size = f"{self.device.num_cpus} cores, {self.device.memory_gib:.3g} GiB{gpu}"
+        cost = "price unknown" if self.cost is None else f"cost {self.cost:,.2f}"
+        to_do = f"{len(self.todo)} trials to do, at best {hours(self.makespan_s)} on one, {cost}"
+        return f"{self.device.description} ({size}): {to_do}"
+
+    def table(self) -> list[list[str]]:
+        """One line per model."""
+        return [_line(name, rows, self.device) for name, rows in by_model(self.rows).items()]
+
+    def refusals(self) -> list[str]:
+        """One sentence per model that does not fit, with the data set that needs most."""
+        found = []
+        for name, rows in by_model(self.rows).items():
+            not_fitting = [row for row in rows if row.estimate is not None and not row.fits]
+            if not_fitting:
+                worst = max(not_fitting, key=_bytes)
+                assert worst.estimate is not None
+                sets = sorted({row.dataset for row in not_fitting})
+                found.append(f"{name} on {', '.join(sets)}: {worst.estimate.reason}")
+        return found
+
+
+def by_model(rows: Iterable[PlannedRow]) -> Mapping[str, list[PlannedRow]]:
+    """The rows of each model, models in the order in which they were asked for."""
+    found: dict[str, list[PlannedRow]] = {}
+    for row in rows:
+        found.setdefault(row.model, []).append(row)
+    return found
+
+
+def hours(seconds: float) -> str:
+    """Seconds as a person plans with them: minutes, hours or days."""
+    if seconds < 3600:
+        return duration(seconds)
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+
+
+def _line(name: str, rows: list[PlannedRow], device: DeviceClass) -> list[str]:
+    known = [row for row in rows if row.estimate is not None]
+    num_done = sum(len(row.done) for row in rows)
+    first = [name, count(rows[0].num_params), str(len(rows)), f"{num_done}/{3 * len(rows)}"]
+    if not known:
+        return [*first, MISSING, MISSING, MISSING, MISSING, MISSING, "sizes unknown: fetch it first"]
+    worst = max(known, key=_bytes)
+    assert worst.estimate is not None
+    fit = worst.estimate.fit
+    longest = max(row.estimate.fit.seconds for row in known if row.estimate)
+    every = sum(row.packed_s + row.alone_s for row in known)
+    gpu = fit.gpu_memory_bytes
+    share = f"{gpu_share(gpu, device):.2f}" if gpu else MISSING
+    return [
+        *first,
+        hours(longest),
+        hours(every),
+        f"{gpu / GIB:.1f}" if gpu else MISSING,
+        f"{fit.memory_bytes / GIB:.1f}",
+        share,
+        _how(known),
+    ]
+
+
+def _how(rows: list[PlannedRow]) -> str:
+    not_fitting = sum(not row.fits for row in rows)
+    if not_fitting == len(rows):
+        return "does not fit"
+    changes = max((row.estimate.placement.changes for row in rows if row.estimate and row.estimate.placement and row.fits),
+                  key=len, default=())  # fmt: skip
+    words = " + ".join(changes) or "fits"
+    return f"{words}; {not_fitting} trials do not fit" if not_fitting else words
+
+
+def _bytes(row: PlannedRow) -> float:
+    if row.estimate is None:
+        return -math.inf
+    return row.estimate.fit.gpu_memory_bytes or row.estimate.fit.memory_bytes
+
+
+def basis(rows: Iterable[PlannedRow]) -> str:
+    """What the seconds rest on."""
+    phases = [
+        p for row in rows if row.estimate for p in (row.estimate.fit, row.estimate.evaluate, row.estimate.measure)
+    ]
+    corrected = sum(phase.num_observations > 0 for phase in phases)
+    if missing(corrected) or not corrected:
+        return "Times are a roofline that no run in this store has corrected; expect them within a factor of five."
+    return f"Times of {corrected} of {len(phases)} phases are corrected by what such phases took in this store."

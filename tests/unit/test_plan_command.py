@@ -1,0 +1,126 @@
+"""`moodbench plan`: what it prints follows from what it estimates, and it starts nothing."""
+
+import json
+
+import pytest
+import yaml
+from toy_store import change_row, write_toy_store
+
+from moodbench.benchmark.estimating import history_of, machine_of
+from moodbench.cli import main
+from moodbench.config import load_catalogue
+from moodbench.estimate import DataSize, Estimator
+
+SEVEN_BILLION = {
+    "model_type": "llama",
+    "vocab_size": 32000,
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+}
+
+
+def plan(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *arguments])
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+@pytest.fixture
+def seven_billion(tmp_path):
+    """A catalogue with a model whose config is here and whose weights are not, and with prices."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text(json.dumps(SEVEN_BILLION))
+    entry = {
+        "method": "lora",
+        "family": "bert",
+        "source": {"path": str(tmp_path / "weights")},
+        "licence": "none",
+        "description": "seven billion parameters",
+    }
+    values = {"models": {"Seven": entry}, "devices": {"rtx-3080-10g": {"price_per_hour": 0.5}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    return str(tmp_path / "mine.yaml")
+
+
+def test_a_model_too_large_for_a_card_is_planned_with_four_bit_weights_and_for_a_mac_refused(
+    capsys, tmp_path, seven_billion
+):
+    arguments = ["--models", "Seven", "vader", "--datasets", "icwsm-movie", "icwsm-tweets", "--seeds", "3", "--json"]
+    store = tmp_path / "store"
+    code, out, _ = plan(
+        capsys, *arguments, "--config", seven_billion, "--store", str(store),
+        "--device-class", "rtx-3080-10g", "mac-16g",
+    )  # fmt: skip
+    assert code == 0 and not store.exists()
+    card, mac = json.loads(out)["classes"]
+    for view in (card, mac):
+        assert len(view["trials"]) == 3 * 2 * 3  # tfidf-logreg is added
+        assert all(trial["done"] == [] for trial in view["trials"])
+    on_card = [trial for trial in card["trials"] if trial["model"] == "Seven"]
+    assert {(trial["fits"], trial["quantization"]) for trial in on_card} == {(True, "nf4")}
+    assert all(trial["absent"] == "model Seven is not on this machine" for trial in on_card)
+    assert all(5e9 < trial["phases"]["fit"]["gpu_memory_bytes"] < 10 * 2**30 for trial in on_card)
+    on_mac = [trial for trial in mac["trials"] if trial["model"] == "Seven"]
+    assert {trial["fits"] for trial in on_mac} == {False} and "of 16 GiB are usable" in on_mac[0]["reason"]
+    assert mac["cost"] is None
+    assert card["cost"] == pytest.approx(0.5 * card["makespan_s"] / 3600)
+    # A whole GPU for each large fit; the baselines take one of the 8 cores; measurements run alone.
+    by_hand = sum(
+        (t["phases"]["fit"]["seconds"] + t["phases"]["evaluate"]["seconds"]) * (1 if t["model"] == "Seven" else 1 / 8)
+        + t["phases"]["measure"]["seconds"]
+        for t in card["trials"]
+    )
+    assert card["makespan_s"] == pytest.approx(by_hand)
+
+
+def test_the_plan_is_told_in_words(capsys, tmp_path, seven_billion):
+    code, out, _ = plan(
+        capsys, "--models", "Seven", "--datasets", "icwsm-movie", "--config", seven_billion, "--store", str(tmp_path / "s"),
+        "--device-class", "rtx-3080-10g", "mac-16g",
+    )  # fmt: skip
+    assert code == 0
+    assert "2 trials (2 models, 1 data sets, 1 seeds), 6 phases: 0 done already, 6 to run. Nothing is started." in out
+    assert "QLoRA (nf4)" in out and "cost " in out and "price unknown" in out
+    assert "Does not fit: Seven on icwsm-movie: needs " in out
+    assert "To be fetched first: model Seven is not on this machine." in out
+    assert "that no run in this store has corrected" in out
+
+
+def test_a_preset_is_planned_for_this_machine(capsys, tmp_path):
+    code, out, _ = plan(capsys, "quickstart", "--store", str(tmp_path / "s"), "--json")
+    (view,) = json.loads(out)["classes"]
+    assert code == 0 and view["device_class"] == "this machine"
+    seconds = {t["model"]: t["phases"]["fit"]["seconds"] for t in view["trials"]}
+    assert seconds["MiniLM-L6"] > seconds["MiniLM-L3"] > seconds["vader"]
+
+
+def test_an_unknown_class_is_refused_with_the_nearest(capsys, tmp_path):
+    code, _, err = plan(capsys, "quickstart", "--store", str(tmp_path / "s"), "--device-class", "rtx-3080")
+    assert code == 2
+    assert "device class" in err and "'rtx-3080'" in err and "rtx-3080-10g" in err
+
+
+def test_a_request_for_nothing_is_refused(capsys):
+    code, _, err = plan(capsys)
+    assert code == 2 and "nothing to run" in err
+
+
+def test_what_phases_took_is_read_from_their_records(tmp_path):
+    store = write_toy_store(tmp_path)
+    hardware = {"cpu": "toy CPU", "num_cores": 2, "memory_bytes": 2**33, "gpus": [], "mps": False}
+    protocol = load_catalogue().protocol("quick").model_dump_json()
+    for kind, more in (("fits", {}), ("evaluations", {}), ("measurements", {"protocol": protocol})):
+        change_row(
+            store, f"{kind}/*/*.parquet", environment=json.dumps({"hardware": hardware, "device": "cpu"}), **more
+        )
+    estimator = Estimator({}, {"toy-set": DataSize(2, 2, 8, 8.0, 9.0)})
+    history = history_of(store, estimator, load_catalogue())
+    assert sorted(o.phase for o in history.observations) == ["evaluate", "fit", "measure"]
+    fits = store.records("fits").iloc[0]
+    took = (fits["ended_at"] - fits["started_at"]).total_seconds()
+    (fit,) = [o for o in history.observations if o.phase == "fit"]
+    assert fit.observed_s == took == 60.0 and fit.model == "toy"
+    assert fit.machine == machine_of(hardware, "cpu") == "toy CPU x 2 cpu"
