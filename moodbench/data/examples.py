@@ -17,14 +17,27 @@ from moodbench.errors import DataError
 from moodbench.spec.canonical import canonical_json
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = (
+    "example_id",
+    "text",
+    "label",
+    "split",
+    "group",
+    "segment",
+    "stars",
+    "mean_rating",
+    "rating_counts",
+)
+"""Columns of the frame of `Examples`."""
 
 
 @dataclass(frozen=True)
 class Examples:
     """The labelled examples of one data set.
 
-    `frame` has the columns example_id, text, label (0 .. k-1), split, group, mean_rating, rating_counts; the last two
-    are null where no raters are known. `private` texts are shown nowhere unless asked for.
+    `frame` has the `COLUMNS` example_id, text, label (0 .. k-1), split, group, segment (such as a shop's branch), stars
+    (1 to 5), mean_rating, rating_counts; the last four are null where nothing is known. `private` texts are shown
+    nowhere unless asked for.
     """
 
     name: str
@@ -61,8 +74,8 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
     frame["example_id"] = example_ids(embedded, frame["text"].tolist())
     classes = labels_of_ratings(frame["mean_rating"].to_numpy(), len(labels), neutral_band)
     frame = frame.assign(label=classes)[classes >= 0].astype({"label": "int32"})
-    columns = ["example_id", "text", "label", "split", "group", "mean_rating", "rating_counts"]
-    examples = Examples(name, labels, neutral_band, frame[columns].reset_index(drop=True))
+    frame = frame.assign(segment=None, stars=None)
+    examples = Examples(name, labels, neutral_band, frame[list(COLUMNS)].reset_index(drop=True))
     for split in SPLITS:
         counts = examples.split(split)["label"].value_counts()
         missing = [label for i, label in enumerate(labels) if counts.get(i, 0) == 0]

@@ -30,6 +30,10 @@ class Reading:
     """Different values of the group column; None without one."""
     split_rule: str
     """How the splits were made, in words."""
+    num_near_duplicates: int | None = None
+    """Test texts with a near-duplicate in train; None where near-duplicates stand on one side anyway."""
+    source_rows: Mapping[str, int] = field(default_factory=dict)
+    """The source's own splits and their rows, where it has any."""
     warnings: tuple[str, ...] = ()
 
 
@@ -67,7 +71,7 @@ class DataReport:
         width = max(len(name) for name in (*self.counts, "class"))
         table = [["class", *SPLITS]] + [[n, *(f"{c[s]:,}" for s in SPLITS)] for n, c in self.counts.items()]
         return [
-            f"Your data {self.dataset}: {read.file}, {read.format}{separator}{', ' + read.encoding if read.encoding else ''}",
+            f"{'Data set' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}{', ' + read.encoding if read.encoding else ''}",
             f"  rows: {read.num_rows:,} read, {self.num_used:,} used; dropped: {dropped}",
             *("  " + row[0].ljust(width) + "".join(cell.rjust(12) for cell in row[1:]) for row in table),
             f"  positive class: {list(self.counts)[-1]}",
@@ -77,6 +81,11 @@ class DataReport:
             "(models count tokens, of which a text has no fewer than words)",
             f"  HTML entities: in {self.num_html_entities:,} texts, left as they are",
             f"  test texts that are also in train: {self.num_test_in_train:,}",
+            *(
+                [f"  test texts with a near-duplicate in train: {read.num_near_duplicates:,}"]
+                if read.num_near_duplicates is not None
+                else []
+            ),
             *(f"  warning: {warning}" for warning in self.warnings),
         ]
 

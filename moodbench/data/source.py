@@ -1,25 +1,40 @@
-"""The examples of a data set, whether its texts are embedded or in a person's own file."""
+"""The examples of a data set, wherever its texts are: embedded, in a file, at Kaggle, on the hub."""
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
-from moodbench.config.schema import FileSource
+from moodbench.config.schema import DatasetEntry
 from moodbench.data.examples import Examples, load_examples
+from moodbench.data.loaded import Loaded
+from moodbench.data.official import load_official, pinned
 from moodbench.data.own import load_own
+from moodbench.spec import ResolvedDataset
 
 
-def load_data(
-    name: str, embedded: str | None, file: FileSource | None, labels: tuple[str, ...], neutral_band: float
-) -> Examples:
-    """The examples of data set `name`, read once per process; of a file, once per state of the file.
+def pinned_source(entry: DatasetEntry, neutral_band: float) -> DatasetEntry:
+    """`entry` as every process of a run reads it: absolute path, commit of the repository, `neutral_band`.
+
+    Raises PrerequisiteError when the repository cannot be asked.
+    """
+    file, hub = entry.file, entry.hub
+    if file is not None and file.kaggle is None:
+        file = file.model_copy(update={"path": str(Path(file.path).expanduser().absolute())})
+    return entry.model_copy(update={"file": file, "hub": hub and pinned(hub), "neutral_band": neutral_band})
+
+
+def load_source(name: str, data: DatasetEntry | ResolvedDataset) -> Loaded:
+    """The examples of data set `name` and what became of its source's rows, read once per process (and state of a file).
 
     Raises DataError, PrerequisiteError or UnknownNameError.
     """
-    if file is not None:
-        return load_own(name, file).examples
-    assert embedded is not None
-    return _embedded(name, embedded, labels, neutral_band)
+    if data.file is not None:
+        return load_own(name, data.file)
+    if data.hub is not None:
+        return load_official(name, data.hub)
+    assert data.embedded is not None
+    return Loaded(_embedded(name, data.embedded, data.labels, data.neutral_band or 0.0), None)
 
 
 @cache

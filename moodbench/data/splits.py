@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ JACCARD = 0.8
 MIN_WORDS = 4
 """Texts with fewer distinct words are near-duplicates only when they are equal after normalisation."""
 _CHUNK_PAIRS = 5_000_000
-"""Pairs of texts compared at once, which bounds the memory to a few hundred MB."""
+"""Shared rare words counted at once, which bounds the memory to a few hundred MB."""
+_CHUNK_ROWS = 100_000
+"""Pairs of texts compared at once, likewise."""
 
 
 def content_key(text: str) -> str:
@@ -56,7 +59,7 @@ def near_duplicate_clusters(
     if not texts:
         return np.empty(0, dtype=np.int64)
     norms = [normalised(text) for text in texts]
-    links = [_links_to_first(norms)] if only_equal else [_links_to_first(norms), _jaccard_links(norms)]
+    links = [_links_to_first(norms)] if only_equal else [_links_to_first(norms), _similar_pairs(norms)]
     if groups is not None:
         links.append(_links_to_first(groups))
     pairs = np.concatenate(links)
@@ -114,22 +117,54 @@ def _links_to_first(labels: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _jaccard_links(norms: Sequence[str]) -> NDArray[np.int64]:
-    """Pairs of rows whose word sets are similar enough, shape `(pairs, 2)`."""
+def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int64]:
+    """Pairs `(place in left, place in right)`, shape `(pairs, 2)`, of normalised texts that are near-duplicates.
+
+    Equal texts are left out: these are the pairs with at least `MIN_WORDS` distinct words each and a Jaccard similarity
+    of their word sets of at least `JACCARD`. Exact, and fast on long texts, because only texts that share one of their
+    rare words are compared: two sets so similar share a word among the |x| - ceil(JACCARD |x|) + 1 rarest of each.
+    Source: prefix filtering, Chaudhuri, Ganti & Kaushik (2006), https://doi.org/10.1109/ICDE.2006.9; Bayardo, Ma &
+    Srikant (2007), https://doi.org/10.1145/1242572.1242591.
+    """
+    pairs = _similar_pairs([*left, *right])
+    crossing = pairs[(pairs[:, 0] < len(left)) & (pairs[:, 1] >= len(left))] - [0, len(left)]
+    different = [left[i] != right[j] for i, j in crossing.tolist()]
+    return crossing[np.array(different, dtype=bool)]
+
+
+def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
+    """Pairs of rows, the first one smaller, whose word sets are similar enough, shape `(pairs, 2)`."""
     import scipy.sparse as sp
 
     sets = {row: words for row, norm in enumerate(norms) if len(words := set(norm.split())) >= MIN_WORDS}
-    column: dict[str, int] = {}
+    if not sets:
+        return np.empty((0, 2), dtype=np.int64)
+    frequency = Counter(word for words in sets.values() for word in words)
+    rank = {word: i for i, (word, _) in enumerate(sorted(frequency.items(), key=lambda item: (item[1], item[0])))}
     rows = np.array(list(sets), dtype=np.int64)
-    flat = np.array([column.setdefault(w, len(column)) for words in sets.values() for w in words], dtype=np.int32)
-    sizes = np.array([len(words) for words in sets.values()], dtype=np.int32)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    has_word = sp.csr_array((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(rows), len(column)))
-    links = [np.empty((0, 2), dtype=np.int64)]
-    chunk = max(1, _CHUNK_PAIRS // max(1, len(rows)))
-    for start in range(0, len(rows), chunk):
-        common = (has_word[start : start + chunk] @ has_word[start:].T).tocoo()
-        left, right = common.coords[0] + start, common.coords[1] + start
-        near = (left < right) & (common.data >= JACCARD * (sizes[left] + sizes[right] - common.data))
-        links.append(np.stack([rows[left[near]], rows[right[near]]], axis=1))
+    ranks = [np.sort(np.fromiter((rank[w] for w in words), dtype=np.int32, count=len(words))) for words in sets.values()]
+    sizes = np.array([len(r) for r in ranks], dtype=np.int64)
+    prefixes = sizes - np.ceil(JACCARD * sizes - 1e-9).astype(np.int64) + 1
+
+    def matrix(parts: Sequence[NDArray[np.int32]]) -> Any:
+        starts = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+        flat = np.concatenate(parts)
+        return sp.csr_array((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(parts), len(rank)))
+
+    rare, whole = matrix([r[:n] for r, n in zip(ranks, prefixes, strict=True)]), matrix(ranks)
+    rare_by_word, links = rare.T.tocsr(), [np.empty((0, 2), dtype=np.int64)]
+    work = np.concatenate([[0], np.cumsum(rare @ np.diff(rare_by_word.indptr))])
+    start = 0
+    while start < len(rows):
+        stop = max(start + 1, int(np.searchsorted(work, work[start] + _CHUNK_PAIRS, side="right")) - 1)
+        candidates = (rare[start:stop] @ rare_by_word).tocoo()
+        left, right = candidates.coords[0].astype(np.int64) + start, candidates.coords[1].astype(np.int64)
+        ordered = (left < right) & (np.minimum(sizes[left], sizes[right]) >= JACCARD * np.maximum(sizes[left], sizes[right]))
+        left, right = left[ordered], right[ordered]
+        for at in range(0, len(left), _CHUNK_ROWS):
+            some, others = left[at : at + _CHUNK_ROWS], right[at : at + _CHUNK_ROWS]
+            common = np.asarray(whole[some].multiply(whole[others]).sum(axis=1)).ravel()
+            near = common >= JACCARD * (sizes[some] + sizes[others] - common)
+            links.append(np.stack([rows[some[near]], rows[others[near]]], axis=1))
+        start = stop
     return np.concatenate(links)

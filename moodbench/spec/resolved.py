@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from moodbench.config.schema import (
     Baseline,
     FileSource,
+    HubSource,
     LoraDefaults,
     MeasureProtocol,
     Method,
@@ -59,7 +60,9 @@ class ResolvedDataset(Frozen):
     embedded: str | None = None
     """Name of the embedded text; None for a file."""
     file: FileSource | None = None
-    """Where a worker on this machine finds a person's own data; no part of any id."""
+    """Where a worker finds a table of texts; no part of any id."""
+    hub: HubSource | None = None
+    """The hub repository at the commit that was found; no part of any id, as `revision` says what came of it."""
     revision: str
     """Digest of the source."""
     labels: tuple[str, ...]
@@ -74,7 +77,7 @@ class ResolvedDataset(Frozen):
     @property
     def private(self) -> bool:
         """True for a person's own texts, which are shown nowhere unless asked for."""
-        return self.file is not None
+        return self.file is not None and self.file.kaggle is None
 
 
 class SeedSpec(Frozen):
@@ -115,7 +118,7 @@ class FitSpec(Frozen):
 def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     """The config_id and fit_id of a fit spec as JSON values, whatever version of the program wrote it."""
     recipe = {name: value for name, value in spec.items() if name != "seeds"}
-    recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name != "file"}
+    recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)

@@ -214,6 +214,8 @@ EXAMPLES = pa.schema(
         ("label", pa.int32()),
         ("split", _TEXT),
         ("group", _TEXT),
+        ("segment", _TEXT),  # such as a shop's branch; null where the source has none, and in older stores
+        ("stars", pa.int32()),  # 1 to 5 review stars, for the net promoter score; null likewise
         ("mean_rating", _REAL),
         ("rating_counts", pa.list_(pa.int32())),
         ("private", _FLAG),  # a person's own text: shown nowhere unless asked for; null in stores from before it

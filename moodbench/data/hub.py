@@ -1,0 +1,259 @@
+"""A data set of the Hugging Face hub, memory-mapped: labels as codes, and the texts of the rows one asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from moodbench.config.schema import HubSource
+from moodbench.data.labelled import SPLIT_NAMES
+from moodbench.data.labelling import label_text
+from moodbench.errors import DataError, PrerequisiteError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split, of which nothing but the labels is in memory."""
+
+    table: Dataset
+    codes: npt.NDArray[np.int32]
+    """Label of each row as a place in `names`; -1 where there is none or it is hidden."""
+    names: tuple[str, ...]
+    text_columns: tuple[str, ...]
+
+    def texts(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The texts of `rows`: their text columns, where not empty, joined by line ends."""
+        taken = self.table.select(rows.tolist())
+        parts = [taken[column][:] for column in self.text_columns]
+        return ["\n".join(p.strip() for p in cells if p and p.strip()) for cells in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class HubData:
+    """The splits of a repository at one commit, by our names."""
+
+    splits: dict[str, HubSplit]
+    commit: str
+    sizes: dict[str, int]
+    """Rows of each of the repository's splits."""
+
+
+def offline() -> bool:
+    """Whether the hub's library was told to stay off the network."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def commit_of(source: HubSource) -> str:
+    """The commit that the revision of `source` means: asked of the hub, or read from its cache when that is not there.
+
+    Raises PrerequisiteError for what cannot be had.
+    """
+    if source.revision and re.fullmatch("[0-9a-f]{40}", source.revision):
+        return source.revision
+    import httpx
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    reference = source.revision or constants.DEFAULT_REVISION
+    try:
+        return str(HfApi().dataset_info(source.id, revision=reference).sha)
+    except (OfflineModeIsEnabled, httpx.TransportError, ConnectionError) as error:
+        kept = _repository_folder(source.id) / "refs" / reference
+        if kept.is_file():
+            return kept.read_text().strip()
+        _unreachable(source, error)
+    except HfHubHTTPError as error:
+        _refused(source, error)
+
+
+def open_hub(source: HubSource, commit: str) -> HubData:
+    """The splits of `source` at `commit`; downloaded into the hub's own caches unless they are there.
+
+    Raises PrerequisiteError (missing, gated, no network, damaged download) or DataError (no such configuration, split
+    or column; a data set made by a script).
+    """
+    data = _load(source, commit)
+    _check_digests(source, commit)
+    return HubData(
+        {ours: _split(source, ours, data[theirs]) for ours, theirs in _named_splits(source, list(data)).items()},
+        commit,
+        {name: len(split) for name, split in data.items()},
+    )
+
+
+def _load(source: HubSource, commit: str) -> DatasetDict:
+    import httpx
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+    from datasets.utils.logging import disable_progress_bar
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    disable_progress_bar()
+    try:
+        data = load_dataset(source.id, source.config, revision=commit)
+    except DatasetNotFoundError as error:
+        _refused(source, error)
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
+        _unreachable(source, error)
+    except HfHubHTTPError as error:
+        _refused(source, error)
+    except DatasetGenerationError as error:
+        cause = error.__cause__ or error
+        raise PrerequisiteError(
+            f"data set {source.id} at {commit[:12]}: a downloaded file cannot be read "
+            f"({type(cause).__name__}: {_first_line(cause)}); remove {_repository_folder(source.id)} and fetch it again"
+        ) from error
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+        raise DataError(
+            f"data set {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, CSV "
+            "or JSON files, or try `revision: refs/convert/parquet`"
+        ) from error
+    except OSError as error:
+        _unreachable(source, error)
+    except ValueError as error:
+        if "BuilderConfig" in str(error) or "config" in str(error).lower():
+            raise DataError(f"data set {source.id}: configuration {source.config!r}: {_first_line(error)}") from error
+        raise
+    cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
+    if offline() and cached and commit not in cached:
+        raise PrerequisiteError(
+            f"data set {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the network "
+            f"is off; {_remedy(source)}"
+        )
+    return data
+
+
+def _named_splits(source: HubSource, there: Sequence[str]) -> dict[str, str]:
+    """Our split -> theirs."""
+    if not source.splits:
+        usual = {SPLIT_NAMES[name]: name for name in there if name in SPLIT_NAMES}
+        if "train" not in usual and len(there) == 1:
+            usual = {"train": there[0]}
+        if "train" not in usual:
+            raise DataError(
+                f"data set {source.id}: none of its splits {', '.join(there)} is called train; say which is which with "
+                "`splits: {train: ..., test: ...}`"
+            )
+        return usual
+    for ours, theirs in source.splits.items():
+        if theirs not in there:
+            raise DataError(f"data set {source.id}: no split {theirs!r} ({ours}); it has {', '.join(there)}")
+    return dict(source.splits)
+
+
+def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from datasets import ClassLabel
+
+    for role, column in [("text column", c) for c in source.text_columns] + [("label column", source.label_column)]:
+        if column not in table.column_names:
+            near = nearest(column, table.column_names)
+            hint = f"did you mean {near!r}? " if near else ""
+            raise DataError(
+                f"data set {source.id}: no {role} {column!r}: {hint}its columns are {', '.join(table.column_names)}"
+            )
+    for column in source.text_columns:
+        kind = table.features[column].dtype if hasattr(table.features[column], "dtype") else "a structure"
+        if kind not in ("string", "large_string"):
+            raise DataError(f"data set {source.id}: text column {column!r} is {kind}; expected string")
+    feature, cells = table.features[source.label_column], table.data.column(source.label_column)
+    if isinstance(feature, ClassLabel):
+        codes = pc.fill_null(cells, -1).to_numpy().astype(np.int32)
+        return HubSplit(table, codes, tuple(feature.names), source.text_columns)
+    kind = cells.type
+    if not (pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError(f"data set {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers")
+    encoded = pc.dictionary_encode(cells).combine_chunks()
+    codes, names = _coded(encoded)
+    return HubSplit(table, codes, names, source.text_columns)
+
+
+def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Codes and names of a dictionary-encoded column, with labels that read alike (4 and 4.0) as one; -1 hides."""
+    import pyarrow.compute as pc
+
+    texts = [label_text(value) for value in encoded.dictionary.to_pylist()]
+    names = tuple(dict.fromkeys(t for t in texts if t is not None and t != "-1"))
+    place = np.array([names.index(t) if t in names else -1 for t in texts] or [-1], dtype=np.int32)
+    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return np.where(indices < 0, -1, place[indices]).astype(np.int32), names
+
+
+def _repository_folder(repository: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / ("datasets--" + repository.replace("/", "--"))
+
+
+def _check_digests(source: HubSource, commit: str) -> None:
+    """PrerequisiteError when a downloaded file differs from the digest under which the hub keeps it."""
+    for path in sorted((_repository_folder(source.id) / "snapshots" / commit).rglob("*")):
+        blob = path.resolve()
+        if not path.is_file() or not re.fullmatch("[0-9a-f]{64}", blob.name):
+            continue
+        with blob.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != blob.name:
+            raise PrerequisiteError(
+                f"data set {source.id}: {path.name} has sha256 {digest}, the hub says {blob.name}; "
+                f"remove {blob} and fetch it again"
+            )
+
+
+def _remedy(source: HubSource) -> str:
+    config = f", configuration {source.config!r}" if source.config else ""
+    wanted = ", ".join(dict.fromkeys(source.splits.values())) or "train, validation, test"
+    return (
+        f"needed are README.md and the data files of the splits {wanted}{config} of the data set repository {source.id} "
+        f"(revision {source.revision or 'main'}); where there is a network run `moodbench fetch` with this data set, and "
+        "copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
+    )
+
+
+def _unreachable(source: HubSource, error: Exception) -> NoReturn:
+    from huggingface_hub import constants
+
+    why = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
+    raise PrerequisiteError(
+        f"data set {source.id} is not in the cache, and {why} ({type(error).__name__}); {_remedy(source)}"
+    ) from error
+
+
+def _refused(source: HubSource, error: Exception) -> NoReturn:
+    from huggingface_hub import constants
+
+    told, chain = str(error).lower(), f"{type(error).__name__} {type(error.__cause__).__name__}"
+    if "gated" in told or "Gated" in chain:
+        raise PrerequisiteError(
+            f"data set {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in with "
+            "`hf auth login` or set HF_TOKEN"
+        ) from error
+    if "revision" in told or "Revision" in chain:
+        raise PrerequisiteError(
+            f"data set {source.id}: has no revision {source.revision!r}; name a commit, branch or tag it has, or leave "
+            "`revision` out for the newest"
+        ) from error
+    raise PrerequisiteError(
+        f"data set {source.id}: {constants.ENDPOINT} has no such repository, or it is private "
+        f"({_first_line(error)}); check the id, or log in with `hf auth login`"
+    ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 200 else line[:197] + "..."

@@ -1,0 +1,200 @@
+"""The rows of a table that have a text and a class; what is wrong with a row is named by its place."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moodbench.config.schema import FileSource
+from moodbench.data.files import Cells
+from moodbench.data.labelling import DROP, label_text, shown, target_of
+from moodbench.data.splits import content_key
+from moodbench.errors import DataError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""Value of a split column -> split."""
+ROLES = ("text_column", "label_column", "split_column", "group_column", "id_column", "segment_column")
+NO_TEXT, NO_LABEL, BY_MAP = "without text", "without label", "by the label map"
+REPEATED, CONTRADICTING, SAME_ID = "repeated", "repeated with contradicting labels", "with an id seen before"
+STARS = {str(stars) for stars in range(1, 6)}
+"""Labels that are, when all of them occur and no others, review stars, which are kept beside the class."""
+
+
+@dataclass
+class LabelledRows:
+    """What was read, one entry per row, and what was left out."""
+
+    texts: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """The label as the file has it, before the label map."""
+    extra: list[str | None] = field(default_factory=list)
+    """The cell of the split or group column, where there is one."""
+    segments: list[str | None] = field(default_factory=list)
+    """The cell of the segment column, where there is one."""
+    ids: list[str | None] = field(default_factory=list)
+    """The cell of the id column, where there is one."""
+    num_rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    seen_labels: set[str] = field(default_factory=set)
+    """Every label of the file, those dropped by the map included."""
+
+    def stars(self) -> list[int | None]:
+        """Each row's review stars, 1 to 5; None for all when the labels are something else."""
+        if self.seen_labels != STARS:
+            return [None] * len(self.labels)
+        return [int(label) for label in self.labels]
+
+
+def columns_of(source: FileSource) -> dict[str, str]:
+    """Role -> name of the columns that `source` names."""
+    given = {role: getattr(source, role) for role in ROLES}
+    return {role: name for role, name in given.items() if name is not None}
+
+
+def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
+    """The rows with a text and a class; DataError names file, row, column, value seen and what is allowed."""
+    read = LabelledRows()
+    roles = list(columns_of(source))
+    unknown: dict[str, tuple[str, int]] = {}
+    numbers = 0
+    for where, row in cells.rows:
+        cell = dict(zip(roles, row, strict=True))
+        read.num_rows += 1
+        text = _text(path, where, source.text_column, cell["text_column"])
+        if text is None:
+            read.dropped[NO_TEXT] += 1
+            continue
+        label = _label(path, where, source.label_column, cell["label_column"])
+        if label is None:
+            read.dropped[NO_LABEL] += 1
+            continue
+        read.seen_labels.add(label)
+        target = target_of(label, source.label_map, source.labels)
+        if target is None:
+            first, count = unknown.get(label, (where, 0))
+            unknown[label] = (first, count + 1)
+            continue
+        if target == DROP and source.label_map:
+            read.dropped[BY_MAP] += 1
+            continue
+        numbers += _is_number(text)
+        read.texts.append(text)
+        read.targets.append(target)
+        read.labels.append(label)
+        read.extra.append(
+            _split_name(path, where, source, cell["split_column"])
+            if source.split_column
+            else label_text(cell.get("group_column"))
+        )
+        read.segments.append(label_text(cell.get("segment_column")))
+        read.ids.append(label_text(cell.get("id_column")))
+    if read.num_rows == 0:
+        raise DataError(f"{path}: a header and no rows below it; expected one row per text")
+    if unknown:
+        raise DataError(_told(path, unknown, source))
+    if not read.texts:
+        gone = ", ".join(f"{count:,} {reason}" for reason, count in read.dropped.items())
+        raise DataError(f"{path}: none of its {read.num_rows:,} rows can be used ({gone}); check the column names")
+    if numbers == len(read.texts):
+        raise DataError(
+            f"{path}: column {source.text_column!r}: every cell is a number, so this is not the text; "
+            f"its columns are {', '.join(map(shown, cells.columns[:30]))}"
+        )
+    return read
+
+
+def without_duplicates(read: LabelledRows, *, within_splits: bool) -> pd.DataFrame:
+    """Equal texts of one label once (per given split), those of several labels not at all, and one row per id.
+
+    Columns text, key, label, extra, stars, segment, in order of content, so that the order of the file changes nothing.
+    Counts what goes in `read.dropped`.
+    """
+    parts = {"text": read.texts, "label": read.targets, "extra": read.extra, "segment": read.segments, "id": read.ids}
+    frame = pd.DataFrame({**parts, "stars": read.stars()}, dtype=object)
+    frame["key"] = [content_key(unicodedata.normalize("NFC", text)) for text in frame["text"]]
+    by = ["key", "extra", "label", "text", "stars", "segment", "id"]
+    frame = frame.sort_values(by, key=lambda column: column.map(str), ignore_index=True)
+    same_id = frame["id"].notna() & frame.duplicated("id")
+    read.dropped[SAME_ID] = int(same_id.sum())
+    frame = frame[~same_id]
+    contradicting = frame.groupby("key")["label"].transform("nunique") > 1
+    read.dropped[CONTRADICTING] = int(contradicting.sum())
+    frame = frame[~contradicting]
+    repeated = frame.duplicated(["key", "extra"] if within_splits else ["key"])
+    read.dropped[REPEATED] = int(repeated.sum())
+    return frame[~repeated].drop(columns="id").reset_index(drop=True)
+
+
+def _told(path: Path, unknown: dict[str, tuple[str, int]], source: FileSource) -> str:
+    """What to say of labels that nothing places."""
+    label, (where, count) = next(iter(unknown.items()))
+    others = ", ".join(map(shown, list(unknown)[1:6]))
+    known = "the label map" if source.label_map else "the labels"
+    return (
+        f"{path}: {where}: column {source.label_column!r}: {shown(label)} ({count:,} rows) is not in {known} "
+        f"({', '.join(map(shown, source.label_map or source.labels))}){f', nor are {others}' if others else ''}; "
+        f"add it, or leave such rows out with the label map VALUE={DROP}"
+    )
+
+
+def _text(path: Path, where: str, column: str, cell: Any) -> str | None:
+    if cell is None or cell != cell:
+        return None
+    if not isinstance(cell, str):
+        raise DataError(
+            f"{path}: {where}: column {column!r}: a text is expected, found {type(cell).__name__}; choose the text column"
+        )
+    _check_unicode(path, where, column, cell)
+    return cell.strip() or None
+
+
+def _label(path: Path, where: str, column: str, cell: Any) -> str | None:
+    if isinstance(cell, list | dict | bytes | tuple):
+        raise DataError(
+            f"{path}: {where}: column {column!r}: a word or number is expected as label, found {type(cell).__name__}"
+        )
+    label = label_text(cell)
+    _check_unicode(path, where, column, label or "")
+    return label
+
+
+def _check_unicode(path: Path, where: str, column: str, text: str) -> None:
+    """DataError for half of a surrogate pair, which JSON can hold and no file of text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}: {where}: column {column!r}: half a character ({error.reason}) at position {error.start}; "
+            "write the whole emoji or sign, or leave it out"
+        ) from error
+
+
+def _split_name(path: Path, where: str, source: FileSource, cell: Any) -> str:
+    name = str(cell if cell is not None else "").strip()
+    if name.casefold() not in SPLIT_NAMES:
+        raise DataError(
+            f"{path}: {where}: split column {source.split_column!r}: {shown(name)} is not one of {', '.join(SPLIT_NAMES)}"
+        )
+    return SPLIT_NAMES[name.casefold()]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""A hub data set as examples with its official splits: the test stays the test, and none of it is trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.config.schema import HubSource
+from moodbench.data.draw import draw_rows
+from moodbench.data.examples import COLUMNS, Examples, example_ids
+from moodbench.data.hub import HubData, HubSplit, commit_of, open_hub
+from moodbench.data.labelled import BY_MAP, NO_LABEL, NO_TEXT, STARS
+from moodbench.data.labelling import DROP, order_classes, shown, target_of
+from moodbench.data.loaded import Loaded
+from moodbench.data.partition import Partition, as_given, by_content, check_sizes
+from moodbench.data.report import Reading
+from moodbench.data.splits import SPLITS, content_key, near_duplicate_pairs, normalised
+from moodbench.data.tokenised import cache_folder
+from moodbench.errors import DataError
+from moodbench.spec.canonical import content_id
+
+OFFICIAL_CODE_VERSION = 1
+"""Raised by hand when the examples made of a source may change; part of the name under which they are kept."""
+IN_TEST = "from train, being in a split that is tested on"
+NOT_DRAWN = "not drawn"
+
+
+def pinned(source: HubSource) -> HubSource:
+    """`source` at the commit that its revision means now; raises PrerequisiteError."""
+    return source.model_copy(update={"revision": _commit(source.model_dump_json())})
+
+
+@cache
+def _commit(source_json: str) -> str:
+    return commit_of(HubSource.model_validate_json(source_json))
+
+
+def load_official(name: str, source: HubSource) -> Loaded:
+    """The examples of `source`, kept in the cache so that the processes of a run, and later runs, need no hub.
+
+    Raises DataError or PrerequisiteError.
+    """
+    return _load_official(name, pinned(source).model_dump_json())
+
+
+@cache
+def _load_official(name: str, source_json: str) -> Loaded:
+    value = {"name": name, "source": json.loads(source_json), "code_version": OFFICIAL_CODE_VERSION}
+    path = cache_folder() / "examples" / f"{content_id('examples', value)}.parquet"
+    if path.exists():
+        return _read(name, path)
+    loaded = _made(name, HubSource.model_validate_json(source_json))
+    with suppress(OSError):  # It only saves time, so a cache that cannot be written is no reason to stop.
+        _write(loaded, path)
+    return loaded
+
+
+def _made(name: str, source: HubSource) -> Loaded:
+    assert source.revision is not None
+    opened = open_hub(source, source.revision)
+    where = f"data set {name} ({source.id})"
+    classes, warning = _classes(opened, source, where)
+    dropped: Counter[str] = Counter()
+    parts = [_rows(split, opened.splits[split], source, classes, dropped) for split in SPLITS if split in opened.splits]
+    frame = pd.concat(parts, ignore_index=True)
+    partition = _partition(frame, source, opened)
+    frame = frame.assign(split=partition.names, group=[f"{c}" for c in partition.clusters])
+    frame, num_near = _without_tested(frame, dropped)
+    check_sizes(frame, classes, where, "choose other splits, or draw more rows")
+    frame["example_id"] = example_ids(name, frame["text"].tolist())
+    frame["mean_rating"], frame["rating_counts"], frame["segment"] = np.nan, None, None
+    clusters = Counter(partition.clusters)
+    reading = Reading(
+        file=f"{source.id}{f' ({source.config})' if source.config else ''} at {source.revision[:12]}",
+        format="Hugging Face hub",
+        encoding=None,
+        separator=None,
+        num_rows=sum(len(split.codes) for split in opened.splits.values()),
+        dropped=dict(dropped),
+        num_kept_together=sum(count for count in clusters.values() if count > 1),
+        num_groups=None,
+        split_rule=partition.rule,
+        num_near_duplicates=num_near,
+        source_rows=opened.sizes,
+        warnings=tuple(w for w in (warning, partition.warning) if w),
+    )
+    return Loaded(Examples(name, classes, 0.0, frame[list(COLUMNS)].reset_index(drop=True)), reading)
+
+
+def _classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[str, ...], str | None]:
+    """The class names in order; DataError for a label that nothing places."""
+    column = f"{where}: label column {source.label_column!r}"
+    found: set[str] = set()
+    for ours, split in opened.splits.items():
+        used = [split.names[code] for code in np.unique(split.codes[split.codes >= 0])]
+        if not used:
+            raise DataError(
+                f"{column}: the {ours} split has no labels (they are hidden, -1 or null); choose a split that has them, "
+                f"such as `splits: {{{ours}: validation}}`"
+            )
+        for label in used:
+            target = target_of(label, source.label_map, source.labels)
+            if target is None:
+                known = source.label_map or source.labels
+                raise DataError(
+                    f"{column}: {shown(label)} ({ours}) is not in the label map or labels ({', '.join(map(shown, known))}); "
+                    f"add it, or leave such rows out with the label map VALUE={DROP}"
+                )
+            found.update(() if target == DROP and source.label_map else (target,))
+    order = order_classes(found, source.labels, column)
+    return order.names, order.warning
+
+
+def _rows(
+    ours: str, split: HubSplit, source: HubSource, classes: tuple[str, ...], dropped: Counter[str]
+) -> pd.DataFrame:
+    """The rows of one split, drawn where `source` says so: text, label, key, stars and, as extra, the split."""
+    targets = [target_of(label, source.label_map, source.labels) for label in split.names]
+    places = np.array([classes.index(t) if t in classes else -1 for t in targets] or [-1], dtype=np.int32)
+    labels = np.where(split.codes < 0, -1, places[split.codes]).astype(np.int32)
+    dropped[NO_LABEL] += int((split.codes < 0).sum())
+    dropped[BY_MAP] += int(((labels < 0) & (split.codes >= 0)).sum())
+    size = source.draw.get(ours)  # type: ignore[call-overload]
+    if ours == "train" and size is not None and "validation" in source.draw and "validation" not in source.splits:
+        size += source.draw["validation"]
+    rows = draw_rows(labels, size, source.draw_seed, source.draw_by)
+    dropped[NOT_DRAWN] += int((labels >= 0).sum()) - len(rows)
+    texts = split.texts(rows)
+    frame = pd.DataFrame({"text": texts, "label": labels[rows], "extra": ours})
+    if set(split.names) == STARS:
+        frame["stars"] = [int(split.names[code]) for code in split.codes[rows]]
+    else:
+        frame["stars"] = None
+    empty = frame["text"] == ""
+    dropped[NO_TEXT] += int(empty.sum())
+    frame = frame[~empty].copy()
+    frame["key"] = [content_key(text) for text in frame["text"]]
+    return frame
+
+
+def _partition(frame: pd.DataFrame, source: HubSource, opened: HubData) -> Partition:
+    """Official splits; validation carved from train where there is none; by content where there is train alone."""
+    if "test" not in opened.splits and "validation" not in opened.splits:
+        return by_content(frame)
+    if "test" not in opened.splits:
+        raise DataError(
+            f"data set {source.id}: has no test split; its splits are {', '.join(opened.sizes)}: say which one is tested on, "
+            "such as `splits: {train: train, test: validation}`"
+        )
+    theirs = {ours: (source.splits or {}).get(ours, ours) for ours in opened.splits}  # type: ignore[call-overload]
+    rule = "official: " + ", ".join(f"{ours} is {name!r}" for ours, name in theirs.items())
+    return as_given(frame, rule, source.draw.get("validation"))
+
+
+def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
+    """`frame` without training texts that are tested or validated on as well, and the pairs still nearly alike.
+
+    Texts are equal when they are after `normalised`. The counted pairs are of one training and one test text.
+    """
+    norms = frame["text"].map(normalised)
+    train, test = frame["split"] == "train", frame["split"] == "test"
+    tested = set(norms[test])
+    kept_from = set(norms[~train])
+    out = (train & norms.isin(kept_from)) | ((frame["split"] == "validation") & norms.isin(tested))
+    dropped[IN_TEST] = int(out.sum())
+    pairs = near_duplicate_pairs(norms[train & ~out].tolist(), norms[test].tolist())
+    return frame[~out].reset_index(drop=True), len(set(pairs[:, 1].tolist()))
+
+
+def _write(loaded: Loaded, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert loaded.reading is not None
+    about = {"labels": loaded.examples.labels, "reading": asdict(loaded.reading)}
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("example_id", "text")),
+            ("label", pa.int32()),
+            *((name, pa.string()) for name in ("split", "group", "segment")),
+            ("stars", pa.int32()),
+            ("mean_rating", pa.float64()),
+            ("rating_counts", pa.list_(pa.int32())),
+        ],
+        metadata={"moodbench": json.dumps(about)},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    staged = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(pa.Table.from_pandas(loaded.examples.frame, schema=schema, preserve_index=False), file)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _read(name: str, path: Path) -> Loaded:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    about: dict[str, Any] = json.loads(table.schema.metadata[b"moodbench"])
+    reading = Reading(**{**about["reading"], "warnings": tuple(about["reading"]["warnings"])})
+    frame = table.to_pandas()[list(COLUMNS)]
+    return Loaded(Examples(name, tuple(about["labels"]), 0.0, frame), reading)
+

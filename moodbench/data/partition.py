@@ -1,0 +1,131 @@
+"""Labelled texts into train, validation and test, so that nothing alike stands on two sides."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.data.labelling import shown
+from moodbench.data.splits import SPLITS, content_key, near_duplicate_clusters, stratified_group_split
+from moodbench.data.tokenised import cache_folder
+from moodbench.errors import DataError
+from moodbench.spec.canonical import content_id
+
+SHARES = (0.7, 0.1, 0.2)
+CARVED = 1 / 8
+"""Share of train that becomes validation where the source names none."""
+MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
+"""With fewer texts a split says nothing."""
+MAX_COMPARED = 20_000
+"""Up to so many texts all pairs are compared for near-duplicates, which takes some 12 s there; above, only equal ones."""
+MIN_KEPT = 2_000
+"""From more texts on, comparing takes long enough to keep its result for the other processes of a run."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The split of each row, and how it came about."""
+
+    names: Sequence[str]
+    clusters: Sequence[int]
+    """Rows of one cluster stand on one side."""
+    rule: str
+    warning: str | None = None
+    num_groups: int | None = None
+
+
+def by_content(frame: pd.DataFrame, *, grouped: bool = False) -> Partition:
+    """70/10/20 by the content of the texts; near-duplicates and groups (column extra, when `grouped`) stay on one side."""
+    given = frame["extra"].tolist() if grouped else [None] * len(frame)
+    alone = given.count(None) if grouped else 0
+    groups = [("row", i) if group is None else ("group", group) for i, group in enumerate(given)]
+    clusters, warning = clusters_of(frame["text"].tolist(), groups)
+    names = stratified_group_split(frame["label"].tolist(), clusters.tolist(), frame["key"].tolist(), SHARES)
+    if alone:
+        note = f"{alone:,} rows have no group and stand alone"
+        warning = f"{warning}; {note}" if warning else note
+    rule = "70/10/20 by content, near-duplicates on one side"
+    num_groups = len({g for g in given if g is not None}) if grouped else None
+    return Partition(names.tolist(), clusters.tolist(), rule, warning, num_groups)
+
+
+def as_given(frame: pd.DataFrame, rule: str, num_validation: int | None = None) -> Partition:
+    """The splits of column extra; a missing validation split is carved from train, an eighth or `num_validation` rows.
+
+    DataError when there is no train or no test.
+    """
+    names = np.array(frame["extra"].tolist(), dtype=object)
+    missing = [split for split in ("train", "test") if split not in names]
+    if missing:
+        raise DataError(f"has no row of {' and '.join(missing)}; found are {', '.join(sorted(set(names)))}")
+    clusters, warning = np.arange(len(frame)), None
+    if "validation" not in names:
+        train = np.flatnonzero(names == "train")
+        rows = frame.iloc[train]
+        share = CARVED if num_validation is None else min(CARVED, num_validation / len(train))
+        near, warning = clusters_of(rows["text"].tolist(), None)
+        sides = stratified_group_split(
+            rows["label"].tolist(),
+            near.tolist(),
+            rows["key"].tolist(),
+            (1 - share, share),
+            ("train", "validation"),
+        )
+        names[train], clusters[train] = sides, len(frame) + near
+        rule += f", validation is {'an eighth' if share == CARVED else f'{share:.1%}'} of train"
+    return Partition(names.tolist(), clusters.tolist(), rule, warning)
+
+
+def check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy: str) -> None:
+    """DataError when a split is too small or lacks a class."""
+    for split in SPLITS:
+        counts = frame.loc[frame["split"] == split, "label"].value_counts()
+        absent = [shown(label) for i, label in enumerate(labels) if counts.get(i, 0) == 0]
+        if counts.sum() < MIN_TEXTS[split]:
+            raise DataError(
+                f"{where}: the {split} split has {counts.sum()} texts (of {len(frame)} usable ones), needed are at least "
+                f"{MIN_TEXTS[split]}; {remedy}"
+            )
+        if absent:
+            raise DataError(
+                f"{where}: the {split} split has no text of class {', '.join(absent)}; {remedy}, or merge classes with a "
+                "label map"
+            )
+
+
+def clusters_of(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[npt.NDArray[np.int64], str | None]:
+    """A cluster of each text, and what to say when not all near-duplicates are found."""
+    compare = len(texts) <= MAX_COMPARED
+    if len(texts) > MIN_KEPT:
+        clusters = _kept_clusters(texts, groups, only_equal=not compare)
+    else:
+        clusters = near_duplicate_clusters(texts, groups, only_equal=not compare)
+    warning = (
+        f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are kept on "
+        "one side; near-duplicates are not looked for"
+    )
+    return clusters, None if compare else warning
+
+
+def _kept_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> npt.NDArray[np.int64]:
+    """The clusters from the cache, where the first process of a run leaves them for its workers: numbers, no texts."""
+    content = {"texts": [content_key(text) for text in texts], "groups": groups, "only_equal": only_equal}
+    path = cache_folder() / "clusters" / f"{content_id('clusters', content)}.npy"
+    if path.exists():
+        found: npt.NDArray[np.int64] = np.load(path)
+        return found
+    clusters = near_duplicate_clusters(texts, groups, only_equal=only_equal)
+    with suppress(OSError):  # It only saves time, so a cache that cannot be written is no reason to stop.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as staged:
+            np.save(staged, clusters)
+        Path(staged.name).replace(path)
+    return clusters
