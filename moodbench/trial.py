@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from moodbench.data.examples import Examples, subsample
-from moodbench.data.source import load_data
+from moodbench.data.source import load_source
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
 from moodbench.evaluation.predicting import columns, evaluate
@@ -147,7 +147,7 @@ def run_measure(
 def examples_of(spec: FitSpec) -> Examples:
     """The examples that `spec` was resolved with; DataError when this machine's differ."""
     data = spec.dataset
-    examples = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band)
+    examples = load_source(data.name, data).examples
     if examples.revision != data.revision:
         remedy = (
             f"{data.file.path} has changed since; give the same command again for the data as they are now"

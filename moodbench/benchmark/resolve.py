@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -23,7 +22,7 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
-from moodbench.data.source import load_data
+from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.loading import deployed_form
@@ -111,18 +110,19 @@ def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
 
 def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> ResolvedDataset:
     """The data set with its splits pinned by fingerprint."""
-    if entry.file is not None and spec.neutral_band is not None:
+    if entry.embedded is None and spec.neutral_band is not None:
         raise SpecError(
-            f"neutral_band {spec.neutral_band}: data set {name} is a file and has no mean ratings; "
+            f"neutral_band {spec.neutral_band}: data set {name} has no mean ratings; "
             "leave it out, and drop neutral labels with a label map (VALUE=drop)"
         )
     band = (entry.neutral_band or 0.0) if spec.neutral_band is None else spec.neutral_band
-    file = entry.file and entry.file.model_copy(update={"path": str(Path(entry.file.path).expanduser().absolute())})
-    examples = load_data(name, entry.embedded, file, entry.labels, band)
+    source = pinned_source(entry, band)
+    examples = load_source(name, source).examples
     return ResolvedDataset(
         name=name,
         embedded=entry.embedded,
-        file=file,
+        file=source.file,
+        hub=source.hub,
         revision=examples.revision,
         labels=examples.labels,
         neutral_band=band,

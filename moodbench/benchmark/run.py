@@ -15,9 +15,8 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
-from moodbench.data.own import load_own
 from moodbench.data.report import DataReport, data_report
-from moodbench.data.source import load_data
+from moodbench.data.source import load_source
 from moodbench.execution.executor import Executor
 from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import Hardware
@@ -43,14 +42,15 @@ def plan_of(trials: Sequence[TrialSpec], store: Store, until: PhaseName = "measu
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
-    """One report for each data set of `trials` that is a person's own file."""
-    own = {t.fit.dataset.name: t.fit.dataset.file for t in trials if t.fit.dataset.file is not None}
-    loaded = {name: load_own(name, source) for name, source in own.items()}
+    """One report for each data set of `trials` that is read from a file, Kaggle or the hub."""
     max_length = catalogue.training.text.max_length
-    return [
-        data_report(name, data.examples.frame, data.examples.labels, data.reading, max_length)
-        for name, data in loaded.items()
-    ]
+    reports = []
+    for data in {t.fit.dataset.name: t.fit.dataset for t in trials}.values():
+        examples, reading = load_source(data.name, data)
+        if reading is not None:
+            entry = catalogue.datasets.get(data.name)
+            reports.append(data_report(examples, reading, max_length, entry))
+    return reports
 
 
 def run(
@@ -103,6 +103,6 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
 
 def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:
     for data in {t.fit.dataset.revision: t.fit.dataset for t in trials}.values():
-        examples = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band)
+        examples = load_source(data.name, data).examples
         frame = examples.frame.assign(private=examples.private)
         store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from moodbench.cli.options import add_config, add_json, print_json
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import ModelSize, ModelSource
+from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
 from moodbench.visualization.terminal import console, print_table
 
@@ -133,14 +133,18 @@ GROUPS: dict[str | None, str] = {
 
 
 def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """One row per data set, with the number of source texts; what only a file's content says is None."""
+    """One row per data set, with the number of source rows; what only the source's content says is None."""
     return [
         {
             "name": name,
-            "labels": ", ".join(entry.labels or (entry.file.labels if entry.file else ())) or None,
+            "labels": ", ".join(entry.class_names) or None,
             "neutral_band": entry.neutral_band,
-            "num_texts": read_embedded(entry.embedded).num_rows if entry.embedded else None,
+            "source": _source_of(entry),
+            "revision": entry.hub.revision if entry.hub else None,
+            "num_texts": _num_texts(entry),
+            "num_source_rows": dict(entry.num_source_rows),
             "licence": entry.licence,
+            "terms": entry.terms,
             "citation": entry.citation,
             "description": entry.description,
         }
@@ -148,10 +152,24 @@ def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
     ]
 
 
+def _num_texts(entry: DatasetEntry) -> int | None:
+    if entry.embedded:
+        return int(read_embedded(entry.embedded).num_rows)
+    return sum(entry.num_source_rows.values()) or None
+
+
+def _source_of(entry: DatasetEntry) -> str:
+    if entry.hub:
+        return f"hub: {entry.hub.id}" + (f" ({entry.hub.config})" if entry.hub.config else "")
+    if entry.file:
+        return f"kaggle: {entry.file.kaggle}" if entry.file.kaggle else f"file: {entry.file.path}"
+    return "embedded"
+
+
 MODELS = Listing("models", "list the models", (), model_rows, print_models)
 DATASETS = Listing(
     "datasets",
     "list the data sets",
-    ("name", "labels", "num_texts", "licence", "citation", "description"),
+    ("name", "labels", "num_texts", "source", "licence", "terms", "description"),
     dataset_rows,
 )

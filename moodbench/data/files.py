@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Cells:
 
     format: str
     encoding: str | None
-    """utf-8 or latin-1; None for Parquet, which says itself."""
+    """utf-8, cp1252 or latin-1; None for Parquet, which says itself."""
     separator: str | None
     """What parts the cells of a CSV or TSV file."""
     columns: tuple[str, ...]
@@ -73,31 +74,43 @@ def format_of(path: Path) -> str:
     return kind
 
 
+_NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+"""Bytes without a meaning in cp1252."""
+
+
 def _encoding_of(path: Path) -> str:
-    """utf-8 where all bytes are UTF-8, else latin-1; refuses bytes that no text has."""
-    decoder, encoding, start, first = codecs.getincrementaldecoder("utf-8")(), "utf-8-sig", 0, True
+    """utf-8 where all bytes are UTF-8, else cp1252, which is what Windows programs write when they say ANSI or latin-1.
+
+    Both agree but for the bytes 80 to 9f, which are signs such as the curly apostrophe in cp1252, and invisible controls,
+    which no text has, in latin-1; that one is taken for a file with a byte that cp1252 lacks. So do web browsers:
+    https://encoding.spec.whatwg.org/#names-and-labels. DataError for bytes that no text has.
+    """
+    decoder, other, start = codecs.getincrementaldecoder("utf-8")(), "cp1252", 0
+    utf8 = True
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            if first and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(f"{path}: is UTF-16 text; allowed are UTF-8 and latin-1, save it as UTF-8")
+            if start == 0 and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(f"{path}: is UTF-16 text; allowed are UTF-8, cp1252 and latin-1, save it as UTF-8")
             nul = block.find(b"\0")
             if nul >= 0:
                 raise DataError(
                     f"{path}: is binary, not text (NUL at byte {start + nul}); a spreadsheet or an archive must be "
                     "exported as CSV in UTF-8 first"
                 )
-            if encoding == "utf-8-sig":
+            if utf8:
                 try:
                     decoder.decode(block)
                 except UnicodeDecodeError:
-                    encoding = "latin-1"
-            start, first = start + len(block), False
-    if encoding == "utf-8-sig":
+                    utf8 = False
+            if _NOT_WINDOWS.search(block):
+                other = "latin-1"
+            start += len(block)
+    if utf8:
         try:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            encoding = "latin-1"
-    return encoding
+            utf8 = False
+    return "utf-8-sig" if utf8 else other
 
 
 def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str]) -> Cells:

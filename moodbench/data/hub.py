@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from moodbench.config.schema import HubSource
 from moodbench.data.labelled import SPLIT_NAMES
 from moodbench.data.labelling import label_text
+from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError, PrerequisiteError, nearest
 
 if TYPE_CHECKING:
@@ -62,20 +65,28 @@ def commit_of(source: HubSource) -> str:
     """
     if source.revision and re.fullmatch("[0-9a-f]{40}", source.revision):
         return source.revision
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     reference = source.revision or constants.DEFAULT_REVISION
+    noted = cache_folder() / "commits" / _folder_name(source.id) / reference
     try:
-        return str(HfApi().dataset_info(source.id, revision=reference).sha)
-    except (OfflineModeIsEnabled, httpx.TransportError, ConnectionError) as error:
-        kept = _repository_folder(source.id) / "refs" / reference
-        if kept.is_file():
-            return kept.read_text().strip()
+        commit = str(HfApi().dataset_info(source.id, revision=reference).sha)
+    except (OfflineModeIsEnabled, httpx2.TransportError, ConnectionError) as error:
+        for kept in (noted, _repository_folder(source.id) / "refs" / reference):
+            if kept.is_file():
+                return kept.read_text().strip()
+        snapshots = [p.name for p in (_repository_folder(source.id) / "snapshots").glob("*")]
+        if len(snapshots) == 1:
+            return snapshots[0]
         _unreachable(source, error)
     except HfHubHTTPError as error:
         _refused(source, error)
+    with suppress(OSError):  # Only for when there is no network.
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.write_text(commit)
+    return commit
 
 
 def open_hub(source: HubSource, commit: str) -> HubData:
@@ -94,7 +105,7 @@ def open_hub(source: HubSource, commit: str) -> HubData:
 
 
 def _load(source: HubSource, commit: str) -> DatasetDict:
-    import httpx
+    import httpx2
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     from datasets.utils.logging import disable_progress_bar
@@ -105,11 +116,12 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
         data = load_dataset(source.id, source.config, revision=commit)
     except DatasetNotFoundError as error:
         _refused(source, error)
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.TransportError, ConnectionError) as error:
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx2.TransportError, ConnectionError) as error:
         _unreachable(source, error)
     except HfHubHTTPError as error:
         _refused(source, error)
     except DatasetGenerationError as error:
+        _check_digests(source, commit)
         cause = error.__cause__ or error
         raise PrerequisiteError(
             f"data set {source.id} at {commit[:12]}: a downloaded file cannot be read "
@@ -123,7 +135,10 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
             "or JSON files, or try `revision: refs/convert/parquet`"
         ) from error
     except OSError as error:
-        _unreachable(source, error)
+        raise PrerequisiteError(
+            f"data set {source.id}: its download failed ({_first_line(error)}); give the same command again, which goes on "
+            "where it stopped"
+        ) from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
             raise DataError(f"data set {source.id}: configuration {source.config!r}: {_first_line(error)}") from error
@@ -152,7 +167,7 @@ def _named_splits(source: HubSource, there: Sequence[str]) -> dict[str, str]:
     for ours, theirs in source.splits.items():
         if theirs not in there:
             raise DataError(f"data set {source.id}: no split {theirs!r} ({ours}); it has {', '.join(there)}")
-    return dict(source.splits)
+    return {ours: theirs for ours, theirs in source.splits.items()}
 
 
 def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
@@ -177,7 +192,9 @@ def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
         return HubSplit(table, codes, tuple(feature.names), source.text_columns)
     kind = cells.type
     if not (pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"data set {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers")
+        raise DataError(
+            f"data set {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers"
+        )
     encoded = pc.dictionary_encode(cells).combine_chunks()
     codes, names = _coded(encoded)
     return HubSplit(table, codes, names, source.text_columns)
@@ -194,14 +211,18 @@ def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     return np.where(indices < 0, -1, place[indices]).astype(np.int32), names
 
 
+def _folder_name(repository: str) -> str:
+    return "datasets--" + repository.replace("/", "--")
+
+
 def _repository_folder(repository: str) -> Path:
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / ("datasets--" + repository.replace("/", "--"))
+    return Path(constants.HF_HUB_CACHE) / _folder_name(repository)
 
 
 def _check_digests(source: HubSource, commit: str) -> None:
-    """PrerequisiteError when a downloaded file differs from the digest under which the hub keeps it."""
+    """PrerequisiteError when a downloaded file differs from the digest under which the hub keeps it; it is removed."""
     for path in sorted((_repository_folder(source.id) / "snapshots" / commit).rglob("*")):
         blob = path.resolve()
         if not path.is_file() or not re.fullmatch("[0-9a-f]{64}", blob.name):
@@ -209,10 +230,23 @@ def _check_digests(source: HubSource, commit: str) -> None:
         with blob.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != blob.name:
+            blob.unlink()
+            path.unlink(missing_ok=True)
+            _remove_made(source, commit)
             raise PrerequisiteError(
-                f"data set {source.id}: {path.name} has sha256 {digest}, the hub says {blob.name}; "
-                f"remove {blob} and fetch it again"
+                f"data set {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it was "
+                "removed, give the same command again"
             )
+
+
+def _remove_made(source: HubSource, commit: str) -> None:
+    """Nothing; removes what `datasets` made of the files of `commit`."""
+    from datasets import config
+
+    owner, _, name = source.id.rpartition("/")
+    made = f"{owner}___*" if owner else name
+    for folder in Path(config.HF_DATASETS_CACHE).glob(f"{made}/*/*/{commit}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remedy(source: HubSource) -> str:
@@ -230,20 +264,21 @@ def _unreachable(source: HubSource, error: Exception) -> NoReturn:
 
     why = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
     raise PrerequisiteError(
-        f"data set {source.id} is not in the cache, and {why} ({type(error).__name__}); {_remedy(source)}"
+        f"data set {source.id} is not in the cache, and {why} ({_first_line(error)}); {_remedy(source)}"
     ) from error
 
 
 def _refused(source: HubSource, error: Exception) -> NoReturn:
     from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
-    told, chain = str(error).lower(), f"{type(error).__name__} {type(error.__cause__).__name__}"
-    if "gated" in told or "Gated" in chain:
+    chain = (error, error.__cause__)
+    if any(isinstance(e, GatedRepoError) for e in chain):
         raise PrerequisiteError(
             f"data set {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in with "
             "`hf auth login` or set HF_TOKEN"
         ) from error
-    if "revision" in told or "Revision" in chain:
+    if any(isinstance(e, RevisionNotFoundError) for e in chain):
         raise PrerequisiteError(
             f"data set {source.id}: has no revision {source.revision!r}; name a commit, branch or tag it has, or leave "
             "`revision` out for the newest"

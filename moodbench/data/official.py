@@ -213,4 +213,3 @@ def _read(name: str, path: Path) -> Loaded:
     reading = Reading(**{**about["reading"], "warnings": tuple(about["reading"]["warnings"])})
     frame = table.to_pandas()[list(COLUMNS)]
     return Loaded(Examples(name, tuple(about["labels"]), 0.0, frame), reading)
-

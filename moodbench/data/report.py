@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from moodbench.config.schema import DatasetEntry
+from moodbench.data.examples import Examples
 from moodbench.data.splits import SPLITS, normalised
 
 
@@ -56,6 +57,8 @@ class DataReport:
     """Texts with an HTML entity such as &amp;, left as it is."""
     num_test_in_train: int
     """Test texts that are in the training split as well, after normalisation."""
+    licence: str | None = None
+    """Licence and terms of the texts; None for a person's own."""
     warnings: tuple[str, ...] = field(default=())
 
     def as_event(self) -> dict[str, Any]:
@@ -72,6 +75,7 @@ class DataReport:
         table = [["class", *SPLITS]] + [[n, *(f"{c[s]:,}" for s in SPLITS)] for n, c in self.counts.items()]
         return [
             f"{'Data set' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}{', ' + read.encoding if read.encoding else ''}",
+            *([f"  licence: {self.licence}"] if self.licence else []),
             f"  rows: {read.num_rows:,} read, {self.num_used:,} used; dropped: {dropped}",
             *("  " + row[0].ljust(width) + "".join(cell.rjust(12) for cell in row[1:]) for row in table),
             f"  positive class: {list(self.counts)[-1]}",
@@ -90,10 +94,9 @@ class DataReport:
         ]
 
 
-def data_report(
-    dataset: str, frame: pd.DataFrame, labels: tuple[str, ...], reading: Reading, max_length: int
-) -> DataReport:
-    """The report on `frame` (text, label, split), the rows that are used."""
+def data_report(examples: Examples, reading: Reading, max_length: int, entry: DatasetEntry | None = None) -> DataReport:
+    """The report on the examples that are used; `entry` tells licence, terms and the published size of the source."""
+    frame, labels = examples.frame, examples.labels
     words = np.array([len(text.split()) for text in frame["text"]])
     p50, p95 = np.percentile(words, [50, 95], method="inverted_cdf")
     norms = frame["text"].map(normalised)
@@ -104,15 +107,22 @@ def data_report(
         for i, name in enumerate(labels)
     }
     warnings = list(reading.warnings)
-    if reading.encoding == "latin-1":
-        warnings.append("the file is not UTF-8 and was read as latin-1; look for wrong letters, or save it as UTF-8")
+    if reading.encoding not in (None, "utf-8"):
+        warnings.append(
+            f"the file is not UTF-8 and was read as {reading.encoding}; look for wrong letters, or save it as UTF-8"
+        )
+    published = dict(entry.num_source_rows) if entry else {}
+    rows = reading.source_rows
+    differing = [f"{k} {rows.get(k, 0):,} for {n:,}" for k, n in published.items() if rows and rows.get(k) != n]
+    if differing:
+        warnings.append(f"the source has other sizes than published: {', '.join(differing)} rows")
     if overlap:
         warnings.append(
             f"{overlap:,} test texts are in train too, so scores flatter models that remember; "
             "without the split column, MoodBench splits without overlap"
         )
     return DataReport(
-        dataset=dataset,
+        dataset=examples.name,
         reading=reading,
         num_used=len(frame),
         counts=counts,
@@ -125,5 +135,6 @@ def data_report(
             frame["text"].str.contains(r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9a-fA-F]+);").sum()
         ),
         num_test_in_train=overlap,
+        licence=None if entry is None or examples.private else " · ".join(filter(None, (entry.licence, entry.terms))),
         warnings=tuple(warnings),
     )

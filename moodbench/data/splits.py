@@ -129,7 +129,8 @@ def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[n
     pairs = _similar_pairs([*left, *right])
     crossing = pairs[(pairs[:, 0] < len(left)) & (pairs[:, 1] >= len(left))] - [0, len(left)]
     different = [left[i] != right[j] for i, j in crossing.tolist()]
-    return crossing[np.array(different, dtype=bool)]
+    kept: NDArray[np.int64] = crossing[np.array(different, dtype=bool)]
+    return kept
 
 
 def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
@@ -142,7 +143,9 @@ def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
     frequency = Counter(word for words in sets.values() for word in words)
     rank = {word: i for i, (word, _) in enumerate(sorted(frequency.items(), key=lambda item: (item[1], item[0])))}
     rows = np.array(list(sets), dtype=np.int64)
-    ranks = [np.sort(np.fromiter((rank[w] for w in words), dtype=np.int32, count=len(words))) for words in sets.values()]
+    ranks = [
+        np.sort(np.fromiter((rank[w] for w in words), dtype=np.int32, count=len(words))) for words in sets.values()
+    ]
     sizes = np.array([len(r) for r in ranks], dtype=np.int64)
     prefixes = sizes - np.ceil(JACCARD * sizes - 1e-9).astype(np.int64) + 1
 
@@ -159,7 +162,9 @@ def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
         stop = max(start + 1, int(np.searchsorted(work, work[start] + _CHUNK_PAIRS, side="right")) - 1)
         candidates = (rare[start:stop] @ rare_by_word).tocoo()
         left, right = candidates.coords[0].astype(np.int64) + start, candidates.coords[1].astype(np.int64)
-        ordered = (left < right) & (np.minimum(sizes[left], sizes[right]) >= JACCARD * np.maximum(sizes[left], sizes[right]))
+        ordered = (left < right) & (
+            np.minimum(sizes[left], sizes[right]) >= JACCARD * np.maximum(sizes[left], sizes[right])
+        )
         left, right = left[ordered], right[ordered]
         for at in range(0, len(left), _CHUNK_ROWS):
             some, others = left[at : at + _CHUNK_ROWS], right[at : at + _CHUNK_ROWS]

@@ -221,7 +221,10 @@ PACKAGED = {
 
 
 def is_of_a_run_here(name, path):
-    """Sizes and what only hub models read have tests of their own (test_model_sizes.py, test_hub_models.py)."""
+    """Sizes, and what only hub models and hub data sets read, have tests of their own (test_model_sizes.py,
+    test_hub_models.py, test_hub_data.py)."""
+    if name == "datasets":
+        return "embedded" in PACKAGED["datasets"]["datasets"][path[1]]
     if name != "models":
         return name != "devices"
     if path[0] == "families":

@@ -16,7 +16,7 @@ from moodbench.cli import main, parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
-from moodbench.data import own
+from moodbench.data import partition
 from moodbench.data.labelling import label_text, order_classes
 from moodbench.data.own import load_own
 from moodbench.data.report import data_report
@@ -93,8 +93,10 @@ GOOD = {
         "a.csv", table([(*r, "") for r in rows()], ";", ("text", "label", "a,b,c,d,e")), {}, TWO, N, {"separator": ";"}
     ),
     "a byte order mark": ("a.csv", b"\xef\xbb\xbf" + table(rows()), {}, TWO, N, {"encoding": "utf-8"}),
-    "latin-1": ("a.csv", table([("très mauvais é", "negative"), *rows()]).decode().encode("latin-1"), {}, TWO, N + 1,
-                {"encoding": "latin-1"}),
+    "cp1252": ("a.csv", table([("très “mauvais” – l’été à 5 €", "negative"), *rows()]).decode().encode("cp1252"), {}, TWO,
+               N + 1, {"encoding": "cp1252"}),
+    "latin-1 with a control": ("a.csv", table([("très mauvais \x81 é", "negative"), *rows()]).decode().encode("latin-1"),
+                               {}, TWO, N + 1, {"encoding": "latin-1"}),
     "quoted newlines": ("a.csv", table(NEWLINE), {}, TWO, N + 1, {}),
     "line ends of Unix": ("a.csv", table(rows()).replace(b"\r\n", b"\n"), {}, TWO, N, {}),
     "blank lines": ("a.csv", b"\n" + table(rows()).replace(b"\r\n", b"\n\n"), {}, TWO, N, {"num_rows": N}),
@@ -373,7 +375,7 @@ def test_groups_stay_on_one_side_and_rows_without_a_group_stand_alone():
 
 
 def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_so(monkeypatch):
-    monkeypatch.setattr(own, "MAX_COMPARED", 100)
+    monkeypatch.setattr(partition, "MAX_COMPARED", 100)
     data = load("many.csv", table([*rows(), (sentence(0).upper() + "!", "negative")]))
     split = splits_of(data)
     assert split[sentence(0)] == split[sentence(0).upper() + "!"]
@@ -383,11 +385,11 @@ def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_
 
 def test_the_comparison_of_many_texts_is_kept_for_the_next_process(monkeypatch, tmp_path):
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(own, "MIN_KEPT", 100)
+    monkeypatch.setattr(partition, "MIN_KEPT", 100)
     first = load("a.csv", table([*rows(), (sentence(0).upper(), "negative")]))
     (kept,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert np.load(kept).max() == N - 1
-    monkeypatch.setattr(own, "near_duplicate_clusters", None)
+    monkeypatch.setattr(partition, "near_duplicate_clusters", None)
     again = load("b.csv", Path("a.csv").read_bytes())
     assert splits_of(again) == splits_of(first)
     assert b"sentence" not in kept.read_bytes()
@@ -403,7 +405,7 @@ def test_given_splits_are_kept_and_a_missing_validation_is_an_eighth_of_train():
 
 
 def reported(data, max_length=128):
-    return data_report("mine", data.examples.frame, data.examples.labels, data.reading, max_length)
+    return data_report(data.examples, data.reading, max_length)
 
 
 def test_overlap_of_given_splits_is_counted_and_warned_of_and_own_splits_have_none():
@@ -444,7 +446,7 @@ def test_what_is_guessed_is_said():
     latin = table([("très cher", "spam"), *rows(("spam", "ham"))]).decode().encode("latin-1")
     told = "\n".join(reported(load("a.csv", latin)).lines())
     assert "warning: the order of the classes is unknown" in told and "'spam' counts as the positive" in told
-    assert "warning: the file is not UTF-8 and was read as latin-1" in told
+    assert "warning: the file is not UTF-8 and was read as cp1252" in told
 
 
 @pytest.mark.parametrize(
@@ -537,8 +539,8 @@ def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(a
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("{}", "give exactly one of embedded, file; given: none"),
-        ("{embedded: icwsm-movie, file: {path: a, text_column: t, label_column: l}}", "given: ['embedded', 'file']"),
+        ("{}", "give exactly one of embedded, file, hub; given: none"),
+        ("{embedded: icwsm-movie, file: {path: a, text_column: t, label_column: l}}", "given: embedded, file"),
         (
             "{file: {path: a, text_column: t, label_column: l}, neutral_band: 1}",
             "neutral_band: read for embedded texts only",
