@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from moodbench.benchmark.resolve import device_of, recipe_of, resolve_dataset, resolve_model, trial_of
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
-from moodbench.data.source import load_data
+from moodbench.data.source import load_source
 from moodbench.errors import MoodBenchError, PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.history import Observation, PhaseName
@@ -118,7 +118,7 @@ def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
 def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
     """The rows and words of a data set: counted where it is on this machine, else as published; None if unknown."""
     if dataset.revision != NOT_LOOKED_UP:
-        frame = load_data(dataset.name, dataset.embedded, dataset.file, dataset.labels, dataset.neutral_band).frame
+        frame = load_source(dataset.name, dataset).examples.frame
         counted = frame["split"].value_counts()
         words = [len(text.split()) for text in frame["text"].head(NUM_WORD_SAMPLES)]
         return DataSize(
