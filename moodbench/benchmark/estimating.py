@@ -17,7 +17,7 @@ from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
 from moodbench.data.source import load_source
 from moodbench.errors import MoodBenchError, PrerequisiteError
-from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config
+from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config, shape_of_size
 from moodbench.estimate.history import Observation, PhaseName
 from moodbench.hardware import Device, Gpu, Hardware
 from moodbench.models.locate import config_of
@@ -106,6 +106,8 @@ def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
     entry = catalogue.models.get(name)
     if entry is None or entry.source is None or entry.family is None:
         return None
+    if entry.size is not None:
+        return shape_of_size(entry.size, entry.family, catalogue.families[entry.family])
     config = config_of(name, entry.source)
     if config is None:
         return None

@@ -4,7 +4,7 @@ from moodbench.estimate.estimator import Estimator, PhaseEstimate, TrialEstimate
 from moodbench.estimate.history import History
 from moodbench.estimate.memory import FitMemory, Load, fit_memory
 from moodbench.estimate.placement import Placement, place
-from moodbench.estimate.shape import Shape, shape_of_config
+from moodbench.estimate.shape import Shape, shape_of_config, shape_of_size
 from moodbench.estimate.workload import DataSize, Workload
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "fit_memory",
     "place",
     "shape_of_config",
+    "shape_of_size",
 ]

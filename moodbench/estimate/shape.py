@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from moodbench.config.schema import Family, ModelSize
+
 _ROLE_OF_NAME = {
     "q": ("query", "q_proj", "q_lin", "query_proj", "q"),
     "kv": ("key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "key_proj", "value_proj", "k", "v"),
@@ -59,9 +61,14 @@ class Shape:
 
     @cached_property
     def layer_matrices(self) -> int:
-        """Weights of one layer's matrices: four projections and two or three of the feed-forward block."""
+        """Weights of one layer's matrices: four projections and two or three of the feed-forward block.
+
+        Never more than there are outside the embeddings: MobileBERT's layers are narrower inside than their width says.
+        """
         attention = 2 * self.hidden * (self.q_width + self.kv_width)
-        return attention + (3 if self.gated else 2) * self.hidden * self.intermediate
+        by_width = attention + (3 if self.gated else 2) * self.hidden * self.intermediate
+        there = (self.num_params - self.num_embedding_params) // self.num_stored_layers
+        return min(by_width, there) if self.num_params else by_width
 
     @property
     def layer_params(self) -> int:
@@ -124,6 +131,25 @@ class Shape:
                 "num_stored_layers": kept,
             }
         )
+
+
+def shape_of_size(size: ModelSize, family_name: str, family: Family) -> Shape:
+    """The shape that a catalogue entry states."""
+    return Shape(
+        num_params=size.num_params,
+        num_layers=size.num_hidden_layers,
+        hidden=size.hidden_size,
+        intermediate=size.intermediate_size,
+        num_heads=size.num_attention_heads,
+        num_kv_heads=size.num_key_value_heads,
+        head_dim=size.head_dim or size.hidden_size // size.num_attention_heads,
+        gated=family_name in GATED,
+        vocab=size.vocab_size,
+        num_embedding_params=size.num_embedding_params,
+        num_stored_layers=1 if family_name == "albert" else size.num_hidden_layers,
+        fused_attention=family.sdpa,
+        checkpointing=family.gradient_checkpointing,
+    )
 
 
 GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "modernbert-decoder", "eurobert", "mistral",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from moodbench.config import load_catalogue
-from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config
+from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config, shape_of_size
 from moodbench.estimate.duration import forward_s
 from moodbench.estimate.history import Observation
 from moodbench.estimate.memory import activation_bytes, predict_memory, weights_bytes
@@ -80,6 +80,16 @@ def test_a_published_model_has_its_published_parameters():
     assert BERT_BASE.num_params == 109_483_778
     # Llama 2 7B without its output layer: 6.607e9 (6,738,415,616 - 32,000 x 4,096).
     assert LLAMA_2_7B.num_params == pytest.approx(6_607_343_616, rel=1e-4)
+
+
+def test_matrices_and_embeddings_make_up_the_counted_parameters_of_every_model_of_the_catalogue():
+    catalogue = load_catalogue()
+    sized = {name: entry for name, entry in catalogue.models.items() if entry.size is not None}
+    assert len(sized) > 40
+    for name, entry in sized.items():
+        shape = shape_of_size(entry.size, entry.family, catalogue.families[entry.family])
+        share = (shape.num_linear_params + shape.num_embedding_params) / shape.num_params
+        assert 0.93 < share <= 1, (name, share)  # norms, biases, pooler and head are the rest; ALBERT has most of it
 
 
 def test_adapter_parameters_are_those_that_records_of_fits_name():
