@@ -8,7 +8,9 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from moodbench.cli.options import add_store
+from moodbench.benchmark.queue import RunQueue
+from moodbench.cli.options import add_config, add_store
+from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.serving.panel import Panel
@@ -18,6 +20,8 @@ from moodbench.visualization.terminal import console
 PASSWORD = "MOODBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 8
 LOOPBACK = "127.0.0.1"
+ENDING_S = 30.0
+"""How long a run that the page started is given to end when the page does."""
 
 
 def add_to(commands: Any) -> None:
@@ -38,6 +42,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--user", metavar="NAME", help=f"ask visitors for this name and the password in {PASSWORD}")
     parser.add_argument("--show-texts", action="store_true", help="show private texts of your own data on the page too")
+    parser.add_argument("--allow-runs", action="store_true", help="let visitors start and cancel runs on this machine")
+    add_config(parser)
     parser.set_defaults(command=execute)
 
 
@@ -50,7 +56,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
-    services = Services(ask=Panel(store).ask, show_texts=arguments.show_texts)
+    runner = RunQueue(store, load_catalogue(arguments.config), hardware()) if arguments.allow_runs else None
+    services = Services(ask=Panel(store).ask, runner=runner, show_texts=arguments.show_texts)
     try:
         page = build_page(store, hardware(), services)
         _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())
@@ -61,6 +68,9 @@ def execute(arguments: argparse.Namespace) -> int:
     console().print(f"The results in {arguments.store} are at {url} (Ctrl+C ends it)", markup=False, soft_wrap=True)
     with suppress(KeyboardInterrupt):
         page.block_thread()
+    if runner is not None:
+        runner.cancel()
+        runner.wait(ENDING_S)
     return 0
 
 

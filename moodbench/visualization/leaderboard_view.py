@@ -53,7 +53,7 @@ def answer(track: pd.DataFrame) -> str:
     score = f"{first['score']:.1f}{'*' if first['provisional'] else ''}"
     text = f"{first['name']} leads with a score of {score}"
     if len(ranked) == 1:
-        return f"{text}; it is the only contender with a score."
+        return f"{text}; no other contender has a place here."
     second = ranked.iloc[1]
     if not missing(first.get("p_best")):
         text += f" and is the best with probability {_share(first['p_best'])}"

@@ -9,6 +9,7 @@ from typing import Any
 from moodbench.visualization.formatting import MISSING, duration
 from moodbench.visualization.page.html import card, details, hint, table
 from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.starting import build_starting, queue_html
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.progress import Job, RunProgress, latest_run
 from moodbench.visualization.state import State
@@ -21,15 +22,17 @@ def build(layout: Layout, services: Services) -> None:
     """Nothing; places the tab's parts."""
     import gradio as gr
 
+    if services.runner is not None:
+        build_starting(layout, services.runner)
     layout.output(gr.HTML(elem_id="mb-live", elem_classes="mb"))
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The state of the run that began last."""
     run = latest_run(reading.store)
-    return [
-        run_html(run) if run else hint("No run has written to this store. Start one with: moodbench run quickstart")
-    ]
+    none = "No run has written to this store. Start one with: moodbench run quickstart"
+    shown = run_html(run) if run else hint(none)
+    return [shown] if services.runner is None else [queue_html(services.runner), shown]
 
 
 def run_html(run: RunProgress) -> str:

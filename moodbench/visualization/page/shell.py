@@ -96,8 +96,8 @@ class Shell:
             for listener in layout.chained:
                 listener.then(partial(self._changed, key), [self._open, *values], outputs, **QUIET)
             for action in layout.actions:
-                act = partial(self._acted, key, action.answer)
-                asked = [action.given, *values]
+                act = partial(self._acted, key, action.answer, len(action.given))
+                asked = [*action.given, *values]
                 gr.on(action.events, act, asked, action.output, **{**QUIET, "show_progress": "minimal"})
             opened = [self._open, *outputs, self._timer]
             layout.opened(partial(self._opened, key), [self._open, *values], opened, **QUIET)
@@ -146,10 +146,11 @@ class Shell:
             return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs) + 2)
         return [key, *self._filled(key, self._state(key, values)), gr.Timer(active=self._tabs[key].is_live)]
 
-    def _acted(self, key: str, answer: Any, given: Any, *values: Any) -> Any:
+    def _acted(self, key: str, answer: Any, num_given: int, *values: Any) -> Any:
         """What a tab answers to a request."""
+        given, controls = values[:num_given], values[num_given:]
         try:
-            return answer(self._reader.current(), self._state(key, values), self._services, given)
+            return answer(self._reader.current(), self._state(key, controls), self._services, *given)
         except MoodBenchError as problem:
             return html.error(str(problem))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from moodbench.benchmark.queue import RunQueue
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.state import State
 
@@ -45,7 +46,7 @@ class Services:
     """Labels a text; None where the page was opened without models."""
     show_texts: bool = False
     """Whether private texts may be shown."""
-    runner: Any = None
+    runner: RunQueue | None = None
     """Starts runs; None where the page only reads."""
 
 
@@ -55,8 +56,8 @@ class Action:
 
     output: Any
     events: Sequence[Any]
-    given: Any
-    answer: Callable[[Reading, State, Services, Any], Any]
+    given: Sequence[Any]
+    answer: Callable[..., Any]
 
 
 @dataclass
@@ -101,10 +102,8 @@ class Layout:
         """Nothing; fills the tab again when `listener` has set controls."""
         self.chained.append(listener)
 
-    def action(
-        self, output: Any, events: Sequence[Any], given: Any, answer: Callable[[Reading, State, Services, Any], Any]
-    ) -> None:
-        """Nothing; on one of `events`, `output` shows the answer to the value of `given`."""
+    def action(self, output: Any, events: Sequence[Any], given: Sequence[Any], answer: Callable[..., Any]) -> None:
+        """Nothing; on one of `events`, `output` shows `answer` of reading, state, services and the values of `given`."""
         self.actions.append(Action(output, events, given, answer))
 
     def output(self, component: Any) -> Any:

@@ -28,7 +28,7 @@ def build(layout: Layout, services: Services) -> None:
         label="Your text", lines=3, max_lines=8, max_length=LONGEST, elem_id="try-text", placeholder="A fine film."
     )
     ask = gr.Button("Label it", variant="primary", elem_id="try-ask")
-    layout.action(gr.HTML(elem_id="mb-answers", elem_classes="mb"), [ask.click, text.submit], text, label)
+    layout.action(gr.HTML(elem_id="mb-answers", elem_classes="mb"), [ask.click, text.submit], [text], label)
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:

@@ -1,0 +1,128 @@
+"""One run at a time in a thread of its own, that can be cancelled: how a page starts what `moodbench run` does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from moodbench.benchmark.run import prepare, run
+from moodbench.benchmark.site import LocalSite, Site
+from moodbench.config import Catalogue
+from moodbench.errors import MoodBenchError, UsageError
+from moodbench.hardware import Hardware
+from moodbench.spec import BenchmarkSpec
+from moodbench.store import Store
+
+log = logging.getLogger(__name__)
+QueueState = Literal["idle", "running", "cancelling", "ended", "cancelled", "failed"]
+
+
+class _Cancelled(Exception):
+    """Raised inside the driver to leave it."""
+
+
+@dataclass
+class StoppableSite(LocalSite):
+    """This machine, until `stop` is set: the driver then leaves at its next look, and what runs is ended."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def news(self) -> list[Mapping[str, Any]]:
+        """Never any; raises where the run is to end."""
+        if self.stop.is_set():
+            raise _Cancelled
+        return []
+
+
+Place = Callable[[Hardware, threading.Event], Site]
+"""A machine and the event that asks for the end, to where a run takes place."""
+
+
+def on_local_ray(machine: Hardware, stop: threading.Event) -> Site:
+    """This machine under a Ray of its own."""
+    from moodbench.execution.ray_local import LocalRayExecutor
+
+    return StoppableSite(LocalRayExecutor(machine.num_cores), machine, stop=stop)
+
+
+class RunQueue:
+    """At most one run; what it commits is in the store like that of any other, and so are its events."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, machine: Hardware, place: Place = on_local_ray) -> None:
+        self.catalogue = catalogue
+        self._store, self._machine, self._place = store, machine, place
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._state: QueueState = "idle"
+        self._message = ""
+        self._run_id = ""
+
+    @property
+    def state(self) -> tuple[QueueState, str]:
+        """How it stands, and a sentence about it."""
+        return self._state, self._message
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, spec: BenchmarkSpec) -> None:
+        """Nothing; begins what `spec` asks for. UsageError while another run is under way."""
+        with self._lock:
+            if self.is_busy:
+                raise UsageError("a run is under way already; wait for its end, or cancel it")
+            self._stop = threading.Event()
+            self._run_id = ""
+            self._tell("running", f"{spec.name}: preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
+            self._thread = threading.Thread(target=self._go, args=(spec, self._stop), name="moodbench-run", daemon=True)
+            self._thread.start()
+
+    def cancel(self) -> None:
+        """Nothing; asks the run to end. What it has committed stays, what it was doing is lost."""
+        with self._lock:
+            if self.is_busy:
+                self._stop.set()
+                self._tell("cancelling", "What runs is being ended.")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether nothing is under way, after waiting for so long at most."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.is_busy
+
+    def _tell(self, state: QueueState, message: str) -> None:
+        self._state, self._message = state, message
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "run_started":
+            self._run_id = str(event["run_id"])
+            self._tell("running", f"Run {self._run_id} is under way.")
+
+    def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
+        try:
+            trials, plan = prepare(spec, self.catalogue, self._store, self._machine)
+            with closing(self._place(self._machine, stop)) as site:
+                summary = run(trials, plan, self._store, self._machine, site=site, listen=self._hear)
+        except _Cancelled:
+            now = datetime.now(UTC).isoformat()
+            self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})
+            self._tell("cancelled", "Cancelled. What was committed is in the store; starting it again does the rest.")
+        except MoodBenchError as error:
+            self._tell("failed", str(error))
+        except Exception as error:
+            log.exception("the run that the page started")
+            self._tell("failed", f"{type(error).__name__}: {error}")
+        else:
+            if not summary.run_id:
+                self._tell("ended", "Nothing was left to do: the store has it all.")
+            elif summary.failures:
+                self._tell("failed", f"{len(summary.failures)} trials failed: {'; '.join(summary.failures[:3])}")
+            else:
+                self._tell("ended", f"Run {summary.run_id} ended, {summary.num_committed} records were committed.")

@@ -1,0 +1,86 @@
+"""Starting and cancelling a run from the Live tab, where the page was opened with --allow-runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from moodbench.benchmark.queue import RunQueue
+from moodbench.spec import spec_of_preset
+from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.visualization.page.html import card, error
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout, Services
+from moodbench.visualization.state import State
+
+MOST_SEEDS = 10
+
+
+def build_starting(layout: Layout, queue: RunQueue) -> None:
+    """Nothing; places the form and its buttons."""
+    import gradio as gr
+
+    catalogue = queue.catalogue
+    with gr.Accordion("Start a run", open=False, elem_id="mb-start"):
+        with gr.Row():
+            preset = gr.Dropdown(
+                [("none: choose below", ""), *((p, p) for p in catalogue.presets)],
+                value="",
+                label="Preset",
+                elem_id="run-preset",
+                min_width=180,
+            )
+            models = gr.Dropdown(
+                list(catalogue.models), multiselect=True, label="Models", elem_id="run-models", min_width=240
+            )
+            datasets = gr.Dropdown(
+                list(catalogue.datasets), multiselect=True, label="Data sets", elem_id="run-datasets", min_width=240
+            )
+            seeds = gr.Slider(
+                1, MOST_SEEDS, value=1, step=1, label="Seeds", elem_id="run-seeds", min_width=160, buttons=[]
+            )
+        with gr.Row():
+            start = gr.Button("Start", variant="primary", elem_id="run-start")
+            cancel = gr.Button("Cancel", elem_id="run-cancel")
+    told = gr.HTML(elem_id="mb-queue", elem_classes="mb")
+    layout.output(told)
+    layout.action(told, [start.click], [preset, models, datasets, seeds], _start)
+    layout.action(told, [cancel.click], [], _cancel)
+
+
+def queue_html(queue: RunQueue) -> str:
+    """How the run that this page started stands; empty before there is one."""
+    state, message = queue.state
+    if state == "idle":
+        return ""
+    kind = {"ended": "good", "failed": "warning", "cancelled": "warning"}.get(state, "plain")
+    return card(f"<p><strong>Started here: {state}.</strong> {escape(message)}</p>", kind)
+
+
+def _start(
+    reading: Reading,
+    state: State,
+    services: Services,
+    preset: str,
+    models: Sequence[str],
+    datasets: Sequence[str],
+    seeds: float,
+) -> str:
+    queue = services.runner
+    assert queue is not None
+    if not preset and not (models and datasets):
+        return error("Nothing to run: choose a preset, or models and data sets.")
+    values: dict[str, Any] = {"seeds": tuple(range(int(seeds)))}
+    if preset:
+        queue.start(spec_of_preset(preset, queue.catalogue, values if int(seeds) > 1 else {}))
+    else:
+        queue.start(spec_from_values({**values, "models": tuple(models), "datasets": tuple(datasets)}, "the page"))
+    return queue_html(queue)
+
+
+def _cancel(reading: Reading, state: State, services: Services) -> str:
+    queue = services.runner
+    assert queue is not None
+    queue.cancel()
+    return queue_html(queue)

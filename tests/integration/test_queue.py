@@ -1,0 +1,82 @@
+"""The run that a page starts: one at a time, told by its events, left when cancelled."""
+
+import json
+import threading
+
+import pytest
+
+from moodbench.benchmark.queue import RunQueue, StoppableSite
+from moodbench.config import load_catalogue
+from moodbench.errors import UsageError
+from moodbench.execution.inline import InlineExecutor
+from moodbench.hardware import hardware
+from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.store import Store
+from moodbench.worker import Job, run_job
+
+pytestmark = pytest.mark.integration
+
+
+def spec(**changes):
+    values = {"models": ("tfidf-logreg",), "datasets": ("icwsm-tweets",), "protocol": "short", "max_train_examples": 96}
+    return spec_from_values(values | changes, "test")
+
+
+class Gate(InlineExecutor):
+    """Runs a command only when let through, as a long one would take its time."""
+
+    def __init__(self, entry, let_through):
+        super().__init__(entry)
+        self._let_through = let_through
+
+    def poll(self, timeout_s, hear):
+        return super().poll(timeout_s, hear) if self._let_through.wait(0.05) else []
+
+
+@pytest.fixture
+def opened(tmp_path, config):
+    let_through = threading.Event()
+
+    def place(machine, stop):
+        executor = Gate(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell), let_through)
+        return StoppableSite(executor, machine, one_at_a_time=True, stop=stop)
+
+    store = Store.open(tmp_path / "results")
+    return RunQueue(store, load_catalogue(config), hardware(), place), store, let_through
+
+
+def test_one_run_at_a_time_and_its_records_are_those_of_any_run(opened):
+    queue, store, let_through = opened
+    assert queue.state == ("idle", "")
+    queue.start(spec())
+    with pytest.raises(UsageError, match="under way already; wait for its end, or cancel it"):
+        queue.start(spec())
+    let_through.set()
+    assert queue.wait(120)
+    state, message = queue.state
+    assert state == "ended" and message.endswith("3 records were committed."), message
+    assert {kind: len(store.ids(kind)) for kind in ("fits", "evaluations", "measurements")} == {
+        "fits": 1, "evaluations": 1, "measurements": 1,
+    }  # fmt: skip
+    queue.start(spec())
+    assert queue.wait(60) and queue.state == ("ended", "Nothing was left to do: the store has it all.")
+
+
+def test_a_cancelled_run_leaves_at_once_and_says_so_in_its_log(opened):
+    queue, store, _ = opened
+    queue.start(spec(seeds=(0, 1)))
+    queue.cancel()
+    assert queue.wait(60)
+    assert queue.state[0] == "cancelled" and store.ids("fits") == set()
+    logs = list((store.location.root / "events").glob("*.jsonl"))
+    for log in logs:
+        last = json.loads(log.read_text().splitlines()[-1])
+        assert (last["event"], last["cancelled"]) == ("run_ended", True)
+
+
+def test_what_is_wrong_with_a_request_is_its_message(opened):
+    queue, _, _ = opened
+    queue.start(spec(models=("no-such-model",)))
+    assert queue.wait(60)
+    state, message = queue.state
+    assert state == "failed" and "no-such-model" in message
