@@ -80,7 +80,7 @@ class RunQueue:
                 raise UsageError("a run is under way already; wait for its end, or cancel it")
             self._stop = threading.Event()
             self._run_id = ""
-            self._tell("running", f"{spec.name}: preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
+            self._tell("running", f"preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
             self._thread = threading.Thread(target=self._go, args=(spec, self._stop), name="moodbench-run", daemon=True)
             self._thread.start()
 
