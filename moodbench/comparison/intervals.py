@@ -7,10 +7,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import binomtest, t
 
 Estimand = Literal["checkpoint", "recipe"]
 """checkpoint: these weights on new reviews. recipe: the recipe trained again, on new reviews."""
+
+TWO_WAY = "two-way items x seeds"
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,39 @@ class TwoWay(NamedTuple):
     """The mean of an items x seeds table and how it varies."""
 
     mean: float
-    variance: float
-    """Of the mean, items and seeds both drawn anew."""
+    item_variance: float
+    """Of the mean, items drawn anew."""
+    seed_variance: float
+    """Of the mean, seeds drawn anew."""
     df: float
-    """Satterthwaite's degrees of freedom; infinite when nothing varies."""
+    """Satterthwaite's degrees of freedom of the sum of the two; infinite when nothing varies."""
+    num_items: int
+    num_seeds: int
+
+    @property
+    def variance(self) -> float:
+        """Of the mean, items and seeds both drawn anew."""
+        return self.item_variance + self.seed_variance
+
+    def half_width(self, level: float) -> float:
+        """Half the width of the two-sided interval: sqrt(t_(n-1)^2 V_item + t_(S-1)^2 V_seed).
+
+        Source: Howe 1974 and Zou & Donner 2008 (the two intervals squared and added). A t quantile with Satterthwaite's
+        degrees of freedom on the summed variance covers 86 to 92 % with 2 or 3 seeds that matter; this covers 94 % or more.
+        """
+        quantile = (1 + _level(level)) / 2
+        item, seed = t.ppf(quantile, [self.num_items - 1, self.num_seeds - 1])
+        return float(np.sqrt(item**2 * self.item_variance + seed**2 * self.seed_variance))
+
+    def p_value(self) -> float:
+        """Of mean 0, two-sided: 1 - the level at which the interval touches 0; where nothing varies 1 or 0."""
+        size = abs(self.mean)
+        if size == 0:
+            return 1.0
+        if self.variance == 0 or self.half_width(1 - 1e-12) < size:
+            return 0.0
+        log_p = brentq(lambda x: self.half_width(-float(np.expm1(x))) - size, np.log(1e-12), np.log1p(-1e-12))
+        return float(np.exp(log_p))
 
 
 def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
@@ -52,20 +84,18 @@ def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     Not clipped: where the values are shares the interval may pass 0 or 1.
     """
     table = np.asarray(values, dtype=np.float64)
-    mean, variance, df = two_way_variance(table)
-    half = float(t.ppf((1 + _level(level)) / 2, df) * np.sqrt(variance))
-    return Interval(mean, mean - half, mean + half, level, "two-way items x seeds", "recipe", len(table))
+    found = two_way_variance(table)
+    half = found.half_width(level)
+    return Interval(found.mean, found.mean - half, found.mean + half, level, TWO_WAY, "recipe", len(table))
 
 
 def two_way_variance(values: npt.ArrayLike) -> TwoWay:
-    """The mean over items and seeds of `values` (items, seeds), its variance and degrees of freedom.
+    """The mean over items and seeds of `values` (items, seeds) and its variances.
 
-    V = V_item + V_seed - V_cell, at least the larger of V_item and V_seed, where V_item = var(item means) / n,
-    V_seed = var(seed means) / S, both with n-1 or S-1 below, and V_cell = sum (d - mean)^2 / (nS)^2, which is in
-    both. df = V^2 / (V_item^2 / (n-1) + V_seed^2 / (S-1)). In simulations (n = 300, normal effects) a nominal 95 %
-    interval covers 92-97 % with 3 or more seeds, least where seeds vary about as much as or more than items; with 2
-    seeds down to 89 %.
-    Source: Cameron, Gelbach & Miller 2011 (two-way clustering) and Satterthwaite 1946; the floor is ours.
+    V_item = var(item means) / n, V_seed = var(seed means) / S, with n-1 and S-1 below. The variance of the cells is in
+    both and is not taken off again: the sum is rather too large, as an interval with few seeds needs it.
+    df = (V_item + V_seed)^2 / (V_item^2 / (n-1) + V_seed^2 / (S-1)).
+    Source: Cameron, Gelbach & Miller 2011 (two-way clustering), Satterthwaite 1946; not subtracting is ours.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 2:
@@ -75,10 +105,9 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
     n, num_seeds = table.shape
     item = float(table.mean(axis=1).var(ddof=1)) / n
     seed = float(table.mean(axis=0).var(ddof=1)) / num_seeds
-    cell = float(((table - table.mean()) ** 2).sum()) / (n * num_seeds) ** 2
-    variance = max(item + seed - cell, item, seed)
     spread = item**2 / (n - 1) + seed**2 / (num_seeds - 1)
-    return TwoWay(float(table.mean()), variance, variance**2 / spread if spread > 0 else float("inf"))
+    df = (item + seed) ** 2 / spread if spread > 0 else float("inf")
+    return TwoWay(float(table.mean()), item, seed, df, n, num_seeds)
 
 
 def _level(level: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, t
+from scipy.stats import binom
 
 from moodbench.comparison.intervals import Estimand, two_way, two_way_variance, wilson
 
@@ -68,7 +68,7 @@ def paired_accuracy(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: f
             num_items=num_items,
             only_a=only_a,
             only_b=only_b,
-            p_value=_t_test(difference),
+            p_value=two_way_variance(difference).p_value(),
             method="two-way items x seeds, t",
             estimand="recipe",
         )
@@ -111,14 +111,6 @@ def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: fl
 def _square_and_add(x: float, y: float, phi: float) -> float:
     """The length of the difference of two errors x and y with correlation phi."""
     return math.sqrt(x * x - 2 * phi * x * y + y * y)
-
-
-def _t_test(difference: npt.NDArray[np.float64]) -> float:
-    """The two-sided p-value of mean 0; where nothing varies 1 for no difference and 0 for a constant one."""
-    mean, variance, df = two_way_variance(difference)
-    if variance == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * t.sf(abs(mean) / math.sqrt(variance), df))
 
 
 def _outcomes(correct: npt.ArrayLike) -> npt.NDArray[np.bool_]:

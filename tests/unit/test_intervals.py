@@ -22,24 +22,24 @@ def test_the_two_way_table_worked_by_hand():
     """Two items x two seeds, [[1, 2], [3, 6]]; mean 3.
 
     item means 1.5, 4.5: variance 4.5, / 2 = 2.25. seed means 2, 4: variance 2, / 2 = 1.
-    cells (4 + 1 + 0 + 9) / 16 = 0.875. V = 2.25 + 1 - 0.875 = 2.375, above both.
-    df = 2.375^2 / (2.25^2 / 1 + 1^2 / 1) = 5.640625 / 6.0625
+    df = 3.25^2 / (2.25^2 / 1 + 1^2 / 1) = 10.5625 / 6.0625; half width t_1 sqrt(2.25 + 1)
     """
     values = np.array([[1, 2], [3, 6]])
-    assert two_way_variance(values) == pytest.approx((3.0, 2.375, 5.640625 / 6.0625))
+    assert two_way_variance(values) == pytest.approx((3.0, 2.25, 1.0, 10.5625 / 6.0625, 2, 2))
     interval = two_way(values)
-    half = t.ppf(0.975, 5.640625 / 6.0625) * 2.375**0.5
+    half = t.ppf(0.975, 1) * 3.25**0.5
     assert (interval.point, interval.low, interval.high) == pytest.approx((3, 3 - half, 3 + half))
     assert (interval.estimand, interval.n, interval.level) == ("recipe", 2, 0.95)
 
 
-def test_items_alone_or_seeds_alone_are_never_thought_more_certain_than_they_are():
-    """Seeds that agree: V_seed = 0 and V_cell > 0, so V is floored at V_item. And the other way round."""
+def test_where_only_items_or_only_seeds_differ_the_interval_is_the_t_interval_of_those():
     column = np.array([0.0, 1.0, 1.0, 1.0])
-    agreeing = two_way_variance(np.tile(column[:, None], (1, 3)))
-    assert (agreeing.variance, agreeing.df) == pytest.approx((column.var(ddof=1) / 4, 3))
-    same_items = two_way_variance(np.tile(column, (50, 1)))
-    assert (same_items.variance, same_items.df) == pytest.approx((column.var(ddof=1) / 4, 3))
+    expected = t.interval(0.95, 3, 0.75, column.std(ddof=1) / 2)
+    for values in (np.tile(column[:, None], (1, 3)), np.tile(column, (50, 1))):
+        interval = two_way(values)
+        assert (interval.low, interval.high) == pytest.approx(expected)
+        assert two_way_variance(values).df == pytest.approx(3)
+        assert two_way_variance(values).p_value() == pytest.approx(2 * t.sf(0.75 / (column.std(ddof=1) / 2), 3))
 
 
 def test_a_constant_table_has_an_interval_of_no_width():

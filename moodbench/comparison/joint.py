@@ -1,0 +1,163 @@
+"""One bootstrap for all contenders of a track at once: joint draws of accuracy and macro-F1.
+
+Every draw uses the same reviews for all contenders, so that differences, ranks and scores worked out from it keep the
+pairing by example_id. Where contenders have several seeds, a draw varies the seeds too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from moodbench.comparison.intervals import Estimand, Interval
+
+Floats = npt.NDArray[np.float64]
+CHUNK = 500
+"""Draws worked out at once, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class JointDraws:
+    """Scores of M contenders on one test set and B joint draws of them; order of contenders as given."""
+
+    names: tuple[str, ...]
+    accuracy: Floats
+    """`(M,)`, the mean over seeds."""
+    f1_macro: Floats
+    """`(M,)`, the mean over seeds of macro-F1."""
+    accuracy_draws: Floats
+    """`(B, M)`."""
+    f1_draws: Floats
+    """`(B, M)`."""
+    num_items: int
+    num_seeds: tuple[int, ...]
+    discordance: float
+    """Median over pairs of the share of reviews on which just one of the two is right (first seeds)."""
+
+    @property
+    def estimand(self) -> Estimand:
+        """recipe where any contender has several seeds, else checkpoint."""
+        return "recipe" if max(self.num_seeds) > 1 else "checkpoint"
+
+    def interval(self, name: str, metric: str = "accuracy", level: float = 0.95) -> Interval:
+        """The percentile interval of `accuracy` or `f1_macro` of one contender."""
+        m = self.names.index(name)
+        point, draws = (self.accuracy, self.accuracy_draws) if metric == "accuracy" else (self.f1_macro, self.f1_draws)
+        low, high = np.quantile(draws[:, m], [(1 - level) / 2, (1 + level) / 2])
+        several = self.num_seeds[m] > 1
+        return Interval(
+            float(point[m]),
+            float(low),
+            float(high),
+            level,
+            "stratified bootstrap" + (" with t-distributed seeds" if several else ""),
+            "recipe" if several else "checkpoint",
+            self.num_items,
+        )
+
+
+def joint_draws(
+    labels: npt.ArrayLike,
+    predicted: Sequence[npt.ArrayLike],
+    names: Sequence[str],
+    num_classes: int,
+    *,
+    num_draws: int = 2000,
+    seed: int = 0,
+) -> JointDraws:
+    """Joint draws for contenders whose classes `predicted[m]` are `(n,)` or `(n, S_m)`, rows paired with `labels` `(n,)`.
+
+    Reviews are drawn with replacement within each true class. Reviews with the same label and the same answers of all
+    contenders are exchangeable, so that drawing how often each *pattern* comes is the same as drawing reviews, and the
+    confusion counts of all contenders are one matrix product per class. To a contender with S > 1 seeds a draw adds
+    a seed effect from the multivariate t distribution with S-1 degrees of freedom whose scale is the covariance of the
+    seed means / S; contenders with as many seeds share it (seed s of one goes with seed s of the other). Seeds vary
+    in the observed answers of the reviews too, so the draws are rather too wide than too narrow.
+    The order of reviews and of contenders changes nothing. ValueError for other shapes or repeated names.
+    Source: Efron & Tibshirani 1993, ch. 8 (stratified); Behrens-Fisher for the sum of the two parts.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    tables = [np.atleast_2d(np.asarray(p, dtype=np.int64).T).T for p in predicted]
+    if len(set(names)) != len(tables) or not tables or any(t.shape[0] != len(truth) for t in tables):
+        raise ValueError(
+            f"{len(tables)} tables of {[t.shape for t in tables]} for {len(truth)} labels and names {list(names)}; "
+            "needed is one table (n,) or (n, seeds) for each of the different names"
+        )
+    order = sorted(range(len(names)), key=lambda m: names[m])
+    sizes = [tables[m].shape[1] for m in order]
+    columns = np.concatenate([tables[m] for m in order], axis=1)
+    rng = np.random.default_rng(seed)
+    point, draws = _confusions(truth, columns, num_classes, num_draws, rng)
+    normals = rng.standard_normal((2, num_draws, max(sizes)))
+    back = np.argsort(order)
+    found = []
+    for metric in (_accuracy, _f1_macro):
+        per_seed, drawn = metric(point), metric(draws)  # (columns,), (B, columns)
+        edges = np.cumsum([0, *sizes])
+        means, moved = [], []
+        for start, end in pairwise(edges):
+            means.append(per_seed[start:end].mean())
+            moved.append(drawn[:, start:end].mean(axis=1) + _seed_effect(per_seed[start:end], normals))
+        found.append((np.array(means)[back], np.stack(moved, axis=1)[:, back]))
+    (accuracy, accuracy_draws), (f1, f1_draws) = found
+    right = np.stack([t[:, 0] == truth for t in tables], axis=1).astype(np.float64)
+    both = right.T @ right
+    apart = (both.diagonal()[:, None] + both.diagonal()[None] - 2 * both)[np.triu_indices(len(tables), 1)]
+    return JointDraws(
+        names=tuple(names),
+        accuracy=accuracy,
+        f1_macro=f1,
+        accuracy_draws=accuracy_draws,
+        f1_draws=f1_draws,
+        num_items=len(truth),
+        num_seeds=tuple(t.shape[1] for t in tables),
+        discordance=float(np.median(apart)) / len(truth) if len(tables) > 1 else 0.0,
+    )
+
+
+def _confusions(
+    truth: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], k: int, num_draws: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Confusion counts `(columns, k, k)` of the data and `(B, columns, k, k)` of the draws; rows are true classes."""
+    num_columns = columns.shape[1]
+    point = np.zeros((num_columns, k, k))
+    draws = np.zeros((num_draws, num_columns, k, k))
+    for c in range(k):
+        rows = columns[truth == c]
+        if len(rows) == 0:
+            continue
+        patterns, counts = np.unique(rows, axis=0, return_counts=True)
+        hot = np.concatenate([(patterns == j) for j in range(k)], axis=1).astype(np.float64)
+        point[:, c, :] = (counts @ hot).reshape(k, num_columns).T
+        for start in range(0, num_draws, CHUNK):
+            size = min(CHUNK, num_draws - start)
+            times = rng.multinomial(len(rows), counts / len(rows), size=size).astype(np.float64)
+            draws[start : start + size, :, c, :] = (times @ hot).reshape(size, k, num_columns).transpose(0, 2, 1)
+    return point, draws
+
+
+def _accuracy(confusion: Floats) -> Floats:
+    return np.asarray(np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)))
+
+
+def _f1_macro(confusion: Floats) -> Floats:
+    """The unweighted mean of F1 over the classes that occur, as the metric of that name."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    below = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    present = below > 0
+    f1 = np.divide(2 * hits, below, out=np.zeros_like(below), where=present)
+    return np.asarray(f1.sum(axis=-1) / present.sum(axis=-1))
+
+
+def _seed_effect(per_seed: Floats, normals: Floats) -> Floats | float:
+    """Draws `(B,)` of the error of the mean over these seeds; 0 for one seed."""
+    size = len(per_seed)
+    if size < 2:
+        return 0.0
+    chi = (normals[1, :, : size - 1] ** 2).sum(axis=1) / (size - 1)
+    raw = normals[0, :, :size] @ (per_seed - per_seed.mean()) / np.sqrt(size * (size - 1))
+    return np.asarray(raw / np.sqrt(chi))

@@ -1,0 +1,172 @@
+"""Joint draws and what is read off them, against scipy, statsmodels and tables worked by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from moodbench.comparison.joint import joint_draws
+from moodbench.comparison.ranks import (
+    across_datasets,
+    compact_letters,
+    holm,
+    minimum_detectable_effect,
+    rank_all,
+    step_down,
+)
+from moodbench.metrics import score_all
+
+
+def answers(rng, labels, accuracy, num_seeds=None):
+    shape = (len(labels),) if num_seeds is None else (len(labels), num_seeds)
+    right = rng.random(shape) < accuracy
+    truth = labels if num_seeds is None else labels[:, None]
+    return np.where(right, truth, 1 - truth)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_points_are_the_metrics_of_that_name(k):
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, k, 60), rng.integers(0, k, (60, 2))
+    joint = joint_draws(labels, [predicted, predicted[:, 0]], ["two", "one"], k, num_draws=10)
+    scores = [score_all(np.eye(k)[predicted[:, s]], labels) for s in (0, 1)]
+    assert joint.accuracy == pytest.approx([np.mean([s["accuracy"] for s in scores]), scores[0]["accuracy"]])
+    assert joint.f1_macro == pytest.approx([np.mean([s["f1_macro"] for s in scores]), scores[0]["f1_macro"]])
+    assert (joint.interval("one").estimand, joint.interval("two").estimand) == ("checkpoint", "recipe")
+
+
+def test_the_draws_are_those_of_resampling_reviews_within_each_class():
+    """Patterns against row-wise resampling: same mean, spread and correlation within the error of 20,000 draws."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [30, 50])
+    a = answers(rng, labels, 0.8)
+    b = np.where(rng.random(80) < 0.7, a, 1 - a)
+    joint = joint_draws(labels, [a, b], ["a", "b"], 2, num_draws=20_000)
+    rows = np.concatenate([rng.integers(0, 30, (20_000, 30)), rng.integers(30, 80, (20_000, 50))], axis=1)
+    plain = np.stack([(x == labels)[rows].mean(axis=1) for x in (a, b)], axis=1)
+    assert joint.accuracy_draws.mean(axis=0) == pytest.approx(plain.mean(axis=0), abs=0.002)
+    assert np.cov(joint.accuracy_draws.T) == pytest.approx(np.cov(plain.T), rel=0.05)
+    tp, fp = ((a == 1) & (labels == 1))[rows].sum(axis=1), ((a == 1) & (labels == 0))[rows].sum(axis=1)
+    tn = 30 - fp
+    f1 = (2 * tp / (tp + fp + 50) + 2 * tn / (tn + (50 - tp) + 30)) / 2
+    assert joint.f1_draws[:, 0].std() == pytest.approx(f1.std(), rel=0.03)
+
+
+def test_the_seed_effect_is_t_distributed_with_the_standard_error_of_the_seed_means():
+    """All reviews alike within a seed, so that only seeds vary: mean +- t_2 x se."""
+    labels = np.zeros(10, dtype=int)
+    predicted = np.repeat([[0], [0], [1]], 10, axis=1).T
+    joint = joint_draws(labels, [predicted], ["a"], 2, num_draws=50_000)
+    t = (joint.accuracy_draws[:, 0] - 2 / 3) / (np.std([1, 1, 0], ddof=1) / np.sqrt(3))
+    for q in (0.05, 0.5, 0.8, 0.95):
+        assert np.quantile(t, q) == pytest.approx(stats.t.ppf(q, 2), abs=0.08)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_reviews_and_of_contenders_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 40)
+    tables = [answers(rng, labels, p, s) for p, s in ((0.9, 3), (0.8, None), (0.6, 3))]
+    rows, models = rng.permutation(40), rng.permutation(3)
+    one = joint_draws(labels, tables, "abc", 2, num_draws=50)
+    other = joint_draws(labels[rows], [tables[m][rows] for m in models], ["abc"[m] for m in models], 2, num_draws=50)
+    np.testing.assert_allclose(other.accuracy_draws, one.accuracy_draws[:, models], atol=1e-12)
+    np.testing.assert_allclose(other.f1_draws, one.f1_draws[:, models], atol=1e-12)
+
+
+def test_identical_answers_have_p_one_and_share_every_rank():
+    labels = np.arange(50) % 2
+    same = np.where(np.arange(50) < 40, labels, 1 - labels)
+    joint = joint_draws(labels, [same, same, same], "abc", 2, num_draws=200)
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws)
+    assert (ranking.p_adjusted == 1).all() and (ranking.p_holm == 1).all()
+    assert (ranking.low.tolist(), ranking.high.tolist(), ranking.letters) == ([1] * 3, [3] * 3, ("a",) * 3)
+    assert ranking.tied_best.all()
+
+
+def test_clear_differences_are_ranked_and_small_ones_are_not():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 2000)
+    good = answers(rng, labels, 0.9)
+    near = np.where(rng.random(2000) < 0.995, good, 1 - good)
+    joint = joint_draws(labels, [answers(rng, labels, 0.6), near, good], ["poor", "near", "good"], 2)
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws)
+    assert (ranking.low.tolist(), ranking.high.tolist()) == ([3, 1, 1], [3, 2, 2])
+    assert ranking.letters == ("b", "a", "a")
+    assert (ranking.separated("poor", "good"), ranking.separated("near", "good")) == (True, False)
+
+
+def test_step_down_worked_by_hand():
+    """Two pairs, four null draws, both scales 1 (given by the error itself being standardised by the same number).
+
+    |error|: pair 1: 1 1 1 1, pair 2: 2 0.5 1 1 with signs; observed T of pair 1 is 1.5 scales, of pair 2 3 scales.
+    """
+    error = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]])
+    raw, adjusted = step_down(np.array([0.5, 3.0]), error)
+    # both scales are 1: pair 2 exceeds every draw, (1 + 0) / 5; pair 1 is exceeded by all, 5 / 5
+    assert raw == pytest.approx([1.0, 0.2])
+    assert adjusted == pytest.approx([1.0, 0.2])
+
+
+def test_adjusted_p_values_lie_between_the_unadjusted_and_bonferroni():
+    rng = np.random.default_rng(4)
+    error = rng.standard_normal((4000, 10))
+    difference = np.linspace(0.2, 3.5, 10)
+    raw, adjusted = step_down(difference, error)
+    assert (adjusted >= raw).all() and (adjusted <= np.minimum(1, 10 * raw) + 1e-9).all()
+    sidak = 1 - (1 - raw) ** np.arange(1, 11)  # independent pairs; the least extreme stands alone at the last step
+    assert adjusted == pytest.approx(np.maximum.accumulate(sidak[::-1])[::-1], abs=0.03)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_agrees_with_statsmodels(p):
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_the_letters_of_a_table_worked_by_hand():
+    """a=4, b=3, c=2, d=1; separated: a-c, a-d, b-d. Groups {a, b}, {b, c}, {c, d}."""
+    apart = np.zeros((4, 4), dtype=bool)
+    for i, j in ((0, 2), (0, 3), (1, 3)):
+        apart[i, j] = apart[j, i] = True
+    assert compact_letters([4, 3, 2, 1], apart) == ("a", "ab", "bc", "c")
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 7), st.integers(0, 2**32 - 1))
+def test_two_share_a_letter_exactly_where_they_are_not_separated(m, seed):
+    rng = np.random.default_rng(seed)
+    apart = np.triu(rng.random((m, m)) < 0.4, 1)
+    apart |= apart.T
+    letters = compact_letters(rng.random(m), apart)
+    for i in range(m):
+        for j in range(m):
+            assert bool(set(letters[i]) & set(letters[j])) != apart[i, j]
+
+
+def test_the_minimum_detectable_effect_is_that_of_the_published_table():
+    assert round(100 * minimum_detectable_effect(872, 0.06), 1) == 2.3
+    assert round(100 * minimum_detectable_effect(872, 0.06, 153), 1) == 3.7
+    assert round(100 * minimum_detectable_effect(25_000, 0.06), 2) == 0.43
+
+
+def test_tests_over_data_sets_wait_for_ten_of_them_and_agree_with_scipy():
+    scores = np.random.default_rng(5).random((12, 4)) + np.array([0, 0.1, 0.5, 1.0])
+    assert across_datasets(scores[:9]) is None
+    found = across_datasets(scores)
+    assert found.mean_ranks == pytest.approx(stats.rankdata(-scores, axis=1).mean(axis=0))
+    assert found.friedman_p == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    raw = [stats.wilcoxon(scores[:, i], scores[:, j]).pvalue for i, j in pairs]
+    expected = multipletests(raw, method="holm")[1]
+    assert [found.p_wilcoxon_holm[i, j] for i, j in pairs] == pytest.approx(expected)
+    assert found.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 12)), rel=1e-3)  # Demsar, table 5
+
+
+def test_tables_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="one table"):
+        joint_draws([0, 1], [[0, 1], [0, 1]], ["a", "a"], 2)
+    with pytest.raises(ValueError, match="needed are"):
+        rank_all("ab", [1.0], np.ones((5, 2)))
