@@ -135,7 +135,8 @@ def outcome_of_error(error: Exception) -> Outcome:
     """The neutral outcome of a Ray error: its memory monitor's kills are out of memory, all else is infrastructure."""
     text = str(error)
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "memory monitor" in text or "low on memory" in text
-    return Outcome("out of memory" if out_of_memory else "infrastructure", text.strip())
+    summary = next(iter(text.strip().splitlines()), type(error).__name__)
+    return Outcome("out of memory" if out_of_memory else "infrastructure", summary)
 
 
 class Phase:

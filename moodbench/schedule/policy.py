@@ -159,6 +159,7 @@ class Scheduler:
     def ended(self, key: str, outcome: Outcome) -> After:
         """What follows now that the running task `key` ended so."""
         place = self._places[self._where.pop(key)]
+        share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
         before = self._quarantine.nodes
         quarantined = node if self._quarantine.note(node.id, outcome.kind) else None
@@ -172,7 +173,7 @@ class Scheduler:
             for held in self._held.pop(key, []):
                 (self._ready if held.exclusive else self._packed)[held.key] = held
             return After(quarantined=quarantined)
-        again = next_attempt(task, outcome, node.id)
+        again = next_attempt(task, outcome, node.id, share_bytes)
         if again is not None and (again.need == task.need or self._suits_any(again.need)):
             if again.exclusive:
                 self._ready[key] = again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,14 +29,19 @@ class Outcome:
     """The most memory it was seen to use; 0: not known."""
 
 
-def next_attempt(task: Task, outcome: Outcome, node_id: str) -> Task | None:
-    """The task to try after `task` ended so on `node_id`; None when it has failed for good."""
+def next_attempt(task: Task, outcome: Outcome, node_id: str, share_bytes: float = 0.0) -> Task | None:
+    """The task to try after `task` ended so on `node_id`; None when it has failed for good.
+
+    `share_bytes` is what each task there had of the node's memory: not enough for one that ran out of it and said no more.
+    """
     if Counter(task.failed)[outcome.kind] >= MAX_RETRIES[outcome.kind]:
         return None
     again = replace(task, failed=(*task.failed, outcome.kind), avoid=task.avoid | {node_id})
     if outcome.kind == "out of memory":
         used = max(task.need.memory_bytes, outcome.peak_bytes)
-        return replace(again.with_memory(int(used * MEMORY_FACTOR)), avoid=task.avoid)
+        if not used and share_bytes != math.inf:
+            used = int(share_bytes)
+        return again.with_memory(int(used * MEMORY_FACTOR))
     return again
 
 

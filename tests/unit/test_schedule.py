@@ -164,6 +164,17 @@ def test_out_of_memory_asks_for_half_as_much_again_of_what_was_asked_or_seen():
     assert next_attempt(task, Outcome("out of memory", peak_bytes=4 * GIB), "n").need.memory_bytes == 6 * GIB
 
 
+def test_a_task_of_unknown_need_that_ran_out_of_memory_asks_for_more_than_its_share_and_goes_elsewhere():
+    assert next_attempt(fit("a"), Outcome("out of memory"), "n", 2 * GIB).need.memory_bytes == 3 * GIB
+    scheduler = Scheduler(
+        [fit("a", seconds=2), fit("b")], [node("small", 2, 4 * GIB), node("large", 2, 8 * GIB, price=1.0)]
+    )
+    assert started(scheduler) == [("small", ("a",)), ("small", ("b",))]
+    again = scheduler.ended("a", Outcome("out of memory")).again
+    assert again.need.memory_bytes == 3 * GIB, "each of two had 2 GiB"
+    assert started(scheduler) == [("large", ("a",))]
+
+
 def test_a_task_too_big_for_every_node_fails_instead_of_waiting_and_takes_its_measurement_along():
     scheduler = Scheduler([fit("a", memory=3 * GIB), measurement("m", "a")], [node(memory=4 * GIB)])
     scheduler.start()

@@ -1,0 +1,185 @@
+"""Nodes that are real to Ray on one machine: the script netcluster.sh from Python, and what to do to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("netcluster.sh")
+NODES = """
+n1 --num-cpus=0 --labels="pool=head"
+n2 --num-cpus=2 --num-gpus=1 --memory=4000000000 --resources='{"exclusive":1}' --labels="pool=gpu,ray.io/accelerator-type=A10G"
+n3 --num-cpus=2 --num-gpus=2 --memory=6000000000 --resources='{"exclusive":1}' --labels="pool=gpu,ray.io/accelerator-type=A100"
+n4 --num-cpus=2 --memory=1300000000 --resources='{"exclusive":1}' --labels="pool=cpu"
+"""
+"""Unlike nodes; the last has too little memory for a transformer, and three GPUs are only numbers."""
+HEAD = "10.77.0.1"
+
+
+def missing() -> str | None:
+    """Why this machine cannot have such nodes, or None."""
+    done = subprocess.run(["bash", str(SCRIPT), "check"], capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else (done.stdout + done.stderr).strip() or "netcluster.sh check failed"
+
+
+class Hosts:
+    """A cluster of namespaces. Use as a context manager: everything ends with it."""
+
+    def __init__(self, folder: Path, name: str = "mbt", nodes: str = NODES, *, memory_limits: bool = False) -> None:
+        self.folder, self.name, self._nodes = folder, name, nodes
+        self.private = folder / "private"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = {
+            **kept,
+            "NC_NAME": name,
+            "NC_DIR": f"/tmp/{name}",
+            "NC_RAY": str(Path(sys.executable).parent / "ray"),
+            "NC_PRIVATE": str(self.private),
+            "NC_MEM_CGROUP": str(int(memory_limits)),
+            "RAY_AUTH_MODE": "token",
+            "MOODBENCH_CACHE": str(folder / "cache"),
+            "PYTHONPATH": str(SCRIPT.parents[2]),
+        }
+
+    def __enter__(self) -> Hosts:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        spec = self.folder / "nodes"
+        spec.write_text(self._nodes)
+        self._script("up", str(spec), timeout=300)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._script("down", timeout=60)
+
+    @property
+    def token(self) -> Path:
+        """The file with the cluster's token."""
+        return Path(f"/tmp/{self.name}/auth_token")
+
+    def popen(self, node: str, *arguments: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """A started Python on `node`; what it prints goes to `log`."""
+        command = ["bash", str(SCRIPT), "exec", node, "--", sys.executable, *arguments]
+        with log.open("ab") as out:
+            return subprocess.Popen(command, env=self.environment | environment, stdout=out, stderr=out)
+
+    def run(
+        self, node: str, *arguments: str, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A finished Python on `node`."""
+        command = ["bash", str(SCRIPT), "exec", node, "--", sys.executable, *arguments]
+        return subprocess.run(
+            command, env=self.environment | environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def power_off(self, node: str) -> None:
+        """Nothing; the whole node is gone at once."""
+        self._script("kill-node", node)
+
+    def kill_raylet(self, node: str) -> None:
+        """Nothing; its raylet dies."""
+        self._script("kill-node", node, "raylet")
+
+    def kill_gcs(self) -> None:
+        """Nothing; the head forgets everything."""
+        self._script("kill-node", "n1", "gcs")
+
+    def cut(self, node: str) -> None:
+        """Nothing; its link goes down and its processes go on."""
+        self._script("cut-node", node)
+
+    def heal(self, node: str) -> None:
+        """Nothing; its link is up again."""
+        self._script("heal-node", node)
+
+    def restore(self, node: str) -> None:
+        """Nothing; the node is there and works, as a new one to Ray, its old processes gone."""
+        for process in self.processes(node, "raylet"):
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.5)
+        self._script("start-node", node, timeout=120)
+        self._script("heal-node", node)
+
+    def restart_head(self) -> None:
+        """Nothing; the whole cluster starts anew."""
+        self._script("down", timeout=60)
+        self.__enter__()
+
+    def alive(self) -> set[str]:
+        """The addresses of nodes that Ray takes for living."""
+        done = subprocess.run(
+            ["bash", str(SCRIPT), "status", "--json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return {row["ip"] for row in json.loads(done.stdout or "[]") if row["alive"]}
+
+    def wait_for_nodes(self, count: int, seconds: float = 60) -> None:
+        """Nothing; returns when so many nodes live."""
+        wait_for(lambda: len(self.alive()) >= count, seconds, f"{count} living nodes")
+
+    def processes(self, node: str, word: str) -> list[int]:
+        """Processes of `node` whose command line holds `word`, as this machine numbers them."""
+        try:
+            init = (Path(f"/tmp/{self.name}") / f"{node}.pid").read_text().split()[0]
+            namespace = Path(f"/proc/{init}/ns/pid").readlink()
+        except (OSError, IndexError):
+            return []
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and (entry / "ns" / "pid").readlink() == namespace:
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                    if state != "Z" and word in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(
+                        errors="replace"
+                    ):
+                        found.append(int(entry.name))
+            except OSError:
+                continue  # it has just ended
+        return found
+
+    def _script(self, *arguments: str, timeout: float = 30) -> str:
+        done = subprocess.run(
+            ["bash", str(SCRIPT), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"netcluster.sh {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+
+def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
+    """What `look` finds as soon as it is true; TimeoutError names `what`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"no {what} within {seconds:.0f} s")
+
+
+def events_of(store: Path) -> list[dict[str, Any]]:
+    """Every event of every run in `store`, in order."""
+    lines: list[dict[str, Any]] = []
+    for path in sorted((store / "events").glob("*.jsonl")):
+        lines += [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return lines
+
+
+def first(events: Sequence[dict[str, Any]], **wanted: Any) -> dict[str, Any] | None:
+    """The first event with these values."""
+    return next((e for e in events if all(e.get(k) == v for k, v in wanted.items())), None)
