@@ -1,0 +1,122 @@
+"""A cluster whose nodes have an address, a process tree and a shared memory each; a matrix submitted as a job loses a node."""
+
+import os
+import time
+
+import pytest
+from campaign import CLASSES, CONFIG, KINDS, SPEC
+from hosts import HEAD, Hosts, events_of, missing, wait_for
+
+from moodbench.store import Store
+
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(missing() is not None, reason=f"no namespaces here: {missing()}")]
+SHORT_SPEC = SPEC.replace("[MiniLM-L3, tfidf-logreg, vader]", "[MiniLM-L3, tfidf-logreg]")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    for name, text in (("spec.yaml", SHORT_SPEC), ("config.yaml", CONFIG), ("classes.yaml", CLASSES)):
+        (folder / name).write_text(text)
+    with Hosts(folder, name=f"mbt{os.getpid()}") as started:
+        yield started
+
+
+def submit(hosts, *words, log, **environment):
+    """A started `moodbench submit` on the head, in the folder with the spec."""
+    code = f"import os; os.chdir({str(hosts.folder)!r}); from moodbench.cli import main; main({['submit', '--address', 'http://127.0.0.1:8265', '--', *words]!r})"
+    return hosts.popen("n1", "-c", code, log=log, **environment)
+
+
+@pytest.fixture(scope="module")
+def matrix(hosts, tmp_path_factory):
+    """The store of a submitted matrix during which a node was powered off in the middle of a fit; the log; the exit status."""
+    folder = tmp_path_factory.mktemp("matrix")
+    store, log = folder / "store", folder / "log"
+    words = ["run", "spec.yaml", "--config", "config.yaml", "--cluster", "classes.yaml", "--store", str(store)]
+    job = submit(hosts, *words, log=log)
+
+    def fitting():
+        events = events_of(store)
+        return next((e for e in events if e["event"] == "started" and "MiniLM" in e["trial"]), None)
+
+    node = wait_for(fitting, 90, "start of a fit")["node"].removeprefix(f"{hosts.name}-")
+    time.sleep(1)
+    hosts.power_off(node)
+    code = job.wait(timeout=240)
+    hosts.restore(node)
+    return store, log.read_text(), code, node
+
+
+def test_a_submitted_matrix_ends_well_though_a_node_was_powered_off(matrix):
+    store, log, code, node = matrix
+    assert code == 0, log[-3000:]
+    lost = [e for e in events_of(store) if e["event"] == "job_ended" and e["outcome"] == "infrastructure"]
+    assert lost and all(e["node"].endswith(node) and e["retry"] for e in lost)
+    assert any(e["event"] == "node_left" for e in events_of(store))
+
+
+def test_every_trial_has_exactly_one_record_of_each_kind(matrix):
+    opened = Store.open(matrix[0])
+    for kind in KINDS:
+        records = opened.records(kind)
+        assert len(records) == len(opened.ids(kind)) == 4
+
+
+def test_fits_were_spread_over_nodes_and_measurements_overlapped_nothing_on_theirs(matrix):
+    opened = Store.open(matrix[0])
+    assert opened.records("fits")["node"].nunique() >= 2
+    packed = [r for kind in ("fits", "evaluations") for r in opened.records(kind).to_dict("records")]
+    measurements = opened.records("measurements").to_dict("records")
+    assert {row["isolation"] for row in measurements} == {"resource"}
+    for row in measurements:
+        others = [turn for r in measurements if r is not row and r["node"] == row["node"] for turn in r["turns"]]
+        beside = [r for r in packed if r["node"] == row["node"]]
+        for turn in row["turns"]:
+            for other in [*beside, *others]:
+                assert other["ended_at"] <= turn["started_at"] or other["started_at"] >= turn["ended_at"]
+
+
+def test_the_log_is_followed_and_plain(matrix):
+    assert "Cluster at" in matrix[1] and "fit committed" in matrix[1] and "\x1b[" not in matrix[1]
+
+
+def test_the_store_verifies_and_nothing_is_left_over(hosts, matrix):
+    done = hosts.run("n1", "-m", "moodbench", "verify", "--store", str(matrix[0]))
+    assert done.returncode == 0, done.stdout
+    assert not any(hosts.processes(node, "moodbench.worker") for node in ("n1", "n2", "n3", "n4"))
+
+
+def test_a_jobs_exit_status_is_passed_through(hosts, tmp_path):
+    job = submit(hosts, "run", "no-such-preset", "--store", str(tmp_path / "s"), log=tmp_path / "log")
+    assert job.wait(timeout=120) == 2
+    assert "no-such-preset" in (tmp_path / "log").read_text()
+
+
+def test_a_wrong_token_is_refused_in_a_sentence(hosts, tmp_path):
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    job = submit(hosts, "models", log=tmp_path / "log", RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert job.wait(timeout=60) == 2
+    assert "RAY_AUTH_TOKEN_PATH" in (tmp_path / "log").read_text()
+    address = ["--address", f"{HEAD}:6379", "--store", str(tmp_path / "s")]
+    run = hosts.run("n1", "-m", "moodbench", "run", "quickstart", *address, RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert run.returncode == 2 and "the cluster refuses this token" in run.stderr.splitlines()[-1]
+    assert not (tmp_path / "s").exists()
+
+
+def test_nodes_that_do_not_share_the_store_are_named_before_anything_starts(hosts):
+    address = ["--address", f"{HEAD}:6379", "--store", str(hosts.private / "store")]
+    run = hosts.run("n1", "-m", "moodbench", "run", "quickstart", *address)
+    assert run.returncode == 2 and "n4 does not see the store's folder" in run.stderr
+    assert "Nothing was started" in run.stderr
+
+
+def test_status_shows_every_node_with_its_class(hosts, matrix):
+    address = ["--address", f"{HEAD}:6379", "--store", str(matrix[0]), "--json"]
+    done = hosts.run("n1", "-m", "moodbench", "cluster", "status", *address)
+    assert done.returncode == 0, done.stderr
+    import json
+
+    kinds = {row["name"].rpartition("-")[2]: row["kind"] for row in json.loads(done.stdout)}
+    assert kinds == {"n1": "cpu", "n2": "A10G", "n3": "A100", "n4": "cpu"}

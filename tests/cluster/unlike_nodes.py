@@ -1,0 +1,88 @@
+"""Run by test_unlike_nodes.py in a process of its own: three unlike nodes under one Ray, and what commands see there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from moodbench.execution.executor import Command
+from moodbench.execution.ray_cluster import ClusterExecutor
+from moodbench.execution.ray_phases import set_up_environment
+
+TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); "
+SPAN = (
+    TELL
+    + "tell(begin=time.time(), gpus=os.environ.get('CUDA_VISIBLE_DEVICES'), threads=os.environ['OMP_NUM_THREADS']); "
+)
+
+
+def command(key: str, code: str, **options: Any) -> Command:
+    values: dict[str, Any] = {"num_cpus": 1, "exclusive": False, **options}
+    return Command(key, ("-c", code), "", **values)
+
+
+def main() -> None:
+    """Prints one JSON document: what each command told and how it ended."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ |= {"RAY_health_check_initial_delay_ms": "2000", "RAY_health_check_period_ms": "500",
+                   "RAY_health_check_timeout_ms": "1500", "RAY_health_check_failure_threshold": "2"}  # fmt: skip
+    set_up_environment()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "labels": {"pool": "head"}})
+    small = {"ray.io/accelerator-type": "A10G"}
+    large = {"ray.io/accelerator-type": "A100"}
+    cluster.add_node(num_cpus=2, num_gpus=1, resources={"exclusive": 1}, labels=small)
+    without_lease = cluster.add_node(num_cpus=2, num_gpus=2, labels=large)
+    executor = ClusterExecutor(cluster.address)
+    end = time.monotonic() + 30
+    while len(executor.alive()) < 3 and time.monotonic() < end:
+        time.sleep(0.2)
+    by_type = {node.labels.get("ray.io/accelerator-type"): node for node in executor.alive().values()}
+    a10g, a100 = by_type["A10G"].id, by_type["A100"].id
+
+    told: dict[str, list[Any]] = {}
+    outcomes: dict[str, list[str]] = {}
+
+    def run(*pairs: tuple[Command, str], seconds: float = 90, after_start: Any = None) -> None:
+        waiting = {each.key for each, _ in pairs}
+        for each, node in pairs:
+            executor.start(each, node)
+            time.sleep(0.3)
+        limit = time.monotonic() + seconds
+        while waiting and time.monotonic() < limit:
+            for ended in executor.poll(0.5, lambda p: told.setdefault(p.key, []).append(dict(p.event))):
+                outcomes[ended.key] = [ended.outcome.kind, ended.outcome.detail]
+                waiting.discard(ended.key)
+            if after_start is not None and told.keys() >= waiting:
+                after_start()
+                after_start = None
+
+    linger = SPAN + "time.sleep(2); tell(end=time.time())"
+    whole = {"num_cpus": 2, "exclusive": True, "num_threads": 2}
+    run(
+        (command("packed on a10g", linger), a10g),
+        (command("packed on a100", linger), a100),
+        (command("measured on a10g", linger, **whole, num_gpus=1), a10g),
+        (command("measured on a100", linger, **whole, num_gpus=2), a100),
+    )
+    run(
+        (command("half 1", linger, num_gpus=0.5), a100),
+        (command("half 2", linger, num_gpus=0.5), a100),
+    )
+    run(
+        (command("late", TELL + "tell(begin=1); time.sleep(60)", deadline_s=2), a10g),
+        (command("dies", SPAN + "os.kill(os.getpid(), 9)"), a10g),
+    )
+    run((command("lost", SPAN + "time.sleep(60)"), a100), after_start=lambda: cluster.remove_node(without_lease))
+    isolation = {"a10g": executor.isolation(a10g), "a100": "pg" if not by_type["A100"].leasable else "resource"}
+    executor.close()
+    cluster.shutdown()
+    json.dump({"told": told, "outcomes": outcomes, "isolation": isolation}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
