@@ -16,6 +16,14 @@ from rich.text import Text
 from moodbench.visualization.formatting import MISSING, duration
 
 PLAIN_EVERY_S = 15.0
+STATE_EVERY_S = 30.0
+"""Plain output repeats how the whole run stands so often."""
+NODE_EVENTS = {
+    "node_joined": "joined",
+    "node_left": "left the cluster",
+    "node_refused": "gets no work",
+    "node_quarantined": "failed twice in a row and gets nothing more while others will do",
+}
 
 
 @dataclass
@@ -29,6 +37,7 @@ class TrialState:
     num_steps: int = 0
     loss: float | None = None
     last_line: float = 0.0
+    node: str = ""
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left in this phase at its pace so far; None before there is a pace."""
@@ -43,6 +52,10 @@ class RunView:
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self.trials: dict[str, TrialState] = {}
+        self._standing = ""
+        self._num_nodes = 1
+        self._last_standing = clock()
+        self._num_committed = 0
         self._live = Live(console=out, refresh_per_second=4, get_renderable=self._table) if out.is_terminal else None
         self._began = clock()
 
@@ -60,15 +73,25 @@ class RunView:
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Nothing; takes in one event."""
         name = event["event"]
-        if name == "run_started" and event["num_done"]:
-            self._line(f"{event['num_done']} phases are in the store already and are skipped")
+        if name == "run_started":
+            self._num_nodes = len(event.get("nodes", ()))
+            if event["num_done"]:
+                self._line(f"{event['num_done']} phases are in the store already and are skipped")
+        elif name == "state":
+            self._state(event)
+        elif name in NODE_EVENTS:
+            self._line(
+                f"node {event['node']} {NODE_EVENTS[name]}" + (f": {event['detail']}" if event.get("detail") else "")
+            )
         if "trial" not in event:
             return
+        self._num_committed += name == "committed"
         trial = self.trials.setdefault(event["trial"], TrialState())
         now = self._clock()
         if name == "started":
-            self.trials[event["trial"]] = TrialState(event["phase"], "running", now, last_line=now)
-            self._line(f"{event['trial']}: {event['phase']} started")
+            node = event.get("node", "") if self._num_nodes > 1 else ""
+            self.trials[event["trial"]] = TrialState(event["phase"], "running", now, last_line=now, node=node)
+            self._line(f"{event['trial']}: {event['phase']} started" + (f" on {node}" if node else ""))
         elif name == "progress":
             self._progress(trial, event, now)
         elif name in ("committed", "skipped"):
@@ -79,7 +102,26 @@ class RunView:
             self._line(f"{event['trial']}: {event['phase']} FAILED: {event['error']}")
         elif name == "job_ended" and event["outcome"] != "ok":
             trial.state = "retrying" if event.get("retry") else "failed"
-            self._line(f"{event['trial']}: {event['outcome']}" + (", trying again" if event.get("retry") else ""))
+            why = next(iter(str(event.get("detail") or "").splitlines()), "")
+            self._line(
+                f"{event['trial']}: {event['outcome']}"
+                + (f" ({why})" if why else "")
+                + (", trying again" if event.get("retry") else "")
+            )
+
+    def _state(self, event: Mapping[str, Any]) -> None:
+        """Keeps how the whole run stands; plain output says it now and then."""
+        waits = ", ".join(f"{number} for {what}" for what, number in event["blocked_on"].items())
+        parts = [f"{event['num_running']} running", f"{event['num_queued']} queued" + (f" ({waits})" if waits else "")]
+        parts.append(f"{self._num_committed} phases committed")
+        if event["num_failed"]:
+            parts.append(f"{event['num_failed']} failed")
+        if event["eta_s"] is not None:
+            parts.append(f"at least {duration(event['eta_s'])} left")
+        self._standing = " · ".join(parts)
+        if self._clock() - self._last_standing >= STATE_EVERY_S:
+            self._last_standing = self._clock()
+            self._line(self._standing)
 
     def _progress(self, trial: TrialState, event: Mapping[str, Any], now: float) -> None:
         trial.step = event.get("step", trial.step)
@@ -102,12 +144,14 @@ class RunView:
             self._out.print(f"[{self._clock() - self._began:6.1f} s] {text}", markup=False)
 
     def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        for heading in ("Trial", "Phase", "State", "Step", "Loss", "Left"):
+        table = Table(box=None, padding=(0, 1), header_style="bold", title=self._standing or None, title_justify="left")
+        for heading in ("Trial", "Phase", "State", "Node", "Step", "Loss", "Left"):
             table.add_column(heading)
         now = self._clock()
         for name, trial in self.trials.items():
             step = f"{trial.step}/{trial.num_steps}" if trial.num_steps else MISSING
             loss = f"{trial.loss:.3f}" if trial.loss is not None else MISSING
-            table.add_row(Text(name), trial.phase, trial.state, step, loss, duration(trial.remaining_s(now)))
+            table.add_row(
+                Text(name), trial.phase, trial.state, trial.node, step, loss, duration(trial.remaining_s(now))
+            )
         return table

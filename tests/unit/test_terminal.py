@@ -88,3 +88,42 @@ def test_failures_and_retries_are_told():
     assert lines[1].endswith("fit FAILED: ValueError: no [red] good")
     assert lines[2].endswith(": program error")
     assert lines[3].endswith("other: infrastructure, trying again")
+
+
+def standing(**other):
+    return {"event": "state", "num_queued": 3, "num_running": 2, "num_ended": 0, "num_failed": 0, "eta_s": None,
+            "blocked_on": {"its fit": 2, "room on n2": 1}, **other}  # fmt: skip
+
+
+def test_plain_output_says_how_the_whole_run_stands_and_what_waits_for_what():
+    committed = {"event": "committed", "trial": "t", "phase": "fit"}
+    lines = lines_of((5, standing()), (31, committed), (32, standing(num_failed=1, eta_s=250.0)), (40, standing()))
+    assert [line.partition("] ")[2] for line in lines if "running" in line] == [
+        "2 running · 3 queued (2 for its fit, 1 for room on n2) · 1 phases committed · 1 failed · at least 4 m 10 s left"
+    ]
+
+
+def test_what_happens_to_nodes_is_told():
+    nodes = [{"name": "n2"}, {"name": "n3"}]
+    lines = lines_of(
+        (0, {"event": "run_started", "num_done": 0, "nodes": nodes}),
+        (1, {"event": "started", "trial": "t", "phase": "fit", "node": "n3"}),
+        (2, {"event": "node_left", "node": "n3"}),
+        (
+            3,
+            {
+                "event": "job_ended",
+                "trial": "t",
+                "outcome": "infrastructure",
+                "detail": "node n3 left\nmore",
+                "retry": True,
+            },
+        ),
+        (4, {"event": "node_refused", "node": "n5", "detail": "has moodbench 9"}),
+    )
+    assert [line.partition("] ")[2] for line in lines] == [
+        "t: fit started on n3",
+        "node n3 left the cluster",
+        "t: infrastructure (node n3 left), trying again",
+        "node n5 gets no work: has moodbench 9",
+    ]
