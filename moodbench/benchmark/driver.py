@@ -13,6 +13,7 @@ from typing import Any
 from moodbench.benchmark.site import Site
 from moodbench.benchmark.tasks import command_of, tasks_of
 from moodbench.errors import PrerequisiteError
+from moodbench.estimate import TrialEstimate
 from moodbench.execution.executor import Progress
 from moodbench.plan import Plan
 from moodbench.schedule import Node, Outcome, Scheduler, Start, Task
@@ -43,14 +44,21 @@ class RunSummary:
 
 
 def run_plan(
-    plan: Plan, store: Store, site: Site, *, preface: Sequence[Mapping[str, Any]] = (), listen: Listener
+    plan: Plan,
+    store: Store,
+    site: Site,
+    *,
+    estimates: Mapping[str, TrialEstimate] | None = None,
+    preface: Sequence[Mapping[str, Any]] = (),
+    listen: Listener,
 ) -> RunSummary:
     """What became of `plan`; everything committed stays, whatever happens to the rest.
 
-    `listen` hears every event; the store keeps them too. Events of `preface` come first after run_started.
+    `estimates` by fit id say what trials need and how long they take. `listen` hears every event; the store keeps them
+    too. Events of `preface` come first after run_started.
     PrerequisiteError, before anything starts, when no node could ever run one of the tasks.
     """
-    run = _Run(plan, store, site, listen)
+    run = _Run(plan, store, site, listen, estimates)
     run.begin(preface)
     while run.scheduler.num_waiting or run.scheduler.running:
         run.look_at_nodes()
@@ -63,10 +71,17 @@ def run_plan(
 
 
 class _Run:
-    def __init__(self, plan: Plan, store: Store, site: Site, listen: Listener) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        site: Site,
+        listen: Listener,
+        estimates: Mapping[str, TrialEstimate] | None,
+    ) -> None:
         self._plan, self._store, self._site, self._listen = plan, store, site, listen
         self.summary = RunSummary(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
-        self._tasks = tasks_of(plan, site.machine.machine_key)
+        self._tasks = tasks_of(plan, site.machine.machine_key, estimates)
         self._nodes = tuple(site.nodes())
         tasks = [task for task, _ in self._tasks.values()]
         hopeless = impossible(tasks, self._nodes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from moodbench.estimate import TrialEstimate
 from moodbench.execution.executor import Command, Isolation
 from moodbench.plan import Plan, PlannedTrial, relative_work
 from moodbench.schedule import Need, Node, Task
@@ -22,16 +23,22 @@ class Work:
     phases: tuple[Phase, ...]
 
 
-def tasks_of(plan: Plan, machine_key: str) -> dict[str, tuple[Task, Work]]:
-    """The tasks of `plan` by key; measurements are bound to machines of `machine_key`."""
+def tasks_of(
+    plan: Plan, machine_key: str, estimates: Mapping[str, TrialEstimate] | None = None
+) -> dict[str, tuple[Task, Work]]:
+    """The tasks of `plan` by key; measurements are bound to machines of `machine_key`.
+
+    `estimates` by fit id say what trials need and how long they take; without one a trial has an order and no size.
+    """
     found: dict[str, tuple[Task, Work]] = {}
     for planned in plan.trials:
-        for task, work in _tasks_of(planned, machine_key):
+        estimate = (estimates or {}).get(planned.trial.fit.fit_id)
+        for task, work in _tasks_of(planned, machine_key, estimate):
             found[task.key] = (task, work)
     return found
 
 
-def _tasks_of(planned: PlannedTrial, machine_key: str) -> Iterable[tuple[Task, Work]]:
+def _tasks_of(planned: PlannedTrial, machine_key: str, estimate: TrialEstimate | None) -> Iterable[tuple[Task, Work]]:
     trial = planned.trial
     device = trial.measure.device
     packed: list[Phase] = []
@@ -41,14 +48,23 @@ def _tasks_of(planned: PlannedTrial, machine_key: str) -> Iterable[tuple[Task, W
         packed.append(EvaluatePhase(spec=trial.evaluate))
     first = f"{trial.fit.fit_id}-train"
     if packed:
-        seconds = relative_work(trial.fit) if "fit" in planned.missing else 0.0
-        task = Task(first, Need(1, device=device), seconds=seconds, label=trial.label)
-        yield task, Work(trial, tuple(packed))
+        need, seconds = Need(1, device=device), relative_work(trial.fit) if "fit" in planned.missing else 0.0
+        if estimate is not None:
+            parts = [estimate.phase(phase.phase) for phase in packed]
+            need = Need(
+                1,
+                memory_bytes=max(part.memory_bytes for part in parts),
+                device=device,
+                gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
+            )
+            seconds = sum(part.seconds for part in parts)
+        yield Task(first, need, seconds=seconds, label=trial.label), Work(trial, tuple(packed))
     if "measure" in planned.missing:
         task = Task(
             f"{trial.fit.fit_id}-measure",
             Need(1, device=device, machine_key=machine_key),
             exclusive=True,
+            seconds=estimate.measure.seconds if estimate is not None else 1.0,
             after=first,
             label=trial.label,
             group=trial.fit.dataset.name,

@@ -91,3 +91,22 @@ def test_driver_time_of_ten_thousand_phases(tmp_path):
     print(
         f"\n{3 * NUM_TRIALS} phases: {cpu * each:.2f} ms of CPU and {wall * each:.2f} ms of wall time of the driver each"
     )
+
+
+def test_driver_time_of_actors_under_local_ray():
+    from moodbench.execution.executor import HERE, Command
+    from moodbench.execution.ray_local import LocalRayExecutor
+
+    executor, number = LocalRayExecutor(2), 60
+    waiting = {f"c{i}" for i in range(number)}
+    executor.start(Command("first", ("-c", ""), "", 1, exclusive=False), HERE)
+    while not executor.poll(1.0, lambda progress: None):
+        pass
+    cpu = time.process_time()
+    for key in sorted(waiting):
+        executor.start(Command(key, ("-c", ""), "", 1, exclusive=False), HERE)
+    while waiting:
+        waiting -= {ended.key for ended in executor.poll(1.0, lambda progress: None)}
+    cpu = time.process_time() - cpu
+    executor.close()
+    print(f"\n{number} empty commands, an actor each: {cpu / number * 1e3:.1f} ms of the driver's CPU time each")
