@@ -54,7 +54,7 @@ def run(
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
     opened, machine = Store.open(store), hardware()
     trials, plan = prepare(spec, catalogue, opened, machine)
-    return run_trials(trials, plan, opened, machine, executor=executor, listen=listen or _ignore)
+    return run_trials(trials, plan, opened, machine, executor=executor, catalogue=catalogue, listen=listen or _ignore)
 
 
 def leaderboard(

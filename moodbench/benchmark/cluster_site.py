@@ -52,6 +52,7 @@ class ClusterSite:
     ) -> None:
         self._cluster, self._store, self._rules, self._address = cluster, store, rules, address
         self.executor: Executor = self
+        self.alone = False
         self.drain_at: int | None = rules.drain_at
         self.deadlines = Deadlines(rules.deadline.factor, rules.deadline.extra_s)
         self.node_return_s, self.poll_s = rules.node_return_s, POLL_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import Counter
@@ -81,8 +82,9 @@ class _Run:
     ) -> None:
         self._plan, self._store, self._site, self._listen = plan, store, site, listen
         self.summary = RunSummary(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
-        self._tasks = tasks_of(plan, site.machine.machine_key, estimates)
         self._nodes = tuple(site.nodes())
+        most_bytes = self._nodes[0].memory_bytes if site.alone and self._nodes else math.inf
+        self._tasks = tasks_of(plan, site.machine.machine_key, estimates, most_bytes)
         tasks = [task for task, _ in self._tasks.values()]
         hopeless = impossible(tasks, self._nodes)
         if hopeless:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -184,6 +184,23 @@ def estimate(
         machine=machine,
         may_change=True,
     )
+
+
+def estimates_of(plan: Plan, catalogue: Catalogue, store: Store, machine: Hardware) -> dict[str, TrialEstimate]:
+    """What each trial of `plan` needs on `machine` as its spec asks for it, by fit id; without those of unknown sizes."""
+    trials = [planned.trial for planned in plan.trials]
+    estimator = estimator_of([trial.fit for trial in trials], catalogue, store)
+    return {
+        trial.fit.fit_id: estimator.trial(
+            trial.fit,
+            class_here(machine, trial.measure.device, catalogue),
+            trial.measure.protocol,
+            batch_size=trial.evaluate.batch_size,
+            machine=machine_of(asdict(machine), trial.measure.device),
+        )
+        for trial in trials
+        if estimator.knows(trial.fit)
+    }
 
 
 def machine_of(hardware: Mapping[str, Any], device: str) -> str:

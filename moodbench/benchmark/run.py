@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
+from moodbench.benchmark.estimating import estimates_of
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
@@ -61,23 +62,26 @@ def run(
     *,
     executor: ExecutorName = "ray",
     site: Site | None = None,
+    catalogue: Catalogue | None = None,
     reports: Sequence[DataReport] = (),
     listen: Listener,
 ) -> RunSummary:
     """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started.
 
-    It takes place on this `machine` under `executor`, or at `site`, which the caller closes. The `reports` on a person's
-    own data are the first of the run's events.
+    It takes place on this `machine` under `executor`, or at `site`, which the caller closes. With the `catalogue`,
+    trials are placed by what they are estimated to need. The `reports` on a person's own data are the first of the run's
+    events.
     """
     if not plan.trials:
         return RunSummary(run_id="")
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]
+    estimates = estimates_of(plan, catalogue, store, machine) if catalogue is not None else {}
     if site is not None:
-        return run_plan(plan, store, site, preface=preface, listen=listen)
+        return run_plan(plan, store, site, estimates=estimates, preface=preface, listen=listen)
     here = LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")
     with closing(here):
-        return run_plan(plan, store, here, preface=preface, listen=listen)
+        return run_plan(plan, store, here, estimates=estimates, preface=preface, listen=listen)
 
 
 def cluster_site(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterSite:

@@ -37,6 +37,8 @@ class Site(Protocol):
     node_return_s: float
     """How long tasks wait for a node that left when no other can run them."""
     poll_s: float
+    alone: bool
+    """One machine, and no other to try."""
 
     def nodes(self) -> Sequence[Node]:
         """The nodes that can run tasks now."""
@@ -59,6 +61,7 @@ class LocalSite:
     node_return_s: float = 0.0
     poll_s: float = POLL_S
     one_at_a_time: bool = False
+    alone: bool = True
 
     def nodes(self) -> Sequence[Node]:
         """The one node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,21 +25,27 @@ class Work:
 
 
 def tasks_of(
-    plan: Plan, machine_key: str, estimates: Mapping[str, TrialEstimate] | None = None
+    plan: Plan,
+    machine_key: str,
+    estimates: Mapping[str, TrialEstimate] | None = None,
+    most_bytes: float = math.inf,
 ) -> dict[str, tuple[Task, Work]]:
     """The tasks of `plan` by key; measurements are bound to machines of `machine_key`.
 
     `estimates` by fit id say what trials need and how long they take; without one a trial has an order and no size.
+    None asks for more memory than `most_bytes`: on a machine alone, an estimate is no reason not to try.
     """
     found: dict[str, tuple[Task, Work]] = {}
     for planned in plan.trials:
         estimate = (estimates or {}).get(planned.trial.fit.fit_id)
-        for task, work in _tasks_of(planned, machine_key, estimate):
+        for task, work in _tasks_of(planned, machine_key, estimate, most_bytes):
             found[task.key] = (task, work)
     return found
 
 
-def _tasks_of(planned: PlannedTrial, machine_key: str, estimate: TrialEstimate | None) -> Iterable[tuple[Task, Work]]:
+def _tasks_of(
+    planned: PlannedTrial, machine_key: str, estimate: TrialEstimate | None, most_bytes: float
+) -> Iterable[tuple[Task, Work]]:
     trial = planned.trial
     device = trial.measure.device
     packed: list[Phase] = []
@@ -53,7 +60,7 @@ def _tasks_of(planned: PlannedTrial, machine_key: str, estimate: TrialEstimate |
             parts = [estimate.phase(phase.phase) for phase in packed]
             need = Need(
                 1,
-                memory_bytes=max(part.memory_bytes for part in parts),
+                memory_bytes=int(min(most_bytes, max(part.memory_bytes for part in parts))),
                 device=device,
                 gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
             )

@@ -42,7 +42,17 @@ def carry_out(
     _announce(trials, plan, spec, words)
     try:
         with RunView(words) as view:
-            return run(trials, plan, store, machine, executor=executor, site=site, reports=reports, listen=view)
+            return run(
+                trials,
+                plan,
+                store,
+                machine,
+                executor=executor,
+                site=site,
+                catalogue=catalogue,
+                reports=reports,
+                listen=view,
+            )
     except KeyboardInterrupt:
         words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
         return None

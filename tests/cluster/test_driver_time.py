@@ -46,7 +46,7 @@ class NoOp:
 
 
 class Site:
-    drain_at, node_return_s, poll_s, deadlines = 4, 0.0, 0.0, Deadlines()
+    alone, drain_at, node_return_s, poll_s, deadlines = False, 4, 0.0, 0.0, Deadlines()
 
     def __init__(self, machine):
         self.executor, self.machine = NoOp(), machine
