@@ -20,7 +20,9 @@ from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.hardware import Device, environment, hardware, node_name
 from moodbench.models.loading import deployed_form, load_predictor
+from moodbench.models.preparation import prepare_text
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
+from moodbench.training.augmentation import augmented
 from moodbench.training.fitting import fit
 from moodbench.training.outcome import Report
 
@@ -42,10 +44,21 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
     data, seed = spec.dataset, spec.seeds.subsample
     train = subsample(examples.split("train"), data.max_train_examples, seed)
     validation = subsample(examples.split("validation"), data.max_validation_examples, seed)
+    if spec.augmentation is not None:
+        train = augmented(train, spec.augmentation, seed)
+    train, validation = prepared(train, spec), prepared(validation, spec)
     outcome = fit(spec, train, validation, folder, device, report)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-    parts = {"lora": spec.lora, "train": spec.train, "probe": spec.probe, "tfidf": spec.tfidf, "text": spec.text}
+    parts = {
+        "lora": spec.lora,
+        "train": spec.train,
+        "probe": spec.probe,
+        "tfidf": spec.tfidf,
+        "text": spec.text,
+        "augmentation": spec.augmentation,
+    }
     hparams = {name: part.model_dump(mode="json") for name, part in parts.items() if part is not None}
+    preparation = {"preparation": list(spec.preparation)} if spec.preparation else {}
     return PhaseResult(
         {
             **identity(spec),
@@ -61,7 +74,7 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
             "num_validation": outcome.num_validation,
             "train_fingerprint": data.train_fingerprint,
             "seeds": spec.seeds.model_dump_json(),
-            "hparams": json.dumps({**hparams, "chosen": dict(outcome.chosen)}),
+            "hparams": json.dumps({**hparams, **preparation, "chosen": dict(outcome.chosen)}),
             "spec": spec.model_dump_json(),
             "best_step": outcome.best_step,
             "curve": [asdict(point) for point in outcome.curve],
@@ -74,6 +87,11 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
             **surroundings(started, device),
         }
     )
+
+
+def prepared(rows: pd.DataFrame, spec: FitSpec) -> pd.DataFrame:
+    """`rows` with their texts as the recipe prepares them; where texts are predicted, the predictor does it."""
+    return rows.assign(text=[prepare_text(text, spec.preparation) for text in rows["text"]])
 
 
 def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Report) -> PhaseResult:

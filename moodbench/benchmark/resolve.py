@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from moodbench.config.catalogue import Catalogue, explain, merge
 from moodbench.config.schema import (
+    Augmentation,
     DatasetEntry,
     Family,
     LoraDefaults,
@@ -27,6 +28,7 @@ from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.loading import deployed_form
 from moodbench.models.locate import locate
+from moodbench.models.preparation import STEPS
 from moodbench.spec import (
     BASELINE_OF_SCORE,
     BenchmarkSpec,
@@ -39,6 +41,8 @@ from moodbench.spec import (
     TrialSpec,
 )
 
+COUNTING = ("majority", "vader")
+"""Baselines that learn no more than class shares, to which changed copies of texts would add nothing."""
 LEXICON_PACKAGES = {"vader": "vaderSentiment"}
 """Baselines that come ready-made, whose package version is their revision."""
 
@@ -55,6 +59,8 @@ def resolve(
     # Checked alone first: a wrong value must be told even where no model of the request reads it.
     _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
     _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
+    _overlaid(TextDefaults, catalogue.training.text, "the request", "text", spec.text)
+    augmentation_of(spec)
     added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
     entries = {name: catalogue.model(name) for name in (*added, *spec.models)}
     datasets = spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
@@ -169,11 +175,25 @@ def recipe_of(
     name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device
 ) -> dict[str, Any]:
     """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request."""
+    preparation = tuple(step for step in STEPS if step in spec.prepare)
+    if entry.baseline in COUNTING:
+        return {"preparation": preparation}
+    texts = {"preparation": preparation, "augmentation": augmentation_of(spec)}
+    return texts | _method_of(name, entry, catalogue, spec, device)
+
+
+def augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
+    """How training texts are multiplied, None when they are not; SpecError for what is no way of doing so."""
+    return _overlaid(Augmentation, None, "the request", "augment", spec.augment) if spec.augment else None
+
+
+def _method_of(
+    name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device
+) -> dict[str, Any]:
     defaults = catalogue.training
     if entry.baseline is not None:
-        tfidf = _overlaid(TfidfDefaults, defaults.tfidf, f"model {name}", "tfidf", entry.tfidf)
-        return {"tfidf": tfidf} if entry.baseline == "tfidf-logreg" else {}
-    text = _overlaid(TextDefaults, defaults.text, f"model {name}", "text", entry.text)
+        return {"tfidf": _overlaid(TfidfDefaults, defaults.tfidf, f"model {name}", "tfidf", entry.tfidf)}
+    text = _overlaid(TextDefaults, defaults.text, f"model {name}", "text", entry.text, spec.text)
     if entry.method == "linear-probe":
         return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, f"model {name}", "probe", entry.probe)}
     lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
@@ -207,8 +227,8 @@ def resolve_precision(wanted: str, device: Device, name: str) -> str:
     return wanted
 
 
-def _overlaid[T: BaseModel](schema: type[T], base: T, where: str, part: str, *layers: dict[str, object]) -> T:
-    values = base.model_dump()
+def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: str, *layers: dict[str, object]) -> T:
+    values = base.model_dump() if base is not None else {}
     for layer in layers:
         values = merge(values, layer)
     try:

@@ -14,7 +14,7 @@ from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device")  # fmt: skip
+           "device", "prepare")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +38,23 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
     parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
-    for part, example in (("lora", "r=16 lora_alpha=32"), ("train", "epochs=3 learning_rate=1e-3")):
+    for part, example in (
+        ("lora", "r=16 lora_alpha=32"),
+        ("train", "epochs=3 learning_rate=1e-3"),
+        ("text", "max_length=128 truncation_side=left"),
+    ):
         parser.add_argument(
             f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
         )
+    parser.add_argument(
+        "--prepare", nargs="+", metavar="STEP", help="do to every text first: entities, links, mentions, lowercase"
+    )
+    parser.add_argument(
+        "--augment",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        help="train on changed copies of training texts as well: word_dropout=0.1 word_swap=0.1 punctuation=0.1 copies=1",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
@@ -74,8 +87,8 @@ def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The fields of BenchmarkSpec that the options give."""
     values = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
     values |= own_values(arguments)
-    for part in ("lora", "train"):
-        if getattr(arguments, part) is not None:
+    for part in ("lora", "train", "text", "augment"):
+        if getattr(arguments, part, None) is not None:
             values[part] = parse_fields(f"--{part}", getattr(arguments, part))
     return values
 

@@ -97,6 +97,28 @@ class TextDefaults(Entry):
     """Which end is cut."""
 
 
+PreparationStep = Literal["entities", "links", "mentions", "lowercase"]
+
+
+class Augmentation(Entry):
+    """Changed copies of training texts; validation and test texts are never changed."""
+
+    word_dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    """Share of words left out."""
+    word_swap: Share = 0.0
+    """Share of words that change places with the next."""
+    punctuation: Share = 0.0
+    """Share of words that get a punctuation mark before them."""
+    copies: Annotated[int, Field(ge=1, le=16)] = 1
+    """Changed copies beside each text."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Augmentation:
+        if not (self.word_dropout or self.word_swap or self.punctuation):
+            raise ValueError("give at least one of word_dropout, word_swap, punctuation a share above 0")
+        return self
+
+
 class TrainingFile(Entry):
     """training.yaml: defaults of every fit, which model and preset entries may change."""
 

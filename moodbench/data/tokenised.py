@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path
         "encoder": encoder_key,
         "ids": rows["example_id"].tolist(),
         "labels": rows["label"].tolist(),
+        "texts": hashlib.sha256("\0".join(rows["text"]).encode()).hexdigest(),
     }
     path = folder / "tokenised" / f"{content_id('tokenised', content)}.arrow"
     if not path.exists():

@@ -8,6 +8,7 @@ from typing import Literal
 
 from moodbench.hardware import Device
 from moodbench.models.predictor import Predictor
+from moodbench.models.preparation import Preparing
 from moodbench.spec import FitSpec
 
 Form = Literal["native", "merged", "as_trained"]
@@ -19,7 +20,12 @@ def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
 
 
 def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:
-    """The contender that `spec` describes and `artifact` holds, ready on `device`."""
+    """The contender that `spec` describes and `artifact` holds, ready on `device`; it prepares texts as `spec` says."""
+    model = _load_model(spec, artifact, form, device)
+    return Preparing(model, spec.preparation) if spec.preparation else model
+
+
+def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:
     if spec.model.method != "baseline":
         from moodbench.models.encoder import load_transformer
 

@@ -33,6 +33,11 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
             f"export-model: {fit} {WHY_NOT[method]}; use `moodbench predict --model {fit.fit_id}` or "
             "moodbench.load_predictor; models with method lora can be exported (`moodbench models` lists them)"
         )
+    if fit.spec.preparation:
+        raise UsageError(
+            f"export-model: {fit} reads texts after {', '.join(fit.spec.preparation)}, which transformers would leave out; "
+            f"use `moodbench predict --model {fit.fit_id}` or moodbench.load_predictor"
+        )
     check_free(folder)
     artifact = artifact_of(store, fit)
     # Loaded here, because a request that is refused must not wait for torch.

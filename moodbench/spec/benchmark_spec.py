@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue, explain
-from moodbench.config.schema import DatasetEntry, FileSource
+from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -61,6 +61,12 @@ class BenchmarkSpec(BaseModel):
     """LoRA fields that override the catalogue."""
     train: dict[str, Any] = {}
     """Training fields that override the catalogue."""
+    text: dict[str, Any] = {}
+    """Fields of how a text becomes tokens (max_length, truncation_side) that override the catalogue."""
+    prepare: tuple[PreparationStep, ...] = ()
+    """What is done to every text first, in training and in use: entities, links, mentions, lowercase."""
+    augment: dict[str, Any] = {}
+    """Changed copies of training texts: word_dropout, word_swap, punctuation (shares of words), copies."""
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -78,7 +84,7 @@ class BenchmarkSpec(BaseModel):
             raise ValueError("Field required, or `data` with a file of your own")
         return values
 
-    @field_validator("models", "datasets", "seeds")
+    @field_validator("models", "datasets", "seeds", "prepare")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         repeated = sorted({str(v) for v in values if values.count(v) > 1})

@@ -9,12 +9,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from moodbench.config.schema import (
+    Augmentation,
     Baseline,
     FileSource,
     HubSource,
     LoraDefaults,
     MeasureProtocol,
     Method,
+    PreparationStep,
     ProbeDefaults,
     TextDefaults,
     TfidfDefaults,
@@ -101,6 +103,10 @@ class FitSpec(Frozen):
     train: TrainDefaults | None = None
     probe: ProbeDefaults | None = None
     tfidf: TfidfDefaults | None = None
+    preparation: tuple[PreparationStep, ...] = ()
+    """How every text is prepared before the model reads it, in training and in use."""
+    augmentation: Augmentation | None = None
+    """How training texts are multiplied; None for not at all."""
     code_version: int = FIT_CODE_VERSION
     seeds: SeedSpec
 
@@ -115,9 +121,14 @@ class FitSpec(Frozen):
         return fit_ids(self.model_dump(mode="json"))[1]
 
 
+_ADDED = ("preparation", "augmentation")
+"""Fields of a fit spec that came later: empty, they are no part of the ids, which thereby stay what they were."""
+
+
 def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     """The config_id and fit_id of a fit spec as JSON values, whatever version of the program wrote it."""
-    recipe = {name: value for name, value in spec.items() if name != "seeds"}
+    added = {name for name in _ADDED if not spec.get(name)}
+    recipe = {name: value for name, value in spec.items() if name != "seeds" and name not in added}
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}

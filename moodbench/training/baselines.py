@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.config.schema import TfidfDefaults
+from moodbench.errors import DataError
 from moodbench.metrics import score_all
 from moodbench.models.baselines import Majority, TfidfLogreg, Vader
 from moodbench.training.outcome import FitOutcome
@@ -66,7 +67,16 @@ def fit_tfidf(
     vectorizer = TfidfVectorizer(
         ngram_range=(1, tfidf.max_ngram), min_df=tfidf.min_document_count, sublinear_tf=True, dtype=np.float64
     )
-    features = vectorizer.fit_transform(train["text"])
+    try:
+        features = vectorizer.fit_transform(train["text"])
+    except ValueError as error:  # scikit-learn's only sign of an empty vocabulary
+        if "vocabulary" not in str(error) and "no terms remain" not in str(error):
+            raise
+        raise DataError(
+            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more stands in at "
+            f"least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn from; check "
+            "the text column, or lower tfidf.min_document_count"
+        ) from error
     vocabulary = {word: int(i) for word, i in vectorizer.vocabulary_.items()}
     validation_features = vectorizer.transform(validation["text"])
 

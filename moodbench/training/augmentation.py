@@ -1,0 +1,46 @@
+"""More training texts from those there are: words left out, words swapped, punctuation put in. Seeded; labels stay.
+
+Source: random deletion and swap, Wei & Zou (2019), EDA, https://doi.org/10.18653/v1/D19-1670; punctuation, Karimi, Rossi &
+Prati (2021), AEDA, https://doi.org/10.18653/v1/2021.findings-emnlp.234. Ours draws each word on its own, so that the
+expected share of changed words is the one that is asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from moodbench.config.schema import Augmentation
+
+MARKS = (".", ",", "!", "?", ";", ":")
+
+
+def augmented(train: pd.DataFrame, how: Augmentation, seed: int) -> pd.DataFrame:
+    """`train` (example_id, text, label, ...) followed by `copies` changed copies of each row, with ids of their own.
+
+    Each text is changed by a generator of its own, made from the seed, its id and the number of the copy: the order of
+    the rows changes nothing. The originals stay as they are.
+    """
+    parts = [train]
+    for copy in range(1, how.copies + 1):
+        changed = train.copy()
+        changed["text"] = [
+            changed_text(text, how, np.random.default_rng([seed, copy, int(example_id, 16)]))
+            for text, example_id in zip(train["text"], train["example_id"], strict=True)
+        ]
+        changed["example_id"] = [f"{example_id}-{copy}" for example_id in train["example_id"]]
+        parts.append(changed)
+    return pd.concat(parts, ignore_index=True)
+
+
+def changed_text(text: str, how: Augmentation, rng: np.random.Generator) -> str:
+    """`text` with words dropped, then swapped with their neighbour, then marks before words; a word always stays."""
+    words = text.split()
+    kept = [word for word, drop in zip(words, rng.random(len(words)) < how.word_dropout, strict=True) if not drop]
+    words = kept or words[:1]
+    for place in np.flatnonzero(rng.random(max(0, len(words) - 1)) < how.word_swap):
+        words[place], words[place + 1] = words[place + 1], words[place]
+    with_marks: list[str] = []
+    for word, put in zip(words, rng.random(len(words)) < how.punctuation, strict=True):
+        with_marks += [str(rng.choice(MARKS)), word] if put else [word]
+    return " ".join(with_marks)

@@ -1,0 +1,157 @@
+"""Preparing texts and multiplying training texts: what changes, what never does."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moodbench.benchmark.resolve import resolve
+from moodbench.config import load_catalogue
+from moodbench.config.schema import Augmentation
+from moodbench.errors import DataError, SpecError
+from moodbench.evaluation.predicting import evaluate
+from moodbench.hardware import Hardware
+from moodbench.models.loading import load_predictor
+from moodbench.models.preparation import STEPS, prepare_text
+from moodbench.spec import BenchmarkSpec
+from moodbench.training.augmentation import MARKS, augmented, changed_text
+from moodbench.training.baselines import fit_tfidf
+from moodbench.trial import examples_of, run_fit
+
+MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
+TWEET = "@Ann_1 SO good &amp; cheap https://t.co/Ab?x=1 mail me@shop.com &lt;3 www.x.org"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ((), TWEET),
+        (("entities",), "@Ann_1 SO good & cheap https://t.co/Ab?x=1 mail me@shop.com <3 www.x.org"),
+        (("links",), "@Ann_1 SO good &amp; cheap http mail me@shop.com &lt;3 http"),
+        (("mentions",), "@user SO good &amp; cheap https://t.co/Ab?x=1 mail me@shop.com &lt;3 www.x.org"),
+        (("lowercase",), "@ann_1 so good &amp; cheap https://t.co/ab?x=1 mail me@shop.com &lt;3 www.x.org"),
+        (tuple(reversed(STEPS)), "@user so good & cheap http mail me@shop.com <3 http"),
+    ],
+)
+def test_each_step_changes_what_it_says_and_nothing_else(steps, expected):
+    assert prepare_text(TWEET, steps) == expected
+    assert prepare_text(expected, steps) == expected
+
+
+def trials(models=("tfidf-logreg",), **more):
+    return resolve(BenchmarkSpec(models=models, datasets=("icwsm-tweets",), **more), load_catalogue(), MACHINE)
+
+
+def test_without_steps_every_id_is_what_it_was_and_with_steps_another():
+    plain, prepared, multiplied = (
+        trials()[0].fit, trials(prepare=("lowercase",))[0].fit, trials(augment={"word_swap": 0.1})[0].fit
+    )  # fmt: skip
+    assert len({plain.fit_id, prepared.fit_id, multiplied.fit_id}) == 3
+    old = {k: v for k, v in plain.model_dump(mode="json").items() if k not in ("preparation", "augmentation")}
+    from moodbench.spec import fit_ids
+
+    assert fit_ids(old) == (plain.config_id, plain.fit_id)
+    orders = [trials(prepare=steps)[0].fit.fit_id for steps in (("links", "lowercase"), ("lowercase", "links"))]
+    assert orders[0] == orders[1]
+
+
+def test_the_majority_and_vader_are_not_fitted_on_copies():
+    fits = {t.fit.model.name: t.fit for t in trials(("majority", "vader", "tfidf-logreg"), augment={"word_swap": 0.5})}
+    assert [fits[name].augmentation is None for name in ("majority", "vader", "tfidf-logreg")] == [True, True, False]
+
+
+ROWS = pd.DataFrame(
+    {
+        "example_id": [f"{i:032x}" for i in range(200)],
+        "text": [f"one{i} two three four five six seven eight" for i in range(200)],
+        "label": [i % 2 for i in range(200)],
+    }
+)
+
+
+def test_copies_keep_labels_and_originals_and_depend_on_the_seed_but_not_on_the_order_of_rows():
+    how = Augmentation(word_dropout=0.2, word_swap=0.2, punctuation=0.2, copies=2)
+    made = augmented(ROWS, how, seed=3)
+    assert len(made) == 600 and made["example_id"].is_unique
+    pd.testing.assert_frame_equal(made.iloc[:200], ROWS)
+    assert made["label"].tolist() == ROWS["label"].tolist() * 3
+    assert not set(made["text"][200:400]) & set(made["text"][400:])
+    pd.testing.assert_frame_equal(made, augmented(ROWS, how, seed=3))
+    assert (made["text"][200:] != augmented(ROWS, how, seed=4)["text"][200:]).mean() > 0.9
+    shuffled = augmented(ROWS.sample(frac=1, random_state=0), how, seed=3).set_index("example_id")["text"]
+    assert shuffled.to_dict() == made.set_index("example_id")["text"].to_dict()
+
+
+def test_each_change_does_what_it_says_in_the_wanted_share():
+    texts = ROWS["text"]
+    dropped = [
+        changed_text(t, Augmentation(word_dropout=0.25), np.random.default_rng(i)).split() for i, t in enumerate(texts)
+    ]
+    assert all(set(new) <= set(old.split()) and new for new, old in zip(dropped, texts, strict=True))
+    assert 1 - sum(map(len, dropped)) / 1600 == pytest.approx(0.25, abs=0.045)  # 4 standard errors of 1,600 draws
+    swapped = [
+        changed_text(t, Augmentation(word_swap=0.3), np.random.default_rng(i)).split() for i, t in enumerate(texts)
+    ]
+    assert all(sorted(new) == sorted(old.split()) for new, old in zip(swapped, texts, strict=True))
+    assert any(new != old.split() for new, old in zip(swapped, texts, strict=True))
+    marked = [
+        changed_text(t, Augmentation(punctuation=0.5), np.random.default_rng(i)).split() for i, t in enumerate(texts)
+    ]
+    assert all([w for w in new if w not in MARKS] == old.split() for new, old in zip(marked, texts, strict=True))
+    assert (sum(map(len, marked)) - 1600) / 1600 == pytest.approx(0.5, abs=0.05)
+    assert changed_text("alone", Augmentation(word_dropout=0.99), np.random.default_rng(0)) == "alone"
+    assert changed_text("", Augmentation(word_swap=1.0), np.random.default_rng(0)) == ""
+
+
+def test_a_fit_learns_from_prepared_texts_and_its_predictor_prepares_those_it_is_asked(tmp_path):
+    (trial,) = trials(prepare=("lowercase",), max_train_examples=400)
+    result = run_fit(trial.fit, tmp_path, "cpu", lambda _: None)
+    assert json.loads(result.columns["hparams"])["preparation"] == ["lowercase"]
+    predictor = load_predictor(trial.fit, tmp_path, "native", "cpu")
+    texts = examples_of(trial.fit).split("test")["text"].head(50).tolist()
+    ours = predictor.logits(predictor.encode([t.upper() for t in texts]))
+    np.testing.assert_array_equal(ours, predictor.logits(predictor.encode(texts)))
+    bare = predictor._predictor
+    np.testing.assert_array_equal(ours, bare.logits(bare.encode([t.lower() for t in texts])))
+
+
+def test_training_on_copies_leaves_validation_and_test_texts_as_they_are(tmp_path):
+    plain, copied = (trials(max_train_examples=400, augment=a)[0] for a in ({}, {"word_dropout": 0.3, "copies": 2}))
+    before = examples_of(copied.fit).frame.copy()
+    result = run_fit(copied.fit, tmp_path, "cpu", lambda _: None)
+    assert result.columns["num_train"] == 1200
+    assert json.loads(result.columns["hparams"])["augmentation"]["copies"] == 2
+    pd.testing.assert_frame_equal(examples_of(copied.fit).frame, before)
+    assert copied.fit.dataset == plain.fit.dataset
+    rows = before[before["split"] == "test"]
+    scored = evaluate(load_predictor(copied.fit, tmp_path, "native", "cpu"), rows, 2, 0.5, 32)
+    assert set(scored.predictions["example_id"]) == set(rows["example_id"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"prepare": ("emoji",)}, "prepare"),
+        ({"augment": {"word_dropout": 1.0}}, "augment.word_dropout: Input should be less than 1"),
+        ({"augment": {"copies": 2}}, "give at least one of word_dropout, word_swap, punctuation"),
+        ({"augment": {"synonyms": 0.1}}, "augment.synonyms: unknown key"),
+        ({"text": {"truncation_side": "middle"}}, "text.truncation_side"),
+    ],
+)
+def test_what_is_no_step_is_refused(more, message):
+    from moodbench.spec.benchmark_spec import spec_from_values
+
+    with pytest.raises(SpecError, match=message.replace(".", r"\.")):
+        spec = spec_from_values({"models": ["tfidf-logreg"], "datasets": ["icwsm-tweets"], **more}, "here")
+        resolve(spec, load_catalogue(), MACHINE)
+
+
+def test_texts_without_a_common_word_are_told_by_what_to_change(tmp_path):
+    tfidf = load_catalogue().training.tfidf
+    rows = pd.DataFrame({"text": [":) !", "?", ".."], "label": [0, 1, 0]})
+    with pytest.raises(DataError, match="tfidf-logreg: no word or phrase of two letters or more"):
+        fit_tfidf(rows, rows, tfidf, 2, tmp_path)
+    lonely = pd.DataFrame({"text": ["aa bb", "cc dd", "ee ff"], "label": [0, 1, 0]})
+    with pytest.raises(DataError, match=r"in at least 2 of the 3 training texts, so there is nothing to learn"):
+        fit_tfidf(lonely, lonely, tfidf.model_copy(update={"min_document_count": 2}), 2, tmp_path)
