@@ -39,7 +39,7 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
     contents = {f"leaderboard.{form}": board_bytes(view, form)} if form != "classic" else classic_files(view, store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_replace(folder / name, content) for name, content in contents.items()]
+        return [replaced(folder / name, content) for name, content in contents.items()]
     except OSError as error:
         raise StoreError(
             f"{folder}: cannot be written ({error.strerror or error}); give a folder with --out"
@@ -128,7 +128,7 @@ def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _replace(path: Path, content: bytes) -> Path:
+def replaced(path: Path, content: bytes) -> Path:
     """`path`, with this content, replaced as a whole."""
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:

@@ -1,0 +1,41 @@
+"""`moodbench report`: the board of a store as Markdown, CSV, JSON and one page of HTML with figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.options import add_store, existing_store
+from moodbench.errors import UsageError
+from moodbench.hardware import hardware
+from moodbench.store.location import LocalLocation
+from moodbench.visualization.board_view import view_board
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "report",
+        help="write a report: Markdown, CSV, JSON and one HTML page",
+        description="Writes report.md, report.html (figures inside, needs no network), leaderboard.csv and "
+        "leaderboard.json. None of them holds a text of a data set.",
+    )
+    add_store(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the path of each file written."""
+    from moodbench.visualization.report import write_report
+
+    store = existing_store(arguments.store)
+    folder = arguments.output
+    if folder is None:
+        if not isinstance(store.location, LocalLocation):
+            raise UsageError(f"report: {store.uri} is not a local folder; say with --output DIR where the files go")
+        folder = store.location.root / "exports" / "report"
+    for path in write_report(view_board(store, hardware()), store, folder):
+        print(path)
+    return 0

@@ -1,0 +1,166 @@
+"""A report on a store: Markdown, CSV, JSON, and one HTML page that needs nothing else. It holds no text of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from moodbench import __version__
+from moodbench.comparison.board import OVERALL
+from moodbench.errors import StoreError
+from moodbench.store import Store
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.exporting import board_bytes, replaced
+from moodbench.visualization.figures import frontier
+from moodbench.visualization.formatting import COLUMNS, MISSING, cells, track_facts
+from moodbench.visualization.leaderboard_view import answer
+from moodbench.visualization.report_figures import (
+    accuracy_figure,
+    f1_figure,
+    reliability,
+    reliability_figure,
+    softmax_inputs,
+    trade_off_figure,
+)
+
+MAX_CURVES = 8
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}
+th{border-bottom:2px solid #9aa0a6}.left{text-align:left}.scroll{overflow-x:auto}
+figure{margin:1rem 0}svg{max-width:100%;height:auto}.note{color:#555;font-size:13px}
+"""
+
+
+@dataclass(frozen=True)
+class TrackSection:
+    """What the report says of one track."""
+
+    name: str
+    facts: str
+    answer: str
+    table: pd.DataFrame
+    """Cells as text, a column per heading."""
+    figures: tuple[tuple[str, str], ...]
+    """Caption and SVG of each."""
+
+
+def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
+    """The files written to `folder`: report.md, report.html, leaderboard.csv and leaderboard.json, each replaced whole.
+
+    StoreError when there is nothing to report on or the folder cannot be written.
+    """
+    if view.board.empty:
+        raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to report")
+    sections = [section(view, name, store) for name in view.tracks]
+    f1 = f1_figure(view.board[view.board["dataset"] != OVERALL])
+    contents = {
+        "report.md": markdown(view, sections).encode(),
+        "report.html": page(view, sections, f1).encode(),
+        "leaderboard.csv": board_bytes(view, "csv"),
+        "leaderboard.json": board_bytes(view, "json"),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [replaced(folder / name, content) for name, content in contents.items()]
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --output"
+        ) from error
+
+
+def section(view: BoardView, name: str, store: Store) -> TrackSection:
+    """One track with its figures; all tracks together have neither test texts nor predictions of their own."""
+    rows = view.track(name)
+    if rows["dataset"].iloc[0] == OVERALL:
+        return TrackSection(name, track_facts(rows), answer(rows), cells(rows), ())
+    front = frontier(rows["latency_p50_s"], rows["accuracy"])
+    curves = {
+        str(row["name"]): reliability(*softmax_inputs(store.predictions(row["evaluation_ids"])))
+        for _, row in rows.sort_values("accuracy", ascending=False).head(MAX_CURVES).iterrows()
+    }
+    curves = {name: curve for name, curve in curves.items() if len(curve.num_texts)}
+    figures = (
+        ("Accuracy on the test texts; intervals of contenders in colour reach the best rank where ranks are known.",
+         accuracy_figure(rows, f"Accuracy · {name}")),
+        ("Error against latency; on the dotted frontier nobody is at once more right and faster.",
+         trade_off_figure(rows, front, f"Error and latency · {name}")),
+        ("Reliability: below the dotted line a contender is surer than it is right.",
+         reliability_figure(curves, f"Reliability · {name}")),
+    )  # fmt: skip
+    return TrackSection(name, track_facts(rows), answer(rows), cells(rows), figures)
+
+
+def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:
+    """The report as Markdown."""
+    parts = ["# MoodBench report", ""]
+    for each in sections:
+        parts += [f"## {each.name}", "", f"{each.facts}. {each.answer}", "", *_markdown_table(each.table), ""]
+    parts += ["## Notes", "", *(f"- {note}" for note in view.notes), ""]
+    if len(view.failures):
+        parts += ["## Failed", "", *(f"- {line}" for line in _failures(view)), ""]
+    parts += ["## Columns", "", *(f"- **{c.heading}**: {c.help}" for c in COLUMNS), "", f"MoodBench {__version__}", ""]
+    return "\n".join(parts)
+
+
+def page(view: BoardView, sections: Sequence[TrackSection], f1: str) -> str:
+    """The report as one HTML page: styles and figures inside, no script, no request to anywhere."""
+    body = ["<h1>MoodBench report</h1>"]
+    for each in sections:
+        body += [f"<h2>{escape(each.name)}</h2>", f"<p>{escape(each.facts)}. {escape(each.answer)}</p>"]
+        body += ['<div class="scroll">', _html_table(each.table), "</div>"]
+        body += [
+            f"<figure>{svg}<figcaption class=note>{escape(text)}</figcaption></figure>" for text, svg in each.figures
+        ]
+    body += ["<h2>Macro-F1 by data set</h2>", f"<figure>{f1}</figure>", "<h2>Notes</h2>"]
+    body += [f"<p class=note>{escape(note)}</p>" for note in view.notes]
+    if len(view.failures):
+        body += ["<h2>Failed</h2>", *(f"<p class=note>{escape(line)}</p>" for line in _failures(view))]
+    body += ["<h2>Columns</h2><dl class=note>"]
+    body += [f"<dt><b>{escape(c.heading)}</b></dt><dd>{escape(c.help)}</dd>" for c in COLUMNS]
+    body += [f"</dl><p class=note>MoodBench {__version__}</p>"]
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>MoodBench report</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def _failures(view: BoardView) -> list[str]:
+    found = []
+    for _, row in view.failures.iterrows():
+        where = f"{row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}"
+        found.append(f"{where}: {row['error_class']}")  # a message may quote a private text
+    return found
+
+
+def _markdown_table(table: pd.DataFrame) -> list[str]:
+    headings = list(table.columns)
+    sides = [":--" if h == "Model" else "--:" for h in headings]
+    rows = [[_cell(v) for v in row] for row in table.to_numpy().tolist()]
+    return [f"| {' | '.join(line)} |" for line in (headings, sides, *rows)]
+
+
+def _cell(value: str) -> str:
+    return str(value).replace("|", "\\|") or MISSING
+
+
+def _html_table(table: pd.DataFrame) -> str:
+    def line(tag: str, values: Sequence[str]) -> str:
+        marks = [' class="left"' if h == "Model" else "" for h in table.columns]
+        return (
+            "<tr>"
+            + "".join(f"<{tag}{m}>{escape(str(v))}</{tag}>" for m, v in zip(marks, values, strict=True))
+            + "</tr>"
+        )
+
+    rows = "".join(line("td", row) for row in table.to_numpy().tolist())
+    return f"<table><thead>{line('th', list(table.columns))}</thead><tbody>{rows}</tbody></table>"

@@ -1,0 +1,158 @@
+"""Static figures of the report, as SVG: accuracy with intervals, the trade-off, F1 by data set, reliability.
+
+Drawn by matplotlib without a display, in one colour-blind safe palette (Okabe and Ito); text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GREY, BLUE, ORANGE = "#222222", "#9aa0a6", "#0072B2", "#D55E00"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = "osD^vPX*"
+NUM_BINS, MIN_IN_BIN = 10, 10
+
+
+class Reliability(NamedTuple):
+    """How often a contender was right where it was so sure: one point per bin of confidence."""
+
+    confidence: npt.NDArray[np.float64]
+    """Mean probability of the chosen label."""
+    accuracy: npt.NDArray[np.float64]
+    num_texts: npt.NDArray[np.int64]
+
+
+def reliability(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]) -> Reliability:
+    """Mean confidence and accuracy in ten equal bins of confidence; bins of fewer than 10 texts are left out.
+
+    `logits` is (texts, labels); the probability is their softmax. Source: Guo et al. 2017, section 2.
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((sure * NUM_BINS).astype(int), NUM_BINS - 1)
+    kept = [b for b in range(NUM_BINS) if (bins == b).sum() >= MIN_IN_BIN]
+    mean = [[sure[bins == b].mean(), right[bins == b].mean()] for b in kept]
+    points = np.array(mean, dtype=float).reshape(-1, 2)
+    return Reliability(points[:, 0], points[:, 1], np.array([(bins == b).sum() for b in kept], dtype=np.int64))
+
+
+def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
+    """Accuracy with its interval, best on top; those whose rank may be the first are in colour where ranks are known."""
+    shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
+    figure, axes = _figure(0.36 * len(shown) + 1.3)
+    tied = shown["rank_low"].eq(1) if "rank_low" in shown else pd.Series(True, index=shown.index)
+    for y, ((_, row), first) in enumerate(zip(shown.iterrows(), tied, strict=True)):
+        colour = BLUE if first else GREY
+        low, middle, high = (100 * row[name] for name in ("accuracy_low", "accuracy", "accuracy_high"))
+        axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot([middle], [y], "o", color=colour)
+        axes.annotate(f"{middle:.1f}", (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(shown)), shown["name"])
+    note = "; in colour: may be the best" if "rank_low" in shown else ""
+    axes.set_xlabel(f"accuracy, % with 95 % interval{note}")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.margins(x=0.08)
+    return _svg(figure)
+
+
+def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: str) -> str:
+    """Error against the median latency on a log axis, with the frontier: nobody is at once more right and faster.
+
+    `front` says of each row whether it is on the frontier. Rows without latency are not shown.
+    """
+    figure, axes = _figure(4.2)
+    known = (rows["latency_p50_s"].notna() & rows["accuracy"].notna()).to_numpy()
+    shown, on = rows[known], front[known]
+    x, y = 1000 * shown["latency_p50_s"].to_numpy(), 100 * (1 - shown["accuracy"].to_numpy())
+    order = np.argsort(x[on], kind="stable")
+    axes.step(x[on][order], y[on][order], where="post", color=GREY, linestyle=":", zorder=1, label="frontier")
+    for i, (name, disturbed) in enumerate(zip(shown["name"], shown["provisional"], strict=True)):
+        colour = BLUE if on[i] else GREY
+        axes.plot([x[i]], [y[i]], "o", color=colour, markerfacecolor="white" if disturbed else colour, zorder=2)
+        axes.annotate(name, (x[i], y[i]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel(
+        "median time from one text to its label, ms (log); left is better, open where the clock was disturbed"
+    )
+    axes.set_ylabel("error, %; down is better")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.margins(x=0.15, y=0.1)
+    return _svg(figure)
+
+
+def f1_figure(board: pd.DataFrame) -> str:
+    """Macro-F1 of each contender on each track: a mark per track."""
+    shown = board[board["f1_macro"].notna()]
+    names = list(shown.groupby("name")["f1_macro"].mean().sort_values().index)
+    figure, axes = _figure(0.36 * len(names) + 1.6)
+    for i, (track, rows) in enumerate(shown.groupby("track", sort=False)):
+        y = [names.index(name) for name in rows["name"]]
+        marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+        axes.plot(100 * rows["f1_macro"], y, marker, color=colour, label=str(track), linestyle="none")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("macro-F1, %")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def reliability_figure(curves: Mapping[str, Reliability], title: str) -> str:
+    """Accuracy against confidence of each contender; on the diagonal it is right as often as it says."""
+    figure, axes = _figure(4.2)
+    axes.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="as sure as right")
+    for i, (name, curve) in enumerate(curves.items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        axes.plot(100 * curve.confidence, 100 * curve.accuracy, f"{marker}-", color=colour, label=name, markersize=5)
+    starts = [100 * curve.confidence.min() for curve in curves.values() if len(curve.confidence)]
+    axes.set_xlim(max(0.0, min(starts, default=50.0) - 5), 100)
+    axes.set_ylim(max(0.0, min(starts, default=50.0) - 15), 100)
+    axes.set_xlabel("mean probability of the chosen label, %")
+    axes.set_ylabel("share that was right, %")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _svg(figure)
+
+
+def softmax_inputs(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Logits (texts, labels) and labels of the predictions that did not fail."""
+    kept = predictions[~predictions["failed"].astype(bool)]
+    logits: Sequence[Any] = kept["logits"].tolist()
+    return np.array(logits, dtype=float), kept["label"].to_numpy(dtype=np.int64)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, max(2.0, height)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an svg element: no header, no metadata, ids of its own content."""
+    import matplotlib as mpl
+
+    sink = io.StringIO()
+    title = figure.axes[0].get_title(loc="left") + figure.axes[0].get_xlabel()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = sink.getvalue()
+    prefix = re.sub(r"\W+", "-", title)[:60]
+    drawn = text[text.index("<svg") :]
+    for attribute in (r'id="', r'href="#', r"url\(#"):
+        drawn = re.sub(attribute, lambda found: found.group(0) + prefix + "-", drawn)
+    return drawn

@@ -1,0 +1,137 @@
+"""The report: the same figures as the board, nothing that asks for anything, and no text of a data set."""
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from refused import fail
+from toy_store import SECRET, write_toy_store
+
+from moodbench.cli import main
+from moodbench.hardware import hardware
+from moodbench.visualization.board_view import view_board
+from moodbench.visualization.formatting import COLUMNS, cells
+from moodbench.visualization.report_figures import reliability, trade_off_figure
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    store = write_toy_store(root / "store")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--store", str(root / "store"), "--output", str(root / "out")])
+    assert ended.value.code == 0
+    return store, root / "out"
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.cells, self.open = [], [], None
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self.open = tag
+
+    def handle_data(self, data):
+        if self.open == "td":
+            self.cells.append(data)
+
+    def handle_endtag(self, tag):
+        self.open = None
+
+
+def test_it_writes_four_files(written):
+    assert sorted(p.name for p in written[1].iterdir()) == [
+        "leaderboard.csv",
+        "leaderboard.json",
+        "report.html",
+        "report.md",
+    ]
+
+
+def test_its_tables_are_those_of_the_board(written):
+    store, folder = written
+    expected = cells(view_board(store, hardware()).board).to_numpy().tolist()
+    tags = Tags()
+    tags.feed((folder / "report.html").read_text())
+    width = len(COLUMNS)
+    assert [tags.cells[i : i + width] for i in range(0, len(tags.cells), width)] == expected
+    lines = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
+    shown = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    assert shown[0] == [c.heading for c in COLUMNS] and shown[2:] == expected
+    assert pd.read_csv(folder / "leaderboard.csv")["accuracy"].tolist() == [0.75]  # six of eight, by hand
+    assert json.loads((folder / "leaderboard.json").read_text())["board"][0]["accuracy"] == 0.75
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(written):
+    text = (written[1] / "report.html").read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in tags.found}
+    for tag, attributes in tags.found:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "xlink:href", "action"):
+                assert value.startswith("#"), (tag, value)
+    assert not re.search(r"url\((?!#)|@import", text)
+    policy = next(
+        a["content"] for t, a in tags.found if t == "meta" and "content" in a and "default-src" in a["content"]
+    )
+    assert policy.startswith("default-src 'none'")
+
+
+def test_ids_of_the_figures_are_unique_and_every_reference_has_its_target(written):
+    text = (written[1] / "report.html").read_text()
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > 4
+    used = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert used <= set(ids)
+
+
+def test_no_file_holds_a_text_of_the_data(written):
+    for path in written[1].iterdir():
+        assert SECRET not in path.read_text()
+
+
+def test_a_second_report_is_the_same_to_the_byte(written, tmp_path):
+    store, folder = written
+    with pytest.raises(SystemExit):
+        main(["report", "--store", store.uri, "--output", str(tmp_path)])
+    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_reliability_is_worked_out_by_hand():
+    # 12 texts with probability 0.8 of the first label, 9 of them right; 5 texts with 0.55 are too few for a point.
+    sure = np.log([[0.8, 0.2]] * 12 + [[0.55, 0.45]] * 5)
+    labels = np.array([0] * 9 + [1] * 3 + [0] * 5)
+    curve = reliability(sure, labels)
+    assert curve.num_texts.tolist() == [12]
+    assert curve.confidence.tolist() == pytest.approx([0.8]) and curve.accuracy.tolist() == pytest.approx([0.75])
+
+
+def test_a_figure_is_well_formed_and_shows_every_name():
+    rows = pd.DataFrame(
+        {
+            "name": ["A<b>", "B", "C"],
+            "latency_p50_s": [0.001, 0.01, np.nan],
+            "accuracy": [0.7, 0.8, 0.9],
+            "provisional": [False, True, False],
+        }
+    )
+    svg = trade_off_figure(rows, np.array([True, True, False]), "trade-off")
+    texts = {e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
+    assert {"A<b>", "B"} <= texts and "C" not in texts
+
+
+def test_an_empty_store_and_a_folder_that_cannot_be_written_are_refused(tmp_path, capsys):
+    assert "holds no records" in fail(["report", "--store", str(tmp_path / "none")], capsys)
+    store = write_toy_store(tmp_path / "store")
+    Path(tmp_path / "file").write_text("")
+    message = fail(["report", "--store", store.uri, "--output", str(tmp_path / "file")], capsys)
+    assert "cannot be written" in message and "--output" in message
