@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from moodbench.benchmark.cluster_status import cells, recorded_peaks, status
-from moodbench.cli.options import add_cluster, add_json, add_store, address_of, print_json
+from moodbench.cli.options import add_cluster, add_config, add_json, add_store, address_of, print_json
+from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.store import Store
@@ -35,6 +36,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("what", choices=("status",), help="status: one line per node")
     add_cluster(parser)
+    add_config(parser)
     add_store(parser)
     add_json(parser)
     parser.set_defaults(command=execute)
@@ -47,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "cluster status: which cluster? give --address HOST:PORT of its head, or auto on one of its nodes"
         )
-    rules = read_cluster_file(arguments.cluster)
+    rules = read_cluster_file(arguments.cluster, load_catalogue(arguments.config).devices)
     peaks = recorded_peaks(Store.open(arguments.store))
     from moodbench.execution.ray_cluster import ClusterExecutor
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.run import cluster_site
 from moodbench.cli.options import add_cluster, address_of
+from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import Hardware, hardware
@@ -61,7 +62,8 @@ def _site(arguments: argparse.Namespace, store: Store, words: Console) -> Cluste
             f"--store {arguments.store}: a submitted job runs in a temporary folder that goes with it; "
             "give --store as an absolute path that all nodes share, or as a URI"
         )
-    site = cluster_site(address, store, read_cluster_file(arguments.cluster), said=said)
+    rules = read_cluster_file(arguments.cluster, load_catalogue(arguments.config).devices)
+    site = cluster_site(address, store, rules, said=said)
     nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in site.nodes())
     words.print(f"Cluster at {address}: {nodes}", markup=False, soft_wrap=True)
     without = site.without_lease()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moodbench.config.catalogue import explain
+from moodbench.config.schema import DeviceClass
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -42,7 +44,8 @@ class ClusterFile(_Part):
     """What `--cluster FILE` says."""
 
     classes: dict[str, NodeClass] = {}
-    """The first class whose labels a node bears is its class; a node of none is named after its accelerator label."""
+    """The first class whose labels a node bears is its class; the catalogue's `devices` follow these. A node of none is named
+    after its accelerator label."""
     measure_on: tuple[str, ...] = ()
     """Classes whose nodes measure; empty: the kind of machine with a GPU, then of most nodes."""
     drain_at: Annotated[int, Field(ge=1)] = 4
@@ -59,10 +62,34 @@ class ClusterFile(_Part):
         return labels.get(ACCELERATOR_LABEL) or "cpu"
 
 
-def read_cluster_file(path: Path | None) -> ClusterFile:
-    """The cluster file at `path`, or one that says nothing; SpecError lists every problem with its place."""
-    if path is None:
-        return ClusterFile()
+def read_cluster_file(path: Path | None, devices: Mapping[str, DeviceClass] | None = None) -> ClusterFile:
+    """The cluster file at `path`, or one that says nothing; SpecError lists every problem with its place.
+
+    Classes of `devices`, the catalogue's, that have labels follow those of the file.
+    """
+    read = ClusterFile() if path is None else _read(path)
+    known = {name: _node_class(device) for name, device in (devices or {}).items() if device.labels}
+    whole = read.model_copy(
+        update={"classes": {**read.classes, **{k: v for k, v in known.items() if k not in read.classes}}}
+    )
+    unknown = sorted(set(whole.measure_on) - set(whole.classes))
+    if unknown:
+        raise SpecError(
+            f"{path}: measure_on names {', '.join(unknown)}; known classes are {', '.join(whole.classes) or 'none'}"
+        )
+    return whole
+
+
+def _node_class(device: DeviceClass) -> NodeClass:
+    return NodeClass(
+        labels=device.labels,
+        gpu_memory_gib=device.gpu_memory_gib,
+        price_per_hour=device.price_per_hour,
+        tags=device.tags,
+    )
+
+
+def _read(path: Path) -> ClusterFile:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -70,12 +97,6 @@ def read_cluster_file(path: Path | None) -> ClusterFile:
     except UnicodeDecodeError as error:
         raise SpecError(f"--cluster {path}: not UTF-8 text (byte {error.start}); expected YAML") from error
     try:
-        read = ClusterFile.model_validate(load_yaml(text, str(path)))
+        return ClusterFile.model_validate(load_yaml(text, str(path)))
     except ValidationError as error:
         raise SpecError(explain(error, str(path), text)) from error
-    unknown = sorted(set(read.measure_on) - set(read.classes))
-    if unknown:
-        raise SpecError(
-            f"{path}: measure_on names {', '.join(unknown)}; the classes of this file are {', '.join(read.classes) or 'none'}"
-        )
-    return read

@@ -10,6 +10,7 @@ from refused import fail
 from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.cluster_status import status
 from moodbench.benchmark.node_check import check
+from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, NodeClass, read_cluster_file
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Progress
@@ -168,10 +169,12 @@ def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
 
 
 def test_the_example_file_is_valid_and_classes_go_by_all_of_their_labels():
-    rules = read_cluster_file(Path(__file__).resolve().parents[2] / "cluster" / "classes.yaml")
-    assert rules.class_of({"pool": "gpu", "ray.io/accelerator-type": "A10G"}) == "A10G"
+    example = Path(__file__).resolve().parents[2] / "cluster" / "classes.yaml"
+    rules = read_cluster_file(example, load_catalogue(None).devices)
+    a10g = rules.class_of({"pool": "gpu", "ray.io/accelerator-type": "A10G"})
+    assert rules.classes[a10g].gpu_memory_gib == 22.5, "the catalogue's class of devices with that label"
     assert rules.class_of({"pool": "cpu"}) == "cpu"
-    assert rules.class_of({"ray.io/accelerator-type": "H100"}) == "H100", "an unknown accelerator names its own class"
+    assert rules.class_of({"ray.io/accelerator-type": "B300"}) == "B300", "an unknown accelerator names its own class"
     assert ClusterFile().class_of({}) == "cpu"
 
 
@@ -181,7 +184,7 @@ def test_the_example_file_is_valid_and_classes_go_by_all_of_their_labels():
         ("clases: {}", "clases"),
         ("classes: {a: {labels: {}}}", "labels"),
         ("classes: {a: {labels: {x: y}, price_per_hour: -1}}", "price_per_hour"),
-        ("measure_on: [gpu]", "measure_on names gpu; the classes of this file are none"),
+        ("measure_on: [gpu]", "measure_on names gpu; known classes are"),
     ],
 )
 def test_a_wrong_cluster_file_is_refused_with_the_place(tmp_path, capsys, text, said):
