@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,7 +19,7 @@ from moodbench.benchmark.resolve import device_of, recipe_of, resolve_dataset, r
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
 from moodbench.data.source import load_source
-from moodbench.errors import MoodBenchError, PrerequisiteError
+from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config, shape_of_size
 from moodbench.estimate.history import Observation, PhaseName
 from moodbench.hardware import Device, Gpu, Hardware
@@ -131,12 +134,26 @@ def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
             float(max(words)),
             len(dataset.labels),
         )
-    rows = getattr(catalogue.datasets[dataset.name], "num_source_rows", {})
+    entry = catalogue.datasets[dataset.name]
+    rows: dict[str, int] = dict(entry.num_source_rows)
+    if "all" in rows:  # one table, split by content
+        rows = {
+            "train": round(0.7 * rows["all"]),
+            "validation": round(0.1 * rows["all"]),
+            "test": round(0.2 * rows["all"]),
+        }
     if "train" not in rows:
         return None
-    test = rows.get("test") or rows.get("validation") or round(0.2 * rows["train"])
-    validation = min(rows.get("validation") or round(0.1 * rows["train"]), 20_000)
-    return DataSize(rows["train"], validation, test, MEAN_WORDS, None, max(2, len(dataset.labels)))
+    drawn: dict[str, int] = {str(k): v for k, v in entry.hub.draw.items()} if entry.hub is not None else {}
+    num_train = drawn.get("train", rows["train"])
+    return DataSize(
+        num_train,
+        drawn.get("validation") or rows.get("validation") or round(0.1 * num_train),
+        drawn.get("test") or rows.get("test") or rows.get("validation") or round(0.2 * num_train),
+        entry.mean_words or MEAN_WORDS,
+        None,
+        max(2, len(entry.class_names)),
+    )
 
 
 def class_here(machine: Hardware, device: Device, catalogue: Catalogue) -> DeviceClass:
@@ -264,33 +281,69 @@ def _spec_of(row: Mapping[Any, Any]) -> FitSpec | None:
 
 
 def _model(name: str, entry: ModelEntry) -> tuple[ResolvedModel, str]:
+    absent = ResolvedModel(
+        name=name, method=entry.method, family=entry.family, num_hidden_layers=entry.num_hidden_layers
+    )
+    hub = entry.source.hub if entry.source is not None else None
+    if hub is not None and not _hub_cache("models", hub).is_dir():
+        return absent, f"model {name}"
     try:
-        return resolve_model(name, entry), ""
+        with _no_network():
+            return resolve_model(name, entry), ""
     except PrerequisiteError:
-        made = ResolvedModel(
-            name=name, method=entry.method, family=entry.family, num_hidden_layers=entry.num_hidden_layers
-        )
-        return made, f"model {name} is not on this machine"
+        return absent, f"model {name}"
 
 
 def _dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> tuple[ResolvedDataset, str]:
+    fetched = entry.hub is not None or (entry.file is not None and entry.file.kaggle is not None)
+    if not fetched or _is_cached(entry):
+        try:
+            with _no_network():
+                return resolve_dataset(name, entry, spec), ""
+        except PrerequisiteError:
+            if not fetched:
+                raise
+    made = ResolvedDataset(
+        name=name,
+        revision=NOT_LOOKED_UP,
+        labels=entry.class_names,
+        neutral_band=0.0,
+        max_train_examples=spec.max_train_examples,
+        max_validation_examples=spec.max_validation_examples,
+        train_fingerprint=NOT_LOOKED_UP,
+        validation_fingerprint=NOT_LOOKED_UP,
+        test_fingerprint=NOT_LOOKED_UP,
+    )
+    return made, f"data set {name}"
+
+
+def _is_cached(entry: DatasetEntry) -> bool:
+    """Whether something of the source is in its cache; asked of the file system, as the libraries take seconds to load."""
+    if entry.hub is not None:
+        return _hub_cache("datasets", entry.hub.id).is_dir()
+    assert entry.file is not None and entry.file.kaggle is not None
+    root = Path(os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub").expanduser()
+    return (root / "datasets" / entry.file.kaggle).is_dir()
+
+
+def _hub_cache(kind: str, repository: str) -> Path:
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    root = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    return root / f"{kind}--{repository.replace('/', '--')}"
+
+
+@contextmanager
+def _no_network() -> Iterator[None]:
+    """What is in the caches counts, and nothing is downloaded for a plan."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        return resolve_dataset(name, entry, spec), ""
-    except MoodBenchError as error:
-        if entry.embedded is not None or entry.file is not None or not isinstance(error, PrerequisiteError):
-            raise
-        made = ResolvedDataset(
-            name=name,
-            revision=NOT_LOOKED_UP,
-            labels=entry.labels,
-            neutral_band=0.0,
-            max_train_examples=spec.max_train_examples,
-            max_validation_examples=spec.max_validation_examples,
-            train_fingerprint=NOT_LOOKED_UP,
-            validation_fingerprint=NOT_LOOKED_UP,
-            test_fingerprint=NOT_LOOKED_UP,
-        )
-        return made, f"data set {name} is not on this machine"
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def classes_asked(names: Sequence[str], catalogue: Catalogue) -> dict[str, DeviceClass]:

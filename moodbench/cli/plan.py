@@ -78,7 +78,7 @@ def execute(arguments: argparse.Namespace) -> int:
     absent = sorted({part for row in rows for part in row.absent.split("; ") if part})
     if absent:
         out.print()
-        out.print(f"To be fetched first: {'; '.join(absent)}.", markup=False, soft_wrap=True)
+        out.print(f"Not on this machine yet: {', '.join(absent)}.", markup=False, soft_wrap=True)
     out.print(basis(row for view in views for row in view.rows), soft_wrap=True)
     return 0
 

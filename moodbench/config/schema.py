@@ -439,6 +439,8 @@ class DatasetEntry(Entry):
     """Mean ratings of an embedded text within plus or minus this are neutral."""
     num_source_rows: dict[str, Count] = {}
     """The source's splits and their rows as published; a run says when the source differs."""
+    mean_words: Positive | None = None
+    """Words per text, roughly: what estimates use before the texts are on this machine."""
     licence: str = "not stated"
     terms: str | None = None
     """What binds who uses the texts, beyond the licence's name."""
