@@ -30,7 +30,6 @@ from moodbench.store import Store
 
 KINDS = ("fits", "evaluations", "measurements")
 SPEC = """
-name: campaign
 models: [MiniLM-L3, tfidf-logreg, vader]
 datasets: [icwsm-tweets, icwsm-product]
 max_train_examples: 96

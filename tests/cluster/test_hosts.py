@@ -37,6 +37,7 @@ def matrix(hosts, tmp_path_factory):
     job = submit(hosts, *words, log=log)
 
     def fitting():
+        assert job.poll() is None, log.read_text()[-3000:]
         events = events_of(store)
         return next((e for e in events if e["event"] == "started" and "MiniLM" in e["trial"]), None)
 
@@ -119,4 +120,4 @@ def test_status_shows_every_node_with_its_class(hosts, matrix):
     import json
 
     kinds = {row["name"].rpartition("-")[2]: row["kind"] for row in json.loads(done.stdout)}
-    assert kinds == {"n1": "cpu", "n2": "", "n3": "A100", "n4": "cpu"}
+    assert kinds == {"n1": "cpu", "n2": "a10g-24g", "n3": "A100", "n4": "cpu"}
