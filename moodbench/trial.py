@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from moodbench.models.loading import deployed_form, load_predictor
 from moodbench.models.preparation import prepare_text
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.training.augmentation import augmented
+from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 from moodbench.training.outcome import Report
 
@@ -37,8 +38,19 @@ class PhaseResult:
     table: pd.DataFrame | None = None
 
 
-def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> PhaseResult:
-    """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json."""
+def run_fit(
+    spec: FitSpec,
+    folder: Path,
+    device: Device,
+    report: Report,
+    checkpoints: Path,
+    earlier: Sequence[Path],
+    every_s: float,
+) -> PhaseResult:
+    """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json.
+
+    A long fit leaves checkpoints in `checkpoints` every `every_s` seconds, and continues the best in the folders `earlier`.
+    """
     started = datetime.now(UTC)
     examples = examples_of(spec)
     data, seed = spec.dataset, spec.seeds.subsample
@@ -47,7 +59,8 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)
-    outcome = fit(spec, train, validation, folder, device, report)
+    area = CheckpointArea(checkpoints, peak_resident_bytes, earlier, every_s)
+    outcome = fit(spec, train, validation, folder, device, report, area)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     parts = {
         "lora": spec.lora,
@@ -82,9 +95,9 @@ def run_fit(spec: FitSpec, folder: Path, device: Device, report: Report) -> Phas
             "validation_f1_macro": outcome.validation.get("f1_macro"),
             "train_time_s": outcome.train_time_s,
             "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
-            "train_peak_memory_bytes": peak_resident_bytes(),
+            "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_resident_bytes(),
             "devices": device,
-            **surroundings(started, device),
+            **surroundings(started, device, attempts=outcome.num_attempts),
         }
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 import time
@@ -22,9 +23,11 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from moodbench.errors import SpecError
 from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
+from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
 from moodbench.trial import PhaseResult, identity, run_evaluate, run_fit, run_measure, surroundings
 
 OK, FAILED, OUT_OF_MEMORY, MACHINE = 0, 1, 3, 4
@@ -84,6 +87,20 @@ Phase = Annotated[FitPhase | EvaluatePhase | MeasurePhase, Field(discriminator="
 KIND_OF_PHASE = {"fit": "fits", "evaluate": "evaluations", "measure": "measurements"}
 
 
+def checkpoint_interval_s() -> float:
+    """The seconds that MOODBENCH_CHECKPOINT_S asks for, else the default; SpecError when it is no number above 0."""
+    given = os.environ.get("MOODBENCH_CHECKPOINT_S")
+    try:
+        seconds = DEFAULT_INTERVAL_S if given is None else float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise SpecError(
+            f"MOODBENCH_CHECKPOINT_S={given!r}: allowed is a number of seconds above 0; correct or unset it"
+        )
+    return seconds
+
+
 class Job(_Part):
     """What one worker process does."""
 
@@ -93,6 +110,8 @@ class Job(_Part):
     """Phases of one trial, in order; one that has a record already is passed over."""
     device: Device
     num_threads: int
+    checkpoint_interval_s: float = Field(default_factory=checkpoint_interval_s)
+    """Seconds of training between the checkpoints from which a stopped fit goes on."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
     """What keeps other trials of ours off the machine while measuring: see execution.executor.Isolation."""
 
@@ -163,7 +182,8 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         _prepare(phase.spec, job.num_threads)
         folder = attempt.folder / "artifact"
         folder.mkdir()
-        result = run_fit(phase.spec, folder, job.device, report)
+        checkpoints, earlier = attempt.checkpoints(phase.id)
+        result = run_fit(phase.spec, folder, job.device, report, checkpoints, earlier, job.checkpoint_interval_s)
         outputs[f"artifacts/{phase.id}"] = folder
     elif isinstance(phase, EvaluatePhase):
         _prepare(phase.spec.fit, job.num_threads)

@@ -72,6 +72,7 @@ def run(
     trials are placed by what they are estimated to need. The `reports` on a person's own data are the first of the run's
     events.
     """
+    store.sweep()
     if not plan.trials:
         return RunSummary(run_id="")
     _store_examples(trials, store)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
+from moodbench.store.staging import Claim, close_checkpoints, forget, open_checkpoints
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,27 @@ class Attempt:
         self._location = location
         self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
         self.folder = location.staging() / self.name
+        self._claim: Claim | None = None
 
     def __enter__(self) -> Attempt:
-        self.folder.mkdir(parents=True)
+        self._claim = Claim(self.folder.parent, self.name)
+        self.folder.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        close_checkpoints(self.folder.parent, self.name)
+        if self._claim:
+            self._claim.release()
+
+    def checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
+        """A new folder for this attempt's checkpoints of `fit_id`, and those of other attempts, the newest first.
+
+        They outlive the attempt, and go when any attempt commits the fit.
+        """
+        return open_checkpoints(self.folder.parent, fit_id, self.name)
 
     def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
         """Publish `outputs` (key in the store -> staged file or folder), then the `record` of `kind` under `id_`.
@@ -51,6 +64,11 @@ class Attempt:
         The record is created only if there is none; otherwise everything of this attempt goes to duplicates/. A kill
         at any moment leaves either no record or a complete one whose files all exist with the sizes and hashes it names.
         """
+        committed = self._commit(kind, id_, record, outputs)
+        forget(self.folder.parent, id_, self.name)
+        return committed
+
+    def _commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
         schema, id_column = RECORDS[kind]
         if find_record(self._location, kind, id_):
             return self._set_aside(kind, id_, outputs, [])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow.fs as pafs
 
+from moodbench.data.tokenised import cache_folder
 from moodbench.errors import StoreError
 
 
@@ -189,8 +190,9 @@ class RemoteLocation:
         return target
 
     def staging(self) -> Path:
-        """A local temporary folder."""
-        return self._cache / "staging"
+        """A folder of this machine, the same for every process, so that a stopped fit is continued here."""
+        digest = hashlib.sha256(f"{self._filesystem.type_name}:{self._root}".encode()).hexdigest()[:20]
+        return cache_folder() / "staging" / digest
 
     def delete(self, key: str) -> None:
         """Remove the file or folder at `key`."""

@@ -18,6 +18,7 @@ from moodbench.store.location import LocalLocation, Location, locate
 from moodbench.store.reading import first_of, read_many, read_table
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
 from moodbench.store.snapshots import standing_records
+from moodbench.store.staging import sweep
 
 FOLDERS = (
     "fits",
@@ -78,6 +79,10 @@ class Store:
     def attempt(self) -> Attempt:
         """A new attempt, to be used as a context manager."""
         return Attempt(self._location)
+
+    def sweep(self) -> list[str]:
+        """What was removed from the staging area: what attempts left that have certainly ended and serves no later one."""
+        return sweep(self._location.staging(), self.ids("fits"))
 
     def ids(self, kind: str) -> set[str]:
         """The ids of `kind` that have a record."""

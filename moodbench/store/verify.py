@@ -53,7 +53,7 @@ class Verification:
     orphans: list[str] = field(default_factory=list)
     """Files that no readable record names. They do no harm."""
     leftovers: list[str] = field(default_factory=list)
-    """Attempts in staging/ that are under way or were killed."""
+    """Attempts in staging/ that are under way or were killed, and checkpoints of fits that are not committed."""
 
 
 def verify(location: Location) -> Verification:
@@ -85,7 +85,8 @@ class _Verifier:
             self._readable("failures", id_of_key(key), key, FAILURES)
         keys = (key for folder in (*FOLDERS_OF_FILES, *RECORDS) for key in self._location.keys(folder))
         self._found.orphans = [key for key in keys if key not in self._named]
-        self._found.leftovers = sorted({"/".join(k.split("/")[:2]) for k in self._location.keys("staging")})
+        staged = {"/".join(k.split("/")[:2]).removesuffix(".lock") for k in self._location.keys("staging")}
+        self._found.leftovers = sorted(staged)
         return self._found
 
     def _records(self, kind: str) -> dict[str, Row | None]:

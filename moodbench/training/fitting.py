@@ -8,18 +8,25 @@ import pandas as pd
 
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
+from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
 
 
 def fit(
-    spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
+    spec: FitSpec,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    folder: Path,
+    device: Device,
+    report: Report,
+    checkpoints: CheckpointArea,
 ) -> FitOutcome:
-    """How the fit of `spec` on these rows went; the artifact is in `folder`."""
+    """How the fit of `spec` on these rows went; the artifact is in `folder`, what a later attempt may continue in `checkpoints`."""
     num_labels = len(spec.dataset.labels)
     if spec.model.method == "lora":
         from moodbench.training.lora import fit_lora
 
-        return fit_lora(spec, train, validation, folder, device, report)
+        return fit_lora(spec, train, validation, folder, device, report, checkpoints)
     if spec.model.method == "linear-probe":
         from moodbench.training.probe import fit_probe
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from moodbench.metrics import get_metric, score_all
 from moodbench.models.encoder import ADAPTER, TOKENIZER, add_lora, base_folder, load_classifier, set_dropout
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
+from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
 
 
 def fit_lora(
-    spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
+    spec: FitSpec,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    folder: Path,
+    device: Device,
+    report: Report,
+    checkpoints: CheckpointArea,
 ) -> FitOutcome:
-    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`, whose `checkpoints/` is removed."""
-    import shutil
+    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`.
 
+    A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit that nobody stopped.
+    """
     assert spec.train is not None and spec.lora is not None and spec.text is not None
     tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
     base = load_classifier(spec, spec.seeds.init)
@@ -38,8 +45,8 @@ def fit_lora(
         set_dropout(base.model, spec.train.base_dropout)
     model = add_lora(base, spec.lora, spec.target_modules)
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}"
-    checkpoints = folder / "checkpoints"
-    arguments = training_arguments(spec.train, len(train), spec.seeds.init, spec.seeds.data_order, device, checkpoints)
+    seeds = spec.seeds
+    arguments = training_arguments(spec.train, len(train), seeds.init, seeds.data_order, device, checkpoints.folder)
     trainer = _trainer(
         model,
         arguments,
@@ -49,15 +56,18 @@ def fit_lora(
         spec.train,
         report,
     )
-    started = time.perf_counter()
-    trainer.train()
-    elapsed = time.perf_counter() - started
+    taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
+    if taken:
+        report({"note": f"continues from the checkpoint of step {taken.manifest.step}"})
+    keeper = Keeper(checkpoints, spec.fit_id, device, taken)
+    keeper.attach(trainer)
+    trainer.train(resume_from_checkpoint=str(taken.folder) if taken else None)
+    elapsed = keeper.elapsed_s()
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
     model.save_pretrained(folder / ADAPTER)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
-    shutil.rmtree(checkpoints)
     return FitOutcome(
         num_params=sum(p.numel() for p in model.get_base_model().parameters()),
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -68,6 +78,8 @@ def fit_lora(
         best_step=best,
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=_curve(history, spec.train.select_by),
+        num_attempts=keeper.num_attempts,
+        peak_memory_bytes=keeper.peak_memory_bytes(),
     )
 
 
@@ -106,11 +118,10 @@ def training_arguments(
         train_sampling_strategy="group_by_length" if train.group_by_length else "random",
         eval_strategy="steps",
         eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=1,
+        save_strategy="best",
         logging_steps=max(1, every // 4),
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,
         metric_for_best_model=f"eval_{train.select_by}",
         greater_is_better=get_metric(train.select_by).higher_is_better,
         fp16=train.precision == "fp16",
@@ -155,7 +166,13 @@ def _trainer(
                 )
             report({"step": state.global_step, "num_steps": state.max_steps, **shown})
 
-    return Trainer(
+    class ResumableTrainer(Trainer):  # type: ignore[misc]
+        def _run_epoch(self, **arguments: Any) -> None:
+            # A checkpoint of the last step leaves nothing to train; transformers would do a step more in a part of an epoch.
+            if self.state.global_step < self.state.max_steps:
+                super()._run_epoch(**arguments)
+
+    return ResumableTrainer(
         model=model,
         args=arguments,
         train_dataset=train_set,

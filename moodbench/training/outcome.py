@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Receives progress: step, num_steps, loss and the like."""
+"""Receives progress: step, num_steps, loss and the like; `note` is a sentence for the person who watches."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,7 @@ class FitOutcome:
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters that validation chose."""
     curve: tuple[CurvePoint, ...] = ()
+    num_attempts: int = 1
+    """Attempts whose work is in it, this one included."""
+    peak_memory_bytes: int | None = None
+    """The most memory that any of them used; None where that is this process's own peak."""

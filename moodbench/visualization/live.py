@@ -127,6 +127,8 @@ class RunView:
         trial.step = event.get("step", trial.step)
         trial.num_steps = event.get("num_steps", trial.num_steps)
         trial.loss = event.get("loss", trial.loss)
+        if "note" in event:
+            self._line(f"{event['trial']}: {event['note']}")
         if "disturbed_attempt" in event:
             self._line(f"{event['trial']}: disturbed by other load, measuring again in {event['wait_s']:.0f} s")
         if now - trial.last_line >= PLAIN_EVERY_S and trial.num_steps:

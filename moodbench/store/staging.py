@@ -1,0 +1,174 @@
+"""The staging area: who works in which folder, what a stopped fit leaves for the next, and what may be swept.
+
+    staging/ATTEMPT.lock         locked by the process that works in staging/ATTEMPT/, for as long as it lives
+    staging/ATTEMPT/             files of one attempt, before they are published
+    staging/fit-ID/ATTEMPT/      checkpoints of one attempt at a fit, kept until some attempt commits it
+
+The system frees a lock when its holder ends, however it ends, so a lock that can be taken has no holder. That holds where
+one system alone holds the locks of a file system; on a shared one (NFS and the like) it is believed only of attempts that
+were begun on this very machine since it was started. What is not known to be dead is left alone, and `verify` lists it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Set
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from moodbench.hardware import node_name
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing can be known to be dead, so nothing is swept
+    fcntl = None  # type: ignore[assignment]
+
+KEEP_CHECKPOINTS_S = 14 * 86400.0
+"""A fit that nobody has taken up for so long loses its checkpoints; it can still be begun anew."""
+KEEP_ATTEMPTS = 3
+FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
+    [
+        "apfs",
+        "btrfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "hfs",
+        "jfs",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "tmpfs",
+        "ufs",
+        "xfs",
+        "zfs",
+    ]
+)
+
+
+class Claim:
+    """The lock on one attempt's folder. It ends with `release`, or with the process."""
+
+    def __init__(self, staging: Path, name: str) -> None:
+        staging.mkdir(parents=True, exist_ok=True)
+        self._path = staging / f"{name}.lock"
+        made = staging / f"{name}.lock.new"
+        # Locked before it has its name: nobody ever sees it unlocked while its owner lives.
+        self._file = made.open("w", encoding="utf-8")
+        self._file.write(_this_machine())
+        self._file.flush()
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks: its attempts are never known to be dead
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        made.rename(self._path)
+
+    def release(self) -> None:
+        """Nothing; the attempt has ended and its folder is gone."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
+    """The names of what was removed: folders of dead attempts, and checkpoints of use to nobody.
+
+    These are empty ones, those of fits in `committed`, and those that nobody took up for long (until `now`).
+    """
+    if not staging.is_dir():
+        return []
+    removed = []
+    for path in sorted(staging.glob("*.lock")):
+        if _is_dead(path):
+            shutil.rmtree(staging / path.stem, ignore_errors=True)
+            path.unlink(missing_ok=True)
+            removed.append(path.stem)
+    oldest = (time.time() if now is None else now) - KEEP_CHECKPOINTS_S
+    for folder in sorted(staging.glob("fit-*")):
+        done = folder.name.removeprefix("fit-") in committed
+        for own in _ended(staging, folder):
+            if done or not any(own.iterdir()) or _last_change(own) < oldest:
+                shutil.rmtree(own, ignore_errors=True)
+                removed.append(f"{folder.name}/{own.name}")
+        remove_if_empty(folder)
+    return removed
+
+
+def open_checkpoints(staging: Path, fit_id: str, name: str) -> tuple[Path, list[Path]]:
+    """The new folder of the attempt `name` at `fit_id`, and those of other attempts, the newest first.
+
+    Of attempts that have ended only the newest KEEP_ATTEMPTS are kept: each has copied the best of those before it.
+    """
+    folder = staging / f"fit-{fit_id}"
+    own = folder / name
+    own.mkdir(parents=True)
+    ended = [p for p in _ended(staging, folder) if any(p.iterdir())]
+    for old in ended[:-KEEP_ATTEMPTS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
+
+
+def close_checkpoints(staging: Path, name: str) -> None:
+    """Nothing; where the attempt `name` left no checkpoint its folder goes too."""
+    for own in staging.glob(f"fit-*/{name}"):
+        remove_if_empty(own)
+        remove_if_empty(own.parent)
+
+
+def forget(staging: Path, fit_id: str, name: str) -> None:
+    """Nothing; the fit is committed: its checkpoints by the attempt `name` and by every attempt that has ended go."""
+    folder = staging / f"fit-{fit_id}"
+    for own in (folder / name, *_ended(staging, folder)):
+        shutil.rmtree(own, ignore_errors=True)
+    remove_if_empty(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Nothing; a folder with something in it stays."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _ended(staging: Path, folder: Path) -> Iterator[Path]:
+    """The folders in `folder` whose attempt has ended, the oldest first: an attempt has its lock before it has a folder."""
+    for own in sorted(p for p in folder.glob("*") if p.is_dir()):
+        lock = staging / f"{own.name}.lock"
+        if not lock.exists() or _is_dead(lock):
+            yield own
+
+
+def _is_dead(lock: Path) -> bool:
+    """Whether the process that made `lock` has certainly ended."""
+    if fcntl is None:
+        return False
+    try:
+        with lock.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _one_machine_alone(lock) or file.read() == _this_machine()
+    except OSError:
+        return False
+
+
+def _this_machine() -> str:
+    """This machine since its start."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{node_name()} {boot.read_text().strip()}" if boot.exists() else f"{node_name()} {psutil.boot_time():.0f}"
+
+
+def _one_machine_alone(path: Path) -> bool:
+    """Whether `path` is on a file system that one machine alone can have mounted."""
+    resolved = path.resolve()
+    mounts = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
+    kind = next((mounts[parent] for parent in resolved.parents if parent in mounts), "")
+    return kind in FILE_SYSTEMS_OF_ONE_MACHINE
+
+
+def _last_change(folder: Path) -> float:
+    """When something in `folder` was last changed, in seconds since 1970."""
+    times = []
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)
