@@ -13,6 +13,7 @@ from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
 from moodbench.benchmark.estimating import estimates_of
 from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.room import check_room
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
@@ -71,10 +72,13 @@ def run(
     It takes place on this `machine` under `executor`, or at `site`, which the caller closes. With the `catalogue`,
     trials are placed by what they are estimated to need. The `reports` on a person's own data are the first of the run's
     events.
+    PrerequisiteError when this machine lacks disk or memory for it.
     """
-    store.sweep()
     if not plan.trials:
         return RunSummary(run_id="")
+    if site is None:
+        check_room(plan, store, machine)
+    store.sweep()
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]
     estimates = estimates_of(plan, catalogue, store, machine) if catalogue is not None else {}

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,7 +96,7 @@ class LocalLocation:
     def keys(self, prefix: str) -> list[str]:
         """All keys of files below the folder `prefix`, sorted."""
         folder = self.root / prefix
-        return sorted(p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
+        return sorted(p.relative_to(self.root).as_posix() for p in _walk(folder))
 
     def stamps(self, prefix: str) -> dict[str, str]:
         """Size and time of change of every key below the folder `prefix`."""
@@ -167,7 +168,13 @@ class RemoteLocation:
     def stamps(self, prefix: str) -> dict[str, str]:
         """Size and time of change of every key below the folder `prefix`."""
         selector = pafs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
-        found: list[Any] = self._filesystem.get_file_info(selector)
+        try:
+            found: list[Any] = self._filesystem.get_file_info(selector)
+        except OSError as error:
+            raise StoreError(
+                f"{self._root}/{prefix}: cannot be listed ({str(error).splitlines()[0]}); "
+                "see to the connection and your rights, or give another place with --store"
+            ) from error
         start = len(self._root) + 1
         files = {i.path[start:]: f"{i.size}-{i.mtime_ns}" for i in found if i.type == pafs.FileType.File}
         return dict(sorted(files.items()))
@@ -219,6 +226,20 @@ def locate(uri: str | Path) -> Location:
     except (ValueError, OSError) as error:
         raise StoreError(f"--store {text!r}: {error}; give a folder or a URI such as s3://bucket/folder") from error
     return RemoteLocation(filesystem, root)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`; StoreError where a folder cannot be listed, for what is there must not seem missing."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # not made yet, or moved away meanwhile
+            raise StoreError(
+                f"{error.filename}: cannot be listed ({error.strerror}); "
+                "change its permissions or give another folder with --store"
+            ) from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (path for name in names if (path := Path(parent) / name).is_file())
 
 
 def sha256_of(path: Path) -> str:

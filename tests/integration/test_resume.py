@@ -18,7 +18,10 @@ from moodbench.training.checkpoints import MANIFEST, CheckpointArea
 from moodbench.training.fitting import fit
 from moodbench.trial import examples_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 
 class Stopped(BaseException):
@@ -95,10 +98,9 @@ def test_a_stopped_fit_ends_as_an_undisturbed_one(undisturbed, stops, tmp_path):
     for step in stops:
         fitting.stopped_attempt(step)
     finished = fitting.attempt()
-    assert [int(note.rsplit(" ", 1)[1]) for note in fitting.notes] == [
-        step - 1 for step in [*stops][: len(fitting.notes)]
-    ]
-    assert len(fitting.notes) == len(stops), "every later attempt says where it continues"
+    continued = [int(note.removeprefix("continues from the checkpoint of step ")) for note in fitting.notes]
+    # A validation that prefers nothing new writes no checkpoint, so the one before may be the last.
+    assert all(at in (stop - 1, stop - 2) for at, stop in zip(continued, stops, strict=True)), continued
     assert_same_fit(finished, expected)
     assert finished[0].num_attempts == len(stops) + 1
 
