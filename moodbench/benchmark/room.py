@@ -10,7 +10,7 @@ import psutil
 
 from moodbench.benchmark.estimating import class_here
 from moodbench.config.schema import DeviceClass
-from moodbench.data.source import load_data
+from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, shape_of_config
 from moodbench.hardware import Hardware
@@ -102,7 +102,7 @@ def class_here_cpu(machine: Hardware) -> DeviceClass:
 
 
 def _size_of(data: ResolvedDataset) -> DataSize:
-    frame = load_data(data.name, data.embedded, data.file, data.labels, data.neutral_band).frame
+    frame = load_source(data.name, data).examples.frame
     counted = frame["split"].value_counts()
     words = frame["text"].str.count(r"\s+") + 1
     return DataSize(

@@ -1,71 +1,263 @@
-"""A driver killed at random moments: the same command finishes the rest, and the store is that of an undisturbed run."""
+"""Faults at random moments of a run: the same command finishes the rest, and the store is that of an undisturbed run.
 
-import hashlib
+Five faults by default; the full form, with its summary, is `MOODBENCH_FAULTS=50 uv run pytest -s tests/integration/test_faults.py`.
+Each fault is drawn from one seed: a signal to the driver, to a worker or to one of Ray's processes, a disk that takes no
+more, or files in the store that are torn or not ours. Only processes that the test started are signalled, by their pid.
+"""
+
+import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from conftest import moodbench
+from conftest import SHORT
 
 from moodbench.store import Store
+from moodbench.store.verify import verify
 
-pytestmark = pytest.mark.integration
-NUM_KILLS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
-COMMAND = ["run", "--models", "tfidf-logreg", "vader", "--datasets", "icwsm-tweets", "--protocol", "short"]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
+NUM_FAULTS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
+FAULTS_PER_ROUND = 8
+KINDS = ("fits", "evaluations", "measurements")
+OVERLAY = (
+    SHORT.replace("processes: 2, requests: 50", "processes: 1, requests: 50")
+    + """
+  tiny:
+    description: three contenders in seconds, with enough steps to be stopped between
+    models: [tfidf-logreg, vader, MiniLM-L3]
+    datasets: [icwsm-tweets]
+    max_train_examples: 96
+    max_validation_examples: 48
+    protocol: short
+    train: {epochs: 3, evaluations_per_epoch: 1, effective_batch_size: 4}
+"""
+)
+FAULTS = {
+    # name: (executor, weight)
+    "kill -9 of the driver": ("inline", 3),
+    "SIGTERM of the driver": ("inline", 3),
+    "Ctrl-C of the driver": ("inline", 3),
+    "full disk": ("inline", 3),
+    "torn and foreign files": ("inline", 2),
+    "kill -9 of the driver over Ray": ("ray", 1),
+    "kill -9 of a worker": ("ray", 2),
+    "SIGTERM of a worker": ("ray", 1),
+    "kill -9 of a Ray process": ("ray", 2),
+}
+SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 
 
-def start(folder: Path, config: Path) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    arguments = [*COMMAND, "--config", str(config), "--executor", "inline"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "moodbench", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+class Run:
+    """The command under test in `folder`, as a process of its own."""
 
+    def __init__(self, folder: Path, executor: str = "inline", largest_file: int | None = None) -> None:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {"MOODBENCH_CHECKPOINT_S": "0.2", "OMP_NUM_THREADS": "1"}
 
-def assert_files_are_as_recorded(store: Store) -> None:
-    for kind in ("fits", "evaluations", "measurements"):
-        for files in store.records(kind)["files"]:
-            for file in files:
-                content = (Path(store.uri) / file["path"]).read_bytes()
-                assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
+        def limit() -> None:
+            # Every file stops growing there, as on a full disk; Python gets an OSError from the very write.
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "moodbench", "run", "tiny", "--config", "overlay.yaml", "--executor", executor],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / "stderr.txt").open("w"),
+            preexec_fn=limit,
+        )
+        self._seen: dict[int, psutil.Process] = {}
 
-def test_killed_runs_leave_the_store_of_an_undisturbed_one(tmp_path, config):
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    calm.mkdir()
-    rough.mkdir()
-    began = time.monotonic()
-    assert start(calm, config).wait(timeout=300) == 0
-    length = time.monotonic() - began
-    undisturbed, store = Store.open(calm / "results"), Store.open(rough / "results")
+    def ended_within(self, seconds: float) -> bool:
+        """Whether the command ended by itself; its descendants are noted meanwhile."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                return True
+            self.descendants()
+            time.sleep(0.1)
+        return self.process.poll() is not None
 
-    rng, num_records = random.Random(20140601), []
-    for _ in range(NUM_KILLS):
-        process = start(rough, config)
+    def descendants(self) -> list[psutil.Process]:
         try:
-            process.wait(timeout=rng.uniform(0.2, 1.0) * length)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert_files_are_as_recorded(store)
-        num_records.append(sum(len(store.ids(kind)) for kind in ("fits", "evaluations", "measurements")))
-    moodbench(*COMMAND, "--config", config, "--executor", "inline", cwd=rough)
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        self._seen |= {p.pid: p for p in found}
+        return found
 
-    assert num_records == sorted(num_records), "what was committed once is never lost"
-    assert_files_are_as_recorded(store)
-    for kind in ("fits", "evaluations", "measurements"):
+    def settle(self, seconds: float) -> int:
+        """The exit code, once the command and all that it started have ended; what will not end is killed by its pid."""
+        code = self.process.wait(timeout=seconds)
+        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=60)
+        for process in alive:
+            process.kill()
+        return code
+
+
+def signal_to(run: Run, fault: str, rng: random.Random) -> bool:
+    """Whether there was a process for the signal of `fault`, which it then got."""
+    number = next(n for name, n in SIGNALS.items() if fault.startswith(name))
+    if "driver" in fault:
+        run.descendants()
+        run.process.send_signal(number)
+        return True
+    wanted = []
+    for process in run.descendants():
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if ("moodbench.worker" in command) if "worker" in fault else ("raylet" in command or "gcs_server" in command):
+            wanted.append(process)
+    if not wanted:
+        return False
+    rng.choice(wanted).send_signal(number)
+    return True
+
+
+def tear(folder: Path, rng: random.Random) -> None:
+    """Puts what a crash or a person may leave into the store: nothing of it is named by a record."""
+    root = folder / "results"
+    for place in ("staging/left", "artifacts/notafit", "predictions/dataset=icwsm-tweets", "staging/fit-0/left"):
+        (root / place).mkdir(parents=True, exist_ok=True)
+        (root / place / f"torn-{rng.randrange(10**6)}.parquet").write_bytes(rng.randbytes(rng.randrange(400)))
+    for checkpoint in sorted(root.glob("staging/fit-*/*/checkpoint-*")):
+        for path in sorted(p for p in checkpoint.iterdir() if p.is_file()):
+            if rng.random() < 0.2:
+                path.write_bytes(path.read_bytes()[: rng.randrange(1 + path.stat().st_size)])
+
+
+def inject(fault: str, folder: Path, length: float, rng: random.Random) -> bool:
+    """Whether the fault came about while the command ran."""
+    executor = FAULTS[fault][0]
+    if fault == "full disk":
+        return Run(folder, largest_file=round(2 ** rng.uniform(9, 20))).settle(900) != 0
+    if fault == "torn and foreign files":
+        run = Run(folder)
+        hit = not run.ended_within(rng.uniform(0.3, 0.9) * length)
+        run.process.kill()
+        run.settle(60)
+        tear(folder, rng)
+        return hit
+    run = Run(folder, executor)
+    start = 0.1 if executor == "inline" else 0.4
+    patience = time.monotonic() + 4 * length + 60
+    hit = False
+    if not run.ended_within(rng.uniform(start, 0.95) * length):
+        while not (hit := signal_to(run, fault, rng)) and not run.ended_within(0.2) and time.monotonic() < patience:
+            pass
+    run.settle(900)
+    return hit
+
+
+def identity_of_records(store: Store) -> dict[str, tuple[int, int]]:
+    """Each record file with what changes when it is written again."""
+    found = {}
+    for kind in KINDS:
+        for path in (Path(store.uri) / kind).rglob("*.parquet"):
+            facts = path.stat()
+            found[path.name] = (facts.st_ino, facts.st_mtime_ns)
+    return found
+
+
+def events(folder: Path) -> list[dict]:
+    """The events of every run in `folder`, in order; a torn last line is left out."""
+    found = []
+    for path in sorted((folder / "results" / "events").glob("*.jsonl"), key=lambda p: p.stat().st_mtime_ns):
+        for line in path.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return found
+
+
+def assert_equal_stores(store: Store, undisturbed: Store) -> None:
+    assert verify(store.location).differences == []
+    for kind in KINDS:
         assert store.ids(kind) == undisturbed.ids(kind)
-        assert len(store.records(kind)) == 2, "nothing is doubled"
+        assert len(store.records(kind)) == 3, "nothing is doubled"
     for evaluation_id in store.ids("evaluations"):
         a, b = (s.predictions([evaluation_id]).set_index("example_id").sort_index() for s in (store, undisturbed))
         np.testing.assert_array_equal(np.stack(a["logits"]), np.stack(b["logits"]))
+
+
+def prepared(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "overlay.yaml").write_text(OVERLAY)
+    return folder
+
+
+def finish(folder: Path) -> None:
+    run = Run(folder)
+    code = run.settle(900)
+    assert code == 0, (folder / "stderr.txt").read_text()
+
+
+def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(tmp_path):
+    calm = prepared(tmp_path / "calm")
+    began = time.monotonic()
+    finish(calm)
+    length = time.monotonic() - began
+    undisturbed = Store.open(calm / "results")
+
+    rng, injected, resumed, num_rounds = random.Random(20140601), Counter(), 0, 0
+    plan = rng.choices(list(FAULTS), [weight for _, weight in FAULTS.values()], k=20 * NUM_FAULTS)
+    # However few faults: one of each place where they come from.
+    plan = ["kill -9 of the driver", "full disk", "kill -9 of a worker", "torn and foreign files", *plan]
+    while injected.total() < NUM_FAULTS:
+        num_rounds += 1
+        rough = prepared(tmp_path / f"rough-{num_rounds}")
+        store, known = Store.open(rough / "results"), {}
+        for _ in range(min(FAULTS_PER_ROUND, NUM_FAULTS - injected.total())):
+            fault = plan.pop(0)
+            if inject(fault, rough, length, rng):
+                injected[fault] += 1
+            now = identity_of_records(store)
+            assert known.items() <= now.items(), f"after {fault}: a committed record was lost or written again"
+            assert verify(store.location).differences == [], f"after {fault}"
+            known = now
+            if len(known) == 9:
+                break
+        finish(rough)
+        assert known.items() <= identity_of_records(store).items()
+        assert_equal_stores(store, undisturbed)
+        committed = set()
+        for event in events(rough):
+            if event["event"] == "committed":
+                committed.add(event["id"])
+            assert event["event"] != "started" or event["id"] not in committed, "what is committed is not begun again"
+            resumed += "continues from the checkpoint" in event.get("note", "")
+    print(
+        f"\n{injected.total()} faults in {num_rounds} rounds, each ended by one undisturbed command of {length:.0f} s:"
+    )
+    for fault, number in injected.most_common():
+        print(f"  {number:3d} {fault}")
+    print(f"  {resumed} times a fit went on from a checkpoint; every store equals the undisturbed one and verifies")
+
+
+def test_a_truncated_record_is_named_and_made_anew_when_moved_away(tmp_path):
+    folder = prepared(tmp_path / "store")
+    finish(folder)
+    store = Store.open(folder / "results")
+    before = store.ids("evaluations")
+    path = sorted((folder / "results" / "evaluations").rglob("*.parquet"))[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    assert Run(folder).settle(900) == 2
+    assert f"{path.name}: cannot be read as Parquet" in (folder / "stderr.txt").read_text()
+    path.rename(tmp_path / "aside")
+    finish(folder)
+    assert store.ids("evaluations") == before
+    assert verify(store.location).differences == []

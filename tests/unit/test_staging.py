@@ -1,0 +1,110 @@
+"""Sweeping the staging area: what is dead goes, what may live stays, whatever it looks like."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from moodbench.store import Store
+from moodbench.store import staging as module
+from moodbench.store.staging import KEEP_CHECKPOINTS_S, sweep
+
+FIT = "ab" * 10
+OWNER = "import sys, time\nfrom moodbench.store import Store\nattempt = Store.open(sys.argv[1]).attempt()\n" + (
+    "attempt.__enter__()\n(attempt.folder / 'half').write_text('x')\nown, _ = attempt.checkpoints(sys.argv[2])\n"
+    "(own / 'checkpoint-1').mkdir()\nprint(attempt.name, flush=True)\ntime.sleep(600)\n"
+)
+
+
+@pytest.fixture
+def owned(tmp_path):
+    """A store, the name of an attempt that works there, and its process."""
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "results"), FIT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield Store.open(tmp_path / "results"), process.stdout.readline().strip(), process
+        process.kill()
+
+
+def left(store: Store) -> set[str]:
+    root = Path(store.uri) / "staging"
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
+
+
+def test_a_live_attempt_loses_nothing_and_a_killed_one_all_but_its_checkpoints(owned):
+    store, name, process = owned
+    everything = left(store)
+    assert {f"{name}.lock", f"{name}/half", f"fit-{FIT}/{name}/checkpoint-1"} <= everything
+    assert store.sweep() == []
+    assert left(store) == everything
+    process.kill()
+    process.wait()
+    assert store.sweep() == [name]
+    assert left(store) == {f"fit-{FIT}", f"fit-{FIT}/{name}", f"fit-{FIT}/{name}/checkpoint-1"}
+
+
+def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dead(owned, monkeypatch):
+    store, name, process = owned
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
+    monkeypatch.setattr(module, "node_name", lambda: "another-host")
+    assert store.sweep() == []
+    assert f"{name}/half" in left(store)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
+    assert store.sweep() == [name]
+
+
+def test_what_has_no_lock_is_somebody_elses_and_stays(tmp_path):
+    staging = tmp_path / "staging"
+    (staging / "unknown").mkdir(parents=True)
+    (staging / "unknown" / "file").write_text("")
+    assert sweep(staging, set()) == []
+    assert (staging / "unknown" / "file").exists()
+
+
+def checkpoint(store: Store, fit_id: str) -> Path:
+    """A checkpoint left by an attempt that has ended."""
+    with store.attempt() as attempt:
+        own, _ = attempt.checkpoints(fit_id)
+        (own / "checkpoint-5").mkdir()
+    return own
+
+
+def test_checkpoints_of_committed_and_of_forgotten_fits_go(tmp_path):
+    store = Store.open(tmp_path / "results")
+    fresh, old, done = (checkpoint(store, each * 10) for each in ("aa", "bb", "cc"))
+    past = time.time() - KEEP_CHECKPOINTS_S - 60
+    for path in (old / "checkpoint-5", old):
+        os.utime(path, (past, past))
+    assert sweep(tmp_path / "results" / "staging", {"cc" * 10}) == [
+        f"fit-{'bb' * 10}/{old.name}",
+        f"fit-{'cc' * 10}/{done.name}",
+    ]
+    assert fresh.exists()
+    assert not old.parent.exists()
+
+
+def test_a_commit_forgets_the_checkpoints_of_all_attempts_that_ended_and_of_its_own(owned):
+    store, live, _ = owned
+    ended = checkpoint(store, FIT)
+    with store.attempt() as attempt:
+        own, others = attempt.checkpoints(FIT)
+        assert [p.name for p in others] == [ended.name, live], "the newest first"
+        (own / "checkpoint-9").mkdir()
+        record = {"model": "toy", "dataset": "none", "seed": 0, "status": "ok"}
+        assert attempt.commit("fits", FIT, record, {}).won
+    names = {p.name for p in own.parent.iterdir()}
+    assert names == {live}, "what another works with is its own"
+
+
+def test_a_fit_killed_again_and_again_keeps_the_checkpoints_of_few_attempts(tmp_path):
+    store = Store.open(tmp_path / "results")
+    made = [checkpoint(store, FIT) for _ in range(6)]
+    assert [p.exists() for p in made] == [False, False, True, True, True, True]
+    with store.attempt() as attempt:
+        _, others = attempt.checkpoints(FIT)
+    assert others == list(reversed(made[-3:]))
