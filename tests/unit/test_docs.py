@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from moodbench.cli import COMMANDS, parser
+from moodbench.cli import COMMANDS, main, parser
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / "cluster" / "README.md"]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / "cluster" / "README.md",
+             *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 README = (ROOT / "README.md").read_text()
 
 
@@ -73,3 +74,23 @@ def test_the_tree_in_the_readme_is_the_tree():
 def test_the_readmes_test_command_is_what_ci_calls():
     assert "uv run pytest" in README
     assert re.search(r'step "tests";\s+uv run pytest$', (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
+
+
+def test_the_generated_documents_are_current(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["guide", "--output", str(tmp_path)])
+    assert ended.value.code == 0
+    for name in ("MODEL_CONFIGURATION.md", "QUICK_REFERENCE.md"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), f"run `moodbench guide` for {name}"
+
+
+def test_the_model_guide_says_where_the_largest_models_fit():
+    rows = {}
+    for line in (ROOT / "docs" / "MODEL_CONFIGURATION.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 12:
+            rows[cells[0]] = cells
+    # Column 8 is a card of 10 GiB, 10 a Mac of 16 GB: 3.7 billion fp32 weights alone are 13.9 GiB.
+    assert rows["Phi-3-mini"][7].startswith("QLoRA") and rows["Phi-3-mini"][9] == "no"
+    assert rows["BERT-base"][7] == rows["BERT-base"][9] == "as it is"
+    assert rows["BERT-base"][2] == "109M" and rows["Phi-3-mini"][2] == "3.72B"

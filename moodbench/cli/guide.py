@@ -1,0 +1,45 @@
+"""`moodbench guide`: write the model guide and the quick reference from the catalogue."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moodbench.cli.options import add_config
+from moodbench.config import load_catalogue
+from moodbench.errors import PrerequisiteError
+from moodbench.visualization.exporting import replaced
+from moodbench.visualization.guide import model_configuration, quick_reference
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser(
+        "guide",
+        help="write the model guide and the quick reference from the catalogue",
+        description="Writes MODEL_CONFIGURATION.md (every model, what it needs on CUDA, Apple and CPU) and "
+        "QUICK_REFERENCE.md. With --config they hold your own models and data sets too.",
+    )
+    parser.add_argument("--output", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s/")
+    add_config(parser)
+    parser.set_defaults(command=execute, subparsers=commands)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the path of each file written."""
+    catalogue = load_catalogue(arguments.config)
+    commands = [(action.dest, action.help or "") for action in arguments.subparsers._choices_actions]
+    contents = {
+        "MODEL_CONFIGURATION.md": model_configuration(catalogue),
+        "QUICK_REFERENCE.md": quick_reference(catalogue, commands),
+    }
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        for name, text in contents.items():
+            print(replaced(arguments.output / name, text.encode()))
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{arguments.output}: cannot be written ({error.strerror or error}); give a folder with --output"
+        ) from error
+    return 0
