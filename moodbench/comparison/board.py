@@ -194,31 +194,29 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
     """
     num_tracks = board.groupby(TRACK).ngroups
     what = "data sets" if board["dataset"].nunique() == num_tracks else "tracks"
-    rows = []
-    for name, group in board.groupby("name", sort=True):
-        k = len(group)
-        mean = group["accuracy"].mean()
-        row: dict[str, Any] = {c: group[c].mean() for c in (*QUALITY, "score", "train_time_s")}
-        row |= {c: group[c].median() for c in (*SPEED, "num_params", "num_trainable")}
-        row |= {
-            "track": f"{OVERALL} ({num_tracks} {what})",
-            "dataset": OVERALL,
-            "model": group["model"].iloc[0],
-            "name": name,
-            "method": group["method"].iloc[0],
-            "num_seeds": group["num_seeds"].min(),
-            "num_test": group["num_test"].sum(),
-            "num_train": group["num_train"].sum(),
-            "accuracy_low": mean - float(np.sqrt(((group["accuracy"] - group["accuracy_low"]) ** 2).sum())) / k,
-            "accuracy_high": mean + float(np.sqrt(((group["accuracy_high"] - group["accuracy"]) ** 2).sum())) / k,
-            "interval_method": "mover",
-            "estimand": group["estimand"].iloc[0],
-            "provisional": bool(group["provisional"].any()),
-            "quick": bool(group["quick"].any()),
-            "verdict": None if group["verdict"].nunique() != 1 else group["verdict"].iloc[0],
-            "device_name": group["device_name"].iloc[0],
-        }
-        if k < num_tracks or group["score"].isna().any():
-            row["score"] = np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
+    board = board.assign(
+        square_low=(board["accuracy"] - board["accuracy_low"]) ** 2,
+        square_high=(board["accuracy_high"] - board["accuracy"]) ** 2,
+    )
+    groups = board.groupby("name", sort=True)
+    means, medians = [*QUALITY, "score", "train_time_s"], [*SPEED, "num_params", "num_trainable"]
+    numeric = board[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
+    size, first = groups.size(), groups[["model", "method", "estimand", "device_name"]].first()
+    squares = groups[["square_low", "square_high"]].sum().pow(0.5).div(size, axis=0)
+    rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
+    whole = (size == num_tracks) & (groups["score"].count() == size)
+    rows = rows.assign(
+        track=f"{OVERALL} ({num_tracks} {what})",
+        dataset=OVERALL,
+        num_seeds=groups["num_seeds"].min(),
+        num_test=groups["num_test"].sum(),
+        num_train=groups["num_train"].sum(),
+        accuracy_low=rows["accuracy"] - squares["square_low"],
+        accuracy_high=rows["accuracy"] + squares["square_high"],
+        interval_method="mover",
+        provisional=groups["provisional"].any(),
+        quick=groups["quick"].any(),
+        verdict=groups["verdict"].first().where(groups["verdict"].nunique() == 1, None),
+        score=rows["score"].where(whole),
+    )
+    return rows.reset_index()

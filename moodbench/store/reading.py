@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
@@ -62,4 +63,21 @@ def read_many(location: Location, keys: Iterable[str], schema: pa.Schema) -> pd.
     """The rows of all `keys`, in their order."""
     tables = [read_table(location, key, schema) for key in keys]
     frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    return frame
+
+
+def read_bulk(location: Location, keys: Sequence[str], schema: pa.Schema, columns: Sequence[str]) -> pd.DataFrame:
+    """These `columns` of all `keys`, in their order, by several threads: for hundreds of small files.
+
+    StoreError names the file that cannot be read.
+    """
+    filesystem, root = location.filesystem()
+    checked = ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
+    try:
+        made = ds.dataset([f"{root}/{key}" for key in keys], schema=schema, format=checked, filesystem=filesystem)
+        frame: pd.DataFrame = made.to_table(columns=list(columns)).to_pandas()
+    except (pa.ArrowException, OSError):
+        return read_many(location, keys, schema)[list(columns)]  # one by one, which tells which one it is
     return frame

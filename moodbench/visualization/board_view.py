@@ -14,8 +14,8 @@ from moodbench.comparison.board import choose_machine, contenders, scored, trial
 from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
-from moodbench.store import Store
-from moodbench.visualization.comparison_view import correctness
+from moodbench.store import PREDICTIONS, Store
+from moodbench.store.reading import read_bulk
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
@@ -98,8 +98,17 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
         evaluations = evaluations[evaluations["dataset"] == dataset]
     chosen = choose_machine(measurements, machine.machine_key)
 
+    predictions = {
+        str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
+        for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
+    }
+
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        return correctness(store, evaluation_ids).to_numpy(dtype=bool)
+        keys = [key for i in evaluation_ids for key in predictions[i]]
+        said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
+        right = said.assign(right=said["label"] == said["predicted"])
+        wide = right.pivot(index="example_id", columns="evaluation_id", values="right")
+        return wide.loc[:, evaluation_ids].to_numpy(dtype=bool)
 
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)

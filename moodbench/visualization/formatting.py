@@ -75,6 +75,10 @@ def duration(value: Any) -> str:
 def _rank(row: pd.Series[Any]) -> str:
     if missing(row["rank"]):
         return MISSING
+    if not missing(row.get("rank_low")):
+        low, high = int(row["rank_low"]), int(row["rank_high"])
+        places = str(low) if low == high else f"{low}–{high}"
+        return f"({places})" if row["provisional"] else places
     return f"({row['rank']})" if row["provisional"] else str(row["rank"])
 
 
@@ -95,7 +99,12 @@ def _plain(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], s
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("rank", "Rank", _rank, "place by score; in brackets where no measurement was undisturbed"),
+    Column(
+        "rank",
+        "Rank",
+        _rank,
+        "place by score, as a range where the data leave it open; in brackets where no measurement was undisturbed",
+    ),
     Column("name", "Model", lambda row: str(row["name"]), "contender, as named in the catalogue"),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),

@@ -56,7 +56,7 @@ def answer(track: pd.DataFrame) -> str:
         return f"{text}; no other contender has a place here."
     second = ranked.iloc[1]
     if not missing(first.get("p_best")):
-        text += f" and is the best with probability {_share(first['p_best'])}"
+        text += f" and is the best with probability {chance(first['p_best'])}"
     if "rank_low" in ranked:
         rivals = ranked.loc[(ranked["rank_low"] == 1) & (ranked["name"] != first["name"]), "name"]
         if len(rivals):
@@ -90,5 +90,6 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
-def _share(value: float) -> str:
-    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
+def chance(value: float) -> str:
+    """A probability in percent, its ends cautiously."""
+    return "over 99 %" if value > 0.99 else "under 1 %" if value < 0.01 else f"{100 * value:.0f} %"

@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlparse
 
+import psutil
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -32,7 +33,7 @@ FLAGS = [
 GUARD = """
 import os, socket
 _log = os.environ.get("NET_GUARD_LOG")
-_ok = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", None, socket.gethostname()}
+_ok = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", None, socket.gethostname(), *os.environ.get("NET_GUARD_OWN", "").split(",")}
 def _refuse(kind, host):
     if _log:
         with open(_log, "a") as f: f.write(f"{kind} {host}\\n")
@@ -63,7 +64,13 @@ class Server:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         path = os.pathsep.join(filter(None, [str(guard), os.environ.get("PYTHONPATH")]))
-        own = {"NET_GUARD_LOG": str(self.egress_log), "PYTHONPATH": path, "GRADIO_TEMP_DIR": str(folder / "gradio")}
+        here = [a.address for each in psutil.net_if_addrs().values() for a in each]  # Ray talks to itself by these
+        own = {
+            "NET_GUARD_OWN": ",".join(here),
+            "NET_GUARD_LOG": str(self.egress_log),
+            "PYTHONPATH": path,
+            "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *command, "--port", str(port)], stdin=subprocess.DEVNULL, stdout=out,

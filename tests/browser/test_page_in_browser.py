@@ -357,7 +357,7 @@ def test_it_is_whole_on_a_phone_and_in_the_dark(site, browser, kind):
     for tab in TABS:
         site.open(f"tab={tab.key}&track={TWEETS}&models=vader;MiniLM-L3", page)
         page.wait_for_selector(f"#tab-{tab.key}", state="visible")
-        if tab.key in ("leaderboard", "speed"):
+        if tab.key in ("leaderboard", "compare", "speed"):
             page.wait_for_selector(".js-plotly-plot .main-svg", state="attached")
             page.wait_for_timeout(500)
         shot(site, f"{kind}-{tab.key}", page)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moodbench.visualization.formatting import COLUMNS, MISSING, Column, cells, missing, track_facts
-from moodbench.visualization.leaderboard_view import tied_best
+from moodbench.visualization.leaderboard_view import chance, tied_best
 from moodbench.visualization.page.html import details, scroll
 
 CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
@@ -183,6 +183,8 @@ def _sort_value(value: Any) -> str:
 def _drawing(key: str, row: pd.Series[Any], axis: Axis | None) -> str:
     if key == "accuracy" and axis:
         return _whisker_svg(row, axis)
+    if key == "rank" and not missing(row.get("p_best")):
+        return f'<small title="share of joint draws of texts and seeds in which it is first">best: {chance(row["p_best"])}</small>'
     if key == "score":
         width = min(max(float(row["score"]), 0), 100)
         return f'<span class="mb-bar" aria-hidden="true"><span style="width:{width:.0f}%"></span></span>'

@@ -74,7 +74,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The answer, the table, the two figures and the notes."""
     view = reading.view(state.weights)
     name = chosen_track(view, state)
-    track = view.track(name)
+    track = reading.standing.placed(view.track(name), state.weights)
     rows = visible(track, state, reading.families)
     counted = f"{len(rows)} of {len(track)} contenders shown" if len(rows) < len(track) else f"{len(track)} contenders"
     sentence = (

@@ -11,6 +11,7 @@ from urllib.request import getproxies
 def quiet_environment() -> None:
     """Nothing; turns telemetry off. Call it before Gradio is imported."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # of the runs that the page starts
     os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"  # Gradio asks itself whether it is up
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from moodbench.hardware import hardware
 from moodbench.store import PREDICTIONS, Store, stamped
@@ -41,7 +42,7 @@ def generate(root: Path, *, num_models: int, num_datasets: int, num_seeds: int, 
                     "run_id": "generated", "fit_id": fit, "config_id": _id("d", dataset, model, 0), "model": name,
                     "dataset": f"set-{dataset}", "seed": seed, "started_at": when, "ended_at": when, "node": "none",
                 }  # fmt: skip
-                share = float((predicted == labels).mean())
+                scores = classification_metrics(labels, predicted)
                 files = []
                 if predictions:
                     key = f"predictions/dataset=set-{dataset}/{evaluation}.parquet"
@@ -63,11 +64,11 @@ def generate(root: Path, *, num_models: int, num_datasets: int, num_seeds: int, 
                     "fits": (fit, {
                         "status": "ok", "method": METHODS[1 if model == 0 else model % 3], "family": f"family-{model % 4}",
                         "num_params": int(size[model]), "num_trainable": int(size[model] / 50), "dataset_revision": f"r{dataset}",
-                        "num_train": 1000, "train_time_s": 60 * speed * 1e3, "validation_f1_macro": share,
+                        "num_train": 1000, "train_time_s": 60 * speed * 1e3, "validation_f1_macro": scores["f1_macro"],
                     }),
                     "evaluations": (evaluation, {
                         "num_test": NUM_TEST, "num_classes": 2, "files": files,
-                        **dict.fromkeys(("accuracy", "f1_macro", "precision_macro", "recall_macro"), share),
+                        **scores,
                     }),
                     "measurements": (measurement, {
                         "machine_key": machine, "perf_key": "generated", "device_name": "made up", "num_threads": 2,
@@ -85,6 +86,14 @@ def generate(root: Path, *, num_models: int, num_datasets: int, num_seeds: int, 
     for kind in RECORDS:
         compact(store.location, kind)
     return store
+
+
+def classification_metrics(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    return {
+        "accuracy": accuracy_score(labels, predicted),
+        **{f"{n}_macro": f(labels, predicted, average="macro", zero_division=0.0)
+           for n, f in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score))},
+    }  # fmt: skip
 
 
 def _id(*parts: object) -> str:
