@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from moodbench.benchmark.driver import Listener, RunSummary
-from moodbench.benchmark.run import ExecutorName, prepare
+from moodbench.benchmark.run import ExecutorName, cluster_site, prepare
 from moodbench.benchmark.run import run as run_trials
 from moodbench.comparison.composite import Weights
 from moodbench.config import load_catalogue
+from moodbench.config.cluster import read_cluster_file
 from moodbench.hardware import hardware
 from moodbench.serving.classifier import Classifier, Prediction, open_classifier
 from moodbench.spec import spec_of_preset
@@ -32,6 +34,8 @@ def run(
     seeds: int | Sequence[int] | None = None,
     config: str | Path | None = None,
     executor: ExecutorName = "ray",
+    address: str | None = None,
+    cluster: str | Path | None = None,
     listen: Listener | None = None,
     **fields: Any,
 ) -> RunSummary:
@@ -41,6 +45,7 @@ def run(
     number (0 to seeds - 1) or the seeds themselves. `config` is a YAML file or folder over the catalogue. Other `fields`
     are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol, device, lora, train,
     and for a file of your own data, text_column, label_column, label_map, labels, split_column, group_column, data_name.
+    `address` names a Ray cluster (HOST:PORT of its head, or auto on one of its nodes) and `cluster` its file.
     `listen` hears every event of the run. What is wrong with the request is raised as MoodBenchError before anything runs.
     """
     catalogue = load_catalogue(Path(config) if config is not None else None)
@@ -52,9 +57,15 @@ def run(
     if seeds is not None:
         given["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
-    opened, machine = Store.open(store), hardware()
+    opened, hear = Store.open(store), listen or _ignore
+    if address is not None:
+        rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
+        with closing(cluster_site(address, opened, rules, said="address")) as site:
+            trials, plan = prepare(spec, catalogue, opened, site.machine)
+            return run_trials(trials, plan, opened, site.machine, site=site, catalogue=catalogue, listen=hear)
+    machine = hardware()
     trials, plan = prepare(spec, catalogue, opened, machine)
-    return run_trials(trials, plan, opened, machine, executor=executor, catalogue=catalogue, listen=listen or _ignore)
+    return run_trials(trials, plan, opened, machine, executor=executor, catalogue=catalogue, listen=hear)
 
 
 def leaderboard(

@@ -80,7 +80,19 @@ def answer(machine, store=None, moodbench=None):
 def site_of(tmp_path, nodes, answers, rules=None, **options):
     cluster = StandIn(nodes, answers)
     rules = rules or ClusterFile()
-    return ClusterSite(cluster, Store.open(tmp_path / "store"), rules, address="h:1", **options), cluster
+    site = ClusterSite(cluster, Store.open(tmp_path / "store"), rules, address="h:1", **options)
+    OPEN.append(site)
+    return site, cluster
+
+
+OPEN = []
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 def test_nodes_that_pass_their_check_become_nodes_of_the_schedule(tmp_path):
@@ -290,3 +302,10 @@ def test_status_says_what_fits_where():
         ("n3", "worker", "big", ("large", "small"), (), False),
     ]
     assert (rows[2].gpu_memory_bytes, rows[2].tags) == (80 * GIB, ("a", "b"))
+
+
+def test_python_may_name_a_cluster_too(tmp_path):
+    import moodbench
+
+    with pytest.raises(PrerequisiteError, match=r"address 127\.0\.0\.1:1: nothing answers there"):
+        moodbench.run("vader", "icwsm-tweets", store=tmp_path, address="127.0.0.1:1")
