@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from moodbench.cli.options import add_json, add_store, print_json
+from moodbench.comparison.paired import ROPE
+from moodbench.errors import UsageError
 from moodbench.store import Store
-from moodbench.visualization.comparison_view import compare_models, sentence
+from moodbench.visualization.comparison_view import Compared, compare_models, sentence
 from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
     """Nothing; adds the command."""
     parser = commands.add_parser("compare", help="say whether two models differ", description=__doc__)
-    parser.add_argument("a", metavar="A", help="a model in the store")
-    parser.add_argument("b", metavar="B", help="another model in the store")
+    parser.add_argument("a", metavar="A", help="a model in the store, or MODEL@SEED for one of its fits")
+    parser.add_argument("b", metavar="B", help="another model, or another seed")
     parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one that both have")
+    parser.add_argument(
+        "--rope",
+        type=float,
+        default=100 * ROPE,
+        metavar="POINTS",
+        help="differences within so many points of accuracy do not matter; default: %(default)g",
+    )
+    parser.add_argument(
+        "--flips", type=int, default=0, metavar="N", help="show N reviews that only A, only B got right"
+    )
+    parser.add_argument("--with-text", action="store_true", help="show the texts of your own data too")
     add_store(parser)
     add_json(parser)
     parser.set_defaults(command=execute)
@@ -25,10 +37,41 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0; prints one verdict per track."""
-    found = compare_models(Store.open(arguments.store), arguments.a, arguments.b, arguments.dataset)
+    if not 0 < arguments.rope < 100:
+        raise UsageError(f"--rope {arguments.rope:g}: allowed is more than 0 and less than 100 points, such as 1")
+    if arguments.flips < 0:
+        raise UsageError(f"--flips {arguments.flips}: allowed is 0 or more, such as 5")
+    a, b = arguments.a, arguments.b
+    found = compare_models(Store.open(arguments.store), a, b, arguments.dataset, arguments.rope / 100)
     if arguments.json:
-        print_json([{"track": track, **asdict(difference)} for track, difference in found])
-    else:
-        for track, difference in found:
-            console().print(sentence(arguments.a, arguments.b, track, difference), markup=False, soft_wrap=True)
+        print_json([c.to_record() | {"flipped": _reviews(c, arguments)} for c in found])
+        return 0
+    out = console()
+    for compared in found:
+        said = sentence(a, b, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe)
+        out.print(said, markup=False, soft_wrap=True)
+        for review in _reviews(compared, arguments):
+            who = a if review["right"] == "a" else b
+            text = review["text"] if review["text"] is not None else f"{review['example_id']} (text not shown)"
+            out.print(f"  only {who} is right: {text}", markup=False, soft_wrap=True)
     return 0
+
+
+def _reviews(compared: Compared, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The first reviews of each side; a private text, or one the store does not say is public, only on request."""
+    rows = compared.flipped.sort_index()
+    shown = [rows[rows["right"] == side].head(arguments.flips) for side in ("a", "b")]
+    return [
+        {
+            "example_id": example_id,
+            "label": int(row["label"]),
+            "a": int(row["a"]),
+            "b": int(row["b"]),
+            "right": row["right"],
+            "text": row["text"]
+            if isinstance(row["text"], str) and (arguments.with_text or row["private"] is False)
+            else None,
+        }
+        for side in shown
+        for example_id, row in side.iterrows()
+    ]

@@ -95,7 +95,7 @@ def joint_draws(
     normals = rng.standard_normal((2, num_draws, max(sizes)))
     back = np.argsort(order)
     found = []
-    for metric in (_accuracy, _f1_macro):
+    for metric in (_accuracy, f1_of_confusion):
         per_seed, drawn = metric(point), metric(draws)  # (columns,), (B, columns)
         edges = np.cumsum([0, *sizes])
         means, moved = [], []
@@ -144,8 +144,8 @@ def _accuracy(confusion: Floats) -> Floats:
     return np.asarray(np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)))
 
 
-def _f1_macro(confusion: Floats) -> Floats:
-    """The unweighted mean of F1 over the classes that occur, as the metric of that name."""
+def f1_of_confusion(confusion: Floats) -> Floats:
+    """Macro-F1 `(...)` of counts `(..., k, k)`: the unweighted mean over the classes that occur, as the metric."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     below = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     present = below > 0

@@ -1,15 +1,22 @@
-"""The difference of two models in accuracy on the same items, with its interval and p-value."""
+"""The difference of two models on the same items, with its interval, p-value and verdict."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
-from moodbench.comparison.intervals import Estimand, two_way, two_way_variance, wilson
+from moodbench.comparison.intervals import Estimand, two_way_variance, wilson
+from moodbench.comparison.joint import f1_of_confusion, joint_draws
+from moodbench.comparison.ranks import step_down
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+ROPE = 0.01
+"""One point of accuracy: differences within it do not matter in practice."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,15 @@ class PairedDifference:
     """Two-sided, of no difference."""
     method: str
     estimand: Estimand
+    rope: float
+    """Half the width of the region of practical equivalence, as a share."""
+    rope_low: float
+    """Lower end of the interval of level 1 - 2 (1 - level), which inside the region shows equivalence (TOST)."""
+    rope_high: float
+    verdict: Verdict
+    """Of A: better or worse where low ... high leaves out 0, else equivalent by TOST, else undecided."""
+    num_items_needed: int | None
+    """Of undecided ones: reviews that would settle it with 80 % power if the difference stays; None where only more seeds could."""
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:
@@ -46,46 +62,157 @@ def mcnemar_mid_p(b: int, c: int) -> float:
     return float(2 * binom.cdf(k, b + c, 0.5) - binom.pmf(k, b + c, 0.5))
 
 
-def paired_accuracy(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: float = 0.95) -> PairedDifference:
+def paired_accuracy(
+    correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: float = 0.95, rope: float = ROPE
+) -> PairedDifference:
     """The difference in accuracy of A and B; both `(items,)` or `(items, seeds)` of booleans, rows and seeds paired.
 
     One seed: McNemar's mid-p and Newcombe's interval, about these checkpoints. Several: the two-way t interval
     of the differences and its p-value, about the recipes; seed s of A is compared with seed s of B.
+    Equivalence: both one-sided tests of level 1 - `level` reject, by the interval of level 2 `level` - 1 within +-`rope`.
+    Source: Schuirmann 1987 (TOST).
     """
     right_a, right_b = _outcomes(correct_a), _outcomes(correct_b)
     if right_a.shape != right_b.shape:
         raise ValueError(f"A has shape {right_a.shape} and B {right_b.shape}; needed are the same items and seeds")
+    if not 0 < rope < 1:
+        raise ValueError(f"rope is {rope}; allowed is between 0 and 1, 0.01 is one point")
     num_items, num_seeds = right_a.shape
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    if num_seeds > 1:
-        difference = right_a.astype(np.float64) - right_b
-        interval = two_way(difference, level)
-        return PairedDifference(
-            delta=interval.point,
-            low=interval.low,
-            high=interval.high,
-            level=level,
-            num_items=num_items,
-            only_a=only_a,
-            only_b=only_b,
-            p_value=two_way_variance(difference).p_value(),
-            method="two-way items x seeds, t",
-            estimand="recipe",
-        )
     both = int((right_a & right_b).sum())
-    low, high = newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level)
+    estimand: Estimand
+    if num_seeds > 1:
+        found = two_way_variance(right_a.astype(np.float64) - right_b)
+        delta, item_variance, seed_variance = found.mean, found.item_variance, found.seed_variance
+        p_value, method, estimand = found.p_value(), "two-way items x seeds, t", "recipe"
+
+        def interval(level: float) -> tuple[float, float]:
+            half = found.half_width(level)
+            return delta - half, delta + half
+    else:
+        delta = (only_a - only_b) / num_items
+        item_variance, seed_variance = ((only_a + only_b) / num_items - delta**2) / num_items, 0.0
+        p_value = mcnemar_mid_p(only_a, only_b)
+        method, estimand = "Newcombe paired score (method 10), McNemar mid-p", "checkpoint"
+
+        def interval(level: float) -> tuple[float, float]:
+            return newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level)
+
+    low, high = interval(level)
+    rope_low, rope_high = interval(max(2 * level - 1, 0.01))
+    said = judge(low, high, rope_low, rope_high, rope)
     return PairedDifference(
-        delta=(only_a - only_b) / num_items,
+        delta=delta,
         low=low,
         high=high,
         level=level,
         num_items=num_items,
         only_a=only_a,
         only_b=only_b,
-        p_value=mcnemar_mid_p(only_a, only_b),
-        method="Newcombe paired score (method 10), McNemar mid-p",
-        estimand="checkpoint",
+        p_value=p_value,
+        method=method,
+        estimand=estimand,
+        rope=rope,
+        rope_low=rope_low,
+        rope_high=rope_high,
+        verdict=said,
+        num_items_needed=items_needed(delta, num_items * item_variance, seed_variance, rope, level)
+        if said == "undecided"
+        else None,
     )
+
+
+def judge(low: float, high: float, rope_low: float, rope_high: float, rope: float) -> Verdict:
+    """The verdict on A from the interval of the difference and the narrower one for equivalence."""
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
+
+
+def items_needed(delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95) -> int | None:
+    """How many reviews would separate the two, or show them equivalent, with 80 % power if the difference stays `delta`.
+
+    `item_sd2` is the variance of the difference over single reviews. The smaller of the two numbers; None where the
+    seeds alone vary too much for either.
+    """
+    z_level, z_one_sided = norm.ppf((1 + level) / 2), norm.ppf(level)
+    targets = [(abs(delta) / (z_level + norm.ppf(0.8))) ** 2]
+    if abs(delta) < rope:
+        targets.append(((rope - abs(delta)) / (z_one_sided + norm.ppf(0.9))) ** 2)
+    needed = [item_sd2 / (t - seed_variance) for t in targets if t > seed_variance]
+    return max(2, math.ceil(min(needed))) if needed else None
+
+
+@dataclass(frozen=True)
+class F1Difference:
+    """Macro-F1 of A minus macro-F1 of B on the same items."""
+
+    delta: float
+    low: float
+    high: float
+    level: float
+    p_value: float
+    method: str
+    estimand: Estimand
+
+
+def paired_f1(
+    labels: npt.ArrayLike,
+    predicted_a: npt.ArrayLike,
+    predicted_b: npt.ArrayLike,
+    num_classes: int,
+    *,
+    level: float = 0.95,
+    num_draws: int = 2000,
+    seed: int = 0,
+) -> F1Difference:
+    """The difference in macro-F1 of predicted classes `(n,)` or `(n, seeds)`, with the joint bootstrap's interval.
+
+    One seed: p by paired approximate randomisation, (1 + draws as large) / (draws + 1), where each draw swaps the answers
+    of every item with chance one half. Several: p by the joint bootstrap with its seed effect.
+    Source: Yeh 2000; Noreen 1989.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    a, b = (np.asarray(p, dtype=np.int64) for p in (predicted_a, predicted_b))
+    joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
+    delta = float(joint.f1_macro[0] - joint.f1_macro[1])
+    drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    if joint.estimand == "recipe":
+        p_value = float(step_down(np.array([delta]), drawn[:, None] - delta)[0][0])
+        method = "joint bootstrap with t-distributed seeds"
+    else:
+        p_value = _randomisation_p(truth, a.ravel(), b.ravel(), num_classes, 5 * num_draws, seed)
+        method = "stratified bootstrap, paired approximate randomisation"
+    return F1Difference(delta, float(low), float(high), level, p_value, method, joint.estimand)
+
+
+def _randomisation_p(
+    truth: npt.NDArray[np.int64],
+    a: npt.NDArray[np.int64],
+    b: npt.NDArray[np.int64],
+    k: int,
+    num_draws: int,
+    seed: int,
+) -> float:
+    """p by swapping; only items that A and B answer differently can change anything, and equal ones of them are counted."""
+    cells = [np.bincount(truth * k + p, minlength=k * k).astype(np.float64) for p in (a, b)]
+    differ = a != b
+    if not differ.any():
+        return 1.0
+    kinds, counts = np.unique(np.stack([truth, a, b])[:, differ], axis=1, return_counts=True)
+    moves = np.zeros((kinds.shape[1], k * k))
+    rows = np.arange(kinds.shape[1])
+    moves[rows, kinds[0] * k + kinds[2]] += 1
+    moves[rows, kinds[0] * k + kinds[1]] -= 1
+    swapped = np.random.default_rng(seed).binomial(counts, 0.5, size=(num_draws, len(counts))) @ moves
+    f1_a, f1_b = (
+        f1_of_confusion((cell + sign * swapped).reshape(-1, k, k)) for cell, sign in zip(cells, (1, -1), strict=True)
+    )
+    observed = abs(float(np.subtract(*(f1_of_confusion(c.reshape(1, k, k))[0] for c in cells))))
+    return float((1 + (np.abs(f1_a - f1_b) >= observed - 1e-12).sum()) / (num_draws + 1))
 
 
 def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: float = 0.95) -> tuple[float, float]:

@@ -2,70 +2,178 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import pandas as pd
 
 from moodbench.comparison.board import TRACK
-from moodbench.comparison.paired import PairedDifference, paired_accuracy
+from moodbench.comparison.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.store import Store
 
 
-def compare_models(store: Store, a: str, b: str, dataset: str | None) -> list[tuple[str, PairedDifference]]:
-    """The paired difference in accuracy of model `a` to model `b` on each track, over the seeds that both have.
+@dataclass(frozen=True)
+class Compared:
+    """Two contenders on one track."""
 
-    UnknownNameError for a model without evaluations, UsageError where the two share no track.
+    track: str
+    difference: PairedDifference
+    """In accuracy."""
+    f1: F1Difference
+    flipped: pd.DataFrame
+    """Reviews of the first common seed on which only one is right, by example_id: label, a, b (predicted classes), right
+    ("a" or "b"), text and private (null where the store does not hold the text)."""
+    same_recipe: bool
+    """Whether the two are trainings of one recipe with different seeds: then no winner is named."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values in base units, without the reviews."""
+        return {
+            "track": self.track,
+            "same_recipe": self.same_recipe,
+            **asdict(self.difference),
+            "f1": asdict(self.f1),
+            "num_flipped_only_a": int((self.flipped["right"] == "a").sum()),
+            "num_flipped_only_b": int((self.flipped["right"] == "b").sum()),
+        }
+
+
+def compare_models(store: Store, a: str, b: str, dataset: str | None, rope: float = ROPE) -> list[Compared]:
+    """Contender `a` against `b` on each track, paired by example_id over the seeds that both have.
+
+    A contender is a model, all its seeds together, or MODEL@SEED for one of its fits. UnknownNameError for a model or
+    seed without evaluations, UsageError where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
     trials = evaluations.merge(fits[["fit_id", "dataset_revision", "num_train"]], on="fit_id")
-    for name in (a, b):
-        if name not in set(trials["model"]):
-            raise UnknownNameError(f"model in {store.uri}:", name, set(trials["model"]))
+    (model_a, seed_a), (model_b, seed_b) = (_parse(name, trials, store.uri) for name in (a, b))
+    if a == b:
+        raise UsageError(f"{a} is compared with itself; give two models, or two seeds of one such as {a}@0 {a}@1")
+    if (seed_a is None) != (seed_b is None):
+        raise UsageError(f"{a} and {b}: give a seed (MODEL@SEED) for both or for none")
     if dataset is not None:
         trials = trials[trials["dataset"] == dataset]
     found = []
     for key, track in trials.groupby(TRACK, sort=True):
-        sides = [_one_recipe(track[track["model"] == name]) for name in (a, b)]
-        seeds = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))
-        if not seeds:
+        sides = [_one_recipe(track[track["model"] == name]) for name in (model_a, model_b)]
+        if seed_a is None:
+            seeds = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))
+            pairs = [(s, s) for s in seeds]
+        else:
+            held = seed_a in set(sides[0]["seed"]) and seed_b in set(sides[1]["seed"])
+            pairs = [(seed_a, seed_b)] if held else []
+        if not pairs:
             continue
-        correct = [correctness(store, side.set_index("seed").loc[seeds, "evaluation_id"].tolist()) for side in sides]
-        if list(correct[0].index) != list(correct[1].index):
+        chosen = [
+            side.set_index("seed")["evaluation_id"].loc[[pair[i] for pair in pairs]].tolist()
+            for i, side in enumerate(sides)
+        ]
+        answers = [predicted_classes(store, ids) for ids in chosen]
+        if list(answers[0].index) != list(answers[1].index):
             raise UsageError(f"{a} and {b} were tested on different texts of {key[0]}; they cannot be paired")
-        label = f"{key[0]} ({key[2]:,} training texts)"
-        found.append((label, paired_accuracy(correct[0].to_numpy(), correct[1].to_numpy())))
+        labels = answers[0]["label"].to_numpy()
+        said = [frame[ids].to_numpy() for frame, ids in zip(answers, chosen, strict=True)]
+        right = [table == labels[:, None] for table in said]
+        num_classes = int(max(labels.max(), *(table.max() for table in said))) + 1
+        flat = [table if table.shape[1] > 1 else table[:, 0] for table in said]
+        texts = store.examples(str(key[0]), str(key[1]))
+        found.append(
+            Compared(
+                track=f"{key[0]} ({key[2]:,} training texts)",
+                difference=paired_accuracy(right[0], right[1], rope=rope),
+                f1=paired_f1(labels, flat[0], flat[1], num_classes),
+                flipped=_flipped(texts, answers[0].index, labels, said[0][:, 0], said[1][:, 0]),
+                same_recipe=model_a == model_b,
+            )
+        )
     if not found:
         raise UsageError(f"{a} and {b} share no data set and seed in {store.uri}; run both on the same, then compare")
     return found
 
 
-def sentence(a: str, b: str, track: str, difference: PairedDifference) -> str:
-    """The verdict: which is better and by how much, or that this many texts do not tell."""
+def sentence(
+    a: str,
+    b: str,
+    track: str,
+    difference: PairedDifference,
+    f1: F1Difference | None = None,
+    *,
+    same_recipe: bool = False,
+) -> str:
+    """The verdict: which is better and by how much, or that they are equivalent, or what would settle it."""
     points = f"{100 * abs(difference.delta):.1f} points of accuracy"
     low, high = 100 * difference.low, 100 * difference.high
+    over = ", counted once for each seed," if difference.estimand == "recipe" else ""
     evidence = (
-        f"{100 * difference.level:.0f} % interval of the difference {low:+.1f} to {high:+.1f}; of {difference.num_items:,} "
-        f"texts only {a} is right on {difference.only_a}, only {b} on {difference.only_b}; p = {difference.p_value:.2g}"
+        f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, of the {difference.estimand}s; "
+        f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a}, "
+        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}"
     )
-    if difference.low > 0:
-        return f"{track}: {a} is better than {b} by {points} ({evidence})."
-    if difference.high < 0:
-        return f"{track}: {b} is better than {a} by {points} ({evidence})."
-    return f"{track}: {a} and {b} are not separated ({evidence})."
+    if f1 is not None:
+        ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
+        evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
+    margin = f"{100 * difference.rope:g} point{'' if difference.rope == 0.01 else 's'}"
+    if same_recipe:
+        verdict = (
+            f"{a} and {b} are trainings of one recipe: no winner is named; {100 * difference.delta:+.1f} points of accuracy "
+            "is what training again changed"
+        )
+    elif difference.verdict == "better":
+        verdict = f"{a} is better than {b} by {points}"
+    elif difference.verdict == "worse":
+        verdict = f"{b} is better than {a} by {points}"
+    elif difference.verdict == "equivalent":
+        verdict = f"{a} and {b} are equivalent within {margin}"
+    else:
+        needed = difference.num_items_needed
+        cure = f"about {needed:,} reviews would settle it" if needed else "more seeds are needed, not more reviews"
+        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {cure}"
+    return f"{track}: {verdict} ({evidence})."
+
+
+def _parse(name: str, trials: pd.DataFrame, uri: str) -> tuple[str, int | None]:
+    """The model and the seed of MODEL or MODEL@SEED."""
+    models = set(trials["model"])
+    if name in models:
+        return name, None
+    model, at, seed = name.rpartition("@")
+    if not at or model not in models:
+        raise UnknownNameError(f"model in {uri}:", model if at else name, models)
+    seeds = sorted(set(trials.loc[trials["model"] == model, "seed"]))
+    if seed not in map(str, seeds):
+        raise UnknownNameError(f"seed of {model} in {uri}:", seed, [str(s) for s in seeds])
+    return model, int(seed)
 
 
 def _one_recipe(side: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the recipe with the most seeds, the last one run among equals: one row per seed."""
+    """The rows of the recipe with the most seeds, the last one run among equals: one row per seed, the newest."""
     if side.empty:
         return side
     sizes = side.groupby("config_id").agg(seeds=("seed", "nunique"), last=("ended_at", "max"))
     best = sizes.sort_values(["seeds", "last"]).index[-1]
-    chosen: pd.DataFrame = side[side["config_id"] == best]
+    chosen: pd.DataFrame = side[side["config_id"] == best].sort_values("ended_at").groupby("seed").tail(1)
     return chosen
+
+
+def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:
+    """The reviews on which only one is right, with their texts where the store holds them."""
+    rows = pd.DataFrame({"label": labels, "a": said_a, "b": said_b}, index=ids)
+    right_a, right_b = rows["a"] == rows["label"], rows["b"] == rows["label"]
+    rows = rows.assign(right=right_a.map({True: "a", False: "b"}))[right_a != right_b]
+    examples = texts.drop_duplicates("example_id").set_index("example_id")
+    return rows.join(examples[["text", "private"]], how="left")
+
+
+def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
+    """The class each evaluation (columns, in the order given) gave each item (rows, by example id), and its `label`."""
+    rows = store.predictions(evaluation_ids)
+    wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted").loc[:, evaluation_ids]
+    labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
+    return wide.assign(label=labels)
 
 
 def correctness(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
     """Whether each item (rows, by example id) was labelled right in each evaluation (columns, in the order given)."""
-    rows = store.predictions(evaluation_ids)
-    rows = rows.assign(right=rows["label"] == rows["predicted"])
-    wide = rows.pivot(index="example_id", columns="evaluation_id", values="right")
-    return wide.loc[:, evaluation_ids]
+    wide = predicted_classes(store, evaluation_ids)
+    return wide[evaluation_ids].eq(wide["label"], axis=0)

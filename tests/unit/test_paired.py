@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import permutation_test
+from sklearn.metrics import f1_score
 
-from moodbench.comparison.paired import mcnemar_mid_p, newcombe_paired, paired_accuracy
+from moodbench.comparison.paired import items_needed, mcnemar_mid_p, newcombe_paired, paired_accuracy, paired_f1
 
 
 def outcomes(both, only_a, only_b, neither):
@@ -118,3 +120,48 @@ def test_newcombe_covers_and_mid_p_keeps_its_level():
 def test_outcomes_that_cannot_be_paired_are_refused(a, b, message):
     with pytest.raises(ValueError, match=message):
         paired_accuracy(a, b)
+
+
+def test_the_verdicts_and_the_reviews_that_would_settle_them():
+    """1,000 items. Only A 60, only B 20: better. 3 and 3: within a point. 12 and 18: neither.
+
+    The last: delta -0.006, variance of one review 0.030 - 0.000036 = 0.029964. Separation needs
+    0.029964 (2.8016 / 0.006)^2 = 6,533; equivalence 0.029964 (2.9264 / 0.004)^2 = 16,038. The smaller settles it.
+    """
+    better, equivalent, undecided = (
+        paired_accuracy(*outcomes(800, b, c, 200 - b - c)) for b, c in ((60, 20), (3, 3), (12, 18))
+    )
+    assert [d.verdict for d in (better, equivalent, undecided)] == ["better", "equivalent", "undecided"]
+    assert (better.num_items_needed, equivalent.num_items_needed) == (None, None)
+    assert undecided.num_items_needed == pytest.approx(6533, abs=2)
+    assert paired_accuracy(*outcomes(800, 20, 60, 120)).verdict == "worse"
+    assert paired_accuracy(*outcomes(800, 3, 3, 194), rope=0.001).verdict == "undecided"
+    assert -0.01 < equivalent.rope_low < 0 < equivalent.rope_high < 0.01
+
+
+def test_where_seeds_vary_too_much_no_number_of_reviews_settles_it():
+    assert items_needed(0.02, 0.03, 0.01, 0.01) is None
+    assert items_needed(0.02, 0.03, 0.0, 0.01) == math.ceil(0.03 * (2.801585 / 0.02) ** 2)
+
+
+def test_the_f1_difference_agrees_with_scikit_learn_and_scipys_permutations():
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, 3, 150)
+    a = np.where(rng.random(150) < 0.8, labels, rng.integers(0, 3, 150))
+    b = np.where(rng.random(150) < 0.72, labels, rng.integers(0, 3, 150))
+    found = paired_f1(labels, a, b, 3)
+
+    def statistic(x, y):
+        return f1_score(labels, x, average="macro") - f1_score(labels, y, average="macro")
+
+    assert found.delta == pytest.approx(statistic(a, b))
+    oracle = permutation_test((a, b), statistic, permutation_type="samples", n_resamples=1500, rng=rng)
+    assert found.p_value == pytest.approx(oracle.pvalue, abs=0.04)
+    assert found.low < found.delta < found.high
+
+
+def test_identical_answers_differ_in_f1_with_p_one():
+    labels = np.arange(20) % 2
+    for table in (labels, np.stack([labels, 1 - labels, labels], axis=1)):
+        found = paired_f1(labels, table, table, 2, num_draws=100)
+        assert (found.delta, found.low, found.high, found.p_value) == (0, 0, 0, 1)
