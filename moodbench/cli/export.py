@@ -22,7 +22,9 @@ def add_to(commands: Any) -> None:
         "--format",
         choices=FORMATS,
         default="csv",
-        help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; default: %(default)s",
+        help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; huggingface: the metadata of a "
+        "model card with its results; every-eval-ever: one record per model and data set; latex: tables; "
+        "default: %(default)s",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to; default: exports/ in the store")
     parser.set_defaults(command=execute)

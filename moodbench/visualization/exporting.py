@@ -1,4 +1,4 @@
-"""The board of a store as files: CSV, Parquet, JSON, or one flat JSON per contender."""
+"""The board of a store as files: CSV, Parquet, JSON, one flat JSON per contender, and the formats of others."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
 from moodbench.store import Store
 from moodbench.visualization.board_view import EXPORTED, BoardView
+from moodbench.visualization.exchange import evaluated, every_eval_ever, hub_results, latex, model_index
 
-Format = Literal["csv", "parquet", "json", "classic"]
-FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic")
+Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
+FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
 COUNTS = ("num_train", "rank", "num_seeds", "num_test")
 FLAGS = ("provisional", "quick")
 TEXTS = (
@@ -36,7 +37,7 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
     """
     if view.board.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
-    contents = {f"leaderboard.{form}": board_bytes(view, form)} if form != "classic" else classic_files(view, store)
+    contents = _contents(view, store, form)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [replaced(folder / name, content) for name, content in contents.items()]
@@ -44,6 +45,28 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
         raise StoreError(
             f"{folder}: cannot be written ({error.strerror or error}); give a folder with --out"
         ) from error
+
+
+def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
+    """File name to content."""
+    if form == "classic":
+        return classic_files(view, store)
+    if form == "latex":
+        return {"leaderboard.tex": latex(view)}
+    if form not in ("huggingface", "every-eval-ever"):
+        return {f"leaderboard.{form}": board_bytes(view, form)}
+    files: dict[str, bytes] = {}
+    for each in evaluated(view, store):
+        # Several contenders may share a model's name, and a recipe has one id for all data sets of one name and revision.
+        stem = _plain(f"{each.row['model']}_{each.row['dataset']}_{each.row['config_id'][:8]}")
+        if form == "every-eval-ever":
+            files[f"{stem}.json"] = every_eval_ever(each)
+            continue
+        files[f"{stem}_model_index.yaml"] = model_index(each)
+        on_hub = hub_results(each)
+        if on_hub is not None:
+            files[f"{stem}_eval_results.yaml"] = on_hub
+    return files
 
 
 def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
@@ -121,7 +144,11 @@ def _number(value: Any, factor: float = 1.0) -> float | None:
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name) + "_results.json"
+    return _plain(name) + "_results.json"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def _json_bytes(value: Any) -> bytes:

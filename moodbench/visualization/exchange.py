@@ -1,0 +1,204 @@
+"""The board in the formats of others: Hugging Face model cards, Every Eval Ever, LaTeX. They hold no text of a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from moodbench import __version__
+from moodbench.comparison.board import OVERALL
+from moodbench.spec.canonical import content_id
+from moodbench.store import Store
+from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.formatting import COLUMNS, cells, missing, track_facts
+
+EEE_SCHEMA_VERSION = "0.2.1"
+"""Source: eval.schema.json of github.com/evaleval/every_eval_ever at commit 0666632d."""
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy", False),
+    "f1_macro": ("f1", "Macro F1", False),
+    "precision_macro": ("precision", "Macro precision", False),
+    "recall_macro": ("recall", "Macro recall", False),
+}
+"""Column of the board to the name of the metric in the `evaluate` library, its heading, and whether lower is better."""
+LATEX_COLUMNS = (
+    "Rank",
+    "Model",
+    "Score",
+    "Accuracy % [95 %]",
+    "F1 %",
+    "P50 ms",
+    "Texts/s",
+    "RAM MiB",
+    "Training",
+    "Params",
+)
+_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "—": "--", "·": r"$\cdot$"}  # fmt: skip
+
+
+class Evaluated(NamedTuple):
+    """One contender on one track, with what its records say of model and data."""
+
+    row: pd.Series[Any]
+    spec: dict[str, Any]
+    ended_at: pd.Timestamp
+
+    @property
+    def hub_data(self) -> dict[str, Any] | None:
+        """The hub repository of its data set, None where it has none."""
+        found: dict[str, Any] | None = self.spec["dataset"].get("hub")
+        return found
+
+    @property
+    def model_id(self) -> str:
+        """The repository of its base model; its name where it has none."""
+        model = self.spec["model"]
+        return str(model["location"]) if model.get("source") == "hub" else str(self.row["model"])
+
+
+def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
+    """Every contender of every track; all tracks together are none of their own."""
+    fits = store.records("fits").set_index("fit_id")
+    evaluations = store.records("evaluations").set_index("evaluation_id")
+    for _, row in view.board.iterrows():
+        if row["dataset"] != OVERALL:
+            spec = json.loads(fits.loc[row["fit_ids"][0], "spec"])
+            yield Evaluated(row, spec, evaluations.loc[row["evaluation_ids"], "ended_at"].max())
+
+
+def model_index(each: Evaluated) -> bytes:
+    """The metadata block of a Hugging Face model card, with the contender's results on one track as its `model-index`.
+
+    Shares from 0 to 1, means over seeds. A data set that is not on the hub has type `custom`.
+    """
+    row, hub = each.row, each.hub_data
+    data: dict[str, Any] = {"type": hub["id"] if hub else "custom", "name": row["dataset"], "split": "test"}
+    if hub and hub.get("config"):
+        data["config"] = hub["config"]
+    if hub and hub.get("revision"):
+        data["revision"] = hub["revision"]
+    metrics = [
+        {"type": kind, "name": heading, "value": float(row[column])}
+        for column, (kind, heading, _) in METRICS.items()
+        if not missing(row[column])
+    ]
+    task = {"type": "text-classification", "name": "Sentiment analysis"}
+    results = [{"task": task, "dataset": data, "metrics": metrics}]
+    document: dict[str, Any] = {"pipeline_tag": "text-classification", "library_name": "moodbench"}
+    if each.model_id != row["model"]:
+        document["base_model"] = each.model_id
+    document["model-index"] = [{"name": str(row["name"]), "results": results}]
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+
+
+def hub_results(each: Evaluated) -> bytes | None:
+    """The entries of `.eval_results/*.yaml` for a data set that is on the hub, None for others.
+
+    The task is the configuration of the data set; a leaderboard of the hub accepts those that its `eval.yaml` names.
+    """
+    hub, row = each.hub_data, each.row
+    if hub is None:
+        return None
+    dataset = {"id": hub["id"], "task_id": hub.get("config") or "default"}
+    if hub.get("revision"):
+        dataset["revision"] = hub["revision"]
+    notes = f"accuracy, {row['method']}, {int(row['num_train'])} training texts, {int(row['num_seeds'])} seeds, moodbench {__version__}"
+    entry = {"dataset": dataset, "value": float(row["accuracy"]), "date": each.ended_at.isoformat(), "notes": notes}
+    return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).encode()
+
+
+def every_eval_ever(each: Evaluated) -> bytes:
+    """The contender's results on one track as one record of Every Eval Ever, made twice the same: its time is the evaluation's."""
+    row, hub = each.row, each.hub_data
+    written = str(each.ended_at.timestamp())
+    source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
+    if hub:
+        source |= {"hf_repo": hub["id"], "hf_split": "test", "samples_number": int(row["num_test"])}
+    results = []
+    for column, (_, heading, lower) in METRICS.items():
+        if missing(row[column]):
+            continue
+        score: dict[str, Any] = {"score": float(row[column])}
+        uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
+        if column == "accuracy" and not missing(row["accuracy_low"]):
+            uncertainty["confidence_interval"] = {
+                "lower": float(row["accuracy_low"]),
+                "upper": float(row["accuracy_high"]),
+                "confidence_level": 0.95,
+                "method": f"{row['interval_method']} ({row['estimand']})",
+            }
+        results.append(
+            {
+                "evaluation_name": f"{row['dataset']} - {heading}",
+                "source_data": source,
+                "evaluation_timestamp": each.ended_at.isoformat(),
+                "metric_config": {
+                    "evaluation_description": f"{heading}, mean over {int(row['num_seeds'])} seeds",
+                    "lower_is_better": lower,
+                    "score_type": "continuous",
+                    "min_score": 0.0,
+                    "max_score": 1.0,
+                },
+                "score_details": score | {"uncertainty": uncertainty},
+            }
+        )
+    details = {"method": row["method"], "num_train": int(row["num_train"]), "num_seeds": int(row["num_seeds"]),
+               "config_id": row["config_id"], "fit_ids": " ".join(row["fit_ids"])}  # fmt: skip
+    model: dict[str, Any] = {"name": str(row["name"]), "id": each.model_id, "inference_platform": "local"}
+    if "/" in each.model_id:
+        model["developer"] = each.model_id.split("/")[0]
+    document = {
+        "schema_version": EEE_SCHEMA_VERSION,
+        "evaluation_id": f"{row['dataset']}/{each.model_id}/{written}",
+        "dedupe_identity": {
+            "run_fingerprint": content_id("export", {"fit_ids": sorted(row["fit_ids"])}),
+            "hash_algorithm": "sha256",
+        },
+        "evaluation_timestamp": each.ended_at.isoformat(),
+        "retrieved_timestamp": written,
+        "source_metadata": {
+            "source_name": "MoodBench",
+            "source_type": "evaluation_run",
+            "source_organization_name": "unknown",
+            "evaluator_relationship": "third_party",
+        },
+        "model_info": model | {"additional_details": {name: str(value) for name, value in details.items()}},
+        "eval_library": {"name": "moodbench", "version": __version__},
+        "evaluation_results": results,
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def latex(view: BoardView) -> bytes:
+    """A booktabs table per track, for `\\input`; needs the package booktabs."""
+    parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
+    shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]
+    for name in view.tracks:
+        rows = view.track(name)
+        table = cells(rows)[shown]
+        lines = [" & ".join(map(_escaped, line)) + r" \\" for line in table.to_numpy().tolist()]
+        sides = "".join("l" if heading == "Model" else "r" for heading in shown)
+        parts += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(f'{name}. {track_facts(rows)}')}}}",
+            rf"\begin{{tabular}}{{{sides}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, shown)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    parts += [f"% {note}" for note in view.notes]
+    return ("\n".join(parts) + "\n").encode()
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))
