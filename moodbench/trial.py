@@ -54,8 +54,8 @@ def run_fit(
     started = datetime.now(UTC)
     examples = examples_of(spec)
     data, seed = spec.dataset, spec.seeds.subsample
-    train = subsample(examples.split("train"), data.max_train_examples, seed)
-    validation = subsample(examples.split("validation"), data.max_validation_examples, seed)
+    train = subsample(examples.split("train"), data.max_train_examples, seed, data.sampling)
+    validation = subsample(examples.split("validation"), data.max_validation_examples, seed, data.sampling)
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)

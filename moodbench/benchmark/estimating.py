@@ -135,25 +135,11 @@ def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
             len(dataset.labels),
         )
     entry = catalogue.datasets[dataset.name]
-    rows: dict[str, int] = dict(entry.num_source_rows)
-    if "all" in rows:  # one table, split by content
-        rows = {
-            "train": round(0.7 * rows["all"]),
-            "validation": round(0.1 * rows["all"]),
-            "test": round(0.2 * rows["all"]),
-        }
-    if "train" not in rows:
+    rows = entry.expected_rows
+    if rows is None:
         return None
-    drawn: dict[str, int] = {str(k): v for k, v in entry.hub.draw.items()} if entry.hub is not None else {}
-    num_train = drawn.get("train", rows["train"])
-    return DataSize(
-        num_train,
-        drawn.get("validation") or rows.get("validation") or round(0.1 * num_train),
-        drawn.get("test") or rows.get("test") or rows.get("validation") or round(0.2 * num_train),
-        entry.mean_words or MEAN_WORDS,
-        None,
-        max(2, len(entry.class_names)),
-    )
+    num_labels = max(2, len(dataset.labels or entry.class_names))
+    return DataSize(rows["train"], rows["validation"], rows["test"], entry.mean_words or MEAN_WORDS, None, num_labels)
 
 
 def class_here(machine: Hardware, device: Device, catalogue: Catalogue) -> DeviceClass:

@@ -134,6 +134,7 @@ def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> Reso
         neutral_band=band,
         max_train_examples=spec.max_train_examples,
         max_validation_examples=spec.max_validation_examples,
+        sampling=spec.sampling,
         train_fingerprint=examples.fingerprint("train"),
         validation_fingerprint=examples.fingerprint("validation"),
         test_fingerprint=examples.fingerprint("test"),

@@ -14,6 +14,7 @@ from moodbench.cli.options import add_config, add_json, print_json
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
+from moodbench.data.loader import source_of
 from moodbench.visualization.terminal import console, print_table
 
 
@@ -139,7 +140,7 @@ def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
             "name": name,
             "labels": ", ".join(entry.class_names) or None,
             "neutral_band": entry.neutral_band,
-            "source": _source_of(entry),
+            "source": source_of(entry),
             "revision": entry.hub.revision if entry.hub else None,
             "num_texts": _num_texts(entry),
             "num_source_rows": dict(entry.num_source_rows),
@@ -156,14 +157,6 @@ def _num_texts(entry: DatasetEntry) -> int | None:
     if entry.embedded:
         return int(read_embedded(entry.embedded).num_rows)
     return sum(entry.num_source_rows.values()) or None
-
-
-def _source_of(entry: DatasetEntry) -> str:
-    if entry.hub:
-        return f"hub: {entry.hub.id}" + (f" ({entry.hub.config})" if entry.hub.config else "")
-    if entry.file:
-        return f"kaggle: {entry.file.kaggle}" if entry.file.kaggle else f"file: {entry.file.path}"
-    return "embedded"
 
 
 MODELS = Listing("models", "list the models", (), model_rows, print_models)

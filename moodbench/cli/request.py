@@ -14,7 +14,7 @@ from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device", "prepare")  # fmt: skip
+           "device", "prepare", "sampling")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add_own_data(parser)
     parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
+    parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")
     parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
     for part, example in (
         ("lora", "r=16 lora_alpha=32"),

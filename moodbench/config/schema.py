@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Method = Literal["baseline", "linear-probe", "lora"]
+Split = Literal["train", "validation", "test"]
+Sampling = Literal["stratified", "balanced"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -314,10 +316,6 @@ class ModelsFile(Entry):
         return self
 
 
-Split = Literal["train", "validation", "test"]
-Sampling = Literal["stratified", "balanced"]
-
-
 class Labelling(Entry):
     """How the labels of a table become classes."""
 
@@ -465,6 +463,28 @@ class DatasetEntry(Entry):
         if missing:
             raise ValueError(f"an embedded text needs {', '.join(sorted(missing))}")
         return self
+
+    @property
+    def expected_rows(self) -> dict[Split, int] | None:
+        """Texts per split that loading will give, as far as published sizes say it: after drawing and carving."""
+        if self.file is not None and "all" in self.num_source_rows:
+            rows = self.num_source_rows["all"]
+            return {"train": round(0.7 * rows), "validation": round(0.1 * rows), "test": round(0.2 * rows)}
+        if self.hub is None:
+            return None
+        theirs = self.hub.splits or {"train": "train", "validation": "validation", "test": "test"}
+        rows_of: dict[Split, int] = {
+            ours: self.num_source_rows[name] for ours, name in theirs.items() if name in self.num_source_rows
+        }
+        if not {"train", "test"} <= set(rows_of):
+            return None
+        draw, train = self.hub.draw, rows_of["train"]
+        drawn: dict[Split, int] = {ours: min(rows, draw.get(ours, rows)) for ours, rows in rows_of.items()}
+        if "validation" not in drawn:
+            pool = train if "train" not in draw else min(train, draw["train"] + draw.get("validation", 0))
+            carved = min(pool // 8, draw.get("validation", pool))
+            drawn |= {"train": pool - carved, "validation": carved}
+        return drawn
 
     @property
     def class_names(self) -> tuple[str, ...]:

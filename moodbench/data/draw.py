@@ -32,16 +32,9 @@ def class_sizes(counts: npt.NDArray[np.int64], size: int, by: Sampling = "strati
 
 
 def _balanced(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    take = np.zeros_like(counts)
-    left = size
-    while left:
-        open_classes = np.flatnonzero(take < counts)
-        each, odd = divmod(left, len(open_classes))
-        wanted = np.full(len(open_classes), each, dtype=np.int64)
-        wanted[:odd] += 1
-        got = np.minimum(wanted, counts[open_classes] - take[open_classes])
-        take[open_classes] += got
-        left -= int(got.sum())
+    level = int(np.searchsorted([np.minimum(counts, n).sum() for n in range(size + 1)], size, side="right")) - 1
+    take = np.minimum(counts, level)
+    take[np.flatnonzero(counts > level)[: size - take.sum()]] += 1
     return take
 
 

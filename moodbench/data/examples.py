@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moodbench.config.schema import Sampling
+from moodbench.data.draw import class_sizes
 from moodbench.data.embedded import read_embedded
 from moodbench.errors import DataError
 from moodbench.spec.canonical import canonical_json
@@ -107,25 +109,16 @@ def example_ids(source: str, texts: list[str]) -> list[str]:
     return ids
 
 
-def subsample(rows: pd.DataFrame, size: int | None, seed: int) -> pd.DataFrame:
-    """At most `size` rows with the class shares of `rows`, in their order; the same for a seed whatever the order.
-
-    Each class gets its share rounded down and the largest remainders one more (largest-remainder rule). A class whose
-    share is below one gets one, at the cost of the largest class.
+def subsample(rows: pd.DataFrame, size: int | None, seed: int, by: Sampling = "stratified") -> pd.DataFrame:
+    """At most `size` rows in their order, each class with the size that `class_sizes` says; the same for a seed whatever
+    the order.
     """
     if size is None or size >= len(rows):
         return rows
     counts = rows["label"].value_counts().sort_index()
-    exact = counts * size / len(rows)
-    take = np.maximum(np.floor(exact).astype(int), 1)
-    for label in (exact - np.floor(exact)).sort_values(ascending=False, kind="stable").index:
-        if take.sum() < size and exact[label] >= 1:
-            take[label] += 1
-    while take.sum() > size and take.max() > 1:
-        take[take.idxmax()] -= 1
     rng = np.random.default_rng(seed)
     chosen: list[str] = []
-    for label, wanted in take.items():
+    for label, wanted in zip(counts.index, class_sizes(np.array(counts, dtype=np.int64), size, by), strict=True):
         ids = rows.loc[rows["label"] == label, "example_id"].sort_values().to_numpy()
         chosen += rng.permutation(ids)[:wanted].tolist()
     return rows[rows["example_id"].isin(chosen)].reset_index(drop=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue, explain
-from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep
+from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep, Sampling
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -51,6 +51,8 @@ class BenchmarkSpec(BaseModel):
     """Train on a stratified sub-sample of so many examples."""
     max_validation_examples: Annotated[int, Field(ge=2)] | None = None
     """Validate on a stratified sub-sample of so many examples."""
+    sampling: Sampling = "stratified"
+    """Class shares of those sub-samples: as in the data set, or balanced."""
     neutral_band: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Overrides the data sets' neutral band."""
     protocol: str | None = None

@@ -18,6 +18,7 @@ from moodbench.config.schema import (
     Method,
     PreparationStep,
     ProbeDefaults,
+    Sampling,
     TextDefaults,
     TfidfDefaults,
     TrainDefaults,
@@ -71,6 +72,8 @@ class ResolvedDataset(Frozen):
     neutral_band: float
     max_train_examples: int | None = None
     max_validation_examples: int | None = None
+    sampling: Sampling = "stratified"
+    """Class shares of those sub-samples."""
     train_fingerprint: str
     validation_fingerprint: str
     test_fingerprint: str
@@ -130,6 +133,8 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     added = {name for name in _ADDED if not spec.get(name)}
     recipe = {name: value for name, value in spec.items() if name != "seeds" and name not in added}
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
+    if recipe["dataset"].get("sampling") == "stratified":
+        del recipe["dataset"]["sampling"]
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)

@@ -1,0 +1,96 @@
+"""Peak memory of drawing 20,000 rows of a source of 3.6 million, beside reading all its rows (run with -m performance)."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import hub_data
+from hub_server import HubServer
+
+ROWS, PART = 3_600_000, 100_000
+DRAW = """
+import json, resource, sys, threading, time
+def anonymous():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+peak = [0]
+def watch():
+    while True:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.02)
+import datasets, pandas, pyarrow.parquet, scipy.sparse
+before = anonymous()
+threading.Thread(target=watch, daemon=True).start()
+started = time.perf_counter()
+if sys.argv[1] == "drawn":
+    from moodbench.config import load_catalogue
+    from moodbench.data.source import load_source
+    from moodbench.data import official
+    examples, reading = load_source("amazon", load_catalogue().dataset("amazon"))
+    rows, source = len(examples.frame), reading.num_rows
+else:
+    from datasets import load_dataset
+    data = load_dataset("fancyzhx/amazon_polarity", "amazon_polarity", split="train")
+    rows = source = len(data.to_pandas())
+resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"before": before, "anonymous": peak[0], "resident": resident, "rows": rows, "source": source,
+                  "seconds": time.perf_counter() - started}))
+"""
+
+
+def large(num_rows, tag):
+    """A Parquet file sorted by label, of texts of some 60 words."""
+    rng = np.random.default_rng(0)
+    vocabulary = np.array([f"word{i}" for i in range(5000)])
+    bodies = [" ".join(vocabulary[rng.integers(0, 5000, 60)]) for _ in range(2000)]
+    schema = pa.schema([("label", pa.int64()), ("title", pa.string()), ("content", pa.string())])
+    out = io.BytesIO()
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for start in range(0, num_rows, PART):
+            numbers = range(start, min(start + PART, num_rows))
+            columns = {
+                "label": [int(i >= num_rows // 2) for i in numbers],
+                "title": [f"{tag} title {i}" for i in numbers],
+                "content": [f"{tag}{i} {bodies[i % 2000]}" for i in numbers],
+            }
+            writer.write_table(pa.table(columns, schema=schema))
+    return out.getvalue()
+
+
+@pytest.mark.performance
+def test_peak_memory_of_drawing_from_a_large_source(tmp_path):
+    files = {
+        "README.md": hub_data.card(
+            "amazon_polarity", ("train", "test"), "label", ("negative", "positive"), ("title", "content")
+        )
+    }
+    for split, count in (("train", ROWS), ("test", ROWS // 9)):
+        files[f"amazon_polarity/{split}-00000-of-00001.parquet"] = large(count, split)
+    told = {}
+    with HubServer() as hub:
+        hub.add("dataset", "fancyzhx/amazon_polarity", files)
+        for how in ("drawn", "drawn", "whole"):
+            environment = os.environ | {
+                "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+                "MOODBENCH_CACHE": str(tmp_path / f"cache-{len(told)}"),
+            }  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-c", DRAW, how], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            told[f"{how} {len(told)}"] = json.loads(done.stdout.splitlines()[-1])
+    for how, found in told.items():
+        print(
+            f"{how}: {found['rows']:,} of {found['source']:,} rows in {found['seconds']:.0f} s, anonymous memory "
+            f"{(found['anonymous'] - found['before']) / 2**20:,.0f} MiB above the {found['before'] / 2**20:,.0f} MiB of the "
+            f"libraries, resident with the mapped file {found['resident'] / 2**20:,.0f} MiB"
+        )
