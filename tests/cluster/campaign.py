@@ -43,7 +43,7 @@ evaluation:
     short: {processes: 1, requests: 50, window_requests: 25, warmup_s: 0, batch_sizes: [1, 8], batch_seconds: 0.1,
             batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
 """
-CLASSES = "drain_at: 2\nnode_return_s: 60\ndeadline: {factor: 0.01, extra_s: 70}\n"
+CLASSES = "drain_at: 2\nnode_return_s: 60\ndeadline: {factor: 0.01, extra_s: 200}\n"
 NUM_TRIALS = 6
 ROUNDS = (
     ("power", "worker"),
@@ -180,7 +180,7 @@ class Round:
         noticed = self._noticed(event, at)
         fault.noticed_s = noticed
         if kind == "cut and late":
-            wait_for(lambda: self._again(event), 120, "second attempt")
+            wait_for(lambda: self._again(event), 240, "second attempt")
             self._signal(workers, signal.SIGCONT)
         if kind == "cut and healed":
             self.hosts.heal(node)
@@ -192,7 +192,7 @@ class Round:
     def _target(self, phase: str, kind: str) -> dict[str, Any] | None:
         """The start of a phase that still goes on, of a model that takes long enough; None when the run ends first."""
         used = {fault.node for fault in self.result.faults if fault.kind in ("power", "raylet")}
-        end = time.monotonic() + 150
+        end = time.monotonic() + 240
         while time.monotonic() < end and self.driver.poll() is None:
             events = self._news()
             over = {e["id"] for e in events if e["event"] in ("committed", "failed", "skipped")}
@@ -219,7 +219,7 @@ class Round:
                 or self.driver.poll() is not None
             )
 
-        found = wait_for(look, 150, f"end of {target['trial']} on {target['node']}")
+        found = wait_for(look, 330, f"end of {target['trial']} on {target['node']}")
         return time.monotonic() - at if isinstance(found, list) else None
 
     def _again(self, target: dict[str, Any]) -> bool:
@@ -256,11 +256,11 @@ class Round:
 
     def _finish(self, process: Any) -> None:
         """Waits for the end; a run that failed or was killed is started again, as a person would."""
-        code = process.wait(timeout=400)
+        code = process.wait(timeout=600)
         while code != 0 and self.result.num_starts < 6:
             self._restore()
             again = self._start()
-            code = again.wait(timeout=400)
+            code = again.wait(timeout=600)
 
     def _restore(self) -> None:
         for node in sorted(self._to_restore):

@@ -41,10 +41,10 @@ def matrix(hosts, tmp_path_factory):
         events = events_of(store)
         return next((e for e in events if e["event"] == "started" and "MiniLM" in e["trial"]), None)
 
-    node = wait_for(fitting, 90, "start of a fit")["node"].removeprefix(f"{hosts.name}-")
+    node = wait_for(fitting, 180, "start of a fit")["node"].removeprefix(f"{hosts.name}-")
     time.sleep(1)
     hosts.power_off(node)
-    code = job.wait(timeout=240)
+    code = job.wait(timeout=420)
     hosts.restore(node)
     return store, log.read_text(), code, node
 
