@@ -146,12 +146,15 @@ class _Run:
         hopeless = impossible(self.scheduler.waiting, self._nodes)
         clock = time.monotonic()
         self._missing_since = {key: self._missing_since.get(key, clock) for key in hopeless}
+        dropped: set[str] = set()
         for key, since in self._missing_since.items():
-            if clock - since >= self._site.node_return_s:
+            if key not in dropped and clock - since >= self._site.node_return_s:
                 task = self._tasks[key][0]
-                dropped = self.scheduler.drop(key)
-                self._fail(task, Outcome("infrastructure", hopeless[key]))
-                self._num_failed += len(dropped)
+                others = self.scheduler.drop(key)
+                dropped |= {key, *(each.key for each in others)}
+                self._num_failed += len(others)
+                self._fail(task, Outcome("infrastructure", hopeless[key].removeprefix(f"{task.label}: ")))
+        self._missing_since = {key: since for key, since in self._missing_since.items() if key not in dropped}
 
     def launch(self, start: Start) -> None:
         """Nothing; hands a command to the executor."""

@@ -109,7 +109,11 @@ def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
     gpus = sum(node.num_gpus for node in nodes)
     asked = [need.gpus_on(node) for node in nodes]
     least = min((share for share in asked if not math.isinf(share)), default=0.0)
-    return max(need.num_cpus / cpus if cpus else 0.0, need.memory_bytes / memory, least / gpus if gpus else 0.0)
+    return max(
+        need.num_cpus / cpus if cpus else 0.0,
+        need.memory_bytes / memory if memory else 0.0,
+        least / gpus if gpus else 0.0,
+    )
 
 
 def impossible(tasks: Iterable[Task], nodes: Iterable[Node]) -> dict[str, str]:

@@ -1,0 +1,186 @@
+"""The driver with a stand-in for where commands run: what it starts again, gives up, tells, and refuses."""
+
+import pytest
+
+from moodbench.benchmark.driver import run_plan
+from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.site import Deadlines
+from moodbench.config import load_catalogue
+from moodbench.errors import PrerequisiteError
+from moodbench.estimate import PhaseEstimate, TrialEstimate
+from moodbench.execution.executor import Ended, Progress
+from moodbench.hardware import Hardware
+from moodbench.plan import make_plan
+from moodbench.schedule import Node, Outcome
+from moodbench.schedule.resources import GIB
+from moodbench.spec import BenchmarkSpec
+from moodbench.store import Store
+from moodbench.worker import Job
+
+MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * GIB, gpus=(), mps=False)
+SPEC = BenchmarkSpec(models=("majority", "tfidf-logreg", "vader"), datasets=("icwsm-product",))
+TRIALS = resolve(SPEC, load_catalogue(), MACHINE)
+PLAN = make_plan(TRIALS, {"fits": set(), "evaluations": set(), "measurements": set()})
+
+
+def node(name, memory=8 * GIB):
+    return Node(name, name, num_cpus=2, memory_bytes=memory, machine_key=MACHINE.machine_key)
+
+
+class Place:
+    """Site and executor in one. `script` says how a command ends: from (model, phase, node, attempt) to an outcome."""
+
+    def __init__(self, script=lambda *_: Outcome("ok"), nodes=("n1", "n2"), leaves=None):
+        self.executor, self.machine = self, MACHINE
+        self.drain_at, self.deadlines, self.node_return_s, self.poll_s, self.alone = 2, Deadlines(), 0.0, 0.0, False
+        self._script, self._nodes, self._leaves = script, [node(n) if isinstance(n, str) else n for n in nodes], leaves
+        self._running, self.ran, self.forgotten = {}, [], []
+
+    def nodes(self):
+        if self._leaves and any(n == self._leaves for _, n in self._running.values()):
+            self._nodes = [each for each in self._nodes if each.name != self._leaves]
+        return tuple(self._nodes)
+
+    def news(self):
+        return []
+
+    def isolation(self, node_id):
+        return "resource"
+
+    def start(self, command, node_id):
+        self._running[command.key] = (command, node_id)
+
+    def forget(self, key):
+        self.forgotten.append(key)
+        del self._running[key]
+
+    def poll(self, timeout_s, hear):
+        running = {key: value for key, value in self._running.items() if value[1] != self._leaves}
+        self._running = {key: value for key, value in self._running.items() if key not in running}
+        ended = []
+        for key, (command, where) in running.items():
+            kinds = []
+            for phase in Job.model_validate_json(command.stdin).phases:
+                fit = phase.spec if phase.phase == "fit" else phase.spec.fit
+                name = (fit.model.name, phase.phase, where)
+                self.ran.append(name)
+                attempt = sum(1 for model, what, _ in self.ran if (model, what) == name[:2])
+                outcome = self._script(*name, attempt)
+                kinds.append(outcome)
+                said = {"phase": phase.phase, "id": phase.id}
+                hear(Progress(key, {"event": "started", **said}))
+                if outcome.kind == "ok":
+                    hear(Progress(key, {"event": "committed", "won": True, **said}))
+                elif outcome.kind != "infrastructure":
+                    hear(Progress(key, {"event": "failed", "error": outcome.detail, "kind": outcome.kind, **said}))
+                if outcome.kind != "ok" and phase.phase != "measure":
+                    break
+            bad = [each for each in kinds if each.kind != "ok"]
+            ended.append(Ended(key, bad[0] if bad else Outcome("ok")))
+        return ended
+
+    def close(self):
+        pass
+
+
+def play(tmp_path, place, **options):
+    events = []
+    summary = run_plan(PLAN, Store.open(tmp_path / "store"), place, listen=events.append, **options)
+    return summary, events
+
+
+def test_every_phase_is_committed_once_and_the_run_says_how_good_its_schedule_was(tmp_path):
+    summary, events = play(tmp_path, place := Place())
+    assert (summary.num_committed, summary.failures) == (9, [])
+    assert len(place.ran) == len({(model, phase) for model, phase, _ in place.ran}) == 9
+    assert events[0]["event"] == "run_started" and events[-1]["event"] == "run_ended"
+    assert 0 < summary.lower_bound_s <= summary.makespan_s
+
+
+def test_a_program_error_is_not_tried_again_and_takes_only_its_own_trial_along(tmp_path):
+    def script(model, phase, where, attempt):
+        wrong = (model, phase) == ("vader", "evaluate")
+        return Outcome("program error", "ValueError: so it goes") if wrong else Outcome("ok")
+
+    summary, _ = play(tmp_path, place := Place(script))
+    assert summary.failures == ["vader · icwsm-product · seed 0: program error: ValueError: so it goes"]
+    assert sum(model == "vader" for model, _, _ in place.ran) == 2, "no measurement of what was never evaluated"
+    assert summary.num_committed == 1 + 6
+
+
+def test_an_infrastructure_failure_goes_to_the_other_node(tmp_path):
+    def script(model, phase, where, attempt):
+        return Outcome("infrastructure", "gone") if (model, phase, attempt) == ("majority", "fit", 1) else Outcome("ok")
+
+    summary, events = play(tmp_path, place := Place(script))
+    first, second = (where for model, phase, where in place.ran if (model, phase) == ("majority", "fit"))
+    assert first != second and summary.failures == [] and summary.num_committed == 9
+    (bad,) = [e for e in events if e["event"] == "job_ended" and e["outcome"] != "ok"]
+    assert (bad["retry"], bad["detail"], bad["node"]) == (True, "gone", first)
+
+
+def test_one_measurement_of_a_block_may_fail_and_the_others_stand(tmp_path):
+    def script(model, phase, where, attempt):
+        return Outcome("program error", "no") if (model, phase) == ("vader", "measure") else Outcome("ok")
+
+    summary, _ = play(tmp_path, place := Place(script, nodes=("n1",)))
+    assert summary.num_committed == 8
+    assert summary.failures == ["vader · icwsm-product · seed 0: program error: no"]
+    assert sum(phase == "measure" for _, phase, _ in place.ran) == 3
+
+
+def test_a_block_lost_with_its_node_is_measured_again_but_for_what_it_committed(tmp_path):
+    def script(model, phase, where, attempt):
+        lost = phase == "measure" and model == "majority" and attempt == 1
+        return Outcome("infrastructure", "gone") if lost else Outcome("ok")
+
+    summary, _ = play(tmp_path, place := Place(script, nodes=("n1",)))
+    measured = [model for model, phase, _ in place.ran if phase == "measure"]
+    assert sorted(measured) == ["majority", "majority", "tfidf-logreg", "vader"]
+    assert (summary.num_committed, summary.failures) == (9, [])
+
+
+def test_a_node_that_leaves_loses_its_commands_to_the_other(tmp_path):
+    place = Place(nodes=("n1", "n2"), leaves="n1")
+    summary, events = play(tmp_path, place)
+    assert place.forgotten and (summary.num_committed, summary.failures) == (9, [])
+    assert {where for _, _, where in place.ran} == {"n2"}
+    lost = [e for e in events if e.get("detail") == "node n1 left the cluster"]
+    assert lost and all(e["retry"] for e in lost)
+
+
+def test_when_no_node_is_left_the_run_says_so_and_ends(tmp_path):
+    summary, _ = play(tmp_path, Place(nodes=("n1",), leaves="n1"))
+    assert len(summary.failures) == 3 and summary.num_committed == 0
+    assert all("no node is there" in line for line in summary.failures)
+
+
+def estimates(memory):
+    part = PhaseEstimate(10.0, memory)
+    return {trial.fit.fit_id: TrialEstimate(part, part, part) for trial in TRIALS}
+
+
+def test_what_no_node_can_ever_run_is_refused_before_anything_starts(tmp_path):
+    place = Place(nodes=(node("small", 2 * GIB), node("large", 4 * GIB)))
+    with pytest.raises(PrerequisiteError) as refusal:
+        play(tmp_path, place, estimates=estimates(6 * GIB))
+    said = str(refusal.value)
+    assert "6.0 GiB of memory; small has 2.0 GiB of memory, large has 4.0 GiB of memory" in said
+    assert "Nothing was started" in said and place.ran == []
+
+
+def test_on_a_machine_alone_an_estimate_is_no_reason_not_to_try(tmp_path):
+    place = Place(nodes=(node("here", 4 * GIB),))
+    place.alone = True
+    assert play(tmp_path, place, estimates=estimates(6 * GIB))[0].num_committed == 9
+
+
+def test_the_time_left_follows_the_pace_of_what_has_ended(tmp_path, monkeypatch):
+    from moodbench.benchmark import driver
+
+    monkeypatch.setattr(driver, "STATE_EVERY_S", 0.0)
+    _, events = play(tmp_path, Place(nodes=("n1",)), estimates=estimates(GIB))
+    states = [e for e in events if e["event"] == "state"]
+    assert states[0]["eta_s"] is None, "nothing has ended yet"
+    assert states[0]["blocked_on"]["its fit"] == 3
+    assert (states[-1]["num_queued"] == 0 and states[-1]["eta_s"] is None) or states[-1]["eta_s"] >= 0
