@@ -33,8 +33,8 @@ REACHES = {
     ),
     "max_grad_norm": (0.5, {"max_grad_norm": 0.5}),
     "group_by_length": (False, {"train_sampling_strategy": "random"}),
-    "evaluations_per_epoch": (8, {"eval_steps": 29, "save_steps": 29}),
-    "max_evaluation_steps": (10, {"eval_steps": 10, "save_steps": 10}),
+    "evaluations_per_epoch": (8, {"eval_steps": 29}),
+    "max_evaluation_steps": (10, {"eval_steps": 10}),
     "select_by": ("nll", {"metric_for_best_model": "eval_nll", "greater_is_better": False}),
     "precision": ("bf16", {"bf16": True, "fp16": False}),
 }
