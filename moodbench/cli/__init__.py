@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -58,6 +60,9 @@ COMMANDS = (
     submit,
 )
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What an OSError means that a person can mend: no room, a quota, a limit on files, a read-only file system."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Nothing; exits with 0 when all went well, 1 when a trial failed or a check did, 2 when the request cannot be honoured."""
@@ -71,6 +76,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"moodbench: {place}{os.strerror(error.errno)}. What was committed is kept; make room, or give another place "
+            "with --store, and the same command does the rest",
+            file=sys.stderr,
+        )
+        code = 2
     sys.exit(code)
 
 

@@ -34,6 +34,11 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
         table = pq.read_table(
             f"{root}/{key}", filesystem=filesystem, partitioning=None, page_checksum_verification=True
         )
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{root}/{key}: is missing, though a record names it; `moodbench verify` lists what else differs. "
+            "Put it back, or move the record out of the store and run the same command again to make both anew"
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). "
