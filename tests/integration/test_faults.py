@@ -26,19 +26,24 @@ from moodbench.store.verify import verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 NUM_FAULTS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
-FAULTS_PER_ROUND = 8
+FAULTS_PER_ROUND = 4
 KINDS = ("fits", "evaluations", "measurements")
 OVERLAY = (
     SHORT.replace("processes: 2, requests: 50", "processes: 1, requests: 50")
     + """
-  tiny:
-    description: three contenders in seconds, with enough steps to be stopped between
-    models: [tfidf-logreg, vader, MiniLM-L3]
+  light:
+    description: two contenders in seconds
+    models: [tfidf-logreg, vader]
     datasets: [icwsm-tweets]
-    max_train_examples: 96
-    max_validation_examples: 48
     protocol: short
-    train: {epochs: 3, evaluations_per_epoch: 1, effective_batch_size: 4}
+  lora:
+    description: a fine-tuning of few steps, to be stopped between them
+    models: [tfidf-logreg, MiniLM-L3]
+    datasets: [icwsm-tweets]
+    max_train_examples: 64
+    max_validation_examples: 32
+    protocol: short
+    train: {epochs: 3, evaluations_per_epoch: 1, effective_batch_size: 8}
 """
 )
 FAULTS = {
@@ -60,6 +65,7 @@ class Run:
     """The command under test in `folder`, as a process of its own."""
 
     def __init__(self, folder: Path, executor: str = "inline", largest_file: int | None = None) -> None:
+        preset = (folder / "preset").read_text()
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment |= {"MOODBENCH_CHECKPOINT_S": "0.2", "OMP_NUM_THREADS": "1"}
 
@@ -68,9 +74,8 @@ class Run:
             if largest_file is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-        self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moodbench", "run", "tiny", "--config", "overlay.yaml", "--executor", executor],
+            [sys.executable, "-m", "moodbench", "run", preset, "--config", "overlay.yaml", "--executor", executor],
             cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -188,14 +193,15 @@ def assert_equal_stores(store: Store, undisturbed: Store) -> None:
     assert verify(store.location).differences == []
     for kind in KINDS:
         assert store.ids(kind) == undisturbed.ids(kind)
-        assert len(store.records(kind)) == 3, "nothing is doubled"
+        assert len(store.records(kind)) == 2, "nothing is doubled"
     for evaluation_id in store.ids("evaluations"):
         a, b = (s.predictions([evaluation_id]).set_index("example_id").sort_index() for s in (store, undisturbed))
         np.testing.assert_array_equal(np.stack(a["logits"]), np.stack(b["logits"]))
 
 
-def prepared(folder: Path) -> Path:
+def prepared(folder: Path, preset: str) -> Path:
     folder.mkdir()
+    (folder / "preset").write_text(preset)
     (folder / "overlay.yaml").write_text(OVERLAY)
     return folder
 
@@ -207,41 +213,54 @@ def finish(folder: Path) -> None:
 
 
 def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(tmp_path):
-    calm = prepared(tmp_path / "calm")
-    began = time.monotonic()
-    finish(calm)
-    length = time.monotonic() - began
-    undisturbed = Store.open(calm / "results")
+    undisturbed, lengths = {}, {}
+    for preset in ("light", "lora"):
+        calm = prepared(tmp_path / f"calm-{preset}", preset)
+        began = time.monotonic()
+        finish(calm)
+        lengths[preset] = time.monotonic() - began
+        undisturbed[preset] = Store.open(calm / "results")
 
     rng, injected, resumed, num_rounds = random.Random(20140601), Counter(), 0, 0
     plan = rng.choices(list(FAULTS), [weight for _, weight in FAULTS.values()], k=20 * NUM_FAULTS)
     # However few faults: one of each place where they come from.
-    plan = ["kill -9 of the driver", "full disk", "kill -9 of a worker", "torn and foreign files", *plan]
+    first = [
+        "kill -9 of the driver",
+        "full disk",
+        "torn and foreign files",
+        "kill -9 of a worker",
+        "SIGTERM of the driver",
+    ]
+    plan = [*first, *plan]
     while injected.total() < NUM_FAULTS:
         num_rounds += 1
-        rough = prepared(tmp_path / f"rough-{num_rounds}")
+        preset = "light" if num_rounds % 3 else "lora"
+        if NUM_FAULTS - injected.total() == 1:
+            preset = "lora"  # the shortest form fine-tunes too
+        rough = prepared(tmp_path / f"rough-{num_rounds}", preset)
         store, known = Store.open(rough / "results"), {}
         for _ in range(min(FAULTS_PER_ROUND, NUM_FAULTS - injected.total())):
             fault = plan.pop(0)
-            if inject(fault, rough, length, rng):
+            if inject(fault, rough, lengths[preset], rng):
                 injected[fault] += 1
             now = identity_of_records(store)
             assert known.items() <= now.items(), f"after {fault}: a committed record was lost or written again"
             assert verify(store.location).differences == [], f"after {fault}"
             known = now
-            if len(known) == 9:
+            if len(known) == 6:
                 break
         finish(rough)
         assert known.items() <= identity_of_records(store).items()
-        assert_equal_stores(store, undisturbed)
+        assert_equal_stores(store, undisturbed[preset])
         committed = set()
         for event in events(rough):
             if event["event"] == "committed":
                 committed.add(event["id"])
             assert event["event"] != "started" or event["id"] not in committed, "what is committed is not begun again"
             resumed += "continues from the checkpoint" in event.get("note", "")
+    usual = " and ".join(f"{seconds:.0f} s ({preset})" for preset, seconds in lengths.items())
     print(
-        f"\n{injected.total()} faults in {num_rounds} rounds, each ended by one undisturbed command of {length:.0f} s:"
+        f"\n{injected.total()} faults in {num_rounds} rounds, each ended by an undisturbed command, which takes {usual}:"
     )
     for fault, number in injected.most_common():
         print(f"  {number:3d} {fault}")
@@ -249,7 +268,7 @@ def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(
 
 
 def test_a_truncated_record_is_named_and_made_anew_when_moved_away(tmp_path):
-    folder = prepared(tmp_path / "store")
+    folder = prepared(tmp_path / "store", "light")
     finish(folder)
     store = Store.open(folder / "results")
     before = store.ids("evaluations")
