@@ -7,6 +7,7 @@ settings.register_profile("moodbench", deadline=None)  # a slow machine is no wr
 settings.load_profile("moodbench")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["MOODBENCH_TRACKING"] = "off"  # a second or two for every run; its own tests turn it on
 
 
 @pytest.fixture(scope="session", autouse=True)

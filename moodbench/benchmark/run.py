@@ -25,6 +25,7 @@ from moodbench.hardware import Hardware
 from moodbench.plan import PhaseName, Plan, make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
+from moodbench.tracking.after_run import track
 from moodbench.worker import Job, run_job
 
 ExecutorName = Literal["ray", "inline"]
@@ -83,10 +84,13 @@ def run(
     preface = [report.as_event() for report in reports]
     estimates = estimates_of(plan, catalogue, store, machine) if catalogue is not None else {}
     if site is not None:
-        return run_plan(plan, store, site, estimates=estimates, preface=preface, listen=listen)
-    here = LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")
-    with closing(here):
-        return run_plan(plan, store, here, estimates=estimates, preface=preface, listen=listen)
+        summary = run_plan(plan, store, site, estimates=estimates, preface=preface, listen=listen)
+    else:
+        with closing(LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")) as here:
+            summary = run_plan(plan, store, here, estimates=estimates, preface=preface, listen=listen)
+    if summary.num_committed:
+        track(store.uri)
+    return summary
 
 
 def cluster_site(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterSite:

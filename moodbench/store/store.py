@@ -35,6 +35,7 @@ FOLDERS = (
     "snapshots",
     "events",
     "exports",
+    "tracking",
 )
 
 

@@ -1,0 +1,13 @@
+"""`python -m moodbench.tracking STORE`: what the end of a run starts."""
+
+import sys
+
+from moodbench.errors import MoodBenchError
+from moodbench.store import Store
+from moodbench.tracking.sync import sync
+
+if __name__ == "__main__":
+    try:
+        sync(Store.open(sys.argv[1]))
+    except MoodBenchError as problem:
+        sys.exit(str(problem))
