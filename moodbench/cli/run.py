@@ -22,7 +22,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="fine-tune, evaluate and measure models; prints the board",
-        description="Run what has no record yet. Give a preset (quickstart, embedded), a YAML spec, or --models and "
+        description="Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, research), a YAML spec, or --models and "
         "--datasets, or --models and --data for a file of your own. The same command again does only what is missing.",
     )
     add_what(parser)

@@ -95,7 +95,7 @@ def parameters(fit: Mapping[str, Any]) -> dict[str, str]:
     for part, fields in json.loads(fit["hparams"] or "{}").items():
         prefix = _PREFIX.get(part, f"{part}_")
         for name, value in fields.items() if isinstance(fields, dict) else [(part, fields)]:
-            long = name if name.startswith(prefix) or name == part else prefix + name
+            long: str = name if name.startswith(prefix) or name == part else prefix + name
             found[_RENAMED.get(long, long)] = value
     return {name: _word(value) for name, value in found.items() if _present(value)}
 

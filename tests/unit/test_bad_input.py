@@ -28,10 +28,16 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "quickstat"], "unknown preset 'quickstat': did you mean 'quickstart'? known are embedded, quickstart"),
+        (
+            ["run", "quickstat"],
+            "unknown preset 'quickstat': did you mean 'quickstart'? known are embedded, production, quickstart, research",
+        ),
         (["run", "--models", "vadr", "--datasets", "icwsm-tweets"], "unknown model 'vadr': did you mean 'vader'?"),
         (["run", "--models", "vader", "--datasets", "icwsm-tweet"], "unknown data set 'icwsm-tweet': did you mean"),
-        (["run"], "nothing to run; give a preset (quickstart, embedded), a spec file, or both --models and --datasets"),
+        (
+            ["run"],
+            "nothing to run; give a preset (quickstart, embedded, ultra-fast, production, research), a spec file, or both --models and --datasets",
+        ),
         (["run", "--models", "vader"], "nothing to run"),
         (["run", "nowhere.yaml"], "nowhere.yaml: No such file or directory; expected a YAML file"),
         ([*RUN, "--seeds", "0"], "seeds"),

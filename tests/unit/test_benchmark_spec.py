@@ -132,6 +132,23 @@ def test_a_preset_is_a_spec_and_options_override_it():
     assert spec_of_preset("embedded", PACKAGED, {}).seeds == (0, 1, 2)
 
 
+def test_the_presets_of_named_models_are_on_amazon_and_on_other_data_where_one_says_so():
+    fast = ("BERT-tiny", "BERT-mini", "BERT-small", "ELECTRA-small", "MiniLM-L12")
+    larger = ("DistilBERT-base", "DistilRoBERTa", "DeBERTa-v3-small", "BERT-base", "RoBERTa-base")
+    expected = {
+        "ultra-fast": set(fast),
+        "production": set(larger),
+        "research": {*fast[:3], "GPT2-small", "Pythia-70m", *larger},
+    }
+    for name, models in expected.items():
+        spec = spec_of_preset(name, PACKAGED, {})
+        assert (set(spec.models), spec.datasets) == (models, ("amazon",))
+        assert all(PACKAGED.model(model).method == "lora" for model in models) and PACKAGED.dataset("amazon")
+        assert spec_of_preset(name, PACKAGED, {"datasets": ("icwsm-movie",)}).datasets == ("icwsm-movie",)
+        own = {"data": "a.csv", "text_column": "t", "label_column": "l"}
+        assert spec_of_preset(name, PACKAGED, own).datasets == ()
+
+
 def test_an_unknown_preset_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="unknown preset 'quick-start': did you mean 'quickstart'"):
         spec_of_preset("quick-start", PACKAGED, {})
