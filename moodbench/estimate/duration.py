@@ -19,6 +19,8 @@ QUANTIZED_SLOWDOWN = {"none": 1.0, "int8": 1.6, "nf4": 1.5}
 """4-bit and 8-bit weights are converted before each use."""
 BASELINE_S_PER_TOKEN = {"majority": 1e-9, "vader": 1.2e-5, "tfidf-logreg": 6e-6}
 BASELINE_START_S = 3.0
+BASELINE_FIXED_S = 0.02
+"""Reading texts and writing the artifact."""
 
 
 def forward_s(shape: Shape, device: DeviceClass, load: Load, num_texts: float, mean_tokens: float) -> float:

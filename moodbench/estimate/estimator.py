@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.estimate.duration import (
+    BASELINE_FIXED_S,
     BASELINE_START_S,
     START_S,
     baseline_s,
@@ -127,8 +128,8 @@ class Estimator:
         assert name is not None
         memory = BASELINE_PROCESS_BYTES + MAX_BASELINE_BYTES_PER_TEXT * (work.num_train + work.num_test)
         tried = len(fit.tfidf.inverse_regularisation) if fit.tfidf else 1
-        fitting = tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
-        asking = baseline_s(name, work.num_test, work.mean_tokens)
+        fitting = BASELINE_FIXED_S + tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
+        asking = BASELINE_FIXED_S + baseline_s(name, work.num_test, work.mean_tokens)
         latency = baseline_s(name, 1, work.mean_tokens)
         return TrialEstimate(
             PhaseEstimate(BASELINE_START_S + fitting, memory, BASELINE_START_S),

@@ -212,5 +212,5 @@ def basis(rows: Iterable[PlannedRow]) -> str:
     ]
     corrected = sum(phase.num_observations > 0 for phase in phases)
     if missing(corrected) or not corrected:
-        return "Times are a roofline that no run in this store has corrected; expect them within a factor of five."
+        return "Times are a roofline that no run in this store has corrected; they may be off several times, more where other work runs beside."
     return f"Times of {corrected} of {len(phases)} phases are corrected by what such phases took in this store."

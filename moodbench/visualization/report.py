@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,6 +11,8 @@ import pandas as pd
 
 from moodbench import __version__
 from moodbench.comparison.board import OVERALL
+from moodbench.comparison.joint import JointDraws, joint_draws
+from moodbench.comparison.ranks import minimum_detectable_effect, rank_all
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
@@ -80,20 +82,61 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     if rows["dataset"].iloc[0] == OVERALL:
         return TrackSection(name, track_facts(rows), answer(rows), cells(rows), ())
     front = frontier(rows["latency_p50_s"], rows["accuracy"])
-    curves = {
-        str(row["name"]): reliability(*softmax_inputs(store.predictions(row["evaluation_ids"])))
-        for _, row in rows.sort_values("accuracy", ascending=False).head(MAX_CURVES).iterrows()
-    }
+    predictions = {str(row["name"]): store.predictions(row["evaluation_ids"]) for _, row in rows.iterrows()}
+    best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
+    curves = {str(name): reliability(*softmax_inputs(predictions[str(name)])) for name in best}
     curves = {name: curve for name, curve in curves.items() if len(curve.num_texts)}
-    figures = (
-        ("Accuracy on the test texts; intervals of contenders in colour reach the best rank where ranks are known.",
+    drawn = draw_accuracy(predictions)
+    tied = ""
+    if drawn is not None:
+        ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws)
+        rows = rows.assign(
+            tied_best=rows["name"].map(dict(zip(ranking.names, ranking.tied_best, strict=True))),
+            letters=rows["name"].map(dict(zip(ranking.names, ranking.letters, strict=True))),
+        )
+        tied = " " + ties(drawn, rows)
+    figures: tuple[tuple[str, str], ...] = (
+        ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
+         "whether intervals overlap.",
          accuracy_figure(rows, f"Accuracy · {name}")),
-        ("Error against latency; on the dotted frontier nobody is at once more right and faster.",
-         trade_off_figure(rows, front, f"Error and latency · {name}")),
         ("Reliability: below the dotted line a contender is surer than it is right.",
          reliability_figure(curves, f"Reliability · {name}")),
     )  # fmt: skip
-    return TrackSection(name, track_facts(rows), answer(rows), cells(rows), figures)
+    if rows["latency_p50_s"].notna().any():
+        caption = "Error against latency; on the dotted frontier nobody is at once more right and faster."
+        trade_off = (caption, trade_off_figure(rows, front, f"Error and latency · {name}"))
+        figures = (figures[0], trade_off, *figures[1:])
+    return TrackSection(name, track_facts(rows), answer(rows) + tied, cells(rows), figures)
+
+
+def draw_accuracy(predictions: Mapping[str, pd.DataFrame]) -> JointDraws | None:
+    """Joint draws for all contenders of one track; None for one alone, or where they answered different texts."""
+    tables = {
+        name: frame.assign(predicted=frame["predicted"].where(~frame["failed"].astype(bool), -1)).pivot(
+            index="example_id", columns="evaluation_id", values="predicted"
+        )
+        for name, frame in predictions.items()
+    }
+    first = next(iter(predictions.values()))
+    labels = first.drop_duplicates("example_id").set_index("example_id")["label"].sort_index()
+    if len(tables) < 2 or any(not t.index.equals(labels.index) or t.isna().any(axis=None) for t in tables.values()):
+        return None
+    num_classes = len(first["logits"].iloc[0])
+    if any((table == -1).any(axis=None) for table in tables.values()):
+        return None
+    return joint_draws(labels.to_numpy(), [t.to_numpy() for t in tables.values()], list(tables), num_classes)
+
+
+def ties(drawn: JointDraws, rows: pd.DataFrame) -> str:
+    """Who may be the most accurate, and the difference that so many texts can show."""
+    names = rows.loc[rows["tied_best"].astype(bool), "name"].tolist()
+    num_pairs = len(drawn.names) * (len(drawn.names) - 1) // 2
+    smallest = minimum_detectable_effect(drawn.num_items, drawn.discordance, num_pairs)
+    who = f"Tied for the best accuracy: {', '.join(names)}" if len(names) > 1 else f"Most accurate for sure: {names[0]}"
+    return (
+        f"{who} (all pairs at once, 5 %). With one seed each, these {drawn.num_items:,} texts show differences from "
+        f"{100 * smallest:.1f} points on with 80 % probability."
+    )
 
 
 def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:

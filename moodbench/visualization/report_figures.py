@@ -49,18 +49,19 @@ def reliability(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.in
 
 
 def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
-    """Accuracy with its interval, best on top; those whose rank may be the first are in colour where ranks are known."""
+    """Accuracy with its interval, best on top; with the columns tied_best and letters, groups of ties in colour and letters."""
     shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
     figure, axes = _figure(0.36 * len(shown) + 1.3)
-    tied = shown["rank_low"].eq(1) if "rank_low" in shown else pd.Series(True, index=shown.index)
-    for y, ((_, row), first) in enumerate(zip(shown.iterrows(), tied, strict=True)):
-        colour = BLUE if first else GREY
+    ranked = "letters" in shown
+    for y, (_, row) in enumerate(shown.iterrows()):
+        colour = BLUE if not ranked or row["tied_best"] else GREY
         low, middle, high = (100 * row[name] for name in ("accuracy_low", "accuracy", "accuracy_high"))
         axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([middle], [y], "o", color=colour)
-        axes.annotate(f"{middle:.1f}", (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+        text = f"{middle:.1f}" + (f"  {row['letters']}" if ranked else "")
+        axes.annotate(text, (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(shown)), shown["name"])
-    note = "; in colour: may be the best" if "rank_low" in shown else ""
+    note = "; in colour: may be the best; who shares a letter is tied" if ranked else ""
     axes.set_xlabel(f"accuracy, % with 95 % interval{note}")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.08)
