@@ -8,7 +8,9 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -29,14 +31,14 @@ class Repository:
     def commit(self):
         digest = hashlib.sha1(self.id.encode())
         for path in sorted(self.files):
-            digest.update(path.encode() + b"\0" + self.files[path])
+            digest.update(path.encode() + b"\0" + sha256(self.files[path]).encode())
         return digest.hexdigest()
 
     def entry(self, path):
         content = self.files[path]
         value = {"type": "file", "path": path, "size": len(content), "oid": git_digest(content)}
         if path.endswith(LFS_ENDINGS):
-            value["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+            value["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
         return value
 
     def tree(self, under, recursive):
@@ -57,6 +59,12 @@ class Repository:
         return [{"type": "directory", "path": f, "oid": git_digest(f.encode()), "size": 0} for f in shown] + entries
 
 
+@cache
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
 def git_digest(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
@@ -191,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content if cut is None else content[:cut])
+            with suppress(BrokenPipeError):  # a client that has gone
+                self.wfile.write(content if cut is None else content[:cut])
         if cut is not None:
             self.close_connection = True
 

@@ -29,7 +29,7 @@ from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError
 from moodbench.spec.canonical import content_id
 
-OFFICIAL_CODE_VERSION = 1
+OFFICIAL_CODE_VERSION = 2
 """Raised by hand when the examples made of a source may change; part of the name under which they are kept."""
 IN_TEST = "from train, being in a split that is tested on"
 NOT_DRAWN = "not drawn"

@@ -24,8 +24,9 @@ CARVED = 1 / 8
 """Share of train that becomes validation where the source names none."""
 MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
 """With fewer texts a split says nothing."""
-MAX_COMPARED = 20_000
-"""Up to so many texts all pairs are compared for near-duplicates, which takes some 12 s there; above, only equal ones."""
+MAX_COMPARED = 100_000
+"""Up to so many texts near-duplicates are looked for: seconds for sentences, a minute or so for long reviews; above, only
+equal texts."""
 MIN_KEPT = 2_000
 """From more texts on, comparing takes long enough to keep its result for the other processes of a run."""
 

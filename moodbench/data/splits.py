@@ -48,8 +48,8 @@ def near_duplicate_clusters(
 
     Two texts are near-duplicates when they are equal after `normalised`, or when both have at least `MIN_WORDS`
     distinct words and their word sets have a Jaccard similarity of at least `JACCARD`. Near-duplicates and members
-    of one group share a cluster, transitively. All pairs are compared, so time grows with the square of the number
-    of texts; 10,605 sentences take 3 s on one core. With `only_equal` none are compared, and only equality counts.
+    of one group share a cluster, transitively. Only texts that share a rare word are compared, see `near_duplicate_pairs`:
+    10,605 sentences take 0.3 s of CPU, 20,000 texts of 230 words 10 s. With `only_equal` only equality counts.
     """
     import scipy.sparse as sp
     from scipy.sparse.csgraph import connected_components

@@ -48,10 +48,10 @@ print(json.dumps({"before": before, "anonymous": peak[0], "resident": resident, 
 
 
 def large(num_rows, tag):
-    """A Parquet file sorted by label, of texts of some 60 words."""
+    """A Parquet file sorted by label, of texts of some 40 words."""
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"word{i}" for i in range(5000)])
-    bodies = [" ".join(vocabulary[rng.integers(0, 5000, 60)]) for _ in range(2000)]
+    bodies = [" ".join(vocabulary[rng.integers(0, 5000, 40)]) for _ in range(2000)]
     schema = pa.schema([("label", pa.int64()), ("title", pa.string()), ("content", pa.string())])
     out = io.BytesIO()
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
