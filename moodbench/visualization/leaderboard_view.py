@@ -68,7 +68,8 @@ def answer(track: pd.DataFrame) -> str:
 def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
     """Column to the index labels of its best rows, and of those that are not separated from the best.
 
-    Accuracy goes by the intervals of the pairs where the board has them (`tied_best`), else the best alone is named.
+    Accuracy and F1 go by the joint draws where the board has them (`tied_accuracy`, `tied_f1_macro`); in other columns, and
+    where there are none, the best alone is named.
     Rows whose clock was disturbed do not count for what the clock says.
     """
     found: dict[str, set[object]] = {}
@@ -80,7 +81,8 @@ def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
         values = (quiet if clocked else track)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
-            found[column] = set(values.index[values == best])
+            tied = track.get(f"tied_{column}")
+            found[column] = set(values.index[(values == best) | (False if tied is None else tied.loc[values.index])])
     return found
 
 

@@ -38,6 +38,9 @@ class TrackDraws:
     accuracy: Floats
     """`(draws, contenders)`."""
     f1: Floats
+    throughput: Floats
+    """`(contenders,)`, as measured; so is latency."""
+    latency: Floats
 
 
 class Standing:
@@ -54,13 +57,16 @@ class Standing:
         }
         self._classes = dict(zip(evaluations["evaluation_id"], evaluations["num_classes"], strict=True))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="standing")
+        self._tied: dict[str, list[set[str]]] = {}
         self._drawing: dict[str, Future[TrackDraws | None]] = {}
 
     def placed(self, track: pd.DataFrame, weights: Weights) -> pd.DataFrame:
         """The rows of one track of the board with rank_low, rank_high and p_best; missing where a row has no rank.
 
-        The columns are absent where the draws cannot be made: predictions missing, or one contender alone.
+        The columns are absent where the draws cannot be made: predictions missing, or one contender alone. On one data set
+        tied_accuracy and tied_f1_macro say who is not separated from the best.
         """
+        track = self._with_ties(track)
         ranked = track[track["rank"].notna()]
         if len(ranked) < 2:
             return track
@@ -74,6 +80,20 @@ class Standing:
         best = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
         made = pd.DataFrame({"rank_low": ranking.low, "rank_high": ranking.high, "p_best": best}, index=ranked.index)
         return track.join(made)
+
+    def _with_ties(self, track: pd.DataFrame) -> pd.DataFrame:
+        name = str(track["track"].iloc[0])
+        if track["dataset"].iloc[0] == OVERALL or self._of_track(name, [], Weights()) is None:
+            return track
+        if name not in self._tied:
+            drawn = self._drawing[name].result()
+            assert drawn is not None
+            few = slice(None) if len(drawn.names) <= MANY else slice(FEW_DRAWS)
+            # Utilities rise with accuracy and F1, and the draws lie around those of the board.
+            ties = [rank_all(drawn.names, d.mean(axis=0), d[few]).tied_best for d in (drawn.accuracy, drawn.f1)]
+            self._tied[name] = [{n for n, is_tied in zip(drawn.names, tie, strict=True) if is_tied} for tie in ties]
+        accuracy, f1 = self._tied[name]
+        return track.assign(tied_accuracy=track["name"].isin(accuracy), tied_f1_macro=track["name"].isin(f1))
 
     def _scores(
         self, track: pd.DataFrame, ranked: pd.DataFrame, names: Sequence[str], weights: Weights
@@ -99,10 +119,8 @@ class Standing:
         if drawn is None or not set(names) <= set(drawn.names):
             return None
         columns = [drawn.names.index(name) for name in names]
-        rows = self._contenders[self._contenders["track"] == track].set_index("name").loc[list(names)]
-        speed = pinned_utilities(with_speed_for_score(rows), load_anchors())
-        fixed = weights.throughput * speed["throughput"].to_numpy() + weights.latency * speed["latency"].to_numpy()
-        return 100 * (weights.accuracy * drawn.accuracy[:, columns] + weights.f1 * drawn.f1[:, columns] + fixed)
+        speed = weights.throughput * drawn.throughput[columns] + weights.latency * drawn.latency[columns]
+        return 100 * (weights.accuracy * drawn.accuracy[:, columns] + weights.f1 * drawn.f1[:, columns] + speed)
 
     def _draw(self, track: str) -> TrackDraws | None:
         rows = self._contenders[self._contenders["track"] == track]
@@ -127,7 +145,8 @@ class Standing:
             _utility(rows, column, draws, anchors)
             for column, draws in (("accuracy", found.accuracy_draws), ("f1_macro", found.f1_draws))
         )
-        return TrackDraws(tuple(names), accuracy, f1)
+        speed = pinned_utilities(with_speed_for_score(rows), anchors)
+        return TrackDraws(tuple(names), accuracy, f1, speed["throughput"].to_numpy(), speed["latency"].to_numpy())
 
 
 def with_speed_for_score(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,12 +4,14 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from chromium import Server, chromium
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # generated_store
 AXE = "axe-core@4.14.1"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 SHORT = """

@@ -7,7 +7,7 @@ from generated_store import generate
 
 from moodbench.comparison.composite import Weights
 from moodbench.hardware import hardware
-from moodbench.visualization.leaderboard_view import answer
+from moodbench.visualization.leaderboard_view import answer, tied_best
 from moodbench.visualization.page.reading import Reader
 from moodbench.visualization.standing import Standing
 
@@ -67,6 +67,19 @@ def test_a_place_lies_in_its_range_and_weights_of_speed_leave_no_doubt(reading):
     placed = reading.standing.placed(view.track(view.tracks[-1]), weights)
     places = placed["rank"].astype(int)
     assert (placed["rank_low"] <= places).all() and (places <= placed["rank_high"]).all()
+
+
+def test_who_is_not_separated_from_the_most_accurate_is_named_with_it(reading):
+    view = reading.view(Weights())
+    track = view.track(view.tracks[0])
+    placed = reading.standing.placed(track, Weights())
+    tied = set(placed.loc[placed["tied_accuracy"], "name"])
+    best = placed.loc[placed["accuracy"].idxmax(), "name"]
+    assert best in tied
+    assert {placed.loc[i, "name"] for i in tied_best(placed)["accuracy"]} == tied
+    worst = placed.loc[placed["accuracy"].idxmin()]
+    assert placed["accuracy"].max() - worst["accuracy"] > 0.08 and worst["name"] not in tied, "500 texts tell 8 points"
+    assert len(tied_best(track)["accuracy"]) == 1, "without draws the best alone"
 
 
 def test_without_predictions_there_are_places_but_no_ranges(tmp_path):

@@ -147,7 +147,7 @@ def _row_html(
             about.append(PROVISIONAL)
         if c.key in best:
             extra.append("mb-best")
-            about.append("best, or not separated from the best")
+            about.append("the best" if c.key not in ("accuracy", "f1_macro") else "the best, or not separated from it")
         title = f' title="{escape("; ".join(about))}"' if about else ""
         names = " ".join([_classes(c.key), *extra])
         value = f' data-v="{escape(_sort_value(row.get(c.key)))}" data-label="{escape(c.heading)}"'
@@ -213,7 +213,9 @@ def _whisker_svg(row: pd.Series[Any], axis: Axis) -> str:
 
 
 def _legend_html(rows: pd.DataFrame) -> str:
-    parts = ["Underlined: best of its column, or not separated from the best."]
+    parts = [
+        "Underlined: best of its column; accuracy and F1 of one data set also where the data do not separate it from the best."
+    ]
     if "rank_low" in rows:
         parts.append("A rank is the range of places that the data leave open; a heavy line parts groups.")
     hatched = ""

@@ -29,8 +29,8 @@ class Filled:
     """A value for each output of the tab; None where the notice stands."""
 
 
-def fill(reader: Reader, tab: Tab, state: State, services: Services) -> Filled:
-    """The contents of `tab`, or the message of what the user can mend."""
+def fill(reader: Reader, tab: Tab, state: State, services: Services, *, rerank: bool = False) -> Filled:
+    """The contents of `tab`, or the message of what the user can mend; with `rerank` only what weights change."""
     address = f'<span data-query="{escape(state.to_query())}"></span>'
     uri = escape(reader.store.uri)
     try:
@@ -38,6 +38,8 @@ def fill(reader: Reader, tab: Tab, state: State, services: Services) -> Filled:
         read = f'<p role="status">{uri} · read {reading.at:%Y-%m-%d %H:%M:%S}</p>'
         if tab.needs_results and reading.is_empty:
             return Filled(read, address, html.EMPTY + failures_table(reading.results.failures), None)
-        return Filled(read, address, "", tab.render(reading, state, services))
+        return Filled(
+            read, address, "", (tab.rerank if rerank and tab.rerank else tab.render)(reading, state, services)
+        )
     except MoodBenchError as problem:
         return Filled(f'<p role="status">{uri}</p>', address, html.error(str(problem)), None)

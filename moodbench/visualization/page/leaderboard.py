@@ -7,9 +7,12 @@ from functools import partial
 from html import escape
 from typing import Any
 
+import pandas as pd
+
 from moodbench.comparison.board import OVERALL
 from moodbench.comparison.composite import CRITERIA
 from moodbench.visualization import figures
+from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.leaderboard_view import PRESETS, answer, chosen_track, visible
 from moodbench.visualization.page.board_table import board_table, columns_html, failures_table
 from moodbench.visualization.page.html import hint
@@ -40,6 +43,7 @@ def build(layout: Layout, services: Services) -> None:
                     elem_id=f"w-{name}", min_width=170, buttons=[],
                 ),
                 "input",
+                weighs=True,
             )
             for i, name in enumerate(CRITERIA)
         ]  # fmt: skip
@@ -72,6 +76,21 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The answer, the table, the two figures and the notes."""
+    answered, table, notes, rows, view = _ranked(reading, state)
+    cost = state.against if state.against in figures.COSTS else "latency_p50_s"
+    each = view.board[view.board["dataset"] != OVERALL]
+    by_dataset = figures.scores_by_dataset(each, list(rows["name"]))
+    return answered, table, figures.trade_off(rows, cost), _frontier_words(rows, cost), by_dataset, notes
+
+
+def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+    """What other weights change; the figures do not depend on them."""
+    answered, table, notes, *_ = _ranked(reading, state)
+    return answered, table, None, None, None, notes
+
+
+def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
+    """The answer, the table and the notes, and the rows shown of which view."""
     view = reading.view(state.weights)
     name = chosen_track(view, state)
     track = reading.standing.placed(view.track(name), state.weights)
@@ -84,18 +103,9 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         table = hint("No contender matches. Clear the search or widen the filters.")
     else:
         table = board_table(rows, track, view.failures, state.models)
-    cost = state.against if state.against in figures.COSTS else "latency_p50_s"
-    each = view.board[view.board["dataset"] != OVERALL]
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
     below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html()}{failures_table(view.failures)}'
-    return (
-        sentence,
-        table,
-        figures.trade_off(rows, cost),
-        _frontier_words(rows, cost),
-        figures.scores_by_dataset(each, list(rows["name"])),
-        below,
-    )
+    return sentence, table, below, rows, view
 
 
 def _frontier_words(rows: Any, cost: str) -> str:
@@ -114,4 +124,4 @@ def _methods(reading: Reading) -> list[tuple[str, str]]:
     return [] if reading.is_empty else [(m, m) for m in sorted(set(reading.results.contenders["method"]))]
 
 
-TAB = Tab("leaderboard", "Leaderboard", build, render)
+TAB = Tab("leaderboard", "Leaderboard", build, render, rerank=rerank)

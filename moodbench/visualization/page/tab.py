@@ -74,6 +74,8 @@ class Layout:
     """Components that `render` fills, in its order."""
     events: list[Any] = field(default_factory=list)
     """Events after which the tab is filled again."""
+    weighing: list[Any] = field(default_factory=list)
+    """Events after which the tab is ranked again."""
     chained: list[Any] = field(default_factory=list)
     """Listeners after whose end the tab is filled again."""
     actions: list[Action] = field(default_factory=list)
@@ -89,11 +91,13 @@ class Layout:
         choices: Callable[[Reading], Sequence[tuple[str, str]]] | None = None,
         *,
         blank: Any = None,
+        weighs: bool = False,
     ) -> Any:
-        """`component`, which sets the field `name` and fills the tab again on `event`; `blank` shows that it is None."""
+        """`component`, which sets the field `name` and fills the tab again on `event`; `blank` shows that it is None; one that
+        `weighs` only ranks it again."""
         self.blanks[name] = blank
         self.controls[name] = component
-        self.events.append(getattr(component, event))
+        (self.weighing if weighs else self.events).append(getattr(component, event))
         if choices is not None:
             self.choices[name] = choices
         return component
@@ -123,5 +127,7 @@ class Tab:
     """A value for each output that `build` placed, in their order."""
     needs_results: bool = True
     """Whether an empty store is answered by the hint how to start."""
+    rerank: Callable[[Reading, State, Services], Sequence[Any]] | None = None
+    """Like `render` after a change of weights alone: None for an output that stays as it is."""
     is_live: bool = False
     """Whether it is filled again every few seconds while it is open."""
