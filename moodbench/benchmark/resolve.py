@@ -13,7 +13,6 @@ from moodbench.config.catalogue import Catalogue, explain, merge
 from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
-    Family,
     LoraDefaults,
     MeasureProtocol,
     Method,
@@ -26,6 +25,14 @@ from moodbench.config.schema import (
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
+from moodbench.models.families import family_of, model_type_of
+from moodbench.models.features import (
+    check_optimizer,
+    check_quantization,
+    device_batch_size,
+    precision_of,
+    weights_format,
+)
 from moodbench.models.loading import deployed_form
 from moodbench.models.locate import locate
 from moodbench.models.preparation import STEPS
@@ -152,18 +159,22 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
         )
     assert entry.source is not None
     located = locate(name, entry.source)
-    source: Literal["package", "path"] = "package" if entry.source.package else "path"
-    location = f"{entry.source.package}:{entry.source.folder}" if source == "package" else str(located.folder)
+    source: Literal["package", "hub", "path"] = (
+        "package" if entry.source.package else "hub" if entry.source.hub else "path"
+    )
+    places = {"package": f"{entry.source.package}:{entry.source.folder}", "hub": entry.source.hub}
+    location = places.get(source) or str(located.folder)
     return ResolvedModel(
         name=name,
         method=entry.method,
-        family=entry.family,
+        family=entry.family or model_type_of(name, located.folder),
         source=source,
         location=location,
         revision=located.revision,
         weights_sha256=located.weights_sha256,
         tokenizer_sha256=located.tokenizer_sha256,
         num_hidden_layers=entry.num_hidden_layers,
+        trust_remote_code=entry.source.trust_remote_code,
     )
 
 
@@ -199,33 +210,22 @@ def _method_of(
         return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, f"model {name}", "probe", entry.probe)}
     lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
     train = _overlaid(TrainDefaults, defaults.train, f"model {name}", "train", entry.train, spec.train)
-    assert entry.family is not None
+    family = family_of(name, entry, catalogue.families)[1]
+    quantization = check_quantization(spec.quantization or entry.quantization, device, name)
+    precision = precision_of(train.precision, device, name, fp16_safe=family.fp16)
+    changes = {
+        "precision": precision,
+        "optimizer": check_optimizer(train.optimizer, device, name),
+        "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device),
+    }
     return {
         "text": text,
         "lora": lora,
-        "target_modules": target_modules(lora, catalogue.families[entry.family]),
-        "train": train.model_copy(update={"precision": resolve_precision(train.precision, device, name)}),
+        "target_modules": family.targets(lora.target_modules),
+        "train": train.model_copy(update=changes),
+        "quantization": quantization,
+        "dtype": weights_format(precision, quantization, device, entry.size.num_params if entry.size else 0),
     }
-
-
-def target_modules(lora: LoraDefaults, family: Family) -> tuple[str, ...]:
-    """Module names that LoRA adapts, with the family's names filled in."""
-    if lora.target_modules == "attention":
-        return family.attention
-    if lora.target_modules == "all-linear":
-        return (*family.attention, *family.feed_forward)
-    return lora.target_modules
-
-
-def resolve_precision(wanted: str, device: Device, name: str) -> str:
-    """The number format to train in; SpecError for one that the device lacks."""
-    if wanted == "auto":
-        return "fp16" if device == "cuda" else "fp32"
-    if device == "mps" and wanted != "fp32":
-        raise SpecError(f"model {name}: train.precision {wanted!r} on Apple's GPU; allowed there is fp32 (or auto)")
-    if device == "cpu" and wanted == "fp16":
-        raise SpecError(f"model {name}: train.precision 'fp16' on the CPU; allowed there are fp32 and bf16 (or auto)")
-    return wanted
 
 
 def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: str, *layers: dict[str, object]) -> T:

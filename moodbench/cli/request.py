@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import Catalogue
+from moodbench.config.schema import Quantization
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device", "prepare", "sampling")  # fmt: skip
+           "device", "prepare", "sampling", "quantization")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,11 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
     parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")
     parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
+    parser.add_argument(
+        "--quantization",
+        choices=get_args(Quantization),
+        help="how frozen weights are stored: nf4 is 4 bits (QLoRA), int8 8 bits, none as they are",
+    )
     for part, example in (
         ("lora", "r=16 lora_alpha=32"),
         ("train", "epochs=3 learning_rate=1e-3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,6 +21,7 @@ from moodbench.config.schema import (
     MeasureProtocol,
     ModelEntry,
     ModelsFile,
+    ModelSource,
     Preset,
     PresetsFile,
     TrainingFile,
@@ -52,7 +54,9 @@ class Catalogue:
     devices: dict[str, DeviceClass]
 
     def model(self, name: str) -> ModelEntry:
-        """The entry of model `name`; UnknownNameError suggests the nearest."""
+        """The entry of model `name`, or one made for a folder or a hub id; UnknownNameError suggests the nearest."""
+        if name not in self.models and (own := own_source(name)):
+            return ModelEntry(method="lora", source=own, licence="not stated", description="a model of your own")
         return _named(self.models, "model", name)
 
     def dataset(self, name: str) -> DatasetEntry:
@@ -70,6 +74,13 @@ class Catalogue:
     def protocol(self, name: str | None = None) -> MeasureProtocol:
         """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
         return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
+
+
+def own_source(name: str) -> ModelSource | None:
+    """Where a model that is no name of the catalogue comes from: a folder here, or a hub id `owner/name`; else None."""
+    if any(mark in name for mark in "/\\~") and Path(name).expanduser().is_dir():
+        return ModelSource.model_validate({"path": str(Path(name).expanduser().absolute())})
+    return ModelSource.model_validate({"hub": name}) if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) else None
 
 
 def load_catalogue(overlay: Path | None = None) -> Catalogue:

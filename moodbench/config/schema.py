@@ -10,6 +10,10 @@ Method = Literal["baseline", "linear-probe", "lora"]
 Split = Literal["train", "validation", "test"]
 Sampling = Literal["stratified", "balanced"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
+Quantization = Literal["none", "int8", "nf4"]
+"""How frozen weights are stored: as they are, 8 bits (LLM.int8), or 4-bit NormalFloat with doubly quantised scales."""
+NumberFormat = Literal["fp32", "fp16", "bf16"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -67,7 +71,9 @@ class TrainDefaults(Entry):
     select_by: Literal["f1_macro", "accuracy", "nll"]
     """The validation score that chooses the kept checkpoint."""
     precision: Literal["auto", "fp32", "fp16", "bf16"]
-    """Number format in training; auto is fp16 on CUDA and fp32 elsewhere."""
+    """Number format in training; auto is fp16 on CUDA (bf16 for families that overflow in fp16) and fp32 elsewhere."""
+    optimizer: Optimizer = "adamw"
+    """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
 
 
 class ProbeDefaults(Entry):
@@ -186,6 +192,8 @@ class ModelSource(Entry):
     """Commit of that repository; null until `moodbench catalogue pin` has seen the hub."""
     gated: bool = False
     """The repository's terms must be accepted on the hub, and a token given."""
+    trust_remote_code: bool = False
+    """Run Python code that the repository brings, for an architecture that transformers lacks."""
     path: str | None = None
     """A folder on this machine."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -198,8 +206,8 @@ class ModelSource(Entry):
             raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
         if bool(self.package) != bool(self.folder):
             raise ValueError("package and folder go together")
-        if not self.hub and (self.revision or self.gated):
-            raise ValueError("revision and gated are read for hub repositories only")
+        if not self.hub and (self.revision or self.gated or self.trust_remote_code):
+            raise ValueError("revision, gated and trust_remote_code are read for hub repositories only")
         return self
 
 
@@ -214,8 +222,16 @@ class Family(Entry):
     """Linear layers of the feed-forward block."""
     sdpa: bool = True
     """torch's fused attention is implemented; without it the plain formula is used."""
+    fp16: bool = True
+    """Activations stay within the range of fp16."""
     gradient_checkpointing: bool = True
     """Activations can be computed again in the backward pass instead of being kept."""
+
+    def targets(self, wanted: Literal["attention", "all-linear"] | tuple[str, ...]) -> tuple[str, ...]:
+        """Module names that LoRA adapts, with the family's names filled in."""
+        if wanted == "attention":
+            return self.attention
+        return (*self.attention, *self.feed_forward) if wanted == "all-linear" else wanted
 
 
 class ModelSize(Entry):
@@ -268,7 +284,7 @@ class ModelEntry(Entry):
     baseline: Baseline | None = None
     """Which classical baseline, when the method is `baseline`."""
     family: str | None = None
-    """Architecture, a key of `families`."""
+    """Architecture, a key of `families`; found out from the model's config.json when null."""
     source: ModelSource | None = None
     num_hidden_layers: Count | None = None
     """Keep only the first so many layers."""
@@ -276,6 +292,8 @@ class ModelEntry(Entry):
     size: ModelSize | None = None
     batch_size: DeviceBatch | None = None
     """Replaces train.max_device_batch_size where that would hold more texts."""
+    quantization: Quantization = "none"
+    """How the frozen weights are stored; a request may change it."""
     licence: str
     description: str
     """One line for lists."""
@@ -291,8 +309,10 @@ class ModelEntry(Entry):
     def _complete(self) -> ModelEntry:
         if (self.method == "baseline") != (self.baseline is not None):
             raise ValueError("`baseline` is given exactly when method is baseline")
-        if self.method != "baseline" and (self.source is None or self.family is None):
-            raise ValueError(f"method {self.method} needs `source` and `family`")
+        if self.method != "baseline" and self.source is None:
+            raise ValueError(f"method {self.method} needs `source`")
+        if self.quantization != "none" and self.method != "lora":
+            raise ValueError(f"method {self.method} does not read quantization")
         shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size")
         fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from moodbench.hardware import Device
+from moodbench.hardware import Device, hardware
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,11 @@ def prepare_torch(num_threads: int) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def get_device(wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
+    """The device to use: `wanted`, or the best one here; PrerequisiteError where `wanted` is not here."""
+    return hardware().device(wanted)
 
 
 def wait_for(device: Device) -> None:
@@ -51,6 +57,14 @@ def gpu_peak_bytes(device: Device) -> tuple[int | None, int | None]:
 
 
 def parameter_bytes(module: torch.nn.Module) -> int:
-    """Bytes of all parameters and buffers, each counted once."""
-    tensors = {t.data_ptr(): t.nbytes for t in (*module.parameters(), *module.buffers())}
+    """Bytes of all parameters, buffers and scales of quantised weights, each counted once."""
+    states = [state for p in module.parameters() if (state := getattr(p, "quant_state", None)) is not None]
+    scales = [t for s in states for t in s.as_dict(packed=True).values() if hasattr(t, "nbytes")]
+    tensors = {t.data_ptr(): t.nbytes for t in (*module.parameters(), *module.buffers(), *scales)}
     return sum(tensors.values())
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """Number of parameters; those stored in 4 bits, two to a byte, are each counted."""
+    states = ((p, getattr(p, "quant_state", None)) for p in module.parameters())
+    return sum(math.prod(state.shape) if state is not None else p.numel() for p, state in states)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.config.schema import LoraDefaults, ModelSource
+from moodbench.config.schema import LoraDefaults, ModelSource, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Device
-from moodbench.models.device import parameter_bytes
+from moodbench.models.device import parameter_bytes, parameter_count
+from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate
 from moodbench.models.predictor import Encoded, Logits
 from moodbench.models.tokenizer import Tokenizer
@@ -53,25 +54,124 @@ def source_of(model: ResolvedModel) -> ModelSource:
     if model.source == "package":
         package, _, folder = model.location.partition(":")
         return ModelSource(package=package, folder=folder, sha256=model.weights_sha256)
+    if model.source == "hub":
+        trusted = model.trust_remote_code
+        return ModelSource(
+            hub=model.location, revision=model.revision, sha256=model.weights_sha256, trust_remote_code=trusted
+        )
     return ModelSource(path=model.location, sha256=model.weights_sha256)
 
 
-def load_classifier(spec: FitSpec, init_seed: int) -> BaseModel:
-    """The base model with a classification head in fp32; what the checkpoint lacks is drawn from `init_seed`."""
-    from transformers import AutoModelForSequenceClassification, set_seed
+def load_classifier(spec: FitSpec, init_seed: int, device: Device = "cpu") -> BaseModel:
+    """The base model with a classification head; what the checkpoint lacks is drawn from `init_seed`."""
+    changes: dict[str, Any] = {"trust_remote_code": True} if spec.model.trust_remote_code else {}
+    if spec.model.num_hidden_layers:
+        changes["num_hidden_layers"] = spec.model.num_hidden_layers
+    return load_base(
+        base_folder(spec.model), spec.dataset.labels, init_seed, spec.quantization, spec.dtype, device, **changes
+    )
+
+
+def load_base(
+    folder: Path,
+    labels: Sequence[str],
+    init_seed: int,
+    quantization: Quantization = "none",
+    dtype: NumberFormat = "fp32",
+    device: Device = "cpu",
+    **changes: Any,
+) -> BaseModel:
+    """The model in `folder` with a head for `labels`; frozen weights as asked, the head in fp32, never quantised."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     set_seed(init_seed)
-    labels = dict(enumerate(spec.dataset.labels))
+    names = dict(enumerate(labels))
+    if quantization != "none":
+        trusted = bool(changes.get("trust_remote_code"))
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+        changes["quantization_config"] = quantization_config(quantization, dtype, unquantised_modules(config, trusted))
+        changes["device_map"] = {"": device}
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        base_folder(spec.model),
+        folder,
         output_loading_info=True,
-        num_labels=len(labels),
-        id2label=labels,
-        label2id={label: i for i, label in labels.items()},
-        dtype="float32",
-        **({"num_hidden_layers": spec.model.num_hidden_layers} if spec.model.num_hidden_layers else {}),
+        num_labels=len(names),
+        id2label=names,
+        label2id={label: i for i, label in names.items()},
+        dtype=TORCH_NAMES[dtype],
+        **changes,
     )
-    return BaseModel(model, owners_of_missing(info["missing_keys"], model.base_model_prefix))
+    new_modules = owners_of_missing(info["missing_keys"], model.base_model_prefix)
+    if dtype != "fp32":
+        keep_in_fp32(model, {*new_modules, *head_modules(model)})
+    return BaseModel(model, new_modules)
+
+
+TORCH_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:
+    """How bitsandbytes stores weights: NF4 with doubly quantised scales (Dettmers et al. 2023, QLoRA), or LLM.int8."""
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(skipped))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=TORCH_NAMES[dtype],
+        llm_int8_skip_modules=list(skipped),  # read for 4 bits as well, whatever its name says
+    )
+
+
+def unquantised_modules(config: Any, trust_remote_code: bool = False) -> tuple[str, ...]:
+    """What is trained in full or may be drawn at random, and so must not be quantised: the head, and poolers."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+    poolers = [name for name, _ in model.named_modules() if name.endswith("pooler")]
+    return (*head_modules(model), *poolers)
+
+
+def head_modules(model: Any) -> tuple[str, ...]:
+    """The children of a classifier outside its backbone that hold parameters."""
+    prefix = model.base_model_prefix
+    return tuple(n for n, child in model.named_children() if n != prefix and any(True for _ in child.parameters()))
+
+
+def keep_in_fp32(model: Any, names: Iterable[str]) -> None:
+    """Nothing; these modules hold fp32 from now on, and read their inputs so."""
+    import torch
+
+    def cast(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
+
+    for name in names:
+        module = model.get_submodule(name)
+        module.float()
+        module.register_forward_pre_hook(cast)
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether bitsandbytes holds weights of the model."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def prepare_for_training(base: BaseModel) -> None:
+    """Nothing; freezes a quantised base as k-bit training needs it, and saves activations of large models."""
+    model = base.model
+    checkpointing = uses_checkpointing(parameter_count(model), bool(model.supports_gradient_checkpointing))
+    again = {"use_reentrant": False}
+    if is_quantised(model):
+        from peft import prepare_model_for_kbit_training
+
+        prepare_model_for_kbit_training(model, checkpointing, again)
+    elif checkpointing:
+        model.gradient_checkpointing_enable(again)
+    if checkpointing:
+        model.config.use_cache = False
 
 
 def owners_of_missing(missing_keys: Sequence[str], prefix: str) -> tuple[str, ...]:
@@ -97,13 +197,16 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
     Every randomly drawn module is saved with the adapter; otherwise a reloaded adapter would meet other random values.
     """
     from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
+    targets = lora_targets(base.model, target_modules, base.new_modules)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=lora_targets(base.model, target_modules, base.new_modules),
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(base.model.get_submodule(name), Conv1D) for name in targets),
         modules_to_save=list(base.new_modules),
     )
     return get_peft_model(base.model, config)
@@ -137,7 +240,8 @@ class TransformerClassifier:
     """A transformer with a classification head, in one of its deployed forms."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, device: Device) -> None:
-        self._model = model.to(device).eval()
+        # bitsandbytes has put quantised weights on the device already.
+        self._model = (model if is_quantised(model) else model.to(device)).eval()
         self.tokenizer = tokenizer
         self._device = device
         self.weights_bytes = parameter_bytes(model)
@@ -236,12 +340,44 @@ def load_transformer(
         head = load_file(artifact / PROBE_HEAD)
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
     # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
-    base = load_classifier(spec, init_seed=0).model
     if form == "merged":
-        return TransformerClassifier(merge_adapter(base, artifact / ADAPTER), tokenizer, device)
+        return TransformerClassifier(merged_model(spec, artifact, tokenizer.pad_id), tokenizer, device)
     from peft import PeftModel
 
-    return TransformerClassifier(PeftModel.from_pretrained(base, artifact / ADAPTER), tokenizer, device)
+    base = load_classifier(spec, init_seed=0, device=device).model
+    set_pad_token(base, tokenizer.pad_id)
+    adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)
+    return TransformerClassifier(adapted, tokenizer, device)
+
+
+def set_pad_token(model: Any, pad_id: int) -> None:
+    """Nothing; a decoder finds the last token of each text by it, as padding on the right follows."""
+    model.config.pad_token_id = pad_id
+    model.config.get_text_config().pad_token_id = pad_id
+
+
+def merged_model(spec: FitSpec, artifact: Path, pad_id: int) -> Any:
+    """The fitted model as plain fp32 weights without adapter; quantised weights are taken at their rounded values."""
+    plain = load_classifier(spec.model_copy(update={"quantization": "none", "dtype": "fp32"}), init_seed=0).model
+    if spec.quantization != "none":
+        copy_dequantised(load_classifier(spec, init_seed=0).model, plain)
+    set_pad_token(plain, pad_id)
+    return merge_adapter(plain, artifact / ADAPTER)
+
+
+def copy_dequantised(quantised: Any, plain: Any) -> None:
+    """Nothing; puts the values that a bitsandbytes model computes with into the same model with plain weights."""
+    import bitsandbytes as bnb
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.no_grad():
+        for name, module in quantised.named_modules():
+            if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+                target = plain.get_submodule(name)
+                values = dequantize_module_weight(module).float()
+                target.weight.copy_(values.T if isinstance(target, Conv1D) else values)
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:
@@ -252,6 +388,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     """
     import torch
     from safetensors.torch import load_file
+    from transformers.pytorch_utils import Conv1D
 
     config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
     variants = [k for k in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(k)]
@@ -268,8 +405,8 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
             module, _, kind = name.rpartition(".lora_")
             if kind == "A.weight":
                 update = config["lora_alpha"] / config["r"] * tensors[f"{module}.lora_B.weight"] @ tensor
-                weight = parameters[f"{module}.weight"]
-                weight += update if weight.shape == update.shape and not config["fan_in_fan_out"] else update.T
+                transposed = isinstance(model.get_submodule(module), Conv1D)
+                parameters[f"{module}.weight"] += update.T if transposed else update
             elif not module:
                 parameters[name].copy_(tensor)
     return model

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moodbench.models.encoder import ADAPTER, TOKENIZER, load_classifier, merge_adapter
+from moodbench.models.encoder import TOKENIZER, merged_model
+from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 
 
@@ -16,11 +17,13 @@ def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     assert spec.text is not None
-    model = merge_adapter(load_classifier(spec, init_seed=0).model, artifact / ADAPTER)
+    tokenizer = Tokenizer.load(artifact / TOKENIZER, spec.text)
+    model = merged_model(spec, artifact, tokenizer.pad_id)
     model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # written for its owner only
-    tokenizer = AutoTokenizer.from_pretrained(artifact / TOKENIZER)
-    tokenizer.model_max_length = min(spec.text.max_length, tokenizer.model_max_length)
-    tokenizer.truncation_side = spec.text.truncation_side
-    tokenizer.save_pretrained(folder)
+    saved = AutoTokenizer.from_pretrained(artifact / TOKENIZER)
+    saved.model_max_length = min(spec.text.max_length, saved.model_max_length)
+    saved.truncation_side = spec.text.truncation_side
+    saved.padding_side = "right"
+    saved.save_pretrained(folder)

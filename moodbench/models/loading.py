@@ -15,8 +15,11 @@ Form = Literal["native", "merged", "as_trained"]
 
 
 def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
-    """The form in which a contender is measured: LoRA folded into the weights, all else as it is."""
-    return "merged" if spec.model.method == "lora" else "native"
+    """The form in which a contender is measured: LoRA folded into plain weights, all else as it is.
+
+    Quantised weights keep their adapter beside them: folded in they would be rounded again, or no longer be small.
+    """
+    return "merged" if spec.model.method == "lora" and spec.quantization == "none" else "native"
 
 
 def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:

@@ -14,6 +14,10 @@ from moodbench.errors import PrerequisiteError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt")
 WEIGHTS = "model.safetensors"
+PICKLE = (
+    "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a catalogue "
+    "entry), or convert them on a machine you can lose and give the folder as `path`"
+)
 
 
 class Located(NamedTuple):
@@ -33,19 +37,19 @@ def locate(name: str, source: ModelSource) -> Located:
     elif source.path:
         folder, revision = Path(source.path).expanduser(), ""
     else:
-        raise PrerequisiteError(
-            f"model {name}: hub repository {source.hub!r} is not available here; "
-            "give `package` or `path` in its catalogue entry"
-        )
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
-    digest = digest_of((weights,), _stamp(weights))
+        from moodbench.models.hub import hub_folder
+
+        assert source.hub is not None
+        folder, revision = hub_folder(name, source)
+    weights = weights_of(name, folder)
+    digest = digest_of(weights, " ".join(map(_stamp, weights)))
     if source.sha256 and digest != source.sha256:
         raise PrerequisiteError(
-            f"model {name}: {weights} has sha256 {digest}, the catalogue pins {source.sha256}; "
+            f"model {name}: {', '.join(map(str, weights))} has sha256 {digest}, the catalogue pins {source.sha256}; "
             "reinstall the package, or change the pin if you mean other weights"
         )
+    if not source.trust_remote_code:
+        refuse_custom_code(name, folder)
     tokenizer = tuple(p for p in (folder / f for f in TOKENIZER_FILES) if p.is_file())
     if not tokenizer:
         raise PrerequisiteError(f"model {name}: no tokenizer files in {folder}; expected tokenizer.json")
@@ -67,6 +71,37 @@ def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = json.loads(config.read_text("utf-8"))
     return values
+
+
+def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of a model, one or several parts; PrerequisiteError without any, pickles refused."""
+    whole, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
+    if whole.is_file():
+        return (whole,)
+    if index.is_file():
+        parts = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        absent = [part for part in parts if not (folder / part).is_file()]
+        if absent:
+            raise PrerequisiteError(f"model {name}: {folder} lacks {', '.join(absent)}, which {index.name} names")
+        return tuple(folder / part for part in parts)
+    if any(folder.glob("*.bin")):
+        raise PrerequisiteError(f"model {name}: {folder} holds pickled weights only, {PICKLE}")
+    raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
+
+
+def refuse_custom_code(name: str, folder: Path) -> None:
+    """Nothing; PrerequisiteError when the architecture exists only as code that the repository brings."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if config.get("auto_map"):
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type") not in CONFIG_MAPPING:
+            raise PrerequisiteError(
+                f"model {name}: {path} asks for code of its own ({', '.join(sorted(config['auto_map']))}), which would run "
+                "with your rights; read it, then set `trust_remote_code: true` under `source` in a catalogue entry, "
+                "or choose another model"
+            )
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:

@@ -25,6 +25,8 @@ class Tokenizer:
     """A model's tokenizer with the length limit of one recipe."""
 
     def __init__(self, tokenizer: Any, text: TextDefaults) -> None:
+        if tokenizer.pad_token is None:  # decoders are trained without; what stands there is masked
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         self.hf = tokenizer
         self.pad_id: int = tokenizer.pad_token_id
         self._backend = tokenizer.backend_tokenizer

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue, explain
-from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep, Sampling
+from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep, Quantization, Sampling
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -59,6 +59,8 @@ class BenchmarkSpec(BaseModel):
     """Measuring protocol; the catalogue's default when null."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train and measure; auto takes CUDA, then MPS, then the CPU."""
+    quantization: Quantization | None = None
+    """How the frozen weights of fine-tuned models are stored; the catalogue's when null."""
     lora: dict[str, Any] = {}
     """LoRA fields that override the catalogue."""
     train: dict[str, Any] = {}

@@ -16,8 +16,10 @@ from moodbench.config.schema import (
     LoraDefaults,
     MeasureProtocol,
     Method,
+    NumberFormat,
     PreparationStep,
     ProbeDefaults,
+    Quantization,
     Sampling,
     TextDefaults,
     TfidfDefaults,
@@ -54,6 +56,7 @@ class ResolvedModel(Frozen):
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
     num_hidden_layers: int | None = None
+    trust_remote_code: bool = False
 
 
 class ResolvedDataset(Frozen):
@@ -102,7 +105,9 @@ class FitSpec(Frozen):
     lora: LoraDefaults | None = None
     target_modules: tuple[str, ...] = ()
     """Module names that LoRA adapts, after the family's names are filled in."""
-    quantization: Literal["none"] = "none"
+    quantization: Quantization = "none"
+    dtype: NumberFormat = "fp32"
+    """Number format of the frozen weights; the head and the adapter are fp32 always."""
     train: TrainDefaults | None = None
     probe: ProbeDefaults | None = None
     tfidf: TfidfDefaults | None = None
@@ -135,6 +140,11 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
     if recipe["dataset"].get("sampling") == "stratified":
         del recipe["dataset"]["sampling"]
+    # Fields younger than the first records are left out where they say what was the only way before.
+    recipe = {name: value for name, value in recipe.items() if (name, value) != ("dtype", "fp32")}
+    recipe["model"] = {k: v for k, v in recipe["model"].items() if (k, v) != ("trust_remote_code", False)}
+    if recipe.get("train"):
+        recipe["train"] = {k: v for k, v in recipe["train"].items() if (k, v) != ("optimizer", "adamw")}
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)

@@ -13,7 +13,17 @@ from moodbench.config.schema import TrainDefaults
 from moodbench.data.tokenised import cache_folder, tokenised
 from moodbench.hardware import Device
 from moodbench.metrics import get_metric, score_all
-from moodbench.models.encoder import ADAPTER, TOKENIZER, add_lora, base_folder, load_classifier, set_dropout
+from moodbench.models.device import parameter_count
+from moodbench.models.encoder import (
+    ADAPTER,
+    TOKENIZER,
+    add_lora,
+    base_folder,
+    load_classifier,
+    prepare_for_training,
+    set_dropout,
+    set_pad_token,
+)
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
@@ -22,6 +32,8 @@ from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
+OPTIMIZERS = {"adamw": "adamw_torch_fused"}
+"""Names in a recipe -> names in transformers, where they differ."""
 VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
 
 
@@ -40,7 +52,9 @@ def fit_lora(
     """
     assert spec.train is not None and spec.lora is not None and spec.text is not None
     tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
-    base = load_classifier(spec, spec.seeds.init)
+    base = load_classifier(spec, spec.seeds.init, device)
+    set_pad_token(base.model, tokenizer.pad_id)
+    prepare_for_training(base)
     if spec.train.base_dropout is not None:
         set_dropout(base.model, spec.train.base_dropout)
     model = add_lora(base, spec.lora, spec.target_modules)
@@ -69,7 +83,7 @@ def fit_lora(
     model.save_pretrained(folder / ADAPTER)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
     return FitOutcome(
-        num_params=sum(p.numel() for p in model.get_base_model().parameters()),
+        num_params=parameter_count(model.get_base_model()),
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         num_train=len(train),
         num_validation=len(validation),
@@ -131,6 +145,7 @@ def training_arguments(
         seed=init_seed,
         data_seed=data_seed,
         report_to=[],
+        optim=OPTIMIZERS.get(train.optimizer, train.optimizer),
         disable_tqdm=True,
         remove_unused_columns=False,
     )

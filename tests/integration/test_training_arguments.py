@@ -36,6 +36,7 @@ REACHES = {
     "evaluations_per_epoch": (8, {"eval_steps": 29}),
     "max_evaluation_steps": (10, {"eval_steps": 10}),
     "select_by": ("nll", {"metric_for_best_model": "eval_nll", "greater_is_better": False}),
+    "optimizer": ("adamw_8bit", {"optim": "adamw_8bit"}),
     "precision": ("bf16", {"bf16": True, "fp16": False}),
 }
 ELSEWHERE = {"base_dropout", "patience"}

@@ -178,6 +178,7 @@ def test_unknown_names_suggest_the_nearest(ask, message):
 # Every key of every packaged file is read: each is changed alone, and a run or a list must change with it.
 
 OTHER = {
+    "adamw": "adamw_8bit",
     "attention": "all-linear", "all-linear": "attention", "linear": "cosine", "f1_macro": "nll", "auto": "bf16",
     "mean": "cls", "right": "left", "full": "quick", "quick": "full", "lora": "linear-probe", "linear-probe": "lora",
     "baseline": "lora", "majority": "vader", "vader": "majority", "tfidf-logreg": "majority", "bert": "gpt",

@@ -1,0 +1,145 @@
+"""What works on which device, and why not: pure decisions, without any library."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, get_args
+
+from moodbench.config.schema import ModelEntry, NumberFormat, Optimizer, Quantization
+from moodbench.errors import SpecError
+from moodbench.hardware import Device
+
+CHECKPOINTING_FROM_PARAMS = 1_000_000_000
+"""From this size on activations are computed again in the backward pass instead of being kept."""
+HALF_WEIGHTS_FROM_PARAMS = 1_000_000_000
+"""From this size on frozen weights are kept in the training format on CUDA, at half the bytes."""
+
+
+class Support(NamedTuple):
+    """Whether a feature works on a device, and the reason."""
+
+    works: bool
+    why: str
+
+
+_NO_BITS_ON_MPS = "bitsandbytes has no kernels for Apple's GPU; weights stay as they are"
+FEATURES: dict[str, dict[Device, Support]] = {
+    "4-bit weights (nf4)": {
+        "cuda": Support(True, "bitsandbytes kernels; compute in the training format"),
+        "cpu": Support(True, "bitsandbytes on the CPU, compute in fp32: less memory, but slower than fp32 weights"),
+        "mps": Support(False, _NO_BITS_ON_MPS),
+    },
+    "8-bit weights (int8)": {
+        "cuda": Support(True, "LLM.int8 of bitsandbytes"),
+        "cpu": Support(True, "LLM.int8 on the CPU; activations are rounded too"),
+        "mps": Support(False, _NO_BITS_ON_MPS),
+    },
+    "training in fp32": {
+        "cuda": Support(True, "always possible"),
+        "cpu": Support(True, "always possible, and the default"),
+        "mps": Support(True, "always possible, and the default"),
+    },
+    "training in fp16": {
+        "cuda": Support(True, "mixed precision with loss scaling, the default"),
+        "cpu": Support(False, "torch scales no loss on the CPU"),
+        "mps": Support(False, "kept in fp32: mixed precision with loss scaling was made for CUDA"),
+    },
+    "training in bf16": {
+        "cuda": Support(True, "in hardware from compute capability 8.0 on, emulated before"),
+        "cpu": Support(True, "possible; slower than fp32 unless the CPU has AMX"),
+        "mps": Support(False, "kept in fp32"),
+    },
+    "optimizer adamw_8bit": {
+        "cuda": Support(True, "bitsandbytes"),
+        "cpu": Support(True, "bitsandbytes on the CPU; LoRA's few weights gain little"),
+        "mps": Support(False, "bitsandbytes has no kernels for Apple's GPU"),
+    },
+    "paged optimizers": {
+        "cuda": Support(True, "state moves to host memory when the card is full"),
+        "cpu": Support(False, "there is no second memory to page to; use adamw_8bit"),
+        "mps": Support(False, "bitsandbytes has no kernels for Apple's GPU"),
+    },
+    "gradient checkpointing": {
+        "cuda": Support(True, "from 1 billion parameters, where the architecture has it"),
+        "cpu": Support(True, "from 1 billion parameters, where the architecture has it"),
+        "mps": Support(True, "from 1 billion parameters, where the architecture has it"),
+    },
+    "pinned host memory": {
+        "cuda": Support(True, "batches are copied while the card computes"),
+        "cpu": Support(False, "nothing is copied to a device"),
+        "mps": Support(False, "memory is shared with the processor"),
+    },
+}
+
+
+def support(feature: str, device: Device) -> Support:
+    """Whether `feature`, a key of FEATURES, works on `device`."""
+    return FEATURES[feature][device]
+
+
+def check_quantization(quantization: Quantization, device: Device, name: str) -> Quantization:
+    """`quantization`, where `device` has it; SpecError otherwise."""
+    feature = {"nf4": "4-bit weights (nf4)", "int8": "8-bit weights (int8)"}.get(quantization)
+    if feature and not support(feature, device).works:
+        raise SpecError(
+            f"model {name}: quantization {quantization!r} on {device}: {support(feature, device).why}; "
+            f"allowed there is {', '.join(allowed_quantizations(device))}"
+        )
+    return quantization
+
+
+def allowed_quantizations(device: Device) -> list[str]:
+    """The ways to store frozen weights that work on `device`."""
+    bits = {"int8": "8-bit weights (int8)", "nf4": "4-bit weights (nf4)"}
+    return ["none", *(q for q, feature in bits.items() if support(feature, device).works)]
+
+
+def precision_of(wanted: str, device: Device, name: str, *, fp16_safe: bool = True) -> NumberFormat:
+    """The number format to train in; SpecError for one that the device lacks or the family overflows in."""
+    if wanted == "auto":
+        return ("fp16" if fp16_safe else "bf16") if device == "cuda" else "fp32"
+    if wanted == "fp16" and device == "cuda" and not fp16_safe:
+        raise SpecError(
+            f"model {name}: train.precision 'fp16': its activations overflow in fp16; use bf16, fp32 or auto"
+        )
+    allowed = [f for f in get_args(NumberFormat) if support(f"training in {f}", device).works]
+    if wanted not in allowed:
+        where = {"mps": "Apple's GPU", "cpu": "the CPU", "cuda": "CUDA"}[device]
+        raise SpecError(
+            f"model {name}: train.precision {wanted!r} on {where}; allowed there "
+            f"{'is' if len(allowed) == 1 else 'are'} {' and '.join(allowed)} (or auto)"
+        )
+    return next(f for f in get_args(NumberFormat) if f == wanted)
+
+
+def check_optimizer(optimizer: Optimizer, device: Device, name: str) -> Optimizer:
+    """`optimizer`, where `device` has it; SpecError otherwise."""
+    feature = "paged optimizers" if optimizer.startswith("paged_") else f"optimizer {optimizer}"
+    if feature in FEATURES and not support(feature, device).works:
+        raise SpecError(
+            f"model {name}: train.optimizer {optimizer!r} on {device}: {support(feature, device).why}; "
+            "adamw works everywhere"
+        )
+    return optimizer
+
+
+def weights_format(
+    precision: NumberFormat, quantization: Quantization, device: Device, num_params: int
+) -> NumberFormat:
+    """The number format of frozen weights: fp32, but the training format for large models on CUDA."""
+    large = num_params >= HALF_WEIGHTS_FROM_PARAMS
+    return precision if device == "cuda" and (large or quantization != "none") else "fp32"
+
+
+def uses_checkpointing(num_params: int, family_has_it: bool) -> bool:
+    """Whether activations are computed again in the backward pass."""
+    return family_has_it and num_params >= CHECKPOINTING_FROM_PARAMS
+
+
+def device_batch_size(entry: ModelEntry, default: int, device: Device) -> int:
+    """Texts that one forward pass may hold: the catalogue's for the device, never more than the default.
+
+    The effective batch stays what it is: what does not fit at once is accumulated.
+    """
+    if entry.batch_size is None:
+        return default
+    return min(default, int(getattr(entry.batch_size, device)))

@@ -1,0 +1,114 @@
+"""Model files of the Hugging Face hub: fetched once, kept in its cache, and refused with a reason where they cannot be had."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from moodbench.config.schema import ModelSource
+from moodbench.errors import PrerequisiteError
+from moodbench.models.locate import PICKLE, digest_of
+
+NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
+"""Files of a repository's top folder that loading reads."""
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
+    """The folder in the hub's cache with the files of `source`, fetched where they are not there yet, and their commit.
+
+    PrerequisiteError for a gated or missing repository or revision, without network, after a broken or wrong download,
+    and for pickled weights.
+    """
+    from huggingface_hub import snapshot_download
+
+    assert source.hub is not None
+    wanted = [pattern for pattern in NEEDED if pattern != "*.py" or source.trust_remote_code]
+    try:
+        folder = Path(
+            snapshot_download(source.hub, revision=source.revision, allow_patterns=wanted, ignore_patterns=["*/*"])
+        )
+    except Exception as error:
+        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(source, name)}")
+    for path in weights:
+        _check_against_the_hub(name, source, path)
+    return folder, folder.name
+
+
+def explain(error: Exception, name: str, source: ModelSource) -> str:
+    """What went wrong with a repository of the hub, and what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository = f"hub repository {source.hub}" + (f" at revision {source.revision}" if source.revision else "")
+    causes = [error, *_causes(error)]
+    if any(isinstance(e, GatedRepoError) for e in causes):
+        return (
+            f"{repository} is gated: accept its terms at https://huggingface.co/{source.hub}, then log in with "
+            "`hf auth login` or set HF_TOKEN, and run the same command again"
+        )
+    if any(isinstance(e, RevisionNotFoundError) for e in causes):
+        return f"{repository}: the repository has no such revision; correct `source.revision`, or leave it out for the newest"
+    if any(isinstance(e, RepositoryNotFoundError) for e in causes):
+        return f"{repository} does not exist, or is private and this machine is not logged in (`hf auth login`)"
+    if any(isinstance(e, LocalEntryNotFoundError) for e in causes):
+        return (
+            f"no network, and {repository} is not in the cache of this machine; needed are its config.json, tokenizer "
+            f"files and *.safetensors. Fetch them where there is a network with `moodbench fetch {name}`, and copy the "
+            "folder of the cache (HF_HOME, by default ~/.cache/huggingface) here"
+        )
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"{repository}: the download broke off ({type(error).__name__}: {first}); the same command goes on from there"
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    cause = error.__cause__ or error.__context__
+    return [cause, *_causes(cause)] if cause else []
+
+
+def _without_weights(source: ModelSource, name: str) -> str:
+    """Why the snapshot holds no safetensors: pickles only, or none of it here."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().list_repo_files(str(source.hub), revision=source.revision)
+    except Exception as error:  # noqa: BLE001
+        return f"is in the cache without its weights, and the hub cannot be asked ({explain(error, name, source)})"
+    pickles = [f for f in files if f.endswith((".bin", ".pt", ".pkl")) and "/" not in f]
+    if pickles:
+        return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}"
+    return f"has no *.safetensors (it has {', '.join(sorted(files)[:8]) or 'no files'}); choose another repository"
+
+
+def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
+    """Nothing; PrerequisiteError when a file differs from the digest under which the hub lists it."""
+    blob = path.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return  # a small file outside large-file storage, listed under another kind of digest
+    status = blob.stat()
+    if digest_of((blob,), f"{status.st_size}-{status.st_mtime_ns}") != blob.name:
+        raise PrerequisiteError(
+            f"model {name}: {path.name} of hub repository {source.hub} differs from the sha256 that the hub lists "
+            f"({blob.name[:12]}...); remove {blob} and fetch it again"
+        )
+
+
+def newest_revision(name: str, source: ModelSource) -> str:
+    """The commit that the repository's main branch stands at now; asks the hub. PrerequisiteError as for `hub_folder`."""
+    from huggingface_hub import HfApi
+
+    try:
+        info: Any = HfApi().model_info(str(source.hub))
+    except Exception as error:
+        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
+    return str(info.sha)

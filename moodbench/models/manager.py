@@ -1,0 +1,68 @@
+"""A model of the catalogue, of the hub or of a folder made ready for fine-tuning: the one call for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.config.schema import LoraDefaults, Quantization, TextDefaults
+from moodbench.errors import SpecError
+from moodbench.hardware import Device
+from moodbench.models.device import get_device
+from moodbench.models.encoder import add_lora, load_base, prepare_for_training, set_pad_token
+from moodbench.models.families import family_of
+from moodbench.models.features import check_quantization, precision_of, weights_format
+from moodbench.models.locate import locate
+from moodbench.models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model with a trainable adapter and head, and what reads its texts."""
+
+    model: Any
+    """A peft model; its frozen weights are stored as asked for."""
+    tokenizer: Tokenizer
+    device: Device
+    quantization: Quantization
+
+
+class LoRAConfigManager:
+    """Prepares models of a catalogue for LoRA, or QLoRA where weights are quantised."""
+
+    def __init__(self, catalogue: Catalogue | None = None, quantization: Quantization | None = None) -> None:
+        self.catalogue = catalogue or load_catalogue()
+        self.quantization = quantization
+
+    def prepare_model(
+        self, model_name: str, num_labels: int, device: Device | None = None, *, seed: int = 0
+    ) -> PreparedModel:
+        """The model `model_name` (catalogue name, hub id or folder) with LoRA and a head of `num_labels`, on `device`.
+
+        What the checkpoint lacks is drawn from `seed`. UnknownNameError, SpecError or PrerequisiteError when it cannot be.
+        """
+        entry = self.catalogue.model(model_name)
+        if entry.method != "lora" or entry.source is None:
+            raise SpecError(f"model {model_name}: its method is {entry.method}; prepare_model makes LoRA models")
+        if num_labels < 2:
+            raise SpecError(f"model {model_name}: num_labels {num_labels}; a classifier needs 2 or more")
+        place = device or get_device()
+        defaults = self.catalogue.training
+        lora = LoraDefaults.model_validate(defaults.lora.model_dump() | entry.lora)
+        text = TextDefaults.model_validate(defaults.text.model_dump() | entry.text)
+        family = family_of(model_name, entry, self.catalogue.families)[1]
+        quantization = check_quantization(self.quantization or entry.quantization, place, model_name)
+        precision = precision_of("auto", place, model_name, fp16_safe=family.fp16)
+        dtype = weights_format(precision, quantization, place, entry.size.num_params if entry.size else 0)
+        folder = locate(model_name, entry.source).folder
+        changes: dict[str, Any] = {"trust_remote_code": True} if entry.source.trust_remote_code else {}
+        if entry.num_hidden_layers:
+            changes["num_hidden_layers"] = entry.num_hidden_layers
+        labels = [f"label {i}" for i in range(num_labels)]
+        base = load_base(folder, labels, seed, quantization, dtype, place, **changes)
+        tokenizer = Tokenizer.load(folder, text)
+        set_pad_token(base.model, tokenizer.pad_id)
+        prepare_for_training(base)
+        model = add_lora(base, lora, family.targets(lora.target_modules))
+        return PreparedModel(model if quantization != "none" else model.to(place), tokenizer, place, quantization)

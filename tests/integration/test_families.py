@@ -1,0 +1,150 @@
+"""Every family through the whole of a fit: prepare, learn, save, load in another process, merge, and padded batches."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_models import CONFIGURATIONS, rows, save_checkpoint
+
+from moodbench.config import load_catalogue
+from moodbench.config.schema import ModelSource
+from moodbench.errors import PrerequisiteError
+from moodbench.metrics import score_all
+from moodbench.models.families import family_of_modules
+from moodbench.models.loading import load_predictor
+from moodbench.models.locate import locate
+from moodbench.models.predictor import predict_texts
+from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
+from moodbench.training.fitting import fit
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes"),
+]
+CATALOGUE = load_catalogue()
+FAMILIES = CATALOGUE.families
+TRAIN, VALIDATION, TEST = rows(96, 1), rows(24, 2), rows(16, 3)
+QUANTISED = ("bert", "llama", "gpt2")
+CASES = [(family, "none") for family in CONFIGURATIONS] + [(family, "nf4") for family in QUANTISED]
+RELOAD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from moodbench.models.loading import load_predictor
+from moodbench.models.predictor import predict_texts
+from moodbench.spec import FitSpec
+for line in sys.stdin:
+    job = json.loads(line)
+    spec = FitSpec.model_validate(job["spec"])
+    predictor = load_predictor(spec, Path(job["artifact"]), "as_trained", "cpu")
+    np.save(job["out"], predict_texts(predictor, job["texts"], 8)[0])
+"""
+
+
+def spec_for(folder, family, quantization):
+    located = locate(family, ModelSource(path=str(folder)))
+    defaults = CATALOGUE.training
+    changes = {"epochs": 3, "learning_rate": 1e-2, "effective_batch_size": 16, "evaluations_per_epoch": 1}
+    return FitSpec(
+        model=ResolvedModel(
+            name=family, method="lora", family=family, source="path", location=str(folder), revision=located.revision,
+            weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
+        ),
+        dataset=ResolvedDataset(
+            name="toy", embedded="toy", revision="0", labels=("negative", "positive"), neutral_band=0,
+            train_fingerprint="0", validation_fingerprint="0", test_fingerprint="0",
+        ),
+        text=defaults.text.model_copy(update={"max_length": 32}),
+        lora=defaults.lora.model_copy(update={"lora_dropout": 0.0}),
+        target_modules=FAMILIES[family].targets("all-linear"),
+        quantization=quantization,
+        train=defaults.train.model_copy(update={**changes, "precision": "fp32", "base_dropout": 0.0}),
+        seeds=SeedSpec(init=0, data_order=0, subsample=0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory):
+    """(family, quantisation) -> spec, artifact, outcome and the logits that another process finds."""
+    import torch
+
+    from moodbench.models.device import prepare_torch
+
+    threads = torch.get_num_threads()
+    prepare_torch(1)  # two threads on so little work cost more than they bring
+    root = tmp_path_factory.mktemp("families")
+    made = {}
+    for family in CONFIGURATIONS:
+        (root / family).mkdir()
+        save_checkpoint(root / family, family, decoder=FAMILIES[family].kind == "decoder")
+    for family, quantization in CASES:
+        artifact = root / f"{family}-{quantization}"
+        artifact.mkdir()
+        spec = spec_for(root / family, family, quantization)
+        made[family, quantization] = (spec, artifact, fit(spec, TRAIN, VALIDATION, artifact, "cpu", lambda _: None))
+    jobs = [
+        {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"),
+         "texts": TEST["text"].tolist()}
+        for spec, artifact, _ in made.values()
+    ]  # fmt: skip
+    given = "\n".join(map(json.dumps, jobs))
+    done = subprocess.run([sys.executable, "-c", RELOAD], input=given, text=True, capture_output=True, timeout=300)
+    torch.set_num_threads(threads)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.mark.parametrize(("family", "quantization"), CASES)
+def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantization):
+    spec, artifact, outcome = fits[family, quantization]
+    losses = [point.loss for point in outcome.curve if point.loss is not None]
+    assert min(losses[-3:]) < 0.9 * losses[0], f"training did not lower the loss: {losses}"
+
+    trained = load_predictor(spec, artifact, "as_trained", "cpu")
+    texts = TEST["text"].tolist()
+    logits, encoded = predict_texts(trained, texts, 8)
+    np.testing.assert_array_equal(np.load(artifact / "logits.npy"), logits)
+
+    # What was saved is what was validated while training.
+    of_validation, _ = predict_texts(trained, VALIDATION["text"].tolist(), 32)
+    nll = score_all(of_validation, VALIDATION["label"].to_numpy())["nll"]
+    assert nll == pytest.approx(outcome.validation["nll"], abs=1e-5)
+
+    alone = np.concatenate([trained.logits(encoded.take(np.array([row]))) for row in range(len(texts))])
+    np.testing.assert_allclose(alone, logits, atol=2e-5, rtol=1e-5)
+    assert len(set(encoded.num_tokens.tolist())) > 3, "texts of different lengths, or nothing is padded"
+
+    merged, _ = predict_texts(load_predictor(spec, artifact, "merged", "cpu"), texts, 8)
+    np.testing.assert_allclose(merged, logits, atol=1e-5, rtol=1e-5)
+    assert logits.std() > 0.01
+
+
+@pytest.mark.parametrize("family", QUANTISED)
+def test_quantised_weights_are_small_and_counted_as_what_they_stand_for(fits, family):
+    plain, quantised = fits[family, "none"], fits[family, "nf4"]
+    assert quantised[2].num_params == plain[2].num_params
+    assert quantised[2].num_trainable == plain[2].num_trainable
+    small, large = (load_predictor(spec, artifact, "as_trained", "cpu") for spec, artifact, _ in (quantised, plain))
+    assert small.weights_bytes < 0.8 * large.weights_bytes
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "gpt2", "llama", "modernbert", "phi3", "albert", "opt"])
+def test_an_unknown_family_is_read_off_its_modules(tmp_path, family):
+    save_checkpoint(tmp_path, family, decoder=FAMILIES[family].kind == "decoder")
+    found, known = family_of_modules(family, tmp_path, trust_remote_code=False), FAMILIES[family]
+    for target in known.attention:
+        assert any(name == target or name.endswith("." + target) for name in found.attention), (target, found)
+    assert len(found.attention) == len(known.attention)
+    assert (found.kind, found.sdpa) == (known.kind, known.sdpa)
+    assert found.gradient_checkpointing == known.gradient_checkpointing
+
+
+def test_a_model_without_linear_attention_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "xlnet", "vocab_size": 30, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64})
+    )
+    with pytest.raises(PrerequisiteError, match="no linear layers inside attention modules"):
+        family_of_modules("mine", tmp_path, trust_remote_code=False)

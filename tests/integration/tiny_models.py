@@ -1,0 +1,107 @@
+"""Tiny random checkpoints of every family, with a tokenizer of their own, and texts that can be learned."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+WORDS = [f"w{i}" for i in range(20)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+VOCABULARY = [*SPECIAL, "good", "bad", *WORDS]
+ENCODER = {
+    "vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
+}  # fmt: skip
+DECODER = ENCODER | {"bos_token_id": 2, "eos_token_id": 3}
+SHARED = DECODER | {"num_key_value_heads": 2}
+SLIDING = SHARED | {"head_dim": 8, "sliding_window": 16}
+MARKS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+CONFIGURATIONS = {
+    "bert": ENCODER,
+    "electra": ENCODER | {"embedding_size": 16},
+    "distilbert": {
+        "vocab_size": len(VOCABULARY), "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64,
+        "max_position_embeddings": 64, "pad_token_id": 0,
+    },
+    "roberta": ENCODER | {"type_vocab_size": 1},
+    "deberta-v2": ENCODER | {
+        "relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0, "pooler_hidden_size": 32,
+    },
+    "albert": ENCODER | {"embedding_size": 16},
+    "mobilebert": ENCODER | {
+        "embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2, "true_hidden_size": 16,
+    },
+    "mpnet": ENCODER,
+    "modernbert": ENCODER | MARKS | {"global_attn_every_n_layers": 2},
+    "eurobert": DECODER | {"num_key_value_heads": 4},
+    "gpt2": {
+        "vocab_size": len(VOCABULARY), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 64,
+        "bos_token_id": 2, "eos_token_id": 3,
+    },
+    "gpt_neox": DECODER,
+    "llama": SHARED,
+    "qwen2": SHARED,
+    "qwen3": SHARED | {"head_dim": 8},
+    "qwen3_5_text": SHARED | {
+        "head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    },
+    "gemma2": SLIDING,
+    "gemma3_text": SLIDING,
+    "phi3": SHARED,
+    "smollm3": SHARED,
+    "opt": {
+        "vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
+        "max_position_embeddings": 64, "word_embed_proj_dim": 32, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    },
+    "modernbert-decoder": ENCODER | MARKS,
+}  # fmt: skip
+"""Model type -> the arguments of a tiny configuration."""
+
+
+def save_tokenizer(folder: Path, *, decoder: bool) -> None:
+    """Nothing; writes a word tokenizer: encoders get [CLS] and [SEP] around the text, decoders no pad token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    if decoder:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=made, unk_token="[UNK]", bos_token="[CLS]", eos_token="[SEP]"
+        )
+    else:
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+        )
+    tokenizer.model_max_length = 32
+    tokenizer.save_pretrained(folder)
+
+
+def save_checkpoint(folder: Path, model_type: str, *, decoder: bool, **changes) -> None:
+    """Nothing; writes a tiny random backbone without a head, and its tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(1)
+    model = AutoModel.from_config(AutoConfig.for_model(model_type, **CONFIGURATIONS[model_type] | changes))
+    model.save_pretrained(folder)
+    save_tokenizer(folder, decoder=decoder)
+
+
+def rows(num: int, seed: int) -> pd.DataFrame:
+    """Texts of 3 to 12 words of which one is `good` or `bad`, that being the label."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for _ in range(num):
+        words = rng.choice(WORDS, rng.integers(2, 12)).tolist()
+        label = int(rng.integers(2))
+        words.insert(int(rng.integers(len(words) + 1)), ("bad", "good")[label])
+        texts.append(" ".join(words))
+        labels.append(label)
+    ids = [f"{seed:016x}{i:016x}" for i in range(num)]
+    return pd.DataFrame({"example_id": ids, "text": texts, "label": labels})
