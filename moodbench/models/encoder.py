@@ -100,6 +100,11 @@ def load_base(
         dtype=TORCH_NAMES[dtype],
         **changes,
     )
+    if quantization == "nf4":
+        # Otherwise CPUs with AVX-512 BF16 answer from weights packed anew, in bf16: other logits than in training.
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
     new_modules = owners_of_missing(info["missing_keys"], model.base_model_prefix)
     if dtype != "fp32":
         keep_in_fp32(model, {*new_modules, *head_modules(model)})

@@ -17,6 +17,7 @@ from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
 from moodbench.models.predictor import predict_texts
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
+from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 
 pytestmark = [
@@ -47,7 +48,7 @@ for line in sys.stdin:
 def spec_for(folder, family, quantization):
     located = locate(family, ModelSource(path=str(folder)))
     defaults = CATALOGUE.training
-    changes = {"epochs": 3, "learning_rate": 1e-2, "effective_batch_size": 16, "evaluations_per_epoch": 1}
+    changes = {"epochs": 5, "learning_rate": 1e-2, "effective_batch_size": 16, "evaluations_per_epoch": 1}
     return FitSpec(
         model=ResolvedModel(
             name=family, method="lora", family=family, source="path", location=str(folder), revision=located.revision,
@@ -64,6 +65,12 @@ def spec_for(folder, family, quantization):
         train=defaults.train.model_copy(update={**changes, "precision": "fp32", "base_dropout": 0.0}),
         seeds=SeedSpec(init=0, data_order=0, subsample=0),
     )  # fmt: skip
+
+
+def fit_once(spec, artifact):
+    area = CheckpointArea(artifact.parent / f"{artifact.name}-checkpoints", lambda: 0)
+    area.folder.mkdir()
+    return fit(spec, TRAIN, VALIDATION, artifact, "cpu", lambda _: None, area)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,7 @@ def fits(tmp_path_factory):
         artifact = root / f"{family}-{quantization}"
         artifact.mkdir()
         spec = spec_for(root / family, family, quantization)
-        made[family, quantization] = (spec, artifact, fit(spec, TRAIN, VALIDATION, artifact, "cpu", lambda _: None))
+        made[family, quantization] = (spec, artifact, fit_once(spec, artifact))
     jobs = [
         {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"),
          "texts": TEST["text"].tolist()}
@@ -101,7 +108,7 @@ def fits(tmp_path_factory):
 def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantization):
     spec, artifact, outcome = fits[family, quantization]
     losses = [point.loss for point in outcome.curve if point.loss is not None]
-    assert min(losses[-3:]) < 0.9 * losses[0], f"training did not lower the loss: {losses}"
+    assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6]), f"training did not lower the loss: {losses}"
 
     trained = load_predictor(spec, artifact, "as_trained", "cpu")
     texts = TEST["text"].tolist()

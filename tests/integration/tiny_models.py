@@ -11,6 +11,7 @@ VOCABULARY = [*SPECIAL, "good", "bad", *WORDS]
 ENCODER = {
     "vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
+    "initializer_range": 0.2,
 }  # fmt: skip
 DECODER = ENCODER | {"bos_token_id": 2, "eos_token_id": 3}
 SHARED = DECODER | {"num_key_value_heads": 2}

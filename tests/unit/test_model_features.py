@@ -1,0 +1,98 @@
+"""What works on which device: every decision for every device, and where a request that cannot be is refused."""
+
+import pytest
+
+from moodbench.benchmark.resolve import recipe_of
+from moodbench.config import load_catalogue
+from moodbench.errors import SpecError
+from moodbench.models.features import (
+    FEATURES,
+    allowed_quantizations,
+    check_optimizer,
+    check_quantization,
+    device_batch_size,
+    precision_of,
+    support,
+    uses_checkpointing,
+    weights_format,
+)
+from moodbench.spec import BenchmarkSpec
+
+CATALOGUE = load_catalogue()
+YES = {
+    "4-bit weights (nf4)": {"cuda", "cpu"},
+    "8-bit weights (int8)": {"cuda", "cpu"},
+    "training in fp32": {"cuda", "cpu", "mps"},
+    "training in fp16": {"cuda"},
+    "training in bf16": {"cuda", "cpu"},
+    "optimizer adamw_8bit": {"cuda", "cpu"},
+    "paged optimizers": {"cuda"},
+    "gradient checkpointing": {"cuda", "cpu", "mps"},
+    "pinned host memory": {"cuda"},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_each_feature_on_each_device_has_an_answer_with_a_reason(feature, device):
+    assert support(feature, device).works == (device in YES[feature])
+    assert len(support(feature, device).why) > 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "safe", "format_"),
+    [
+        ("auto", "cuda", True, "fp16"), ("auto", "cuda", False, "bf16"), ("auto", "cpu", True, "fp32"),
+        ("auto", "mps", True, "fp32"), ("bf16", "cpu", True, "bf16"), ("fp32", "mps", False, "fp32"),
+    ],
+)  # fmt: skip
+def test_the_training_format(wanted, device, safe, format_):
+    assert precision_of(wanted, device, "m", fp16_safe=safe) == format_
+
+
+@pytest.mark.parametrize(
+    ("decide", "message"),
+    [
+        (
+            lambda: precision_of("fp16", "cpu", "m"),
+            r"model m: train.precision 'fp16' on the CPU; allowed there are fp32",
+        ),
+        (lambda: precision_of("bf16", "mps", "m"), r"on Apple's GPU; allowed there is fp32"),
+        (lambda: precision_of("fp16", "cuda", "m", fp16_safe=False), "overflow in fp16; use bf16"),
+        (lambda: check_quantization("nf4", "mps", "m"), r"quantization 'nf4' on mps: .*; allowed there is none$"),
+        (lambda: check_optimizer("paged_adamw_8bit", "cpu", "m"), r"'paged_adamw_8bit' on cpu: .* use adamw_8bit"),
+        (lambda: check_optimizer("adamw_8bit", "mps", "m"), r"'adamw_8bit' on mps"),
+    ],
+)
+def test_what_a_device_lacks_is_refused_with_what_it_has(decide, message):
+    with pytest.raises(SpecError, match=message):
+        decide()
+
+
+def test_quantised_and_large_weights_follow_the_device():
+    assert [allowed_quantizations(d) for d in ("cpu", "mps")] == [["none", "int8", "nf4"], ["none"]]
+    assert weights_format("fp16", "none", "cuda", 999_999_999) == "fp32"
+    assert weights_format("fp16", "none", "cuda", 1_000_000_000) == "fp16"
+    assert weights_format("bf16", "nf4", "cuda", 1) == "bf16"
+    assert weights_format("bf16", "nf4", "cpu", 2_000_000_000) == "fp32"
+    assert uses_checkpointing(1_000_000_000, family_has_it=True)
+    assert not uses_checkpointing(999_999_999, family_has_it=True)
+    assert not uses_checkpointing(2_000_000_000, family_has_it=False)
+
+
+@pytest.mark.parametrize(("name", "device", "batch"), [("Gemma-2-2B", "cuda", 4), ("Gemma-2-2B", "mps", 2),
+                                                        ("BERT-tiny", "mps", 32), ("MiniLM-L6", "cpu", 32)])  # fmt: skip
+def test_the_batch_on_a_device_is_the_catalogues_and_the_effective_one_stays(name, device, batch):
+    assert device_batch_size(CATALOGUE.model(name), 32, device) == batch
+    recipe = recipe_of(name, CATALOGUE.model(name), CATALOGUE, BenchmarkSpec(models=[name], datasets=["x"]), device)
+    assert (recipe["train"].max_device_batch_size, recipe["train"].effective_batch_size) == (batch, 32)
+
+
+def test_a_request_chooses_quantisation_and_the_recipe_says_so():
+    spec = BenchmarkSpec(models=["MiniLM-L6"], datasets=["x"], quantization="nf4")
+    recipe = recipe_of("MiniLM-L6", CATALOGUE.model("MiniLM-L6"), CATALOGUE, spec, "cpu")
+    assert (recipe["quantization"], recipe["dtype"]) == ("nf4", "fp32")
+    gemma = recipe_of(
+        "Gemma-2-2B", CATALOGUE.model("Gemma-2-2B"), CATALOGUE, BenchmarkSpec(models=["x"], datasets=["x"]), "cuda"
+    )
+    assert (gemma["train"].precision, gemma["dtype"]) == ("bf16", "bf16")
