@@ -1,6 +1,7 @@
 """What a person can get wrong on the command line: one clear message, exit code 2, the store untouched."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +72,19 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 )
 def test_a_wrong_request_is_explained(arguments, expected, capsys):
     assert expected in fail(arguments, capsys)
+
+
+CONTRIBUTING = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
+SHOWN = re.findall(r"^\| `moodbench (.+?)` \| (.+) \|$", CONTRIBUTING, flags=re.MULTILINE)
+
+
+def test_contributing_shows_messages_at_all():
+    assert len(SHOWN) >= 14
+
+
+@pytest.mark.parametrize(("request_", "message"), SHOWN)
+def test_the_messages_in_contributing_are_what_is_said(request_, message, capsys):
+    assert message in fail(request_.split(), capsys)
 
 
 @pytest.mark.parametrize(
