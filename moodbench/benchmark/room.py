@@ -33,7 +33,8 @@ ROW_BYTES = 100
 
 def check_room(plan: Plan, store: Store, machine: Hardware) -> None:
     """Nothing; PrerequisiteError when what is missing of `plan` needs more disk or memory than there is here."""
-    sizes = {data.revision: _size_of(data) for data in {p.trial.fit.dataset for p in plan.trials}}
+    datasets = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in plan.trials}
+    sizes = {revision: _size_of(data) for revision, data in datasets.items()}
     if isinstance(store.location, LocalLocation):
         _check_disk(plan, sizes, store.location.root)
     _check_memory(plan.trials, sizes, machine)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.room import check_room
 from moodbench.cli import main, parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
@@ -25,7 +26,9 @@ from moodbench.errors import DataError, SpecError
 from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.hardware import Hardware
 from moodbench.models.baselines import Majority
+from moodbench.plan import make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec, spec_of_preset
+from moodbench.store import Store
 
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
 N = 150
@@ -603,3 +606,12 @@ def test_the_ids_of_embedded_data_are_what_they_were_before_files(preset):
     trials = resolve(spec_of_preset(preset, catalogue, sizes), catalogue, MACHINE)
     found = {(preset, t.fit.model.name, t.fit.dataset.name): t.fit.config_id for t in trials}
     assert found == {key: value for key, value in CONFIG_IDS.items() if key[0] == preset}
+
+
+def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():
+    Path("a.csv").write_bytes(table(STARS))
+    (trial,) = resolved(
+        "mine", "a.csv", label_map={"1": "negative", "5": "positive", "2": "drop", "3": "drop", "4": "drop"}
+    )
+    plan = make_plan([trial], {"fits": set(), "evaluations": set(), "measurements": set()})
+    check_room(plan, Store.open("results"), MACHINE)
