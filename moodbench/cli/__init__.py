@@ -34,6 +34,7 @@ from moodbench.cli import (
     track,
     train,
     train_all,
+    tune,
     verify,
 )
 from moodbench.errors import MoodBenchError
@@ -45,6 +46,7 @@ COMMANDS = (
     evaluate,
     benchmark,
     plan,
+    tune,
     leaderboard,
     compare,
     predict,

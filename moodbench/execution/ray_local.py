@@ -21,6 +21,29 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
+def start_ray(num_cpus: int) -> Any:
+    """The module ray, after it was started on this machine with `num_cpus` and a token that only this process knows."""
+    set_up_environment()
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = _token()
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError, OSError) as error:
+        raise PrerequisiteError(
+            f"Ray did not start on this machine: {error}. `--executor inline` runs without it, one phase at a time"
+        ) from error
+    return ray
+
+
 class LocalRayExecutor:
     """A Ray of its own on this machine, with a token that only this run knows, started when a command needs it.
 
@@ -76,26 +99,8 @@ class LocalRayExecutor:
 
     def _started(self) -> Phases:
         if self._phases is None:
-            set_up_environment()
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = _token()
-            import ray
-
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=self._num_cpus,
-                    include_dashboard=False,
-                    object_store_memory=100 * 2**20,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
-            except (ConnectionError, RuntimeError, OSError) as error:
-                raise PrerequisiteError(
-                    f"Ray did not start on this machine: {error}. "
-                    "`--executor inline` runs without it, one phase at a time"
-                ) from error
-            self._ray, self._phases = ray, Phases(ray)
+            self._ray = start_ray(self._num_cpus)
+            self._phases = Phases(self._ray)
         return self._phases
 
     def _stop_ray(self) -> None:

@@ -34,6 +34,7 @@ FOLDERS = (
     "staging",
     "snapshots",
     "events",
+    "searches",
     "exports",
     "tracking",
 )

@@ -1,0 +1,96 @@
+"""What a search tried: one file per configuration under searches/ID/ in the store, written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from moodbench.store import Store, stamped, write_table
+from moodbench.store.reading import read_table
+
+Status = Literal["finished", "stopped", "failed"]
+SEARCH_TRIALS = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("fit_id", pa.string()),
+        ("model", pa.string()),
+        ("dataset", pa.string()),
+        ("space", pa.string()),
+        ("configuration", pa.string()),  # JSON: parameter -> value
+        ("status", pa.string()),
+        ("metric", pa.string()),
+        ("score", pa.float64()),
+        ("texts_trained", pa.int64()),
+        ("curve", pa.list_(pa.struct([("texts", pa.int64()), ("score", pa.float64())]))),
+        ("train_time_s", pa.float64()),
+        ("elapsed_s", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """One configuration that a search tried."""
+
+    search_id: str
+    fit_id: str
+    model: str
+    dataset: str
+    space: str
+    configuration: dict[str, Any]
+    status: Status
+    """finished: trained to its own end, the fit is in the store; stopped early by the scheduler; failed."""
+    metric: str
+    """The validation score."""
+    score: float | None
+    """The best validation score it reached; None when it failed before the first."""
+    texts_trained: int
+    """Texts that went through training, repetitions counted: the cost that no machine changes."""
+    curve: tuple[tuple[int, float], ...]
+    """Texts trained and the validation score then."""
+    train_time_s: float
+    elapsed_s: float
+    """Seconds of searching when it ended, those of earlier interrupted commands included."""
+    error: str | None = None
+
+
+def put_trial(store: Store, trial: SearchTrial) -> None:
+    """Nothing; writes `trial` unless the search has a record of that fit already."""
+    row = asdict(trial) | {
+        "configuration": json.dumps(trial.configuration, sort_keys=True),
+        "curve": [{"texts": texts, "score": score} for texts, score in trial.curve],
+    }
+    with store.attempt() as attempt:
+        path = write_table(pa.Table.from_pylist([row], schema=stamped(SEARCH_TRIALS)), attempt.folder / "trial.parquet")
+        store.location.create(path, f"searches/{trial.search_id}/{trial.fit_id}.parquet")
+
+
+def search_trials(store: Store, search_id: str | None = None) -> list[SearchTrial]:
+    """The recorded trials of one search or of all, in the order in which they ended."""
+    keys = store.location.keys(f"searches/{search_id}" if search_id else "searches")
+    rows = [row for key in keys for row in read_table(store.location, key, SEARCH_TRIALS).to_pylist()]
+    trials = [
+        SearchTrial(
+            **{name: row[name] for name in SEARCH_TRIALS.names if name not in ("configuration", "curve")},
+            configuration=json.loads(row["configuration"]),
+            curve=tuple((point["texts"], point["score"]) for point in row["curve"]),
+        )
+        for row in rows
+    ]
+    return sorted(trials, key=lambda t: (t.search_id, t.elapsed_s, t.fit_id))
+
+
+def winner(trials: Sequence[SearchTrial]) -> SearchTrial | None:
+    """The finished trial with the best validation score, the cheaper one of equals; None when none finished."""
+    finished = [t for t in trials if t.status == "finished" and t.score is not None]
+    return max(finished, key=lambda t: (sign(t.metric) * (t.score or 0.0), -t.texts_trained, t.fit_id), default=None)
+
+
+def sign(metric: str) -> int:
+    """1 where more is better, -1 where less is."""
+    return -1 if metric == "nll" else 1

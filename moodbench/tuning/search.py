@@ -1,0 +1,392 @@
+"""The search itself: Ray Tune proposes configurations, each is an ordinary fit phase with its id and commit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moodbench.config.schema import LoraDefaults, TrainDefaults
+from moodbench.config.search_space import (
+    Configuration,
+    SearchSpace,
+    default_configuration,
+    overrides,
+    values_of,
+)
+from moodbench.errors import MoodBenchError, SpecError
+from moodbench.execution.process import RunningProcess
+from moodbench.execution.ray_local import start_ray
+from moodbench.hardware import Device
+from moodbench.spec import FitSpec
+from moodbench.spec.canonical import content_id
+from moodbench.store import Store
+from moodbench.tuning.optuna_space import DefineByRun, grid
+from moodbench.tuning.records import SearchTrial, put_trial, search_trials, sign
+from moodbench.worker import FitPhase, Job
+
+SchedulerName = Literal["asha", "hyperband", "median", "none"]
+SearcherName = Literal["optuna", "random", "grid"]
+SEARCH_CODE_VERSION = 1
+"""Raised by hand when earlier searches must not be continued."""
+REDUCTION = 3
+"""ASHA and HyperBand keep one in so many trials at each rung."""
+GRACE_SHARE = 1 / 9
+"""No trial is stopped before this share of the longest training."""
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """One search: a contender's recipe on a data set, what may change, and how much it may cost."""
+
+    base: FitSpec
+    """The recipe with its defaults and the search's own seeds; only lora and train are changed."""
+    num_train: int
+    """Texts of the training split after sub-sampling."""
+    targets: Callable[[LoraDefaults], tuple[str, ...]]
+    """The module names that a LoRA recipe adapts in this model."""
+    space_name: str
+    space: SearchSpace
+    searcher: SearcherName
+    scheduler: SchedulerName
+    num_trials: int
+    budget_s: float | None
+    """Seconds of searching; confirmation comes on top."""
+    device: Device
+    num_cpus: int
+    """CPUs of this machine; each trial takes one of them, or the whole device if that is no CPU."""
+
+    @property
+    def metric(self) -> str:
+        """The validation score that is searched for."""
+        assert self.base.train is not None
+        return self.base.train.select_by
+
+    @property
+    def search_id(self) -> str:
+        """Id of the search: everything that sets what it proposes and how it judges, but not how long it goes on."""
+        return content_id(
+            "search",
+            {
+                "config_id": self.base.config_id,
+                "seeds": self.base.seeds.model_dump(),
+                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials"}),
+                "searcher": self.searcher,
+                "scheduler": self.scheduler,
+                "code_version": SEARCH_CODE_VERSION,
+            },
+        )
+
+    def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
+        """The fit that a configuration stands for."""
+        assert self.base.lora is not None and self.base.train is not None
+        changed = overrides(self.space.active(configuration), self.base.lora)
+        lora = LoraDefaults.model_validate(self.base.lora.model_dump() | changed["lora"])
+        train = TrainDefaults.model_validate(self.base.train.model_dump() | changed["train"])
+        return self.base.model_copy(update={"lora": lora, "train": train, "target_modules": self.targets(lora)})
+
+    @property
+    def max_texts(self) -> int:
+        """Texts that the longest possible training goes through."""
+        assert self.base.train is not None
+        epochs = self.space.parameters.get("train.epochs")
+        longest = self.base.train.epochs if epochs is None else max(values_of(epochs) or (epochs.high,))  # type: ignore[union-attr]
+        return round(longest * self.num_train)
+
+
+def search(request: SearchRequest, store: Store, tell: Tell) -> list[SearchTrial]:
+    """All recorded trials of the search, those of earlier commands included; trains what is missing.
+
+    `tell` hears trial_ended, once per trial that this call ended, with `trial` and `num_done`. A call that is killed
+    loses only what was running: the next one replays the recorded learning curves, which takes seconds, and goes on.
+    """
+    recorded = {t.fit_id: t for t in search_trials(store, request.search_id)}
+    points = _first_points(request, list(recorded.values()))
+    num_trials = len(grid(request.space)) if request.searcher == "grid" else request.num_trials
+    before_s = max((t.elapsed_s for t in recorded.values()), default=0.0)
+    left_s = None if request.budget_s is None else request.budget_s - before_s
+    if len(recorded) >= num_trials or (left_s is not None and left_s <= 0):
+        return search_trials(store, request.search_id)
+    ray = start_ray(request.num_cpus)
+    try:
+        _tune(request, store, recorded, points, num_trials, left_s, before_s, tell)
+    finally:
+        ray.shutdown()
+    return search_trials(store, request.search_id)
+
+
+def _first_points(request: SearchRequest, recorded: Sequence[SearchTrial]) -> list[Configuration]:
+    """What is proposed before the searcher is asked: recorded trials, then the default recipe, or the grid's points."""
+    assert request.base.lora is not None and request.base.train is not None
+    points = [t.configuration for t in recorded]
+    if request.searcher == "grid":
+        fresh = grid(request.space)
+    else:
+        default = default_configuration(request.space, request.base.lora, request.base.train)
+        fresh = [] if default is None else [default]
+    known = {t.fit_id for t in recorded}
+    return points + [point for point in fresh if request.fit(point).fit_id not in known]
+
+
+def _tune(
+    request: SearchRequest,
+    store: Store,
+    recorded: Mapping[str, SearchTrial],
+    points: Sequence[Configuration],
+    num_trials: int,
+    left_s: float | None,
+    before_s: float,
+    tell: Tell,
+) -> None:
+    # Ray's own progress tables and loggers would write beside ours.
+    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0", TUNE_WARN_THRESHOLD_S="60")
+    import optuna
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    mode = "max" if sign(request.metric) > 0 else "min"
+    seed = request.space.seed + len(recorded)  # a searcher that starts anew must not propose the same again
+    sampler = (
+        optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, num_trials // 2)), constant_liar=True)
+        if request.searcher == "optuna"
+        else optuna.samplers.RandomSampler(seed=seed)
+    )
+    searcher = OptunaSearch(
+        DefineByRun(request.space), metric="score", mode=mode, points_to_evaluate=list(points), sampler=sampler
+    )
+    on_cpu = request.device == "cpu"
+    resources = {"cpu": 1} if on_cpu else {"cpu": 1, "gpu": 1}
+    packed = max(1, request.num_cpus) if on_cpu else 1
+    recorder = _recorder(request, store, set(recorded), before_s, tell)
+    with tempfile.TemporaryDirectory(prefix="moodbench-tune-") as folder:
+        tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(
+                    _train, request=_Sendable.of(request, store), recorded={k: v.curve for k, v in recorded.items()}
+                ),
+                resources,
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=_scheduler(request, mode),
+                num_samples=num_trials,
+                max_concurrent_trials=packed,
+                time_budget_s=left_s,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                name="search",
+                verbose=0,
+                callbacks=[recorder],
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            ),
+        ).fit()
+    if recorder.problem is not None:
+        raise recorder.problem
+
+
+def _scheduler(request: SearchRequest, mode: str) -> Any:
+    from ray.tune import schedulers
+
+    longest = request.max_texts
+    if request.scheduler == "asha":
+        return schedulers.ASHAScheduler(
+            time_attr="texts",
+            metric="score",
+            mode=mode,
+            max_t=longest,
+            grace_period=max(1, round(longest * GRACE_SHARE)),
+            reduction_factor=REDUCTION,
+            stop_last_trials=False,
+        )
+    if request.scheduler == "hyperband":
+        return schedulers.HyperBandScheduler(
+            time_attr="texts", metric="score", mode=mode, max_t=longest, reduction_factor=REDUCTION
+        )
+    if request.scheduler == "median":
+        return schedulers.MedianStoppingRule(
+            time_attr="texts", metric="score", mode=mode, grace_period=round(longest * GRACE_SHARE)
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Sendable:
+    """What a trial's process needs of a request."""
+
+    base: str
+    space: str
+    targets: dict[str, tuple[str, ...]]
+    store: str
+    search_id: str
+    device: Device
+
+    @classmethod
+    def of(cls, request: SearchRequest, store: Store) -> _Sendable:
+        lora = request.base.lora
+        assert lora is not None
+        named = request.space.parameters.get("lora.target_modules")
+        values = (lora.target_modules, *((values_of(named) or ()) if named else ()))
+        targets = {repr(value): request.targets(lora.model_copy(update={"target_modules": value})) for value in values}
+        return cls(
+            request.base.model_dump_json(),
+            request.space.model_dump_json(),
+            targets,
+            store.uri,
+            request.search_id,
+            request.device,
+        )
+
+    def request(self) -> SearchRequest:
+        """The request, as far as fits are concerned."""
+        return SearchRequest(
+            base=FitSpec.model_validate_json(self.base),
+            num_train=0,
+            targets=lambda lora: self.targets[repr(lora.target_modules)],
+            space_name="",
+            space=SearchSpace.model_validate_json(self.space),
+            searcher="random",
+            scheduler="none",
+            num_trials=1,
+            budget_s=None,
+            device=self.device,
+            num_cpus=1,
+        )
+
+
+def _train(config: dict[str, Any], request: _Sendable, recorded: Mapping[str, tuple[tuple[int, float], ...]]) -> None:
+    """One configuration: its recorded curve if there is one, else its fit phase in a process of its own."""
+    from ray import tune
+
+    spec = request.request().fit(config)
+    assert spec.train is not None
+    direction = sign(spec.train.select_by)
+    best: float | None = None
+
+    def report(texts: int, score: float) -> None:
+        nonlocal best
+        best = score if best is None or direction * score > direction * best else best
+        tune.report({"texts": texts, "score": best, "raw_score": score, "fit_id": spec.fit_id})
+
+    if spec.fit_id in recorded:
+        for texts, score in recorded[spec.fit_id]:
+            report(texts, score)
+        return
+    store = Store.open(request.store)
+    done = store.record("fits", spec.fit_id)
+    if done is not None:
+        for point in done["curve"]:
+            if point["validation_score"] is not None:
+                report(point["step"] * spec.train.effective_batch_size, point["validation_score"])
+        return
+    job = Job(
+        run_id=f"search-{request.search_id}",
+        store=request.store,
+        phases=(FitPhase(spec=spec),),
+        device=request.device,
+        num_threads=1,
+    )
+    process = RunningProcess(("-m", "moodbench.worker"), job.model_dump_json(), 1)
+    detail = ""
+    try:
+        for message in process.messages():
+            reached = message.get(f"eval_{spec.train.select_by}")
+            if message.get("event") == "progress" and reached is not None:
+                report(message["step"] * spec.train.effective_batch_size, reached)
+            if message.get("event") == "failed":
+                detail = message["error"]
+            if "outcome" in message and message["outcome"] != "ok":
+                raise RuntimeError(detail or message["detail"] or message["outcome"])
+    finally:
+        process.kill()
+
+
+def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: float, tell: Tell) -> Any:
+    """A Tune callback that writes each trial's record when it ends."""
+    from ray import tune
+
+    began = time.monotonic()
+
+    class Recorder(tune.Callback):  # type: ignore[misc]
+        problem: Exception | None = None
+
+        def __init__(self) -> None:
+            self.curves: dict[str, list[tuple[int, float]]] = {}
+            self.started: dict[str, float] = {}
+
+        def __reduce__(self) -> Any:
+            # Tune saves its settings for a restore that we never ask of it: our own records are what goes on.
+            return tune.Callback, ()
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.started[trial.trial_id] = time.monotonic()
+
+        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+            self.curves.setdefault(trial.trial_id, []).append((result["texts"], result["raw_score"]))
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self._record(trial, None)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            lines = str(trial.get_error() or "failed").strip().splitlines()
+            self._record(trial, lines[-1])
+
+        def _record(self, trial: Any, error: str | None) -> None:
+            spec = request.fit(trial.config)
+            if spec.fit_id in known:
+                return
+            known.add(spec.fit_id)
+            curve = tuple(self.curves.get(trial.trial_id, ()))
+            committed = store.record("fits", spec.fit_id) is not None
+            scores = [sign(request.metric) * score for _, score in curve]
+            ended = SearchTrial(
+                search_id=request.search_id,
+                fit_id=spec.fit_id,
+                model=spec.model.name,
+                dataset=spec.dataset.name,
+                space=request.space_name,
+                configuration=request.space.active(trial.config),
+                status="failed" if error else "finished" if committed else "stopped",
+                metric=request.metric,
+                score=sign(request.metric) * max(scores) if scores else None,
+                texts_trained=curve[-1][0] if curve else 0,
+                curve=curve,
+                train_time_s=time.monotonic() - self.started.get(trial.trial_id, began),
+                elapsed_s=before_s + time.monotonic() - began,
+                error=error,
+            )
+            try:
+                put_trial(store, ended)
+            except (OSError, MoodBenchError) as problem:
+                self.problem = problem
+            tell({"event": "trial_ended", "trial": ended, "num_done": len(known)})
+
+    return Recorder()
+
+
+def budget_seconds(text: str, price_per_hour: float | None) -> float:
+    """The seconds that a budget such as 90s, 30m, 2h or $5 buys; SpecError says what is allowed."""
+    allowed = "allowed are a number with s, m or h (30m), or dollars ($5) where the machine's price is known"
+    try:
+        if text.startswith("$"):
+            if price_per_hour is None:
+                raise SpecError(f"--budget {text}: no price per hour is known for this machine; give --price-per-hour")
+            seconds = float(text[1:]) / price_per_hour * 3600
+        else:
+            seconds = float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1:]]
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, SpecError):
+            raise
+        raise SpecError(f"--budget {text}: not understood; {allowed}") from error
+    if not 0 < seconds < float("inf"):
+        raise SpecError(f"--budget {text}: must be above 0; {allowed}")
+    return seconds

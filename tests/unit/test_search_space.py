@@ -1,0 +1,155 @@
+"""Search spaces: what they propose, and everything a person can get wrong in one."""
+
+from pathlib import Path
+
+import pytest
+
+from moodbench.cli import main
+from moodbench.config import load_catalogue
+from moodbench.config.search_space import (
+    available_spaces,
+    default_configuration,
+    load_space,
+    overrides,
+)
+from moodbench.errors import MoodBenchError
+from moodbench.tuning.optuna_space import DefineByRun, grid
+
+TRAINING = load_catalogue().training
+GOOD = """description: x
+parameters:
+  lora.r: {distribution: power_of_two, low: 2, high: 8}
+  lora.alpha_over_r: {distribution: choice, values: [1, 2]}
+"""
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["lora_full", "lora_rank_alpha"])
+def test_every_shipped_space_holds_the_default_recipe(name: str) -> None:
+    assert name in available_spaces()
+    space = load_space(name, TRAINING, max_rank=384)
+    point = default_configuration(space, TRAINING.lora, TRAINING.train)
+    assert point is not None and point["lora.r"] == TRAINING.lora.r
+    changed = overrides(point, TRAINING.lora)
+    assert TRAINING.lora.model_copy(update=changed["lora"]) == TRAINING.lora
+    assert TRAINING.train.model_copy(update=changed["train"]) == TRAINING.train
+
+
+def test_alpha_follows_the_rank() -> None:
+    assert overrides({"lora.r": 32}, TRAINING.lora)["lora"] == {"r": 32, "lora_alpha": 64.0}
+    assert overrides({"lora.r": 32, "lora.alpha_over_r": 0.5}, TRAINING.lora)["lora"] == {"r": 32, "lora_alpha": 16.0}
+    assert overrides({"train.learning_rate": 1e-3}, TRAINING.lora) == {"lora": {}, "train": {"learning_rate": 1e-3}}
+
+
+def test_a_grid_has_every_combination_once(tmp_path: Path) -> None:
+    space = load_space(written(tmp_path, GOOD), TRAINING)
+    points = [(p["lora.r"], p["lora.alpha_over_r"]) for p in grid(space)]
+    assert points == [(2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]
+
+
+def test_a_condition_switches_a_parameter_off_and_the_grid_counts_it_once(tmp_path: Path) -> None:
+    text = """description: x
+parameters:
+  lora.target_modules: {distribution: choice, values: [attention, all-linear]}
+  lora.lora_dropout: {distribution: uniform, low: 0, high: 0.3, when: {lora.target_modules: [all-linear]}}
+"""
+    space = load_space(written(tmp_path, text), TRAINING)
+    assert grid(space) == [{"lora.target_modules": "attention"}] + [
+        {"lora.target_modules": "all-linear", "lora.lora_dropout": pytest.approx(x)} for x in (0, 0.1, 0.2, 0.3)
+    ]
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    define = DefineByRun(space)
+    drawn = []
+    for _ in range(30):
+        trial = study.ask()
+        define(trial)
+        drawn.append(trial.params)
+    assert {len(params) for params in drawn} == {1, 2}
+    assert all(("lora.lora_dropout" in p) == (p["lora.target_modules"] == "all-linear") for p in drawn)
+
+
+BAD = {
+    "no parameters": ("description: x\nparameters: {}\n", ("line 2", "parameters")),
+    "unknown key": (GOOD + "colour: red\n", ("line 5", "colour", "unknown key")),
+    "unknown parameter": (GOOD.replace("lora.r", "lora.rank"), ("lora.rank", "lora.r", "known are")),
+    "alpha itself": (GOOD.replace("lora.alpha_over_r", "lora.lora_alpha"), ("lora.lora_alpha", "lora.alpha_over_r")),
+    "unknown distribution": (GOOD.replace("choice", "gaussian"), ("line 4", "gaussian", "power_of_two")),
+    "no power": (GOOD.replace("high: 8", "high: 9"), ("line 3", "high 9 is not a power of two")),
+    "turned round": (GOOD.replace("low: 2", "low: 16"), ("line 3", "low 16 is not below high 8")),
+    "one value": (GOOD.replace("[1, 2]", "[1]"), ("line 4", "at least 2")),
+    "twice": (GOOD.replace("[1, 2]", "[1, 1]"), ("line 4", "given twice")),
+    "negative ratio": (GOOD.replace("[1, 2]", "[1, -2]"), ("line 4", "-2", "above 0")),
+    "words for numbers": (GOOD.replace("low: 2", "low: few"), ("line 3", "few")),
+    "rank above the width": (GOOD.replace("high: 8", "high: 512"), ("line 3", "512", "up to 384")),
+    "a value no fit accepts": (
+        GOOD + "  train.lr_scheduler: {distribution: choice, values: [linear, cubic]}\n",
+        ("line 5", "lr_scheduler", "cubic", "cosine"),
+    ),
+    "log of zero": (
+        GOOD + "  train.learning_rate: {distribution: log_uniform, low: 0, high: 1}\n",
+        ("line 5", "greater than 0"),
+    ),
+    "condition on nothing": (
+        GOOD + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.dropout: [1]}}\n",
+        ("lora.dropout", "no other parameter of this space"),
+    ),
+    "condition never met": (
+        GOOD + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.r: [3]}}\n",
+        ("lora.r is never [3]", "[2, 4, 8]"),
+    ),
+    "no mapping": ("- a\n", ("expected `key: value`",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_space_names_file_line_key_value_and_what_is_allowed(case: str, tmp_path: Path) -> None:
+    text, expected = BAD[case]
+    path = written(tmp_path, text)
+    with pytest.raises(MoodBenchError) as caught:
+        load_space(path, TRAINING, max_rank=384)
+    assert all(part in str(caught.value) for part in (path, *expected)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--space", "lora_rank"], ["unknown search space", "did you mean 'lora_rank_alpha'"]),
+        (["--space", "missing.yaml"], ["missing.yaml", "expected a YAML file with a search space"]),
+        (["--budget", "soon"], ["--budget soon", "30m"]),
+        (["--budget", "-3m"], ["--budget -3m", "above 0"]),
+        (["--budget", "$5"], ["no price per hour", "--price-per-hour"]),
+        (["--trials", "0"], ["--trials 0"]),
+        (["--seeds", "-1"], ["--seeds -1"]),
+        (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
+        (["--dataset", "nowhere"], ["unknown data set 'nowhere'"]),
+        (["apply"], ["--config FILE.yaml"]),
+        (["apply", "--config", "mine.yaml"], ["no finished trial"]),
+    ],
+)
+def test_a_wrong_request_ends_with_exit_code_2_and_writes_nothing(
+    arguments: list[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["tune", *arguments]
+    for name, value in (("--model", "MiniLM-L3"), ("--dataset", "icwsm-movie")):
+        given += [] if name in arguments else [name, value]
+    given = [
+        f"--budget={given[i + 1]}" if a == "--budget" else a for i, a in enumerate(given) if given[i - 1] != "--budget"
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert all(part in said for part in expected), said
+    assert list(tmp_path.iterdir()) == []
