@@ -76,14 +76,15 @@ class Run:
             if largest_file is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "moodbench", "run", preset, "--config", "overlay.yaml", "--executor", executor],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "stderr.txt").open("w"),
-            preexec_fn=limit,
-        )
+        with (folder / "stderr.txt").open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "moodbench", "run", preset, "--config", "overlay.yaml", "--executor", executor],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                preexec_fn=limit,
+            )
         self._seen: dict[int, psutil.Process] = {}
 
     def ended_within(self, seconds: float) -> bool:
