@@ -97,7 +97,7 @@ def test_the_messages_in_contributing_are_what_is_said(request_, message, capsys
         ("training:\n  train:\n    learningrate: 2e-4\n", "line 3: training.train.learningrate: unknown key"),
         ("training:\n  lora:\n    lora_dropout: 1.5\n", "less than or equal to 1 (seen: 1.5)"),
         ("trainig:\n  lora: {}\n", "did you mean 'training'?"),
-        ("models:\n  mine: {method: lora, licence: MIT, description: x}\n", "needs `source` and `family`"),
+        ("models:\n  mine: {method: lora, licence: MIT, description: x}\n", "needs `source`"),
         ("models:\n  vader:\n    train: {learning_rate: 1}\n    train: {}\n", "line 4: key 'train' is given twice"),
         ("models: [vader]\n", "line 1: models: expected keys below it"),
         ("- a\n- b\n", "expected `key: value` lines at the top"),
