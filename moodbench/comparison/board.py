@@ -16,6 +16,8 @@ import pandas as pd
 
 from moodbench.comparison.composite import Anchors, Weights, get_composite
 from moodbench.comparison.intervals import Interval, two_way, wilson
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.standing import with_standing
 
 QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
 SPEED = (
@@ -81,14 +83,29 @@ def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.D
     return _with_references(rows, anchors)
 
 
-def scored(rows: pd.DataFrame, *, weights: Weights, anchors: Anchors, composite: str = "pinned") -> pd.DataFrame:
-    """The board of the `contenders` under these weights; see `leaderboard`."""
+def scored(
+    rows: pd.DataFrame,
+    *,
+    weights: Weights,
+    anchors: Anchors,
+    composite: str = "pinned",
+    joints: Mapping[str, JointDraws] | None = None,
+) -> pd.DataFrame:
+    """The board of the `contenders` under these weights; see `leaderboard`.
+
+    With joint draws by track, the rows say where each contender may stand: see `standing.with_standing`.
+    """
     if rows.empty:
         return rows
     parts = []
     for _, track in rows.groupby(TRACK, sort=True):
         speed = _speed_for_score(track)
-        parts.append(_ranked(track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors))))
+        part = _ranked(track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors)))
+        if joints is not None:
+            part = with_standing(part, joints.get(str(part["track"].iloc[0])), speed, weights, anchors)
+            if composite != "pinned":
+                part = part.assign(rank_low=None, rank_high=None, p_best=None)
+        parts.append(part)
     if len(parts) > 1:
         parts.append(_ranked(_overall(pd.concat(parts))))
     return pd.concat(parts, ignore_index=True)

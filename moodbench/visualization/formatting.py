@@ -82,6 +82,11 @@ def _rank(row: pd.Series[Any]) -> str:
     return f"({row['rank']})" if row["provisional"] else str(row["rank"])
 
 
+def _letters(row: pd.Series[Any]) -> str:
+    letters = row.get("accuracy_letters")
+    return MISSING if missing(letters) else str(letters)
+
+
 def _score(row: pd.Series[Any]) -> str:
     if missing(row["score"]):
         return MISSING
@@ -108,6 +113,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("name", "Model", lambda row: str(row["name"]), "contender, as named in the catalogue"),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),
+    Column(
+        "accuracy_letters",
+        "Groups",
+        _letters,
+        "those that share a letter are not separated in accuracy; a: may be best",
+    ),
     Column("f1_macro", "F1 %", _plain("f1_macro", percent), "F1 averaged over the classes"),
     Column("precision_macro", "Prec. %", _plain("precision_macro", percent), "precision averaged over the classes"),
     Column("recall_macro", "Recall %", _plain("recall_macro", percent), "recall averaged over the classes"),
