@@ -79,7 +79,7 @@ class Standing:
         ranking = rank_all(names, point, few)
         best = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
         made = pd.DataFrame({"rank_low": ranking.low, "rank_high": ranking.high, "p_best": best}, index=ranked.index)
-        return track.join(made)
+        return track.drop(columns=list(made), errors="ignore").join(made)
 
     def _with_ties(self, track: pd.DataFrame) -> pd.DataFrame:
         name = str(track["track"].iloc[0])
