@@ -8,8 +8,9 @@ import pandas as pd
 WORDS = [f"w{i}" for i in range(20)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 VOCABULARY = [*SPECIAL, "good", "bad", *WORDS]
+"""The models hold some more, as tokenizer classes of some families add special tokens of their own."""
 ENCODER = {
-    "vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": len(VOCABULARY) + 6, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
     "initializer_range": 0.2,
 }  # fmt: skip
@@ -21,7 +22,7 @@ CONFIGURATIONS = {
     "bert": ENCODER,
     "electra": ENCODER | {"embedding_size": 16},
     "distilbert": {
-        "vocab_size": len(VOCABULARY), "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64,
+        "vocab_size": len(VOCABULARY) + 6, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64,
         "max_position_embeddings": 64, "pad_token_id": 0,
     },
     "roberta": ENCODER | {"type_vocab_size": 1},
@@ -37,12 +38,12 @@ CONFIGURATIONS = {
     "modernbert": ENCODER | MARKS | {"global_attn_every_n_layers": 2},
     "eurobert": DECODER | {"num_key_value_heads": 4},
     "gpt2": {
-        "vocab_size": len(VOCABULARY), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 64,
+        "vocab_size": len(VOCABULARY) + 6, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 64,
         "bos_token_id": 2, "eos_token_id": 3,
     },
     "gpt_neox": DECODER,
     "llama": SHARED,
-    "qwen2": SHARED,
+    "qwen2": SHARED | {"vocab_size": 320},
     "qwen3": SHARED | {"head_dim": 8},
     "qwen3_5_text": SHARED | {
         "head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
@@ -53,7 +54,7 @@ CONFIGURATIONS = {
     "phi3": SHARED,
     "smollm3": SHARED,
     "opt": {
-        "vocab_size": len(VOCABULARY), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
+        "vocab_size": len(VOCABULARY) + 6, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
         "max_position_embeddings": 64, "word_embed_proj_dim": 32, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
     },
     "modernbert-decoder": ENCODER | MARKS,
@@ -83,6 +84,22 @@ def save_tokenizer(folder: Path, *, decoder: bool) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def save_byte_tokenizer(folder: Path) -> None:
+    """Nothing; writes a byte-level BPE tokenizer without pad token of its own."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import Qwen2Tokenizer
+
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(
+        ["good bad " + " ".join(WORDS)] * 3, vocab_size=300, min_frequency=1, show_progress=False
+    )
+    vocabulary, merges = (folder / "vocab.json", folder / "merges.txt")
+    trained.save_model(str(folder))
+    tokenizer = Qwen2Tokenizer(vocab=str(vocabulary), merges=str(merges))
+    tokenizer.model_max_length = 32
+    tokenizer.save_pretrained(folder)
+
+
 def save_checkpoint(folder: Path, model_type: str, *, decoder: bool, **changes) -> None:
     """Nothing; writes a tiny random backbone without a head, and its tokenizer."""
     import torch
@@ -91,7 +108,10 @@ def save_checkpoint(folder: Path, model_type: str, *, decoder: bool, **changes) 
     torch.manual_seed(1)
     model = AutoModel.from_config(AutoConfig.for_model(model_type, **CONFIGURATIONS[model_type] | changes))
     model.save_pretrained(folder)
-    save_tokenizer(folder, decoder=decoder)
+    if model_type == "qwen2":  # transformers takes this family's own tokenizer class, which reads byte-level BPE only
+        save_byte_tokenizer(folder)
+    else:
+        save_tokenizer(folder, decoder=decoder)
 
 
 def rows(num: int, seed: int) -> pd.DataFrame:
