@@ -119,7 +119,9 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
         if evaluation_ids[0] not in read:
             keys = [key for i in evaluation_ids for key in predictions[i]]
             said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
-            wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").loc[:, evaluation_ids]
+            wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
+                columns=evaluation_ids
+            )
             labels = said.drop_duplicates("example_id").set_index("example_id")["label"]
             read[evaluation_ids[0]] = wide.assign(label=labels)
         return read[evaluation_ids[0]]
@@ -142,7 +144,7 @@ def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) ->
     for name, track in rows.groupby("track"):
         said = [classes(ids) for ids in track["evaluation_ids"]]
         index, labels = said[0].index, said[0]["label"].to_numpy()
-        if not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
+        if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
             continue
         tables = [frame.drop(columns="label").to_numpy(dtype=np.int64) for frame in said]
         if min(int(table.min()) for table in tables) < 0:

@@ -23,10 +23,13 @@ from moodbench.visualization.exchange import evaluated, every_eval_ever, hub_res
 
 Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
 FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
-COUNTS = ("num_train", "rank", "num_seeds", "num_test")
-FLAGS = ("provisional", "quick")
+COUNTS = (
+    "num_train", "rank", "num_seeds", "num_test", "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
+)  # fmt: skip
+FLAGS = ("provisional", "quick", "tied_best")
 TEXTS = (
     "track", "dataset", "name", "model", "method", "interval_method", "estimand", "verdict", "device_name", "config_id",
+    "accuracy_letters",
 )  # fmt: skip
 
 
