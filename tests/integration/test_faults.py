@@ -151,10 +151,10 @@ def inject(fault: str, folder: Path, length: float, rng: random.Random) -> bool:
     """Whether the fault came about while the command ran."""
     executor = FAULTS[fault][0]
     if fault == "full disk":
-        return Run(folder, largest_file=round(2 ** rng.uniform(9, 20))).settle(900) != 0
+        return Run(folder, largest_file=round(2 ** rng.uniform(9, 13))).settle(900) != 0
     if fault == "torn and foreign files":
         run = Run(folder)
-        hit = not run.ended_within(rng.uniform(0.3, 0.9) * length)
+        hit = not run.ended_within(rng.uniform(0.2, 0.6) * length)
         run.process.kill()
         run.settle(60)
         tear(folder, rng)
@@ -163,7 +163,7 @@ def inject(fault: str, folder: Path, length: float, rng: random.Random) -> bool:
     start = 0.1 if executor == "inline" else 0.4
     patience = time.monotonic() + 4 * length + 60
     hit = False
-    if not run.ended_within(rng.uniform(start, 0.95) * length):
+    if not run.ended_within(rng.uniform(start, 0.65) * length):
         while not (hit := signal_to(run, fault, rng)) and not run.ended_within(0.2) and time.monotonic() < patience:
             pass
     run.settle(900)
@@ -237,6 +237,7 @@ def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(
     plan = [*first, *plan]
     while injected.total() < NUM_FAULTS:
         num_rounds += 1
+        assert num_rounds <= 2 * NUM_FAULTS, f"faults come too late to hit a run: {injected} in {num_rounds} rounds"
         preset = "lora" if WITH_FINE_TUNING and num_rounds % 3 == 0 else "light"
         rough = prepared(tmp_path / f"rough-{num_rounds}", preset)
         store, known = Store.open(rough / "results"), {}
