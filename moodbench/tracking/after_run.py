@@ -9,8 +9,6 @@ import sys
 
 SWITCH = "MOODBENCH_TRACKING"
 TIMEOUT_S = 60.0
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Else MLflow waits minutes for a server that is not there."""
 
 
 def track(store: str) -> None:
@@ -19,9 +17,7 @@ def track(store: str) -> None:
         return
     command = [sys.executable, "-m", "moodbench.tracking", store]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, env=_IMPATIENT | os.environ, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         failed = done.returncode != 0
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
     except subprocess.TimeoutExpired:

@@ -22,6 +22,10 @@ _NO_FILES = "mlflow-artifacts:/moodbench"
 def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
     """The number of trials of which something was new to the MLflow at `uri`; whatever MLflow raises when it fails."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
+    )  # else it waits minutes for a server that is not there
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _NO_FILES)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +33,7 @@ def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that is not there is told once, by us
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     where = None if uri.startswith(("http:", "https:", "databricks")) else _NO_FILES

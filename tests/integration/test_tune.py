@@ -43,7 +43,7 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
     assert len(store.ids("fits")) == 3
 
     with pytest.raises(SystemExit) as ended:
-        main([*WORDS, "apply", "--config", "mine.yaml"])
+        main(["tune", "apply", *WORDS[1:], "--config", "mine.yaml"])
     assert ended.value.code == 0
     best = winner(again)
     assert best is not None
