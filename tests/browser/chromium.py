@@ -31,8 +31,10 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 ]  # fmt: skip
 GUARD = """
-import os, socket
+import os, socket, sys
 _log = os.environ.get("NET_GUARD_LOG")
+# Ray's own daemon asks at each start in which cloud it is, statistics off or not, and has no switch for it: refused, not noted.
+if getattr(sys, "orig_argv", None) and any(a.endswith("ray/dashboard/dashboard.py") for a in sys.orig_argv): _log = None
 _ok = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", None, socket.gethostname(), *os.environ.get("NET_GUARD_OWN", "").split(",")}
 def _refuse(kind, host):
     if _log:

@@ -270,8 +270,8 @@ def test_two_models_are_compared_as_the_command_does(site):
     page.get_by_role("option", name="tfidf-logreg").click()
     page.keyboard.press("Escape")
     until(lambda: "models=vader%3Btfidf-logreg" in address(page), "both are pinned")
-    ((track, difference),) = compare_models(Store.open(site.store), "vader", "tfidf-logreg", "icwsm-tweets")
-    words = sentence("vader", "tfidf-logreg", track, difference)
+    (found,) = compare_models(Store.open(site.store), "vader", "tfidf-logreg", "icwsm-tweets")
+    words = sentence("vader", "tfidf-logreg", found.track, found.difference)
     until(
         lambda: words in page.locator("#mb-pairs").inner_text() or words in page.locator("#mb-pairs").text_content(),
         words,
