@@ -16,7 +16,7 @@ from moodbench.data.examples import Examples, subsample
 from moodbench.data.source import load_source
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
-from moodbench.evaluation.predicting import columns, evaluate
+from moodbench.evaluation.predicting import columns, evaluate, predictions_on
 from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.hardware import Device, environment, hardware, node_name
 from moodbench.models.loading import deployed_form, load_predictor
@@ -36,6 +36,8 @@ class PhaseResult:
 
     columns: dict[str, Any]
     table: pd.DataFrame | None = None
+    validation: pd.DataFrame | None = None
+    """Of an evaluation: predictions on the validation texts, by which a temperature is chosen without the test texts."""
 
 
 def run_fit(
@@ -55,7 +57,7 @@ def run_fit(
     examples = examples_of(spec)
     data, seed = spec.dataset, spec.seeds.subsample
     train = subsample(examples.split("train"), data.max_train_examples, seed, data.sampling)
-    validation = subsample(examples.split("validation"), data.max_validation_examples, seed, data.sampling)
+    validation = validation_of(examples, spec)
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)
@@ -107,12 +109,21 @@ def prepared(rows: pd.DataFrame, spec: FitSpec) -> pd.DataFrame:
     return rows.assign(text=[prepare_text(text, spec.preparation) for text in rows["text"]])
 
 
+def validation_of(examples: Examples, spec: FitSpec) -> pd.DataFrame:
+    """The validation texts that `spec` chooses by."""
+    data = spec.dataset
+    return subsample(examples.split("validation"), data.max_validation_examples, spec.seeds.subsample, data.sampling)
+
+
 def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Report) -> PhaseResult:
-    """The evaluation record's columns and the predictions of the artifact in the form that is deployed and measured."""
+    """The evaluation record's columns and the predictions of the artifact in the form that is deployed and measured, of the
+    test texts and of the validation texts.
+    """
     started = datetime.now(UTC)
     data = spec.fit.dataset
-    rows = examples_of(spec.fit).split(spec.evaluation_set)
-    report({"num_texts": len(rows)})
+    examples = examples_of(spec.fit)
+    rows, validation = examples.split(spec.evaluation_set), validation_of(examples, spec.fit)
+    report({"num_texts": len(rows) + len(validation)})
     predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device)
     evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
     return PhaseResult(
@@ -125,6 +136,7 @@ def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Rep
             **surroundings(started, device),
         },
         evaluation.predictions.assign(evaluation_id=spec.evaluation_id),
+        predictions_on(predictor, validation, spec.batch_size).assign(evaluation_id=spec.evaluation_id),
     )
 
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,7 +29,7 @@ from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
-from moodbench.trial import PhaseResult, identity, run_evaluate, run_fit, run_measure, surroundings
+from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings
 
 OK, FAILED, OUT_OF_MEMORY, MACHINE = 0, 1, 3, 4
 KIND_OF_CODE = {FAILED: "program error", OUT_OF_MEMORY: "out of memory", MACHINE: "infrastructure"}
@@ -188,8 +189,9 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
     elif isinstance(phase, EvaluatePhase):
         _prepare(phase.spec.fit, job.num_threads)
         result = run_evaluate(phase.spec, store.artifact(phase.spec.fit.fit_id), job.device, report)
-        key = f"predictions/dataset={phase.spec.fit.dataset.name}/{phase.id}.parquet"
-        outputs[key] = _write(result, PREDICTIONS, attempt)
+        file = f"dataset={phase.spec.fit.dataset.name}/{phase.id}.parquet"
+        outputs[f"predictions/{file}"] = _write(result.table, PREDICTIONS, attempt.folder / "rows.parquet")
+        outputs[f"validation/{file}"] = _write(result.validation, PREDICTIONS, attempt.folder / "validation.parquet")
     else:
         fit = phase.spec.fit
         evaluation_id = EvaluateSpec(fit=fit, batch_size=1).evaluation_id
@@ -198,7 +200,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         scratch.mkdir()
         artifact = store.artifact(fit.fit_id)
         result = yield from run_measure(phase.spec, artifact, evaluated, scratch, job.isolation, report)
-        outputs[f"samples/{phase.id}.parquet"] = _write(result, SAMPLES, attempt)
+        outputs[f"samples/{phase.id}.parquet"] = _write(result.table, SAMPLES, attempt.folder / "rows.parquet")
     record = {**result.columns, "run_id": job.run_id}
     return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
 
@@ -210,10 +212,10 @@ def _prepare(spec: FitSpec, num_threads: int) -> None:
         prepare_torch(num_threads)
 
 
-def _write(result: PhaseResult, schema: pa.Schema, attempt: Attempt) -> Path:
-    assert result.table is not None
-    table = pa.Table.from_pandas(result.table, schema=stamped(schema), preserve_index=False)
-    return write_table(table.replace_schema_metadata(stamped(schema).metadata), attempt.folder / "rows.parquet")
+def _write(rows: pd.DataFrame | None, schema: pa.Schema, path: Path) -> Path:
+    assert rows is not None
+    table = pa.Table.from_pandas(rows, schema=stamped(schema), preserve_index=False)
+    return write_table(table.replace_schema_metadata(stamped(schema).metadata), path)
 
 
 def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, started: datetime) -> str:

@@ -48,7 +48,7 @@ def disk_bytes(planned: PlannedTrial, size: DataSize) -> int:
         baseline = fit.model.method == "baseline"
         needed += BASELINE_DISK_BYTES_PER_TEXT * size.num_train if baseline else TRANSFORMER_DISK_BYTES
     if "evaluate" in planned.missing:
-        needed += size.num_test * (ROW_BYTES + 4 * len(fit.dataset.labels))
+        needed += (size.num_test + size.num_validation) * (ROW_BYTES + 4 * len(fit.dataset.labels))
     if "measure" in planned.missing:
         needed += 3 * measure.protocol.processes * measure.protocol.requests * ROW_BYTES
     return needed

@@ -129,7 +129,7 @@ class Estimator:
         memory = BASELINE_PROCESS_BYTES + MAX_BASELINE_BYTES_PER_TEXT * (work.num_train + work.num_test)
         tried = len(fit.tfidf.inverse_regularisation) if fit.tfidf else 1
         fitting = BASELINE_FIXED_S + tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
-        asking = BASELINE_FIXED_S + baseline_s(name, work.num_test, work.mean_tokens)
+        asking = BASELINE_FIXED_S + baseline_s(name, work.num_test + work.num_validation, work.mean_tokens)
         latency = baseline_s(name, 1, work.mean_tokens)
         return TrialEstimate(
             PhaseEstimate(BASELINE_START_S + fitting, memory, BASELINE_START_S),
@@ -160,7 +160,7 @@ class Estimator:
         else:
             texts = work.num_train + work.num_validation
             fitting = predict_s(shape, packed, asking, texts, work)
-        evaluating = predict_s(shape, packed, asking, work.num_test, work)
+        evaluating = predict_s(shape, packed, asking, work.num_test + work.num_validation, work)
         single = replace(asking, batch_size=1)
         latency = forward_s(shape, device, single, 1, work.mean_tokens)
         measuring = measure_s(protocol, latency, START_S[device.device] + load_s(shape, single))

@@ -30,27 +30,30 @@ def evaluate(
     predictor: Predictor, rows: pd.DataFrame, num_labels: int, neutral_band: float, batch_size: int
 ) -> Evaluation:
     """The evaluation of `predictor` on `rows` (example_id, text, label, rating_counts); no ceiling without ratings."""
-    logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
-    labels = rows["label"].to_numpy()
     ceiling = None
     if rows["rating_counts"].notna().all():
         counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
         ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
-    predictions = pd.DataFrame(
+    return Evaluation(
+        ceiling_accuracy=ceiling and ceiling.accuracy,
+        ceiling_f1_macro=ceiling and ceiling.f1_macro,
+        predictions=predictions_on(predictor, rows, batch_size),
+    )
+
+
+def predictions_on(predictor: Predictor, rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """What `predictor` says of `rows` (example_id, text, label), a row each: the `predictions` of an `Evaluation`."""
+    logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
+    return pd.DataFrame(
         {
             "example_id": rows["example_id"].to_numpy(),
-            "label": labels.astype(np.int32),
+            "label": rows["label"].to_numpy().astype(np.int32),
             "predicted": logits.argmax(axis=1).astype(np.int32),
             "logits": list(logits),
             "num_tokens": [None if n < 0 else int(n) for n in encoded.num_tokens],
             "truncated": encoded.truncated,
             "failed": False,
         }
-    )
-    return Evaluation(
-        ceiling_accuracy=ceiling and ceiling.accuracy,
-        ceiling_f1_macro=ceiling and ceiling.f1_macro,
-        predictions=predictions,
     )
 
 

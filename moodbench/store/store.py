@@ -25,6 +25,7 @@ FOLDERS = (
     "evaluations",
     "measurements",
     "predictions",
+    "validation",
     "samples",
     "examples",
     "artifacts",
@@ -118,6 +119,10 @@ class Store:
     def predictions(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
         """The predictions of these evaluations, long: one row per evaluation and example."""
         return self._outputs("evaluations", evaluation_ids, "predictions/", PREDICTIONS)
+
+    def validation(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
+        """The predictions of these evaluations on the validation texts; no rows for those made before they were kept."""
+        return self._outputs("evaluations", evaluation_ids, "validation/", PREDICTIONS)
 
     def samples(self, measurement_ids: Iterable[str]) -> pd.DataFrame:
         """The raw timings of these measurements, one row per request."""

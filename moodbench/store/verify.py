@@ -27,7 +27,7 @@ from moodbench.store.snapshots import KEY, STAMP, read_snapshot
 Row = Mapping[str, Any]
 IDENTITY = ("config_id", "model", "dataset", "seed")
 """Columns in which a fit, its evaluations and its measurements agree."""
-FOLDERS_OF_FILES = ("predictions", "samples", "artifacts", "examples")
+FOLDERS_OF_FILES = ("predictions", "validation", "samples", "artifacts", "examples")
 IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError)
 """What working out figures raises where the stored values make no sense."""
 
@@ -120,7 +120,8 @@ class _Verifier:
             self._equal("fits", id_, fit, figures)
 
     def _check_evaluation(self, id_: str, record: Row) -> None:
-        test = self._test_split("evaluations", id_, record)
+        examples = self._examples_of("evaluations", id_, record)
+        test = None if examples is None else examples[examples["split"] == "test"]
         if test is not None:
             self._equal("evaluations", id_, record, {"test_fingerprint": _examples(test).fingerprint("test")})
         predictions = self._rows("evaluations", id_, record, "predictions/", PREDICTIONS)
@@ -134,9 +135,23 @@ class _Verifier:
             self._none("evaluations", id_, "predictions.predicted", predictions["predicted"] != predicted, "its logits")
         if test is not None:
             self._same_examples(id_, predictions, test)
+        if any(f["path"].startswith("validation/") for f in record["files"] or ()):
+            self._check_validation(id_, record, examples)
+
+    def _check_validation(self, id_: str, record: Row, examples: pd.DataFrame | None) -> None:
+        """Notes validation predictions that are not this evaluation's, nor of the validation texts and their labels."""
+        rows = self._rows("evaluations", id_, record, "validation/", PREDICTIONS)
+        if rows is None:
+            return
+        self._owned("evaluations", id_, rows, "evaluation_id")
+        if examples is not None:
+            known = examples[examples["split"] == "validation"].drop_duplicates("example_id")
+            labels = rows["example_id"].map(known.set_index("example_id")["label"])
+            wrong = rows["example_id"].duplicated() | (labels != rows["label"])
+            self._none("evaluations", id_, "validation", wrong, "the validation split")
 
     def _check_measurement(self, id_: str, record: Row) -> None:
-        test = self._test_split("measurements", id_, record)
+        examples = self._examples_of("measurements", id_, record)
         samples = self._rows("measurements", id_, record, "samples/", SAMPLES)
         if samples is None:
             return
@@ -147,8 +162,8 @@ class _Verifier:
             self._differ(
                 "measurements", id_, "samples.kept", f"{changed} of {len(samples)} rows", "the other way round"
             )
-        if test is not None:
-            strange = ~samples["example_id"].isin(test["example_id"])
+        if examples is not None:
+            strange = ~samples["example_id"].isin(examples.loc[examples["split"] == "test", "example_id"])
             self._none("measurements", id_, "samples.example_id", strange, "the test split")
 
     def _same_examples(self, id_: str, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
@@ -165,8 +180,8 @@ class _Verifier:
             "evaluations", id_, "predictions.label", labels.notna() & (labels != predictions["label"]), "examples"
         )
 
-    def _test_split(self, kind: str, id_: str, record: Row) -> pd.DataFrame | None:
-        """The test split on which `record` stands, by its fit; None where that cannot be known (which is noted)."""
+    def _examples_of(self, kind: str, id_: str, record: Row) -> pd.DataFrame | None:
+        """The examples on which `record` stands, by its fit; None where that cannot be known (which is noted)."""
         fit_id = record["fit_id"]
         if fit_id not in self._fits:
             self._differ(kind, id_, "fit_id", fit_id, "no such fit")
@@ -178,8 +193,7 @@ class _Verifier:
         key = f"examples/dataset={fit['dataset']}/revision={fit['dataset_revision']}.parquet"
         if key not in self._examples:
             self._examples[key] = self._read_examples(key, fit)
-        rows = self._examples[key]
-        return None if rows is None else rows[rows["split"] == "test"]
+        return self._examples[key]
 
     def _read_examples(self, key: str, fit: Row) -> pd.DataFrame | None:
         self._named.add(key)

@@ -43,6 +43,17 @@ def test_scores_follow_from_the_stored_logits_alone(ray_run):
         assert (np.stack(predictions["logits"]).argmax(axis=1) == predictions["predicted"]).all()
 
 
+def test_the_kept_predictions_of_validation_texts_score_as_the_fit_did(ray_run):
+    store = store_of(ray_run)
+    fits = store.records("fits").set_index("fit_id")
+    for row in store.records("evaluations").to_dict("records"):
+        fit, said = fits.loc[row["fit_id"]], store.validation([row["evaluation_id"]])
+        assert len(said) == fit["num_validation"]
+        assert set(said["example_id"]).isdisjoint(store.predictions([row["evaluation_id"]])["example_id"])
+        scores = score_all(np.stack(said["logits"]), said["label"].to_numpy())
+        assert scores["accuracy"] == pytest.approx(fit["validation_accuracy"], abs=1e-9)
+
+
 def test_test_texts_are_never_trained_on(ray_run):
     store = store_of(ray_run)
     (revision,) = set(store.records("fits")["dataset_revision"])

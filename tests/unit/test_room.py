@@ -49,6 +49,6 @@ def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(tmp_path, mo
     with pytest.raises(SystemExit) as ended:
         main([*RUN, str(tmp_path / "results"), "--protocol", "quick"])
     assert ended.value.code == 0
-    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "samples")
+    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples")
     files = (p for name in folders for p in Path(tmp_path / "results" / name).rglob("*") if p.is_file())
     assert sum(p.stat().st_size for p in files) < sum(asked)

@@ -288,3 +288,13 @@ def test_a_folder_without_records_is_refused_and_not_made(command, tmp_path, cap
     assert ended.value.code == 2
     assert "resluts: holds no records; give the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "resluts").exists()
+
+
+def test_predictions_on_validation_texts_are_read_apart_and_checked_against_their_labels(tmp_path, store):
+    assert store.validation([EVALUATION_ID]).empty  # an evaluation from before they were kept
+    later = write_toy_store(tmp_path / "later", validation_logits=[[2.0, 0.0], [1.0, 0.0]])
+    assert verify(later.location).differences == []
+    assert later.validation([EVALUATION_ID])["label"].tolist() == [0, 1]
+    assert len(later.predictions([EVALUATION_ID])) == 8
+    change_row(later, "validation/*/*.parquet", label=1)
+    assert ("evaluations", "validation") in named(later)

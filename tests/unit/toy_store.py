@@ -82,31 +82,22 @@ def toy_process() -> dict:
     return {"requests": requests, "request_rows": rows, "throughput_points": points, **cold, **memory}
 
 
-def write_toy_store(root: Path) -> Store:
-    """A store with one fit, its evaluation and its measurement."""
+def write_toy_store(root: Path, validation_logits=None) -> Store:
+    """A store with one fit, its evaluation (with predictions on the validation texts if given) and its measurement."""
     store = Store.open(root)
     examples = toy_examples()
     store.put_examples("toy-set", examples.revision, _table(examples.frame, "examples"))
-    write_toy_trial(store, toy_fit(), EVALUATION_ID, MEASUREMENT_ID)
+    write_toy_trial(store, toy_fit(), EVALUATION_ID, MEASUREMENT_ID, validation_logits)
     return store
 
 
-def write_toy_trial(store: Store, fit: FitSpec, evaluation_id: str, measurement_id: str) -> None:
+def write_toy_trial(
+    store: Store, fit: FitSpec, evaluation_id: str, measurement_id: str, validation_logits=None
+) -> None:
     test = toy_examples().split("test")
     when = {"started_at": datetime(2026, 1, 1, tzinfo=UTC), "ended_at": datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
     trial = {"config_id": fit.config_id, "model": fit.model.name, "dataset": "toy-set", "seed": fit.seeds.init, **when}
-    predictions = pd.DataFrame(
-        {
-            "evaluation_id": evaluation_id,
-            "example_id": test["example_id"],
-            "label": test["label"],
-            "predicted": [int(np.argmax(x)) for x in LOGITS],
-            "logits": [np.float32(x) for x in LOGITS],
-            "num_tokens": 10,
-            "truncated": [True, *[False] * 7],
-            "failed": False,
-        }
-    )
+    predictions = _said(evaluation_id, test, LOGITS)
     processes = [toy_process()]
     verdict, samples = judge(samples_of(processes, test["example_id"].to_numpy()), 1)
     measured = summarise(None, processes, samples, verdict, predictions)
@@ -122,12 +113,20 @@ def write_toy_trial(store: Store, fit: FitSpec, evaluation_id: str, measurement_
         }
         attempt.commit("fits", fit.fit_id, trial | fitted, {f"artifacts/{fit.fit_id}": artifact})
         evaluated = {"fit_id": fit.fit_id, "test_fingerprint": fit.dataset.test_fingerprint}
-        path = write_table(_table(predictions, PREDICTIONS), attempt.folder / "predictions.parquet")
+        files = {
+            f"predictions/dataset=toy-set/{evaluation_id}.parquet": write_table(
+                _table(predictions, PREDICTIONS), attempt.folder / "predictions.parquet"
+            )
+        }
+        if validation_logits is not None:
+            said = _said(evaluation_id, toy_examples().split("validation"), validation_logits)
+            path = write_table(_table(said, PREDICTIONS), attempt.folder / "validation.parquet")
+            files[f"validation/dataset=toy-set/{evaluation_id}.parquet"] = path
         attempt.commit(
             "evaluations",
             evaluation_id,
             trial | evaluated | figures_of_predictions(predictions),
-            {f"predictions/dataset=toy-set/{evaluation_id}.parquet": path},
+            files,
         )
         rows = samples.drop(columns="predicted").assign(measurement_id=measurement_id)
         path = write_table(_table(rows, SAMPLES), attempt.folder / "samples.parquet")
@@ -149,6 +148,21 @@ def change_row(store: Store, pattern: str, row: int = 0, **values) -> None:
     rows = table.to_pylist()
     rows[row] |= values
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path, compression="zstd")
+
+
+def _said(evaluation_id: str, rows: pd.DataFrame, logits: list[list[float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "evaluation_id": evaluation_id,
+            "example_id": rows["example_id"],
+            "label": rows["label"],
+            "predicted": [int(np.argmax(x)) for x in logits],
+            "logits": [np.float32(x) for x in logits],
+            "num_tokens": 10,
+            "truncated": [True, *[False] * (len(rows) - 1)],
+            "failed": False,
+        }
+    )
 
 
 def _table(frame: pd.DataFrame, schema: pa.Schema | str) -> pa.Table:
