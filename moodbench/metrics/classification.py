@@ -146,9 +146,13 @@ def ece(predictions: Predictions) -> float:
     """
     confidence = np.exp(predictions.log_probabilities.max(axis=1))
     right = (predictions.predicted == predictions.labels).astype(np.float64)
-    n = len(right)
-    bins = ((_mid_ranks(confidence) - 0.5) * NUM_CALIBRATION_BINS / n).astype(np.int64)
-    return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / n)
+    gaps = np.bincount(calibration_bins(confidence), weights=right - confidence)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def calibration_bins(confidence: FloatArray) -> IntArray:
+    """The bin of each row, 0 ... 14, `(n,)`: equally many rows in each, rows of equal confidence in one."""
+    return ((_mid_ranks(confidence) - 0.5) * NUM_CALIBRATION_BINS / len(confidence)).astype(np.int64)
 
 
 def _ratio(above: IntArray, below: IntArray) -> FloatArray:
