@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from moodbench.config.schema import FileSource
 from moodbench.data.examples import COLUMNS, Examples, example_ids
@@ -17,7 +18,10 @@ from moodbench.data.labelling import order_classes
 from moodbench.data.loaded import Loaded
 from moodbench.data.partition import as_given, by_content, check_sizes
 from moodbench.data.report import Reading
-from moodbench.errors import DataError
+from moodbench.errors import DataError, PrerequisiteError
+
+MEMORY_PER_BYTE = 4
+"""At the least: each text as read, as normalised for the search of duplicates, and in the two tables made of it."""
 
 
 def load_own(name: str, source: FileSource) -> Loaded:
@@ -27,6 +31,7 @@ def load_own(name: str, source: FileSource) -> Loaded:
     """
     path = kaggle_file(source) if source.kaggle else Path(source.path).expanduser()
     state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
+    _check_memory(path, num_bytes=state[1])
     return _load(name, str(path), source.model_dump_json(), state)
 
 
@@ -66,6 +71,17 @@ def _load(name: str, file: str, source_json: str, state: tuple[int, int]) -> Loa
     )
     kept = frame[list(COLUMNS)].reset_index(drop=True)
     return Loaded(Examples(name, order.names, 0.0, kept, private=source.kaggle is None), reading)
+
+
+def _check_memory(path: Path, num_bytes: int) -> None:
+    """Raises for a file whose texts cannot all be held; a machine that swaps for an hour says nothing to anybody."""
+    free = psutil.virtual_memory().available
+    if MEMORY_PER_BYTE * num_bytes > free:
+        gib = 2**30
+        raise PrerequisiteError(
+            f"{path}: the file has {num_bytes / gib:.1f} GiB; reading it takes at least {MEMORY_PER_BYTE} times as much "
+            f"memory, of which {free / gib:.1f} GiB are free. Give a sample of its rows: some 100,000 tell models apart"
+        )
 
 
 def _remedy(source: FileSource) -> str:

@@ -178,6 +178,13 @@ def call(content, options=(), name="a.csv", columns=("text", "label")):
     return ["run", "--models", "vader", "--data", name, "--text-column", text, "--label-column", label, *options]
 
 
+def huge(arguments):
+    """The same call, its file stretched to 4 TiB of which the disk holds next to nothing."""
+    with Path("a.csv").open("r+b") as file:
+        file.truncate(4 * 2**40)
+    return arguments
+
+
 MAP = "1=negative,2=negative,4=positive,5=positive"
 # the command line, then what its message must say
 BAD = {
@@ -186,6 +193,9 @@ BAD = {
     "an unknown ending": (lambda: call(b"x", name="a.xlsx"), ["ending '.xlsx' is not one of .csv, .tsv, .jsonl"]),
     "no ending": (lambda: call(b"x", name="reviews"), ["ending '(none)' is not one of"]),
     "empty": (lambda: call(b""), ["a.csv: the file is empty (0 bytes)"]),
+    "larger than the memory": (
+        lambda: huge(call(table(rows()))), ["a.csv: the file has 4096.0 GiB", "at least 4 times as much memory", "a sample of its rows"]
+    ),
     "white space": (lambda: call(b"\n \n"), ["white space only"]),
     "header only": (lambda: call(b"text,label\n"), ["a header and no rows below it"]),
     "binary": (lambda: call(b"text,label\nabc\0def,1\n"), ["is binary, not text (NUL at byte 14)"]),
