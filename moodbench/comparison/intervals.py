@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.stats import binomtest, t
+import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Estimand = Literal["checkpoint", "recipe"]
 """checkpoint: these weights on new reviews. recipe: the recipe trained again, on new reviews."""
@@ -56,7 +55,7 @@ class TwoWay(NamedTuple):
         degrees of freedom on the summed variance covers 86 to 92 % with 2 or 3 seeds that matter; this covers 94 % or more.
         """
         quantile = (1 + _level(level)) / 2
-        item, seed = t.ppf(quantile, [self.num_items - 1, self.num_seeds - 1])
+        item, seed = scipy.stats.t.ppf(quantile, [self.num_items - 1, self.num_seeds - 1])
         return float(np.sqrt(item**2 * self.item_variance + seed**2 * self.seed_variance))
 
     def p_value(self) -> float:
@@ -66,7 +65,9 @@ class TwoWay(NamedTuple):
             return 1.0
         if self.variance == 0 or self.half_width(1 - 1e-12) < size:
             return 0.0
-        log_p = brentq(lambda x: self.half_width(-float(np.expm1(x))) - size, np.log(1e-12), np.log1p(-1e-12))
+        log_p = scipy.optimize.brentq(
+            lambda x: self.half_width(-float(np.expm1(x))) - size, np.log(1e-12), np.log1p(-1e-12)
+        )
         return float(np.exp(log_p))
 
 
@@ -74,7 +75,7 @@ def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
     """The share `num_correct / n` with Wilson's score interval. Source: Wilson 1927, without continuity correction."""
     if not 0 <= num_correct <= n or n < 1:
         raise ValueError(f"num_correct is {num_correct} of n = {n}; needed is 0 <= num_correct <= n and n >= 1")
-    ends = binomtest(num_correct, n).proportion_ci(confidence_level=_level(level), method="wilson")
+    ends = scipy.stats.binomtest(num_correct, n).proportion_ci(confidence_level=_level(level), method="wilson")
     return Interval(num_correct / n, float(ends.low), float(ends.high), level, "wilson", "checkpoint", n)
 
 

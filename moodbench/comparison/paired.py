@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, norm
+import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.comparison.intervals import Estimand, two_way_variance, wilson
 from moodbench.comparison.joint import f1_of_confusion, joint_draws
@@ -57,9 +57,9 @@ def mcnemar_mid_p(b: int, c: int) -> float:
     if b < 0 or c < 0:
         raise ValueError(f"b is {b} and c is {c}; counts are not negative")
     if b == c:  # the two tails share their middle term, of which mid-p counts one half once
-        return 1.0 if b == 0 else float(1 - 0.5 * binom.pmf(b, b + c, 0.5))
+        return 1.0 if b == 0 else float(1 - 0.5 * scipy.stats.binom.pmf(b, b + c, 0.5))
     k = min(b, c)
-    return float(2 * binom.cdf(k, b + c, 0.5) - binom.pmf(k, b + c, 0.5))
+    return float(2 * scipy.stats.binom.cdf(k, b + c, 0.5) - scipy.stats.binom.pmf(k, b + c, 0.5))
 
 
 def paired_accuracy(
@@ -137,10 +137,10 @@ def items_needed(delta: float, item_sd2: float, seed_variance: float, rope: floa
     `item_sd2` is the variance of the difference over single reviews. The smaller of the two numbers; None where the
     seeds alone vary too much for either.
     """
-    z_level, z_one_sided = norm.ppf((1 + level) / 2), norm.ppf(level)
-    targets = [(abs(delta) / (z_level + norm.ppf(0.8))) ** 2]
+    z_level, z_one_sided = scipy.stats.norm.ppf((1 + level) / 2), scipy.stats.norm.ppf(level)
+    targets = [(abs(delta) / (z_level + scipy.stats.norm.ppf(0.8))) ** 2]
     if abs(delta) < rope:
-        targets.append(((rope - abs(delta)) / (z_one_sided + norm.ppf(0.9))) ** 2)
+        targets.append(((rope - abs(delta)) / (z_one_sided + scipy.stats.norm.ppf(0.9))) ** 2)
     needed = [item_sd2 / (t - seed_variance) for t in targets if t > seed_variance]
     return max(2, math.ceil(min(needed))) if needed else None
 

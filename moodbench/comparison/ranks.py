@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import friedmanchisquare, norm, studentized_range, wilcoxon
+import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Floats = npt.NDArray[np.float64]
 MIN_DATASETS = 10
@@ -84,7 +84,7 @@ def step_down(difference: Floats, error: Floats) -> tuple[Floats, Floats]:
     """
     if len(difference) == 0:
         return np.ones(0), np.ones(0)
-    quantiles = np.quantile(error, norm.cdf([-1, 1]), axis=0)
+    quantiles = np.quantile(error, scipy.stats.norm.cdf([-1, 1]), axis=0)
     scale = (quantiles[1] - quantiles[0]) / 2
     scale = np.where(scale > 1e-12, scale, np.maximum(error.std(axis=0), 1e-12))
     observed, null = np.abs(difference) / scale, np.abs(error) / scale
@@ -133,7 +133,7 @@ def _letter(k: int) -> str:
 
 def minimum_detectable_effect(num_items: int, discordance: float, num_pairs: int = 1, alpha: float = 0.05) -> float:
     """The smallest true difference in accuracy found with 80 % power: (z + z_.8) sqrt(d / n), Bonferroni over the pairs."""
-    z = norm.ppf(1 - alpha / (2 * num_pairs)) + norm.ppf(0.8)
+    z = scipy.stats.norm.ppf(1 - alpha / (2 * num_pairs)) + scipy.stats.norm.ppf(0.8)
     return float(z * np.sqrt(discordance / num_items))
 
 
@@ -163,16 +163,19 @@ def across_datasets(scores: npt.ArrayLike, alpha: float = 0.05) -> AcrossDataset
         (table[:, None, :] == table[:, :, None]).sum(axis=2) + 1
     ) / 2
     pairs = list(combinations(range(m), 2))
-    raw = [1.0 if (table[:, i] == table[:, j]).all() else wilcoxon(table[:, i], table[:, j]).pvalue for i, j in pairs]
+    raw = [
+        1.0 if (table[:, i] == table[:, j]).all() else scipy.stats.wilcoxon(table[:, i], table[:, j]).pvalue
+        for i, j in pairs
+    ]
     p = np.ones((m, m))
     for (i, j), value in zip(pairs, holm(raw), strict=True):
         p[i, j] = p[j, i] = value
     constant = (ranks == ranks[:, :1]).all()
     return AcrossDatasets(
         mean_ranks=ranks.mean(axis=0),
-        friedman_p=1.0 if constant else float(friedmanchisquare(*table.T).pvalue),
+        friedman_p=1.0 if constant else float(scipy.stats.friedmanchisquare(*table.T).pvalue),
         p_wilcoxon_holm=p,
         critical_difference=float(
-            studentized_range.ppf(1 - alpha, m, np.inf) / np.sqrt(2) * np.sqrt(m * (m + 1) / (6 * num))
+            scipy.stats.studentized_range.ppf(1 - alpha, m, np.inf) / np.sqrt(2) * np.sqrt(m * (m + 1) / (6 * num))
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 CONFIDENCE_NEEDED = 0.99
 """How sure a sample must be able to bound a quantile before its point is published; MLPerf's value."""
@@ -43,11 +43,11 @@ def samples_needed(q: float) -> int:
     """
     tail = min(_share(q), 1 - q)
     too_few, enough = 1, 2
-    while binom.cdf(1, enough, tail) > 1 - CONFIDENCE_NEEDED:
+    while scipy.stats.binom.cdf(1, enough, tail) > 1 - CONFIDENCE_NEEDED:
         too_few, enough = enough, 2 * enough
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if binom.cdf(1, middle, tail) > 1 - CONFIDENCE_NEEDED:
+        if scipy.stats.binom.cdf(1, middle, tail) > 1 - CONFIDENCE_NEEDED:
             too_few = middle
         else:
             enough = middle
@@ -63,8 +63,8 @@ def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; allowed is between 0 and 1")
-    low = int(binom.ppf((1 - level) / 2, num_samples, _share(q)))
-    high = int(binom.ppf((1 + level) / 2, num_samples, q)) + 1
+    low = int(scipy.stats.binom.ppf((1 - level) / 2, num_samples, _share(q)))
+    high = int(scipy.stats.binom.ppf((1 + level) / 2, num_samples, q)) + 1
     return (low if low >= 1 else None), (high if high <= num_samples else None)
 
 
