@@ -17,6 +17,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = 130
+"""Exit code of a command that a person ended: 128 and the number of SIGINT."""
+
 
 class MoodBenchError(Exception):
     """Base of all errors that a user can fix."""

@@ -17,8 +17,6 @@ from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.visualization.live import RunView
 
-INTERRUPTED = 130
-
 
 def carry_out(
     trials: Sequence[TrialSpec],

@@ -7,12 +7,13 @@ from typing import Any
 
 from moodbench.benchmark.existing import existing_trials
 from moodbench.benchmark.run import plan_of
-from moodbench.cli.carrying_out import INTERRUPTED, carry_out, exit_code
+from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_datasets, add_device
 from moodbench.config import load_catalogue
+from moodbench.errors import INTERRUPTED
 from moodbench.plan import PhaseName
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board

@@ -6,12 +6,13 @@ import argparse
 from typing import Any
 
 from moodbench.benchmark.run import prepare
-from moodbench.cli.carrying_out import INTERRUPTED, carry_out, exit_code
+from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
 from moodbench.config import load_catalogue
+from moodbench.errors import INTERRUPTED
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.terminal import console

@@ -7,11 +7,12 @@ from typing import Any
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.run import plan_of
-from moodbench.cli.carrying_out import INTERRUPTED, carry_out, exit_code
+from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_training, add_what, spec_of
 from moodbench.config import Catalogue, load_catalogue
+from moodbench.errors import INTERRUPTED
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.visualization.formatting import duration, percent

@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 
 from moodbench.benchmark.run import prepare
-from moodbench.cli.carrying_out import INTERRUPTED, carry_out, exit_code
+from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
 from moodbench.config import load_catalogue
 from moodbench.config.search_space import available_spaces
-from moodbench.errors import UsageError
+from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store

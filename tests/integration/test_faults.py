@@ -166,7 +166,10 @@ def inject(fault: str, folder: Path, length: float, rng: random.Random) -> bool:
     if not run.ended_within(rng.uniform(start, 0.65) * length):
         while not (hit := signal_to(run, fault, rng)) and not run.ended_within(0.2) and time.monotonic() < patience:
             pass
-    run.settle(900)
+    code = run.settle(900)
+    if hit and fault.startswith("Ctrl-C"):
+        assert code in (0, 130), (folder / "stderr.txt").read_text()
+        assert "Traceback" not in (folder / "stderr.txt").read_text()
     return hit
 
 
