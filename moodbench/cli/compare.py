@@ -9,8 +9,9 @@ from moodbench.cli.options import add_json, add_store, print_json
 from moodbench.comparison.paired import ROPE
 from moodbench.errors import UsageError
 from moodbench.store import Store
+from moodbench.visualization.calibration_view import HEADINGS, calibration_cells, calibration_notes
 from moodbench.visualization.comparison_view import Compared, compare_models, sentence
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -50,10 +51,13 @@ def execute(arguments: argparse.Namespace) -> int:
     for compared in found:
         said = sentence(a, b, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe)
         out.print(said, markup=False, soft_wrap=True)
+        print_table(HEADINGS, calibration_cells(compared.calibrations), out, left={"Model"})
         for review in _reviews(compared, arguments):
             who = a if review["right"] == "a" else b
             text = review["text"] if review["text"] is not None else f"{review['example_id']} (text not shown)"
             out.print(f"  only {who} is right: {text}", markup=False, soft_wrap=True)
+    for note in calibration_notes([each for compared in found for each in compared.calibrations]):
+        out.print(note, markup=False, soft_wrap=True, style="dim")
     return 0
 
 

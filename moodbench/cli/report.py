@@ -18,8 +18,8 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="write a report: Markdown, CSV, JSON and one HTML page",
-        description="Writes report.md, report.html (figures inside, needs no network), leaderboard.csv and "
-        "leaderboard.json. None of them holds a text of a data set.",
+        description="Writes report.md, report.html (figures inside, needs no network), and leaderboard and calibration as "
+        ".csv and .json. None of them holds a text of a data set.",
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")

@@ -11,6 +11,7 @@ from moodbench.comparison.board import TRACK
 from moodbench.comparison.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.store import Store
+from moodbench.visualization.calibration_view import Calibration, calibration_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Compared:
     flipped: pd.DataFrame
     """Reviews of the first common seed on which only one is right, by example_id: label, a, b (predicted classes), right
     ("a" or "b"), text and private (null where the store does not hold the text)."""
+    calibrations: tuple[Calibration, ...]
+    """How far the probabilities of each can be trusted."""
     same_recipe: bool
     """Whether the two are trainings of one recipe with different seeds: then no winner is named."""
 
@@ -34,6 +37,7 @@ class Compared:
             "same_recipe": self.same_recipe,
             **asdict(self.difference),
             "f1": asdict(self.f1),
+            "calibration": [each.to_record() for each in self.calibrations],
             "num_flipped_only_a": int((self.flipped["right"] == "a").sum()),
             "num_flipped_only_b": int((self.flipped["right"] == "b").sum()),
         }
@@ -84,6 +88,7 @@ def compare_models(store: Store, a: str, b: str, dataset: str | None, rope: floa
                 difference=paired_accuracy(right[0], right[1], rope=rope),
                 f1=paired_f1(labels, flat[0], flat[1], num_classes),
                 flipped=_flipped(texts, answers[0].index, labels, said[0][:, 0], said[1][:, 0]),
+                calibrations=tuple(calibration_of(store, name, ids) for name, ids in zip((a, b), chosen, strict=True)),
                 same_recipe=model_a == model_b,
             )
         )

@@ -1,4 +1,4 @@
-"""Contenders of one track side by side: paired differences, texts on which they differ, trust in their probabilities."""
+"""Contenders of one track side by side: paired differences, texts on which they differ."""
 
 from __future__ import annotations
 
@@ -73,14 +73,6 @@ def disagreements(said: dict[str, pd.DataFrame], examples: pd.DataFrame, most: i
         .join(stated.loc[order])
         .join(texts[~texts.index.duplicated()], how="left")
     )
-
-
-def reliability_curve(frame: pd.DataFrame, num_bins: int = 10) -> pd.DataFrame:
-    """How often the label was right in bins of equally many texts by stated probability: stated, right, num_texts."""
-    ordered = frame.sort_values("stated", kind="stable")
-    bins = np.arange(len(ordered)) * num_bins // max(len(ordered), 1)
-    made = ordered.groupby(bins).agg(stated=("stated", "mean"), right=("right", "mean"), num_texts=("right", "size"))
-    return made.reset_index(drop=True)
 
 
 def slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from moodbench.comparison.calibration import ReliabilityCurve
+
 GRID = "rgba(128,128,128,.25)"
 INK = "#6b7280"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#56B4E9")
@@ -241,27 +243,42 @@ def learning_curves(fits: pd.DataFrame) -> go.Figure:
     return _styled(figure, 400)
 
 
-def reliability(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """How often the label was right at each stated probability; columns of a curve: stated, right, num_texts."""
+def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
+    """How often the chosen label was right at each stated probability, CORP's line, with the band of a calibrated model."""
     if not curves:
         return message("Choose contenders to see how far their probabilities can be trusted")
     figure = go.Figure()
     line = {"width": 1, "dash": "dot", "color": INK}
     figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", name="as stated", line=line, hoverinfo="skip")
     for number, (name, curve) in enumerate(curves.items()):
+        colour = PALETTE[number % 6]
+        stated = 100 * curve.stated
         figure.add_scatter(
-            x=100 * curve["stated"],
-            y=100 * curve["right"],
-            mode="lines+markers",
-            name=name,
-            customdata=curve["num_texts"],
-            line={"width": 2, "color": PALETTE[number % 6], "dash": DASHES[number % 6]},
-            marker={"size": 8, "symbol": number % 6},
-            hovertemplate="stated %{x:.0f} %, right %{y:.1f} % of %{customdata:,} texts<extra>" + name + "</extra>",
+            x=np.concatenate([stated, stated[::-1]]),
+            y=100 * np.concatenate([curve.low, curve.high[::-1]]),
+            mode="lines",
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.16,
+            line={"width": 0, "color": colour},
+            legendgroup=name,
+            showlegend=False,
+            hoverinfo="skip",
         )
-    figure.update_xaxes(title="stated probability of the label, %", range=[0, 103])
+        figure.add_scatter(
+            x=stated,
+            y=100 * curve.right,
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            line={"width": 2.2, "shape": "hv", "color": colour, "dash": DASHES[number % 6]},
+            hovertemplate="stated %{x:.0f} %, right %{y:.1f} %<extra>" + name + "</extra>",
+        )
+    start = 100 * min(float(curve.stated[0]) for curve in curves.values())
+    figure.update_xaxes(title="stated probability of the chosen label, % (band: 95 % of calibrated models)")
+    figure.update_xaxes(range=[max(0.0, start - 3), 101])
     figure.update_yaxes(title="label right, %", range=[0, 103])
-    return _styled(figure, 420)
+    return _styled(figure, 440)
 
 
 def _hover(row: pd.Series[Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +18,7 @@ from moodbench.comparison.ranks import minimum_detectable_effect, rank_all
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.calibration_view import HEADINGS, calibration, calibration_cells, calibration_notes
 from moodbench.visualization.exporting import board_bytes, replaced
 from moodbench.visualization.figures import frontier
 from moodbench.visualization.formatting import COLUMNS, MISSING, cells, track_facts
@@ -23,9 +26,7 @@ from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
     accuracy_figure,
     f1_figure,
-    reliability,
     reliability_figure,
-    softmax_inputs,
     trade_off_figure,
 )
 
@@ -50,10 +51,16 @@ class TrackSection:
     """Cells as text, a column per heading."""
     figures: tuple[tuple[str, str], ...]
     """Caption and SVG of each."""
+    calibration: pd.DataFrame | None = None
+    """Likewise, how far the probabilities can be trusted; None for all tracks together."""
+    calibration_notes: tuple[str, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
+    """The same as plain values in base units."""
 
 
 def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
-    """The files written to `folder`: report.md, report.html, leaderboard.csv and leaderboard.json, each replaced whole.
+    """The files written to `folder`: report.md, report.html, and leaderboard and calibration as .csv and .json, each replaced
+    whole.
 
     StoreError when there is nothing to report on or the folder cannot be written.
     """
@@ -66,6 +73,8 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
         "report.html": page(view, sections, f1).encode(),
         "leaderboard.csv": board_bytes(view, "csv"),
         "leaderboard.json": board_bytes(view, "json"),
+        "calibration.csv": calibration_csv(sections),
+        "calibration.json": json.dumps([record for each in sections for record in each.records], indent=1).encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +92,17 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         return TrackSection(name, track_facts(rows), answer(rows), cells(rows), ())
     front = frontier(rows["latency_p50_s"], rows["accuracy"])
     predictions = {str(row["name"]): store.predictions(row["evaluation_ids"]) for _, row in rows.iterrows()}
+    trust = [
+        calibration(
+            str(row["name"]),
+            row["evaluation_ids"],
+            predictions[str(row["name"])],
+            store.validation(row["evaluation_ids"]),
+        )
+        for _, row in rows.iterrows()
+    ]
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
-    curves = {str(name): reliability(*softmax_inputs(predictions[str(name)])) for name in best}
-    curves = {name: curve for name, curve in curves.items() if len(curve.num_texts)}
+    curves = {each.name: each.curve for name in best for each in trust if each.name == name}
     drawn = draw_accuracy(predictions)
     tied = ""
     if drawn is not None:
@@ -99,14 +116,35 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
          "whether intervals overlap.",
          accuracy_figure(rows, f"Accuracy · {name}")),
-        ("Reliability: below the dotted line a contender is surer than it is right.",
+        ("Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a contender is surer "
+         "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts.",
          reliability_figure(curves, f"Reliability · {name}")),
     )  # fmt: skip
     if rows["latency_p50_s"].notna().any():
         caption = "Error against latency; on the dotted frontier nobody is at once more right and faster."
         trade_off = (caption, trade_off_figure(rows, front, f"Error and latency · {name}"))
         figures = (figures[0], trade_off, *figures[1:])
-    return TrackSection(name, track_facts(rows), answer(rows) + tied, cells(rows), figures)
+    return TrackSection(
+        name,
+        track_facts(rows),
+        answer(rows) + tied,
+        cells(rows),
+        figures,
+        pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)),
+        tuple(calibration_notes(trust)),
+        tuple({"track": name, **each.to_record()} for each in trust),
+    )
+
+
+def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
+    """A row per track, contender and seed, base units: scores before and after temperature, CORP's parts, ECE's null."""
+    rows = [
+        {"track": record["track"], "name": record["name"], "number": number, **seed}
+        for each in sections
+        for record in each.records
+        for number, seed in enumerate(record["seeds"])
+    ]
+    return pd.json_normalize(rows, sep="_").to_csv(index=False).encode()
 
 
 def draw_accuracy(predictions: Mapping[str, pd.DataFrame]) -> JointDraws | None:
@@ -144,6 +182,9 @@ def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:
     parts = ["# MoodBench report", ""]
     for each in sections:
         parts += [f"## {each.name}", "", f"{each.facts}. {each.answer}", "", *_markdown_table(each.table), ""]
+        if each.calibration is not None:
+            parts += ["### Calibration", "", *_markdown_table(each.calibration), ""]
+            parts += [line for note in each.calibration_notes for line in (note, "")]
     parts += ["## Notes", "", *(f"- {note}" for note in view.notes), ""]
     if len(view.failures):
         parts += ["## Failed", "", *(f"- {line}" for line in _failures(view)), ""]
@@ -157,6 +198,9 @@ def page(view: BoardView, sections: Sequence[TrackSection], f1: str) -> str:
     for each in sections:
         body += [f"<h2>{escape(each.name)}</h2>", f"<p>{escape(each.facts)}. {escape(each.answer)}</p>"]
         body += ['<div class="scroll">', _html_table(each.table), "</div>"]
+        if each.calibration is not None:
+            body += ["<h3>Calibration</h3>", '<div class="scroll">', _html_table(each.calibration), "</div>"]
+            body += [f"<p class=note>{escape(note)}</p>" for note in each.calibration_notes]
         body += [
             f"<figure>{svg}<figcaption class=note>{escape(text)}</figcaption></figure>" for text, svg in each.figures
         ]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from moodbench.comparison.calibration import ReliabilityCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,31 +23,7 @@ if TYPE_CHECKING:
 INK, GREY, BLUE, ORANGE = "#222222", "#9aa0a6", "#0072B2", "#D55E00"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = "osD^vPX*"
-NUM_BINS, MIN_IN_BIN = 10, 10
-
-
-class Reliability(NamedTuple):
-    """How often a contender was right where it was so sure: one point per bin of confidence."""
-
-    confidence: npt.NDArray[np.float64]
-    """Mean probability of the chosen label."""
-    accuracy: npt.NDArray[np.float64]
-    num_texts: npt.NDArray[np.int64]
-
-
-def reliability(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]) -> Reliability:
-    """Mean confidence and accuracy in ten equal bins of confidence; bins of fewer than 10 texts are left out.
-
-    `logits` is (texts, labels); the probability is their softmax. Source: Guo et al. 2017, section 2.
-    """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.minimum((sure * NUM_BINS).astype(int), NUM_BINS - 1)
-    kept = [b for b in range(NUM_BINS) if (bins == b).sum() >= MIN_IN_BIN]
-    mean = [[sure[bins == b].mean(), right[bins == b].mean()] for b in kept]
-    points = np.array(mean, dtype=float).reshape(-1, 2)
-    return Reliability(points[:, 0], points[:, 1], np.array([(bins == b).sum() for b in kept], dtype=np.int64))
+PANELS_ACROSS = 4
 
 
 def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
@@ -108,28 +86,30 @@ def f1_figure(board: pd.DataFrame) -> str:
     return _svg(figure)
 
 
-def reliability_figure(curves: Mapping[str, Reliability], title: str) -> str:
-    """Accuracy against confidence of each contender; on the diagonal it is right as often as it says."""
-    figure, axes = _figure(4.2)
-    axes.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="as sure as right")
+def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> str:
+    """A panel per contender: how often the chosen label was right at each stated probability, with its band.
+
+    The step line is CORP's; the band holds 95 % of the lines of models that are right as often as they state.
+    """
+    across = min(len(curves), PANELS_ACROSS)
+    figure, first = _figure(0.4 + 2.1 * -(-len(curves) // across))
+    figure.delaxes(first)
+    start = max(0.0, 100 * min(float(curve.stated[0]) for curve in curves.values()) - 4)
     for i, (name, curve) in enumerate(curves.items()):
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        axes.plot(100 * curve.confidence, 100 * curve.accuracy, f"{marker}-", color=colour, label=name, markersize=5)
-    starts = [100 * curve.confidence.min() for curve in curves.values() if len(curve.confidence)]
-    axes.set_xlim(max(0.0, min(starts, default=50.0) - 5), 100)
-    axes.set_ylim(max(0.0, min(starts, default=50.0) - 15), 100)
-    axes.set_xlabel("mean probability of the chosen label, %")
-    axes.set_ylabel("share that was right, %")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    return _svg(figure)
-
-
-def softmax_inputs(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Logits (texts, labels) and labels of the predictions that did not fail."""
-    kept = predictions[~predictions["failed"].astype(bool)]
-    logits: Sequence[Any] = kept["logits"].tolist()
-    return np.array(logits, dtype=float), kept["label"].to_numpy(dtype=np.int64)
+        axes = figure.add_subplot(-(-len(curves) // across), across, i + 1)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.plot([0, 100], [0, 100], color=GREY, linestyle=":")
+        stated = 100 * curve.stated
+        axes.fill_between(stated, 100 * curve.low, 100 * curve.high, color=GREY, alpha=0.35, linewidth=0)
+        axes.step(stated, 100 * curve.right, where="post", color=BLUE)
+        axes.set_xlim(start, 101)
+        axes.set_ylim(max(0.0, start - 15), 102)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.tick_params(labelsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.supxlabel("stated probability of the chosen label, %", fontsize=9)
+    figure.supylabel("right, %", fontsize=9)
+    return _svg(figure, title)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -143,12 +123,12 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
-    """The figure as an svg element: no header, no metadata, ids of its own content."""
+def _svg(figure: Figure, title: str | None = None) -> str:
+    """The figure as an svg element: no header, no metadata, ids of its `title` (by default that of its axes)."""
     import matplotlib as mpl
 
     sink = io.StringIO()
-    title = figure.axes[0].get_title(loc="left") + figure.axes[0].get_xlabel()
+    title = title or figure.axes[0].get_title(loc="left") + figure.axes[0].get_xlabel()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = sink.getvalue()

@@ -31,11 +31,5 @@ def test_slices_are_accuracies_of_parts():
     assert parts["num_texts"].filter(like="words").sum() == 4, "parts by length cover all texts"
 
 
-def test_reliability_bins_hold_equally_many_texts():
-    curve = contrast.reliability_curve(A, num_bins=2)
-    assert curve["num_texts"].tolist() == [2, 2] and curve["right"].tolist() == [0.0, 1.0]
-    assert curve["stated"].round(3).tolist() == [0.65, 0.85]
-
-
 def test_confusion_counts_true_labels_in_rows():
     assert contrast.confusion(A, 3).to_numpy().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]

@@ -16,9 +16,10 @@ from moodbench.cli import main
 from moodbench.comparison.ranks import rank_all
 from moodbench.hardware import hardware
 from moodbench.visualization.board_view import view_board
+from moodbench.visualization.calibration_view import HEADINGS
 from moodbench.visualization.formatting import COLUMNS, cells
 from moodbench.visualization.report import draw_accuracy, ties
-from moodbench.visualization.report_figures import reliability, trade_off_figure
+from moodbench.visualization.report_figures import trade_off_figure
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,10 @@ class Tags(HTMLParser):
         self.open = None
 
 
-def test_it_writes_four_files(written):
+def test_it_writes_six_files(written):
     assert sorted(p.name for p in written[1].iterdir()) == [
+        "calibration.csv",
+        "calibration.json",
         "leaderboard.csv",
         "leaderboard.json",
         "report.html",
@@ -63,10 +66,12 @@ def test_its_tables_are_those_of_the_board(written):
     tags = Tags()
     tags.feed((folder / "report.html").read_text())
     width = len(COLUMNS)
-    assert [tags.cells[i : i + width] for i in range(0, len(tags.cells), width)] == expected
+    assert [tags.cells[:width]] == expected
+    assert len(tags.cells) == width + len(HEADINGS)
     lines = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
     shown = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
-    assert shown[0] == [c.heading for c in COLUMNS] and shown[2:] == expected
+    assert shown[0] == [c.heading for c in COLUMNS] and [shown[2]] == expected
+    assert shown[3] == list(HEADINGS) and shown[5] == tags.cells[width:]
     assert pd.read_csv(folder / "leaderboard.csv")["accuracy"].tolist() == [0.75]  # six of eight, by hand
     assert json.loads((folder / "leaderboard.json").read_text())["board"][0]["accuracy"] == 0.75
 
@@ -106,15 +111,6 @@ def test_a_second_report_is_the_same_to_the_byte(written, tmp_path):
     with pytest.raises(SystemExit):
         main(["report", "--store", store.uri, "--output", str(tmp_path)])
     assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
-
-
-def test_reliability_is_worked_out_by_hand():
-    # 12 texts with probability 0.8 of the first label, 9 of them right; 5 texts with 0.55 are too few for a point.
-    sure = np.log([[0.8, 0.2]] * 12 + [[0.55, 0.45]] * 5)
-    labels = np.array([0] * 9 + [1] * 3 + [0] * 5)
-    curve = reliability(sure, labels)
-    assert curve.num_texts.tolist() == [12]
-    assert curve.confidence.tolist() == pytest.approx([0.8]) and curve.accuracy.tolist() == pytest.approx([0.75])
 
 
 def test_a_figure_is_well_formed_and_shows_every_name():

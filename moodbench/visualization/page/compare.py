@@ -10,6 +10,13 @@ import pandas as pd
 
 from moodbench.comparison.paired import PairedDifference
 from moodbench.visualization import contrast, figures
+from moodbench.visualization.calibration_view import (
+    HEADINGS,
+    Calibration,
+    calibration_cells,
+    calibration_notes,
+    calibrations,
+)
 from moodbench.visualization.comparison_view import sentence
 from moodbench.visualization.formatting import missing, percent
 from moodbench.visualization.page.html import details, hint, scroll, table
@@ -26,16 +33,17 @@ def build(layout: Layout, services: Services) -> None:
     layout.output(gr.HTML(elem_id="mb-pairs", elem_classes="mb"))
     gr.HTML("<h2>How far can the probabilities be trusted?</h2>", elem_classes="mb")
     layout.output(gr.Plot(show_label=False, container=False, elem_id="reliability"))
+    layout.output(gr.HTML(elem_id="mb-calibration", elem_classes="mb"))
     layout.output(gr.HTML(elem_id="mb-differences", elem_classes="mb"))
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The pairs, the reliability figure, and slices with disagreements."""
+    """The pairs, the reliability figure with its table, and slices with disagreements."""
     track = one_track(reading.view(state.weights), state)
     rows = pinned_rows(track, state, 2)
     if len(rows) < 2:
         text = "Pin two to four contenders above that have results on this data set."
-        return [hint(text), figures.message("Nothing to compare"), ""]
+        return [hint(text), figures.message("Nothing to compare"), "", ""]
     results, store = reading.results, reading.store
     pairs = contrast.all_pairs(store, rows, results.evaluations)
     said = contrast.answers(store, rows, results.evaluations)
@@ -43,9 +51,15 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     examples = store.examples(str(first["dataset"]), str(first["dataset_revision"]))
     labels = _labels(reading, first)
     name = str(first["track"])
-    curves = {who: contrast.reliability_curve(frame) for who, frame in said.items()}
+    trust = calibrations(store, rows)
+    curves = {each.name: each.curve for each in trust}
     below = _slices(said, examples, labels) + _confusions(said, labels) + _differences(said, examples, labels, services)
-    return [_pairs(pairs, name), figures.reliability(curves), below]
+    return [_pairs(pairs, name), figures.reliability(curves), _calibration(trust), below]
+
+
+def _calibration(trust: Sequence[Calibration]) -> str:
+    words = "".join(f'<p class="mb-legend">{escape(note)}</p>' for note in calibration_notes(trust))
+    return table(HEADINGS, calibration_cells(trust), "Calibration on the test texts") + words
 
 
 def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
