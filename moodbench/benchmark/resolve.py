@@ -27,6 +27,7 @@ from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.families import family_of, model_type_of
 from moodbench.models.features import (
+    check_lora,
     check_optimizer,
     check_quantization,
     device_batch_size,
@@ -220,7 +221,7 @@ def _method_of(
     }
     return {
         "text": text,
-        "lora": lora,
+        "lora": check_lora(lora, quantization, name),
         "target_modules": family.targets(lora.target_modules),
         "train": train.model_copy(update=changes),
         "quantization": quantization,

@@ -14,6 +14,10 @@ Quantization = Literal["none", "int8", "nf4"]
 """How frozen weights are stored: as they are, 8 bits (LLM.int8), or 4-bit NormalFloat with doubly quantised scales."""
 NumberFormat = Literal["fp32", "fp16", "bf16"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
+LoraInitialisation = Literal["default", "gaussian", "olora", "pissa", "pissa_niter_16", "orthogonal", "mica"]
+"""Those of peft that need neither training texts nor a calibration pass; `default` is Kaiming-uniform A and B = 0."""
+FROM_ANY_WEIGHTS: tuple[LoraInitialisation, ...] = ("default", "gaussian")
+"""Initialisations that do not look at the frozen weights, and so bear quantised ones."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -37,6 +41,35 @@ class LoraDefaults(Entry):
     """Share of adapter inputs dropped in training."""
     target_modules: Literal["attention", "all-linear"] | tuple[str, ...]
     """`attention` (the family's projections), `all-linear` (and its feed-forward), or module names."""
+    use_rslora: bool = False
+    """rsLoRA (Kalajdzievski 2023): the update is multiplied by lora_alpha / sqrt(r) instead."""
+    use_dora: bool = False
+    """DoRA (Liu et al. 2024): the norm of each row of the adapted weight is learned apart from its direction."""
+    init_lora_weights: LoraInitialisation = "default"
+    """What A and B hold at the start; olora and pissa take their first value out of the frozen weight."""
+    loraplus_lr_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    """LoRA+ (Hayou et al. 2024): B learns so many times as fast as A; 1 is plain LoRA."""
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> LoraDefaults:
+        if self.init_lora_weights == "orthogonal" and self.r % 2:
+            raise ValueError(f"init_lora_weights orthogonal with r {self.r}: needs an even rank")
+        if self.init_lora_weights == "mica" and (self.use_dora or self.loraplus_lr_ratio != 1):
+            other = "use_dora" if self.use_dora else "loraplus_lr_ratio"
+            raise ValueError(f"init_lora_weights mica with {other}: mica learns A alone; leave one of the two out")
+        return self
+
+
+def unlike_quantised(lora: LoraDefaults, quantization: Quantization) -> str | None:
+    """Why `lora` cannot sit on weights so stored, with what can; None where it can."""
+    if quantization != "none" and lora.init_lora_weights not in FROM_ANY_WEIGHTS:
+        return (
+            f"init_lora_weights {lora.init_lora_weights!r} is worked out from weights as they are, not from {quantization}; "
+            f"allowed there are {', '.join(FROM_ANY_WEIGHTS)}"
+        )
+    if quantization == "int8" and lora.use_dora:
+        return "use_dora needs the norms of the weights, which bitsandbytes loses with int8; nf4 and none keep them"
+    return None
 
 
 class TrainDefaults(Entry):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import files
+from itertools import combinations, product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from moodbench.config.catalogue import explain, merge
-from moodbench.config.schema import Count, Entry, LoraDefaults, TrainDefaults, TrainingFile
+from moodbench.config.schema import (
+    Count,
+    Entry,
+    Family,
+    LoraDefaults,
+    Quantization,
+    TrainDefaults,
+    TrainingFile,
+    unlike_quantised,
+)
 from moodbench.config.yaml_text import line_of, load_yaml
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
@@ -20,10 +30,13 @@ ALPHA_OVER_R = "lora.alpha_over_r"
 _SECTIONS: dict[str, type[BaseModel]] = {"lora": LoraDefaults, "train": TrainDefaults}
 _NOT_SEARCHED = {"lora.lora_alpha", "train.select_by", "train.evaluations_per_epoch", "train.max_evaluation_steps"}
 """Alpha follows from the ratio; the others would change what is compared or when."""
+KINDS = ("encoder", "decoder")
+QUANTIZATION = "quantization"
+"""How the frozen weights are stored: none, int8 or nf4."""
 SEARCHED = tuple(
     sorted(
         {f"{section}.{name}" for section, schema in _SECTIONS.items() for name in schema.model_fields} - _NOT_SEARCHED
-        | {ALPHA_OVER_R}
+        | {ALPHA_OVER_R, QUANTIZATION}
     )
 )
 """Every parameter that a space may hold."""
@@ -110,7 +123,9 @@ class SearchSpace(Entry):
 
     description: str
     parameters: dict[str, Distribution] = Field(min_length=1)
-    """`lora.` or `train.` and a field of that section, or lora.alpha_over_r -> how it is drawn."""
+    """`lora.` or `train.` and a field of that section, lora.alpha_over_r or quantization -> how it is drawn."""
+    families: dict[str, dict[str, Distribution]] = Field(default_factory=dict)
+    """Family, or `encoder` or `decoder` -> parameters that are drawn otherwise there; a family goes before its kind."""
     num_trials: Count = 16
     """Configurations tried unless the request says otherwise."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -120,6 +135,10 @@ class SearchSpace(Entry):
 
     @model_validator(mode="after")
     def _known(self) -> SearchSpace:
+        for family, changed in self.families.items():
+            for name in changed:
+                if name not in self.parameters:
+                    raise ValueError(str(UnknownNameError(f"families.{family}: parameter", name, self.parameters)))
         for name, distribution in self.parameters.items():
             if name not in SEARCHED:
                 raise ValueError(str(UnknownNameError("parameter", name, SEARCHED)))
@@ -137,6 +156,32 @@ class SearchSpace(Entry):
                         f"{name}.when: {other} is never {strange or 'nothing'}; possible are {list(possible)}"
                     )
         return self
+
+    def for_family(self, *names: str) -> SearchSpace:
+        """The space as it is for a model of these names, most general first: its kind, then its family."""
+        changed = dict(self.parameters)
+        for name in names:
+            changed |= self.families.get(name, {})
+        plain = {name: each.model_dump() for name, each in changed.items()}
+        return SearchSpace.model_validate({**self.model_dump(), "parameters": plain, "families": {}})
+
+    def without(self, parameter: str, values: Collection[Any]) -> SearchSpace:
+        """The space without these values of a choice; a parameter with one value left is not searched any more."""
+        each = self.parameters[parameter]
+        assert isinstance(each, Choice)
+        kept = tuple(v for v in each.values if v not in values)
+        if len(kept) > 1:
+            return self._with({**self.parameters, parameter: each.model_copy(update={"values": kept})})
+        parameters: dict[str, Any] = {}
+        for name, other in self.parameters.items():
+            allowed = other.when.get(parameter, kept)
+            if name != parameter and set(kept) & set(allowed):
+                left = {k: v for k, v in other.when.items() if k != parameter}
+                parameters[name] = other.model_copy(update={"when": left})
+        return self._with(parameters)
+
+    def _with(self, parameters: Mapping[str, Any]) -> SearchSpace:
+        return self.model_copy(update={"parameters": dict(parameters)})
 
     def active(self, configuration: Mapping[str, Any]) -> Configuration:
         """`configuration` without the parameters whose condition is not met."""
@@ -167,7 +212,7 @@ def overrides(configuration: Mapping[str, Any], lora: LoraDefaults) -> dict[str,
     """The `lora` and `train` fields that `configuration` changes; alpha keeps the ratio of `lora` unless it is given."""
     changed: dict[str, dict[str, Any]] = {"lora": {}, "train": {}}
     for name, value in configuration.items():
-        if name != ALPHA_OVER_R:
+        if name not in (ALPHA_OVER_R, QUANTIZATION):
             section, _, field = name.partition(".")
             changed[section][field] = value
     rank = changed["lora"].get("r", lora.r)
@@ -176,12 +221,14 @@ def overrides(configuration: Mapping[str, Any], lora: LoraDefaults) -> dict[str,
     return changed
 
 
-def default_configuration(space: SearchSpace, lora: LoraDefaults, train: TrainDefaults) -> Configuration | None:
+def default_configuration(
+    space: SearchSpace, lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none"
+) -> Configuration | None:
     """The default recipe as a point of `space`, to be tried first; None where it lies outside."""
     values = {f"lora.{k}": v for k, v in lora.model_dump().items()} | {
         f"train.{k}": v for k, v in train.model_dump().items()
     }
-    values[ALPHA_OVER_R] = lora.lora_alpha / lora.r
+    values |= {ALPHA_OVER_R: lora.lora_alpha / lora.r, QUANTIZATION: quantization}
     point = {name: values[name] for name in space.parameters}
     for name, distribution in space.parameters.items():
         possible = values_of(distribution)
@@ -199,12 +246,43 @@ def available_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_space(name: str, training: TrainingFile, max_rank: int | None = None) -> SearchSpace:
+def load_space(
+    name: str,
+    training: TrainingFile,
+    max_rank: int | None = None,
+    families: Mapping[str, Family] | None = None,
+    family: str | None = None,
+) -> SearchSpace:
     """The space called `name`, or in the YAML file `name`; every value it can draw is one that a fit accepts.
 
     `training` are the defaults that the values are laid over; `max_rank` is the width of the adapted layers, above which
-    a rank adds nothing. SpecError names file, line, key, value and what is allowed.
+    a rank adds nothing. With `families`, what the file says of other families is checked, and what it says of `family` or
+    its kind holds. SpecError names file, line, key, value and what is allowed.
     """
+    path, text = _read(name)
+    try:
+        space = SearchSpace.model_validate(load_yaml(text, str(path)))
+    except ValidationError as error:
+        raise SpecError(explain(error, str(path), text)) from error
+    parts = {("parameters",): space.parameters} | {("families", k): v for k, v in space.families.items()}
+    for keys, parameters in parts.items():
+        for parameter, distribution in parameters.items():
+            where = f"{path}, line {line_of(text, (*keys, parameter))}"
+            for value in ends_of(distribution):
+                _check(parameter, value, training, max_rank, where, keys)
+    if families is not None:
+        for other in space.families:
+            if other not in (*KINDS, *families):
+                where = f"{path}, line {line_of(text, ('families', other))}"
+                raise SpecError(f"{where}: {UnknownNameError('family', other, (*KINDS, *families))}")
+        if family is not None:
+            kind = (families[family].kind,) if family in families else ()
+            space = space.for_family(*kind, family)
+    check_together(space, training.lora, "none", str(path), text)
+    return space
+
+
+def _read(name: str) -> tuple[Path, str]:
     path = Path(name)
     if not name.endswith((".yaml", ".yml")):
         known = available_spaces()
@@ -212,34 +290,62 @@ def load_space(name: str, training: TrainingFile, max_rank: int | None = None) -
             raise UnknownNameError("search space", name, known)
         path = known[name]
     try:
-        text = path.read_text("utf-8")
+        return path, path.read_text("utf-8")
     except OSError as error:
         raise PrerequisiteError(f"{path}: {error.strerror}; expected a YAML file with a search space") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
+
+
+def check_together(
+    space: SearchSpace, lora: LoraDefaults, quantization: Quantization, where: str, text: str | None = None
+) -> None:
+    """Nothing; SpecError for two values that `space` can draw at once but no fit of the recipe `lora` can have at once."""
+    names = [n for n in space.parameters if n == QUANTIZATION or n.startswith("lora.")]
+    for one, other in combinations(names, 2):
+        for values in product(ends_of(space.parameters[one]), ends_of(space.parameters[other])):
+            point = dict(zip((one, other), values, strict=True))
+            for name in (one, other):
+                point = {k: v[0] for k, v in space.parameters[name].when.items()} | point
+            point = space.active(point)
+            if one not in point or other not in point:
+                continue
+            problem = _contradiction(point, lora, quantization)
+            if problem:
+                line = f", line {line_of(text, ('parameters', other))}" if text else ""
+                raise SpecError(
+                    f"{where}{line}: parameters.{one} {values[0]!r} with parameters.{other} {values[1]!r}: {problem}; "
+                    "make one depend on the other with `when`, or leave a value out"
+                )
+
+
+def _contradiction(point: Configuration, lora: LoraDefaults, quantization: Quantization) -> str | None:
     try:
-        space = SearchSpace.model_validate(load_yaml(text, str(path)))
+        made = LoraDefaults.model_validate(lora.model_dump() | overrides(point, lora)["lora"])
     except ValidationError as error:
-        raise SpecError(explain(error, str(path), text)) from error
-    for parameter, distribution in space.parameters.items():
-        for value in ends_of(distribution):
-            _check(parameter, value, training, max_rank, f"{path}, line {line_of(text, ('parameters', parameter))}")
-    return space
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return unlike_quantised(made, point.get(QUANTIZATION, quantization))
 
 
-def _check(parameter: str, value: Any, training: TrainingFile, max_rank: int | None, where: str) -> None:
+def _check(
+    parameter: str, value: Any, training: TrainingFile, max_rank: int | None, where: str, keys: tuple[str, ...]
+) -> None:
+    key = ".".join((*keys, parameter))
     if parameter == ALPHA_OVER_R:
         if isinstance(value, bool | str) or not value > 0:
-            raise SpecError(f"{where}: parameters.{parameter}: {value!r}; allowed are numbers above 0")
+            raise SpecError(f"{where}: {key}: {value!r}; allowed are numbers above 0")
+        return
+    if parameter == QUANTIZATION:
+        if value not in get_args(Quantization):
+            raise SpecError(f"{where}: {key}: {value!r}; allowed are {', '.join(get_args(Quantization))}")
         return
     section, _, field = parameter.partition(".")
     if parameter == "lora.r" and max_rank is not None and isinstance(value, int | float) and value > max_rank:
         raise SpecError(
-            f"{where}: parameters.{parameter}: rank {value} is above the width of the adapted layers; "
-            f"allowed are ranks up to {max_rank}"
+            f"{where}: {key}: rank {value} is above the width of the adapted layers; allowed are ranks up to {max_rank}"
         )
     base = getattr(training, section).model_dump()
     try:
         _SECTIONS[section].model_validate(merge(base, {field: value}))
     except ValidationError as error:
-        raise SpecError(explain(error, where, None, ("parameters", section))) from error
+        raise SpecError(explain(error, where, None, (*keys, section))) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -213,8 +214,24 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
         target_modules=targets,
         fan_in_fan_out=any(isinstance(base.model.get_submodule(name), Conv1D) for name in targets),
         modules_to_save=list(base.new_modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        init_lora_weights=True if lora.init_lora_weights == "default" else lora.init_lora_weights,
     )
+    if lora.init_lora_weights != "default":
+        check_rank(base.model, targets, lora)
     return get_peft_model(base.model, config)
+
+
+def check_rank(model: Any, targets: Sequence[str], lora: LoraDefaults) -> None:
+    """Nothing; PrerequisiteError for a rank that an initialisation from the weights cannot fill."""
+    for name in targets:
+        width = min(model.get_submodule(name).weight.shape)
+        if lora.init_lora_weights != "gaussian" and lora.r > width:
+            raise PrerequisiteError(
+                f"lora.r {lora.r} with init_lora_weights {lora.init_lora_weights}: {name} is {width} wide; "
+                f"allowed are ranks up to {width}"
+            )
 
 
 def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]) -> list[str]:
@@ -386,21 +403,24 @@ def copy_dequantised(quantised: Any, plain: Any) -> None:
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:
-    """`model` with a plain LoRA adapter added into its weights: W + lora_alpha / r * B A, saved modules put in place.
+    """`model` with a LoRA adapter folded into its weights: W + scale B A, saved modules put in place.
 
-    Does without peft, so that the process that serves a merged model is no larger than it need be. PrerequisiteError for
-    an adapter of another kind. Source: Hu et al. (2021), LoRA, arXiv:2106.09685, section 4.1.
+    The scale is lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1), with rsLoRA lora_alpha / sqrt(r)
+    (Kalajdzievski 2023, arXiv:2312.03732). With DoRA each row of the sum is stretched to the learned magnitude (Liu et
+    al. 2024, arXiv:2402.09353, equation 5). Does without peft, so that the process that serves a merged model is no larger
+    than it need be. PrerequisiteError for an adapter of another kind.
     """
     import torch
     from safetensors.torch import load_file
     from transformers.pytorch_utils import Conv1D
 
     config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    variants = [k for k in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if config.get(k)]
+    variants = [k for k in ("rank_pattern", "alpha_pattern") if config.get(k)]
     if config["peft_type"] != "LORA" or variants:
         raise PrerequisiteError(
             f"{adapter}: a {config['peft_type']} adapter with {variants or 'no variant'}; merge it with peft"
         )
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     tensors = {
         k.removeprefix("base_model.model."): v for k, v in load_file(adapter / "adapter_model.safetensors").items()
     }
@@ -409,9 +429,14 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
         for name, tensor in tensors.items():
             module, _, kind = name.rpartition(".lora_")
             if kind == "A.weight":
-                update = config["lora_alpha"] / config["r"] * tensors[f"{module}.lora_B.weight"] @ tensor
+                update = scale * tensors[f"{module}.lora_B.weight"] @ tensor
+                target = parameters[f"{module}.weight"]
                 transposed = isinstance(model.get_submodule(module), Conv1D)
-                parameters[f"{module}.weight"] += update.T if transposed else update
+                whole = (target.T if transposed else target) + update
+                magnitude = tensors.get(f"{module}.lora_magnitude_vector")
+                if magnitude is not None:
+                    whole *= (magnitude / torch.linalg.norm(whole, dim=1)).unsqueeze(1)
+                target.copy_(whole.T if transposed else whole)
             elif not module:
                 parameters[name].copy_(tensor)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, get_args
 
-from moodbench.config.schema import ModelEntry, NumberFormat, Optimizer, Quantization
+from moodbench.config.schema import LoraDefaults, ModelEntry, NumberFormat, Optimizer, Quantization, unlike_quantised
 from moodbench.errors import SpecError
 from moodbench.hardware import Device
 
@@ -85,6 +85,14 @@ def check_quantization(quantization: Quantization, device: Device, name: str) ->
             f"allowed there is {', '.join(allowed_quantizations(device))}"
         )
     return quantization
+
+
+def check_lora(lora: LoraDefaults, quantization: Quantization, name: str) -> LoraDefaults:
+    """`lora`, where it can sit on weights so stored; SpecError otherwise."""
+    problem = unlike_quantised(lora, quantization)
+    if problem:
+        raise SpecError(f"model {name}: lora.{problem}")
+    return lora
 
 
 def allowed_quantizations(device: Device) -> list[str]:

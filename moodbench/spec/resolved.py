@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,13 @@ class Frozen(BaseModel):
     """Base of resolved specs: immutable data that round-trips through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed; ids that were worked out for the original are not taken along."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class ResolvedModel(Frozen):
@@ -129,6 +136,8 @@ class FitSpec(Frozen):
         return fit_ids(self.model_dump(mode="json"))[1]
 
 
+_PLAIN_LORA = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "loraplus_lr_ratio": 1.0}
+"""LoRA's younger fields as they were before there were any."""
 _ADDED = ("preparation", "augmentation")
 """Fields of a fit spec that came later: empty, they are no part of the ids, which thereby stay what they were."""
 
@@ -145,6 +154,8 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     recipe["model"] = {k: v for k, v in recipe["model"].items() if (k, v) != ("trust_remote_code", False)}
     if recipe.get("train"):
         recipe["train"] = {k: v for k, v in recipe["train"].items() if (k, v) != ("optimizer", "adamw")}
+    if recipe.get("lora"):
+        recipe["lora"] = {k: v for k, v in recipe["lora"].items() if k not in _PLAIN_LORA or v != _PLAIN_LORA[k]}
     if recipe["model"]["source"] == "path":
         recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)

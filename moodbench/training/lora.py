@@ -24,6 +24,7 @@ from moodbench.models.encoder import (
     set_dropout,
     set_pad_token,
 )
+from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
@@ -58,6 +59,7 @@ def fit_lora(
     if spec.train.base_dropout is not None:
         set_dropout(base.model, spec.train.base_dropout)
     model = add_lora(base, spec.lora, spec.target_modules)
+    initial = initial_adapter(model, spec.lora)
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}"
     seeds = spec.seeds
     arguments = training_arguments(spec.train, len(train), seeds.init, seeds.data_order, device, checkpoints.folder)
@@ -69,6 +71,7 @@ def fit_lora(
         tokenizer,
         spec.train,
         report,
+        spec.lora.loraplus_lr_ratio,
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
@@ -80,7 +83,7 @@ def fit_lora(
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
-    model.save_pretrained(folder / ADAPTER)
+    save_adapter(model, folder / ADAPTER, initial)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
     return FitOutcome(
         num_params=parameter_count(model.get_base_model()),
@@ -159,6 +162,7 @@ def _trainer(
     tokenizer: Tokenizer,
     train: TrainDefaults,
     report: Report,
+    loraplus_lr_ratio: float = 1.0,
 ) -> Trainer:
     import torch
     from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
@@ -186,6 +190,13 @@ def _trainer(
             # A checkpoint of the last step leaves nothing to train; transformers would do a step more in a part of an epoch.
             if self.state.global_step < self.state.max_steps:
                 super()._run_epoch(**arguments)
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:
+                adapted = self.model if model is None else model
+                made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
+                self.optimizer: Any = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
+            return super().create_optimizer(model)
 
     return ResumableTrainer(
         model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,21 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.catalogue import merge
 from moodbench.config.schema import ModelEntry
-from moodbench.config.search_space import load_space, overrides
+from moodbench.config.search_space import (
+    QUANTIZATION,
+    SearchSpace,
+    check_together,
+    load_space,
+    overrides,
+    values_of,
+)
 from moodbench.data.source import load_source
-from moodbench.errors import UsageError
-from moodbench.hardware import Hardware
+from moodbench.errors import SpecError, UsageError
+from moodbench.hardware import Device, Hardware
 from moodbench.models.families import family_of
+from moodbench.models.features import check_optimizer, check_quantization, weights_format
 from moodbench.models.locate import config_of
-from moodbench.spec import BenchmarkSpec
+from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.tuning.records import SearchTrial
 from moodbench.tuning.search import SchedulerName, SearcherName, SearchRequest
 
@@ -45,25 +54,64 @@ def make_request(
         )
     if num_trials is not None and num_trials < 1:
         raise UsageError(f"--trials {num_trials}: must be 1 or more")
-    family = family_of(name, entry, catalogue.families)[1]
-    space = load_space(space_name, catalogue.training, _width(name, entry))
+    family_name, family = family_of(name, entry, catalogue.families)
+    space = load_space(space_name, catalogue.training, _width(name, entry), catalogue.families, family_name)
+    if QUANTIZATION in space.parameters and spec.quantization is not None:
+        raise UsageError(
+            f"--quantization {spec.quantization}: {space_name} searches it; leave it out, or take a space without it"
+        )
     searched = spec.model_copy(update={"seeds": (space.training_seed,)})
     (trial,) = resolve(searched, catalogue, machine, with_baseline=False)
-    data = trial.fit.dataset
+    device = trial.measure.device
+    space, base = _possible_on(device, space, trial.fit, space_name)
+    assert base.lora is not None and base.train is not None
+    check_together(space, base.lora, base.quantization, space_name)
+    data = base.dataset
+    num_params = entry.size.num_params if entry.size else 0
+    stored = values_of(space.parameters[QUANTIZATION]) if QUANTIZATION in space.parameters else ()
     num_train = int((load_source(data.name, data).examples.frame["split"] == "train").sum())
     return SearchRequest(
-        base=trial.fit,
+        base=base,
         num_train=min(num_train, data.max_train_examples or num_train),
         targets=lambda lora: family.targets(lora.target_modules),
+        formats={q: weights_format(base.train.precision, q, device, num_params) for q in stored or ()},  # type: ignore[arg-type]
         space_name=space_name,
         space=space,
         searcher=searcher,
         scheduler=scheduler,
         num_trials=num_trials or space.num_trials,
         budget_s=budget_s,
-        device=trial.measure.device,
+        device=device,
         num_cpus=machine.num_cores,
     )
+
+
+def _possible_on(device: Device, space: SearchSpace, base: FitSpec, space_name: str) -> tuple[SearchSpace, FitSpec]:
+    """Space and recipe without the optimisers and kinds of weights that `device` lacks; SpecError when none is left."""
+    name = base.model.name
+    checks: dict[str, Callable[[Any], Any]] = {
+        "train.optimizer": lambda value: check_optimizer(value, device, name),
+        QUANTIZATION: lambda value: check_quantization(value, device, name),
+    }
+    for parameter, check in checks.items():
+        if parameter not in space.parameters:
+            continue
+        values, lacking = values_of(space.parameters[parameter]) or (), {}
+        for value in values:
+            try:
+                check(value)
+            except SpecError as error:
+                lacking[value] = error
+        left = [value for value in values if value not in lacking]
+        if not left:
+            raise SpecError(f"{space_name}: parameters.{parameter}: {lacking[values[0]]}")
+        if lacking:
+            space = space.without(parameter, lacking)
+        if len(left) == 1:  # not searched any more, but what the space says
+            stored = {"quantization": left[0]} if parameter == QUANTIZATION else {}
+            train = base.train if stored or base.train is None else base.train.model_copy(update={"optimizer": left[0]})
+            base = base.model_copy(update={**stored, "train": train})
+    return space, base
 
 
 def tuned_name(model: str) -> str:
@@ -80,6 +128,7 @@ def tuned_entry(request: SearchRequest, best: SearchTrial, num_tried: int, catal
         update={
             "lora": merge(entry.lora, changed["lora"]),
             "train": merge(entry.train, changed["train"]),
+            "quantization": best.configuration.get(QUANTIZATION, request.base.quantization),
             "description": f"{best.model} with the best of {num_tried} configurations of {best.space} "
             f"on {best.dataset}'s validation split",
         }

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from moodbench.config.schema import LoraDefaults, TrainDefaults
+from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TrainDefaults
 from moodbench.config.search_space import (
+    QUANTIZATION,
     Configuration,
     SearchSpace,
     default_configuration,
@@ -50,6 +51,8 @@ class SearchRequest:
     """Texts of the training split after sub-sampling."""
     targets: Callable[[LoraDefaults], tuple[str, ...]]
     """The module names that a LoRA recipe adapts in this model."""
+    formats: Mapping[Quantization, NumberFormat]
+    """The number format of the frozen weights, by how they are stored; for the ways that the space holds."""
     space_name: str
     space: SearchSpace
     searcher: SearcherName
@@ -75,7 +78,7 @@ class SearchRequest:
             {
                 "config_id": self.base.config_id,
                 "seeds": self.base.seeds.model_dump(),
-                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials"}),
+                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials", "families"}),
                 "searcher": self.searcher,
                 "scheduler": self.scheduler,
                 "code_version": SEARCH_CODE_VERSION,
@@ -88,7 +91,11 @@ class SearchRequest:
         changed = overrides(self.space.active(configuration), self.base.lora)
         lora = LoraDefaults.model_validate(self.base.lora.model_dump() | changed["lora"])
         train = TrainDefaults.model_validate(self.base.train.model_dump() | changed["train"])
-        return self.base.model_copy(update={"lora": lora, "train": train, "target_modules": self.targets(lora)})
+        changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": self.targets(lora)}
+        if QUANTIZATION in configuration:
+            stored = configuration[QUANTIZATION]
+            changes |= {"quantization": stored, "dtype": self.formats[stored]}
+        return self.base.model_copy(update=changes)
 
     @property
     def max_texts(self) -> int:
@@ -127,7 +134,8 @@ def _first_points(request: SearchRequest, recorded: Sequence[SearchTrial]) -> li
     if request.searcher == "grid":
         fresh = grid(request.space)
     else:
-        default = default_configuration(request.space, request.base.lora, request.base.train)
+        base = request.base
+        default = default_configuration(request.space, base.lora, base.train, base.quantization)  # type: ignore[arg-type]
         fresh = [] if default is None else [default]
     known = {t.fit_id for t in recorded}
     return points + [point for point in fresh if request.fit(point).fit_id not in known]
@@ -226,6 +234,7 @@ class _Sendable:
     base: str
     space: str
     targets: dict[str, tuple[str, ...]]
+    formats: dict[Quantization, NumberFormat]
     store: str
     search_id: str
     device: Device
@@ -241,6 +250,7 @@ class _Sendable:
             request.base.model_dump_json(),
             request.space.model_dump_json(),
             targets,
+            dict(request.formats),
             store.uri,
             request.search_id,
             request.device,
@@ -252,6 +262,7 @@ class _Sendable:
             base=FitSpec.model_validate_json(self.base),
             num_train=0,
             targets=lambda lora: self.targets[repr(lora.target_modules)],
+            formats=self.formats,
             space_name="",
             space=SearchSpace.model_validate_json(self.space),
             searcher="random",

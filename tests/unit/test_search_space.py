@@ -6,11 +6,14 @@ import pytest
 
 from moodbench.cli import main
 from moodbench.config import load_catalogue
+from moodbench.config.schema import LoraDefaults, TrainDefaults
 from moodbench.config.search_space import (
     available_spaces,
     default_configuration,
+    ends_of,
     load_space,
     overrides,
+    values_of,
 )
 from moodbench.errors import MoodBenchError
 from moodbench.tuning.optuna_space import DefineByRun, grid
@@ -29,7 +32,7 @@ def written(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["lora_full", "lora_rank_alpha"])
+@pytest.mark.parametrize("name", ["lora_full", "lora_rank_alpha", "lora_variants"])
 def test_every_shipped_space_holds_the_default_recipe(name: str) -> None:
     assert name in available_spaces()
     space = load_space(name, TRAINING, max_rank=384)
@@ -75,7 +78,86 @@ parameters:
     assert all(("lora.lora_dropout" in p) == (p["lora.target_modules"] == "all-linear") for p in drawn)
 
 
+def test_a_family_goes_before_its_kind_and_others_are_left_as_they_are(tmp_path: Path) -> None:
+    text = (
+        GOOD
+        + """  train.learning_rate: {distribution: log_uniform, low: 1e-4, high: 1e-3}
+families:
+  decoder: {train.learning_rate: {distribution: log_uniform, low: 1e-5, high: 1e-4}}
+  llama: {train.learning_rate: {distribution: choice, values: [2e-5, 3e-5]}}
+"""
+    )
+    path, families = written(tmp_path, text), load_catalogue().families
+    low = {
+        family: ends_of(load_space(path, TRAINING, None, families, family).parameters["train.learning_rate"])[0]
+        for family in ("bert", "gpt2", "llama")
+    }
+    assert low == {"bert": 1e-4, "gpt2": 1e-5, "llama": 2e-5}
+
+
+def test_every_shipped_space_can_be_drawn_from_and_fits_accept_it() -> None:
+    import optuna
+
+    for name in available_spaces():
+        for family in ("bert", "llama"):
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+            space = load_space(name, TRAINING, 384, load_catalogue().families, family)
+            define = DefineByRun(space)
+            for _ in range(60):
+                trial = study.ask()
+                define(trial)
+                changed = overrides(space.active(trial.params), TRAINING.lora)
+                LoraDefaults.model_validate(TRAINING.lora.model_dump() | changed["lora"])
+                TrainDefaults.model_validate(TRAINING.train.model_dump() | changed["train"])
+
+
+def test_a_value_that_is_taken_out_takes_what_depends_on_it_along(tmp_path: Path) -> None:
+    text = """description: x
+parameters:
+  quantization: {distribution: choice, values: [none, nf4, int8]}
+  lora.r: {distribution: power_of_two, low: 2, high: 8, when: {quantization: [nf4]}}
+  train.epochs: {distribution: integer, low: 1, high: 2, when: {quantization: [none]}}
+"""
+    space = load_space(written(tmp_path, text), TRAINING)
+    assert values_of(space.without("quantization", ["int8"]).parameters["quantization"]) == ("none", "nf4")
+    plain = space.without("quantization", ["int8", "nf4"])
+    assert list(plain.parameters) == ["train.epochs"] and not plain.parameters["train.epochs"].when
+
+
 BAD = {
+    "empty file": ("", ("parameters", "Field required")),
+    "unknown family": (
+        GOOD + "families:\n  lama: {lora.r: {distribution: choice, values: [2, 4]}}\n",
+        ("line 6", "unknown family 'lama'", "did you mean 'llama'"),
+    ),
+    "a family with another parameter": (
+        GOOD + "families:\n  bert: {lora.rr: {distribution: choice, values: [2, 4]}}\n",
+        ("families.bert", "lora.rr", "did you mean 'lora.r'"),
+    ),
+    "rank above the width in a family": (
+        GOOD + "families:\n  bert:\n    lora.r: {distribution: choice, values: [2, 400]}\n",
+        ("line 7", "families.bert.lora.r", "400", "up to 384"),
+    ),
+    "unknown quantisation": (
+        GOOD + "  quantization: {distribution: choice, values: [none, int4]}\n",
+        ("line 5", "parameters.quantization", "'int4'", "none, int8, nf4"),
+    ),
+    "an odd rank that orthogonal cannot have": (
+        GOOD.replace("low: 2", "low: 1")
+        + "  lora.init_lora_weights: {distribution: choice, values: [default, orthogonal]}\n",
+        ("line 5", "parameters.lora.r 1", "lora.init_lora_weights 'orthogonal'", "even rank", "`when`"),
+    ),
+    "two that exclude each other": (
+        GOOD
+        + "  lora.use_dora: {distribution: choice, values: [false, true]}\n"
+        + "  quantization: {distribution: choice, values: [none, int8]}\n",
+        ("line 6", "parameters.lora.use_dora True", "parameters.quantization 'int8'", "`when`"),
+    ),
+    "a truth value in words": (
+        GOOD + "  lora.use_dora: {distribution: choice, values: [maybe, never]}\n",
+        ("line 5", "use_dora", "maybe", "boolean"),
+    ),
+    "a list for a mapping": ("description: x\nparameters: [lora.r]\n", ("line 2", "parameters", "dictionary")),
     "no parameters": ("description: x\nparameters: {}\n", ("line 2", "parameters")),
     "unknown key": (GOOD + "colour: red\n", ("line 5", "colour", "unknown key")),
     "unknown parameter": (GOOD.replace("lora.r", "lora.rank"), ("lora.rank", "lora.r", "known are")),
@@ -113,7 +195,7 @@ def test_a_wrong_space_names_file_line_key_value_and_what_is_allowed(case: str, 
     text, expected = BAD[case]
     path = written(tmp_path, text)
     with pytest.raises(MoodBenchError) as caught:
-        load_space(path, TRAINING, max_rank=384)
+        load_space(path, TRAINING, 384, load_catalogue().families, "bert")
     assert all(part in str(caught.value) for part in (path, *expected)), str(caught.value)
 
 
