@@ -186,7 +186,7 @@ class ClusterSite:
     def _node(self, ray_node: RayNode) -> Node:
         machine = _hardware(self._found[ray_node.id])
         kind = self._rules.class_of(dict(ray_node.labels))
-        rule = self._rules.classes.get(kind)
+        rule = self._rules.devices.get(kind)
         whole = node_of(ray_node.id, ray_node.name, machine)
         vram = whole.gpu_memory_bytes or int((rule.gpu_memory_gib or 0) * GIB if rule else 0)
         gpus = int(ray_node.resources.get("GPU", 0))

@@ -47,7 +47,7 @@ def recorded_peaks(store: Store) -> dict[str, int]:
 
 def _row(node: RayNode, rules: ClusterFile, peaks: Mapping[str, int]) -> NodeRow:
     kind = rules.class_of(dict(node.labels))
-    rule = rules.classes.get(kind)
+    rule = rules.devices.get(kind)
     memory = node.resources.get("memory", 0.0)
     worker = node.resources.get("CPU", 0) > 0
     return NodeRow(

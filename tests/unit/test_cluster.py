@@ -11,7 +11,7 @@ from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.cluster_status import status
 from moodbench.benchmark.node_check import check
 from moodbench.config import load_catalogue
-from moodbench.config.cluster import ClusterFile, NodeClass, read_cluster_file
+from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Progress
 from moodbench.execution.ray_cluster import RayNode, set_up_token
@@ -34,6 +34,10 @@ GPU = Hardware("A CPU", 8, 64 * GIB, (Gpu("A10G", 24 * GIB, "550", "[N/A]", "300
 def ray_node(name, cpus=4, gpus=0, memory=32 * GIB, leasable=True, labels=None):
     resources = {"CPU": float(cpus), "GPU": float(gpus), "memory": float(memory), "exclusive": float(leasable)}
     return RayNode(f"id-{name}", name, f"10.0.0.{len(name)}", {k: v for k, v in resources.items() if v}, labels or {})
+
+
+def device_class(like="cpu-16g", **changes):
+    return load_catalogue(None).devices[like].model_copy(update=changes)
 
 
 class StandIn:
@@ -96,7 +100,7 @@ def _closed():
 
 
 def test_nodes_that_pass_their_check_become_nodes_of_the_schedule(tmp_path):
-    rules = ClusterFile(classes={"small": NodeClass(labels={"pool": "gpu"}, price_per_hour=1.5)})
+    rules = ClusterFile(devices={"small": device_class(labels={"pool": "gpu"}, price_per_hour=1.5)})
     nodes = [ray_node("head", cpus=0), ray_node("a", gpus=1, labels={"pool": "gpu"}), ray_node("b", memory=128 * GIB)]
     site, cluster = site_of(tmp_path, nodes, {"a": answer(GPU), "b": answer(CPU)}, rules)
     a, b = site.nodes()
@@ -114,7 +118,7 @@ def test_a_gpu_that_ray_claims_and_the_driver_does_not_see_is_no_device(tmp_path
 
 
 def test_measure_on_chooses_the_class_that_measures(tmp_path):
-    rules = ClusterFile(classes={"plain": NodeClass(labels={"pool": "cpu"})}, measure_on=("plain",))
+    rules = ClusterFile(devices={"plain": device_class(labels={"pool": "cpu"})}, measure_on=("plain",))
     nodes = [ray_node("a", gpus=1), ray_node("b", labels={"pool": "cpu"})]
     answers = {"a": answer(GPU), "b": answer(CPU)}
     assert site_of(tmp_path, nodes, answers, rules)[0].machine == CPU
@@ -180,12 +184,21 @@ def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
 # The file.
 
 
+def test_classes_of_the_file_come_before_the_catalogues_and_one_without_labels_takes_no_node(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("devices: {h100-80g: {labels: {ray.io/accelerator-type: A10G}}}")
+    rules = read_cluster_file(path, load_catalogue(None).devices)
+    assert rules.class_of({"ray.io/accelerator-type": "A10G"}) == "h100-80g"
+    assert rules.class_of({}) == "cpu", "not mac-8g, which has no labels"
+
+
 def test_the_example_file_is_valid_and_classes_go_by_all_of_their_labels():
     example = Path(__file__).resolve().parents[2] / "cluster" / "classes.yaml"
     rules = read_cluster_file(example, load_catalogue(None).devices)
     a10g = rules.class_of({"pool": "gpu", "ray.io/accelerator-type": "A10G"})
-    assert rules.classes[a10g].gpu_memory_gib == 22.5, "the catalogue's class of devices with that label"
-    assert rules.class_of({"pool": "cpu"}) == "cpu"
+    assert rules.devices[a10g] == load_catalogue(None).devices["a10g-24g"], "as the catalogue has it"
+    priced = rules.devices[rules.class_of({"pool": "cpu"})]
+    assert (priced.memory_gib, priced.price_per_hour, priced.tags) == (16, 0.1, ("cpu",)), "laid over the catalogue's"
     assert rules.class_of({"ray.io/accelerator-type": "B300"}) == "B300", "an unknown accelerator names its own class"
     assert ClusterFile().class_of({}) == "cpu"
 
@@ -194,8 +207,11 @@ def test_the_example_file_is_valid_and_classes_go_by_all_of_their_labels():
     ("text", "said"),
     [
         ("clases: {}", "clases"),
-        ("classes: {a: {labels: {}}}", "labels"),
-        ("classes: {a: {labels: {x: y}, price_per_hour: -1}}", "price_per_hour"),
+        ("devices: {a: {labels: {x: y}}}", "devices.a.tflops"),
+        ("devices: {t4-16g: {price_per_hour: -1}}", "devices.t4-16g.price_per_hour"),
+        ("devices: {t4-16g: 3}", "devices.t4-16g"),
+        ("devices: 3", "devices"),
+        ("drain_at: 0", "drain_at"),
         ("measure_on: [gpu]", "measure_on names gpu; known classes are"),
     ],
 )
@@ -289,7 +305,7 @@ def test_rays_memory_monitor_counts_as_out_of_memory():
 
 
 def test_status_says_what_fits_where():
-    rules = ClusterFile(classes={"big": NodeClass(labels={"pool": "x"}, gpu_memory_gib=80, tags=("a", "b"))})
+    rules = ClusterFile(devices={"big": device_class("a100-80g", labels={"pool": "x"}, tags=("a", "b"))})
     nodes = [
         ray_node("n1", cpus=0),
         ray_node("n2", memory=2 * GIB),
