@@ -55,7 +55,14 @@ def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
     """Nothing; prints `view` in the form that `arguments` ask for."""
     if arguments.json:
         failures = view.failures[["model", "dataset", "seed", "phase", "error_class", "message"]]
-        print_json({"board": view.to_records(), "failures": failures.to_dict("records"), "notes": list(view.notes)})
+        print_json(
+            {
+                "board": view.to_records(),
+                "references": view.reference_records(),
+                "failures": failures.to_dict("records"),
+                "notes": list(view.notes),
+            }
+        )
     elif getattr(arguments, "csv", False):
         pd.DataFrame(view.to_records(), columns=EXPORTED).to_csv(sys.stdout, index=False)
     elif view.board.empty:

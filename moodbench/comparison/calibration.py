@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize_scalar
 
 from moodbench.metrics.classification import brier, calibration_bins, ece, nll
-from moodbench.metrics.predictions import FloatArray, Predictions
+from moodbench.metrics.predictions import FloatArray, IntArray, Predictions
 
 NUM_DRAWS = 500
 LEVEL = 0.95
@@ -87,7 +86,7 @@ def corp_binary(stated: npt.ArrayLike, happened: npt.ArrayLike) -> Decomposition
     outcome = np.asarray(happened, dtype=np.float64)
     where = np.unique(probability, return_inverse=True)[1]
     counts = np.bincount(where)
-    recalibrated = isotonic_regression(np.bincount(where, weights=outcome) / counts, weights=counts).x[where]
+    recalibrated = _increasing(np.bincount(where, weights=outcome) / counts, counts)[where]
     score, best, none = (
         float(((forecast - outcome) ** 2).mean()) for forecast in (probability, recalibrated, outcome.mean())
     )
@@ -137,11 +136,11 @@ def reliability_curve(
     counts = np.bincount(where)
     by_value = np.argsort(where, kind="stable")
     starts = np.cumsum([0, *counts[:-1]])
-    line = isotonic_regression(np.bincount(where, weights=right) / counts, weights=counts).x
+    line = _increasing(np.bincount(where, weights=right) / counts, counts)
     # Points lie at equal steps through the texts, and at the ends.
     shown = np.unique(np.sort(where)[np.linspace(0, len(where) - 1, MAX_POINTS).round().astype(int)])
     simulated = [
-        isotonic_regression(shares / counts, weights=counts).x[shown]
+        _increasing(shares / counts, counts)[shown]
         for answers in _calibrated_answers(confidence[by_value], rng, num_draws)
         for shares in np.add.reduceat(answers, starts, axis=1)
     ]
@@ -160,6 +159,7 @@ def fit_temperature(predictions: Predictions) -> Temperature:
 
     The loss is convex in 1 / temperature, so that the search has one minimum. Source: Guo et al. 2017, section 4.2.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return _number(nll(tempered(predictions, float(np.exp(log_temperature)))))
@@ -193,6 +193,14 @@ class Scores(NamedTuple):
 def scores(predictions: Predictions) -> Scores:
     """NLL (nats), Brier (0 ... 2, summed over classes) and ECE (top label) of `predictions`."""
     return Scores(*(_number(score(predictions)) for score in (nll, brier, ece)))
+
+
+def _increasing(shares: FloatArray, weights: IntArray) -> FloatArray:
+    """The increasing sequence nearest to `shares` in weighted squares, by pool-adjacent-violators."""
+    from scipy.optimize import isotonic_regression
+
+    fitted: FloatArray = isotonic_regression(shares, weights=weights).x
+    return fitted
 
 
 def _number(score: float | None) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moodbench.comparison import people
 from moodbench.comparison.board import choose_machine, contenders, scored, trials_frame
 from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
 from moodbench.comparison.joint import JointDraws, joint_draws
@@ -19,6 +20,7 @@ from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
+from moodbench.store.schema import EXAMPLES
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
@@ -41,6 +43,12 @@ class BoardView:
     failures: pd.DataFrame
     """Failed attempts of trials that have no record yet."""
     notes: tuple[str, ...]
+    references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(people.COLUMNS)))
+    """What people reach on the texts of a track, where raters are known: no contenders, without rank and score."""
+
+    def references_of(self, name: str) -> pd.DataFrame:
+        """The reference rows of one track."""
+        return self.references[self.references["track"] == name]
 
     @property
     def tracks(self) -> list[str]:
@@ -50,6 +58,11 @@ class BoardView:
     def track(self, name: str) -> pd.DataFrame:
         """The rows of one track."""
         return self.board[self.board["track"] == name]
+
+    def reference_records(self) -> list[dict[str, Any]]:
+        """The reference rows as plain values in base units; missing is None."""
+        records: list[dict[str, Any]] = json.loads(self.references.to_json(orient="records", double_precision=15))
+        return records
 
     def to_records(self) -> list[dict[str, Any]]:
         """The rows as plain values in base units; missing is None."""
@@ -74,6 +87,8 @@ class Results:
     """Records of the kind of machine shown."""
     joints: Mapping[str, JointDraws]
     """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    references: pd.DataFrame
+    """What people reach, where raters are known."""
 
     def view(self, weights: Weights | None = None, composite: str = "pinned") -> BoardView:
         """The board under these weights."""
@@ -82,7 +97,9 @@ class Results:
             self.contenders, weights=weights, anchors=load_anchors(), composite=composite, joints=self.joints
         )
         notes = _notes(board, self.failures, weights, composite, self.num_elsewhere) + _standing_notes(self.joints)
-        return BoardView(board, self.failures, tuple(notes))
+        if len(self.references):
+            notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
+        return BoardView(board, self.failures, tuple(notes), self.references)
 
 
 def view_board(
@@ -133,7 +150,30 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
     joints = _joints(rows, classes)
-    return Results(rows, failures, len(measurements) - len(chosen), fits, evaluations, chosen, joints)
+    num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
+    return Results(rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references)
+
+
+def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
+    """What people reach on every track whose evaluations knew the raters and whose examples the store holds."""
+    found: list[dict[str, Any]] = []
+    known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
+    for _, row in known.drop_duplicates("track").iterrows():
+        key = f"examples/dataset={row['dataset']}/revision={row['dataset_revision']}.parquet"
+        if key not in store.location.keys(f"examples/dataset={row['dataset']}"):
+            continue
+        examples = read_bulk(store.location, [key], EXAMPLES, ["example_id", "split", "rating_counts"])
+        test = examples[examples["split"] == "test"].sort_values("example_id")
+        if len(test) == 0 or test["rating_counts"].isna().any():
+            continue
+        data = json.loads(fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0])["dataset"]
+        counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
+        found += people.reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
+    return pd.DataFrame(found, columns=list(people.COLUMNS))
+
+
+def _sentence(parts: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {what}" for name, what in parts.items()) + "."
 
 
 def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) -> dict[str, JointDraws]:

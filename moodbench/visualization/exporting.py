@@ -127,7 +127,7 @@ def board_bytes(view: BoardView, form: Format) -> bytes:
     """The rows of `view` as a file: csv, parquet or json."""
     records = view.to_records()
     if form == "json":
-        return _json_bytes({"board": records, "notes": list(view.notes)})
+        return _json_bytes({"board": records, "references": view.reference_records(), "notes": list(view.notes)})
     if form == "csv":
         return pd.DataFrame(records, columns=EXPORTED).to_csv(index=False).encode()
     sink = pa.BufferOutputStream()

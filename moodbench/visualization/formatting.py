@@ -150,6 +150,28 @@ def track_facts(rows: pd.DataFrame) -> str:
     return " · ".join(facts)
 
 
+REFERENCE = "ref"
+"""The rank of a row that is no contender."""
+OF_REFERENCES = ("name", "accuracy", "f1_macro")
+"""Columns that a reference row has; where it has none, the cell is empty, as nothing is missing."""
+
+
+def reference_cells(references: pd.DataFrame) -> pd.DataFrame:
+    """The reference rows of a track as text, under the same headings as `cells`."""
+    made = [
+        {
+            c.heading: REFERENCE
+            if c.key == "rank"
+            else c.show(row)
+            if c.key in OF_REFERENCES and not missing(row[c.key])
+            else ""
+            for c in COLUMNS
+        }
+        for _, row in references.iterrows()
+    ]
+    return pd.DataFrame(made, columns=[c.heading for c in COLUMNS], dtype=str)
+
+
 def cells(board: pd.DataFrame) -> pd.DataFrame:
     """The board as text, a row per contender and a column per heading."""
     return pd.DataFrame(

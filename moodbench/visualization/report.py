@@ -21,7 +21,7 @@ from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.calibration_view import HEADINGS, calibration, calibration_cells, calibration_notes
 from moodbench.visualization.exporting import board_bytes, replaced
 from moodbench.visualization.figures import frontier
-from moodbench.visualization.formatting import COLUMNS, MISSING, cells, track_facts
+from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts
 from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
     accuracy_figure,
@@ -128,7 +128,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         name,
         track_facts(rows),
         answer(rows) + tied,
-        cells(rows),
+        pd.concat([cells(rows), reference_cells(view.references_of(name))]),
         figures,
         pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)),
         tuple(calibration_notes(trust)),
@@ -237,7 +237,7 @@ def _markdown_table(table: pd.DataFrame) -> list[str]:
 
 
 def _cell(value: str) -> str:
-    return str(value).replace("|", "\\|") or MISSING
+    return str(value).replace("|", "\\|")
 
 
 def _html_table(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moodbench.visualization.board_view import BoardView
-from moodbench.visualization.formatting import COLUMNS, cells, track_facts
+from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts
 
 LEFT = {"Model"}
 
@@ -26,7 +26,8 @@ def print_board(view: BoardView, out: Console) -> None:
         rows = view.track(name)
         out.print()
         out.print(Text(name, style="bold").append(f" · {track_facts(rows)}", style="not bold"))
-        print_table([c.heading for c in COLUMNS], cells(rows).to_numpy().tolist(), out, left=LEFT)
+        lines = [*cells(rows).to_numpy().tolist(), *reference_cells(view.references_of(name)).to_numpy().tolist()]
+        print_table([c.heading for c in COLUMNS], lines, out, left=LEFT)
     for note in view.notes:
         out.print(Text(note, style="dim"), soft_wrap=True)
     if len(view.failures):

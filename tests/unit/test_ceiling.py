@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from moodbench.data.ceiling import RATINGS, _draw_half, split_half_ceiling
+from moodbench.data.ceiling import (
+    RATINGS,
+    _draw_half,
+    leave_one_out_agreement,
+    split_half_agreement,
+    split_half_ceiling,
+)
 
 
 def panels(*ratings, copies=1):
@@ -54,6 +60,61 @@ def test_the_agreement_of_a_small_panel_is_that_counted_by_hand(panel, agreement
     # 6,000 independent halvings: a standard deviation of at most .0065
     counts = panels(panel, copies=300)
     assert ceiling(counts).accuracy == pytest.approx(agreement, abs=0.026)
+
+
+ONE_AGAINST_THE_OTHERS = [
+    # panel, share of its raters who say what the mean of the others says, of two labels
+    ((1, 2), 1),
+    ((1, -1), 0),
+    ((2, 2, -1), 2 / 3),  # each 2 sees a mean of 1/2, the -1 sees 2
+    ((4, -1, -1), 0),  # the 4 sees -1, each -1 sees 3/2
+    ((1, 1, -2), 0),  # each 1 sees -1/2, the -2 sees 1
+    ((3, 1, 0), 1 / 3 + 1 / 3 + 1 / 3 * 1 / 2),  # the 0 tosses a coin
+    ((1, 2, -1, -1), 1 / 2 / 4),  # the 1 sees 0 and tosses, the 2 sees -1/3, each -1 sees 2/3
+    ((0, 0), 1 / 2),
+]
+
+
+@pytest.mark.parametrize(("panel", "share"), ONE_AGAINST_THE_OTHERS)
+def test_one_rater_against_the_others_is_that_counted_by_hand(panel, share):
+    found = leave_one_out_agreement(panels(panel, copies=2), 2, 0.5)
+    assert found.tolist() == pytest.approx([share, share])
+
+
+def test_with_three_labels_a_rater_and_the_others_are_labelled_by_the_band():
+    # band 1.5: 1 is neutral and sees a mean of 2 (positive); each 2 sees 1.5 (positive)
+    assert leave_one_out_agreement(panels((1, 2, 2)), 3, 1.5)[0] == pytest.approx(2 / 3)
+    # band .5: all positive
+    assert leave_one_out_agreement(panels((1, 2, 2)), 3, 0.5)[0] == 1
+
+
+def test_one_rater_alone_has_nobody_to_agree_with():
+    assert np.isnan(leave_one_out_agreement(panels((3,)), 2, 0.5)[0])
+
+
+def test_one_rater_against_the_others_by_going_through_all_of_them():
+    rng = np.random.default_rng(2)
+    ratings = rng.integers(-4, 5, size=(30, 7))
+    counts = np.stack([[(row == r).sum() for r in RATINGS] for row in ratings])
+    for num_labels in (2, 3):
+        found = leave_one_out_agreement(counts, num_labels, 0.5)
+        for row, share in zip(ratings, found, strict=True):
+            agreed = []
+            for i, own in enumerate(row):
+                others = np.delete(row, i).mean()
+                if num_labels == 2:
+                    agreed.append(0.5 if own == 0 or others == 0 else (own > 0) == (others > 0))
+                else:
+                    side = [0 if abs(x) < 0.5 else np.sign(x) for x in (own, others)]
+                    agreed.append(side[0] == side[1])
+            assert share == pytest.approx(np.mean(agreed))
+
+
+def test_the_agreement_of_the_items_averages_to_the_ceiling():
+    counts = panels((1, 1, -1), (2, -1), (0, 3, -2), (2, 2, 2, -1), copies=20)
+    items = split_half_agreement(counts, 2, 0.5, np.random.default_rng(7))
+    assert items.shape == (80,)
+    assert items.mean() == pytest.approx(ceiling(counts).accuracy, abs=1e-12)
 
 
 def test_items_count_equally():

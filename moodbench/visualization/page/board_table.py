@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.visualization.formatting import COLUMNS, MISSING, Column, cells, missing, track_facts
+from moodbench.comparison.people import HELP
+from moodbench.visualization.formatting import COLUMNS, MISSING, Column, cells, missing, reference_cells, track_facts
 from moodbench.visualization.leaderboard_view import chance, tied_best
 from moodbench.visualization.page.html import details, scroll
 
+ENDS = ("accuracy_low", "accuracy_high")
 CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
 """Columns that other load disturbs."""
 MEASURED = {"latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "memory_peak_batch1_bytes"}
@@ -36,9 +38,19 @@ class Axis(NamedTuple):
         return 4 + min(max(place, 0.0), 1.0) * (WHISKER_WIDTH - 8)
 
 
-def board_table(rows: pd.DataFrame, track: pd.DataFrame, failures: pd.DataFrame, pinned: tuple[str, ...] = ()) -> str:
-    """The `rows` of a track that are shown, with the reasons below; axis and ties are those of the whole `track`."""
-    axis = _axis(track)
+def board_table(
+    rows: pd.DataFrame,
+    track: pd.DataFrame,
+    failures: pd.DataFrame,
+    pinned: tuple[str, ...] = (),
+    references: pd.DataFrame | None = None,
+) -> str:
+    """The `rows` of a track that are shown, with the reasons below; axis and ties are those of the whole `track`.
+
+    `references` stand at the foot, where no sorting moves them.
+    """
+    people = pd.DataFrame(columns=track.columns) if references is None else references
+    axis = _axis(track if people.empty else pd.concat([track[list(ENDS)], people[list(ENDS)]]))
     ties = tied_best(track)
     texts = cells(rows)
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -58,7 +70,7 @@ def board_table(rows: pd.DataFrame, track: pd.DataFrame, failures: pd.DataFrame,
     name = str(track["track"].iloc[0])
     table = (
         f'<table role="table"><caption><div><strong>{escape(name)}</strong>{escape(track_facts(track))}</div></caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody></table>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(people, axis)}</table>'
     )
     return scroll(table, name) + _legend_html(rows) + _reasons_html(reasons)
 
@@ -163,6 +175,23 @@ def _row_html(
         )
     joined = f' class="{" ".join(classes)}"' if classes else ""
     return f'<tr role="row"{joined} data-name="{escape(str(row["name"]))}">{"".join(made)}</tr>'
+
+
+def _foot_html(references: pd.DataFrame, axis: Axis | None) -> str:
+    """The reference rows as the foot of the table."""
+    made = []
+    for (_, row), (_, text) in zip(references.iterrows(), reference_cells(references).iterrows(), strict=True):
+        parts = []
+        for c in COLUMNS:
+            tag, role = ("th", 'scope="row" role="rowheader"') if c.key == "name" else ("td", 'role="cell"')
+            title = f' title="{escape(HELP[str(row["name"])])}"' if c.key == "name" else ""
+            drawing = _whisker_svg(row, axis) if c.key == "accuracy" and axis else ""
+            label = f' data-label="{escape(c.heading)}"' if text[c.heading] else ""
+            parts.append(
+                f'<{tag} {role} class="{_classes(c.key)}"{label}{title}><span>{escape(text[c.heading])}</span>{drawing}</{tag}>'
+            )
+        made.append(f'<tr role="row" class="mb-reference">{"".join(parts)}</tr>')
+    return f'<tfoot role="rowgroup">{"".join(made)}</tfoot>' if made else ""
 
 
 def _classes(key: str) -> str:

@@ -55,7 +55,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     rows = visible(view.track(name), state, reading.families)
     results = reading.results
     trials = trials_frame(results.fits, results.evaluations, results.measurements)
-    paths = _write(BoardView(rows, view.failures, view.notes), trials)
+    paths = _write(BoardView(rows, view.failures, view.notes, view.references_of(name)), trials)
     shown = (
         trials
         if rows["fit_ids"].isna().any()

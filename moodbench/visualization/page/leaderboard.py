@@ -102,7 +102,7 @@ def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame
     if rows.empty:
         table = hint("No contender matches. Clear the search or widen the filters.")
     else:
-        table = board_table(rows, track, view.failures, state.models)
+        table = board_table(rows, track, view.failures, state.models, view.references_of(name))
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
     below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html()}{failures_table(view.failures)}'
     return sentence, table, below, rows, view

@@ -1,0 +1,45 @@
+"""What people reach on the same texts: reference rows beside the board, which have no rank and are in no score."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moodbench.data.ceiling import leave_one_out_agreement, split_half_agreement, split_half_ceiling
+from moodbench.evaluation.predicting import CEILING_SEED
+
+ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
+HELP = {
+    ONE_RATER: "one person: each rater's label against that of all the others on the same text (leave one out)",
+    HALF_PANEL: "the ceiling: what half of the raters say against the other half, as a model would score that always says "
+    "what most people say; this is 1 in the pinned score",
+}
+"""Name of a reference row to what it is."""
+COLUMNS = ("track", "name", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "num_test", "num_ratings")
+
+
+def reference_rows(
+    track: str, rating_counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float
+) -> list[dict[str, Any]]:
+    """The reference rows of one track, keyed by `COLUMNS`, from the ratings of its test texts `(items, 9)`.
+
+    The intervals are those of a mean over items (normal, 95 %): other texts, as many raters each. Macro-F1 is missing for one
+    rater, whose agreement is an expectation and no list of labels. The rows are sorted by example_id, as an evaluation's are.
+    """
+    rule = (rating_counts, num_labels, neutral_band)
+    ceiling = split_half_ceiling(*rule, np.random.default_rng(CEILING_SEED))
+    halves = split_half_agreement(*rule, np.random.default_rng(CEILING_SEED))
+    alone = leave_one_out_agreement(*rule)
+    found = []
+    for name, agreement, f1 in ((HALF_PANEL, halves, ceiling.f1_macro), (ONE_RATER, alone, None)):
+        kept = agreement[~np.isnan(agreement)]
+        if len(kept) < 2:
+            continue
+        half = NormalDist().inv_cdf(0.975) * float(kept.std(ddof=1)) / np.sqrt(len(kept))
+        mean = float(kept.mean())
+        row = (track, name, mean, max(0.0, mean - half), min(1.0, mean + half), f1, len(kept), int(rating_counts.sum()))
+        found.append(dict(zip(COLUMNS, row, strict=True)))
+    return found

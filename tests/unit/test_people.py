@@ -1,0 +1,92 @@
+"""What people reach, beside the board: figures by hand, and that no rank or score knows of them."""
+
+import json
+
+import numpy as np
+import pytest
+from test_ceiling import panels
+from toy_store import path_of, write_toy_store
+
+from moodbench.cli import main
+from moodbench.comparison.people import HALF_PANEL, ONE_RATER, reference_rows
+from moodbench.store import write_table
+from moodbench.store.schema import EXAMPLES, stamped
+
+UNANIMOUS, SPLIT = (2, 2, 2), (2, 2, -1)
+
+
+def test_the_row_of_one_rater_is_the_mean_over_items_with_its_interval():
+    # shares 1 and 2/3, as often: mean 5/6, standard deviation 1/6 * sqrt(20/19), n = 20
+    half, alone = reference_rows("t", panels(UNANIMOUS, SPLIT, copies=10), 2, 0.5)
+    assert (half["name"], alone["name"]) == (HALF_PANEL, ONE_RATER)
+    assert alone["accuracy"] == pytest.approx(5 / 6)
+    width = 1.959964 * np.sqrt(1 / 36 * 20 / 19) / np.sqrt(20)
+    assert (alone["accuracy_low"], alone["accuracy_high"]) == pytest.approx((5 / 6 - width, 5 / 6 + width))
+    assert (alone["num_test"], alone["num_ratings"], alone["f1_macro"]) == (20, 60, None)
+    assert 0.5 < half["accuracy_low"] < half["accuracy"] < half["accuracy_high"] <= 1
+
+
+def with_raters(store, panel):
+    """The toy store's examples with the same panel for every text, and evaluations that knew of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = path_of(store, "examples/*/*.parquet")
+    rows = pq.read_table(path, partitioning=None).to_pylist()
+    counts = panels(panel)[0].tolist()
+    table = pa.Table.from_pylist([row | {"rating_counts": counts} for row in rows], schema=stamped(EXAMPLES))
+    path.unlink()
+    write_table(table, path)
+    record = path_of(store, "evaluations/*/*.parquet")
+    found = pq.read_table(record, partitioning=None)
+    pq.write_table(
+        pa.Table.from_pylist([found.to_pylist()[0] | {"ceiling_accuracy": 1.0}], schema=found.schema), record
+    )
+
+
+def shown(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_rows_stand_on_the_board_and_change_no_other(tmp_path, capsys):
+    store = write_toy_store(tmp_path / "store")
+    before = json.loads(shown(capsys, "leaderboard", "--store", store.uri, "--json"))
+    assert before["references"] == []
+    with_raters(store, SPLIT)
+    after = json.loads(shown(capsys, "leaderboard", "--store", store.uri, "--json"))
+    assert after["board"] == before["board"]
+    half, alone = after["references"]
+    assert alone["accuracy"] == pytest.approx(2 / 3)
+    assert alone["accuracy_low"] == pytest.approx(2 / 3)  # every text has the same panel
+    words = shown(capsys, "leaderboard", "--store", store.uri)
+    (line,) = [line for line in words.splitlines() if ONE_RATER in line and "66.7" in line]
+    assert line.split()[0] == "ref"
+    assert "leave one out" in words
+    shown(capsys, "report", "--store", store.uri, "--output", str(tmp_path / "out"))
+    assert (
+        '<td class="left">one rater</td><td></td><td>66.7 [66.7, 66.7]</td>'
+        in (tmp_path / "out/report.html").read_text()
+    )
+    assert "| ref | one rater |" in (tmp_path / "out/report.md").read_text()
+    assert half["f1_macro"] is not None
+
+
+def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
+    from moodbench.hardware import hardware
+    from moodbench.visualization.board_view import view_board
+    from moodbench.visualization.page.board_table import board_table
+
+    store = write_toy_store(tmp_path)
+    with_raters(store, SPLIT)
+    view = view_board(store, hardware())
+    (name,) = view.tracks
+    rows = view.track(name)
+    html = board_table(rows, rows, view.failures, (), view.references_of(name))
+    body, foot = html.split("<tfoot")
+    assert "one rater" not in body
+    assert foot.count("<tr") == 2
+    assert "66.7 [66.7, 66.7]" in foot
+    assert board_table(rows, rows, view.failures).count("<tfoot") == 0
