@@ -70,6 +70,8 @@ class Run:
         preset = (folder / "preset").read_text()
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment |= {"MOODBENCH_CHECKPOINT_S": "0.2", "OMP_NUM_THREADS": "1"}
+        if largest_file is not None:
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"  # Python 3.12 keeps byte code that a full disk cut short
 
         def limit() -> None:
             # Every file stops growing there, as on a full disk; Python gets an OSError from the very write.
