@@ -6,9 +6,9 @@ import codecs
 import csv
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ FORMATS = {
     ".pq": "Parquet",
 }
 """File ending -> format."""
+LONGEST_BYTES = 16 * 2**20
+"""Longest line or cell; what is longer is no text but a sign of a wrong file or an unclosed quote."""
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD_LINES = 100
 """So many JSON lines together show which columns there are, for a writer may leave out what is empty."""
@@ -42,16 +44,20 @@ class Cells:
     """For each row its place in words, and the cells of the columns asked for."""
 
 
-def open_cells(path: Path, columns: Mapping[str, str]) -> Cells:
+def open_cells(path: Path, columns: Mapping[str, str], *, every_row: bool = False) -> Cells:
     """The `columns` (role -> name) of the file at `path`; rows are read while one iterates.
 
-    PrerequisiteError when there is no such file; DataError when it is empty, binary, of another format or lacks a column.
+    A delimited row of empty cells only is left out as a blank line is, unless `every_row` is wanted, which allows a single
+    column too. PrerequisiteError when there is no such file; DataError when it is empty, binary, of another format or lacks
+    a column.
     """
     kind = format_of(path)
     if kind == "Parquet":
         return _parquet(path, columns)
-    encoding = _encoding_of(path)
-    return _json_lines(path, encoding, columns) if kind == "JSONL" else _delimited(path, kind, encoding, columns)
+    encoding = _encoding_of(path, path.stat().st_mtime_ns)
+    if kind == "JSONL":
+        return _json_lines(path, encoding, columns)
+    return _delimited(path, kind, encoding, columns, every_row=every_row)
 
 
 def format_of(path: Path) -> str:
@@ -78,14 +84,16 @@ _NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 """Bytes without a meaning in cp1252."""
 
 
-def _encoding_of(path: Path) -> str:
+@lru_cache(maxsize=8)
+def _encoding_of(path: Path, _: int) -> str:
     """utf-8 where all bytes are UTF-8, else cp1252, which is what Windows programs write when they say ANSI or latin-1.
 
     Both agree but for the bytes 80 to 9f, which are signs such as the curly apostrophe in cp1252, and invisible controls,
     which no text has, in latin-1; that one is taken for a file with a byte that cp1252 lacks. So do web browsers:
-    https://encoding.spec.whatwg.org/#names-and-labels. DataError for bytes that no text has.
+    https://encoding.spec.whatwg.org/#names-and-labels. DataError for bytes that no text has, and for a line so long that
+    it is no text either.
     """
-    decoder, other, start = codecs.getincrementaldecoder("utf-8")(), "cp1252", 0
+    decoder, other, start, line_start = codecs.getincrementaldecoder("utf-8")(), "cp1252", 0, 0
     utf8 = True
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -96,6 +104,13 @@ def _encoding_of(path: Path) -> str:
                 raise DataError(
                     f"{path}: is binary, not text (NUL at byte {start + nul}); a spreadsheet or an archive must be "
                     "exported as CSV in UTF-8 first"
+                )
+            if (line_end := block.rfind(b"\n")) >= 0:
+                line_start = start + line_end + 1
+            if start + len(block) - line_start > LONGEST_BYTES:
+                raise DataError(
+                    f"{path}: from byte {line_start} on, one line is longer than {LONGEST_BYTES >> 20} MiB; expected one row "
+                    "per line, but for line breaks in double quotes"
                 )
             if utf8:
                 try:
@@ -113,8 +128,8 @@ def _encoding_of(path: Path) -> str:
     return "utf-8-sig" if utf8 else other
 
 
-def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str]) -> Cells:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str], *, every_row: bool) -> Cells:
+    csv.field_size_limit(LONGEST_BYTES)
     with path.open(encoding=encoding, newline="") as file:
         line = next((line for line in file if line.strip()), "")
     if not line:
@@ -125,7 +140,7 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str])
             header = [cell.strip() for cell in next(r for r in csv.reader(file, delimiter=separator) if any(r))]
         except csv.Error as error:
             raise DataError(f"{path}: the header cannot be read: {error}") from error
-    if len(header) == 1:
+    if len(header) == 1 and not (every_row and not any(other in header[0] for other in SEPARATORS)):
         raise DataError(
             f"{path}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
             f"{', '.join(SEPARATORS.values())}" + (" (a .tsv file: tab)" if kind == "TSV" else "")
@@ -138,7 +153,7 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str])
             number = -1
             try:
                 for row in reader:
-                    if not any(row):
+                    if not (row if every_row and number >= 0 else any(row)):
                         continue
                     number += 1
                     if number == 0:
@@ -177,10 +192,13 @@ def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
                     continue
                 try:
                     value = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(
-                        f"{path}: line {number}: not JSON ({error.msg}, character {error.colno}); expected one object a line"
-                    ) from error
+                except ValueError as error:
+                    said = (
+                        f"{error.msg}, character {error.colno}"
+                        if isinstance(error, json.JSONDecodeError)
+                        else str(error)
+                    )
+                    raise DataError(f"{path}: line {number}: not JSON ({said}); expected one object a line") from error
                 except RecursionError as error:
                     raise DataError(f"{path}: line {number}: nested too deeply; expected one flat object") from error
                 if not isinstance(value, dict):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -12,28 +10,21 @@ from itertools import batched
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from moodbench.data.files import FORMATS, LONGEST_BYTES, open_cells
 from moodbench.errors import DataError, PrerequisiteError, UsageError
 
 STANDARD = "-"
 """Standard input or output."""
 CHUNK = 1024
 """Most texts in one piece."""
-LONGEST_BYTES = 16 * 2**20
-"""Longest line or field; what is longer is no text but a sign of a wrong file or an unclosed quote."""
 BLOCK_BYTES = 1 << 16
 DEFAULT_COLUMN = "text"
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-JSON_LINES = (".jsonl", ".ndjson")
-TABLES = (*SEPARATORS, *JSON_LINES, ".parquet")
 _BOM = b"\xef\xbb\xbf"
 
 
 def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
     """The texts of `source` in order, in pieces of 1 to CHUNK: lines of a .txt file or of standard input (`-`), or one
-    `column` of a CSV, TSV, JSONL or Parquet file (default: `text`, or the only one there is).
+    `column` of a CSV, TSV, JSONL or Parquet file as `moodbench.data.files` reads it (default: `text`, or the only one).
 
     A piece comes as soon as there is one, so a slow pipe is answered line by line. What is wrong is raised where it
     stands: PrerequisiteError for a file that cannot be opened, UsageError for an impossible request, DataError for
@@ -41,12 +32,12 @@ def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
     """
     name = "standard input" if source == STANDARD else source
     suffix = "" if source == STANDARD else Path(source).suffix.lower()
-    if source != STANDARD and suffix not in (".txt", *TABLES):
+    if source != STANDARD and suffix not in (".txt", *FORMATS):
         raise UsageError(
-            f"{source}: its name does not end in .txt, {', '.join(TABLES)}; rename it to say what it is, "
+            f"{source}: its name does not end in .txt, {', '.join(FORMATS)}; rename it to say what it is, "
             "or send one text per line to `--input -`"
         )
-    if column is not None and suffix not in TABLES:
+    if column is not None and suffix not in FORMATS:
         raise UsageError(f"--text-column {column!r}: {name} has one text per line and no columns; leave it out")
     return _counted(_pieces(source, name, suffix, column), name)
 
@@ -65,19 +56,15 @@ def _pieces(source: str, name: str, suffix: str, column: str | None) -> Iterator
     if source == STANDARD:
         yield from _line_pieces(sys.stdin.buffer, name)
         return
+    if suffix in FORMATS:
+        yield from _in_pieces(_cells(Path(source), column))
+        return
     try:
         file = Path(source).open("rb")  # noqa: SIM115 - closed below; only the opening is guarded
     except OSError as error:
         raise PrerequisiteError(f"{source}: {error.strerror}; expected a file with texts") from error
     with closing(file):
-        if suffix == ".txt":
-            yield from _line_pieces(file, name)
-        elif suffix in SEPARATORS:
-            yield from _in_pieces(_csv_texts(_lines(file, name), name, SEPARATORS[suffix], column))
-        elif suffix in JSON_LINES:
-            yield from _in_pieces(_json_texts(_lines(file, name), name, column))
-        else:
-            yield from _parquet_pieces(file, name, column)
+        yield from _line_pieces(file, name)
 
 
 def _in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -87,11 +74,6 @@ def _in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
 def _line_pieces(file: BinaryIO, name: str) -> Iterator[list[str]]:
     for lines in _blocks_of_lines(file, name):
         yield from _in_pieces(line.removesuffix("\n").removesuffix("\r") for line in lines)
-
-
-def _lines(file: BinaryIO, name: str) -> Iterator[str]:
-    for lines in _blocks_of_lines(file, name):
-        yield from lines
 
 
 def _blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
@@ -132,63 +114,14 @@ def _decoded(data: bytes, name: str, offset: int) -> list[str]:
         ) from error
 
 
-def _csv_texts(lines: Iterator[str], name: str, separator: str, column: str | None) -> Iterator[str]:
-    csv.field_size_limit(LONGEST_BYTES)
-    rows = csv.reader(lines, delimiter=separator, strict=True)
-    try:
-        header = next(rows, None)
-        if header is None:
-            return
-        at = _column_index(header, name, column, _separator_hint(header, separator))
-        for row in rows:
-            if not row:
-                continue  # a blank line is no row
-            if len(row) != len(header):
-                raise DataError(
-                    f"{name}, line {rows.line_num}: {len(row)} fields, the header has {len(header)}; "
-                    "a text that holds the separator or a line break must stand in double quotes"
-                )
-            yield row[at]
-    except csv.Error as error:
-        raise DataError(
-            f"{name}, line {rows.line_num}: not CSV ({error}); a quote inside quotes is written twice"
-        ) from error
-
-
-def _separator_hint(header: list[str], separator: str) -> str:
-    if len(header) == 1:
-        for other, said in ((";", "semicolons"), ("\t", "tabs (then name it .tsv)"), ("|", "bars"), (",", "commas")):
-            if other != separator and other in header[0]:
-                return f"; it looks separated by {said}, expected is {separator!r}"
-    return ""
-
-
-def _column_index(names: list[str], name: str, column: str | None, hint: str = "") -> int:
-    """The place of the wanted column; DataError that says which there are."""
-    there = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
-    if column is None and len(names) == 1 and not hint:
-        return 0
-    wanted = DEFAULT_COLUMN if column is None else column
-    if names.count(wanted) != 1:
-        many = f"{names.count(wanted)} columns" if wanted in names else "no column"
-        raise DataError(f"{name}: {many} {wanted!r}; there are {there}{hint}; choose with --text-column")
-    return names.index(wanted)
-
-
-def _json_texts(lines: Iterator[str], name: str, column: str | None) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise DataError(f"{where}: not JSON ({reason}); expected one object per line") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{where}: {_kind(value)}; expected an object such as " + '{"text": "..."}')
-        column = wanted = list(value)[_column_index(list(value), where, column)]
-        yield checked_text(value[wanted], f"{where}: {wanted!r}")
+def _cells(path: Path, column: str | None) -> Iterator[str]:
+    names = open_cells(path, {}, every_row=True).columns
+    wanted = names[0] if column is None and len(names) == 1 else column or DEFAULT_COLUMN
+    if wanted not in names:
+        there = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
+        raise DataError(f"{path}: no column {wanted!r}; there are {there}; choose with --text-column")
+    for where, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
+        yield checked_text(value, f"{path}: {where}: {wanted!r}")
 
 
 def checked_text(value: Any, where: str) -> str:
@@ -204,7 +137,7 @@ def checked_text(value: Any, where: str) -> str:
 
 def _kind(value: Any) -> str:
     names = {
-        type(None): "null",
+        type(None): "missing or null",
         bool: "true or false",
         int: "a number",
         float: "a number",
@@ -212,24 +145,3 @@ def _kind(value: Any) -> str:
         dict: "an object",
     }
     return names.get(type(value), f"a {type(value).__name__}")
-
-
-def _parquet_pieces(file: BinaryIO, name: str, column: str | None) -> Iterator[list[str]]:
-    try:
-        opened = pq.ParquetFile(file)
-        schema = opened.schema_arrow
-        wanted = schema.names[_column_index(schema.names, name, column)]
-        type_ = schema.field(wanted).type
-        plain = type_.value_type if pa.types.is_dictionary(type_) else type_
-        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
-            raise DataError(f"{name}: column {wanted!r} is {type_}; expected string")
-        row = 0
-        for batch in opened.iter_batches(batch_size=CHUNK, columns=[wanted]):
-            texts = batch.column(0).to_pylist()
-            if None in texts:
-                raise DataError(f"{name}, row {row + texts.index(None)}: {wanted!r} is null; expected a text")
-            row += len(texts)
-            if texts:
-                yield texts
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error

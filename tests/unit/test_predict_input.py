@@ -109,6 +109,25 @@ def test_the_only_column_needs_no_name():
     assert everything("a.csv") == [t for t in TEXTS if t]
 
 
+@pytest.mark.parametrize(
+    ("content", "separator"),
+    [
+        ("id;text\n1;très bon\n2;cher, mais bon\n".encode("cp1252"), "semicolon"),
+        ("id\ttext\n1\ttrès bon\n2\tcher, mais bon\n".encode(), "tab"),
+        ("id|text\n1|très bon\n2|cher, mais bon\n".encode(), "bar"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_what_can_be_trained_on_can_be_predicted_whatever_a_spreadsheet_made_of_it(content, separator):
+    Path("a.csv").write_bytes(content)
+    assert everything("a.csv") == ["très bon", "cher, mais bon"]
+
+
+def test_a_row_of_nothing_is_a_text_of_nothing_and_keeps_its_place():
+    Path("a.csv").write_bytes(b'text\ngood\n""\n\nbad\n')
+    assert everything("a.csv") == ["good", "", "bad"]
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 def test_parquet_comes_back_across_row_groups(kind):
     texts = [f"{i} {TEXTS[i % 6]}" for i in range(2500)]
@@ -176,39 +195,46 @@ class _Recorder:
 
 BAD = [
     ("a.txt", b"", None, "a.txt: holds no text; expected at least one"),
-    ("a.csv", b"", None, "a.csv: holds no text"),
+    ("a.csv", b"", None, "a.csv: the file is empty (0 bytes)"),
     ("a.csv", b"text,n\n", None, "a.csv: holds no text"),
-    ("a.jsonl", b"\n \n", None, "a.jsonl: holds no text"),
-    ("a.parquet", b"", None, "a.parquet: cannot be read as Parquet"),
-    ("a.parquet", b"PAR1 and no more", None, "a.parquet: cannot be read as Parquet"),
+    ("a.jsonl", b"\n \n", None, "a.jsonl: holds no JSON object"),
+    ("a.parquet", b"", None, "a.parquet: the file is empty"),
+    ("a.parquet", b"PAR1 and no more", None, "a.parquet: not a Parquet file"),
     ("a.xlsx", b"PK", None, "a.xlsx: its name does not end in .txt, .csv, .tsv, .jsonl, .ndjson, .parquet"),
     ("reviews", b"good\n", None, "reviews: its name does not end in"),
     ("a.txt", b"good\nna\xefve\n", None, "a.txt: byte 7 (0xef) is not UTF-8; convert the file"),
     ("a.txt", b"x" * 70_000 + b"\ncaf\xe9\n", None, "a.txt: byte 70004 (0xe9) is not UTF-8"),
     ("a.txt", b"\xef\xbb\xbfgood\nna\xefve\n", None, "a.txt: byte 10 (0xef) is not UTF-8"),
-    ("a.csv", b"text\ngood\ncaf\xe9\n", None, "a.csv: byte 13 (0xe9) is not UTF-8"),
     ("a.txt", "good\n".encode("utf-16"), None, "a.txt: byte 3 is 0, so this is binary or UTF-16"),
     ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", None, "a.txt: byte 8 is 0, so this is binary"),
     ("a.txt", b"good\n", "text", "--text-column 'text': a.txt has one text per line and no columns"),
     ("a.csv", b"id,body\n1,good\n", None, "a.csv: no column 'text'; there are 'id', 'body'; choose with --text-column"),
     ("a.csv", b"id,body\n1,good\n", "Body", "a.csv: no column 'Body'; there are 'id', 'body'"),
-    ("a.csv", b"text,text\na,b\n", None, "a.csv: 2 columns 'text'; there are 'text', 'text'"),
-    ("a.csv", b"id;text\n1;good\n", None, "it looks separated by semicolons, expected is ','"),
-    ("a.csv", b"id\ttext\n1\tgood\n", "text", "it looks separated by tabs (then name it .tsv)"),
-    ("a.tsv", b"id,text\n1,good\n", None, "it looks separated by commas, expected is '\\t'"),
-    ("a.csv", b"id,text\n1,good\n2,bad, very\n", None, "a.csv, line 3: 3 fields, the header has 2"),
-    ("a.csv", b"id,text\n1,good\n2\n", None, "a.csv, line 3: 1 fields, the header has 2"),
-    ("a.csv", b'id,text\n1,"never closed\n', None, "a.csv, line 2: not CSV (unexpected end of data)"),
-    ("a.csv", b'id,text\n1,"a "quoted" word"\n', None, "a.csv, line 2: not CSV"),
-    ("a.jsonl", b'{"text": "a"}\n{"text": \n', None, "a.jsonl, line 2: not JSON (Expecting value, column"),
-    ("a.jsonl", b'{"text": "a"}\n["a"]\n', None, "a.jsonl, line 2: a list; expected an object"),
-    ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', None, "a.jsonl, line 2: no column 'text'; there are 'body'"),
-    ("a.jsonl", b'{"id": 1, "body": "b"}\n', None, "a.jsonl, line 1: no column 'text'; there are 'id', 'body'"),
-    ("a.jsonl", b'{"text": null}\n', None, "a.jsonl, line 1: 'text' is null; expected a text"),
-    ("a.jsonl", b'{"text": 5}\n', None, "a.jsonl, line 1: 'text' is a number; expected a text"),
-    ("a.jsonl", b'{"text": "\\ud83c"}\n', None, "a.jsonl, line 1: 'text' holds half a surrogate pair at character 0"),
-    ("a.jsonl", b"[" * 100_000 + b"\n", None, "a.jsonl, line 1: not JSON"),
-    ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", None, "a.jsonl, line 1: not JSON (Exceeds the limit"),
+    ("a.csv", b"text,text\na,b\n", None, "a.csv: text column 'text' stands 2 times in the header"),
+    (
+        "a.tsv",
+        b"id,text\n1,good\n",
+        None,
+        "a single column, 'id,text'; the separator is expected to be one of comma, semicolon, tab, bar (a .tsv file: tab)",
+    ),
+    ("a.csv", b"id,text\n1,good\n2,bad, very\n", None, "a.csv: row 2 (line 3): 3 cells where the header has 2"),
+    ("a.csv", b"id,text\n1,good\n2\n", None, "a.csv: row 2 (line 3): 1 cells where the header has 2"),
+    ("a.csv", b'id,text\n1,"never closed\n', None, "a.csv: line 2: unexpected end of data; a quoted cell"),
+    ("a.csv", b'id,text\n1,"a "quoted" word"\n', None, "a.csv: line 2: ',' expected after"),
+    ("a.jsonl", b'{"text": "a"}\n{"text": \n', None, "a.jsonl: line 2: not JSON (Expecting value, character"),
+    ("a.jsonl", b'{"text": "a"}\n["a"]\n', None, "a.jsonl: line 2: a list; expected one JSON object a line"),
+    ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', None, "a.jsonl: line 2: 'text' is missing or null; expected a text"),
+    (
+        "a.jsonl",
+        b'{"id": 1, "body": "b"}\n',
+        None,
+        "a.jsonl: no column 'text'; there are 'id', 'body'; choose with --text-column",
+    ),
+    ("a.jsonl", b'{"text": null}\n', None, "a.jsonl: line 1: 'text' is missing or null; expected a text"),
+    ("a.jsonl", b'{"text": 5}\n', None, "a.jsonl: line 1: 'text' is a number; expected a text"),
+    ("a.jsonl", b'{"text": "\\ud83c"}\n', None, "a.jsonl: line 1: 'text' holds half a surrogate pair at character 0"),
+    ("a.jsonl", b"[" * 100_000 + b"\n", None, "a.jsonl: line 1: nested too deeply"),
+    ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", None, "a.jsonl: line 1: not JSON (Exceeds the limit"),
 ]
 
 
@@ -225,17 +251,20 @@ def test_a_line_without_end_is_refused_before_it_fills_memory():
     Path("a.txt").write_bytes(b"x" * (17 * 2**20))
     with pytest.raises(DataError, match=r"from byte 0 on, one line is longer than 16 MiB"):
         everything("a.txt")
+    Path("a.csv").write_bytes(b"text\n" + b"x" * (17 * 2**20))
+    with pytest.raises(DataError, match=r"from byte 5 on, one line is longer than 16 MiB"):
+        everything("a.csv")
 
 
 def test_a_null_in_parquet_is_named_by_its_row():
     pq.write_table(pa.table({"text": ["x"] * 1500 + [None]}), "a.parquet")
-    with pytest.raises(DataError, match=r"a.parquet, row 1500: 'text' is null"):
+    with pytest.raises(DataError, match=r"a.parquet: row 1501: 'text' is missing or null"):
         everything("a.parquet")
 
 
 def test_a_parquet_column_of_numbers_is_refused():
     pq.write_table(pa.table({"text": [1, 2]}), "a.parquet")
-    with pytest.raises(DataError, match=r"column 'text' is int64; expected string"):
+    with pytest.raises(DataError, match=r"row 1: 'text' is a number; expected a text"):
         everything("a.parquet")
 
 
@@ -278,7 +307,7 @@ def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(store, ca
     Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": 1}\n')
     Path("out.csv").write_text("yesterday's")
     message = fail(["predict", "--model", "majority", "--input", "a.jsonl", "--output", "out.csv"], capsys)
-    assert "a.jsonl, line 5001: 'text' is a number" in message
+    assert "a.jsonl: line 5001: 'text' is a number" in message
     assert Path("out.csv").read_text() == "yesterday's"
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.jsonl", "out.csv", "results"]
 
@@ -379,7 +408,7 @@ def test_no_texts_give_no_predictions():
     ("texts", "expected"),
     [
         ("a film", "texts is the one text 'a film'; expected a list"),
-        (["a", None], "text 1 is null; expected a text"),
+        (["a", None], "text 1 is missing or null; expected a text"),
         (["a", 3.0], "text 1 is a number"),
         ([b"a"], "text 0 is a bytes"),
         (["\ud83c"], "half a surrogate pair"),
