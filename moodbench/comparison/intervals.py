@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -75,8 +77,12 @@ def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
     """The share `num_correct / n` with Wilson's score interval. Source: Wilson 1927, without continuity correction."""
     if not 0 <= num_correct <= n or n < 1:
         raise ValueError(f"num_correct is {num_correct} of n = {n}; needed is 0 <= num_correct <= n and n >= 1")
-    ends = scipy.stats.binomtest(num_correct, n).proportion_ci(confidence_level=_level(level), method="wilson")
-    return Interval(num_correct / n, float(ends.low), float(ends.high), level, "wilson", "checkpoint", n)
+    share, z2 = num_correct / n, float(scipy.special.ndtri((1 + _level(level)) / 2)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n) / (1 + z2 / n)
+    low = 0.0 if num_correct == 0 else middle - half  # exact ends where rounding would leave 1e-17
+    high = 1.0 if num_correct == n else middle + half
+    return Interval(share, low, high, level, "wilson", "checkpoint", n)
 
 
 def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
@@ -88,6 +94,20 @@ def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     found = two_way_variance(table)
     half = found.half_width(level)
     return Interval(found.mean, found.mean - half, found.mean + half, level, TWO_WAY, "recipe", len(table))
+
+
+def mean_of_independent(parts: Sequence[Interval]) -> Interval:
+    """The unweighted mean of independent estimates, such as of several data sets: distances to the ends squared and added.
+
+    Source: Zou & Donner 2008, Statistics in Medicine 27(10), 1693-1702 (MOVER). ValueError where levels or estimands differ.
+    """
+    if len({(p.level, p.estimand) for p in parts}) != 1:
+        raise ValueError(f"levels and estimands are {[(p.level, p.estimand) for p in parts]}; needed is one of each")
+    point = sum(p.point for p in parts) / len(parts)
+    below = math.hypot(*(p.point - p.low for p in parts)) / len(parts)
+    above = math.hypot(*(p.high - p.point for p in parts)) / len(parts)
+    n = sum(p.n for p in parts)
+    return Interval(point, point - below, point + above, parts[0].level, "mover", parts[0].estimand, n)
 
 
 def two_way_variance(values: npt.ArrayLike) -> TwoWay:

@@ -18,6 +18,8 @@ from moodbench.comparison.intervals import Estimand, Interval
 Floats = npt.NDArray[np.float64]
 CHUNK = 500
 """Draws worked out at once, which bounds memory."""
+QUICKER = 8
+"""A review is drawn about this many times quicker than a binomial number."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,23 @@ def _confusions(
         point[:, c, :] = (counts @ hot).reshape(k, num_columns).T
         for start in range(0, num_draws, CHUNK):
             size = min(CHUNK, num_draws - start)
-            times = rng.multinomial(len(rows), counts / len(rows), size=size).astype(np.float64)
+            times = _multiplicities(counts, size, rng)
             draws[start : start + size, :, c, :] = (times @ hot).reshape(size, k, num_columns).transpose(0, 2, 1)
     return point, draws
+
+
+def _multiplicities(counts: npt.NDArray[np.int64], num_draws: int, rng: np.random.Generator) -> Floats:
+    """How often each pattern comes `(num_draws, patterns)` when sum(counts) reviews are drawn with replacement.
+
+    Multinomial either way: with few patterns a binomial for each is quickest, with many, drawing the reviews themselves.
+    """
+    num_items, num_patterns = int(counts.sum()), len(counts)
+    if num_patterns * QUICKER < num_items:
+        return rng.multinomial(num_items, counts / num_items, size=num_draws).astype(np.float64)
+    pattern = np.repeat(np.arange(num_patterns), counts)[rng.integers(0, num_items, size=(num_draws, num_items))]
+    pattern += num_patterns * np.arange(num_draws)[:, None]
+    times = np.bincount(pattern.ravel(), minlength=num_draws * num_patterns)
+    return times.reshape(num_draws, num_patterns).astype(np.float64)
 
 
 def _accuracy(confusion: Floats) -> Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.comparison.intervals import Estimand, two_way_variance, wilson
-from moodbench.comparison.joint import f1_of_confusion, joint_draws
+from moodbench.comparison.joint import Floats, f1_of_confusion, joint_draws
 from moodbench.comparison.ranks import step_down
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
@@ -179,14 +179,20 @@ def paired_f1(
     joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
     delta = float(joint.f1_macro[0] - joint.f1_macro[1])
     drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = difference_interval(drawn, level)
     if joint.estimand == "recipe":
-        p_value = float(step_down(np.array([delta]), drawn[:, None] - delta)[0][0])
+        p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, len(truth))[0][0])
         method = "joint bootstrap with t-distributed seeds"
     else:
         p_value = _randomisation_p(truth, a.ravel(), b.ravel(), num_classes, 5 * num_draws, seed)
         method = "stratified bootstrap, paired approximate randomisation"
-    return F1Difference(delta, float(low), float(high), level, p_value, method, joint.estimand)
+    return F1Difference(delta, low, high, level, p_value, method, joint.estimand)
+
+
+def difference_interval(drawn: Floats, level: float) -> tuple[float, float]:
+    """The ends of the percentile interval of a difference from its joint draws `(B,)`."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _randomisation_p(

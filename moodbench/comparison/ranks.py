@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -44,8 +45,10 @@ class Ranking:
         return bool(self.p_adjusted[self.names.index(a), self.names.index(b)] <= self.alpha)
 
 
-def rank_all(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike, alpha: float = 0.05) -> Ranking:
-    """The ranking of contenders with scores `point` `(M,)` from joint `draws` `(B, M)`.
+def rank_all(
+    names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike, num_items: int, alpha: float = 0.05
+) -> Ranking:
+    """The ranking of contenders with scores `point` `(M,)` from joint `draws` `(B, M)` over `num_items` reviews.
 
     Step-down max-T over all pairs: T = |difference| / scale, and its null is the draws' deviation from the point. The
     scale of a pair is half the distance of the 15.9 % and 84.1 % quantiles of its draws, which a heavy tail of few seeds does
@@ -59,7 +62,7 @@ def rank_all(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike, a
     first, second = np.triu_indices(m, 1)
     difference = score[first] - score[second]
     error = drawn[:, first] - drawn[:, second] - difference
-    raw, adjusted = step_down(difference, error)
+    raw, adjusted = step_down(difference, error, num_items)
     tables = [np.ones((m, m)) for _ in range(2)]
     for table, values in zip(tables, (adjusted, holm(raw)), strict=True):
         table[first, second] = table[second, first] = values
@@ -77,10 +80,12 @@ def rank_all(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike, a
     )
 
 
-def step_down(difference: Floats, error: Floats) -> tuple[Floats, Floats]:
+def step_down(difference: Floats, error: Floats, num_items: int) -> tuple[Floats, Floats]:
     """Unadjusted and step-down adjusted p-values, each `(P,)`, of `difference` `(P,)` under null draws `error` `(B, P)`.
 
-    (1 + number of draws as large) / (B + 1); a difference of exactly 0 has p = 1.
+    (1 + number of draws as large) / (B + 1); a difference of exactly 0 has p = 1. The draws vary by (b + c - n d^2) / n^2, which is
+    Wald's variance of a difference d of n items; under equality it is (b + c) / n^2, McNemar's. The observed T is brought
+    to the latter, T / sqrt(1 + T^2 / n): without that, 15 pairs of 200 items err in 5.7 % of worlds.
     """
     if len(difference) == 0:
         return np.ones(0), np.ones(0)
@@ -88,6 +93,7 @@ def step_down(difference: Floats, error: Floats) -> tuple[Floats, Floats]:
     scale = (quantiles[1] - quantiles[0]) / 2
     scale = np.where(scale > 1e-12, scale, np.maximum(error.std(axis=0), 1e-12))
     observed, null = np.abs(difference) / scale, np.abs(error) / scale
+    observed = observed / np.sqrt(1 + observed**2 / num_items)
     num = len(error)
     raw = (1 + (null >= observed - 1e-12).sum(axis=0)) / (num + 1)
     order = np.argsort(-observed, kind="stable")
@@ -175,7 +181,10 @@ def across_datasets(scores: npt.ArrayLike, alpha: float = 0.05) -> AcrossDataset
         mean_ranks=ranks.mean(axis=0),
         friedman_p=1.0 if constant else float(scipy.stats.friedmanchisquare(*table.T).pvalue),
         p_wilcoxon_holm=p,
-        critical_difference=float(
-            scipy.stats.studentized_range.ppf(1 - alpha, m, np.inf) / np.sqrt(2) * np.sqrt(m * (m + 1) / (6 * num))
-        ),
+        critical_difference=_nemenyi(m, alpha) * float(np.sqrt(m * (m + 1) / (6 * num))),
     )
+
+
+@cache
+def _nemenyi(m: int, alpha: float) -> float:
+    return float(scipy.stats.studentized_range.ppf(1 - alpha, m, np.inf) / np.sqrt(2))

@@ -42,7 +42,8 @@ def with_standing(
     if joint is None or not set(track["name"]) <= set(joint.names):
         return empty
     at = [joint.names.index(name) for name in track["name"]]
-    quality = rank_all([joint.names[m] for m in at], joint.accuracy[at], joint.accuracy_draws[:, at])
+    names = [joint.names[m] for m in at]
+    quality = rank_all(names, joint.accuracy[at], joint.accuracy_draws[:, at], joint.num_items)
     made = empty.assign(
         accuracy_rank_low=quality.low,
         accuracy_rank_high=quality.high,
@@ -55,7 +56,7 @@ def with_standing(
     rows = track.assign(**speed)[ranked]
     utilities = utility_draws(rows, joint, anchors)
     scores = 100 * utilities @ weights.as_series().to_numpy()
-    standing = rank_all(rows["name"].tolist(), rows["score"].to_numpy(dtype=float), scores)
+    standing = rank_all(rows["name"].tolist(), rows["score"].to_numpy(dtype=float), scores, joint.num_items)
     alpha = CONCENTRATION * weights.as_series().to_numpy()
     drawn = np.zeros((len(scores), len(alpha)))
     drawn[:, alpha > 0] = np.random.default_rng(0).dirichlet(alpha[alpha > 0], size=len(scores))

@@ -106,7 +106,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     drawn = draw_accuracy(predictions)
     tied = ""
     if drawn is not None:
-        ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws)
+        ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
         rows = rows.assign(
             tied_best=rows["name"].map(dict(zip(ranking.names, ranking.tied_best, strict=True))),
             letters=rows["name"].map(dict(zip(ranking.names, ranking.letters, strict=True))),

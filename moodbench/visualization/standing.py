@@ -41,6 +41,7 @@ class TrackDraws:
     throughput: Floats
     """`(contenders,)`, as measured; so is latency."""
     latency: Floats
+    num_items: int
 
 
 class Standing:
@@ -76,7 +77,8 @@ class Standing:
             return track
         point = ranked["score"].to_numpy(dtype=float)
         few = draws if len(names) <= MANY else draws[:FEW_DRAWS]
-        ranking = rank_all(names, point, few)
+        drawn = [d for d in (future.result() for future in self._drawing.values()) if d is not None]
+        ranking = rank_all(names, point, few, min(d.num_items for d in drawn))
         best = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
         made = pd.DataFrame({"rank_low": ranking.low, "rank_high": ranking.high, "p_best": best}, index=ranked.index)
         return track.drop(columns=list(made), errors="ignore").join(made)
@@ -90,7 +92,10 @@ class Standing:
             assert drawn is not None
             few = slice(None) if len(drawn.names) <= MANY else slice(FEW_DRAWS)
             # Utilities rise with accuracy and F1, and the draws lie around those of the board.
-            ties = [rank_all(drawn.names, d.mean(axis=0), d[few]).tied_best for d in (drawn.accuracy, drawn.f1)]
+            ties = [
+                rank_all(drawn.names, d.mean(axis=0), d[few], drawn.num_items).tied_best
+                for d in (drawn.accuracy, drawn.f1)
+            ]
             self._tied[name] = [{n for n, is_tied in zip(drawn.names, tie, strict=True) if is_tied} for tie in ties]
         accuracy, f1 = self._tied[name]
         return track.assign(tied_accuracy=track["name"].isin(accuracy), tied_f1_macro=track["name"].isin(f1))
@@ -146,7 +151,9 @@ class Standing:
             for column, draws in (("accuracy", found.accuracy_draws), ("f1_macro", found.f1_draws))
         )
         speed = pinned_utilities(with_speed_for_score(rows), anchors)
-        return TrackDraws(tuple(names), accuracy, f1, speed["throughput"].to_numpy(), speed["latency"].to_numpy())
+        return TrackDraws(
+            tuple(names), accuracy, f1, speed["throughput"].to_numpy(), speed["latency"].to_numpy(), len(labels)
+        )
 
 
 def with_speed_for_score(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,6 @@ import pytest
 
 from moodbench.comparison.composite import Weights, load_anchors, pinned, pinned_utilities
 from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.simulation import outcomes, simulate, truth
 from moodbench.comparison.standing import COLUMNS, utility_draws, with_standing
 
 ANCHORS = load_anchors()
@@ -69,21 +68,3 @@ def test_accuracy_groups_need_no_score_and_unknown_draws_leave_all_null():
     assert found["accuracy_letters"].tolist() == ["b", "a", "c"]
     assert found[["rank_low", "rank_high", "p_best"]].isna().all(axis=None)
     assert with_standing(rows, None, speed(rows), Weights(), ANCHORS)[list(COLUMNS)].isna().all(axis=None)
-
-
-def test_the_truth_of_a_simulated_world_is_its_long_run_mean():
-    rng = np.random.default_rng(1)
-    right = outcomes(rng, 400, 1000, 2, 0.3, 1.5)
-    assert right.mean() == pytest.approx(truth(0.3, 1.5), abs=0.004 + 3 * right.mean(axis=(0, 2)).std() / 20)
-
-
-@pytest.mark.performance
-def test_over_all_simulated_worlds_intervals_cover_and_tests_keep_their_level():
-    """25 worlds for each row; in full: python -m moodbench.comparison.simulation."""
-    found = simulate(25)
-    for kind, rows in (
-        ("covers", [f for f in found if f.kind == "covers"]),
-        ("errs", [f for f in found if f.kind == "errs"]),
-    ):
-        share = np.mean([f.share for f in rows])
-        assert share >= 0.93 if kind == "covers" else share <= 0.056, (kind, share)

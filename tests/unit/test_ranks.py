@@ -81,7 +81,7 @@ def test_identical_answers_have_p_one_and_share_every_rank():
     labels = np.arange(50) % 2
     same = np.where(np.arange(50) < 40, labels, 1 - labels)
     joint = joint_draws(labels, [same, same, same], "abc", 2, num_draws=200)
-    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws)
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
     assert (ranking.p_adjusted == 1).all() and (ranking.p_holm == 1).all()
     assert (ranking.low.tolist(), ranking.high.tolist(), ranking.letters) == ([1] * 3, [3] * 3, ("a",) * 3)
     assert ranking.tied_best.all()
@@ -93,7 +93,7 @@ def test_clear_differences_are_ranked_and_small_ones_are_not():
     good = answers(rng, labels, 0.9)
     near = np.where(rng.random(2000) < 0.995, good, 1 - good)
     joint = joint_draws(labels, [answers(rng, labels, 0.6), near, good], ["poor", "near", "good"], 2)
-    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws)
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
     assert (ranking.low.tolist(), ranking.high.tolist()) == ([3, 1, 1], [3, 2, 2])
     assert ranking.letters == ("b", "a", "a")
     assert (ranking.separated("poor", "good"), ranking.separated("near", "good")) == (True, False)
@@ -105,22 +105,34 @@ def test_step_down_worked_by_hand():
     |error|: pair 1: 1 1 1 1, pair 2: 2 0.5 1 1 with signs; observed T of pair 1 is 1.5 scales, of pair 2 3 scales.
     """
     error = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]])
-    raw, adjusted = step_down(np.array([0.5, 3.0]), error)
+    raw, adjusted = step_down(np.array([0.5, 3.0]), error, 10**9)
     # both scales are 1: pair 2 exceeds every draw, (1 + 0) / 5; pair 1 is exceeded by all, 5 / 5
     assert raw == pytest.approx([1.0, 0.2])
     assert adjusted == pytest.approx([1.0, 0.2])
+
+
+def test_one_pair_is_tested_with_mcnemars_variance():
+    """30 reviews of 100 only A got right, 14 only B: z = 16 / sqrt(44), not Wald's 16 / sqrt(44 - 16^2 / 100)."""
+    labels = np.zeros(100, dtype=int)
+    a, b = np.repeat([0, 1, 0], [30, 14, 56]), np.repeat([1, 0, 0], [30, 14, 56])
+    joint = joint_draws(labels, [a, b], "ab", 2, num_draws=100_000)
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, 100)
+    mcnemar, wald = (2 * stats.norm.sf(16 / np.sqrt(v)) for v in (44, 44 - 2.56))
+    assert ranking.p_adjusted[0, 1] == pytest.approx(mcnemar, abs=0.0015), "the draws are a lattice"
+    assert ranking.p_adjusted[0, 1] - wald > 0.5 * (mcnemar - wald) > 0.001
 
 
 def test_adjusted_p_values_lie_between_the_unadjusted_and_bonferroni():
     rng = np.random.default_rng(4)
     error = rng.standard_normal((4000, 10))
     difference = np.linspace(0.2, 3.5, 10)
-    raw, adjusted = step_down(difference, error)
+    raw, adjusted = step_down(difference, error, 10**9)
     assert (adjusted >= raw).all() and (adjusted <= np.minimum(1, 10 * raw) + 1e-9).all()
     sidak = 1 - (1 - raw) ** np.arange(1, 11)  # independent pairs; the least extreme stands alone at the last step
     assert adjusted == pytest.approx(np.maximum.accumulate(sidak[::-1])[::-1], abs=0.03)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(p):
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
@@ -169,4 +181,4 @@ def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one table"):
         joint_draws([0, 1], [[0, 1], [0, 1]], ["a", "a"], 2)
     with pytest.raises(ValueError, match="needed are"):
-        rank_all("ab", [1.0], np.ones((5, 2)))
+        rank_all("ab", [1.0], np.ones((5, 2)), 10)

@@ -154,7 +154,7 @@ def test_equal_answers_tie_and_much_worse_ones_do_not():
     good = np.where(np.arange(400) % 10 == 0, 1 - truth, truth)  # 90 % right
     drawn = draw_accuracy({"A": answers(good), "B": answers(good[::1], "f"), "C": answers(1 - good, "g")})
     assert drawn is not None and drawn.accuracy.tolist() == pytest.approx([0.9, 0.9, 0.1])
-    ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws)
+    ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     assert ranking.tied_best.tolist() == [True, True, False]
     rows = pd.DataFrame({"name": ["A", "B", "C"], "tied_best": ranking.tied_best})
     assert ties(drawn, rows).startswith(

@@ -1,0 +1,242 @@
+"""Worlds in which the truth is known, one for each interval that is printed and each test that is made.
+
+Items of one world share their difficulty between models, as reviews do; recipes have seed effects; chance decides the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy  # its parts load when first used
+
+from moodbench.comparison.intervals import Interval, mean_of_independent, two_way, wilson
+from moodbench.comparison.joint import JointDraws, joint_draws
+from moodbench.comparison.paired import difference_interval, newcombe_paired, paired_accuracy, paired_f1
+from moodbench.comparison.ranks import across_datasets, rank_all
+from moodbench.metrics.quantiles import quantile_with_interval
+
+Rng = np.random.Generator
+Seen = tuple[bool, float | None]
+"""Whether an interval covered, or a test erred; the width of the interval."""
+Table = npt.NDArray[np.bool_]
+NUM_DRAWS = 400
+"""Bootstrap draws in each world: fewer than the board's, which only coarsens p-values."""
+ITEM_SD = 1.5
+NUM_MODELS = 6
+SPREAD = (0.0, 0.0, 0.1, 0.2, 0.6, 1.2)
+"""By how much the logits of the models of a world with a true order lie below the best one's."""
+
+
+class World(NamedTuple):
+    """One row of the table."""
+
+    what: str
+    world: str
+    kind: Literal["covers", "errs"]
+    once: Callable[[Rng], Seen]
+
+
+def outcomes(
+    rng: Rng, n: int, num_models: int, num_seeds: int, seed_sd: float, item_sd: float, below: Sequence[float] = ()
+) -> Table:
+    """Right or wrong `(models, n, seeds)`: shared item difficulty, own seed effects, own chance; logits lower by `below`."""
+    item = 1.5 + item_sd * rng.standard_normal((1, n, 1))
+    seed = seed_sd * rng.standard_normal((num_models, 1, num_seeds))
+    if len(below):
+        seed = seed - np.asarray(below)[:, None, None]
+    return np.asarray(rng.random((num_models, n, num_seeds)) < 1 / (1 + np.exp(-item - seed)))
+
+
+@cache
+def truth(seed_sd: float, item_sd: float, below: float = 0.0) -> float:
+    """The expected accuracy of such a recipe, by Gauss-Hermite quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    logits = 1.5 - below + np.hypot(item_sd, seed_sd) * nodes
+    return float((weights / (1 + np.exp(-logits))).sum() / weights.sum())
+
+
+def worlds() -> list[World]:
+    """All rows of the table, in order."""
+    rows: list[World] = []
+    for n in (200, 1000):
+        one = f"n = {n}, 1 seed"
+        rows += [
+            World("stratified bootstrap, macro-F1", one, "covers", partial(_f1, n, 1, 0.0)),
+            World("Newcombe, difference in accuracy", f"{one}, difference 0.03", "covers", partial(_newcombe, n)),
+            World("stratified bootstrap, difference in macro-F1", one, "covers", partial(_f1_difference, n, 1, 0.0)),
+            World("rank intervals, all of 6 checkpoints together", one, "covers", partial(_ranks, n, 1, 0.0)),
+        ]
+    for num_seeds in (2, 3, 5):
+        for sd in (0.0, 0.3):
+            world = f"n = 300, {num_seeds} seeds, seed sd {sd}"
+            rows += [
+                World("items x seeds, accuracy", world, "covers", partial(_recipe, num_seeds, sd)),
+                World("items x seeds, difference in accuracy", world, "covers", partial(_difference, num_seeds, sd)),
+                World("bootstrap with seeds, macro-F1", world, "covers", partial(_f1, 300, num_seeds, sd)),
+            ]
+        rows += [
+            World(
+                "bootstrap with seeds, difference in macro-F1",
+                world,
+                "covers",
+                partial(_f1_difference, 300, num_seeds, sd),
+            ),
+            World("rank intervals, all of 6 recipes together", world, "covers", partial(_ranks, 300, num_seeds, sd)),
+        ]
+    rows += [
+        World("MOVER, mean accuracy of data sets", "4 data sets of n = 300, 1 seed", "covers", partial(_mean, 1, 0.0)),
+        World("MOVER, mean accuracy of data sets", "4 data sets of n = 300, 3 seeds, seed sd 0.3", "covers", partial(_mean, 3, 0.3)),
+        World("order statistics, median latency", "200 requests, log-normal", "covers", partial(_quantile, 200, 0.5)),
+        World("order statistics, 99th percentile", "1000 requests, log-normal", "covers", partial(_quantile, 1000, 0.99)),
+    ]  # fmt: skip
+    for n in (200, 1000):
+        one = f"n = {n}, equal checkpoints"
+        rows += [
+            World("McNemar mid-p", one, "errs", partial(_mcnemar, n)),
+            World("approximate randomisation, macro-F1", one, "errs", partial(_f1_test, n, 1, 0.0)),
+            World("max-T, any of 15 pairs", one, "errs", partial(_family, n, 1, 0.0, ITEM_SD)),
+        ]
+    rows.append(World("max-T, any of 15 pairs", "n = 200, equal checkpoints, 10 % discordant", "errs", partial(_family, 200, 1, 0.0, 8.0)))  # fmt: skip
+    for num_seeds in (2, 3, 5):
+        for sd in (0.0, 0.3):
+            world = f"n = 300, {num_seeds} seeds, equal recipes, seed sd {sd}"
+            rows += [
+                World("items x seeds, p of the difference", world, "errs", partial(_recipe_test, num_seeds, sd)),
+                World("bootstrap with seeds, macro-F1", world, "errs", partial(_f1_test, 300, num_seeds, sd)),
+                World("max-T, any of 15 pairs", world, "errs", partial(_family, 300, num_seeds, sd, ITEM_SD)),
+            ]
+    rows += [
+        World("TOST at 1 point", "n = 5000, difference 0.01, 1 seed", "errs", _equivalence),
+        World("Friedman", "12 data sets, 5 equal contenders", "errs", partial(_datasets, "friedman")),
+        World("Wilcoxon with Holm, any of 10 pairs", "12 data sets, 5 equal contenders", "errs", partial(_datasets, "wilcoxon")),
+    ]  # fmt: skip
+    return rows
+
+
+def wilson_coverage(n: int, p: float) -> tuple[float, float]:
+    """The coverage of Wilson's interval and its mean width, summed over the binomial distribution: nothing is simulated."""
+    chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)
+    low, high = _wilson_ends(n)
+    return float(chance[(low <= p) & (p <= high)].sum()), float(chance @ (high - low))
+
+
+@cache
+def _wilson_ends(n: int) -> npt.NDArray[np.float64]:
+    """Both ends `(2, n + 1)` for each number of right answers."""
+    return np.array([(i.low, i.high) for i in (wilson(k, n) for k in range(n + 1))]).T
+
+
+def _seen(interval: Interval, true: float) -> Seen:
+    return interval.low <= true <= interval.high, interval.high - interval.low
+
+
+def _labels(n: int) -> npt.NDArray[np.int64]:
+    return np.arange(n) % 2
+
+
+def _answers(right: Table) -> list[npt.NDArray[np.int64]]:
+    """The classes that models `(models, n, seeds)` said, each `(n, seeds)`, or `(n,)` for one seed."""
+    truths = _labels(right.shape[1])[:, None]
+    tables = np.where(right, truths, 1 - truths)
+    return [t[:, 0] if t.shape[1] == 1 else t for t in tables]
+
+
+def _joint(rng: Rng, right: Table) -> JointDraws:
+    names = [chr(97 + m) for m in range(len(right))]
+    draw = int(rng.integers(2**31))
+    return joint_draws(_labels(right.shape[1]), _answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)
+
+
+def _f1(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    """With classes of one size and errors of one kind, macro-F1 in the population is the accuracy."""
+    joint = _joint(rng, outcomes(rng, n, 1, num_seeds, sd, ITEM_SD))
+    return _seen(joint.interval("a", "f1"), truth(sd, ITEM_SD))
+
+
+def _recipe(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    return _seen(two_way(outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD)[0]), truth(sd, ITEM_SD))
+
+
+def _difference(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    found = paired_accuracy(*outcomes(rng, 300, 2, num_seeds, sd, ITEM_SD))
+    return found.low <= 0 <= found.high, found.high - found.low
+
+
+def _recipe_test(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    return paired_accuracy(*outcomes(rng, 300, 2, num_seeds, sd, ITEM_SD)).p_value <= 0.05, None
+
+
+def _f1_difference(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    joint = _joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
+    low, high = difference_interval(joint.f1_draws[:, 0] - joint.f1_draws[:, 1], 0.95)
+    return low <= 0 <= high, high - low
+
+
+def _f1_test(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    a, b = _answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
+    draw = int(rng.integers(2**31))
+    return paired_f1(_labels(n), a, b, 2, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
+
+
+def _newcombe(n: int, rng: Rng) -> Seen:
+    low, high = newcombe_paired(*(int(x) for x in rng.multinomial(n, (0.80, 0.07, 0.04, 0.09))))
+    return low <= 0.03 <= high, high - low
+
+
+def _mcnemar(n: int, rng: Rng) -> Seen:
+    a, b = outcomes(rng, n, 2, 1, 0, ITEM_SD)
+    return paired_accuracy(a, b).p_value <= 0.05, None
+
+
+def _family(n: int, num_seeds: int, sd: float, item_sd: float, rng: Rng) -> Seen:
+    joint = _joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, item_sd))
+    return bool(
+        rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items).p_adjusted.min() <= 0.05
+    ), None
+
+
+def _ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    """Whether every interval holds all places that the true accuracies give its contender; two of them are equal."""
+    joint = _joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
+    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
+    below = np.asarray(SPREAD)
+    first = 1 + (below[None] < below[:, None]).sum(axis=1)
+    last = NUM_MODELS - (below[None] > below[:, None]).sum(axis=1)
+    covered = bool(((ranking.low <= first) & (last <= ranking.high)).all())
+    return covered, float((ranking.high - ranking.low).mean())
+
+
+def _mean(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    """Four data sets of different difficulty, their texts and trainings independent."""
+    below = (0.0, 0.3, 0.6, 0.9)
+    parts = []
+    for b in below:
+        right = outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD, (b,))[0]
+        parts.append(wilson(int(right.sum()), 300) if num_seeds == 1 else two_way(right))
+    return _seen(mean_of_independent(parts), float(np.mean([truth(sd, ITEM_SD, b) for b in below])))
+
+
+def _quantile(n: int, q: float, rng: Rng) -> Seen:
+    found = quantile_with_interval(rng.lognormal(sigma=0.3, size=n), q)
+    true = float(np.exp(0.3 * scipy.stats.norm.ppf(q)))
+    low, high = found.low, found.high
+    assert low is not None and high is not None, "such samples bound such quantiles"
+    return low <= true <= high, None
+
+
+def _equivalence(rng: Rng) -> Seen:
+    both, only_a, only_b, neither = rng.multinomial(5000, (0.80, 0.02, 0.01, 0.17))
+    a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
+    b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
+    pair = paired_accuracy(a, b)
+    return -pair.rope < pair.rope_low and pair.rope_high < pair.rope, None
+
+
+def _datasets(test: Literal["friedman", "wilcoxon"], rng: Rng) -> Seen:
+    found = across_datasets(0.8 + 0.1 * rng.standard_normal((12, 1)) + 0.02 * rng.standard_normal((12, 5)))
+    assert found is not None, "12 data sets are enough"
+    return (found.friedman_p if test == "friedman" else float(found.p_wilcoxon_holm.min())) <= 0.05, None
