@@ -18,10 +18,10 @@ from moodbench.visualization.calibration_view import (
     calibrations,
 )
 from moodbench.visualization.comparison_view import sentence
-from moodbench.visualization.formatting import missing, percent
+from moodbench.visualization.formatting import percent
 from moodbench.visualization.page.html import details, hint, scroll, table
 from moodbench.visualization.page.reading import Reading
-from moodbench.visualization.page.shared import one_track, pinned_rows
+from moodbench.visualization.page.shared import one_track, pinned_rows, shown_text
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
 
@@ -122,7 +122,7 @@ def _differences(
     names = list(said)
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in ("True label", *names))
     body = "".join(
-        f'<tr><th scope="row" class="mb-name mb-quote">{escape(_text(row, services))}</th>'
+        f'<tr><th scope="row" class="mb-name mb-quote">{escape(shown_text(row, services))}</th>'
         f"<td>{escape(labels[int(row['label'])])}</td>" + "".join(_said(row, name, labels) for name in names) + "</tr>"
         for _, row in found.iterrows()
     )
@@ -136,14 +136,6 @@ def _said(row: pd.Series[Any], name: str, labels: Sequence[str]) -> str:
     sign, word = ("✓", "right") if right else ("✗", "wrong")
     stated = percent(row[f"{name} stated"])
     return f'<td>{escape(labels[int(row[name])])} {stated} % <span role="img" aria-label="{word}">{sign}</span></td>'
-
-
-def _text(row: pd.Series[Any], services: Services) -> str:
-    if missing(row.get("text")):
-        return "text not in the store"
-    if row.get("private") == True and not services.show_texts:  # noqa: E712 - missing is not private
-        return "private text: start with --show-texts to see it"
-    return str(row["text"])
 
 
 TAB = Tab("compare", "Compare", build, render)

@@ -14,11 +14,15 @@ import pandas as pd
 from moodbench import __version__
 from moodbench.comparison.board import trials_frame
 from moodbench.config import load_catalogue
+from moodbench.errors import MoodBenchError
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.exporting import board_bytes
 from moodbench.visualization.leaderboard_view import chosen_track, visible
-from moodbench.visualization.page.html import table
+from moodbench.visualization.mislabelled_view import EXPLAINED, mislabelled, queue_cells
+from moodbench.visualization.mislabelled_view import HEADINGS as DOUBTS
+from moodbench.visualization.page.html import details, hint, table
 from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.shared import one_track, shown_text
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
 
@@ -28,6 +32,7 @@ RAW_COLUMNS = [
     "quick", "fit_id",
 ]  # fmt: skip
 MOST_ROWS = 2_000
+MOST_DOUBTFUL = 25
 NESTED = ["throughput_points", "confusion", "environment", "files"]
 FILES = (("view-csv", "This view as CSV"), ("view-parquet", "This view as Parquet"), ("all-csv", "Everything as CSV"), ("all-parquet", "Everything as Parquet"))  # fmt: skip
 
@@ -45,11 +50,12 @@ def build(layout: Layout, services: Services) -> None:
         show_search="search", pinned_columns=1, buttons=["copy", "fullscreen"],
     )  # fmt: skip
     layout.output(rows)
+    layout.output(gr.HTML(elem_id="mb-mislabelled", elem_classes="mb"))
     layout.output(gr.HTML(elem_id="mb-licences", elem_classes="mb"))
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """What the files are, the files, the rows, and licences with the citation."""
+    """What the files are, the files, the rows, doubtful labels, and licences with the citation."""
     view = reading.view(state.weights)
     name = chosen_track(view, state)
     rows = visible(view.track(name), state, reading.families)
@@ -68,7 +74,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
         f'<code>{escape(reading.store.uri)}</code>. <a href="{escape(link)}">Link to this view</a></p>'
     )
-    return [words, *paths, _readable(shown), _licences(results.fits)]
+    return [words, *paths, _readable(shown), _doubtful(reading, state, services), _licences(results.fits)]
 
 
 @cache
@@ -94,6 +100,24 @@ def _readable(trials: pd.DataFrame) -> pd.DataFrame:
     shown = trials.reindex(columns=RAW_COLUMNS).head(MOST_ROWS)
     reals = shown.select_dtypes("float").columns
     return shown.assign(**{c: shown[c].map(lambda x: float(f"{x:.6g}")) for c in reals})
+
+
+def _doubtful(reading: Reading, state: State, services: Services) -> str:
+    """The test texts of the track shown whose label nearly all contenders deny."""
+    first = one_track(reading.view(state.weights), state).iloc[0]
+    try:
+        queues = mislabelled(reading.store, str(first["dataset"]))
+    except MoodBenchError as error:
+        return hint(f"Doubtful labels: {error}")
+    made = ""
+    for queue in queues:
+        listed = queue.rows.head(MOST_DOUBTFUL)
+        texts = [shown_text(row, services) for row in listed.to_dict("records")]
+        rows = [[text, *cells] for text, cells in zip(texts, queue_cells(queue, MOST_DOUBTFUL), strict=True)]
+        caption = f"Probably mislabelled in {queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts"
+        made += table(["Text", *DOUBTS], rows, caption, left=3)
+    words = f'<p class="mb-legend">{escape(EXPLAINED)} All of them: <code>moodbench mislabelled --out FILE</code>.</p>'
+    return details("Probably mislabelled test texts", made + words)
 
 
 def _licences(fits: pd.DataFrame) -> str:

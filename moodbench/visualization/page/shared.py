@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from moodbench.comparison.board import OVERALL
 from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.formatting import missing
 from moodbench.visualization.leaderboard_view import chosen_track
 from moodbench.visualization.page.reading import Reading
-from moodbench.visualization.page.tab import Layout
+from moodbench.visualization.page.tab import Layout, Services
 from moodbench.visualization.state import DEFAULT, MAX_MODELS, State
 
 
@@ -50,3 +54,12 @@ def pinned_rows(rows: pd.DataFrame, state: State, otherwise: int) -> pd.DataFram
     """The pinned contenders among `rows`, in the order of the pins; the first `otherwise` rows where none is."""
     chosen = [name for name in state.models if name in set(rows["name"])]
     return rows.set_index("name", drop=False).loc[chosen] if chosen else rows.head(otherwise)
+
+
+def shown_text(row: Mapping[Any, Any] | pd.Series[Any], services: Services) -> str:
+    """The text of a test example as this page may show it, or why it does not."""
+    if missing(row.get("text")):
+        return "text not in the store"
+    if row.get("private") == True and not services.show_texts:  # noqa: E712 - missing is not private
+        return "private text: start with --show-texts to see it"
+    return str(row["text"])

@@ -1,0 +1,70 @@
+"""`moodbench mislabelled`: test texts whose given label is probably wrong, as nearly all contenders confidently say another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moodbench.cli.options import add_json, add_store, existing_store, print_json
+from moodbench.errors import StoreError, UsageError
+from moodbench.visualization.exporting import replaced
+from moodbench.visualization.mislabelled_view import EXPLAINED, HEADINGS, Queue, mislabelled, queue_cells
+from moodbench.visualization.terminal import console, print_table
+
+
+def add_to(commands: Any) -> None:
+    """Nothing; adds the command."""
+    parser = commands.add_parser("mislabelled", help="list test texts whose label is doubtful", description=__doc__)
+    parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one in the store")
+    parser.add_argument("--most", type=int, default=20, metavar="N", help="so many of each; default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all of them to FILE, .csv or .json")
+    parser.add_argument("--with-text", action="store_true", help="show the texts of your own data too")
+    add_store(parser)
+    add_json(parser)
+    parser.set_defaults(command=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0; prints the queues, and writes all of them where a file is given."""
+    if arguments.most < 1:
+        raise UsageError(f"--most {arguments.most}: allowed is 1 or more, such as 20")
+    if arguments.out is not None and arguments.out.suffix not in (".csv", ".json"):
+        raise UsageError(f"--out {arguments.out}: allowed is a name that ends in .csv or .json")
+    queues = mislabelled(existing_store(arguments.store), arguments.dataset)
+    if arguments.out is not None:
+        _write(queues, arguments.out, arguments.with_text)
+    if arguments.json:
+        print_json([record for queue in queues for record in queue.records(arguments.most, arguments.with_text)])
+        return 0
+    out = console()
+    for queue in queues:
+        said = f"{queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts have a doubtful label"
+        out.print(said, markup=False, soft_wrap=True, style="bold")
+        texts = [
+            record["text"] or f"{record['example_id']} (text not shown)"
+            for record in queue.records(arguments.most, arguments.with_text)
+        ]
+        if texts:
+            lines = [[*cells, text] for cells, text in zip(queue_cells(queue, arguments.most), texts, strict=True)]
+            print_table([*HEADINGS, "Text"], lines, out, left={"Given", "Probably", "Text"})
+    out.print(EXPLAINED, markup=False, soft_wrap=True, style="dim")
+    if arguments.out is not None:
+        out.print(str(arguments.out), markup=False, soft_wrap=True)
+    return 0
+
+
+def _write(queues: list[Queue], path: Path, with_text: bool) -> None:
+    records = [record for queue in queues for record in queue.records(None, with_text)]
+    if path.suffix == ".json":
+        content = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    else:
+        columns = [queues[0].rows.columns.drop("private").insert(0, "track")][0]
+        content = pd.DataFrame(records, columns=columns).to_csv(index=False)
+    try:
+        replaced(path, content.encode())
+    except OSError as error:
+        raise StoreError(f"--out {path}: cannot be written ({error.strerror or error}); give another file") from error

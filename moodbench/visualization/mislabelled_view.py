@@ -1,0 +1,157 @@
+"""The probably mislabelled test texts of a store, track by track, with what raters said where they are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.comparison.board import TRACK
+from moodbench.comparison.mislabelled import MIN_CONTENDERS, MIN_SHARE, suspects
+from moodbench.data.ceiling import RATINGS
+from moodbench.data.examples import labels_of_ratings
+from moodbench.errors import UnknownNameError, UsageError
+from moodbench.store import PREDICTIONS, Store
+from moodbench.store.reading import read_bulk
+
+EXPLAINED = (
+    f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the contenders say another label, and are together at "
+    "least as sure of it as of texts that bear it; the least believed label first. To be looked at by a person: hard texts "
+    "are listed too, and what all contenders learned wrongly."
+)
+HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The suspicious texts of one track."""
+
+    track: str
+    num_texts: int
+    rows: pd.DataFrame
+    """example_id, label and suggested (names of classes), num_wrong, num_contenders, given, stated, raters (share of the
+    ratings for the given label; missing where unknown), text and private (missing where the store does not hold the text)."""
+
+    def records(self, most: int | None, with_text: bool) -> list[dict[str, Any]]:
+        """The first `most` rows as plain values; a private text, or one not known to be public, only `with_text`."""
+        shown = self.rows.head(len(self.rows) if most is None else most)
+        public = shown["private"].map(lambda private: private is False or private == False)  # noqa: E712 - numpy's too
+        texts = shown["text"].where(shown["text"].map(lambda t: isinstance(t, str)) & (public | with_text), None)
+        plain = shown.drop(columns=["private"]).assign(text=texts)
+        found: list[dict[str, Any]] = json.loads(plain.to_json(orient="records", double_precision=15))
+        return [{"track": self.track, **record} for record in found]
+
+
+def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
+    """The queue of every track of `store`, or of those of one data set; all recipes of the store are heard.
+
+    UnknownNameError for a data set without evaluations, UsageError where no track has enough contenders.
+    """
+    fits, evaluations = store.records("fits"), store.records("evaluations")
+    known = ["fit_id", "dataset_revision", "num_train", "spec"]
+    trials = evaluations.merge(fits[known], on="fit_id").sort_values(["seed", "ended_at"])
+    if dataset is not None and dataset not in set(trials["dataset"]):
+        raise UnknownNameError(f"data set in {store.uri}:", dataset, set(trials["dataset"]))
+    if dataset is not None:
+        trials = trials[trials["dataset"] == dataset]
+    queues = []
+    for key, track in trials.groupby(TRACK, sort=True):
+        if track["config_id"].nunique() < MIN_CONTENDERS:
+            continue
+        contenders = tuple(
+            tuple(group.groupby("seed").tail(1)["evaluation_id"]) for _, group in track.groupby("config_id", sort=True)
+        )
+        queues.append(_queue(store, f"{key[0]} ({key[2]:,} training texts)", track, contenders))
+    if not queues:
+        raise UsageError(
+            f"{store.uri}: at least {MIN_CONTENDERS} contenders on one data set are needed to doubt a label together; "
+            "run more models on it"
+        )
+    return queues
+
+
+def queue_cells(queue: Queue, most: int) -> list[list[str]]:
+    """A row of texts under `HEADINGS` for the first `most` of the queue."""
+    return [
+        [
+            str(row["label"]),
+            str(row["suggested"]),
+            f"{row['num_wrong']} of {row['num_contenders']}",
+            f"{100 * row['stated']:.0f}",
+            "" if pd.isna(row["raters"]) else f"{100 * row['raters']:.0f}",
+        ]
+        for _, row in queue.rows.head(most).iterrows()
+    ]
+
+
+def _queue(store: Store, name: str, track: pd.DataFrame, contenders: tuple[tuple[str, ...], ...]) -> Queue:
+    first = track.iloc[0]
+    data = json.loads(first["spec"])["dataset"]
+    ids, labels, probabilities = _probabilities(store, contenders)
+    found = suspects(labels, {str(i): table for i, table in enumerate(probabilities)})
+    examples = store.examples(str(first["dataset"]), str(first["dataset_revision"])).drop_duplicates("example_id")
+    about = examples.set_index("example_id").reindex([ids[row] for row in found["row"]])
+    names = list(data["labels"])
+    rows = found.drop(columns="row").assign(
+        example_id=about.index,
+        raters=_rater_shares(about["rating_counts"], found["label"], len(names), data["neutral_band"]),
+        text=about["text"].to_numpy(),
+        private=about["private"].to_numpy(),
+        label=[names[c] for c in found["label"]],
+        suggested=[names[c] for c in found["suggested"]],
+    )
+    return Queue(name, len(labels), rows)
+
+
+def _rater_shares(counts: pd.Series[Any], labels: pd.Series[int], num_labels: int, band: float) -> pd.Series[float]:
+    """The share of the ratings of each text that fall on its label; with two labels those of 0 on neither."""
+    classes = labels_of_ratings(RATINGS.astype(float), num_labels, 0.0 if num_labels == 2 else band)
+    shares = [
+        np.nan if np.ndim(given) == 0 else float(np.sum(given[classes == label]) / np.sum(given))
+        for given, label in zip(counts, labels, strict=True)
+    ]
+    return pd.Series(shares, index=labels.index, dtype="float64")
+
+
+def _probabilities(
+    store: Store, contenders: tuple[tuple[str, ...], ...]
+) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+    """Example ids, labels `(n,)`, and of each contender the probabilities averaged over its evaluations `(n, k)`."""
+    return _read(store.uri, contenders)
+
+
+@lru_cache(maxsize=8)
+def _read(
+    uri: str, contenders: tuple[tuple[str, ...], ...]
+) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+    """Predictions never change under their evaluation_id, so that what was read once for the page serves again."""
+    store = Store.open(uri)
+    labels: pd.Series[Any] | None = None
+    tables = []
+    for ids in contenders:
+        parts = []
+        for evaluation_id in ids:
+            said = _predictions(store, evaluation_id)
+            logits = np.stack(said["logits"].to_list()).astype(float)
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            parts.append(powers / powers.sum(axis=1, keepdims=True))
+            if labels is None:
+                labels = said["label"]
+            elif list(said.index) != list(labels.index):
+                raise UsageError(f"{uri}: evaluation {evaluation_id} is of other test texts than its rivals'")
+        tables.append(np.mean(parts, axis=0))
+    assert labels is not None
+    return list(labels.index), labels.to_numpy(), tables
+
+
+def _predictions(store: Store, evaluation_id: str) -> pd.DataFrame:
+    record = store.record("evaluations", evaluation_id)
+    assert record is not None
+    keys: Sequence[str] = [f["path"] for f in record["files"] if f["path"].startswith("predictions/")]
+    said = read_bulk(store.location, keys, PREDICTIONS, ["example_id", "label", "logits"])
+    return said.set_index("example_id").sort_index()
