@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
+from rich.console import Console
+
+from moodbench.benchmark.repeat import compare_repeats
 from moodbench.benchmark.run import prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
-from moodbench.config import load_catalogue
+from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import INTERRUPTED
+from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
-from moodbench.visualization.terminal import console
+from moodbench.visualization.repeat_view import HEADINGS, LEFT, repeat_rows, repeat_sentence
+from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -34,6 +40,11 @@ def add_to(commands: Any) -> None:
     add_config(parser)
     add_store(parser)
     add_json(parser)
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="do every phase again under reruns/ of the store, and compare; the first results stand",
+    )
     parser.set_defaults(command=execute, name="run")
 
 
@@ -43,6 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
     spec = spec_of(arguments, catalogue)
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)
+    if arguments.force:
+        return _again(arguments, spec, catalogue, store, words)
     with place_of(arguments, store, words) as (machine, site):
         trials, plan = prepare(spec, catalogue, store, machine)
         how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
@@ -50,4 +63,24 @@ def execute(arguments: argparse.Namespace) -> int:
     if summary is None:
         return INTERRUPTED
     output(view_board(store, machine), arguments, words)
+    return exit_code(summary, words)
+
+
+def _again(
+    arguments: argparse.Namespace, spec: BenchmarkSpec, catalogue: Catalogue, first: Store, words: Console
+) -> int:
+    """The run anew, in a store of its own below the `first`, and what differs."""
+    again = first.new_rerun()
+    with place_of(arguments, again, words) as (machine, site):
+        trials, plan = prepare(spec, catalogue, again, machine)
+        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
+        summary = carry_out(trials, plan, again, machine, **how)
+    if summary is None:
+        return INTERRUPTED
+    repeats = compare_repeats(first, again)
+    if arguments.json:
+        print(json.dumps({"store": again.uri, "repeats": [repeat.as_json() for repeat in repeats]}, indent=1))
+    elif repeats:
+        print_table(HEADINGS, repeat_rows(repeats), words, left=LEFT)
+    words.print(f"{repeat_sentence(repeats)} These are in {again.uri}.", soft_wrap=True)
     return exit_code(summary, words)

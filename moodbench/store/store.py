@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,11 @@ class Store:
     def attempt(self) -> Attempt:
         """A new attempt, to be used as a context manager."""
         return Attempt(self._location)
+
+    def new_rerun(self) -> Store:
+        """An empty store of its own below this one, for what is done again; it stands beside the first, never for it."""
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        return Store.open(f"{self.uri.rstrip('/')}/reruns/{name}")
 
     def sweep(self) -> list[str]:
         """What was removed from the staging area: what attempts left that have certainly ended and serves no later one."""

@@ -1,0 +1,71 @@
+"""A trial done twice: whether the second time gave what the first did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.store import Store
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One evaluation that two stores have under the same id; of each pair the first value comes first."""
+
+    evaluation_id: str
+    model: str
+    dataset: str
+    seed: int
+    num_texts: int
+    num_flips: int
+    """Texts whose predicted label differs."""
+    max_logit_difference: float
+    """Largest absolute difference of two logits; 0 when every bit is the same."""
+    accuracy: tuple[float, float]
+    train_time_s: tuple[float, float]
+    """Seconds of training."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values in base units."""
+        return asdict(self)
+
+
+def compare_repeats(first: Store, again: Store) -> list[Repeat]:
+    """One entry per evaluation of `again` that `first` has as well, by model, data set and seed."""
+    shared = sorted(first.ids("evaluations") & again.ids("evaluations"))
+    if not shared:
+        return []
+    evaluations = [_by_id(store, "evaluations", "evaluation_id") for store in (first, again)]
+    fits = [_by_id(store, "fits", "fit_id") for store in (first, again)]
+    repeats = []
+    for id_ in shared:
+        before, after = (_logits(store, id_) for store in (first, again))
+        a, b = (np.stack(frame["logits"].tolist()) for frame in (before, after.loc[before.index]))
+        row, other = (by_id[id_] for by_id in evaluations)
+        fit = fits[1][row["fit_id"]]
+        repeats.append(
+            Repeat(
+                evaluation_id=id_,
+                model=str(fit["model"]),
+                dataset=str(fit["dataset"]),
+                seed=int(fit["seed"]),
+                num_texts=len(a),
+                num_flips=int((a.argmax(axis=1) != b.argmax(axis=1)).sum()),
+                max_logit_difference=float(np.abs(a - b).max()),
+                accuracy=(float(row["accuracy"]), float(other["accuracy"])),
+                train_time_s=(float(fits[0][row["fit_id"]]["train_time_s"]), float(fit["train_time_s"])),
+            )
+        )
+    return sorted(repeats, key=lambda r: (r.dataset, r.model, r.seed))
+
+
+def _by_id(store: Store, kind: str, column: str) -> dict[str, dict[str, Any]]:
+    rows: Any = store.records(kind).to_dict("records")
+    return {row[column]: row for row in rows}
+
+
+def _logits(store: Store, evaluation_id: str) -> pd.DataFrame:
+    return store.predictions([evaluation_id]).set_index("example_id")
