@@ -29,6 +29,7 @@ from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
+from moodbench.training.together import Together
 from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings
 
 OK, FAILED, OUT_OF_MEMORY, MACHINE = 0, 1, 3, 4
@@ -113,6 +114,8 @@ class Job(_Part):
     num_threads: int
     checkpoint_interval_s: float = Field(default_factory=checkpoint_interval_s)
     """Seconds of training between the checkpoints from which a stopped fit goes on."""
+    together: bool = False
+    """Whether the fits among the phases are trained in step, and share passes through their base model."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
     """What keeps other trials of ours off the machine while measuring: see execution.executor.Isolation."""
 
@@ -120,10 +123,15 @@ class Job(_Part):
 def run_job(job: Job, tell: Tell) -> int:
     """The exit code after running the phases of `job`, each committed before the next starts.
 
-    Measurements take turns, one fresh process of each after another: what drifts meanwhile hits all of them alike. One
+    Fits of a job that trains together fail alone too. Measurements take turns, one fresh process of each after another: what drifts meanwhile hits all of them alike. One
     that fails leaves the others alone.
     """
     store = Store.open(job.store)
+    if job.together:
+        codes = Together().run(
+            [lambda phase=phase: _finished(_steps(store, job, phase, tell)) for phase in job.phases]  # type: ignore[misc]
+        )
+        return max(codes)
     measurements = deque(_steps(store, job, phase, tell) for phase in job.phases if isinstance(phase, MeasurePhase))
     for phase in job.phases:
         if not isinstance(phase, MeasurePhase):

@@ -56,6 +56,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--price-per-hour", type=float, metavar="X", help="what this machine costs, for --budget $N")
     parser.add_argument("--scheduler", choices=("asha", "hyperband", "median", "none"), default="asha")
     parser.add_argument("--search", choices=("optuna", "random", "grid"), default="optuna")
+    parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train so many configurations in one process, sharing passes through the base model; with --scheduler none",
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 leaves it out")
     add_protocol(parser)
     add_device(parser)
@@ -94,6 +101,8 @@ def execute(arguments: argparse.Namespace) -> int:
         scheduler=arguments.scheduler,
         num_trials=arguments.trials,
         budget_s=arguments.budget and budget_seconds(arguments.budget, arguments.price_per_hour),
+        store=store,
+        together=arguments.together,
     )
     words = console(stderr=arguments.json)
     if arguments.action == "apply":

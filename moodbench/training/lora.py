@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,15 @@ from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
+from moodbench.training.together import can_join, member
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused"}
 """Names in a recipe -> names in transformers, where they differ."""
+JointStep = Callable[[Any, dict[str, Any]], Any]
+"""From an adapted model and a batch to the loss with all gradients in place, or None to work them out alone."""
 VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
 
 
@@ -72,6 +76,7 @@ def fit_lora(
         spec.train,
         report,
         spec.lora.loraplus_lr_ratio,
+        _joint_step(spec, model, device),
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
@@ -79,7 +84,8 @@ def fit_lora(
     keeper = Keeper(checkpoints, spec.fit_id, device, taken)
     keeper.attach(trainer)
     trainer.train(resume_from_checkpoint=str(taken.folder) if taken else None)
-    elapsed = keeper.elapsed_s()
+    others = member()
+    elapsed = keeper.elapsed_s() if others is None else others.seconds
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
@@ -95,9 +101,34 @@ def fit_lora(
         best_step=best,
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=_curve(history, spec.train.select_by),
+        chosen={} if others is None or others.most_joined == 1 else {"trained_together": others.most_joined},
         num_attempts=keeper.num_attempts,
         peak_memory_bytes=keeper.peak_memory_bytes(),
     )
+
+
+def _joint_step(spec: FitSpec, model: Any, device: Device) -> JointStep | None:
+    """How this fit takes its steps together with others; None where it trains alone."""
+    others = member()
+    assert spec.train is not None
+    if others is None or not can_join(spec, parameter_count(model.get_base_model()), accumulation_steps(spec.train)):
+        return None
+    modules = tuple(sorted(model.peft_config["default"].modules_to_save or ()))
+    key = (
+        spec.model.weights_sha256,
+        spec.model.num_hidden_layers,
+        spec.train.base_dropout,
+        spec.target_modules,
+        modules,
+    )
+
+    def plain() -> Any:
+        base = load_classifier(spec, spec.seeds.init, device)
+        if spec.train is not None and spec.train.base_dropout is not None:
+            set_dropout(base.model, spec.train.base_dropout)
+        return base.model.to(device)
+
+    return lambda adapted, batch: others.step(key, plain, adapted, batch)
 
 
 def accumulation_steps(train: TrainDefaults) -> int:
@@ -163,6 +194,7 @@ def _trainer(
     train: TrainDefaults,
     report: Report,
     loraplus_lr_ratio: float = 1.0,
+    joint_step: JointStep | None = None,
 ) -> Trainer:
     import torch
     from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
@@ -190,6 +222,13 @@ def _trainer(
             # A checkpoint of the last step leaves nothing to train; transformers would do a step more in a part of an epoch.
             if self.state.global_step < self.state.max_steps:
                 super()._run_epoch(**arguments)
+
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+            if joint_step is not None:
+                loss = joint_step(model, self._prepare_inputs(inputs))
+                if loss is not None:
+                    return loss
+            return super().training_step(model, inputs, num_items_in_batch)
 
         def create_optimizer(self, model: Any = None) -> Any:
             if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:

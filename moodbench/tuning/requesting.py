@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.catalogue import merge
@@ -14,6 +15,7 @@ from moodbench.config.search_space import (
     QUANTIZATION,
     SearchSpace,
     check_together,
+    ends_of,
     load_space,
     overrides,
     values_of,
@@ -25,6 +27,7 @@ from moodbench.models.families import family_of
 from moodbench.models.features import check_optimizer, check_quantization, weights_format
 from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial
 from moodbench.tuning.search import SchedulerName, SearcherName, SearchRequest
 
@@ -39,6 +42,8 @@ def make_request(
     scheduler: SchedulerName,
     num_trials: int | None,
     budget_s: float | None,
+    store: Store,
+    together: int = 1,
 ) -> SearchRequest:
     """The search of the space `space_name` for the one model of `spec` on its one data set, its own or a named one.
 
@@ -54,6 +59,11 @@ def make_request(
         )
     if num_trials is not None and num_trials < 1:
         raise UsageError(f"--trials {num_trials}: must be 1 or more")
+    if together < 1 or (together > 1 and scheduler != "none"):
+        raise UsageError(
+            f"--together {together} with --scheduler {scheduler}: needs 1 or more, and from 2 on --scheduler none, as "
+            "configurations that share passes cannot be stopped one by one"
+        )
     family_name, family = family_of(name, entry, catalogue.families)
     space = load_space(space_name, catalogue.training, _width(name, entry), catalogue.families, family_name)
     if QUANTIZATION in space.parameters and spec.quantization is not None:
@@ -70,7 +80,7 @@ def make_request(
     num_params = entry.size.num_params if entry.size else 0
     stored = values_of(space.parameters[QUANTIZATION]) if QUANTIZATION in space.parameters else ()
     num_train = int((load_source(data.name, data).examples.frame["split"] == "train").sum())
-    return SearchRequest(
+    request = SearchRequest(
         base=base,
         num_train=min(num_train, data.max_train_examples or num_train),
         targets=lambda lora: family.targets(lora.target_modules),
@@ -83,7 +93,38 @@ def make_request(
         budget_s=budget_s,
         device=device,
         num_cpus=machine.num_cores,
+        together=together,
     )
+    if budget_s is not None:
+        _check_budget(request, budget_s, catalogue, machine, store)
+    return request
+
+
+def _check_budget(
+    request: SearchRequest, budget_s: float, catalogue: Catalogue, machine: Hardware, store: Store
+) -> None:
+    """Nothing; SpecError for a budget in which, by estimate, not even the shortest configuration could end."""
+    base = request.base
+    assert base.train is not None
+    estimator = estimator_of([base], catalogue, store)
+    if not estimator.knows(base):
+        return
+    epochs = request.space.parameters.get("train.epochs")
+    shortest = base.train.epochs if epochs is None else min(ends_of(epochs))
+    fit = base.model_copy(update={"train": base.train.model_copy(update={"epochs": shortest})})
+    needed = estimator.trial(
+        fit,
+        class_here(machine, request.device, catalogue),
+        catalogue.protocol(None),
+        batch_size=catalogue.evaluation.prediction_batch_size,
+        machine=machine_of(asdict(machine), request.device),
+    ).fit.seconds
+    if budget_s < needed:
+        raise SpecError(
+            f"--budget of {budget_s:.0f} s: one configuration of {request.space_name} ({shortest:g} epochs of "
+            f"{request.num_train:,} texts) takes {needed:.0f} s here by estimate, so none would end; allowed are budgets above "
+            "that, or fewer texts with --max-train-examples"
+        )
 
 
 def _possible_on(device: Device, space: SearchSpace, base: FitSpec, space_name: str) -> tuple[SearchSpace, FitSpec]:

@@ -26,6 +26,7 @@ from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 from moodbench.spec.canonical import content_id
 from moodbench.store import Store
+from moodbench.tuning.groups import groups, members_of
 from moodbench.tuning.optuna_space import DefineByRun, grid
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, sign
 from moodbench.worker import FitPhase, Job
@@ -63,6 +64,8 @@ class SearchRequest:
     device: Device
     num_cpus: int
     """CPUs of this machine; each trial takes one of them, or the whole device if that is no CPU."""
+    together: int = 1
+    """Configurations that are trained in one process on one slot, sharing passes through the base model."""
 
     @property
     def metric(self) -> str:
@@ -166,9 +169,11 @@ def _tune(
         if request.searcher == "optuna"
         else optuna.samplers.RandomSampler(seed=seed)
     )
-    searcher = OptunaSearch(
+    searcher: Any = OptunaSearch(
         DefineByRun(request.space), metric="score", mode=mode, points_to_evaluate=list(points), sampler=sampler
     )
+    if request.together > 1:
+        searcher = groups(searcher, request.together, num_trials, mode)
     on_cpu = request.device == "cpu"
     resources = {"cpu": 1} if on_cpu else {"cpu": 1, "gpu": 1}
     packed = max(1, request.num_cpus) if on_cpu else 1
@@ -184,7 +189,7 @@ def _tune(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=_scheduler(request, mode),
-                num_samples=num_trials,
+                num_samples=-(-num_trials // request.together),
                 max_concurrent_trials=packed,
                 time_budget_s=left_s,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -275,50 +280,79 @@ class _Sendable:
 
 
 def _train(config: dict[str, Any], request: _Sendable, recorded: Mapping[str, tuple[tuple[int, float], ...]]) -> None:
-    """One configuration: its recorded curve if there is one, else its fit phase in a process of its own."""
+    """The configurations of one slot: recorded curves where there are some, else fit phases in a process of their own."""
     from ray import tune
 
-    spec = request.request().fit(config)
-    assert spec.train is not None
-    direction = sign(spec.train.select_by)
-    best: float | None = None
+    specs = [request.request().fit(each) for each in members_of(config)]
+    first = specs[0].train
+    assert first is not None
+    direction = sign(first.select_by)
+    best: dict[str, float] = {}
+    errors: dict[str, str] = {}
 
-    def report(texts: int, score: float) -> None:
-        nonlocal best
-        best = score if best is None or direction * score > direction * best else best
-        tune.report({"texts": texts, "score": best, "raw_score": score, "fit_id": spec.fit_id})
+    def report(spec: FitSpec, texts: int, score: float) -> None:
+        known = best.get(spec.fit_id)
+        best[spec.fit_id] = score if known is None or direction * score > direction * known else known
+        top = max(best.values(), key=lambda value: direction * value)
+        scores = [best.get(each.fit_id) for each in specs]
+        tune.report(
+            {
+                "texts": texts,
+                "score": top,
+                "raw_score": score,
+                "fit_id": spec.fit_id,
+                "scores": scores,
+                "errors": errors,
+            }
+        )
 
-    if spec.fit_id in recorded:
-        for texts, score in recorded[spec.fit_id]:
-            report(texts, score)
-        return
     store = Store.open(request.store)
-    done = store.record("fits", spec.fit_id)
-    if done is not None:
-        for point in done["curve"]:
-            if point["validation_score"] is not None:
-                report(point["step"] * spec.train.effective_batch_size, point["validation_score"])
+    missing = {}
+    for spec in specs:
+        done = None if spec.fit_id in recorded else store.record("fits", spec.fit_id)
+        if spec.fit_id in recorded:
+            for texts, score in recorded[spec.fit_id]:
+                report(spec, texts, score)
+        elif done is not None:
+            for point in done["curve"]:
+                if point["validation_score"] is not None:
+                    report(spec, _texts(spec, point["step"]), point["validation_score"])
+        else:
+            missing[spec.fit_id] = spec
+    if not missing:
         return
     job = Job(
         run_id=f"search-{request.search_id}",
         store=request.store,
-        phases=(FitPhase(spec=spec),),
+        phases=tuple(FitPhase(spec=spec) for spec in missing.values()),
         device=request.device,
         num_threads=1,
+        together=len(missing) > 1,
     )
     process = RunningProcess(("-m", "moodbench.worker"), job.model_dump_json(), 1)
-    detail = ""
+    last: tuple[FitSpec, int, float] | None = None
     try:
         for message in process.messages():
-            reached = message.get(f"eval_{spec.train.select_by}")
+            reached = message.get(f"eval_{first.select_by}")
             if message.get("event") == "progress" and reached is not None:
-                report(message["step"] * spec.train.effective_batch_size, reached)
+                spec = missing[message["id"]]
+                last = (spec, _texts(spec, message["step"]), reached)
+                report(*last)
             if message.get("event") == "failed":
-                detail = message["error"]
+                errors[message["id"]] = message["error"]
             if "outcome" in message and message["outcome"] != "ok":
-                raise RuntimeError(detail or message["detail"] or message["outcome"])
+                if last is not None and len(errors) < len(missing):
+                    report(*last)  # tells what failed; the other configurations stand
+                else:
+                    detail = next(iter(errors.values()), "") or message["detail"] or message["outcome"]
+                    raise RuntimeError(detail)
     finally:
         process.kill()
+
+
+def _texts(spec: FitSpec, step: int) -> int:
+    assert spec.train is not None
+    return step * spec.train.effective_batch_size
 
 
 def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: float, tell: Tell) -> Any:
@@ -332,6 +366,7 @@ def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: f
 
         def __init__(self) -> None:
             self.curves: dict[str, list[tuple[int, float]]] = {}
+            self.errors: dict[str, str] = {}
             self.started: dict[str, float] = {}
 
         def __reduce__(self) -> Any:
@@ -342,7 +377,10 @@ def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: f
             self.started[trial.trial_id] = time.monotonic()
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-            self.curves.setdefault(trial.trial_id, []).append((result["texts"], result["raw_score"]))
+            point, curve = (result["texts"], result["raw_score"]), self.curves.setdefault(result["fit_id"], [])
+            if point not in curve:
+                curve.append(point)
+            self.errors |= result["errors"]
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self._record(trial, None)
@@ -352,11 +390,17 @@ def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: f
             self._record(trial, lines[-1])
 
         def _record(self, trial: Any, error: str | None) -> None:
-            spec = request.fit(trial.config)
+            for configuration in members_of(trial.config):
+                self._record_one(trial, configuration, error)
+
+        def _record_one(self, trial: Any, configuration: Configuration, error: str | None) -> None:
+            spec = request.fit(configuration)
             if spec.fit_id in known:
                 return
             known.add(spec.fit_id)
-            curve = tuple(self.curves.get(trial.trial_id, ()))
+            error = self.errors.get(spec.fit_id, error)
+            curve = tuple(self.curves.get(spec.fit_id, ()))
+            num_members = len(members_of(trial.config))
             committed = store.record("fits", spec.fit_id) is not None
             scores = [sign(request.metric) * score for _, score in curve]
             ended = SearchTrial(
@@ -365,13 +409,13 @@ def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: f
                 model=spec.model.name,
                 dataset=spec.dataset.name,
                 space=request.space_name,
-                configuration=request.space.active(trial.config),
-                status="failed" if error else "finished" if committed else "stopped",
+                configuration=request.space.active(configuration),
+                status="finished" if committed else "failed" if error else "stopped",
                 metric=request.metric,
                 score=sign(request.metric) * max(scores) if scores else None,
                 texts_trained=curve[-1][0] if curve else 0,
                 curve=curve,
-                train_time_s=time.monotonic() - self.started.get(trial.trial_id, began),
+                train_time_s=(time.monotonic() - self.started.get(trial.trial_id, began)) / num_members,
                 elapsed_s=before_s + time.monotonic() - began,
                 error=error,
             )

@@ -1,5 +1,6 @@
 """A search from the command line: pick, plots, repetition without training twice, and the winner in a catalogue."""
 
+import json
 import re
 
 import pytest
@@ -51,3 +52,20 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
     assert entry.lora["r"] == best.configuration["lora.r"]
     assert entry.train["learning_rate"] == best.configuration["train.learning_rate"]
     assert "best of 3 configurations of lora_rank_alpha" in entry.description
+
+
+def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*WORDS, "--trials", "3", "--seeds", "0", "--together", "2"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0, said
+    store = Store.open("results")
+    trials = search_trials(store)
+    assert [t.status for t in trials] == ["finished"] * 3
+    assert {t.fit_id for t in trials} == store.ids("fits")
+    records = [store.record("fits", t.fit_id) for t in trials]
+    for trial, record in zip(trials, records, strict=True):
+        assert trial.score == pytest.approx(record["validation_f1_macro"])
+    joined = [json.loads(record["hparams"])["chosen"].get("trained_together") for record in records]
+    assert sorted(joined, key=str) == [2, 2, None]
