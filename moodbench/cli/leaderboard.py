@@ -13,6 +13,7 @@ from moodbench.comparison.composite import Weights
 from moodbench.hardware import hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import EXPORTED, BoardView, view_board
+from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
 from moodbench.visualization.terminal import console, print_board
 
 
@@ -34,6 +35,10 @@ def add_to(commands: Any) -> None:
         default="pinned",
         help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown",
     )
+    parser.add_argument(
+        "--columns", nargs="+", default=(), choices=[c.key for c in MORE_COLUMNS], metavar="NAME",
+        help=f"show these columns too: {', '.join(c.key for c in MORE_COLUMNS)} (--json and --csv have them always)",
+    )  # fmt: skip
     parser.set_defaults(command=execute)
 
 
@@ -68,4 +73,4 @@ def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
     elif view.board.empty:
         words.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
     else:
-        print_board(view, words)
+        print_board(view, words, columns_with(getattr(arguments, "columns", ())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ def missing(value: Any) -> bool:
 def percent(value: Any) -> str:
     """A share as percent with one decimal."""
     return MISSING if missing(value) else f"{100 * value:.1f}"
+
+
+def three_decimals(value: Any) -> str:
+    """A number with three decimals."""
+    return MISSING if missing(value) else f"{value:.3f}"
 
 
 def three_digits(value: Any) -> str:
@@ -142,6 +147,25 @@ COLUMNS: tuple[Column, ...] = (
 """The board's columns in order; to add one, add an entry."""
 
 
+MORE_COLUMNS: tuple[Column, ...] = (
+    Column("mcc", "MCC", _plain("mcc", three_decimals), "Matthews' correlation of labels and predictions, -1 to 1"),
+    Column("auroc", "AUROC", _plain("auroc", three_decimals), "chance that a text of a class scores above another"),
+    Column("nll", "NLL", _plain("nll", three_decimals), "mean negative log probability of the true label, nats"),
+    Column("brier", "Brier", _plain("brier", three_decimals), "squared error of the probabilities, 0 to 2"),
+    Column(
+        "ece", "ECE %", _plain("ece", percent), "mean gap of stated probability and accuracy; above 0 if calibrated too"
+    ),
+)
+"""Columns that are shown on request, after the recall."""
+
+
+def columns_with(keys: Sequence[str]) -> tuple[Column, ...]:
+    """The board's columns and, after the recall, those of `keys` among `MORE_COLUMNS`; other keys are passed over."""
+    place = [c.key for c in COLUMNS].index("recall_macro") + 1
+    more = tuple(c for c in MORE_COLUMNS if c.key in keys)
+    return (*COLUMNS[:place], *more, *COLUMNS[place:])
+
+
 def track_facts(rows: pd.DataFrame) -> str:
     """What holds for all rows of a track: its test texts and the machine that was measured."""
     first = rows.iloc[0]
@@ -156,7 +180,7 @@ OF_REFERENCES = ("name", "accuracy", "f1_macro")
 """Columns that a reference row has; where it has none, the cell is empty, as nothing is missing."""
 
 
-def reference_cells(references: pd.DataFrame) -> pd.DataFrame:
+def reference_cells(references: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """The reference rows of a track as text, under the same headings as `cells`."""
     made = [
         {
@@ -165,15 +189,15 @@ def reference_cells(references: pd.DataFrame) -> pd.DataFrame:
             else c.show(row)
             if c.key in OF_REFERENCES and not missing(row[c.key])
             else ""
-            for c in COLUMNS
+            for c in columns
         }
         for _, row in references.iterrows()
     ]
-    return pd.DataFrame(made, columns=[c.heading for c in COLUMNS], dtype=str)
+    return pd.DataFrame(made, columns=[c.heading for c in columns], dtype=str)
 
 
-def cells(board: pd.DataFrame) -> pd.DataFrame:
+def cells(board: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """The board as text, a row per contender and a column per heading."""
     return pd.DataFrame(
-        {c.heading: [c.show(row) for _, row in board.iterrows()] for c in COLUMNS}, index=board.index, dtype=str
+        {c.heading: [c.show(row) for _, row in board.iterrows()] for c in columns}, index=board.index, dtype=str
     )

@@ -18,8 +18,8 @@ PRESETS: Mapping[str, tuple[int, int, int, int]] = {
     "Fastest": (0, 0, 50, 50),
 }
 """Name to the weights of accuracy, F1, throughput and latency."""
-HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "throughput_texts_per_s")
-LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s")
+HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
+LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
 
 def chosen_track(view: BoardView, state: State) -> str:

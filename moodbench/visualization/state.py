@@ -36,6 +36,8 @@ class State:
     """Methods to show; none given is all."""
     max_params: float | None = None
     """Largest number of parameters to show, in millions."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table to show besides the usual ones."""
     against: str = "latency_p50_s"
     """The cost on the horizontal axis of the trade-off figure."""
     models: tuple[str, ...] = ()
@@ -123,5 +125,6 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CRITERIA, _weight),
     **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
     "methods": _names,
+    "columns": _names,
     "models": _few_names,
 }

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moodbench.visualization.board_view import BoardView
-from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts
+from moodbench.visualization.formatting import COLUMNS, Column, cells, reference_cells, track_facts
 
 LEFT = {"Model"}
 
@@ -20,14 +20,15 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
 
 
-def print_board(view: BoardView, out: Console) -> None:
+def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
     """Nothing; prints every track of the board, notes and failures."""
     for name in view.tracks:
         rows = view.track(name)
         out.print()
         out.print(Text(name, style="bold").append(f" · {track_facts(rows)}", style="not bold"))
-        lines = [*cells(rows).to_numpy().tolist(), *reference_cells(view.references_of(name)).to_numpy().tolist()]
-        print_table([c.heading for c in COLUMNS], lines, out, left=LEFT)
+        tables = (cells(rows, columns), reference_cells(view.references_of(name), columns))
+        lines = [line for table in tables for line in table.to_numpy().tolist()]
+        print_table([c.heading for c in columns], lines, out, left=LEFT)
     for note in view.notes:
         out.print(Text(note, style="dim"), soft_wrap=True)
     if len(view.failures):

@@ -90,3 +90,32 @@ def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
     assert foot.count("<tr") == 2
     assert "66.7 [66.7, 66.7]" in foot
     assert board_table(rows, rows, view.failures).count("<tfoot") == 0
+
+
+def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
+    from moodbench.hardware import hardware
+    from moodbench.visualization.board_view import view_board
+    from moodbench.visualization.formatting import COLUMNS, columns_with
+    from moodbench.visualization.page.board_table import board_table
+    from moodbench.visualization.state import State, read_state
+
+    store = write_toy_store(tmp_path)
+    with_raters(store, SPLIT)
+    assert columns_with(()) == COLUMNS
+    headings = [c.heading for c in columns_with(("ece", "nll", "nonsense"))]
+    place = headings.index("Recall %")
+    assert headings[place + 1 : place + 3] == ["NLL", "ECE %"]
+    assert len(headings) == len(COLUMNS) + 2
+    view = view_board(store, hardware())
+    nll = f"{view.board['nll'].iloc[0]:.3f}"
+    words = shown(capsys, "leaderboard", "--store", store.uri, "--columns", "nll", "mcc")
+    assert nll in words
+    assert "0.500" in words  # three of four right in either class: MCC 1/2
+    assert nll not in shown(capsys, "leaderboard", "--store", store.uri)
+    rows, references = view.track(view.tracks[0]), view.references_of(view.tracks[0])
+    html = board_table(rows, rows, view.failures, (), references, columns_with(("nll",)))
+    assert f"<span>{nll}</span>" in html
+    assert html.count('data-key="nll"') == 1
+    state = read_state({"columns": "nll;mcc"})
+    assert state == State(columns=("nll", "mcc"))
+    assert read_state(dict([state.to_query().replace("%3B", ";").split("=")])) == state

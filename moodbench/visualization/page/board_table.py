@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ PROVISIONAL = "provisional: other load disturbed the clock"
 WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
 ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
 """Columns that a narrow screen shows."""
-SMALLER_IS_BETTER = {"rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name"}  # fmt: skip
+SMALLER_IS_BETTER = {"rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name", "nll", "brier", "ece"}  # fmt: skip
 
 
 class Axis(NamedTuple):
@@ -44,6 +45,7 @@ def board_table(
     failures: pd.DataFrame,
     pinned: tuple[str, ...] = (),
     references: pd.DataFrame | None = None,
+    columns: Sequence[Column] = COLUMNS,
 ) -> str:
     """The `rows` of a track that are shown, with the reasons below; axis and ties are those of the whole `track`.
 
@@ -52,25 +54,25 @@ def board_table(
     people = pd.DataFrame(columns=track.columns) if references is None else references
     axis = _axis(track if people.empty else pd.concat([track[list(ENDS)], people[list(ENDS)]]))
     ties = tied_best(track)
-    texts = cells(rows)
+    texts = cells(rows, columns)
     reasons: dict[str, list[str]] = defaultdict(list)
     body, group = [], None
     for (index, row), (_, text) in zip(rows.iterrows(), texts.iterrows(), strict=True):
-        why = {c.key: why_missing(c.key, row, failures) for c in COLUMNS if text[c.heading] == MISSING}
+        why = {c.key: why_missing(c.key, row, failures) for c in columns if text[c.heading] == MISSING}
         classes = ["mb-provisional"] if row["provisional"] else []
         if group is not None and _group(row) != group:
             classes.append("mb-break")
         group = _group(row)
         best = {column for column, names in ties.items() if index in names}
-        body.append(_row_html(row, text, why, axis, best, classes, row["name"] in pinned))
+        body.append(_row_html(row, text, why, axis, best, classes, row["name"] in pinned, columns))
         for reason in dict.fromkeys(why.values()):
-            columns = ", ".join(c.heading for c in COLUMNS if why.get(c.key) == reason)
-            reasons[reason].append(f"{row['name']} ({columns})")
-    head = "".join(_heading_html(column, axis) for column in COLUMNS)
+            headings = ", ".join(c.heading for c in columns if why.get(c.key) == reason)
+            reasons[reason].append(f"{row['name']} ({headings})")
+    head = "".join(_heading_html(column, axis) for column in columns)
     name = str(track["track"].iloc[0])
     table = (
         f'<table role="table"><caption><div><strong>{escape(name)}</strong>{escape(track_facts(track))}</div></caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(people, axis)}</table>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(people, axis, columns)}</table>'
     )
     return scroll(table, name) + _legend_html(rows) + _reasons_html(reasons)
 
@@ -115,9 +117,9 @@ def failures_table(failures: pd.DataFrame) -> str:
     return scroll(table, "Failed")
 
 
-def columns_html() -> str:
+def columns_html(columns: Sequence[Column] = COLUMNS) -> str:
     """What each column says, folded."""
-    entries = "".join(f"<dt>{escape(c.heading)}</dt><dd>{escape(c.help)}</dd>" for c in COLUMNS)
+    entries = "".join(f"<dt>{escape(c.heading)}</dt><dd>{escape(c.help)}</dd>" for c in columns)
     return details("What the columns say", f"<dl>{entries}</dl>")
 
 
@@ -149,9 +151,10 @@ def _row_html(
     best: set[str],
     classes: list[str],
     pinned: bool,
+    columns: Sequence[Column],
 ) -> str:
     made = []
-    for c in COLUMNS:
+    for c in columns:
         about = [why[c.key]] if c.key in why else []
         extra = []
         if row["provisional"] and c.key in CLOCKED:
@@ -177,12 +180,12 @@ def _row_html(
     return f'<tr role="row"{joined} data-name="{escape(str(row["name"]))}">{"".join(made)}</tr>'
 
 
-def _foot_html(references: pd.DataFrame, axis: Axis | None) -> str:
+def _foot_html(references: pd.DataFrame, axis: Axis | None, columns: Sequence[Column]) -> str:
     """The reference rows as the foot of the table."""
     made = []
-    for (_, row), (_, text) in zip(references.iterrows(), reference_cells(references).iterrows(), strict=True):
+    for (_, row), (_, text) in zip(references.iterrows(), reference_cells(references, columns).iterrows(), strict=True):
         parts = []
-        for c in COLUMNS:
+        for c in columns:
             tag, role = ("th", 'scope="row" role="rowheader"') if c.key == "name" else ("td", 'role="cell"')
             title = f' title="{escape(HELP[str(row["name"])])}"' if c.key == "name" else ""
             drawing = _whisker_svg(row, axis) if c.key == "accuracy" and axis else ""

@@ -13,6 +13,7 @@ from moodbench.comparison.board import OVERALL
 from moodbench.comparison.composite import CRITERIA
 from moodbench.visualization import figures
 from moodbench.visualization.board_view import BoardView
+from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
 from moodbench.visualization.leaderboard_view import PRESETS, answer, chosen_track, visible
 from moodbench.visualization.page.board_table import board_table, columns_html, failures_table
 from moodbench.visualization.page.html import hint
@@ -54,11 +55,14 @@ def build(layout: Layout, services: Services) -> None:
             label="Search", placeholder="name, family or method; separate with ;", elem_id="search", min_width=200
         )
         layout.control("search", search, "change")
-    with gr.Accordion("Filters", open=False, elem_id="mb-filters"), gr.Row():
+    with gr.Accordion("Filters and columns", open=False, elem_id="mb-filters"), gr.Row():
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods", min_width=200)
         layout.control("methods", methods, "input", _methods)
         sizes = gr.Dropdown(SIZES, value=0.0, label="Size", elem_id="max-params", min_width=160)
         layout.control("max_params", sizes, "input", blank=0.0)
+        extra = [(f"{c.heading}: {c.help}", c.key) for c in MORE_COLUMNS]
+        more = gr.CheckboxGroup(extra, label="More columns", elem_id="columns", min_width=200)
+        layout.control("columns", more, "input")
     layout.output(gr.HTML(elem_id="mb-board", js_on_load=TABLE_JS, apply_default_css=False, elem_classes="mb"))
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
@@ -92,6 +96,7 @@ def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
     """The answer, the table and the notes, and the rows shown of which view."""
     view = reading.view(state.weights)
+    columns = columns_with(state.columns)
     name = chosen_track(view, state)
     track = reading.standing.placed(view.track(name), state.weights)
     rows = visible(track, state, reading.families)
@@ -102,9 +107,11 @@ def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame
     if rows.empty:
         table = hint("No contender matches. Clear the search or widen the filters.")
     else:
-        table = board_table(rows, track, view.failures, state.models, view.references_of(name))
+        table = board_table(rows, track, view.failures, state.models, view.references_of(name), columns)
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
-    below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html()}{failures_table(view.failures)}'
+    below = (
+        f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html(columns)}{failures_table(view.failures)}'
+    )
     return sentence, table, below, rows, view
 
 
