@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.cli.options import add_json, add_store, print_json
-from moodbench.comparison.composite import Weights
+from moodbench.cli.options import add_json, add_score, add_store, print_json, weights_of
 from moodbench.hardware import hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import EXPORTED, BoardView, view_board
@@ -24,17 +23,7 @@ def add_to(commands: Any) -> None:
     add_json(parser)
     parser.add_argument("--csv", action="store_true", help="print the board as CSV, base units")
     parser.add_argument("--dataset", metavar="NAME", help="only this data set")
-    parser.add_argument(
-        "--weights",
-        metavar="NAME=SHARE,...",
-        help="what counts, adding up to 1; default: accuracy=0.3,f1=0.3,throughput=0.2,latency=0.2",
-    )
-    parser.add_argument(
-        "--composite",
-        choices=("pinned", "minmax"),
-        default="pinned",
-        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown",
-    )
+    add_score(parser)
     parser.add_argument(
         "--columns", nargs="+", default=(), choices=[c.key for c in MORE_COLUMNS], metavar="NAME",
         help=f"show these columns too: {', '.join(c.key for c in MORE_COLUMNS)} (--json and --csv have them always)",
@@ -44,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0; prints the board."""
-    weights = Weights.parse(arguments.weights) if arguments.weights else Weights()
+    weights = weights_of(arguments)
     view = view_board(
         Store.open(arguments.store),
         hardware(),
@@ -66,6 +55,7 @@ def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
                 "references": view.reference_records(),
                 "failures": failures.to_dict("records"),
                 "notes": list(view.notes),
+                "stability": [each.to_record() for each in view.robustness],
             }
         )
     elif getattr(arguments, "csv", False):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from moodbench.comparison.composite import COMPOSITES, Weights
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
@@ -60,6 +61,27 @@ def address_of(arguments: argparse.Namespace) -> tuple[str | None, str]:
     if arguments.address:
         return arguments.address, "--address"
     return os.environ.get("RAY_ADDRESS") or None, "RAY_ADDRESS"
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --weights and --composite."""
+    parser.add_argument(
+        "--weights",
+        metavar="NAME=SHARE,...",
+        help="what counts, adding up to 1; default: accuracy=0.3,f1=0.3,throughput=0.2,latency=0.2",
+    )
+    parser.add_argument(
+        "--composite",
+        choices=tuple(COMPOSITES),
+        default="pinned",
+        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown; geomean: "
+        "weighted product of ratios to the baseline; none: no score, in Pareto order of error, latency and memory",
+    )
+
+
+def weights_of(arguments: argparse.Namespace) -> Weights:
+    """The weights that --weights names, or the default ones."""
+    return Weights.parse(arguments.weights) if arguments.weights else Weights()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from moodbench.cli.options import add_store, existing_store
+from moodbench.cli.options import add_score, add_store, existing_store, weights_of
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
 from moodbench.store.location import LocalLocation
@@ -23,6 +23,7 @@ def add_to(commands: Any) -> None:
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")
+    add_score(parser)
     parser.set_defaults(command=execute)
 
 
@@ -30,12 +31,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """0; prints the path of each file written."""
     from moodbench.visualization.report import write_report
 
+    weights = weights_of(arguments)
     store = existing_store(arguments.store)
     folder = arguments.output
     if folder is None:
         if not isinstance(store.location, LocalLocation):
             raise UsageError(f"report: {store.uri} is not a local folder; say with --output DIR where the files go")
         folder = store.location.root / "exports" / "report"
-    for path in write_report(view_board(store, hardware()), store, folder):
+    view = view_board(store, hardware(), weights=weights, composite=arguments.composite)
+    for path in write_report(view, store, folder):
         print(path)
     return 0

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.comparison.composite import Anchors, Weights, get_composite
-from moodbench.comparison.intervals import Interval, two_way, wilson
+from moodbench.comparison.composite import Anchors, Composite, Weights, get_composite
+from moodbench.comparison.intervals import Interval, mean_of_independent, two_way, wilson
 from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.standing import with_standing
+from moodbench.comparison.pareto import layers
+from moodbench.comparison.standing import ScoreDraws, mean_draws, score_draws, with_places, with_quality
 
 QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
 SPEED = (
@@ -93,22 +94,47 @@ def scored(
 ) -> pd.DataFrame:
     """The board of the `contenders` under these weights; see `leaderboard`.
 
-    With joint draws by track, the rows say where each contender may stand: see `standing.with_standing`.
+    With joint draws by track, the rows say where each contender may stand: see `standing.with_places`.
     """
     if rows.empty:
         return rows
-    parts = []
-    for _, track in rows.groupby(TRACK, sort=True):
-        speed = _speed_for_score(track)
-        part = _ranked(track.assign(score=get_composite(composite)(track.assign(**speed), weights, anchors)))
-        if joints is not None:
-            part = with_standing(part, joints.get(str(part["track"].iloc[0])), speed, weights, anchors)
-            if composite != "pinned":
-                part = part.assign(rank_low=None, rank_high=None, p_best=None)
-        parts.append(part)
+    parts, drawn = [], draws_by_track(rows, joints or {}, weights=weights, anchors=anchors, composite=composite)
+    scheme = get_composite(composite)
+    for name, track in rows.groupby("track", sort=False):
+        part = _ranked(
+            track.assign(score=scheme.score(track.assign(**speed_for_score(track)), weights, anchors)), scheme
+        )
+        parts.append(part if joints is None else with_places(part, drawn.get(str(name))))
     if len(parts) > 1:
-        parts.append(_ranked(_overall(pd.concat(parts))))
+        part = _ranked(_overall(pd.concat(parts)), scheme)
+        whole = mean_draws(list(drawn.values())) if len(drawn) == len(parts) else None
+        parts.append(part if joints is None else with_places(part, whole))
     return pd.concat(parts, ignore_index=True)
+
+
+def draws_by_track(
+    rows: pd.DataFrame, joints: Mapping[str, JointDraws], *, weights: Weights, anchors: Anchors, composite: str
+) -> dict[str, ScoreDraws]:
+    """Track to the joint draws of the scores of its contenders; a track without draws or scores is left out."""
+    found = {}
+    for name, track in rows.groupby("track", sort=False):
+        speed = speed_for_score(track)
+        scored = track.assign(score=get_composite(composite).score(track.assign(**speed), weights, anchors))
+        draws = score_draws(scored, joints.get(str(name)), speed, weights, anchors, composite)
+        if draws is not None:
+            found[str(name)] = draws
+    return found
+
+
+def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
+    """The `contenders` with what joint draws say of them whatever the weights: see `standing.with_quality`."""
+    if rows.empty:
+        return rows
+    parts = [
+        with_quality(track, joints.get(str(name)), speed_for_score(track)["latency_p50_s"], anchors)
+        for name, track in rows.groupby("track", sort=False)
+    ]
+    return pd.concat(parts)
 
 
 def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
@@ -182,7 +208,7 @@ def _with_references(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
     return rows.merge(baseline.add_prefix("base_").reset_index(), on=TRACK, how="left")
 
 
-def _speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
+def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
     """Wall-clock speed, or its CPU-time estimate where the measurement was disturbed; none where it is invalid."""
     valid = track["verdict"] != "invalid"
     wall = ~track["provisional"]
@@ -192,12 +218,23 @@ def _speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
     }
 
 
-def _ranked(track: pd.DataFrame) -> pd.DataFrame:
-    """`track`, best score first, with ranks among the clean rows, or among all where none is clean."""
-    scored = track["score"].notna()
+def _ranked(track: pd.DataFrame, scheme: Composite) -> pd.DataFrame:
+    """`track`, best score first, with ranks among the clean rows, or among all where none is clean.
+
+    Without a score the rank is that of the Pareto layer of error, latency and memory: 1 is beaten by none.
+    """
+    order = track["score"]
+    if scheme.utilities is None:
+        known = track.assign(**speed_for_score(track)) if track["dataset"].iloc[0] != OVERALL else track
+        costs = [1 - known["accuracy"], known["latency_p50_s"], known["memory_peak_batch1_bytes"]]
+        clean = ~track["provisional"].astype(bool) & known["latency_p50_s"].notna()
+        fit = clean if clean.any() else pd.Series(True, index=track.index)
+        fit &= track.get("on_all", True)
+        order = pd.Series(-layers(np.stack([c.astype(float).where(fit) for c in costs], axis=1)), index=track.index)
+    scored = order.notna()
     clean = scored & ~track["provisional"].astype(bool)
     ranked = clean if clean.any() else scored
-    ranks = track["score"].where(ranked).rank(ascending=False, method="min")
+    ranks = order.where(ranked).rank(ascending=False, method="min" if scheme.utilities else "dense")
     return track.assign(rank=ranks.astype("Int64")).sort_values(
         ["rank", "score", "accuracy"], ascending=[True, False, False], na_position="last"
     )
@@ -206,21 +243,20 @@ def _ranked(track: pd.DataFrame) -> pd.DataFrame:
 def _overall(board: pd.DataFrame) -> pd.DataFrame:
     """Contenders over all tracks: unweighted means; a contender that misses a track has no score.
 
-    The interval of the mean joins the tracks' intervals as independent (MOVER).
-    Source: Zou & Donner (2008), Statistics in Medicine 27(10), 1693-1702.
+    The interval of the mean joins the tracks' intervals as independent: see `intervals.mean_of_independent`.
     """
     num_tracks = board.groupby(TRACK).ngroups
     what = "data sets" if board["dataset"].nunique() == num_tracks else "tracks"
-    board = board.assign(
-        square_low=(board["accuracy"] - board["accuracy_low"]) ** 2,
-        square_high=(board["accuracy_high"] - board["accuracy"]) ** 2,
-    )
     groups = board.groupby("name", sort=True)
     means, medians = [*QUALITY, "score", "train_time_s"], [*SPEED, "num_params", "num_trainable"]
     numeric = board[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
     size, first = groups.size(), groups[["model", "method", "estimand", "device_name"]].first()
-    squares = groups[["square_low", "square_high"]].sum().pow(0.5).div(size, axis=0)
     rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
+    ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in board else {})
+    ends = pd.DataFrame(
+        {name: _joined(group, ends_of) for name, group in groups},
+        index=[f"{s}_{e}" for s in ends_of for e in ("low", "high")],
+    ).T
     whole = (size == num_tracks) & (groups["score"].count() == size)
     rows = rows.assign(
         track=f"{OVERALL} ({num_tracks} {what})",
@@ -228,12 +264,27 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
         num_seeds=groups["num_seeds"].min(),
         num_test=groups["num_test"].sum(),
         num_train=groups["num_train"].sum(),
-        accuracy_low=rows["accuracy"] - squares["square_low"],
-        accuracy_high=rows["accuracy"] + squares["square_high"],
+        on_all=size == num_tracks,
         interval_method="mover",
+        **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
         verdict=groups["verdict"].first().where(groups["verdict"].nunique() == 1, None),
         score=rows["score"].where(whole),
     )
     return rows.reset_index()
+
+
+def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
+    """The ends of the intervals of one contender's means over tracks: low and high of each of `columns`."""
+    found: list[float] = []
+    for short, column in columns.items():
+        points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
+        method, estimand = group["interval_method"].iloc[0], group["estimand"].iloc[0]
+        parts = [
+            Interval(float(p), float(a), float(b), 0.95, method, estimand, int(n))
+            for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
+        ]
+        joined = mean_of_independent(parts)
+        found += [joined.low, joined.high]
+    return found

@@ -11,8 +11,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from moodbench.errors import SpecError, UnknownNameError
@@ -22,6 +24,8 @@ CRITERIA = ("accuracy", "f1", "throughput", "latency")
 
 MEASURED = ("accuracy", "f1_macro", "throughput_texts_per_s", "latency_p50_s")
 """The columns of a board the criteria are read from, in the same order."""
+ERROR_FLOOR = 5e-4
+"""No test set here tells errors below a twentieth of a point apart."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,12 @@ def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
     return scaled.where(complete.isna() | (span > 0), 1.0)
 
 
+def minmax_draws(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Each draw (rows) of a criterion scaled to 0 ... 1 over the contenders (columns), as `minmax_utilities` does."""
+    low, span = values.min(axis=1, keepdims=True), np.ptp(values, axis=1, keepdims=True)
+    return np.where(span > 0, (values - low) / np.where(span > 0, span, 1), 1.0)
+
+
 def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
     """100 x the weighted sum of the pinned utilities; NaN, incomplete, where any component is missing.
 
@@ -155,9 +165,61 @@ def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None)
     return _weighted(minmax_utilities(rows), weights)
 
 
-Composite = Callable[[pd.DataFrame, Weights, Anchors], "pd.Series[float]"]
+def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """ln of the ratio of each criterion to its reference; 0 is the reference, NaN where a value is missing.
 
-COMPOSITES: Mapping[str, Composite] = {"pinned": pinned, "minmax": minmax}
+    Error (1 - accuracy, 1 - F1) against the baseline's on the same data, not below ERROR_FLOOR; speed against the geometric middle
+    of the anchors. Which contender is ahead does not depend on the reference.
+    """
+    utilities = {
+        name: geomean_quality(_numbers(rows, column), _numbers(rows, f"base_{column}"))
+        for name, column in zip(CRITERIA[:2], MEASURED[:2], strict=True)
+    }
+    for name, column, scale in (
+        ("throughput", MEASURED[2], anchors.throughput_texts_per_s),
+        ("latency", MEASURED[3], anchors.latency_p50_s),
+    ):
+        values = _numbers(rows, column)
+        ratio = values.where(values > 0) / math.sqrt(scale.worst * scale.best)
+        utilities[name] = np.sign(scale.log_span) * pd.Series(np.log(ratio), index=rows.index)
+    return pd.DataFrame(utilities, index=rows.index)
+
+
+def geomean_quality(values: Any, base: Any) -> Any:
+    """ln(error of the baseline / error), element by element; errors below ERROR_FLOOR count as that."""
+    return np.log(np.maximum(1 - base, ERROR_FLOOR)) - np.log(np.maximum(1 - values, ERROR_FLOOR))
+
+
+def geomean(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """100 x the weighted geometric mean of the ratios to the reference, which has 100; NaN where a component is missing.
+
+    A row's score depends on no other row but the baseline's. Source: Fleming & Wallace 1986; as SPEC, with errors for quality.
+    """
+    return _weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
+
+
+def unscored(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """No score at all: such a board is in Pareto order."""
+    return pd.Series(np.nan, index=rows.index, dtype="float64")
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A way to make one score of the criteria: link(weights x utilities)."""
+
+    score: Callable[[pd.DataFrame, Weights, Anchors], pd.Series[float]]
+    utilities: Callable[[pd.DataFrame, Anchors], pd.DataFrame] | None
+    """Of the CRITERIA; None where there is no score."""
+    link: Callable[[Any], Any]
+    help: str
+
+
+COMPOSITES: Mapping[str, Composite] = {
+    "pinned": Composite(pinned, pinned_utilities, lambda u: 100 * u, "fixed anchors: a score depends on no other row"),
+    "minmax": Composite(minmax, lambda rows, _: minmax_utilities(rows), lambda u: 100 * u, "relative to the rows shown"),
+    "geomean": Composite(geomean, geomean_utilities, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"),
+    "none": Composite(unscored, None, lambda u: u, "no weights: Pareto order of error, latency and memory"),
+}  # fmt: skip
 
 
 def get_composite(name: str) -> Composite:
@@ -195,9 +257,43 @@ def exchange_rate(weights: Weights, anchors: Anchors, base: float, ceiling: floa
     return math.exp(log_factor) if log_factor < 700 else math.inf
 
 
-def _weighted(utilities: pd.DataFrame, weights: Weights) -> pd.Series[float]:
-    """100 x the weighted sum; NaN in, NaN out."""
-    return 100 * utilities.mul(weights.as_series()).sum(axis=1, skipna=False)
+def latency_for_a_point(
+    composite: str,
+    weights: Weights,
+    anchors: Anchors,
+    row: Mapping[str, Any],
+    accuracy_span: float,
+    latency_span_s: float,
+) -> float | None:
+    """How many seconds slower `row` could answer for the same score with one more point (0.01) of accuracy alone.
+
+    None where there is no such number: latency without weight, no score, or an error below a point. The spans are those of the
+    complete rows shown, which `minmax` needs.
+    """
+    latency, base = float(row["latency_p50_s"]), float(row["base_accuracy"])
+    if weights.latency == 0 or not latency > 0:
+        return None
+    share = weights.accuracy / weights.latency
+    if composite == "minmax":
+        return share * 0.01 / accuracy_span * latency_span_s if accuracy_span > 0 else None
+    if composite == "pinned":
+        ceiling = row.get("ceiling_accuracy")
+        span = (1.0 if ceiling is None or math.isnan(ceiling) else float(ceiling)) - base
+        log_factor = share * 0.01 / span * abs(anchors.latency_p50_s.log_span) if span > 0 else math.inf
+    elif composite == "geomean" and 1 - float(row["accuracy"]) - 0.01 > ERROR_FLOOR:
+        error = 1 - float(row["accuracy"])
+        log_factor = share * math.log(error / (error - 0.01))
+    else:
+        return None
+    return latency * math.expm1(log_factor) if log_factor < 50 else None
+
+
+def _weighted(
+    utilities: pd.DataFrame, weights: Weights, link: Callable[[Any], Any] = lambda u: 100 * u
+) -> pd.Series[float]:
+    """The link of the weighted sum; NaN in, NaN out."""
+    made: pd.Series[float] = link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
+    return made
 
 
 def _skill(rows: pd.DataFrame, column: str, anchors: Anchors) -> pd.Series[float]:

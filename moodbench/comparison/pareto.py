@@ -19,7 +19,40 @@ def pareto_set(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 def membership(error_draws: npt.ArrayLike, cost: npt.ArrayLike) -> Floats:
     """`(M,)`: the share of joint draws of the error `(B, M)` in which a contender is in the Pareto set with `cost` `(M,)`."""
     errors, fixed = np.asarray(error_draws, dtype=np.float64), np.asarray(cost, dtype=np.float64)
-    return np.asarray(np.mean([pareto_set(np.stack([row, fixed], axis=1)) for row in errors], axis=0))
+    found = np.zeros(errors.shape[1])
+    for m in range(errors.shape[1]):
+        gap = errors - errors[:, [m]]  # (B, M): below 0 where another errs less
+        beaten = ((gap <= 0) & (fixed < fixed[m])) | ((gap < 0) & (fixed <= fixed[m]))
+        found[m] = (~beaten.any(axis=1)).mean() if np.isfinite(fixed[m]) else 0.0
+    return found
+
+
+def contributions(costs: npt.ArrayLike, reference: tuple[float, float]) -> Floats:
+    """`(M,)`: by how much the hypervolume of `costs` `(M, 2)` falls without each row; NaN for a row with a missing cost."""
+    table = np.asarray(costs, dtype=np.float64)
+    known = np.isfinite(table).all(axis=1)
+    whole = hypervolume(table[known], reference)
+    left = [
+        whole - hypervolume(table[known & (np.arange(len(table)) != m)], reference) if known[m] else np.nan
+        for m in range(len(table))
+    ]
+    return np.array(left, dtype=np.float64)
+
+
+def layers(costs: npt.ArrayLike) -> Floats:
+    """`(M,)`: 1 for the Pareto set of `costs` `(M, K)`, 2 for that of the rest, and so on; NaN for rows with a missing cost.
+
+    Source: Goldberg 1989 (non-dominated sorting).
+    """
+    table = np.asarray(costs, dtype=np.float64).copy()
+    found = np.full(len(table), np.nan)
+    layer = 0
+    while np.isfinite(table).all(axis=1).any():
+        layer += 1
+        front = pareto_set(table)
+        found[front] = layer
+        table[front] = np.nan
+    return found
 
 
 def hypervolume(costs: npt.ArrayLike, reference: tuple[float, float]) -> float:

@@ -1,89 +1,173 @@
-"""Where each contender of a track may stand: rank intervals and letters from joint draws, on accuracy and on the score."""
+"""Where each contender of a track may stand: rank intervals, groups and Pareto sets from joint draws, under any weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.comparison.composite import CRITERIA, Anchors, Weights, pinned_utilities
+from moodbench.comparison.composite import (
+    COMPOSITES,
+    CRITERIA,
+    MEASURED,
+    Anchors,
+    Weights,
+    geomean_quality,
+    minmax_draws,
+)
 from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.pareto import contributions, membership
 from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.stability import drawn_weights
 
-CONCENTRATION = 20
-"""Of the Dirichlet distribution around the weights: P(best) does not hang on their second digit."""
-COLUMNS = (
+Floats = npt.NDArray[np.float64]
+PARETO_COSTS: Mapping[str, str] = {
+    "latency_p50_s": "p_pareto_latency",
+    "memory_peak_batch1_bytes": "p_pareto_memory",
+    "train_time_s": "p_pareto_train_time",
+}
+"""Cost to the column with the chance that nobody both errs less and costs less."""
+QUALITY_COLUMNS = (
+    "f1_low",
+    "f1_high",
     "accuracy_rank_low",
     "accuracy_rank_high",
     "accuracy_letters",
     "tied_best",
-    "rank_low",
-    "rank_high",
-    "p_best",
+    "tied_f1",
+    *PARETO_COSTS.values(),
+    "hypervolume_latency",
 )
-"""What `with_standing` adds; all null where nothing is known."""
+"""What `with_quality` adds; all null where nothing is known."""
+SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
+"""What `with_places` adds; all null where nothing is known."""
+MANY, FEW_DRAWS = 20, 500
+"""With more contenders than MANY, ranges of places come from fewer draws, so that a slider is answered at once."""
 
 
-def with_standing(
-    track: pd.DataFrame, joint: JointDraws | None, speed: Mapping[str, Any], weights: Weights, anchors: Anchors
+@dataclass(frozen=True)
+class ScoreDraws:
+    """Scores of the contenders of a track in joint draws."""
+
+    names: tuple[str, ...]
+    scores: Floats
+    """`(B, M)` under the weights: what the test texts and the seeds leave open."""
+    free: Floats
+    """`(B, M)` with the weights drawn as well, from a Dirichlet distribution around them."""
+    num_items: int
+
+    def of(self, names: Sequence[str]) -> ScoreDraws:
+        """Those of some contenders, in that order."""
+        at = [self.names.index(name) for name in names]
+        return ScoreDraws(tuple(names), self.scores[:, at], self.free[:, at], self.num_items)
+
+
+def with_quality(
+    track: pd.DataFrame, joint: JointDraws | None, latency_s: pd.Series[float], anchors: Anchors
 ) -> pd.DataFrame:
-    """`track`, the scored rows of one track, with COLUMNS.
+    """`track`, all rows of one track, with QUALITY_COLUMNS: what does not depend on weights.
 
-    accuracy_rank_low ... accuracy_rank_high, accuracy_letters (contenders that share a letter are not separated) and
-    tied_best go by accuracy, of all contenders of the track whatever is shown. rank_low ... rank_high and p_best go by
-    the pinned score: quality drawn jointly, the baseline's too, speed as measured; p_best draws the weights as well, from a
-    Dirichlet distribution around them. They are null for rows without a rank.
+    f1_low ... f1_high is the joint bootstrap's interval. accuracy_rank_low ... accuracy_rank_high, accuracy_letters
+    (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field. p_pareto_* is
+    the chance to be in the Pareto set of error and that cost, costs as measured, latency as in `latency_s`. hypervolume_latency is
+    the area that the row alone adds in error x log latency, of the area between no error at the fastest anchor and all wrong at
+    the slowest. Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
+    """
+    made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
+    slow = 1 - anchors.latency_p50_s.utility(latency_s.astype("float64"))
+    area = np.stack([1 - track["accuracy"].astype(float).to_numpy(), slow.to_numpy(dtype=float)], axis=1)
+    made["hypervolume_latency"] = contributions(area, (1.0, 1.0))
+    if joint is None or not set(track["name"]) <= set(joint.names):
+        return made
+    at = [joint.names.index(name) for name in track["name"]]
+    accuracy, f1 = (
+        rank_all(joint.names, point, draws if len(at) <= MANY else draws[:FEW_DRAWS], joint.num_items)
+        for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
+    )
+    intervals = [joint.interval(name, "f1_macro") for name in track["name"]]
+    costs = {"latency_p50_s": latency_s, **{c: track[c] for c in PARETO_COSTS if c != "latency_p50_s"}}
+    return made.assign(
+        f1_low=[i.low for i in intervals],
+        f1_high=[i.high for i in intervals],
+        accuracy_rank_low=accuracy.low[at],
+        accuracy_rank_high=accuracy.high[at],
+        accuracy_letters=[accuracy.letters[m] for m in at],
+        tied_best=accuracy.tied_best[at],
+        tied_f1=f1.tied_best[at],
+        **{
+            column: membership(1 - joint.accuracy_draws[:, at], costs[cost].astype(float).to_numpy())
+            for cost, column in PARETO_COSTS.items()
+        },
+    )
+
+
+def score_draws(
+    track: pd.DataFrame,
+    joint: JointDraws | None,
+    speed: Mapping[str, Any],
+    weights: Weights,
+    anchors: Anchors,
+    composite: str = "pinned",
+) -> ScoreDraws | None:
+    """The scores of the rows with a score in each draw, speed as in `speed`; None without draws or without a score."""
+    scheme = COMPOSITES[composite]
+    rows = track.assign(**speed)[track["score"].notna()]
+    if joint is None or scheme.utilities is None or rows.empty or not set(rows["name"]) <= set(joint.names):
+        return None
+    utilities = utility_draws(rows, joint, anchors, composite)
+    fixed: Floats = np.array(weights.as_series().tolist())
+    drawn = drawn_weights(fixed, len(utilities))
+    free = np.einsum("bmc,bc->bm", utilities, drawn)
+    return ScoreDraws(tuple(rows["name"]), scheme.link(utilities @ fixed), scheme.link(free), joint.num_items)
+
+
+def mean_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
+    """The unweighted mean over tracks, of the contenders that all of them have."""
+    names = [name for name in parts[0].names if all(name in part.names for part in parts)]
+    kept = [part.of(names) for part in parts]
+    scores, free = (np.mean([getattr(part, what) for part in kept], axis=0) for what in ("scores", "free"))
+    return ScoreDraws(tuple(names), scores, free, min(part.num_items for part in kept))
+
+
+def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
+    """`track` with SCORE_COLUMNS: the places that the data leave open to each row with a rank, and its chance to be the best.
+
     Source: Mogstad et al. 2024 (rank intervals); Lahdelma & Salminen 2001 (SMAA-2, P(best)).
     """
-    empty = track.assign(**dict.fromkeys(COLUMNS))
-    if joint is None or not set(track["name"]) <= set(joint.names):
-        return empty
-    at = [joint.names.index(name) for name in track["name"]]
-    names = [joint.names[m] for m in at]
-    quality = rank_all(names, joint.accuracy[at], joint.accuracy_draws[:, at], joint.num_items)
-    made = empty.assign(
-        accuracy_rank_low=quality.low,
-        accuracy_rank_high=quality.high,
-        accuracy_letters=quality.letters,
-        tied_best=quality.tied_best,
-    )
-    ranked = track["rank"].notna().to_numpy() if "rank" in track else np.zeros(len(track), dtype=bool)
-    if not ranked.any() or "base_accuracy" not in track:
-        return made
-    rows = track.assign(**speed)[ranked]
-    utilities = utility_draws(rows, joint, anchors)
-    scores = 100 * utilities @ weights.as_series().to_numpy()
-    standing = rank_all(rows["name"].tolist(), rows["score"].to_numpy(dtype=float), scores, joint.num_items)
-    alpha = CONCENTRATION * weights.as_series().to_numpy()
-    drawn = np.zeros((len(scores), len(alpha)))
-    drawn[:, alpha > 0] = np.random.default_rng(0).dirichlet(alpha[alpha > 0], size=len(scores))
-    free = np.einsum("bmc,bc->bm", utilities, drawn)
-    best = free >= free.max(axis=1, keepdims=True) - 1e-12
-    index = rows.index
-    made.loc[index, "rank_low"] = standing.low
-    made.loc[index, "rank_high"] = standing.high
-    made.loc[index, "p_best"] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    made = track.assign(**dict.fromkeys(SCORE_COLUMNS))
+    ranked = track[track["rank"].notna()]
+    if draws is not None and len(ranked) and set(ranked["name"]) <= set(draws.names):
+        own = draws.of(ranked["name"].tolist())
+        few = own.scores if len(own.names) <= MANY else own.scores[:FEW_DRAWS]
+        standing = rank_all(own.names, ranked["score"].to_numpy(dtype=float), few, own.num_items)
+        best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
+        made.loc[ranked.index, "rank_low"] = standing.low
+        made.loc[ranked.index, "rank_high"] = standing.high
+        made.loc[ranked.index, "p_best"] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     return made.astype({"rank_low": "Int64", "rank_high": "Int64", "p_best": "float64"})
 
 
-def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors) -> npt.NDArray[np.float64]:
-    """The pinned utilities `(B, rows, criteria)` of each draw: quality drawn, with its baseline, and speed as in `rows`."""
-    fixed = pinned_utilities(rows, anchors).to_numpy(dtype=np.float64)
-    made = np.repeat(fixed[None], len(joint.accuracy_draws), axis=0)
+def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, composite: str = "pinned") -> Floats:
+    """The utilities `(B, rows, criteria)` of each draw: quality drawn, with its baseline, and speed as in `rows`."""
+    utilities = COMPOSITES[composite].utilities
+    assert utilities is not None, "a board without a score has no utilities"
+    made = np.repeat(utilities(rows, anchors).to_numpy(dtype=np.float64)[None], len(joint.accuracy_draws), axis=0)
     at = [joint.names.index(name) for name in rows["name"]]
     base_at = [m for m, name in enumerate(joint.names) if name.split(" #")[0] == anchors.baseline]
-    for criterion, column, draws in (
-        ("accuracy", "accuracy", joint.accuracy_draws),
-        ("f1", "f1_macro", joint.f1_draws),
+    for criterion, column, draws in zip(
+        CRITERIA[:2], MEASURED[:2], (joint.accuracy_draws, joint.f1_draws), strict=True
     ):
-        ceiling = rows[f"ceiling_{column}"].astype(float).fillna(1.0).to_numpy()
-        base = rows[f"base_{column}"].astype(float).to_numpy()
-        drawn_base = (
-            draws[:, base_at].mean(axis=1)[:, None] if base_at else np.broadcast_to(base, (len(draws), len(at)))
-        )
-        span = np.maximum(ceiling - drawn_base, 1e-9)
-        made[:, :, CRITERIA.index(criterion)] = np.clip((draws[:, at] - drawn_base) / span, anchors.skill_floor, 1)
+        base = draws[:, base_at].mean(axis=1)[:, None] if base_at else rows[f"base_{column}"].astype(float).to_numpy()
+        if composite == "minmax":
+            utility = minmax_draws(draws[:, at])
+        elif composite == "geomean":
+            utility = geomean_quality(draws[:, at], base)
+        else:
+            ceiling = rows[f"ceiling_{column}"].astype(float).fillna(1.0).to_numpy()
+            utility = np.clip((draws[:, at] - base) / np.maximum(ceiling - base, 1e-9), anchors.skill_floor, 1)
+        made[:, :, CRITERIA.index(criterion)] = utility
     return made

@@ -12,15 +12,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.comparison import people
-from moodbench.comparison.board import choose_machine, contenders, scored, trials_frame
-from moodbench.comparison.composite import Weights, exchange_rate, load_anchors
+from moodbench.comparison.board import choose_machine, contenders, scored, trials_frame, with_standing
+from moodbench.comparison.composite import Weights, get_composite, load_anchors
 from moodbench.comparison.joint import JointDraws, joint_draws
-from moodbench.comparison.ranks import minimum_detectable_effect
+from moodbench.comparison.standing import PARETO_COSTS
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES
+from moodbench.visualization.score_notes import (
+    Robustness,
+    robustness,
+    robustness_notes,
+    score_notes,
+    standing_notes,
+)
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
@@ -29,10 +36,11 @@ EXPORTED = [
     "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
     "train_time_s", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
     "fit_ids", "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
+    "f1_low", "f1_high", "tied_f1", *PARETO_COSTS.values(), "hypervolume_latency",
 ]  # fmt: skip
+"""Columns of --json and --csv, in base units."""
 NUM_DRAWS = 2000
 """Of the joint bootstrap: about a second for 18 contenders on 25,000 reviews."""
-"""Columns of --json and --csv, in base units."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class BoardView:
     notes: tuple[str, ...]
     references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(people.COLUMNS)))
     """What people reach on the texts of a track, where raters are known: no contenders, without rank and score."""
+    joints: Mapping[str, JointDraws] = field(default_factory=dict)
+    """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    robustness: tuple[Robustness, ...] = ()
+    """How the order of each track holds when weights and scores move; only where it was asked for."""
 
     def references_of(self, name: str) -> pd.DataFrame:
         """The reference rows of one track."""
@@ -90,16 +102,29 @@ class Results:
     references: pd.DataFrame
     """What people reach, where raters are known."""
 
-    def view(self, weights: Weights | None = None, composite: str = "pinned") -> BoardView:
-        """The board under these weights."""
+    def view(
+        self, weights: Weights | None = None, composite: str = "pinned", *, with_robustness: bool = False
+    ) -> BoardView:
+        """The board under these weights; `with_robustness` also says how its order holds."""
+        get_composite(composite)
         weights = weights or Weights()
         board = scored(
             self.contenders, weights=weights, anchors=load_anchors(), composite=composite, joints=self.joints
         )
-        notes = _notes(board, self.failures, weights, composite, self.num_elsewhere) + _standing_notes(self.joints)
+        tested = (
+            robustness(self.contenders, board, self.joints, weights, load_anchors(), composite)
+            if with_robustness
+            else []
+        )
+        notes = [
+            *score_notes(board, weights, composite),
+            *_notes(board, self.failures, self.num_elsewhere),
+            *standing_notes(self.joints),
+            *robustness_notes(tested),
+        ]
         if len(self.references):
             notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
-        return BoardView(board, self.failures, tuple(notes), self.references)
+        return BoardView(board, self.failures, tuple(notes), self.references, self.joints, tuple(tested))
 
 
 def view_board(
@@ -111,7 +136,7 @@ def view_board(
     dataset: str | None = None,
 ) -> BoardView:
     """The board of `store` as seen from `machine`: its own speeds if there are any, else those of the commonest kind."""
-    return read_results(store, machine, dataset).view(weights, composite)
+    return read_results(store, machine, dataset).view(weights, composite, with_robustness=True)
 
 
 def read_results(store: Store, machine: Hardware, dataset: str | None = None) -> Results:
@@ -150,6 +175,7 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
     joints = _joints(rows, classes)
+    rows = with_standing(rows, joints, load_anchors())
     num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
     return Results(rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references)
 
@@ -181,7 +207,7 @@ def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) ->
     found: dict[str, JointDraws] = {}
     if rows.empty:
         return found
-    for name, track in rows.groupby("track"):
+    for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
         said = [classes(ids) for ids in track["evaluation_ids"]]
         index, labels = said[0].index, said[0]["label"].to_numpy()
         if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
@@ -190,23 +216,10 @@ def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) ->
         if min(int(table.min()) for table in tables) < 0:
             continue
         num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1
-        found[str(name)] = joint_draws(labels, tables, track["name"].tolist(), num_classes, num_draws=NUM_DRAWS)
+        found[str(name)] = joint_draws(
+            labels, tables, track["name"].tolist(), num_classes, num_draws=NUM_DRAWS, seed=number
+        )
     return found
-
-
-def _standing_notes(joints: Mapping[str, JointDraws]) -> list[str]:
-    """The smallest difference each track can show, and how ranks are to be read."""
-    several = {track: joint for track, joint in joints.items() if len(joint.names) > 1}
-    if not several:
-        return []
-    parts = [
-        f"{track.split(' (')[0]} {100 * minimum_detectable_effect(j.num_items, j.discordance):.1f}"
-        for track, j in several.items()
-    ]
-    return [
-        "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        f"not separated in accuracy. Points of accuracy that a pair must differ by to be found with 80 % power: {', '.join(parts)}."
-    ]
 
 
 def _open_failures(
@@ -217,24 +230,10 @@ def _open_failures(
     return failures[~failures["id"].isin(done)].sort_values("attempt").groupby("id").tail(1)
 
 
-def _notes(
-    board: pd.DataFrame, failures: pd.DataFrame, weights: Weights, composite: str, num_elsewhere: int
-) -> list[str]:
+def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> list[str]:
     if board.empty:
         return []
-    w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
-    notes = [f"Score: {composite}, weights {w}."]
-    if composite == "pinned":
-        anchors = load_anchors()
-        base = board.loc[board["model"] == anchors.baseline, "accuracy"]
-        ceiling = board["ceiling_accuracy"].dropna() if "ceiling_accuracy" in board else pd.Series(dtype=float)
-        if len(base) and weights.throughput + weights.latency > 0:
-            rate = exchange_rate(weights, anchors, float(base.iloc[0]), float(ceiling.iloc[0]) if len(ceiling) else 1.0)
-            notes.append(
-                f"0 quality is {anchors.baseline} on the same data, 1 the agreement of two halves of the human raters "
-                f"where raters are known; +1 point of accuracy and F1 weighs as much as {rate:.1f}x the speed "
-                f"(anchors version {anchors.version})."
-            )
+    notes = []
     if board["provisional"].any():
         notes.append(
             "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "

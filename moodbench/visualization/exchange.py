@@ -30,7 +30,7 @@ LATEX_COLUMNS = (
     "Model",
     "Score",
     "Accuracy % [95 %]",
-    "F1 %",
+    "F1 % [95 %]",
     "P50 ms",
     "Texts/s",
     "RAM MiB",

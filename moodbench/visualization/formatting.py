@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from moodbench.comparison.standing import PARETO_COSTS
+
 MISSING = "—"
 
 
@@ -104,6 +106,20 @@ def _accuracy(row: pd.Series[Any]) -> str:
     return f"{percent(row['accuracy'])} [{percent(row['accuracy_low'])}, {percent(row['accuracy_high'])}]"
 
 
+def _f1(row: pd.Series[Any]) -> str:
+    if missing(row.get("f1_low")):
+        return percent(row["f1_macro"])
+    return f"{percent(row['f1_macro'])} [{percent(row['f1_low'])}, {percent(row['f1_high'])}]"
+
+
+def _pareto(row: pd.Series[Any]) -> str:
+    """L, M, T with the chance in percent where it is not certain; a dash where it is under 5 % for all."""
+    chances = [(letter, row.get(column)) for letter, column in zip("LMT", PARETO_COSTS.values(), strict=True)]
+    shown = [(letter, float(p)) for letter, p in chances if p is not None and p >= 0.05]  # NaN is not
+    star = "*" if shown and row["provisional"] else ""
+    return " ".join(letter if p > 0.95 else f"{letter}{100 * p:.0f}" for letter, p in shown) + star or MISSING
+
+
 def _plain(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], str]:
     return lambda row: show(row[key])
 
@@ -124,7 +140,7 @@ COLUMNS: tuple[Column, ...] = (
         _letters,
         "those that share a letter are not separated in accuracy; a: may be best",
     ),
-    Column("f1_macro", "F1 %", _plain("f1_macro", percent), "F1 averaged over the classes"),
+    Column("f1_macro", "F1 % [95 %]", _f1, "F1 averaged over the classes, with its interval"),
     Column("precision_macro", "Prec. %", _plain("precision_macro", percent), "precision averaged over the classes"),
     Column("recall_macro", "Recall %", _plain("recall_macro", percent), "recall averaged over the classes"),
     Column("latency_p50_s", "P50 ms", _plain("latency_p50_s", milliseconds), "median time to label of one text (TTFT)"),
@@ -140,6 +156,12 @@ COLUMNS: tuple[Column, ...] = (
         "RAM MiB",
         _plain("memory_peak_batch1_bytes", mebibytes),
         "most memory of the whole process while answering one text at a time",
+    ),
+    Column(
+        "p_pareto_latency",
+        "Pareto",
+        _pareto,
+        "nobody both errs less and costs less in L latency, M memory, T training time; L60: in 60 % of joint draws of the texts",
     ),
     Column("train_time_s", "Training", _plain("train_time_s", duration), "time of fitting, validation included"),
     Column("num_params", "Params", _plain("num_params", count), "parameters of the fitted model"),

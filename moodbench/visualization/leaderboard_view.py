@@ -68,7 +68,7 @@ def answer(track: pd.DataFrame) -> str:
 def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
     """Column to the index labels of its best rows, and of those that are not separated from the best.
 
-    Accuracy and F1 go by the joint draws where the board has them (`tied_accuracy`, `tied_f1_macro`); in other columns, and
+    Accuracy and F1 go by the joint draws where the board has them (`tied_best`, `tied_f1`); in other columns, and
     where there are none, the best alone is named.
     Rows whose clock was disturbed do not count for what the clock says.
     """
@@ -81,8 +81,9 @@ def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
         values = (quiet if clocked else track)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
-            tied = track.get(f"tied_{column}")
-            found[column] = set(values.index[(values == best) | (False if tied is None else tied.loc[values.index])])
+            tied = track.get({"accuracy": "tied_best", "f1_macro": "tied_f1"}.get(column, ""))
+            level = False if tied is None else tied.loc[values.index].eq(True)
+            found[column] = set(values.index[(values == best) | level])
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,8 +13,8 @@ import pandas as pd
 
 from moodbench import __version__
 from moodbench.comparison.board import OVERALL
-from moodbench.comparison.joint import JointDraws, joint_draws
-from moodbench.comparison.ranks import minimum_detectable_effect, rank_all
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.ranks import minimum_detectable_effect
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
@@ -103,15 +103,8 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     ]
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
     curves = {each.name: each.curve for name in best for each in trust if each.name == name}
-    drawn = draw_accuracy(predictions)
-    tied = ""
-    if drawn is not None:
-        ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
-        rows = rows.assign(
-            tied_best=rows["name"].map(dict(zip(ranking.names, ranking.tied_best, strict=True))),
-            letters=rows["name"].map(dict(zip(ranking.names, ranking.letters, strict=True))),
-        )
-        tied = " " + ties(drawn, rows)
+    drawn = view.joints.get(name)
+    tied = "" if drawn is None or len(drawn.names) < 2 else " " + ties(drawn, rows)
     figures: tuple[tuple[str, str], ...] = (
         ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
          "whether intervals overlap.",
@@ -145,24 +138,6 @@ def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
         for number, seed in enumerate(record["seeds"])
     ]
     return pd.json_normalize(rows, sep="_").to_csv(index=False).encode()
-
-
-def draw_accuracy(predictions: Mapping[str, pd.DataFrame]) -> JointDraws | None:
-    """Joint draws for all contenders of one track; None for one alone, or where they answered different texts."""
-    tables = {
-        name: frame.assign(predicted=frame["predicted"].where(~frame["failed"].astype(bool), -1)).pivot(
-            index="example_id", columns="evaluation_id", values="predicted"
-        )
-        for name, frame in predictions.items()
-    }
-    first = next(iter(predictions.values()))
-    labels = first.drop_duplicates("example_id").set_index("example_id")["label"].sort_index()
-    if len(tables) < 2 or any(not t.index.equals(labels.index) or t.isna().any(axis=None) for t in tables.values()):
-        return None
-    num_classes = len(first["logits"].iloc[0])
-    if any((table == -1).any(axis=None) for table in tables.values()):
-        return None
-    return joint_draws(labels.to_numpy(), [t.to_numpy() for t in tables.values()], list(tables), num_classes)
 
 
 def ties(drawn: JointDraws, rows: pd.DataFrame) -> str:

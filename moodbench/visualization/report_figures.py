@@ -27,16 +27,16 @@ PANELS_ACROSS = 4
 
 
 def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
-    """Accuracy with its interval, best on top; with the columns tied_best and letters, groups of ties in colour and letters."""
+    """Accuracy with its interval, best on top; with tied_best and accuracy_letters, groups of ties in colour and letters."""
     shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
     figure, axes = _figure(0.36 * len(shown) + 1.3)
-    ranked = "letters" in shown
+    ranked = "accuracy_letters" in shown and len(shown) > 1 and bool(shown["accuracy_letters"].notna().all())
     for y, (_, row) in enumerate(shown.iterrows()):
         colour = BLUE if not ranked or row["tied_best"] else GREY
         low, middle, high = (100 * row[name] for name in ("accuracy_low", "accuracy", "accuracy_high"))
         axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([middle], [y], "o", color=colour)
-        text = f"{middle:.1f}" + (f"  {row['letters']}" if ranked else "")
+        text = f"{middle:.1f}" + (f"  {row['accuracy_letters']}" if ranked else "")
         axes.annotate(text, (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(shown)), shown["name"])
     note = "; in colour: may be the best; who shares a letter is tied" if ranked else ""

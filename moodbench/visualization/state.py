@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import urlencode
 
-from moodbench.comparison.composite import CRITERIA, Weights
+from moodbench.comparison.composite import COMPOSITES, CRITERIA, Weights
 
 MAX_MODELS = 4
 MAX_TEXT = 200
@@ -30,6 +30,8 @@ class State:
     f1: int = 30
     throughput: int = 20
     latency: int = 20
+    composite: str = "pinned"
+    """How the score is made of the criteria."""
     search: str = ""
     """Parts of names, families or methods, separated by ; of which one must occur."""
     methods: tuple[str, ...] = ()
@@ -107,6 +109,10 @@ def _words(value: Any) -> str | None:
     return printable.strip()
 
 
+def _composite(value: Any) -> str | None:
+    return value if isinstance(value, str) and value in COMPOSITES else None
+
+
 def _names(value: Any) -> tuple[str, ...] | None:
     parts: Sequence[Any] = value.split(";") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
@@ -124,6 +130,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("tab", "track", "search", "against", "sort"), _words),
     **dict.fromkeys(CRITERIA, _weight),
     **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
+    "composite": _composite,
     "methods": _names,
     "columns": _names,
     "models": _few_names,

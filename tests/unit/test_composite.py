@@ -21,6 +21,7 @@ from moodbench.comparison.composite import (
     Weights,
     effective_shares,
     exchange_rate,
+    geomean,
     get_composite,
     load_anchors,
     minmax,
@@ -156,8 +157,8 @@ def test_a_board_of_one_row_is_full_marks_under_minmax():
 def test_scores_keep_the_index_of_the_rows_and_an_empty_board_has_none():
     rows = frame({}, {}).set_axis(["bert", "tiny"])
     for compose in COMPOSITES.values():
-        assert compose(rows, DEFAULT, ANCHORS).index.tolist() == ["bert", "tiny"]
-        assert compose(rows.iloc[:0], DEFAULT, ANCHORS).empty
+        assert compose.score(rows, DEFAULT, ANCHORS).index.tolist() == ["bert", "tiny"]
+        assert compose.score(rows.iloc[:0], DEFAULT, ANCHORS).empty
 
 
 def test_the_effective_share_is_weight_times_spread():
@@ -215,7 +216,7 @@ def test_unknown_names_suggest_the_nearest():
         Weights.parse("acuracy=1")
     with pytest.raises(UnknownNameError, match="did you mean 'pinned'"):
         get_composite("pined")
-    assert get_composite("pinned") is pinned
+    assert get_composite("pinned").score is pinned
 
 
 def test_the_shipped_anchors_are_those_of_the_design():
@@ -223,3 +224,29 @@ def test_the_shipped_anchors_are_those_of_the_design():
     assert (ANCHORS.throughput_texts_per_s.worst, ANCHORS.throughput_texts_per_s.best) == (1, 100_000)
     assert (ANCHORS.latency_p50_s.worst, ANCHORS.latency_p50_s.best) == (1.0, 0.0001)
     assert np.isclose(ANCHORS.latency_p50_s.log_span, -4 * math.log(10))
+
+
+def test_the_geometric_mean_worked_by_hand():
+    """Error 0.10 against 0.20 is 2, F1's 0.06 against 0.18 is 3; 1,000 texts/s against sqrt(1 x 100,000); 10 ms is the middle."""
+    expected = 100 * 2**0.3 * 3**0.3 * (1000 / math.sqrt(1e5)) ** 0.2
+    assert geomean(frame({}), DEFAULT, ANCHORS).tolist() == pytest.approx([expected])
+
+
+@given(st.floats(0.5, 0.999), st.floats(0.5, 0.999), st.floats(0.5, 0.99), st.floats(0.5, 0.99))
+def test_whose_geometric_mean_is_larger_does_not_depend_on_the_baseline(a, b, base, other):
+    orders = []
+    for reference in (base, other):
+        rows = frame({"accuracy": a, "base_accuracy": reference}, {"accuracy": b, "base_accuracy": reference})
+        first, second = geomean(rows, DEFAULT, ANCHORS)
+        orders.append(0 if math.isclose(first, second, rel_tol=1e-12) else math.copysign(1, first - second))
+    assert orders[0] == orders[1]
+
+
+@given(st.lists(st.floats(0.5, 1.0), min_size=2, max_size=6), st.data())
+def test_adding_or_removing_contenders_never_changes_a_geometric_mean(accuracies, data):
+    rows = frame(*({"accuracy": a} for a in accuracies))
+    kept = data.draw(st.sets(st.sampled_from(range(len(rows))), min_size=1))
+    assert (
+        geomean(rows.loc[sorted(kept)], DEFAULT, ANCHORS).tolist()
+        == geomean(rows, DEFAULT, ANCHORS)[sorted(kept)].tolist()
+    )

@@ -4,9 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.comparison.composite import Weights, load_anchors, pinned, pinned_utilities
+from moodbench.comparison.composite import COMPOSITES, Weights, load_anchors, pinned, pinned_utilities
 from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.standing import COLUMNS, utility_draws, with_standing
+from moodbench.comparison.standing import (
+    QUALITY_COLUMNS,
+    SCORE_COLUMNS,
+    score_draws,
+    utility_draws,
+    with_places,
+    with_quality,
+)
 
 ANCHORS = load_anchors()
 NAMES = ("fast", "good", "tfidf-logreg")
@@ -40,31 +47,62 @@ def speed(rows):
     return {c: rows[c] for c in ("throughput_texts_per_s", "latency_p50_s")}
 
 
+def placed(rows, noise, composite="pinned"):
+    return with_places(rows, score_draws(rows, joint(noise), speed(rows), Weights(), ANCHORS, composite))
+
+
+def grouped(rows, drawn):
+    rows = rows.assign(memory_peak_batch1_bytes=[1.0, 2.0, 3.0], train_time_s=[1.0, np.nan, 0.5])
+    return with_quality(rows, drawn, rows["latency_p50_s"], ANCHORS)
+
+
 def test_draws_without_noise_have_the_pinned_utilities_and_leave_one_place_each():
     rows = track()
-    found = with_standing(rows, joint(0.0), speed(rows), Weights(), ANCHORS)
+    found = placed(rows, 0.0)
     utilities = utility_draws(rows, joint(0.0), ANCHORS)
     assert utilities[0] == pytest.approx(pinned_utilities(rows, ANCHORS).to_numpy())
     # 60 x 0.5 + 20 x 0.6 + 20 x 0.5 = 52; 60 x 0.1 + 20 x 0.8 + 20 x 0.75 = 37; 31
     assert rows["score"].tolist() == pytest.approx([37, 52, 31])
     assert found["rank_low"].tolist() == found["rank_high"].tolist() == [2, 1, 3]
-    assert found["accuracy_letters"].tolist() == ["b", "a", "c"]
-    assert found["tied_best"].tolist() == [False, True, False]
     assert found["p_best"].sum() == pytest.approx(1)
     assert found["p_best"].idxmax() == 1
 
 
+@pytest.mark.parametrize("composite", ["minmax", "geomean"])
+def test_without_noise_the_draws_are_the_scores_of_the_board_under_every_composite(composite):
+    rows = track()
+    score = COMPOSITES[composite].score(rows, Weights(), ANCHORS)
+    rows = rows.assign(score=score, rank=score.rank(ascending=False).astype("Int64"))
+    draws = score_draws(rows, joint(0.0), speed(rows), Weights(), ANCHORS, composite)
+    assert draws.scores == pytest.approx(np.tile(score.to_numpy(), (500, 1)))
+    found = placed(rows, 0.0, composite=composite)
+    assert (found["rank_low"] == rows["rank"]).all() and (found["rank_high"] == rows["rank"]).all()
+
+
 def test_noise_opens_places_and_they_hold_the_rank():
     rows = track()
-    found = with_standing(rows, joint(0.05), speed(rows), Weights(), ANCHORS)
+    found = placed(rows, 0.05)
     assert (found["rank_low"] <= rows["rank"]).all() and (rows["rank"] <= found["rank_high"]).all()
     assert (found["rank_high"] - found["rank_low"]).max() >= 1
-    assert found["accuracy_letters"].str.contains("a").sum() >= 2
+    assert grouped(rows, joint(0.05))["accuracy_letters"].str.contains("a").sum() >= 2
 
 
-def test_accuracy_groups_need_no_score_and_unknown_draws_leave_all_null():
-    rows = track().assign(rank=pd.array([None] * 3, dtype="Int64"), score=np.nan)
-    found = with_standing(rows, joint(0.0), speed(rows), Weights(), ANCHORS)
+def test_groups_and_pareto_sets_need_no_score():
+    """Without noise: fast and good are beaten by none in error and latency, the baseline is (0.80 at 1 ms against 0.82)."""
+    found = grouped(track(), joint(0.0))
     assert found["accuracy_letters"].tolist() == ["b", "a", "c"]
-    assert found[["rank_low", "rank_high", "p_best"]].isna().all(axis=None)
-    assert with_standing(rows, None, speed(rows), Weights(), ANCHORS)[list(COLUMNS)].isna().all(axis=None)
+    assert found["tied_best"].tolist() == [False, True, False]
+    assert found["p_pareto_latency"].tolist() == [1, 1, 0]
+    assert found["p_pareto_memory"].tolist() == [1, 1, 0]
+    assert found["p_pareto_train_time"].tolist() == [1, 0, 1], "good has no training time"
+    # error x slowness: good (0.10, 0.5) alone adds 0.08 x 0.5; fast (0.18, 0.25) adds 0.82 x 0.25 but the baseline keeps 0.80 x 0.25
+    assert found["hypervolume_latency"].tolist() == pytest.approx([0.02 * 0.25, 0.08 * 0.5, 0])
+
+
+def test_where_nothing_is_known_all_is_null():
+    rows = track()
+    unranked = rows.assign(rank=pd.array([None] * 3, dtype="Int64"))
+    assert placed(unranked, 0.0)[list(SCORE_COLUMNS)].isna().all(axis=None)
+    assert with_places(rows, None)[list(SCORE_COLUMNS)].isna().all(axis=None)
+    unknown = [c for c in QUALITY_COLUMNS if c != "hypervolume_latency"]
+    assert grouped(rows, None)[unknown].isna().all(axis=None)

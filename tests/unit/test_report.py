@@ -13,12 +13,13 @@ from refused import fail
 from toy_store import SECRET, write_toy_store
 
 from moodbench.cli import main
+from moodbench.comparison.joint import joint_draws
 from moodbench.comparison.ranks import rank_all
 from moodbench.hardware import hardware
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.calibration_view import HEADINGS
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.report import draw_accuracy, ties
+from moodbench.visualization.report import ties
 from moodbench.visualization.report_figures import trade_off_figure
 
 
@@ -135,30 +136,13 @@ def test_an_empty_store_and_a_folder_that_cannot_be_written_are_refused(tmp_path
     assert "cannot be written" in message and "--output" in message
 
 
-def answers(predicted, name="e"):
-    n = len(predicted)
-    return pd.DataFrame(
-        {
-            "evaluation_id": name,
-            "example_id": [f"{i:04d}" for i in range(n)],
-            "label": [i % 2 for i in range(n)],
-            "predicted": predicted,
-            "logits": [[0.0, 0.0]] * n,
-            "failed": False,
-        }
-    )
-
-
-def test_equal_answers_tie_and_much_worse_ones_do_not():
+def test_the_report_says_who_ties_for_the_best_accuracy():
     truth = np.arange(400) % 2
     good = np.where(np.arange(400) % 10 == 0, 1 - truth, truth)  # 90 % right
-    drawn = draw_accuracy({"A": answers(good), "B": answers(good[::1], "f"), "C": answers(1 - good, "g")})
-    assert drawn is not None and drawn.accuracy.tolist() == pytest.approx([0.9, 0.9, 0.1])
+    drawn = joint_draws(truth, [good, good, 1 - good], "ABC", 2)
     ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     assert ranking.tied_best.tolist() == [True, True, False]
     rows = pd.DataFrame({"name": ["A", "B", "C"], "tied_best": ranking.tied_best})
     assert ties(drawn, rows).startswith(
         "Tied for the best accuracy: A, B (all pairs at once, 5 %). With one seed each, these 400 texts"
     )
-    assert draw_accuracy({"A": answers(good)}) is None
-    assert draw_accuracy({"A": answers(good), "B": answers(good[:200], "f")}) is None

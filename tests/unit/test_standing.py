@@ -1,15 +1,13 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 from generated_store import generate
 
-from moodbench.comparison.composite import Weights
+from moodbench.comparison.board import draws_by_track
+from moodbench.comparison.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
 from moodbench.hardware import hardware
 from moodbench.visualization.leaderboard_view import answer, tied_best
 from moodbench.visualization.page.reading import Reader
-from moodbench.visualization.standing import Standing
 
 
 @pytest.fixture(scope="module")
@@ -18,77 +16,108 @@ def reading(tmp_path_factory):
     store = generate(
         tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1, predictions=True
     )
-    made = Reader(store, hardware()).current()
-    results = made.results
-    return replace(made, standing=Standing(store, results.contenders, results.evaluations, wait_s=None))
+    return Reader(store, hardware()).current()
 
 
-def test_draws_lie_around_the_scores_of_the_board(reading):
+@pytest.mark.parametrize("composite", ["pinned", "geomean"])
+def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     weights = Weights(0.4, 0.2, 0.3, 0.1)
-    view = reading.view(weights)
-    for name in view.tracks:
-        track = view.track(name)
-        ranked = track[track["rank"].notna()]
-        draws = reading.standing._scores(track, ranked, list(ranked["name"]), weights)
-        assert draws.shape == (2000, 5)
-        assert np.abs(draws.mean(axis=0) - ranked["score"].to_numpy(dtype=float)).max() < 1.0, "the skill has a floor"
+    results = reading.results
+    board = results.view(weights, composite).board
+    drawn = draws_by_track(
+        results.contenders, results.joints, weights=weights, anchors=load_anchors(), composite=composite
+    )
+    assert len(drawn) == 2
+    for name, draws in drawn.items():
+        score = board[board["track"] == name].set_index("name")["score"].loc[list(draws.names)]
+        assert draws.scores.shape == (2000, 5)
+        assert np.abs(draws.scores.mean(axis=0) / score.to_numpy(dtype=float) - 1).max() < 0.05, "the skill has a floor"
+    assert not np.allclose(*(d.scores - d.scores.mean(axis=0) for d in drawn.values())), "data sets are drawn apart"
 
 
-def test_the_chance_to_be_best_is_that_of_a_bootstrap_text_by_text(reading):
-    weights = Weights(1.0, 0.0, 0.0, 0.0)
-    view = reading.view(weights)
-    track = view.track(view.tracks[0])
-    placed = reading.standing.placed(track, weights)
-    assert placed["p_best"].sum() == pytest.approx(1.0)
-    first = placed.iloc[0]
-    ids = [row[0] for row in placed["evaluation_ids"]]
-    said = reading.store.predictions(ids)
-    right = said.assign(right=said["label"] == said["predicted"]).pivot(
-        index="example_id", columns="evaluation_id", values="right")[ids].to_numpy(dtype=float)  # fmt: skip
-    labels = said.drop_duplicates("example_id").set_index("example_id")["label"].sort_index().to_numpy()
-    rng = np.random.default_rng(3)
-    wins = 0
-    for _ in range(2000):
-        rows = np.concatenate([rng.choice(np.flatnonzero(labels == c), (labels == c).sum()) for c in (0, 1)])
-        wins += right[rows].mean(axis=0).argmax() == 0
-    assert first["p_best"] == pytest.approx(wins / 2000, abs=0.05)
+def test_places_hold_the_rank_on_each_data_set_and_on_all_together(reading):
+    board = reading.view(Weights()).board
+    assert board["track"].nunique() == 3 and board["rank_low"].notna().all()
+    assert (board["rank_low"] <= board["rank"]).all() and (board["rank"] <= board["rank_high"]).all()
+    assert board.groupby("track")["p_best"].sum().tolist() == pytest.approx([1, 1, 1])
 
 
-def test_a_place_lies_in_its_range_and_weights_of_speed_leave_no_doubt(reading):
-    weights = Weights(0.0, 0.0, 0.5, 0.5)
-    view = reading.view(weights)
-    placed = reading.standing.placed(view.track(view.tracks[-1]), weights)
-    assert (placed["rank_low"] == placed["rank"].astype(int)).all() and (
-        placed["rank_high"] == placed["rank_low"]
-    ).all()
-    assert placed["p_best"].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0], "the draws do not vary speed"
-    weights = Weights()
-    view = reading.view(weights)
-    placed = reading.standing.placed(view.track(view.tracks[-1]), weights)
-    places = placed["rank"].astype(int)
-    assert (placed["rank_low"] <= places).all() and (places <= placed["rank_high"]).all()
+def test_weights_of_speed_leave_no_doubt_about_places(reading):
+    placed = reading.view(Weights(0.0, 0.0, 0.5, 0.5)).board
+    assert (placed["rank_low"] == placed["rank"]).all() and (placed["rank_high"] == placed["rank"]).all()
 
 
 def test_who_is_not_separated_from_the_most_accurate_is_named_with_it(reading):
     view = reading.view(Weights())
     track = view.track(view.tracks[0])
-    placed = reading.standing.placed(track, Weights())
-    tied = set(placed.loc[placed["tied_accuracy"], "name"])
-    best = placed.loc[placed["accuracy"].idxmax(), "name"]
-    assert best in tied
-    assert {placed.loc[i, "name"] for i in tied_best(placed)["accuracy"]} == tied
-    worst = placed.loc[placed["accuracy"].idxmin()]
-    assert placed["accuracy"].max() - worst["accuracy"] > 0.08 and worst["name"] not in tied, "500 texts tell 8 points"
-    assert len(tied_best(track)["accuracy"]) == 1, "without draws the best alone"
+    best = track.loc[track["accuracy"].idxmax()]
+    assert best["tied_best"] and "a" in best["accuracy_letters"]
+    assert tied_best(track)["accuracy"] == set(track.index[track["tied_best"].astype(bool)])
+    assert tied_best(track)["f1_macro"] == set(track.index[track["tied_f1"].astype(bool)])
+    worst = track.loc[track["accuracy"].idxmin()]
+    assert best["accuracy"] - worst["accuracy"] > 0.08 and not worst["tied_best"], "500 texts tell 8 points"
+    assert len(tied_best(track.drop(columns=["tied_best", "tied_f1"]))["accuracy"]) == 1, "without draws the best alone"
+
+
+def test_no_weights_change_groups_pareto_sets_and_intervals(reading):
+    columns = ["accuracy_letters", "f1_low", "f1_high", "p_pareto_latency", "p_pareto_memory", "hypervolume_latency"]
+    boards = [
+        reading.view(Weights(*w), composite).board.sort_values(["track", "name"])[columns].reset_index(drop=True)
+        for w, composite in (((0.3, 0.3, 0.2, 0.2), "pinned"), ((1.0, 0, 0, 0), "minmax"), ((0, 0, 1.0, 0), "none"))
+    ]
+    pd.testing.assert_frame_equal(boards[0], boards[1])
+    pd.testing.assert_frame_equal(boards[0], boards[2])
+
+
+def test_without_weights_the_order_is_that_of_pareto_layers(reading):
+    board = reading.view(Weights(), "none").board
+    for _, track in board.groupby("track"):
+        costs = np.stack([1 - track["accuracy"], track["latency_p50_s"], track["memory_peak_batch1_bytes"]], axis=1)
+        first = {
+            name for name, own in zip(track["name"], costs, strict=True)
+            if not any((other <= own).all() and (other < own).any() for other in costs)
+        }  # fmt: skip
+        assert set(track.loc[track["rank"] == 1, "name"]) == first
+        assert track["score"].isna().all() and track["rank"].is_monotonic_increasing
+
+
+def test_the_notes_say_what_weights_amount_to_and_what_dethrones_the_first(reading):
+    view = reading.results.view(with_robustness=True)
+    notes = " ".join(view.notes)
+    for words in (
+        "What the weights amount to here",
+        "1 point of accuracy is worth",
+        "smallest change of weights",
+        "Kendall tau",
+    ):
+        assert words in notes
+    record = view.robustness[0].to_record()
+    assert [sum(chances) for chances in record["p_rank"].values()] == pytest.approx([1] * 5)
+    assert "No score" in " ".join(reading.results.view(composite="none", with_robustness=True).notes)
+
+
+@pytest.mark.parametrize("composite", ["pinned", "geomean"])
+def test_a_point_of_accuracy_costs_what_the_notes_say(reading, composite):
+    """One more point and so much more latency leave the score as it is."""
+    board, anchors = reading.view(Weights()).board, load_anchors()
+    row = board[board["dataset"] != "overall"].iloc[[0]]
+    row = row.assign(accuracy=row["base_accuracy"] + 0.02, latency_p50_s=0.005)
+    seconds = latency_for_a_point(composite, Weights(), anchors, row.iloc[0].to_dict(), 0.1, 0.1)
+    other = row.assign(accuracy=row["accuracy"] + 0.01, latency_p50_s=row["latency_p50_s"] + seconds)
+    before, after = (COMPOSITES[composite].score(r, Weights(), anchors).iloc[0] for r in (row, other))
+    assert seconds > 0 and after == pytest.approx(before, abs=1e-6)
+
+
+def test_a_point_under_minmax_is_worked_by_hand():
+    """0.01 of a span of 0.1 in accuracy at weight 0.3 is 0.03; of 20 ms at weight 0.2 that is 3 ms."""
+    row = {"latency_p50_s": 0.02, "base_accuracy": 0.7, "accuracy": 0.85}
+    assert latency_for_a_point("minmax", Weights(), load_anchors(), row, 0.1, 0.020) == pytest.approx(0.003)
+    assert latency_for_a_point("minmax", Weights(0.5, 0.5, 0, 0), load_anchors(), row, 0.1, 0.020) is None
 
 
 def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=1, num_seeds=1, predictions=False)
-    results = Reader(store, hardware()).current().results
-    view = results.view()
-    placed = Standing(store, results.contenders, results.evaluations, wait_s=None).placed(
-        view.track(view.tracks[0]), Weights()
-    )
+    placed = Reader(store, hardware()).current().view(Weights()).board
     assert placed["rank_low"].isna().all() and placed["rank"].tolist() == [1, 2, 3]
 
 

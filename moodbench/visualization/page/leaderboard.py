@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from moodbench.comparison.board import OVERALL
-from moodbench.comparison.composite import CRITERIA
+from moodbench.comparison.composite import COMPOSITES, CRITERIA
 from moodbench.visualization import figures
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
@@ -48,6 +48,12 @@ def build(layout: Layout, services: Services) -> None:
             )
             for i, name in enumerate(CRITERIA)
         ]  # fmt: skip
+        layout.control(
+            "composite",
+            gr.Dropdown(list(COMPOSITES), value="pinned", label="Score", elem_id="composite", min_width=140),
+            "input",
+            weighs=True,
+        )
     for name, button in buttons.items():
         layout.after(button.click(partial(list, PRESETS[name]), None, sliders, **QUIET))
     with gr.Row():
@@ -95,10 +101,10 @@ def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
     """The answer, the table and the notes, and the rows shown of which view."""
-    view = reading.view(state.weights)
+    view = reading.view(state.weights, state.composite)
     columns = columns_with(state.columns)
     name = chosen_track(view, state)
-    track = reading.standing.placed(view.track(name), state.weights)
+    track = view.track(name)
     rows = visible(track, state, reading.families)
     counted = f"{len(rows)} of {len(track)} contenders shown" if len(rows) < len(track) else f"{len(track)} contenders"
     sentence = (

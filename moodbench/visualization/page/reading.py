@@ -12,7 +12,6 @@ from moodbench.comparison.composite import Weights
 from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView, Results, read_results
-from moodbench.visualization.standing import Standing
 
 KINDS = ("fits", "evaluations", "measurements", "failures")
 LOOK_EVERY_S = 2.0
@@ -26,17 +25,15 @@ class Reading:
     store: Store
     results: Results
     at: datetime
-    standing: Standing
-    """Where contenders stand under any weights."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no evaluated model."""
         return self.results.contenders.empty
 
-    def view(self, weights: Weights) -> BoardView:
+    def view(self, weights: Weights, composite: str = "pinned") -> BoardView:
         """The board under these weights."""
-        return self.results.view(weights)
+        return self.results.view(weights, composite)
 
     @property
     def families(self) -> dict[str, str]:
@@ -64,14 +61,6 @@ class Reader:
             stamps = {k: v for kind in KINDS for k, v in self.store.location.stamps(kind).items()}
             if self._reading is None or stamps != self._stamps:
                 results = read_results(self.store, self._machine)
-                self._reading, self._stamps = (
-                    Reading(
-                        self.store,
-                        results,
-                        datetime.now(),
-                        Standing(self.store, results.contenders, results.evaluations),
-                    ),
-                    stamps,
-                )
+                self._reading, self._stamps = Reading(self.store, results, datetime.now()), stamps
             self._looked = self._clock()
             return self._reading

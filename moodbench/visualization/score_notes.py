@@ -1,0 +1,180 @@
+"""What is said beside a board about its score: what the weights amount to, what a point is worth, and how its order holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from moodbench.comparison.board import OVERALL, draws_by_track, speed_for_score
+from moodbench.comparison.composite import (
+    COMPOSITES,
+    CRITERIA,
+    Anchors,
+    Weights,
+    effective_shares,
+    exchange_rate,
+    latency_for_a_point,
+    load_anchors,
+)
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.ranks import minimum_detectable_effect
+from moodbench.comparison.stability import Flip, Stability, closest_flip, stability
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """How the order of one track holds when weights and scores move."""
+
+    track: str
+    first: str
+    stability: Stability
+    """Over joint draws of quality and Dirichlet draws of the weights."""
+    flip: Flip | None
+    """None where no weights put another contender first."""
+    weights: Weights
+
+    def to_record(self) -> dict[str, object]:
+        """Plain values; p_rank has a list for each contender, places in order."""
+        flip = None if self.flip is None else {
+            "rival": self.flip.rival,
+            "weights": dict(zip(CRITERIA, self.flip.weights.tolist(), strict=True)),
+            "distance": self.flip.distance,
+        }  # fmt: skip
+        return {
+            "track": self.track,
+            "p_rank": dict(zip(self.stability.names, self.stability.p_rank.tolist(), strict=True)),
+            "expected_rank": dict(zip(self.stability.names, self.stability.expected_rank.tolist(), strict=True)),
+            "kendall_tau": self.stability.kendall_tau,
+            "closest_flip": flip,
+        }
+
+
+def robustness(
+    contenders: pd.DataFrame,
+    board: pd.DataFrame,
+    joints: Mapping[str, JointDraws],
+    weights: Weights,
+    anchors: Anchors,
+    composite: str,
+) -> list[Robustness]:
+    """For each track with two ranked contenders or more whose answers can be paired; empty without a score."""
+    scheme = COMPOSITES[composite]
+    if board.empty or scheme.utilities is None:
+        return []
+    found = []
+    drawn = draws_by_track(contenders, joints, weights=weights, anchors=anchors, composite=composite)
+    for name, draws in drawn.items():
+        rows = board[board["track"] == name]
+        ranked = rows[rows["rank"].notna()]
+        if len(ranked) < 2:
+            continue
+        complete = rows[rows["score"].notna()]
+        utilities = scheme.utilities(complete.assign(**speed_for_score(complete)), anchors).loc[ranked.index]
+        names = ranked["name"].tolist()
+        found.append(
+            Robustness(
+                track=name,
+                first=str(names[0]),
+                stability=stability(names, ranked["score"].to_numpy(dtype=float), draws.of(names).free),
+                flip=closest_flip(names, utilities.to_numpy(dtype=float), weights.as_series().to_numpy()),
+                weights=weights,
+            )
+        )
+    return found
+
+
+def robustness_notes(tested: list[Robustness]) -> list[str]:
+    """For each track in words: how alike the orders are, and the smallest change of weights that dethrones the first."""
+    return [
+        f"{_short(r.track)}: under weights and texts drawn anew the order keeps a Kendall tau of {r.stability.kendall_tau:.2f} to "
+        f"the one shown. {_flip_words(r)}"
+        for r in tested
+    ]
+
+
+def _flip_words(r: Robustness) -> str:
+    if r.flip is None:
+        return f"No weights put another contender before {r.first}."
+    if r.flip.distance < 1e-9:
+        return f"{r.flip.rival} is level with {r.first}."
+    before, after = r.weights.as_series().to_numpy(), r.flip.weights
+    moved = ", ".join(
+        f"{name} {100 * a:.1f} to {100 * b:.1f} %"
+        for name, a, b in zip(CRITERIA, before, after, strict=True)
+        if abs(a - b) > 5e-4
+    )
+    return f"The smallest change of weights that brings another level with {r.first}: {moved} ({r.flip.rival})."
+
+
+def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[str]:
+    """How the score is made, the effective share of each criterion, and what a point of accuracy is worth."""
+    if board.empty:
+        return []
+    scheme, anchors = COMPOSITES[composite], load_anchors()
+    if scheme.utilities is None:
+        return [
+            "No score: rank 1 are those whom nobody beats in error, latency and memory at once, rank 2 those whom only rank 1 beats, "
+            "and so on."
+        ]
+    w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
+    notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
+    if composite == "pinned":
+        notes += _pinned_notes(board, weights, anchors)
+    shares, worth = [], []
+    for name, rows in board[board["dataset"] != OVERALL].groupby("track", sort=False):
+        complete = rows[rows["score"].notna()]
+        if len(complete) < 2:
+            continue
+        speed = complete.assign(**speed_for_score(complete))
+        share = effective_shares(scheme.utilities(speed, anchors), weights)
+        if not np.isnan(share["accuracy"]):
+            shares.append(f"{_short(str(name))} " + ", ".join(f"{100 * v:.0f}% {k}" for k, v in share.items()))
+        first = speed.iloc[0]
+        spans = [float(np.ptp(speed[c].astype(float))) for c in ("accuracy", "latency_p50_s")]
+        seconds = latency_for_a_point(
+            composite, weights, anchors, {str(k): v for k, v in first.items()}, spans[0], spans[1]
+        )
+        if seconds is not None:
+            worth.append(
+                f"{_short(str(name))} {1000 * seconds:.3g} ms ({first['name']}, {1000 * first['latency_p50_s']:.3g} ms)"
+            )
+    if shares:
+        notes.append(f"What the weights amount to here, weight x spread among the contenders: {'; '.join(shares)}.")
+    if worth:
+        notes.append(f"1 point of accuracy is worth so much more latency to the first: {'; '.join(worth)}.")
+    return notes
+
+
+def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> list[str]:
+    base = board.loc[board["model"] == anchors.baseline, "accuracy"]
+    ceiling = board["ceiling_accuracy"].dropna() if "ceiling_accuracy" in board else pd.Series(dtype=float)
+    if base.empty or weights.throughput + weights.latency == 0:
+        return []
+    rate = exchange_rate(weights, anchors, float(base.iloc[0]), float(ceiling.iloc[0]) if len(ceiling) else 1.0)
+    return [
+        f"0 quality is {anchors.baseline} on the same data, 1 the agreement of two halves of the human raters "
+        f"where raters are known; +1 point of accuracy and F1 weighs as much as {rate:.1f}x the speed "
+        f"(anchors version {anchors.version})."
+    ]
+
+
+def standing_notes(joints: Mapping[str, JointDraws]) -> list[str]:
+    """The smallest difference each track can show, and how ranks are to be read."""
+    several = {track: joint for track, joint in joints.items() if len(joint.names) > 1}
+    if not several:
+        return []
+    parts = [
+        f"{_short(track)} {100 * minimum_detectable_effect(j.num_items, j.discordance):.1f}"
+        for track, j in several.items()
+    ]
+    return [
+        "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
+        f"not separated in accuracy. Points of accuracy that a pair must differ by to be found with 80 % power: {', '.join(parts)}."
+    ]
+
+
+def _short(track: str) -> str:
+    return track.split(" (")[0]
