@@ -26,7 +26,7 @@ STATE_EVERY_S = 5.0
 """The state of the whole run is told at most so often."""
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run: run_started, state, job_started, started, progress, committed, skipped, failed, job_ended,
-node_joined, node_left, node_quarantined, run_ended."""
+node_joined, node_left, node_refused, node_quarantined, waiting_for_node, run_ended."""
 
 
 @dataclass
@@ -145,6 +145,10 @@ class _Run:
         """Fails the tasks for which no node has been there for `node_return_s`."""
         hopeless = impossible(self.scheduler.waiting, self._nodes)
         clock = time.monotonic()
+        new = [key for key in hopeless if key not in self._missing_since]
+        if new and self._site.node_return_s:
+            detail = f"{hopeless[new[0]]}" + (f"; and {len(new) - 1} more" if len(new) > 1 else "")
+            self.tell({"event": "waiting_for_node", "detail": detail, "seconds": self._site.node_return_s})
         self._missing_since = {key: self._missing_since.get(key, clock) for key in hopeless}
         dropped: set[str] = set()
         for key, since in self._missing_since.items():

@@ -83,6 +83,10 @@ class RunView:
             self._line(
                 f"node {event['node']} {NODE_EVENTS[name]}" + (f": {event['detail']}" if event.get("detail") else "")
             )
+        elif name == "waiting_for_node":
+            self._line(
+                f"no node for {event['detail']}; waits {duration(event['seconds'])} for one, then goes on without"
+            )
         if "trial" not in event:
             return
         self._num_committed += name == "committed"

@@ -1,7 +1,8 @@
 """Faults injected into a real cluster, and a table of what became of every trial.
 
     python tests/cluster/campaign.py                    # all of it: at least 30 faults, about 20 minutes on 2 cores; needs root
-    python tests/cluster/campaign.py --part 1/3 --summary FILE    # a third; each part adds to FILE and prints the whole table
+    python tests/cluster/campaign.py --part 1/3 --summary FILE    # a third; each part adds to FILE and prints the whole table;
+                                                        # the first keeps its undisturbed run in FILE.undisturbed for the others
 
 After each round: every trial has exactly one record of each kind, its predictions are those of an undisturbed run, `moodbench
 verify` is green, and no process of ours is left on any node.
@@ -332,18 +333,26 @@ def good(results: list[RoundResult]) -> bool:
     )
 
 
+def undisturbed(hosts: Hosts, folder: Path, seed: int, summary: Path | None) -> Path:
+    """The store of a run without faults, to compare with; the one that an earlier part left beside `summary` if it did."""
+    kept = Path(f"{summary}.undisturbed")
+    if summary is not None and kept.is_dir():
+        return kept
+    calm = Round(hosts, 0, (), folder / "calm", random.Random(seed))
+    ended = calm.play(None)
+    assert ended.lost == 0 and ended.verify == 0, f"the undisturbed run failed: {folder / 'calm' / 'driver.log'}"
+    if summary is None:
+        return calm.store
+    return Path(shutil.copytree(calm.store, kept))
+
+
 def run_rounds(folder: Path, numbers: list[int], seed: int, summary: Path | None = None) -> list[RoundResult]:
     """The results of these rounds after an undisturbed one to compare with."""
     for name, text in (("spec.yaml", SPEC), ("config.yaml", CONFIG), ("classes.yaml", CLASSES)):
         (folder / name).write_text(text)
     results = []
     with Hosts(folder / "hosts", memory_limits=True) as hosts:
-        calm = Round(hosts, 0, (), folder / "calm", random.Random(seed))
-        first_result = calm.play(None)
-        assert first_result.lost == 0 and first_result.verify == 0, (
-            f"the undisturbed run failed: {folder / 'calm' / 'driver.log'}"
-        )
-        reference = Store.open(calm.store)
+        reference = Store.open(undisturbed(hosts, folder, seed, summary))
         for number in numbers:
             rng = random.Random(f"{seed}-{number}")
             played = Round(hosts, number, ROUNDS[number - 1], folder / f"round-{number}", rng)

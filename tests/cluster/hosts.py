@@ -68,7 +68,11 @@ class Hosts:
 
     def popen(self, node: str, *arguments: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
         """A started Python on `node`; what it prints goes to `log`."""
-        command = ["bash", str(SCRIPT), "exec", node, "--", sys.executable, *arguments]
+        return self.popen_command(node, sys.executable, *arguments, log=log, **environment)
+
+    def popen_command(self, node: str, *words: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """A started command on `node`, found on the PATH there; what it prints goes to `log`."""
+        command = ["bash", str(SCRIPT), "exec", node, "--", *words]
         with log.open("ab") as out:
             return subprocess.Popen(command, env=self.environment | environment, stdout=out, stderr=out)
 

@@ -155,6 +155,34 @@ def test_when_no_node_is_left_the_run_says_so_and_ends(tmp_path):
     assert all("no node is there" in line for line in summary.failures)
 
 
+def test_the_wait_for_a_node_that_left_is_told_when_it_begins_and_ends_in_time(tmp_path, monkeypatch):
+    from moodbench.benchmark import driver
+
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(driver.time, "monotonic", lambda: float(next(ticks)))
+    place = Place(nodes=("n1",), leaves="n1")
+    place.node_return_s = 50.0
+    summary, events = play(tmp_path, place)
+    told = [e for e in events if e["event"] == "waiting_for_node"]
+    assert [e["seconds"] for e in told] == [50.0]
+    assert "no node is there; and " in told[0]["detail"], told
+    assert len(summary.failures) == 3 and events[-1]["makespan_s"] > 50
+
+
+def test_a_node_that_comes_back_in_time_takes_up_what_waited(tmp_path):
+    place = Place(nodes=("n1",), leaves="n1")
+    place.node_return_s = 3600.0
+    told = []
+
+    def listen(event):
+        told.append(event["event"])
+        if event["event"] == "waiting_for_node":
+            place._leaves, place._nodes = None, [node("n1 again")]
+
+    summary = run_plan(PLAN, Store.open(tmp_path / "store"), place, listen=listen)
+    assert (summary.num_committed, summary.failures) == (9, []) and "waiting_for_node" in told
+
+
 def estimates(memory):
     part = PhaseEstimate(10.0, memory)
     return {trial.fit.fit_id: TrialEstimate(part, part, part) for trial in TRIALS}

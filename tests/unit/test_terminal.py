@@ -103,6 +103,12 @@ def test_plain_output_says_how_the_whole_run_stands_and_what_waits_for_what():
     ]
 
 
+def test_a_wait_for_a_node_is_told_with_its_end():
+    detail = "a · b · seed 0: needs 1 CPU, and no node is there; and 2 more"
+    (line,) = lines_of((7, {"event": "waiting_for_node", "detail": detail, "seconds": 300.0}))
+    assert line == f"[   7.0 s] no node for {detail}; waits 5 m 00 s for one, then goes on without"
+
+
 def test_what_happens_to_nodes_is_told():
     nodes = [{"name": "n2"}, {"name": "n3"}]
     lines = lines_of(
