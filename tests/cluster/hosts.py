@@ -55,7 +55,7 @@ class Hosts:
         self.folder.mkdir(parents=True, exist_ok=True)
         spec = self.folder / "nodes"
         spec.write_text(self._nodes)
-        self._script("up", str(spec), timeout=300)
+        self._script("up", str(spec), timeout=600)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +110,7 @@ class Hosts:
         for process in self.processes(node, "raylet"):
             os.kill(process, signal.SIGKILL)
         time.sleep(0.5)
-        self._script("start-node", node, timeout=120)
+        self._script("start-node", node, timeout=300)
         self._script("heal-node", node)
 
     def restart_head(self) -> None:
