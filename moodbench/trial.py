@@ -48,10 +48,13 @@ def run_fit(
     checkpoints: Path,
     earlier: Sequence[Path],
     every_s: float,
+    *,
+    num_gpus: int = 1,
 ) -> PhaseResult:
     """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json.
 
     A long fit leaves checkpoints in `checkpoints` every `every_s` seconds, and continues the best in the folders `earlier`.
+    A model too large for one CUDA device is spread over `num_gpus`.
     """
     started = datetime.now(UTC)
     examples = examples_of(spec)
@@ -62,7 +65,7 @@ def run_fit(
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)
     area = CheckpointArea(checkpoints, peak_resident_bytes, earlier, every_s)
-    outcome = fit(spec, train, validation, folder, device, report, area)
+    outcome = fit(spec, train, validation, folder, device, report, area, num_gpus=num_gpus)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     parts = {
         "lora": spec.lora,
@@ -98,7 +101,7 @@ def run_fit(
             "train_time_s": outcome.train_time_s,
             "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
             "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_resident_bytes(),
-            "devices": device,
+            "devices": device if num_gpus == 1 else f"{num_gpus} x {device}",
             **surroundings(started, device, attempts=outcome.num_attempts),
         }
     )
@@ -115,7 +118,9 @@ def validation_of(examples: Examples, spec: FitSpec) -> pd.DataFrame:
     return subsample(examples.split("validation"), data.max_validation_examples, spec.seeds.subsample, data.sampling)
 
 
-def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Report) -> PhaseResult:
+def run_evaluate(
+    spec: EvaluateSpec, artifact: Path, device: Device, report: Report, *, num_gpus: int = 1
+) -> PhaseResult:
     """The evaluation record's columns and the predictions of the artifact in the form that is deployed and measured, of the
     test texts and of the validation texts.
     """
@@ -124,7 +129,7 @@ def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Rep
     examples = examples_of(spec.fit)
     rows, validation = examples.split(spec.evaluation_set), validation_of(examples, spec.fit)
     report({"num_texts": len(rows) + len(validation)})
-    predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device)
+    predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device, num_gpus=num_gpus)
     evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
     return PhaseResult(
         {
@@ -141,7 +146,14 @@ def run_evaluate(spec: EvaluateSpec, artifact: Path, device: Device, report: Rep
 
 
 def run_measure(
-    spec: MeasureSpec, artifact: Path, evaluated: pd.DataFrame, scratch: Path, isolation: str, report: Report
+    spec: MeasureSpec,
+    artifact: Path,
+    evaluated: pd.DataFrame,
+    scratch: Path,
+    isolation: str,
+    report: Report,
+    *,
+    num_gpus: int = 1,
 ) -> Generator[None, None, PhaseResult]:
     """The measurement record's columns and its raw samples; disturbed attempts are repeated as the protocol says.
 
@@ -153,7 +165,7 @@ def run_measure(
     while True:
         processes: list[dict[str, Any]] = []
         turn = datetime.now(UTC)
-        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report):
+        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report, num_gpus):
             processes.append(process)
             turns.append({"started_at": turn, "ended_at": datetime.now(UTC)})
             yield
@@ -173,7 +185,7 @@ def run_measure(
             "perf_key": spec.perf_key,
             "machine_key": hardware().machine_key,
             "device": spec.device,
-            "device_name": hardware().device_name(spec.device),
+            "device_name": (f"{num_gpus} x " if num_gpus > 1 else "") + hardware().device_name(spec.device),
             "num_threads": spec.num_threads,
             "protocol_version": spec.protocol_version,
             "protocol": spec.protocol.model_dump_json(),

@@ -2,7 +2,7 @@
 
 Standard output carries one JSON event per line and nothing else; libraries' output goes to standard error. The exit
 code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out, 4 when it was this
-machine's fault.
+machine's fault, 5 when the GPU's memory ran out.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
 from moodbench.training.together import Together
 from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings
 
-OK, FAILED, OUT_OF_MEMORY, MACHINE = 0, 1, 3, 4
-KIND_OF_CODE = {FAILED: "program error", OUT_OF_MEMORY: "out of memory", MACHINE: "infrastructure"}
+OK, FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY = 0, 1, 3, 4, 5
+KIND_OF_CODE = {
+    FAILED: "program error",
+    OUT_OF_MEMORY: "out of memory",
+    MACHINE: "infrastructure",
+    OUT_OF_GPU_MEMORY: "out of memory",
+}
 MACHINE_ERRORS = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE", "ENOTCONN", "ETIMEDOUT")
@@ -54,6 +59,8 @@ class FitPhase(_Part):
 
     phase: Literal["fit"] = "fit"
     spec: FitSpec
+    num_gpus: int = 1
+    """So many CUDA devices the model is spread over."""
 
     @property
     def id(self) -> str:
@@ -66,6 +73,8 @@ class EvaluatePhase(_Part):
 
     phase: Literal["evaluate"] = "evaluate"
     spec: EvaluateSpec
+    num_gpus: int = 1
+    """So many CUDA devices the model is spread over."""
 
     @property
     def id(self) -> str:
@@ -78,6 +87,8 @@ class MeasurePhase(_Part):
 
     phase: Literal["measure"] = "measure"
     spec: MeasureSpec
+    num_gpus: int = 1
+    """So many CUDA devices the model is spread over; the others of the machine idle."""
 
     @property
     def id(self) -> str:
@@ -176,7 +187,7 @@ def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
                 failure["record"] = _record_failure(attempt, job, phase, error, started)
         except OSError as unrecorded:
             failure["no_record"] = str(unrecorded)
-        tell({**failure, "kind": KIND_OF_CODE[code]})
+        tell({**failure, "kind": KIND_OF_CODE[code], "on_gpu": code == OUT_OF_GPU_MEMORY})
         return code
     tell({"event": "committed", "phase": phase.phase, "id": phase.id, "won": won})
     return OK
@@ -192,11 +203,21 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         folder = attempt.folder / "artifact"
         folder.mkdir()
         checkpoints, earlier = attempt.checkpoints(phase.id)
-        result = run_fit(phase.spec, folder, job.device, report, checkpoints, earlier, job.checkpoint_interval_s)
+        result = run_fit(
+            phase.spec,
+            folder,
+            job.device,
+            report,
+            checkpoints,
+            earlier,
+            job.checkpoint_interval_s,
+            num_gpus=phase.num_gpus,
+        )
         outputs[f"artifacts/{phase.id}"] = folder
     elif isinstance(phase, EvaluatePhase):
         _prepare(phase.spec.fit, job.num_threads)
-        result = run_evaluate(phase.spec, store.artifact(phase.spec.fit.fit_id), job.device, report)
+        artifact = store.artifact(phase.spec.fit.fit_id)
+        result = run_evaluate(phase.spec, artifact, job.device, report, num_gpus=phase.num_gpus)
         file = f"dataset={phase.spec.fit.dataset.name}/{phase.id}.parquet"
         outputs[f"predictions/{file}"] = _write(result.table, PREDICTIONS, attempt.folder / "rows.parquet")
         outputs[f"validation/{file}"] = _write(result.validation, PREDICTIONS, attempt.folder / "validation.parquet")
@@ -207,7 +228,9 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         scratch = attempt.folder / "scratch"
         scratch.mkdir()
         artifact = store.artifact(fit.fit_id)
-        result = yield from run_measure(phase.spec, artifact, evaluated, scratch, job.isolation, report)
+        result = yield from run_measure(
+            phase.spec, artifact, evaluated, scratch, job.isolation, report, num_gpus=phase.num_gpus
+        )
         outputs[f"samples/{phase.id}.parquet"] = _write(result.table, SAMPLES, attempt.folder / "rows.parquet")
     record = {**result.columns, "run_id": job.run_id}
     return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
@@ -242,7 +265,9 @@ def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, 
 
 def code_of(error: Exception) -> int:
     """The exit code that tells what kind of failure `error` is: memory, this machine, or the program."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of an accelerator; on the CPU it raises RuntimeError
+        return OUT_OF_GPU_MEMORY
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return OUT_OF_MEMORY
     disk = isinstance(error, OSError) and error.errno in MACHINE_ERRORS
     return MACHINE if disk or "No space left on device" in str(error) else FAILED

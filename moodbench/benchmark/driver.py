@@ -189,7 +189,7 @@ class _Run:
             self._done.add(str(id_))
             self.summary.num_committed += event["event"] == "committed"
         elif event["event"] == "failed":
-            self._errors[task.key] = (str(event["error"]), Outcome(event["kind"]))
+            self._errors[task.key] = (str(event["error"]), Outcome(event["kind"], on_gpu=event.get("on_gpu", False)))
         self.tell({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
     def command_ended(self, key: str, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moodbench.estimate import TrialEstimate
 from moodbench.execution.executor import Command, Isolation
@@ -63,13 +63,18 @@ def _tasks_of(
                 memory_bytes=int(min(most_bytes, max(part.memory_bytes for part in parts))),
                 device=device,
                 gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
+                gpu_fixed_bytes=parts[0].gpu_fixed_bytes,
             )
             seconds = sum(part.seconds for part in parts)
         yield Task(first, need, seconds=seconds, label=trial.label), Work(trial, tuple(packed))
     if "measure" in planned.missing:
+        need = Need(1, device=device, machine_key=machine_key)
+        if estimate is not None:
+            part = estimate.measure
+            need = replace(need, gpu_memory_bytes=part.gpu_memory_bytes, gpu_fixed_bytes=part.gpu_fixed_bytes)
         task = Task(
             f"{trial.fit.fit_id}-measure",
-            Need(1, device=device, machine_key=machine_key),
+            need,
             exclusive=True,
             seconds=estimate.measure.seconds if estimate is not None else 1.0,
             after=first,
@@ -95,7 +100,7 @@ def command_of(
     job = Job(
         run_id=run_id,
         store=store,
-        phases=tuple(phase for _, each in tasks for phase in each.phases),
+        phases=tuple(_on(node, task, phase) for task, each in tasks for phase in each.phases),
         device=measure.device,
         num_threads=num_threads,
         isolation=isolation,
@@ -111,3 +116,9 @@ def command_of(
         num_gpus=node.num_gpus if first.exclusive else first.need.gpus_on(node),
         deadline_s=deadline_s,
     )
+
+
+def _on(node: Node, task: Task, phase: Phase) -> Phase:
+    """`phase` with its model spread over as many GPUs of `node` as `task` needs there."""
+    num_gpus = task.need.gpus_on(node)
+    return phase.model_copy(update={"num_gpus": int(num_gpus)}) if num_gpus > 1 else phase

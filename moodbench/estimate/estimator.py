@@ -41,6 +41,8 @@ class PhaseEstimate:
     """Part of the seconds until its process can begin, which no history corrects."""
     gpu_memory_bytes: int = 0
     """Memory of one CUDA device."""
+    gpu_fixed_bytes: int | None = None
+    """Of it, what each device holds when the model is spread over several; None where it cannot be."""
     num_cpus: int = 1
     num_observations: int = 0
     """How many stored phases corrected the seconds; 0: the roofline alone."""
@@ -168,7 +170,8 @@ class Estimator:
 
         def phase(seconds: float, needs: FitMemory, start_s: float = 0.0) -> PhaseEstimate:
             host = needs.host if cuda else needed_bytes(needs, device)
-            return PhaseEstimate(start_s + seconds, host, start_s, needs.device_bytes if cuda else 0)
+            fixed = needs.fixed if cuda and fit.model.method == "lora" else None
+            return PhaseEstimate(start_s + seconds, host, start_s, needs.device_bytes if cuda else 0, fixed)
 
         return TrialEstimate(
             phase(fitting, placement.memory if fit.train is not None else answering, START_S[device.device]),

@@ -33,9 +33,11 @@ def run_processes(
     texts: list[str],
     scratch: Path,
     report: Callable[[Mapping[str, Any]], None],
+    num_gpus: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """The raw figures of each fresh process as it ends, with requests in seeded orders that differ between processes.
 
+    A model too large for one CUDA device is spread over `num_gpus`.
     Raises RuntimeError with the end of its output when a process fails.
     """
     for number in range(spec.protocol.processes):
@@ -44,6 +46,7 @@ def run_processes(
         job = {
             "spec": spec.model_dump(mode="json"),
             "artifact": str(artifact),
+            "num_gpus": num_gpus,
             "texts": texts,
             "seed": number,
             "spawned_ns": 0,

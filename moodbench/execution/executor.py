@@ -26,7 +26,7 @@ class Command:
     num_threads: int = 1
     memory_bytes: int = 0
     num_gpus: float = 0.0
-    """A share of one GPU, or 1."""
+    """A share of one GPU, or so many whole ones."""
     deadline_s: float | None = None
     """It is ended when it has run for so long."""
 
@@ -75,12 +75,15 @@ class Executor(Protocol):
 def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
     """The neutral outcome of a process.
 
-    Workers exit with 0, 1 (a recorded failure), 3 (out of memory) or 4 (this machine's fault: its disk is full, say).
+    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (this machine's fault: its disk is full, say) or 5
+    (out of the GPU's memory).
     """
     if return_code == 0:
         return Outcome("ok")
     if return_code == 3:
         return Outcome("out of memory", stderr_tail)
+    if return_code == 5:
+        return Outcome("out of memory", stderr_tail, on_gpu=True)
     if return_code == 4:
         return Outcome("infrastructure", stderr_tail)
     if return_code < 0:

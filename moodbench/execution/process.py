@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class RunningProcess:
             self._process.stdin.close()
 
     def messages(self, *, beat_s: float | None = None, deadline_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Each event that the command prints, then `{"outcome": kind, "detail": ..., "peak_bytes": ...}`.
+        """Each event that the command prints, then `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`.
 
         After `beat_s` without an event comes ALIVE. After `deadline_s` the process is killed.
         """
@@ -72,7 +73,7 @@ class RunningProcess:
                     break
                 yield json.loads(line)
             outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None)
-        yield {"outcome": outcome.kind, "detail": outcome.detail, "peak_bytes": outcome.peak_bytes}
+        yield {"outcome": outcome.kind, **{k: v for k, v in asdict(outcome).items() if k != "kind"}}
 
     def kill(self) -> None:
         """Nothing; ends the process at once."""
@@ -102,7 +103,7 @@ class RunningProcess:
         if sys.platform == "linux" and return_code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Outcome("out of memory", "killed by the system, as memory ran out", peak_bytes)
         outcome = outcome_of(return_code, tail)
-        return Outcome(outcome.kind, outcome.detail, peak_bytes)
+        return replace(outcome, peak_bytes=peak_bytes)
 
     def _wait(self) -> int:
         """The most memory that the ended process held, in bytes; 0 where the system does not tell."""
@@ -122,7 +123,7 @@ def ended(message: dict[str, Any]) -> Outcome | None:
     """The outcome in the last message of a process; None for an event."""
     if "outcome" not in message:
         return None
-    return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0))
+    return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0), message.get("on_gpu", False))
 
 
 def _oom_kills() -> int:

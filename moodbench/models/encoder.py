@@ -18,6 +18,7 @@ from moodbench.models.device import parameter_bytes, parameter_count
 from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate
 from moodbench.models.predictor import Encoded, Logits
+from moodbench.models.spreading import empty_classifier, is_spread, on_gpus, spread
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec, ResolvedModel
 
@@ -63,13 +64,20 @@ def source_of(model: ResolvedModel) -> ModelSource:
     return ModelSource(path=model.location, sha256=model.weights_sha256)
 
 
-def load_classifier(spec: FitSpec, init_seed: int, device: Device = "cpu") -> BaseModel:
+def load_classifier(spec: FitSpec, init_seed: int, device: Device = "cpu", num_gpus: int = 1) -> BaseModel:
     """The base model with a classification head; what the checkpoint lacks is drawn from `init_seed`."""
     changes: dict[str, Any] = {"trust_remote_code": True} if spec.model.trust_remote_code else {}
     if spec.model.num_hidden_layers:
         changes["num_hidden_layers"] = spec.model.num_hidden_layers
     return load_base(
-        base_folder(spec.model), spec.dataset.labels, init_seed, spec.quantization, spec.dtype, device, **changes
+        base_folder(spec.model),
+        spec.dataset.labels,
+        init_seed,
+        spec.quantization,
+        spec.dtype,
+        device,
+        num_gpus,
+        **changes,
     )
 
 
@@ -80,18 +88,26 @@ def load_base(
     quantization: Quantization = "none",
     dtype: NumberFormat = "fp32",
     device: Device = "cpu",
+    num_gpus: int = 1,
     **changes: Any,
 ) -> BaseModel:
-    """The model in `folder` with a head for `labels`; frozen weights as asked, the head in fp32, never quantised."""
+    """The model in `folder` with a head for `labels`; frozen weights as asked, the head in fp32, never quantised.
+
+    Quantised weights are put on `device`, and any on CUDA devices when there are several to spread over.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     set_seed(init_seed)
     names = dict(enumerate(labels))
+    trusted = bool(changes.get("trust_remote_code"))
+    layers = {k: v for k, v in changes.items() if k == "num_hidden_layers"}
     if quantization != "none":
-        trusted = bool(changes.get("trust_remote_code"))
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
         changes["quantization_config"] = quantization_config(quantization, dtype, unquantised_modules(config, trusted))
         changes["device_map"] = {"": device}
+    if num_gpus > 1:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
+        changes["device_map"] = spread(empty_classifier(config, trust_remote_code=trusted), num_gpus)
     model, info = AutoModelForSequenceClassification.from_pretrained(
         folder,
         output_loading_info=True,
@@ -132,11 +148,7 @@ def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped
 
 def unquantised_modules(config: Any, trust_remote_code: bool = False) -> tuple[str, ...]:
     """What is trained in full or may be drawn at random, and so must not be quantised: the head, and poolers."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+    model = empty_classifier(config, trust_remote_code=trust_remote_code)
     poolers = [name for name, _ in model.named_modules() if name.endswith("pooler")]
     return (*head_modules(model), *poolers)
 
@@ -263,7 +275,7 @@ class TransformerClassifier:
 
     def __init__(self, model: Any, tokenizer: Tokenizer, device: Device) -> None:
         # bitsandbytes has put quantised weights on the device already.
-        self._model = (model if is_quantised(model) else model.to(device)).eval()
+        self._model = (model if is_quantised(model) or is_spread(model) else model.to(device)).eval()
         self.tokenizer = tokenizer
         self._device = device
         self.weights_bytes = parameter_bytes(model)
@@ -350,7 +362,11 @@ def load_encoder(spec: FitSpec) -> Any:
 
 
 def load_transformer(
-    spec: FitSpec, artifact: Path, form: Literal["native", "merged", "as_trained"], device: Device
+    spec: FitSpec,
+    artifact: Path,
+    form: Literal["native", "merged", "as_trained"],
+    device: Device,
+    num_gpus: int = 1,
 ) -> TransformerClassifier | LinearProbe:
     """The fitted contender in `artifact`: the base model from its source, the learned part from the folder."""
     assert spec.text is not None
@@ -363,10 +379,11 @@ def load_transformer(
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
     # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
     if form == "merged":
-        return TransformerClassifier(merged_model(spec, artifact, tokenizer.pad_id), tokenizer, device)
+        merged = merged_model(spec, artifact, tokenizer.pad_id)
+        return TransformerClassifier(on_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
     from peft import PeftModel
 
-    base = load_classifier(spec, init_seed=0, device=device).model
+    base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus).model
     set_pad_token(base, tokenizer.pad_id)
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)
     return TransformerClassifier(adapted, tokenizer, device)

@@ -22,17 +22,20 @@ def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
     return "merged" if spec.model.method == "lora" and spec.quantization == "none" else "native"
 
 
-def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:
-    """The contender that `spec` describes and `artifact` holds, ready on `device`; it prepares texts as `spec` says."""
-    model = _load_model(spec, artifact, form, device)
+def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device, *, num_gpus: int = 1) -> Predictor:
+    """The contender that `spec` describes and `artifact` holds, ready on `device`; it prepares texts as `spec` says.
+
+    The layers of a transformer are spread over `num_gpus` CUDA devices.
+    """
+    model = _load_model(spec, artifact, form, device, num_gpus)
     return Preparing(model, spec.preparation) if spec.preparation else model
 
 
-def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device) -> Predictor:
+def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_gpus: int) -> Predictor:
     if spec.model.method != "baseline":
         from moodbench.models.encoder import load_transformer
 
-        return load_transformer(spec, artifact, form, device)
+        return load_transformer(spec, artifact, form, device, num_gpus)
     from moodbench.models.baselines import Majority, TfidfLogreg, Vader
 
     kinds: dict[str, type[Majority] | type[Vader] | type[TfidfLogreg]] = {

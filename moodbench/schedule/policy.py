@@ -47,41 +47,41 @@ class _Place:
     num_cpus: float = 0.0
     memory_bytes: float = 0.0
     gpus: list[float] = field(default_factory=list)
-    tasks: dict[str, tuple[Task, int, float]] = field(default_factory=dict)
-    """Running tasks by key, each with the GPU it is on (or -1) and its share of it."""
+    tasks: dict[str, tuple[Task, tuple[int, ...]]] = field(default_factory=dict)
+    """Running tasks by key, each with the GPUs it is on."""
 
     @property
     def measuring(self) -> bool:
-        return any(task.exclusive for task, _, _ in self.tasks.values())
+        return any(task.exclusive for task, _ in self.tasks.values())
 
-    def room(self, need: Need) -> int | None:
-        """The GPU to use (-1: none) when `need` fits beside what runs, else None."""
+    def room(self, need: Need) -> tuple[int, ...] | None:
+        """The GPUs to use when `need` fits beside what runs, else None."""
         if self.num_cpus + need.num_cpus > self.node.num_cpus + 1e-9:
             return None
         if self.memory_bytes + need.memory_bytes > self.node.memory_bytes:
             return None
         share = need.gpus_on(self.node)
         if not share:
-            return -1
+            return ()
         # The fullest GPU that has room: what Ray does too, and it keeps whole ones free.
-        fitting = [(-used, i) for i, used in enumerate(self.gpus) if used + share <= 1 + 1e-9]
-        return min(fitting)[1] if fitting else None
+        fitting = [(-used, i) for i, used in enumerate(self.gpus) if used + min(share, 1) <= 1 + 1e-9]
+        number = max(1, int(share))
+        return tuple(i for _, i in sorted(fitting)[:number]) if len(fitting) >= number else None
 
-    def add(self, task: Task, gpu: int) -> None:
-        share = task.need.gpus_on(self.node)
-        self.tasks[task.key] = (task, gpu, share)
-        self.num_cpus += task.need.num_cpus
-        self.memory_bytes += task.need.memory_bytes
-        if gpu >= 0:
-            self.gpus[gpu] += share
+    def add(self, task: Task, gpus: tuple[int, ...]) -> None:
+        self.tasks[task.key] = (task, gpus)
+        self._count(task, gpus, 1)
 
     def remove(self, key: str) -> Task:
-        task, gpu, share = self.tasks.pop(key)
-        self.num_cpus -= task.need.num_cpus
-        self.memory_bytes -= task.need.memory_bytes
-        if gpu >= 0:
-            self.gpus[gpu] -= share
+        task, gpus = self.tasks.pop(key)
+        self._count(task, gpus, -1)
         return task
+
+    def _count(self, task: Task, gpus: tuple[int, ...], sign: int) -> None:
+        self.num_cpus += sign * task.need.num_cpus
+        self.memory_bytes += sign * task.need.memory_bytes
+        for gpu in gpus:
+            self.gpus[gpu] += sign * min(task.need.gpus_on(self.node), 1)
 
 
 class Scheduler:
@@ -161,6 +161,7 @@ class Scheduler:
         place = self._places[self._where.pop(key)]
         share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
+        gpu_bytes = node.gpu_memory_bytes * task.need.gpus_on(node) if node.num_gpus else 0
         before = self._quarantine.nodes
         quarantined = node if self._quarantine.note(node.id, outcome.kind) else None
         if self._quarantine.nodes != before:
@@ -173,7 +174,7 @@ class Scheduler:
             for held in self._held.pop(key, []):
                 (self._ready if held.exclusive else self._packed)[held.key] = held
             return After(quarantined=quarantined)
-        again = next_attempt(task, outcome, node.id, share_bytes)
+        again = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes)
         if again is not None and (again.need == task.need or self._suits_any(again.need)):
             if again.exclusive:
                 self._ready[key] = again
@@ -262,9 +263,9 @@ class Scheduler:
             if shape in too_big:
                 continue
             fitting = [
-                (place, gpu)
+                (place, gpus)
                 for place in self._eligible(task)
-                if place.node.id in open_ and (gpu := place.room(task.need)) is not None
+                if place.node.id in open_ and (gpus := place.room(task.need)) is not None
             ]
             if not fitting:
                 too_big.add(shape)
@@ -273,8 +274,8 @@ class Scheduler:
                     if self._overtaken[0] == task.key and self._overtaken[1] >= PATIENCE:
                         self._reserve(task, open_)
                 continue
-            place, gpu = min(fitting, key=lambda each: _preference(each[0], task))
-            place.add(task, gpu)
+            place, gpus = min(fitting, key=lambda each: _preference(each[0], task))
+            place.add(task, gpus)
             self._where[task.key] = place.node.id
             chosen.append(task)
             starts.append(Start(place.node, (task,)))
@@ -291,7 +292,7 @@ class Scheduler:
         """Takes the node that will have room for `task` soonest out of `open_`."""
         able = [place for place in self._eligible(task) if place.node.id in open_]
         if able:
-            soonest = min(able, key=lambda p: (sum(t.seconds for t, _, _ in p.tasks.values()), p.node.id))
+            soonest = min(able, key=lambda p: (sum(t.seconds for t, _ in p.tasks.values()), p.node.id))
             del open_[soonest.node.id]
 
     def _start_measurements(self) -> list[Start]:
@@ -312,7 +313,7 @@ class Scheduler:
     def _begin_block(self, place: _Place, block: Sequence[Task]) -> None:
         for task in block:
             del self._ready[task.key]
-            place.add(task, -1)
+            place.add(task, ())
             self._where[task.key] = place.node.id
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 GIB = 2**30
+EVENNESS = 0.8
+"""A model spread over k GPUs has at most 1 / (k x EVENNESS) of itself on one of them: layers are not cut."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,29 @@ class Need:
     gpu_memory_bytes: int = 0
     machine_key: str | None = None
     """The only kind of machine that will do; None: any."""
+    gpu_fixed_bytes: int | None = None
+    """Of `gpu_memory_bytes`, what every GPU holds when it is spread over several of one node; None: it cannot be spread."""
 
     def gpus_on(self, node: Node) -> float:
-        """The share of one GPU of `node`, in steps of 1/10,000; a whole one above a half, inf when one is too small."""
+        """The share of one GPU of `node`, in steps of 1/10,000, a whole one above a half; where one is too small, how many.
+
+        inf when they are too few or too small together.
+        """
         if self.device != "cuda":
             return 0.0
-        if not node.num_gpus or self.gpu_memory_bytes > node.gpu_memory_bytes > 0:
+        if not node.num_gpus:
             return math.inf
+        if self.gpu_memory_bytes > node.gpu_memory_bytes > 0:
+            return self._spread_over(node)
         share = self.gpu_memory_bytes / node.gpu_memory_bytes if node.gpu_memory_bytes else 1.0
         return 1.0 if share > 0.5 or not share else math.ceil(share * 1e4) / 1e4
+
+    def _spread_over(self, node: Node) -> float:
+        if self.gpu_fixed_bytes is None or node.gpu_memory_bytes <= self.gpu_fixed_bytes:
+            return math.inf
+        room = EVENNESS * (node.gpu_memory_bytes - self.gpu_fixed_bytes)
+        number = math.ceil((self.gpu_memory_bytes - self.gpu_fixed_bytes) / room)
+        return float(number) if number <= node.num_gpus else math.inf
 
     def lacks(self, node: Node) -> str | None:
         """What an empty `node` is missing, or None when it can run this."""
@@ -61,7 +77,9 @@ class Need:
         if self.memory_bytes > node.memory_bytes:
             return f"has {node.memory_bytes / GIB:.1f} GiB of memory"
         if math.isinf(self.gpus_on(node)):
-            return f"has GPUs of {node.gpu_memory_bytes / GIB:.0f} GiB"
+            if self.gpu_fixed_bytes is None:
+                return f"has GPUs of {node.gpu_memory_bytes / GIB:.0f} GiB"
+            return f"has {node.num_gpus} GPU{'s' * (node.num_gpus != 1)} of {node.gpu_memory_bytes / GIB:.0f} GiB"
         return None
 
     def text(self) -> str:
@@ -72,7 +90,8 @@ class Need:
         if self.device != "cpu":
             parts.append(f"device {self.device}")
         if self.gpu_memory_bytes:
-            parts.append(f"{self.gpu_memory_bytes / GIB:.1f} GiB on one GPU")
+            where = "one GPU" if self.gpu_fixed_bytes is None else "one GPU or spread over several"
+            parts.append(f"{self.gpu_memory_bytes / GIB:.1f} GiB on {where}")
         return ", ".join(parts)
 
 
@@ -99,6 +118,10 @@ class Task:
     def with_memory(self, memory_bytes: int) -> Task:
         """The same task asking for so much memory."""
         return replace(self, need=replace(self.need, memory_bytes=memory_bytes))
+
+    def with_gpu_memory(self, gpu_memory_bytes: int) -> Task:
+        """The same task asking for so much memory on the GPU."""
+        return replace(self, need=replace(self.need, gpu_memory_bytes=gpu_memory_bytes))
 
 
 def dominant_share(need: Need, nodes: Iterable[Node]) -> float:

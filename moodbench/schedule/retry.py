@@ -27,16 +27,23 @@ class Outcome:
     """What is known of the cause, the end of standard error for instance."""
     peak_bytes: int = 0
     """The most memory it was seen to use; 0: not known."""
+    on_gpu: bool = False
+    """Out of memory: it was the GPU's that ran out, not the machine's."""
 
 
-def next_attempt(task: Task, outcome: Outcome, node_id: str, share_bytes: float = 0.0) -> Task | None:
+def next_attempt(
+    task: Task, outcome: Outcome, node_id: str, share_bytes: float = 0.0, gpu_bytes: float = 0.0
+) -> Task | None:
     """The task to try after `task` ended so on `node_id`; None when it has failed for good.
 
-    `share_bytes` is what each task there had of the node's memory: not enough for one that ran out of it and said no more.
+    `share_bytes` is what each task there had of the node's memory, `gpu_bytes` what this one had of its GPUs': not enough
+    for one that ran out of it and said no more.
     """
     if Counter(task.failed)[outcome.kind] >= MAX_RETRIES[outcome.kind]:
         return None
     again = replace(task, failed=(*task.failed, outcome.kind), avoid=task.avoid | {node_id})
+    if outcome.kind == "out of memory" and outcome.on_gpu:
+        return again.with_gpu_memory(int(max(task.need.gpu_memory_bytes, gpu_bytes) * MEMORY_FACTOR))
     if outcome.kind == "out of memory":
         used = max(task.need.memory_bytes, outcome.peak_bytes)
         if not used and share_bytes != math.inf:

@@ -20,13 +20,15 @@ def fit(
     device: Device,
     report: Report,
     checkpoints: CheckpointArea,
+    *,
+    num_gpus: int = 1,
 ) -> FitOutcome:
     """How the fit of `spec` on these rows went; the artifact is in `folder`, what a later attempt may continue in `checkpoints`."""
     num_labels = len(spec.dataset.labels)
     if spec.model.method == "lora":
         from moodbench.training.lora import fit_lora
 
-        return fit_lora(spec, train, validation, folder, device, report, checkpoints)
+        return fit_lora(spec, train, validation, folder, device, report, checkpoints, num_gpus=num_gpus)
     if spec.model.method == "linear-probe":
         from moodbench.training.probe import fit_probe
 

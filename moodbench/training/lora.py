@@ -50,14 +50,16 @@ def fit_lora(
     device: Device,
     report: Report,
     checkpoints: CheckpointArea,
+    *,
+    num_gpus: int = 1,
 ) -> FitOutcome:
-    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`.
+    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`. The layers are spread over `num_gpus`.
 
     A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit that nobody stopped.
     """
     assert spec.train is not None and spec.lora is not None and spec.text is not None
     tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
-    base = load_classifier(spec, spec.seeds.init, device)
+    base = load_classifier(spec, spec.seeds.init, device, num_gpus)
     set_pad_token(base.model, tokenizer.pad_id)
     prepare_for_training(base)
     if spec.train.base_dropout is not None:

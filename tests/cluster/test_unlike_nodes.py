@@ -47,6 +47,12 @@ def test_two_halves_share_one_gpu_and_a_measurement_has_all(seen):
     assert seen["told"]["measured on a10g"][0]["gpus"] == "0"
 
 
+def test_a_fit_too_big_for_one_gpu_is_given_two_of_one_node_and_nothing_shares_them(seen):
+    assert seen["told"]["spread over two"][0]["gpus"] == "0,1"
+    assert seen["outcomes"]["spread over two"][0] == "ok"
+    assert span(seen, "half beside it")[0] >= span(seen, "spread over two")[1]
+
+
 def test_threads_are_set_and_not_left_to_ray(seen):
     assert seen["told"]["measured on a10g"][0]["threads"] == "2"
     assert seen["told"]["packed on a10g"][0]["threads"] == "1"

@@ -13,6 +13,8 @@ from ray.cluster_utils import Cluster
 from moodbench.execution.executor import Command
 from moodbench.execution.ray_cluster import ClusterExecutor
 from moodbench.execution.ray_phases import set_up_environment
+from moodbench.schedule import Need, Node, Scheduler, Task
+from moodbench.schedule.resources import GIB
 
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); "
 SPAN = (
@@ -69,6 +71,13 @@ def main() -> None:
         (command("measured on a10g", linger, **whole, num_gpus=1), a10g),
         (command("measured on a100", linger, **whole, num_gpus=2), a100),
     )
+    big = Task("spread", Need(device="cuda", gpu_memory_bytes=90 * GIB, gpu_fixed_bytes=GIB))
+    cards = (("a10g", a10g, 1, 22.5), ("a100", a100, 2, 80))
+    nodes = [Node(id_, name, num_cpus=2, num_gpus=n, gpu_memory_bytes=int(gib * GIB), devices=frozenset({"cpu", "cuda"}))
+             for name, id_, n, gib in cards]  # fmt: skip
+    (chosen,) = Scheduler([big], nodes).start()
+    spread = command("spread over two", linger, num_gpus=big.need.gpus_on(chosen.node))
+    run((spread, chosen.node.id), (command("half beside it", linger, num_gpus=0.5), a100))
     run(
         (command("half 1", linger, num_gpus=0.5), a100),
         (command("half 2", linger, num_gpus=0.5), a100),

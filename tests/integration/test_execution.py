@@ -11,6 +11,7 @@ import pytest
 from moodbench.execution.executor import HERE, Command, outcome_of
 from moodbench.execution.inline import InlineExecutor
 from moodbench.execution.process import RunningProcess
+from moodbench.execution.process import ended as outcome_in
 from moodbench.execution.ray_local import LocalRayExecutor
 
 pytestmark = pytest.mark.integration
@@ -40,11 +41,23 @@ def run(executor, *commands, limit_s: float = 60):
         (2, "program error"),
         (3, "out of memory"),
         (4, "infrastructure"),
+        (5, "out of memory"),
         (-9, "infrastructure"),
     ],
 )
 def test_exit_codes_become_neutral_outcomes(code, kind):
     assert outcome_of(code, "").kind == kind
+
+
+def test_whose_memory_ran_out_is_told_apart():
+    def end(code):
+        *_, last = RunningProcess(command("a", f"sys.exit({code})").argv, "", num_threads=1).messages()
+        return outcome_in(last)
+
+    assert [(end(code).kind, end(code).on_gpu) for code in (3, 5)] == [
+        ("out of memory", False),
+        ("out of memory", True),
+    ]
 
 
 def test_a_process_tells_its_events_and_the_end_of_its_errors():

@@ -1,15 +1,18 @@
 """The driver with a stand-in for where commands run: what it starts again, gives up, tells, and refuses."""
 
+from dataclasses import replace
+
 import pytest
 
 from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.site import Deadlines
+from moodbench.benchmark.site import Deadlines, node_of
+from moodbench.benchmark.tasks import command_of, tasks_of
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
 from moodbench.execution.executor import Ended, Progress
-from moodbench.hardware import Hardware
+from moodbench.hardware import Gpu, Hardware
 from moodbench.plan import make_plan
 from moodbench.schedule import Node, Outcome
 from moodbench.schedule.resources import GIB
@@ -201,6 +204,27 @@ def test_on_a_machine_alone_an_estimate_is_no_reason_not_to_try(tmp_path):
     place = Place(nodes=(node("here", 4 * GIB),))
     place.alone = True
     assert play(tmp_path, place, estimates=estimates(6 * GIB))[0].num_committed == 9
+
+
+def test_a_model_too_large_for_one_gpu_gets_two_for_each_of_its_phases_and_a_small_one_a_share():
+    card = Gpu("A10G", 24 * GIB, "550", "[N/A]", "300")
+    machine = replace(MACHINE, gpus=(card, card))
+    spec = BenchmarkSpec(models=("MiniLM-L3", "majority"), datasets=("icwsm-product",), device="cuda")
+    (trial,) = [t for t in resolve(spec, load_catalogue(), machine) if t.fit.model.method == "lora"]
+    plan = make_plan([trial], {"fits": set(), "evaluations": set(), "measurements": set()})
+    where = node_of("n", "n", machine)
+
+    def asked(gib):
+        part = PhaseEstimate(10.0, GIB, gpu_memory_bytes=gib * GIB, gpu_fixed_bytes=GIB)
+        found = tasks_of(plan, machine.machine_key, {trial.fit.fit_id: TrialEstimate(part, part, part)})
+        how = {"run_id": "r", "store": "s", "isolation": "resource", "deadline_s": None}
+        commands = [command_of([each], where, **how) for each in found.values()]
+        phases = [phase for command in commands for phase in Job.model_validate_json(command.stdin).phases]
+        return [command.num_gpus for command in commands], [phase.num_gpus for phase in phases]
+
+    # A measurement has its whole node, and the model in it the GPUs that it needs.
+    assert asked(30) == ([2, 2], [2, 2, 2])
+    assert asked(6) == ([0.25, 2], [1, 1, 1])
 
 
 def test_the_time_left_follows_the_pace_of_what_has_ended(tmp_path, monkeypatch):

@@ -24,8 +24,8 @@ def node(name="n", cpus=4, memory=math.inf, gpus=0, vram=0, key="m", price=None)
     return Node(name, name, "cpu", cpus, memory, gpus, vram, devices, key, price)
 
 
-def fit(key, cpus=1, seconds=1.0, memory=0, vram=0, device="cpu"):
-    return Task(key, Need(cpus, memory, device, vram), seconds=seconds)
+def fit(key, cpus=1, seconds=1.0, memory=0, vram=0, device="cpu", fixed=None):
+    return Task(key, Need(cpus, memory, device, vram, gpu_fixed_bytes=fixed), seconds=seconds)
 
 
 def measurement(key, after=None, seconds=1.0, machine=None):
@@ -67,6 +67,35 @@ def test_gpu_shares_are_of_one_gpu_and_round_up():
     assert math.isinf(replace(need, gpu_memory_bytes=25 * GIB).gpus_on(a10g))
     assert Need(device="cuda").gpus_on(a10g) == 1.0, "an unknown need is a whole one"
     assert Need().gpus_on(a10g) == 0.0
+
+
+def test_what_one_gpu_does_not_hold_is_spread_over_several_of_one_node_where_it_can_be():
+    # 59 of 60 GiB are spread; of 24 GiB, 1 is taken on each: 0.8 x 23 = 18.4 GiB, so 3 hold 55.2 and 4 hold 73.6.
+    need = Need(device="cuda", gpu_memory_bytes=60 * GIB, gpu_fixed_bytes=GIB)
+    assert need.gpus_on(node(gpus=4, vram=24 * GIB)) == 4
+    assert need.gpus_on(node(gpus=8, vram=24 * GIB)) == 4
+    assert math.isinf(need.gpus_on(node(gpus=3, vram=24 * GIB)))
+    assert need.gpus_on(node(gpus=1, vram=80 * GIB)) == 1, "one holds it"
+    assert math.isinf(need.gpus_on(node(gpus=4, vram=GIB))), "each is full already"
+    assert math.isinf(replace(need, gpu_fixed_bytes=None).gpus_on(node(gpus=4, vram=24 * GIB)))
+    few = impossible([Task("big", need)], [node("n2", gpus=3, vram=24 * GIB), node("n3", gpus=1, vram=24 * GIB)])
+    assert few["big"].endswith(
+        "60.0 GiB on one GPU or spread over several; n2 has 3 GPUs of 24 GiB, n3 has 1 GPU of 24 GiB"
+    )
+
+
+def test_a_fit_spread_over_two_gpus_waits_for_two_that_are_wholly_free():
+    two_gpus = {"vram": 30 * GIB, "device": "cuda", "fixed": GIB}
+    tasks = [fit("small", seconds=99, vram=2 * GIB, device="cuda"), fit("big", seconds=1, **two_gpus)]
+    scheduler = Scheduler(tasks, [node(cpus=9, gpus=2, vram=24 * GIB)])
+    assert started(scheduler) == [("n", ("small",))], "one and eleven twelfths are free"
+    scheduler.ended("small", OK)
+    assert started(scheduler) == [("n", ("big",))]
+    assert scheduler._places["n"].gpus == [1, 1]
+    scheduler.ended("big", OK)
+    assert scheduler._places["n"].gpus == [0, 0]
+    both = Scheduler([fit("a", **two_gpus), fit("b", **two_gpus)], [node(cpus=9, gpus=4, vram=24 * GIB)])
+    assert started(both) == [("n", ("a",)), ("n", ("b",))]
 
 
 def test_shares_of_two_gpus_are_never_added_up_to_one():
@@ -162,6 +191,24 @@ def test_out_of_memory_asks_for_half_as_much_again_of_what_was_asked_or_seen():
     task = fit("a", memory=2 * GIB)
     assert next_attempt(task, Outcome("out of memory"), "n").need.memory_bytes == 3 * GIB
     assert next_attempt(task, Outcome("out of memory", peak_bytes=4 * GIB), "n").need.memory_bytes == 6 * GIB
+
+
+def test_a_full_gpu_asks_for_more_of_the_gpu_first_the_whole_of_it_then_a_second():
+    full = Outcome("out of memory", on_gpu=True)
+    scheduler = Scheduler([fit("a", memory=GIB, vram=9 * GIB, device="cuda", fixed=GIB)], [node(gpus=2, vram=24 * GIB)])
+    asked = []
+    for _ in range(3):
+        ((task, where),) = [scheduler.running[key] for start in scheduler.start() for key in (start.tasks[0].key,)]
+        asked.append((task.need.gpu_memory_bytes / GIB, task.need.gpus_on(where), task.need.memory_bytes / GIB))
+        after = scheduler.ended("a", full)
+    # 9 GiB are 0.375 of the GPU; 13.5 are more than half of it, so it got all 24, and they were not enough: 36.
+    assert asked == [(9, 0.375, 1), (13.5, 1, 1), (36, 2, 1)] and after.again is None
+
+
+def test_a_full_gpu_is_final_for_what_cannot_be_spread():
+    scheduler = Scheduler([fit("a", vram=20 * GIB, device="cuda")], [node(gpus=2, vram=24 * GIB)])
+    scheduler.start()
+    assert scheduler.ended("a", Outcome("out of memory", on_gpu=True)).again is None
 
 
 def test_a_task_of_unknown_need_that_ran_out_of_memory_asks_for_more_than_its_share_and_goes_elsewhere():
@@ -294,8 +341,9 @@ def plans(draw):
             draw(st.integers(1, 4)),
             draw(st.floats(0.1, 50)),
             draw(st.sampled_from([0, GIB, 5 * GIB])),
-            draw(st.sampled_from([3 * GIB, 6 * GIB, 12 * GIB])) if cuda else 0,
+            draw(st.sampled_from([3 * GIB, 6 * GIB, 12 * GIB, 20 * GIB])) if cuda else 0,
             "cuda" if cuda else "cpu",
+            draw(st.sampled_from([None, GIB])),
         )
         if impossible([packed], nodes):
             continue
