@@ -97,7 +97,7 @@ def test_driver_time_of_actors_under_local_ray():
     from moodbench.execution.executor import HERE, Command
     from moodbench.execution.ray_local import LocalRayExecutor
 
-    executor, number = LocalRayExecutor(2), 60
+    executor, number = LocalRayExecutor(2), 300
     waiting = {f"c{i}" for i in range(number)}
     executor.start(Command("first", ("-c", ""), "", 1, exclusive=False), HERE)
     while not executor.poll(1.0, lambda progress: None):
