@@ -376,6 +376,7 @@ def main() -> None:
     if why is not None:
         print(f"this machine cannot have such nodes: {why}")
         sys.exit(3)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no cluster behind
     index, parts = map(int, arguments.part.split("/"))
     numbers = list(range(index, len(ROUNDS) + 1, parts))
     if arguments.rounds:

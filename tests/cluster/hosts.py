@@ -55,7 +55,11 @@ class Hosts:
         self.folder.mkdir(parents=True, exist_ok=True)
         spec = self.folder / "nodes"
         spec.write_text(self._nodes)
-        self._script("up", str(spec), timeout=600)
+        try:
+            self._script("up", str(spec), timeout=600)
+        except BaseException:
+            self._script("down", timeout=60)  # nobody else ends the nodes that did come up
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
