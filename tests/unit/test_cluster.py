@@ -1,15 +1,19 @@
 """A cluster seen from the driver: its file, its nodes' own checks, its address, its jobs; a stand-in answers for Ray."""
 
+import io
 import json
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from refused import fail
+from rich.console import Console
 
 from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.cluster_status import status
 from moodbench.benchmark.node_check import check
+from moodbench.cli.place import place_of
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError, UsageError
@@ -166,6 +170,20 @@ def test_nodes_without_a_lease_are_named(tmp_path):
     site, _ = site_of(tmp_path, [ray_node("a"), ray_node("b", leasable=False)], {"a": answer(CPU), "b": answer(CPU)})
     assert site.without_lease() == ["b"]
     assert (site.isolation("id-a"), site.isolation("id-b")) == ("resource", "pg")
+
+
+def test_a_run_says_which_nodes_have_no_lease_and_what_that_means(tmp_path, monkeypatch):
+    nodes = [ray_node("a"), ray_node("b", leasable=False)]
+    site, _ = site_of(tmp_path, nodes, {"a": answer(CPU), "b": answer(CPU)})
+    monkeypatch.setattr("moodbench.cli.place.cluster_site", lambda *_, **__: site)
+    said = io.StringIO()
+    arguments = Namespace(address="h:1", cluster=None, config=None, executor="ray", store=str(tmp_path))
+    with place_of(arguments, Store.open(tmp_path / "store"), Console(file=said, width=80)) as (machine, where):
+        assert (machine, where) == (CPU, site)
+    lines = said.getvalue().splitlines()
+    assert lines[0] == "Cluster at h:1: a (cpu, 4 CPUs), b (cpu, 4 CPUs)"
+    assert lines[1].startswith("b: no resource `exclusive`") and "placement group over the whole node" in lines[1]
+    assert lines[1].endswith("Start nodes with --resources='{\"exclusive\": 1}'")
 
 
 def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
