@@ -4,6 +4,7 @@ export RAY_AUTH_TOKEN_PATH
 export RAY_AUTH_MODE=token                      # never left to Ray's guess: it depends on whether a file happens to exist
 export RAY_USAGE_STATS_ENABLED=0
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0          # else every worker process would run `uv run` again
+export RAY_worker_niceness=0                    # Ray's 15 lets trials starve, and measurements wait, for whatever else runs
 export RAY_health_check_initial_delay_ms=5000 RAY_health_check_period_ms=1000
 export RAY_health_check_timeout_ms=3000 RAY_health_check_failure_threshold=3
 export RAY_grpc_client_keepalive_time_ms=10000 RAY_grpc_client_keepalive_timeout_ms=5000  # a cut link: seconds, not minutes

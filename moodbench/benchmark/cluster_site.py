@@ -170,15 +170,23 @@ class ClusterSite:
         self.nodes()
         while self._checking and clock() < end:
             self.poll(1.0, lambda progress: None)
+        silent = set(self._checking.values())
         for key, node_id in self._checking.items():
             self._cluster.forget(key)
             self._refuse(node_id, f"did not look at itself within {CHECK_S:.0f} s")
         self._checking.clear()
         if self._refused:
             reasons = "; ".join(f"{self._names[i]} {why}" for i, why in sorted(self._refused.items()))
+            advice = (
+                "Give a folder that all nodes share, or a URI such as s3://bucket/folder, with --store; install the same moodbench "
+                "on every node"
+            )
+            if silent == self._refused.keys():
+                advice = (
+                    "They are overloaded, or Ray starts no worker there: free them, or take them out of the cluster"
+                )
             raise PrerequisiteError(
-                f"not every node can work for this store ({self._store.uri}): {reasons}. Give a folder that all nodes share, or a "
-                "URI such as s3://bucket/folder, with --store; install the same moodbench on every node. Nothing was started"
+                f"not every node can work for this store ({self._store.uri}): {reasons}. {advice}. Nothing was started"
             )
         self.nodes()
         self._news.clear()

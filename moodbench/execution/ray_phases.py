@@ -17,6 +17,7 @@ SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else every worker would run `uv run` again
     "RAY_grpc_client_keepalive_time_ms": "10000",  # a cut link is noticed in seconds, not minutes
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
+    "RAY_worker_niceness": "0",  # Ray's 15 lets trials starve, and measurements wait, for whatever else runs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 BEAT_S = 5.0

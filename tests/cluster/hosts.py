@@ -47,6 +47,7 @@ class Hosts:
             "NC_MEM_CGROUP": str(int(memory_limits)),
             "NC_MEM_LIMITS": LIMITS,
             "RAY_AUTH_MODE": "token",
+            "RAY_worker_niceness": "0",  # as cluster/environment.sh has it
             "MOODBENCH_CACHE": str(folder / "cache"),
             "PYTHONPATH": str(SCRIPT.parents[2]),
         }

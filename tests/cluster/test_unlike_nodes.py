@@ -58,6 +58,10 @@ def test_threads_are_set_and_not_left_to_ray(seen):
     assert seen["told"]["packed on a10g"][0]["threads"] == "1"
 
 
+def test_commands_wait_no_longer_for_a_processor_than_what_started_them(seen):
+    assert seen["told"]["packed on a10g"][0]["nice"] == os.nice(0)
+
+
 def test_each_kind_of_end_is_told_apart(seen):
     outcomes = {key: kind for key, (kind, _) in seen["outcomes"].items()}
     assert outcomes["late"] == "deadline"

@@ -19,7 +19,7 @@ from moodbench.schedule.resources import GIB
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); "
 SPAN = (
     TELL
-    + "tell(begin=time.time(), gpus=os.environ.get('CUDA_VISIBLE_DEVICES'), threads=os.environ['OMP_NUM_THREADS']); "
+    + "tell(begin=time.time(), gpus=os.environ.get('CUDA_VISIBLE_DEVICES'), threads=os.environ['OMP_NUM_THREADS'], nice=os.nice(0)); "
 )
 
 

@@ -22,7 +22,7 @@ def command(key: str, code: str, *, stdin: str = "", exclusive: bool = False) ->
     return Command(key, ("-c", TELL + code), stdin, num_cpus=1, exclusive=exclusive)
 
 
-def run(executor, *commands, limit_s: float = 60):
+def run(executor, *commands, limit_s: float = 180):
     """Everything heard, in order, and the outcomes by key."""
     heard, outcomes, end = [], {}, time.monotonic() + limit_s
     for each in commands:

@@ -136,7 +136,7 @@ def test_measure_on_chooses_the_class_that_measures(tmp_path):
         (answer(CPU, store="does not see the store's folder"), "b does not see the store's folder"),
         (answer(CPU, moodbench="0.0.1"), "b has moodbench 0.0.1, this driver has"),
         ("No module named 'moodbench'", "b could not look at itself: No module named 'moodbench'"),
-        (None, "b did not look at itself within"),
+        (None, "b did not look at itself within 120 s. They are overloaded, or Ray starts no worker there"),
     ],
 )
 def test_a_node_that_cannot_work_is_named_with_the_reason_before_anything_starts(tmp_path, reply, said):
