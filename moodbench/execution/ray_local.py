@@ -6,13 +6,19 @@ import os
 import queue
 import secrets
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any
+
+import psutil
 
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress
 from moodbench.execution.process import RunningProcess, ended
 from moodbench.execution.ray_phases import Phases, set_up_environment
+
+TRIES = 3
+"""Ray gives its daemons 30 s and no setting changes that; a busy machine may need another try."""
 
 
 @cache
@@ -28,20 +34,35 @@ def start_ray(num_cpus: int) -> Any:
     os.environ["RAY_AUTH_TOKEN"] = _token()
     import ray
 
-    try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except (ConnectionError, RuntimeError, OSError) as error:
-        raise PrerequisiteError(
-            f"Ray did not start on this machine: {error}. `--executor inline` runs without it, one phase at a time"
-        ) from error
+    ours = set(psutil.Process().children())
+    for attempt in range(1, TRIES + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        except Exception as error:  # Ray raises a plain one where its daemons were too slow
+            _end_daemons(ours)
+            if attempt < TRIES and "timed out during startup" in str(error):
+                continue
+            raise PrerequisiteError(
+                f"Ray did not start on this machine: {error}. `--executor inline` runs without it, one phase at a time"
+            ) from error
+        break
     return ray
+
+
+def _end_daemons(others: set[psutil.Process]) -> None:
+    """Nothing; children of this process that are none of `others` are killed: what a failed start of Ray leaves."""
+    left = [child for child in psutil.Process().children() if child not in others]
+    for each in left:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
 class LocalRayExecutor:

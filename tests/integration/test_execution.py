@@ -8,11 +8,12 @@ import time
 import psutil
 import pytest
 
+from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import HERE, Command, outcome_of
 from moodbench.execution.inline import InlineExecutor
 from moodbench.execution.process import RunningProcess
 from moodbench.execution.process import ended as outcome_in
-from moodbench.execution.ray_local import LocalRayExecutor
+from moodbench.execution.ray_local import LocalRayExecutor, start_ray
 
 pytestmark = pytest.mark.integration
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); text = sys.stdin.read(); "
@@ -153,6 +154,25 @@ def test_an_exclusive_command_runs_without_ray_beside_it(ray):
     assert (heard, outcomes["alone"].kind) == ([("alone", {"text": "x"})], "ok")
     assert not daemons()
     assert run(ray, command("packed again", "tell(n=2)"))[1]["packed again"].kind == "ok"
+
+
+def test_a_ray_that_was_too_slow_to_start_is_tried_again_and_leaves_nothing(monkeypatch):
+    import ray as library
+
+    left = []
+
+    def too_slow(**_):
+        left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # set by what is tested, and taken back after it
+    monkeypatch.setattr(library, "init", too_slow)
+    with pytest.raises(PrerequisiteError, match="Ray did not start on this machine: The current node timed out"):
+        start_ray(1)
+    assert len(left) == 3 and not any(psutil.pid_exists(each.pid) for each in left)
+    for each in left:
+        each.wait()
 
 
 def test_an_exclusive_command_beside_others_is_refused(ray):
