@@ -42,8 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     out = console()
     for queue in queues:
-        said = f"{queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts have a doubtful label"
-        out.print(said, markup=False, soft_wrap=True, style="bold")
+        out.print(queue.heading, markup=False, soft_wrap=True, style="bold")
         texts = [
             record["text"] or f"{record['example_id']} (text not shown)"
             for record in queue.records(arguments.most, arguments.with_text)

@@ -22,8 +22,11 @@ from moodbench.store.reading import read_bulk
 EXPLAINED = (
     f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the contenders say another label, and are together at "
     "least as sure of it as of texts that bear it; the least believed label first. To be looked at by a person: hard texts "
-    "are listed too, and what all contenders learned wrongly."
+    "are listed too, and what all contenders learned wrongly. Where two thirds of the raters or more gave the given label, it "
+    "is rather the contenders that are wrong."
 )
+BACKED = 2 / 3
+"""Share of raters from which on a doubted label is backed by people."""
 HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
 
 
@@ -36,6 +39,14 @@ class Queue:
     rows: pd.DataFrame
     """example_id, label and suggested (names of classes), num_wrong, num_contenders, given, stated, raters (share of the
     ratings for the given label; missing where unknown), text and private (missing where the store does not hold the text)."""
+
+    @property
+    def heading(self) -> str:
+        """How many are listed, and how many of these labels the raters back."""
+        text = f"{self.track}: {len(self.rows)} of {self.num_texts:,} test texts have a doubtful label"
+        if self.rows["raters"].isna().all():
+            return text
+        return f"{text}; for {int((self.rows['raters'] >= BACKED).sum())} of them most raters gave it all the same"
 
     def records(self, most: int | None, with_text: bool) -> list[dict[str, Any]]:
         """The first `most` rows as plain values; a private text, or one not known to be public, only `with_text`."""

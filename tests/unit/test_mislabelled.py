@@ -114,6 +114,8 @@ def test_a_public_text_is_shown_with_what_raters_said(store, capsys):
     first = json.loads(out)[0]
     assert first["text"] == f"{SECRET} {place}"
     assert first["raters"] == pytest.approx(2 / 8)
+    _, out, _ = run(capsys, "mislabelled", "--store", store.uri)
+    assert "2 of 8 test texts have a doubtful label; for 0 of them most raters" in out
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,7 @@ def _doubtful(reading: Reading, state: State, services: Services) -> str:
         listed = queue.rows.head(MOST_DOUBTFUL)
         texts = [shown_text(row, services) for row in listed.to_dict("records")]
         rows = [[text, *cells] for text, cells in zip(texts, queue_cells(queue, MOST_DOUBTFUL), strict=True)]
-        caption = f"Probably mislabelled in {queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts"
-        made += table(["Text", *DOUBTS], rows, caption, left=3)
+        made += table(["Text", *DOUBTS], rows, queue.heading, left=3)
     words = f'<p class="mb-legend">{escape(EXPLAINED)} All of them: <code>moodbench mislabelled --out FILE</code>.</p>'
     return details("Probably mislabelled test texts", made + words)
 
