@@ -15,7 +15,6 @@ from moodbench.visualization.formatting import COLUMNS, MISSING, Column, cells, 
 from moodbench.visualization.leaderboard_view import chance, tied_best
 from moodbench.visualization.page.html import details, scroll
 
-ENDS = ("accuracy_low", "accuracy_high")
 CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
 """Columns that other load disturbs."""
 MEASURED = {"latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "memory_peak_batch1_bytes"}
@@ -51,8 +50,7 @@ def board_table(
 
     `references` stand at the foot, where no sorting moves them.
     """
-    people = pd.DataFrame(columns=track.columns) if references is None else references
-    axis = _axis(track if people.empty else pd.concat([track[list(ENDS)], people[list(ENDS)]]))
+    axis = _axis(track)
     ties = tied_best(track)
     texts = cells(rows, columns)
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -72,7 +70,7 @@ def board_table(
     name = str(track["track"].iloc[0])
     table = (
         f'<table role="table"><caption><div><strong>{escape(name)}</strong>{escape(track_facts(track))}</div></caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(people, axis, columns)}</table>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(references, columns)}</table>'
     )
     return scroll(table, name) + _legend_html(rows) + _reasons_html(reasons)
 
@@ -180,21 +178,22 @@ def _row_html(
     return f'<tr role="row"{joined} data-name="{escape(str(row["name"]))}">{"".join(made)}</tr>'
 
 
-def _foot_html(references: pd.DataFrame, axis: Axis | None, columns: Sequence[Column]) -> str:
-    """The reference rows as the foot of the table."""
+def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> str:
+    """The reference rows as the foot of the table; without whiskers, as the axis is that of the contenders."""
+    if references is None or references.empty:
+        return ""
     made = []
     for (_, row), (_, text) in zip(references.iterrows(), reference_cells(references, columns).iterrows(), strict=True):
         parts = []
         for c in columns:
             tag, role = ("th", 'scope="row" role="rowheader"') if c.key == "name" else ("td", 'role="cell"')
             title = f' title="{escape(HELP[str(row["name"])])}"' if c.key == "name" else ""
-            drawing = _whisker_svg(row, axis) if c.key == "accuracy" and axis else ""
             label = f' data-label="{escape(c.heading)}"' if text[c.heading] else ""
             parts.append(
-                f'<{tag} {role} class="{_classes(c.key)}"{label}{title}><span>{escape(text[c.heading])}</span>{drawing}</{tag}>'
+                f'<{tag} {role} class="{_classes(c.key)}"{label}{title}><span>{escape(text[c.heading])}</span></{tag}>'
             )
         made.append(f'<tr role="row" class="mb-reference">{"".join(parts)}</tr>')
-    return f'<tfoot role="rowgroup">{"".join(made)}</tfoot>' if made else ""
+    return f'<tfoot role="rowgroup">{"".join(made)}</tfoot>'
 
 
 def _classes(key: str) -> str:
