@@ -44,9 +44,11 @@ Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """One row per evaluated fit: its newest evaluation, and its measurement: full before quick, the newest of equals."""
-    kept = ["fit_id", *TRACK[1:], "method", "family", "status", *COSTS]
+    kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
-    joined = latest.drop(columns=["environment", "files"]).merge(fits[kept], on="fit_id", validate="many_to_one")
+    joined = latest.drop(columns=["environment", "files"]).merge(
+        fits[kept].fillna({"quantization": "none"}), on="fit_id", validate="many_to_one"
+    )
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
     provisional = ["cpu_time_p50_s", "throughput_points"]
@@ -67,7 +69,7 @@ def leaderboard(
 ) -> pd.DataFrame:
     """The board: rows of each track, then of all tracks together where there are several, best first.
 
-    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, config_id, num_seeds, num_test, the
+    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds, num_test, the
     quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
     rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict.
     """
@@ -142,6 +144,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     row: dict[str, Any] = dict(zip(CONTENDER, key, strict=True))
     row |= {
         "method": group["method"].iloc[0],
+        "quantization": group["quantization"].iloc[0],
         "num_seeds": group["seed"].nunique(),
         "num_test": int(group["num_test"].iloc[0]),
         "fit_ids": group["fit_id"].tolist(),
@@ -190,9 +193,10 @@ def _best_per_cpu(points: Any) -> float:
 
 
 def _names(rows: pd.DataFrame) -> pd.Series[str]:
-    """The model's name, with the start of its recipe's id where one track has several recipes of one model."""
-    several = rows.groupby([*TRACK, "model"])["config_id"].transform("nunique") > 1
-    return rows["model"].where(~several, rows["model"] + " #" + rows["config_id"].str[:6])
+    """The model's name and how its weights are quantised, with the start of the recipe's id where a track has several such."""
+    named = rows["model"].where(rows["quantization"] == "none", rows["model"] + " " + rows["quantization"])
+    several = rows.assign(named=named).groupby([*TRACK, "named"])["config_id"].transform("nunique") > 1
+    return named.where(~several, named + " #" + rows["config_id"].str[:6])
 
 
 def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
@@ -250,7 +254,7 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
     groups = board.groupby("name", sort=True)
     means, medians = [*QUALITY, "score", "train_time_s"], [*SPEED, "num_params", "num_trainable"]
     numeric = board[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
-    size, first = groups.size(), groups[["model", "method", "estimand", "device_name"]].first()
+    size, first = groups.size(), groups[["model", "method", "quantization", "estimand", "device_name"]].first()
     rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
     ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in board else {})
     ends = pd.DataFrame(

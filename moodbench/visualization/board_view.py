@@ -30,7 +30,7 @@ from moodbench.visualization.score_notes import (
 )
 
 EXPORTED = [
-    "track", "dataset", "num_train", "rank", "name", "model", "method", "score", "provisional", "accuracy", "accuracy_low",
+    "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional", "accuracy", "accuracy_low",
     "accuracy_high", "interval_method", "estimand", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll",
     "brier", "ece", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s",
     "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",

@@ -28,8 +28,8 @@ COUNTS = (
 )  # fmt: skip
 FLAGS = ("provisional", "quick", "tied_best", "tied_f1")
 TEXTS = (
-    "track", "dataset", "name", "model", "method", "interval_method", "estimand", "verdict", "device_name", "config_id",
-    "accuracy_letters",
+    "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand", "verdict", "device_name",
+    "config_id", "accuracy_letters",
 )  # fmt: skip
 
 

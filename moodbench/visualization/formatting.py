@@ -131,7 +131,12 @@ COLUMNS: tuple[Column, ...] = (
         _rank,
         "place by score, as a range where the data leave it open; in brackets where no measurement was undisturbed",
     ),
-    Column("name", "Model", lambda row: str(row["name"]), "contender, as named in the catalogue"),
+    Column(
+        "name",
+        "Model",
+        lambda row: str(row["name"]),
+        "contender, as named in the catalogue; nf4 or int8 where its weights are stored so",
+    ),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),
     Column(

@@ -22,13 +22,14 @@ def records(*trials):
     for trial in trials:
         t = {
             "dataset": "movie", "revision": "r1", "num_train": 3000, "seed": 0, "recipe": "x", "verdict": "clean",
-            "quick": False, "num_test": 200, "machine": "m1", "train_time_s": 10.0, "measured": True,
+            "quick": False, "num_test": 200, "quantization": "none", "machine": "m1", "train_time_s": 10.0, "measured": True,
             "ceiling_accuracy": np.nan, "ceiling_f1_macro": 0.98, "texts_per_cpu_s": 700.0, "cpu_s": 0.015,
         } | trial  # fmt: skip
         config_id = f"{t['recipe'] * 6}-{t['model']}-{t['dataset']}-{t['revision']}-{t['num_train']}"
         fit_id = f"{config_id}-{t['seed']}"
         fits.append(
             {"fit_id": fit_id, "dataset_revision": t["revision"], "num_train": t["num_train"], "method": "lora",
+             "quantization": t["quantization"],
              "family": "bert", "status": "ok", "train_time_s": t["train_time_s"], "num_params": 22, "num_trainable": 2}
         )  # fmt: skip
         quality = dict.fromkeys(QUALITY, 0.5) | {k: t[k] for k in ("accuracy", "f1_macro")}
@@ -218,6 +219,16 @@ def test_two_revisions_of_one_data_set_are_two_tracks_with_two_names():
 def test_two_recipes_of_one_model_are_two_contenders_with_ids_in_their_names():
     board = board_of(BASELINE, WORKED | {"recipe": "a"}, WORKED | {"recipe": "b", "accuracy": 0.8})
     assert board["name"].tolist() == ["mini #aaaaaa", "mini #bbbbbb", "tfidf-logreg"]
+
+
+def test_a_quantised_contender_says_so_in_its_name_beside_the_plain_one():
+    nf4 = WORKED | {"recipe": "b", "accuracy": 0.8, "quantization": "nf4"}
+    board = board_of(BASELINE, WORKED, nf4)
+    assert board.set_index("name")["quantization"].to_dict() == {
+        "mini": "none", "mini nf4": "nf4", "tfidf-logreg": "none",
+    }  # fmt: skip
+    both = board_of(BASELINE, nf4, nf4 | {"recipe": "c"}, WORKED)
+    assert set(both["name"]) == {"mini", "mini nf4 #bbbbbb", "mini nf4 #cccccc", "tfidf-logreg"}
 
 
 def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():
