@@ -44,7 +44,8 @@ def run(
     Runs what has no record in `store` yet, as `moodbench run` does: a `preset`, or `models` on `datasets`. `seeds` is a
     number (0 to seeds - 1) or the seeds themselves. `config` is a YAML file or folder over the catalogue. Other `fields`
     are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol, device, lora, train,
-    and for a file of your own data, text_column, label_column, label_map, labels, split_column, group_column, data_name.
+    and for data of your own or hub:OWNER/NAME, text_column, label_column, label_map, labels, data_name, and split_column
+    and group_column of a file or data_config and splits of the hub.
     `address` names a Ray cluster (HOST:PORT of its head, or auto on one of its nodes) and `cluster` its file.
     `listen` hears every event of the run. What is wrong with the request is raised as MoodBenchError before anything runs.
     """

@@ -6,9 +6,12 @@ import argparse
 from typing import Any
 
 from moodbench.cli.options import add_config
+from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import load_catalogue
 from moodbench.config.catalogue import own_source
-from moodbench.errors import MoodBenchError, UnknownNameError
+from moodbench.errors import MoodBenchError, UnknownNameError, UsageError
+from moodbench.spec import BASELINE_OF_SCORE
+from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.visualization.terminal import console
 
 
@@ -16,8 +19,9 @@ def add_to(commands: Any) -> None:
     """Nothing; adds the command."""
     parser = commands.add_parser("fetch", help="fetch models and data sets beforehand", description=__doc__)
     parser.add_argument(
-        "names", nargs="+", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models"
+        "names", nargs="*", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models"
     )
+    add_own_data(parser)
     add_config(parser)
     parser.set_defaults(command=execute)
 
@@ -28,14 +32,21 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.models.locate import locate
 
     catalogue, out = load_catalogue(arguments.config), console()
-    for name in arguments.names:
-        if name not in catalogue.models and name not in catalogue.datasets and own_source(name) is None:
+    datasets = dict(catalogue.datasets)
+    own = spec_from_values({"models": [BASELINE_OF_SCORE], "datasets": ["none"], **own_values(arguments)}, "fetch").own
+    names = [*arguments.names, *([own[0]] if own else [])]
+    if own:
+        datasets[own[0]] = own[1]
+    if not names:
+        raise UsageError("fetch: nothing to fetch; name models or data sets, or give --data hub:OWNER/NAME")
+    for name in names:
+        if name not in catalogue.models and name not in datasets and own_source(name) is None:
             raise UnknownNameError("model or data set", name, [*catalogue.models, *catalogue.datasets])
     refused = 0
-    for name in arguments.names:
+    for name in names:
         try:
-            if name in catalogue.datasets:
-                out.print(fetch_dataset(name, catalogue.dataset(name)), markup=False, soft_wrap=True)
+            if name in datasets:
+                out.print(fetch_dataset(name, datasets[name]), markup=False, soft_wrap=True)
             elif (source := catalogue.model(name).source) is None:
                 out.print(f"{name}: needs no files", markup=False)
             else:

@@ -1,4 +1,4 @@
-"""The options for a person's own file, and the spec's fields that they make."""
+"""The options for a person's own file or any data set of the hub, and the spec's fields that they make."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from typing import Any
 from moodbench.data.labelling import DROP, label_text
 from moodbench.errors import SpecError
 
-_FIELDS = ("data", "text_column", "label_column", "split_column", "group_column", "data_name")
+_FIELDS = ("data", "text_column", "label_column", "split_column", "group_column", "data_name", "data_config")
 
 
 def add_own_data(parser: argparse.ArgumentParser) -> None:
     """Nothing; adds --data and what goes with it."""
     group = parser.add_argument_group("your own data")
-    group.add_argument("--data", metavar="FILE", help="CSV, TSV, JSONL or Parquet with texts and labels")
-    group.add_argument("--text-column", metavar="NAME", help="column with the texts")
+    group.add_argument(
+        "--data",
+        metavar="FILE|hub:OWNER/NAME",
+        help="CSV, TSV, JSONL or Parquet with texts and labels, or a data set of the hub (hub:OWNER/NAME@REVISION)",
+    )
+    group.add_argument(
+        "--text-column", metavar="NAME", help="column with the texts; of a hub data set also several: title,content"
+    )
     group.add_argument("--label-column", metavar="NAME", help="column with the labels: stars, numbers or words")
     group.add_argument(
         "--label-map", metavar="LABEL=CLASS,...", help=f"classes of labels, such as 1=negative,3={DROP},5=positive"
     )
     group.add_argument("--labels", metavar="CLASS,...", help="2, 3 or 5 class names, most negative first")
-    group.add_argument("--split-column", metavar="NAME", help="column that says train, validation or test")
+    group.add_argument("--split-column", metavar="NAME", help="column of a file that says train, validation or test")
     group.add_argument("--group-column", metavar="NAME", help="rows of one group, such as a product, stay in one split")
     group.add_argument("--data-name", metavar="NAME", help="what the data set is called; default: the file's name")
+    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub data set")
+    group.add_argument(
+        "--splits",
+        metavar="SPLIT=NAME,...",
+        help="which splits of a hub data set are which, such as train=train,test=validation",
+    )
 
 
 def own_values(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -31,6 +43,8 @@ def own_values(arguments: argparse.Namespace) -> dict[str, Any]:
     values = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
     if arguments.label_map is not None:
         values["label_map"] = parse_label_map(arguments.label_map)
+    if arguments.splits is not None:
+        values["splits"] = parse_splits(arguments.splits)
     if arguments.labels is not None:
         values["labels"] = [label.strip() for label in arguments.labels.split(",")]
     return values
@@ -49,4 +63,19 @@ def parse_label_map(text: str) -> dict[str, str]:
         if key in found:
             raise SpecError(f"--label-map: label {key!r} is given twice ({found[key]!r} and {target!r}); give it once")
         found[key] = target
+    return found
+
+
+def parse_splits(text: str) -> dict[str, str]:
+    """Our split -> theirs of "train=train,test=validation"; SpecError for what is not of this form."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        ours, sign, theirs = (word.strip() for word in part.partition("="))
+        if not sign or not ours or not theirs:
+            raise SpecError(
+                f"--splits: {part.strip()!r} is not SPLIT=NAME; expected such as train=train,test=validation"
+            )
+        if ours in found:
+            raise SpecError(f"--splits: {ours!r} is given twice ({found[ours]!r} and {theirs!r}); give it once")
+        found[ours] = theirs
     return found

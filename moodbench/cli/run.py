@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
         "run",
         help="fine-tune, evaluate and measure models; prints the board",
         description="Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, research), a YAML spec, or --models and "
-        "--datasets, or --models and --data for a file of your own. The same command again does only what is missing.",
+        "--datasets, or --models and --data for a file of your own or any data set of the hub. The same command again does only what is missing.",
     )
     add_what(parser)
     add_training(parser)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue, explain
-from moodbench.config.schema import DatasetEntry, FileSource, PreparationStep, Quantization, Sampling
+from moodbench.config.schema import DatasetEntry, FileSource, HubSource, PreparationStep, Quantization, Sampling
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -28,11 +28,11 @@ class BenchmarkSpec(BaseModel):
     models: tuple[str, ...] = Field(min_length=1)
     """Names in the catalogue."""
     data: str | None = None
-    """A person's own table beside `datasets`: CSV, TSV, JSONL or Parquet."""
+    """A data set beside `datasets`: a person's own table (CSV, TSV, JSONL, Parquet), or `hub:OWNER/NAME[@REVISION]`."""
     datasets: tuple[str, ...] = Field((), validate_default=True)
     """Names in the catalogue; may be empty where there is `data`."""
     text_column: str | None = None
-    """Column of `data` with the texts."""
+    """Column of `data` with the texts; of a hub data set also several, with commas between, which are joined."""
     label_column: str | None = None
     """Column of `data` with stars, numbers or words."""
     label_map: dict[Any, Any] = {}
@@ -44,7 +44,11 @@ class BenchmarkSpec(BaseModel):
     group_column: str | None = None
     """Rows of `data` of one group stay on one side."""
     data_name: str | None = None
-    """What the data set is called; the file's name when null."""
+    """What the data set is called; the name of the file or repository when null."""
+    data_config: str | None = None
+    """Configuration (subset) of a hub data set; its default when null."""
+    splits: dict[str, str] = {}
+    """Our split -> the hub data set's, such as test: validation; empty takes those of the usual names."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
     """Each seed sets initialisation, data order and sub-sample, the same for every model. A number n means 0 to n - 1."""
     max_train_examples: Annotated[int, Field(ge=2)] | None = None
@@ -102,25 +106,44 @@ class BenchmarkSpec(BaseModel):
         given = {name: getattr(self, name) for name in _OF_DATA if getattr(self, name) not in (None, {}, ())}
         if self.data is None:
             if given:
-                raise SpecError(f"{', '.join(given)} without data; add data, the file that has them")
+                raise SpecError(f"{', '.join(given)} without data; add data, the file or hub data set that has them")
             return None
         missing = [name for name in ("text_column", "label_column") if name not in given]
         if missing:
             raise SpecError(f"data {self.data!r} needs {' and '.join(missing)} as well")
-        name = given.pop("data_name", None) or _name_of(Path(self.data))
+        on_hub = self.data.startswith(HUB)
+        idle = [name for name in (_OF_FILE if on_hub else _OF_HUB) if name in given]
+        if idle:
+            instead = (
+                "files only; say with splits which split is which"
+                if on_hub
+                else f"hub data sets only ({HUB}OWNER/NAME); a file says it with split_column"
+            )
+            raise SpecError(f"data {self.data!r}: {', '.join(idle)}: read for {instead}")
+        name = given.pop("data_name", None) or _name_of(self.data)
         if not re.fullmatch(_NAME, name):
             raise SpecError(
                 f"data_name {name!r}: allowed are letters, digits, '.', '_' and '-', beginning with one of the first two"
             )
-        return name, DatasetEntry(file=FileSource(path=self.data, **given))
+        if not on_hub:
+            return name, DatasetEntry(file=FileSource(path=self.data, **given))
+        repository, _, revision = self.data.removeprefix(HUB).partition("@")
+        columns = tuple(column.strip() for column in given.pop("text_column").split(",") if column.strip())
+        named = {"id": repository, "revision": revision or None, "config": given.pop("data_config", None)}
+        return name, DatasetEntry(hub=HubSource(text_columns=columns, **named, **given), description="a hub data set")
 
 
-_OF_DATA = ("text_column", "label_column", "label_map", "labels", "split_column", "group_column", "data_name")
+HUB = "hub:"
+"""What `data` begins with for a data set of the hub."""
+_OF_FILE = ("split_column", "group_column")
+_OF_HUB = ("data_config", "splits")
+_OF_DATA = ("text_column", "label_column", "label_map", "labels", "data_name", *_OF_FILE, *_OF_HUB)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
-def _name_of(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "my-data"
+def _name_of(data: str) -> str:
+    stem = data.partition("@")[0].rpartition("/")[2] if data.startswith(HUB) else Path(data).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "my-data"
 
 
 def spec_from_values(values: dict[str, Any], where: str, text: str | None = None) -> BenchmarkSpec:

@@ -60,6 +60,12 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
         ([*RUN, "--train", "epoch=3"], "the request: train.epoch: unknown key"),
         ([*RUN, "--train", "epochs=[1"], "--train epochs=[1, line 1:"),
         ([*RUN, "--lora", "r=0"], "the request: lora.r: Input should be greater than or equal to 1 (seen: 0)"),
+        ([*RUN[:3], "--data", "hub:a/b", "--splits", "train"], "--splits: 'train' is not SPLIT=NAME; expected such as"),
+        (
+            [*RUN[:3], "--data", "hub:a/b", "--splits", "train=a,train=b"],
+            "--splits: 'train' is given twice ('a' and 'b')",
+        ),
+        (["fetch"], "fetch: nothing to fetch; name models or data sets, or give --data hub:OWNER/NAME"),
         (["train-all", "--models", "vader"], "train-all: nothing to run; give a preset"),
         (["leaderboard", "--weights", "accuracy=0.5"], "add up to 0.5; allowed is a sum of 1"),
         (["leaderboard", "--weights", "speed=1"], "unknown weight 'speed'"),

@@ -36,6 +36,22 @@ BAD_FIELDS = {
     "too many seeds": ("models: [a]\ndatasets: [d]\nseeds: 99999999", r"line 3: seeds: a number of seeds is 1 to 1000"),
     "own data without columns": ("models: [a]\ndata: a.csv", r"run.yaml: data 'a.csv' needs text_column and label_column"),
     "columns without own data": ("models: [a]\ndatasets: [d]\nlabels: [x, y]", r"run.yaml: labels without data; add data"),
+    "a hub data set without columns": ("models: [a]\ndata: hub:a/b", r"data 'hub:a/b' needs text_column and label_column"),
+    "a hub data set with the columns of a file": (
+        "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplit_column: s",
+        r"data 'hub:a/b': split_column: read for files only; say with splits which split is which",
+    ),
+    "a file with the splits of the hub": (
+        "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nsplits: {train: x}",
+        r"data 'a.csv': splits: read for hub data sets only",
+    ),
+    "a split that we have not": (
+        "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplits: {train: x, dev: y}",
+        r"splits.dev.*'train', 'validation' or 'test' \(seen: 'dev'\)",
+    ),
+    "a hub id of three parts": (
+        "models: [a]\ndata: hub:a/b/c\ntext_column: t\nlabel_column: l", r"id: .*\(seen: 'a/b/c'\)"
+    ),
     "labels that say it twice": (
         "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nlabels: [x, x]",
         r"run.yaml: .*labels: 2, 3 or 5 different ones are possible, given \['x', 'x'\]",
@@ -73,6 +89,17 @@ def test_a_spec_file_says_what_its_fields_say(tmp_path):
     assert read_spec(path) == BenchmarkSpec(
         models=("vader",), datasets=("icwsm-movie",), seeds=(3, 1), train={"learning_rate": 0.001}
     )
+
+
+def test_a_hub_data_set_by_id_is_an_entry_like_those_of_the_catalogue():
+    options = ["--models", "vader", "--data", "hub:shop/reviews@v2", "--text-column", "title,body", "--label-column", "mood",
+               "--data-config", "large", "--splits", "train=learn,test=check", "--labels", "bad,good"]  # fmt: skip
+    name, entry = spec_of(parser().parse_args(["run", *options]), PACKAGED).own
+    assert name == "reviews" and entry.file is None
+    assert entry.hub.model_dump(exclude_defaults=True) == {
+        "id": "shop/reviews", "revision": "v2", "config": "large", "text_columns": ("title", "body"),
+        "label_column": "mood", "splits": {"train": "learn", "test": "check"}, "labels": ("bad", "good"),
+    }  # fmt: skip
 
 
 def test_own_data_in_a_spec_file_are_what_the_options_give(tmp_path):
