@@ -16,7 +16,6 @@ from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.evaluation.process_clock import RunDelay
 from moodbench.hardware import LIBRARIES, Hardware, hardware, library_version
-from moodbench.models.features import FEATURES
 from moodbench.models.locate import locate
 from moodbench.store import Store
 
@@ -49,7 +48,6 @@ def diagnose(catalogue: Catalogue, store: str) -> tuple[dict[str, Any], list[Che
     checks = [
         *_devices(machine),
         *_models(catalogue),
-        *_features(machine),
         _store(store),
         _disk(store),
         _delay(),
@@ -80,12 +78,6 @@ def _models(catalogue: Catalogue) -> list[Check]:
         else:
             checks.append(Check(f"weights of {name}", True, f"sha256 {found.weights_sha256[:12]}... as pinned"))
     return checks
-
-
-def _features(machine: Hardware) -> list[Check]:
-    """Each feature on the device that a run would use here."""
-    device = machine.device()
-    return [Check(f"{name} on {device}", *ways[device]) for name, ways in FEATURES.items()]
 
 
 def _store(uri: str) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,16 @@ from pathlib import Path
 import psutil
 
 from moodbench.benchmark.estimating import class_here
+from moodbench.config import load_catalogue
 from moodbench.config.schema import DeviceClass
 from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
-from moodbench.estimate import DataSize, Estimator, shape_of_config
-from moodbench.hardware import Hardware
-from moodbench.models.encoder import source_of
-from moodbench.models.locate import config_of
+from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
+from moodbench.estimate.placement import options_for
+from moodbench.hardware import Device, Hardware
+from moodbench.models.locate import config_of, locate, source_of
 from moodbench.plan import Plan, PlannedTrial
-from moodbench.spec import ResolvedDataset
+from moodbench.spec import ResolvedDataset, ResolvedModel
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 
@@ -65,41 +67,59 @@ def _check_disk(plan: Plan, sizes: dict[str, DataSize], root: Path) -> None:
 
 
 def _check_memory(trials: Sequence[PlannedTrial], sizes: dict[str, DataSize], machine: Hardware) -> None:
-    """Raises for the first fit on the CPU that alone needs more than is free; what a GPU holds is `plan`'s to say."""
+    """Raises for the first fit that alone needs more than its device holds, or on the CPU more than is free."""
     free = psutil.virtual_memory().available
-    here: DeviceClass | None = None
+    classes: dict[Device, DeviceClass] = {}
+    shapes: dict[str, Shape | None] = {}
     for planned in trials:
         fit, measure = planned.trial.fit, planned.trial.measure
-        if "fit" not in planned.missing or measure.device != "cpu":
+        if "fit" not in planned.missing:
             continue
-        shapes = {}
         if fit.model.method != "baseline":
-            config = config_of(fit.model.name, source_of(fit.model))
-            if config is None:
-                continue
-            try:
-                shapes[fit.model.name] = shape_of_config(config)
-            except KeyError:
+            if fit.model.name not in shapes:
+                shapes[fit.model.name] = _shape_of(fit.model)
+            if shapes[fit.model.name] is None:
                 continue  # a kind of model whose shape nobody has written down
-        if here is None:
-            here = class_here_cpu(machine)
-        estimator = Estimator(shapes, {fit.dataset.name: sizes[fit.dataset.revision]})
-        needed = estimator.trial(fit, here, measure.protocol, batch_size=1).fit.memory_bytes
-        if needed > free:
+        if measure.device not in classes:
+            classes[measure.device] = class_here(machine, measure.device, load_catalogue())
+        device = classes[measure.device]
+        known = {name: shape for name, shape in shapes.items() if shape is not None}
+        estimator = Estimator(known, {fit.dataset.name: sizes[fit.dataset.revision]})
+        asked, changed = (
+            estimator.trial(fit, device, measure.protocol, batch_size=1, may_change=may) for may in (False, True)
+        )
+        if measure.device != "cpu":
+            if asked.reason:
+                raise PrerequisiteError(
+                    f"{planned.trial.label} on {device.description}: {asked.reason}; {_remedy(changed)}"
+                )
+        elif asked.fit.memory_bytes > free:
             smaller = (
                 f"; or train with a max_device_batch_size below {fit.train.max_device_batch_size}" if fit.train else ""
             )
             raise PrerequisiteError(
-                f"{planned.trial.label}: fitting needs about {_gib(needed)} of memory, {_gib(free)} of "
+                f"{planned.trial.label}: fitting needs about {_gib(asked.fit.memory_bytes)} of memory, {_gib(free)} of "
                 f"{_gib(machine.memory_bytes)} are free; end other programs, leave the model out{smaller}"
             )
 
 
-def class_here_cpu(machine: Hardware) -> DeviceClass:
-    """The processors of this machine as a class of devices."""
-    from moodbench.config import load_catalogue
+def _remedy(changed: TrialEstimate) -> str:
+    """What makes the fit possible on the same device, or where else to look."""
+    if changed.reason or changed.placement is None:
+        return "leave the model out, or see with `moodbench plan --device-class` which device holds it"
+    return f"it fits with {options_for(changed.placement)}"
 
-    return class_here(machine, "cpu", load_catalogue())
+
+def _shape_of(model: ResolvedModel) -> Shape | None:
+    """The shape that config.json states, of a hub model that in the hub's cache; None for an unknown kind of model."""
+    if model.source == "hub":
+        config = json.loads((locate(model.name, source_of(model)).folder / "config.json").read_text("utf-8"))
+    else:
+        config = config_of(model.name, source_of(model))
+    try:
+        return None if config is None else shape_of_config(config)
+    except KeyError:
+        return None
 
 
 def _size_of(data: ResolvedDataset) -> DataSize:

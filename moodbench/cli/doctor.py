@@ -1,4 +1,4 @@
-"""`moodbench doctor`: this machine, and what works on it or why not."""
+"""`moodbench doctor`: this machine, what works on it or why not, and what works on each kind of device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from moodbench.benchmark.diagnosis import diagnose
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import load_catalogue
+from moodbench.models.features import FEATURES
+from moodbench.visualization.features_view import HEADINGS, feature_rows
 from moodbench.visualization.terminal import console, print_table
 
 
@@ -24,11 +26,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """0; prints facts and checks."""
     facts, checks = diagnose(load_catalogue(arguments.config), arguments.store)
     if arguments.json:
-        print_json({"facts": facts, "checks": [vars(check) for check in checks]})
+        features = {name: {device: each._asdict() for device, each in ways.items()} for name, ways in FEATURES.items()}
+        print_json({"facts": facts, "checks": [vars(check) for check in checks], "features": features})
         return 0
     out = console()
     print_table(("", ""), [[k, str(v)] for k, v in facts.items()], out, left={""})
     out.print()
     rows = [[check.name, "yes" if check.works else "no", check.reason] for check in checks]
     print_table(("What", "Works", "Why"), rows, out, left={"What", "Works", "Why"})
+    out.print()
+    print_table(HEADINGS, feature_rows(), out, left=set(HEADINGS))
     return 0

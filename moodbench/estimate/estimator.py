@@ -25,7 +25,7 @@ from moodbench.estimate.workload import DataSize, Workload
 from moodbench.spec import FitSpec
 
 CHECKPOINTING_FROM_PARAMS = 1_000_000_000
-"""Larger models compute activations again."""
+"""From this size on activations are computed again in the backward pass instead of being kept."""
 MAX_BASELINE_BYTES_PER_TEXT = 4000
 """TF-IDF rows, counts of word pairs and the texts themselves."""
 
@@ -194,6 +194,7 @@ class Estimator:
             num_tokens=work.max_tokens,
             device=device.device,
             precision=precision,
+            weights_precision=fit.dtype,
             quantization=fit.quantization,
             checkpointing=shape.checkpointing and shape.num_params >= CHECKPOINTING_FROM_PARAMS,
             dropout=fit.train.base_dropout != 0,

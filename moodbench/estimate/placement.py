@@ -14,6 +14,9 @@ USABLE = {"cpu": 0.85, "mps": 0.70, "cuda": 0.95}
 """Share of a device's memory that fits may take; macOS lets its GPU use about 70 % of the machine's, and the system needs
 the rest."""
 
+QLORA = "QLoRA (nf4)"
+"""What a placement says when 4-bit weights made a fit possible."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -29,10 +32,10 @@ class Placement:
 
 
 def place(shape: Shape, asked: Load, device: DeviceClass, *, may_change: bool = True) -> Placement:
-    """The first way that fits of: as `asked`, checkpointing, smaller batches, 4-bit weights where the device has them.
+    """The first way that fits of: as `asked`, smaller batches, 4-bit weights where the device has them, and both.
 
-    Smaller batches are added up to the same effective batch, so neither they nor checkpointing change what is learnt; 4-bit
-    weights do. Where nothing fits, the smallest way and the reason.
+    Smaller batches are added up to the same effective batch, so they do not change what is learnt; 4-bit weights do. Where
+    nothing fits, the smallest way and the reason.
     """
     tried: list[tuple[tuple[str, ...], Load, FitMemory]] = []
     for changes, load in _ways(shape, asked, device) if may_change else [((), asked)]:
@@ -42,6 +45,14 @@ def place(shape: Shape, asked: Load, device: DeviceClass, *, may_change: bool = 
         tried.append((changes, load, memory))
     changes, load, memory = min(tried, key=lambda way: needed_bytes(way[2], device))
     return Placement(load, memory, False, changes, _reason(memory, load, device))
+
+
+def options_for(placement: Placement) -> str:
+    """The options of a run that bring about the changes of `placement`; nothing where there are none."""
+    options = ["--quantization nf4"] if QLORA in placement.changes else []
+    if any(change.startswith("batch ") for change in placement.changes):
+        options.append(f"--train max_device_batch_size={placement.load.batch_size}")
+    return " ".join(options)
 
 
 def fits(memory: FitMemory, device: DeviceClass) -> bool:
@@ -71,14 +82,12 @@ def _ways(shape: Shape, asked: Load, device: DeviceClass) -> Iterator[tuple[tupl
     yield (), asked
     stores: list[tuple[tuple[str, ...], Load]] = [((), asked)]
     if device.device == "cuda" and asked.quantization == "none":
-        stores.append((("QLoRA (nf4)",), replace(asked, quantization="nf4")))
+        quantised = replace(asked, quantization="nf4", weights_precision=asked.precision)
+        stores.append(((QLORA,), quantised))
     for said, load in stores:
         if said:
             yield said, load
         batch = asked.batch_size
-        if shape.checkpointing and not asked.checkpointing:
-            said, load = (*said, "gradient checkpointing"), replace(load, checkpointing=True)
-            yield said, load
         while batch > 1:
             batch = -(-batch // 2)
             yield (*said, f"batch {batch}"), replace(load, batch_size=batch)

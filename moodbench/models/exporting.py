@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moodbench.models.encoder import TOKENIZER, merged_model
+from moodbench.models.adapter import merged_model
+from moodbench.models.encoder import TOKENIZER
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 

@@ -6,10 +6,9 @@ from typing import NamedTuple, get_args
 
 from moodbench.config.schema import LoraDefaults, ModelEntry, NumberFormat, Optimizer, Quantization, unlike_quantised
 from moodbench.errors import SpecError
+from moodbench.estimate.estimator import CHECKPOINTING_FROM_PARAMS
 from moodbench.hardware import Device
 
-CHECKPOINTING_FROM_PARAMS = 1_000_000_000
-"""From this size on activations are computed again in the backward pass instead of being kept."""
 HALF_WEIGHTS_FROM_PARAMS = 1_000_000_000
 """From this size on frozen weights are kept in the training format on CUDA, at half the bytes."""
 

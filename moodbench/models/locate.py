@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.spec import ResolvedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt")
 WEIGHTS = "model.safetensors"
@@ -54,6 +55,20 @@ def locate(name: str, source: ModelSource) -> Located:
     if not tokenizer:
         raise PrerequisiteError(f"model {name}: no tokenizer files in {folder}; expected tokenizer.json")
     return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
+
+
+def source_of(model: ResolvedModel) -> ModelSource:
+    """Where the files of a resolved model are looked for."""
+    assert model.location is not None
+    if model.source == "package":
+        package, _, folder = model.location.partition(":")
+        return ModelSource(package=package, folder=folder, sha256=model.weights_sha256)
+    if model.source == "hub":
+        trusted = model.trust_remote_code
+        return ModelSource(
+            hub=model.location, revision=model.revision, sha256=model.weights_sha256, trust_remote_code=trusted
+        )
+    return ModelSource(path=model.location, sha256=model.weights_sha256)
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import LoraDefaults, Quantization, TextDefaults
 from moodbench.errors import SpecError
 from moodbench.hardware import Device
+from moodbench.models.adapter import add_lora
+from moodbench.models.base import load_base, prepare_for_training, set_pad_token
 from moodbench.models.device import get_device
-from moodbench.models.encoder import add_lora, load_base, prepare_for_training, set_pad_token
 from moodbench.models.families import family_of
 from moodbench.models.features import check_quantization, precision_of, weights_format
 from moodbench.models.locate import locate

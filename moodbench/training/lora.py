@@ -14,17 +14,10 @@ from moodbench.config.schema import TrainDefaults
 from moodbench.data.tokenised import cache_folder, tokenised
 from moodbench.hardware import Device
 from moodbench.metrics import get_metric, score_all
+from moodbench.models.adapter import ADAPTER, add_lora
+from moodbench.models.base import base_folder, load_classifier, prepare_for_training, set_dropout, set_pad_token
 from moodbench.models.device import parameter_count
-from moodbench.models.encoder import (
-    ADAPTER,
-    TOKENIZER,
-    add_lora,
-    base_folder,
-    load_classifier,
-    prepare_for_training,
-    set_dropout,
-    set_pad_token,
-)
+from moodbench.models.encoder import TOKENIZER
 from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec

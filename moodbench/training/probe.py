@@ -11,15 +11,8 @@ import pandas as pd
 
 from moodbench.hardware import Device
 from moodbench.metrics import score_all
-from moodbench.models.encoder import (
-    PROBE_HEAD,
-    TOKENIZER,
-    Embedder,
-    LinearProbe,
-    base_folder,
-    encode_tokens,
-    load_encoder,
-)
+from moodbench.models.base import base_folder, load_encoder
+from moodbench.models.encoder import PROBE_HEAD, TOKENIZER, Embedder, LinearProbe, encode_tokens
 from moodbench.models.predictor import Encoded
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec

@@ -12,6 +12,7 @@ from moodbench.estimate import DataSize, Estimator, Placement
 from moodbench.estimate.placement import GIB, needed_bytes, place
 from moodbench.hardware import Device, Hardware
 from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.visualization.features_view import HEADINGS, feature_rows
 from moodbench.visualization.formatting import MISSING, count
 
 LONG_REVIEWS = DataSize(20_000, 2_000, 10_000, mean_words=200.0)
@@ -40,6 +41,10 @@ def model_configuration(catalogue: Catalogue) -> str:
         "times; `moodbench doctor` says what works on your machine.",
         "## Hardware",
         *_hardware(catalogue, placements),
+        "## What works on which device",
+        "What is written here for the CPU is tested with every change. No CUDA device and no Mac was at hand: what is said for "
+        "them follows from the libraries' documents and is **unverified** here; the tests marked `gpu` run where there is CUDA.",
+        _table(HEADINGS, feature_rows()),
     ]
     for group, meaning in GROUPS.items():
         members = [name for name in names if catalogue.models[name].group == group]
@@ -150,7 +155,8 @@ def _hardware(catalogue: Catalogue, placements: Mapping[str, Mapping[str, Placem
     return [
         _table(("Device", "Minimum", "Recommended"), advice),
         "What fits where. *As it is* counts models that fit as configured; the others need smaller batches (added up to the "
-        "same effective batch), gradient checkpointing, or 4-bit weights (QLoRA), which only CUDA devices get here.",
+        "same effective batch, `--train max_device_batch_size=N`) or, on CUDA, 4-bit weights (QLoRA, `--quantization nf4`). "
+        "Every figure here is an estimate; for CUDA and Apple devices nobody has verified one.",
         _table(("Class", "What", "As it is", "With changes", "Not at all"), rows, right={"As it is"}),
     ]
 

@@ -7,7 +7,7 @@ import pytest
 
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import TrainDefaults
-from moodbench.models.encoder import set_dropout
+from moodbench.models.base import set_dropout
 from moodbench.training.lora import _trainer, accumulation_steps, evaluation_interval, training_arguments
 
 DEFAULTS = load_catalogue().training.train

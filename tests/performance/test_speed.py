@@ -17,8 +17,10 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.data.examples import subsample
 from moodbench.hardware import hardware
+from moodbench.models.adapter import add_lora
+from moodbench.models.base import base_folder, load_classifier
 from moodbench.models.device import prepare_torch
-from moodbench.models.encoder import TransformerClassifier, add_lora, base_folder, load_classifier
+from moodbench.models.encoder import TransformerClassifier
 from moodbench.models.predictor import predict_texts
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import BenchmarkSpec

@@ -1,0 +1,131 @@
+"""LoRA adapters: where they sit, and how they are added into plain weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moodbench.config.schema import LoraDefaults
+from moodbench.errors import PrerequisiteError
+from moodbench.models.base import BaseModel, load_classifier, set_pad_token
+from moodbench.models.quantised import copy_dequantised
+from moodbench.spec import FitSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER = "adapter"
+"""Folder of an artifact with the adapter, as peft writes it."""
+
+
+def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str]) -> PeftModel:
+    """`base` with trainable low-rank updates on `target_modules` and trainable copies of its new modules.
+
+    Every randomly drawn module is saved with the adapter; otherwise a reloaded adapter would meet other random values.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    targets = lora_targets(base.model, target_modules, base.new_modules)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(base.model.get_submodule(name), Conv1D) for name in targets),
+        modules_to_save=list(base.new_modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        init_lora_weights=True if lora.init_lora_weights == "default" else lora.init_lora_weights,
+    )
+    if lora.init_lora_weights != "default":
+        check_rank(base.model, targets, lora)
+    return get_peft_model(base.model, config)
+
+
+def check_rank(model: Any, targets: Sequence[str], lora: LoraDefaults) -> None:
+    """Nothing; PrerequisiteError for a rank that an initialisation from the weights cannot fill."""
+    for name in targets:
+        width = min(model.get_submodule(name).weight.shape)
+        if lora.init_lora_weights != "gaussian" and lora.r > width:
+            raise PrerequisiteError(
+                f"lora.r {lora.r} with init_lora_weights {lora.init_lora_weights}: {name} is {width} wide; "
+                f"allowed are ranks up to {width}"
+            )
+
+
+def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]) -> list[str]:
+    """Full names of the modules inside the backbone whose name ends with one of `suffixes`, new modules left out.
+
+    A suffix matches whole name parts, inside a numbered layer only: `output.dense` is also a part of
+    `attention.output.dense`, which counts as its own suffix. PrerequisiteError when one matches nothing.
+    """
+    found: dict[str, list[str]] = {suffix: [] for suffix in suffixes}
+    longest_first = sorted(suffixes, key=len, reverse=True)
+    for name, module in model.named_modules():
+        if not hasattr(module, "weight") or any(name == n or name.startswith(n + ".") for n in new_modules):
+            continue
+        for suffix in longest_first:
+            if name.endswith("." + suffix) and any(part.isdigit() for part in name.split(".")):
+                found[suffix].append(name)
+                break
+    for suffix, names in found.items():
+        if not names:
+            raise PrerequisiteError(
+                f"LoRA target {suffix!r} matches no module of {type(model).__name__}; "
+                "see its named_modules() and correct target_modules"
+            )
+    return [name for names in found.values() for name in names]
+
+
+def merged_model(spec: FitSpec, artifact: Path, pad_id: int) -> Any:
+    """The fitted model as plain fp32 weights without adapter; quantised weights are taken at their rounded values."""
+    plain = load_classifier(spec.model_copy(update={"quantization": "none", "dtype": "fp32"}), init_seed=0).model
+    if spec.quantization != "none":
+        copy_dequantised(load_classifier(spec, init_seed=0).model, plain)
+    set_pad_token(plain, pad_id)
+    return merge_adapter(plain, artifact / ADAPTER)
+
+
+def merge_adapter(model: Any, adapter: Path) -> Any:
+    """`model` with a LoRA adapter folded into its weights: W + scale B A, saved modules put in place.
+
+    The scale is lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1), with rsLoRA lora_alpha / sqrt(r)
+    (Kalajdzievski 2023, arXiv:2312.03732). With DoRA each row of the sum is stretched to the learned magnitude (Liu et
+    al. 2024, arXiv:2402.09353, equation 5). Does without peft, so that the process that serves a merged model is no larger
+    than it need be. PrerequisiteError for an adapter of another kind.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers.pytorch_utils import Conv1D
+
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    variants = [k for k in ("rank_pattern", "alpha_pattern") if config.get(k)]
+    if config["peft_type"] != "LORA" or variants:
+        raise PrerequisiteError(
+            f"{adapter}: a {config['peft_type']} adapter with {variants or 'no variant'}; merge it with peft"
+        )
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    tensors = {
+        k.removeprefix("base_model.model."): v for k, v in load_file(adapter / "adapter_model.safetensors").items()
+    }
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            module, _, kind = name.rpartition(".lora_")
+            if kind == "A.weight":
+                update = scale * tensors[f"{module}.lora_B.weight"] @ tensor
+                target = parameters[f"{module}.weight"]
+                transposed = isinstance(model.get_submodule(module), Conv1D)
+                whole = (target.T if transposed else target) + update
+                magnitude = tensors.get(f"{module}.lora_magnitude_vector")
+                if magnitude is not None:
+                    whole *= (magnitude / torch.linalg.norm(whole, dim=1)).unsqueeze(1)
+                target.copy_(whole.T if transposed else whole)
+            elif not module:
+                parameters[name].copy_(tensor)
+    return model

@@ -1,0 +1,59 @@
+"""Weights that bitsandbytes stores in 4 or 8 bits: how, which not, and their values again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moodbench.config.schema import NumberFormat, Quantization
+from moodbench.models.spreading import empty_classifier
+
+TORCH_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:
+    """How bitsandbytes stores weights: NF4 with doubly quantised scales (Dettmers et al. 2023, QLoRA), or LLM.int8."""
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(skipped))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=TORCH_NAMES[dtype],
+        llm_int8_skip_modules=list(skipped),  # read for 4 bits as well, whatever its name says
+    )
+
+
+def unquantised_modules(config: Any, trust_remote_code: bool = False) -> tuple[str, ...]:
+    """What is trained in full or may be drawn at random, and so must not be quantised: the head, and poolers."""
+    model = empty_classifier(config, trust_remote_code=trust_remote_code)
+    poolers = [name for name, _ in model.named_modules() if name.endswith("pooler")]
+    return (*head_modules(model), *poolers)
+
+
+def head_modules(model: Any) -> tuple[str, ...]:
+    """The children of a classifier outside its backbone that hold parameters."""
+    prefix = model.base_model_prefix
+    return tuple(n for n, child in model.named_children() if n != prefix and any(True for _ in child.parameters()))
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether bitsandbytes holds weights of the model."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def copy_dequantised(quantised: Any, plain: Any) -> None:
+    """Nothing; puts the values that a bitsandbytes model computes with into the same model with plain weights."""
+    import bitsandbytes as bnb
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.no_grad():
+        for name, module in quantised.named_modules():
+            if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+                target = plain.get_submodule(name)
+                values = dequantize_module_weight(module).float()
+                target.weight.copy_(values.T if isinstance(target, Conv1D) else values)
