@@ -25,7 +25,7 @@ from moodbench.config.schema import (
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
-from moodbench.models.families import family_of, model_type_of
+from moodbench.models.families import family_of, model_type_of, num_params_of
 from moodbench.models.features import (
     check_lora,
     check_optimizer,
@@ -225,7 +225,7 @@ def _method_of(
         "target_modules": family.targets(lora.target_modules),
         "train": train.model_copy(update=changes),
         "quantization": quantization,
-        "dtype": weights_format(precision, quantization, device, entry.size.num_params if entry.size else 0),
+        "dtype": weights_format(precision, quantization, device, num_params_of(name, entry)),
     }
 
 

@@ -22,7 +22,7 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.hardware import Hardware, hardware
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
-from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, basis
+from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, absent_sentence, basis
 from moodbench.visualization.terminal import console, print_table
 
 
@@ -75,10 +75,11 @@ def execute(arguments: argparse.Namespace) -> int:
         print_table(HEADINGS, view.table(), out, left=LEFT)
         for refusal in view.refusals():
             out.print(f"Does not fit: {refusal}", markup=False, soft_wrap=True)
-    absent = sorted({part for row in rows for part in row.absent.split("; ") if part})
-    if absent:
+        for name, options in view.advice().items():
+            out.print(f"To run {name} there: {options}", markup=False, soft_wrap=True)
+    if told := absent_sentence(rows):
         out.print()
-        out.print(f"Not on this machine yet: {', '.join(absent)}.", markup=False, soft_wrap=True)
+        out.print(told, markup=False, soft_wrap=True)
     out.print(basis(row for view in views for row in view.rows), soft_wrap=True)
     return 0
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from moodbench.config.schema import Family, ModelEntry
 from moodbench.errors import PrerequisiteError
-from moodbench.models.locate import locate
+from moodbench.estimate import shape_of_config
+from moodbench.models.locate import config_of, locate
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
@@ -25,6 +26,21 @@ def family_of(name: str, entry: ModelEntry, families: Mapping[str, Family]) -> t
     if model_type in families:
         return model_type, families[model_type]
     return model_type, family_of_modules(name, folder, entry.source.trust_remote_code)
+
+
+def num_params_of(name: str, entry: ModelEntry) -> int:
+    """The parameters that the entry or the model's config.json states; 0 for a kind of model whose shape is unknown."""
+    assert entry.source is not None
+    if entry.size is not None:
+        return entry.size.num_params
+    if entry.family is not None:
+        config = config_of(name, entry.source)
+    else:
+        config = json.loads((locate(name, entry.source).folder / "config.json").read_text("utf-8"))
+    try:
+        return shape_of_config(config).num_params if config else 0
+    except KeyError:
+        return 0
 
 
 def model_type_of(name: str, folder: Path) -> str:

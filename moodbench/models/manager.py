@@ -12,7 +12,7 @@ from moodbench.hardware import Device
 from moodbench.models.adapter import add_lora
 from moodbench.models.base import load_base, prepare_for_training, set_pad_token
 from moodbench.models.device import get_device
-from moodbench.models.families import family_of
+from moodbench.models.families import family_of, num_params_of
 from moodbench.models.features import check_quantization, precision_of, weights_format
 from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ class LoRAConfigManager:
         family = family_of(model_name, entry, self.catalogue.families)[1]
         quantization = check_quantization(self.quantization or entry.quantization, place, model_name)
         precision = precision_of("auto", place, model_name, fp16_safe=family.fp16)
-        dtype = weights_format(precision, quantization, place, entry.size.num_params if entry.size else 0)
+        dtype = weights_format(precision, quantization, place, num_params_of(model_name, entry))
         folder = locate(model_name, entry.source).folder
         changes: dict[str, Any] = {"trust_remote_code": True} if entry.source.trust_remote_code else {}
         if entry.num_hidden_layers:

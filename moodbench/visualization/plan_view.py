@@ -9,7 +9,7 @@ from typing import Any
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate import TrialEstimate
-from moodbench.estimate.placement import GIB, gpu_share
+from moodbench.estimate.placement import GIB, gpu_share, options_for
 from moodbench.visualization.formatting import MISSING, count, duration, missing
 
 HEADINGS = ("Model", "Params", "Trials", "Done", "One fit", "All", "GPU GiB", "RAM GiB", "GPU share", "How")
@@ -137,6 +137,15 @@ class ClassView:
         """One line per model."""
         return [_line(name, rows, self.device) for name, rows in by_model(self.rows).items()]
 
+    def advice(self) -> dict[str, str]:
+        """The options that make a model fit, by model; without those that fit as they are asked for."""
+        found: dict[str, str] = {}
+        for row in self.rows:
+            if row.fits and row.estimate and row.estimate.placement:
+                options = options_for(row.estimate.placement)
+                found[row.model] = max(found.get(row.model, ""), options, key=len)
+        return {name: options for name, options in found.items() if options}
+
     def refusals(self) -> list[str]:
         """One sentence per model that does not fit, with the data set that needs most."""
         found = []
@@ -156,6 +165,17 @@ def by_model(rows: Iterable[PlannedRow]) -> Mapping[str, list[PlannedRow]]:
     for row in rows:
         found.setdefault(row.model, []).append(row)
     return found
+
+
+def absent_sentence(rows: Iterable[PlannedRow]) -> str:
+    """What of the request must be fetched first, and how; nothing where all of it is here."""
+    parts = sorted({part for row in rows for part in row.absent.split("; ") if part})
+    names = [part.removeprefix("data set ").removeprefix("model ") for part in parts]
+    return (
+        f"Not on this machine yet: {', '.join(names)}. `run` fetches them, or `moodbench fetch` beforehand."
+        if names
+        else ""
+    )
 
 
 def hours(seconds: float) -> str:
@@ -193,9 +213,14 @@ def _how(rows: list[PlannedRow]) -> str:
     not_fitting = sum(not row.fits for row in rows)
     if not_fitting == len(rows):
         return "does not fit"
+    formats = {
+        p.load.quantization if p.load.quantization != "none" else p.load.weights_precision
+        for row in rows if row.fits and row.estimate and (p := row.estimate.placement)
+    }  # fmt: skip
+    stored = f"{', '.join(sorted(formats))} weights" if formats else ""
     changes = max((row.estimate.placement.changes for row in rows if row.estimate and row.estimate.placement and row.fits),
                   key=len, default=())  # fmt: skip
-    words = " + ".join(changes) or "fits"
+    words = " + ".join(changes) or ", ".join(filter(None, ("fits", stored)))
     return f"{words}; {not_fitting} trials do not fit" if not_fitting else words
 
 

@@ -7,14 +7,18 @@ import yaml
 from hub_server import HubServer, point_at
 from tiny_models import save_checkpoint
 
+from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.hardware import Hardware
 from moodbench.models.locate import locate
+from moodbench.spec import BenchmarkSpec
 
 pytestmark = pytest.mark.integration
 TINY = "prajjwal1/bert-tiny"
+CPU = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
 
 
 def source(**changes):
@@ -55,8 +59,9 @@ def test_without_network_the_message_names_files_and_how_to_fetch_them(hub, tmp_
         locate("BERT-tiny", source())
 
 
-def test_a_gated_repository_says_where_to_accept_its_terms(hub, files):
-    hub.add("model", TINY, files, gated=403)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository_says_where_to_accept_its_terms(hub, files, status):
+    hub.add("model", TINY, files, gated=status)
     with pytest.raises(
         PrerequisiteError,
         match=r"is gated: accept its terms at https://huggingface.co/prajjwal1/bert-tiny, then log in",
@@ -94,6 +99,54 @@ def test_wrong_bytes_are_not_used(hub, files):
     hub.wrong["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
     with pytest.raises(PrerequisiteError, match=r"differs from the sha256 that the hub lists"):
         locate("BERT-tiny", source())
+
+
+@pytest.mark.parametrize(
+    ("absent", "message"),
+    [
+        ("model.safetensors", r"has no \*.safetensors \(it has config.json, tokenizer.json, tokenizer_config.json\)"),
+        ("config.json", r"config.json cannot be read as JSON"),
+        ("tokenizer", r"no tokenizer files in .*; expected tokenizer.json"),
+    ],
+)
+def test_a_file_that_the_repository_lacks_is_named(hub, files, absent, message):
+    hub.add("model", "owner/model", {name: content for name, content in files.items() if not name.startswith(absent)})
+    spec = BenchmarkSpec(models=("owner/model",), datasets=("icwsm-tweets",))
+    with pytest.raises(PrerequisiteError, match=message):
+        resolve(spec, load_catalogue(), CPU)
+
+
+def test_an_interrupted_download_goes_on_where_it_broke_off(hub, files):
+    hub.add("model", TINY, files)
+    size = len(files["model.safetensors"])
+    hub.cut["model.safetensors"] = size // 2
+    try:
+        found = locate("BERT-tiny", source())
+    except PrerequisiteError as error:
+        assert "the download broke off" in str(error) and "the same command goes on from there" in str(error)
+        found = locate("BERT-tiny", source())
+    assert not hub.cut and (found.folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert sum("model.safetensors" in path and how == "GET" for how, path in hub.requests) == 2
+
+
+def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, files, tmp_path, capsys):
+    huge = json.loads(files["config.json"]) | {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 32768}
+    hub.add("model", "owner/huge", files | {"config.json": json.dumps(huge).encode()})
+    arguments = [
+        "run",
+        "--models",
+        "owner/huge",
+        "--datasets",
+        "icwsm-tweets",
+        "--device",
+        "cpu",
+        "--executor",
+        "inline",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--store", str(tmp_path / "store")])
+    assert ended.value.code == 2 and not (tmp_path / "store").exists()
+    assert "fitting needs about 3" in capsys.readouterr().err  # 4 bytes x 80 x 12 x 8192^2 and a quarter are 300 GiB
 
 
 def test_pin_writes_revisions_that_the_catalogue_reads(hub, files, tmp_path, capsys):

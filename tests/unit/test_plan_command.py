@@ -88,7 +88,8 @@ def test_the_plan_is_told_in_words(capsys, tmp_path, seven_billion):
     assert "2 trials (2 models, 1 data sets, 1 seeds), 6 phases: 0 done already, 6 to run. Nothing is started." in out
     assert "QLoRA (nf4)" in out and "cost " in out and "price unknown" in out
     assert "Does not fit: Seven on icwsm-movie: needs " in out
-    assert "Not on this machine yet: model Seven." in out
+    assert "To run Seven there: --quantization nf4" in out
+    assert "Not on this machine yet: Seven. `run` fetches them, or `moodbench fetch` beforehand." in out
     assert "that no run in this store has corrected" in out
 
 
@@ -134,8 +135,13 @@ NAMED = ["BERT-tiny", "BERT-mini", "BERT-small", "ELECTRA-small", "MiniLM-L12", 
 
 def test_every_named_model_on_five_data_sets_has_a_place_on_a_card_of_10_gib(tmp_path):
     # In a process of its own, which must load no learning library and ask no network for it.
+    (tmp_path / "mine.yaml").write_text(
+        "devices: {card-8g: {description: a card of 8 GiB, device: cuda, memory_gib: 32, num_cpus: 8, gpu_memory_gib: 8, "
+        "tflops: {fp32: 10, fp16: 20, bf16: 20}, bandwidth_gb_s: 500, efficiency: 0.3, source: made up}}"
+    )
     arguments = ["plan", "--models", *NAMED, "--datasets", "imdb", "sst2", "amazon", "yelp", "disney", "--seeds", "3"]
-    arguments += ["--device-class", "rtx-3080-10g", "mac-16g", "--store", str(tmp_path / "s"), "--json"]
+    arguments += ["--config", str(tmp_path / "mine.yaml"), "--device-class", "rtx-3080-10g", "card-8g", "mac-16g"]
+    arguments += ["--store", str(tmp_path / "s"), "--json"]
     code = (
         f"import sys\nfrom moodbench.cli import main\ntry:\n main({arguments!r})\nexcept SystemExit as e: assert not e.code\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub', 'ray') if m in sys.modules], file=sys.stderr)"
@@ -145,11 +151,15 @@ def test_every_named_model_on_five_data_sets_has_a_place_on_a_card_of_10_gib(tmp
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | caches, check=True
     )
     assert done.stderr.splitlines()[-1] == "[]"
-    card, mac = json.loads(done.stdout)["classes"]
+    card, small, mac = json.loads(done.stdout)["classes"]
     assert len(card["trials"]) == (19 + 1) * 5 * 3
-    assert all(trial["fits"] for trial in card["trials"])
-    quantised = {trial["model"] for trial in card["trials"] if trial["quantization"] == "nf4"}
-    # 4 bytes x 2.6 or 3.7 billion parameters are more than 10 GiB, 4 x 1.0 to 1.7 billion are less.
-    assert {"Gemma-2-2B", "Phi-3-mini"} <= quantised <= {"Gemma-2-2B", "Phi-3-mini", "SmolLM2-1.7B", "Qwen2.5-1.5B"}
+    assert all(trial["fits"] for trial in (*card["trials"], *small["trials"]))
+    # Weights of models above a billion parameters are kept in 16 bit: Phi-3-mini's 3.72 billion are 6.9 GiB, which an
+    # 8 GiB card holds in 4 bits only; the next largest, Gemma-2-2B, has 4.9 GiB.
+    for view, expected in ((card, set()), (small, {"Phi-3-mini"})):
+        assert {t["model"] for t in view["trials"] if t["quantization"] == "nf4"} == expected
+        bytes_of = {t["model"]: t["phases"]["fit"]["gpu_memory_bytes"] for t in view["trials"]}
+        assert max(bytes_of.values()) < (10 if view is card else 8) * 2**30
+    assert {t["model"]: t["phases"]["fit"]["gpu_memory_bytes"] for t in card["trials"]}["Phi-3-mini"] > 2 * 3.72e9
     on_mac = {trial["model"]: trial["fits"] for trial in mac["trials"]}
     assert {name for name, fits in on_mac.items() if not fits} == {"Gemma-2-2B", "Phi-3-mini"}
