@@ -67,10 +67,10 @@ def spec_for(folder, family, quantization):
     )  # fmt: skip
 
 
-def fit_once(spec, artifact):
+def fit_once(spec, artifact, device="cpu"):
     area = CheckpointArea(artifact.parent / f"{artifact.name}-checkpoints", lambda: 0)
     area.folder.mkdir()
-    return fit(spec, TRAIN, VALIDATION, artifact, "cpu", lambda _: None, area)
+    return fit(spec, TRAIN, VALIDATION, artifact, device, lambda _: None, area)
 
 
 @pytest.fixture(scope="module")
