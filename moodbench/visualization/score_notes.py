@@ -151,9 +151,15 @@ def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[s
 def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> list[str]:
     base = board.loc[board["model"] == anchors.baseline, "accuracy"]
     ceiling = board["ceiling_accuracy"].dropna() if "ceiling_accuracy" in board else pd.Series(dtype=float)
+    best = float(ceiling.iloc[0]) if len(ceiling) else 1.0
+    if len(base) and float(base.iloc[0]) >= best:
+        return [
+            f"No score on data where {anchors.baseline}, its zero, does as well as can be ({100 * best:.1f} % right): there is "
+            "nothing left to gain. Accuracy and speed stand for themselves."
+        ]
     if base.empty or weights.throughput + weights.latency == 0:
         return []
-    rate = exchange_rate(weights, anchors, float(base.iloc[0]), float(ceiling.iloc[0]) if len(ceiling) else 1.0)
+    rate = exchange_rate(weights, anchors, float(base.iloc[0]), best)
     return [
         f"0 quality is {anchors.baseline} on the same data, 1 the agreement of two halves of the human raters "
         f"where raters are known; +1 point of accuracy and F1 weighs as much as {rate:.1f}x the speed "
