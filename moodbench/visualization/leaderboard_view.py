@@ -57,7 +57,7 @@ def answer(track: pd.DataFrame) -> str:
     second = ranked.iloc[1]
     if not missing(first.get("p_best")):
         text += f" and is the best with probability {chance(first['p_best'])}"
-    if "rank_low" in ranked:
+    if "rank_low" in ranked and ranked["rank_low"].notna().any():
         rivals = ranked.loc[(ranked["rank_low"] == 1) & (ranked["name"] != first["name"]), "name"]
         if len(rivals):
             return f"{text}; {listed(list(rivals))} could be first as well: the data do not separate them."

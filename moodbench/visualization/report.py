@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from moodbench import __version__
 from moodbench.comparison.board import OVERALL
 from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.ranks import minimum_detectable_effect
+from moodbench.comparison.ranks import across_datasets, minimum_detectable_effect
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
@@ -25,11 +26,14 @@ from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, 
 from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
     accuracy_figure,
+    critical_difference_figure,
     f1_figure,
     reliability_figure,
     trade_off_figure,
 )
+from moodbench.visualization.score_notes import Robustness
 
+CHANCES = "In percent, over joint draws of the test texts, the seeds and the weights (Dirichlet around those shown)."
 MAX_CURVES = 8
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -67,10 +71,11 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
     if view.board.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to report")
     sections = [section(view, name, store) for name in view.tracks]
-    f1 = f1_figure(view.board[view.board["dataset"] != OVERALL])
+    each = view.board[view.board["dataset"] != OVERALL]
+    across = data_sets_together(each)
     contents = {
-        "report.md": markdown(view, sections).encode(),
-        "report.html": page(view, sections, f1).encode(),
+        "report.md": markdown(view, sections, across).encode(),
+        "report.html": page(view, sections, f1_figure(each), across).encode(),
         "leaderboard.csv": board_bytes(view, "csv"),
         "leaderboard.json": board_bytes(view, "json"),
         "calibration.csv": calibration_csv(sections),
@@ -129,6 +134,40 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     )
 
 
+class Together(NamedTuple):
+    """What tests with data sets as the sample say."""
+
+    words: str
+    figure: str
+
+
+def data_sets_together(board: pd.DataFrame) -> Together | None:
+    """Friedman's and Wilcoxon's tests on the accuracy of the contenders on every track; None below 10 tracks or 3 contenders."""
+    table = board.pivot_table(index="track", columns="name", values="accuracy").dropna(axis=1)
+    found = across_datasets(table.to_numpy(dtype=float)) if len(table) else None
+    if found is None:
+        return None
+    pairs = found.p_wilcoxon_holm[np.triu_indices(table.shape[1], 1)]
+    words = (
+        f"Over {len(table)} data sets, {table.shape[1]} contenders by accuracy: Friedman's test that all are equally good has "
+        f"p = {found.friedman_p:.2g}; Wilcoxon's signed-rank test with Holm's correction separates {int((pairs <= 0.05).sum())} of "
+        f"{len(pairs)} pairs at 5 %."
+    )
+    return Together(words, critical_difference_figure([str(c) for c in table.columns], found))
+
+
+def chances(tested: Robustness) -> pd.DataFrame:
+    """The chance in percent of each place (columns) of each contender (rows), most probable winner first."""
+    held = tested.stability
+    order = np.argsort(held.expected_rank, kind="stable")
+    rows = [
+        {"Model": held.names[m], "Expected rank": f"{held.expected_rank[m]:.1f}"}
+        | {str(place + 1): f"{100 * p:.0f}" if p >= 0.005 else "" for place, p in enumerate(held.p_rank[m])}
+        for m in order
+    ]
+    return pd.DataFrame(rows)
+
+
 def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
     """A row per track, contender and seed, base units: scores before and after temperature, CORP's parts, ECE's null."""
     rows = [
@@ -152,7 +191,7 @@ def ties(drawn: JointDraws, rows: pd.DataFrame) -> str:
     )
 
 
-def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:
+def markdown(view: BoardView, sections: Sequence[TrackSection], across: Together | None = None) -> str:
     """The report as Markdown."""
     parts = ["# MoodBench report", ""]
     for each in sections:
@@ -160,6 +199,10 @@ def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:
         if each.calibration is not None:
             parts += ["### Calibration", "", *_markdown_table(each.calibration), ""]
             parts += [line for note in each.calibration_notes for line in (note, "")]
+    if across is not None:
+        parts += ["## All data sets", "", across.words, ""]
+    for tested in view.robustness:
+        parts += [f"## Chance of each place: {tested.track}", "", *_markdown_table(chances(tested)), ""]
     parts += ["## Notes", "", *(f"- {note}" for note in view.notes), ""]
     if len(view.failures):
         parts += ["## Failed", "", *(f"- {line}" for line in _failures(view)), ""]
@@ -167,7 +210,7 @@ def markdown(view: BoardView, sections: Sequence[TrackSection]) -> str:
     return "\n".join(parts)
 
 
-def page(view: BoardView, sections: Sequence[TrackSection], f1: str) -> str:
+def page(view: BoardView, sections: Sequence[TrackSection], f1: str, across: Together | None = None) -> str:
     """The report as one HTML page: styles and figures inside, no script, no request to anywhere."""
     body = ["<h1>MoodBench report</h1>"]
     for each in sections:
@@ -179,7 +222,14 @@ def page(view: BoardView, sections: Sequence[TrackSection], f1: str) -> str:
         body += [
             f"<figure>{svg}<figcaption class=note>{escape(text)}</figcaption></figure>" for text, svg in each.figures
         ]
-    body += ["<h2>Macro-F1 by data set</h2>", f"<figure>{f1}</figure>", "<h2>Notes</h2>"]
+    body += ["<h2>Macro-F1 by data set</h2>", f"<figure>{f1}</figure>"]
+    if across is not None:
+        caption = f"<figcaption class=note>{escape(across.words)}</figcaption>"
+        body += ["<h2>All data sets</h2>", f"<figure>{across.figure}{caption}</figure>"]
+    for tested in view.robustness:
+        body += [f"<h2>Chance of each place: {escape(tested.track)}</h2>", f"<p class=note>{CHANCES}</p>"]
+        body += ['<div class="scroll">', _html_table(chances(tested)), "</div>"]
+    body += ["<h2>Notes</h2>"]
     body += [f"<p class=note>{escape(note)}</p>" for note in view.notes]
     if len(view.failures):
         body += ["<h2>Failed</h2>", *(f"<p class=note>{escape(line)}</p>" for line in _failures(view))]

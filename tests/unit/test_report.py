@@ -13,14 +13,17 @@ from refused import fail
 from toy_store import SECRET, write_toy_store
 
 from moodbench.cli import main
+from moodbench.comparison.composite import Weights
 from moodbench.comparison.joint import joint_draws
 from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.stability import stability
 from moodbench.hardware import hardware
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.calibration_view import HEADINGS
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.report import ties
-from moodbench.visualization.report_figures import trade_off_figure
+from moodbench.visualization.report import chances, data_sets_together, ties
+from moodbench.visualization.report_figures import joined_ranges, trade_off_figure
+from moodbench.visualization.score_notes import Robustness
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,37 @@ def test_the_report_says_who_ties_for_the_best_accuracy():
     assert ties(drawn, rows).startswith(
         "Tied for the best accuracy: A, B (all pairs at once, 5 %). With one seed each, these 400 texts"
     )
+
+
+def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
+    """Ten tracks on which A is always ahead of B, and B of C: Wilcoxon's smallest p for ten pairs is 2 / 2^10, times 3 by Holm."""
+    board = pd.DataFrame(
+        [
+            {"track": f"t{i}", "name": name, "accuracy": 0.9 - gap * (1 + i / 10)}
+            for i in range(10)
+            for name, gap in (("A", 0.0), ("B", 0.05), ("C", 0.1))
+        ]
+    )
+    found = data_sets_together(board)
+    assert "Over 10 data sets, 3 contenders" in found.words and "separates 3 of 3 pairs" in found.words
+    assert found.figure.count("<svg") == 1 and "A  1.00" in found.figure and "C  3.00" in found.figure
+    assert data_sets_together(board[board["track"] != "t3"]) is None
+
+
+def test_bars_join_runs_without_a_separated_pair():
+    """Order a b c d; a-c, a-d and b-d are separated: a-b, b-c and c-d are joined. With none separated one bar."""
+    p = np.ones((4, 4))
+    assert joined_ranges(p) == [(0, 3)]
+    for i, j in ((0, 2), (0, 3), (1, 3)):
+        p[i, j] = p[j, i] = 0.01
+    assert joined_ranges(p) == [(0, 1), (1, 2), (2, 3)]
+    assert joined_ranges(np.eye(3)) == []
+
+
+def test_the_chances_of_places_are_a_table():
+    held = stability("ab", [2.0, 1.0], [[2, 1], [2, 1], [2, 1], [1, 2]])
+    table = chances(Robustness("t", "a", held, None, Weights()))
+    assert table.to_dict("records") == [
+        {"Model": "a", "Expected rank": "1.2", "1": "75", "2": "25"},
+        {"Model": "b", "Expected rank": "1.8", "1": "25", "2": "75"},
+    ]

@@ -119,6 +119,7 @@ def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=1, num_seeds=1, predictions=False)
     placed = Reader(store, hardware()).current().view(Weights()).board
     assert placed["rank_low"].isna().all() and placed["rank"].tolist() == [1, 2, 3]
+    assert " ahead of " in answer(placed), "without ranges nothing is said of who else could be first"
 
 
 def board(**columns):
