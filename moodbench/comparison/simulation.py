@@ -32,8 +32,8 @@ Every row is a world in which the truth is known, drawn {worlds} times, or {shar
 in at least 93 % of the worlds, and a test at 5 % must err in at most 5.6 %. `±` is the standard error of the share found, from the
 number of worlds; rows marked *exact* are summed over all outcomes instead. The bootstrap has {draws} draws in each world.
 
-Reviews of a world share their difficulty between models (sd 1.5 on the logit, mean accuracy about 77 %). A recipe has a seed
-effect for each training with the sd named (0.3 on the logit is 4 to 5 points of accuracy from one training to the next).
+Reviews of a world share their difficulty between models (sd 1.5 on the logit, mean accuracy about 75 %). A recipe has a seed
+effect for each training with the sd named (0.3 on the logit is about 4 points of accuracy from one training to the next).
 With *one seed* the statements are about these trained weights on new reviews (the estimand *checkpoint*); with *several* they are
 about the recipe trained again (*recipe*). Intervals with 2 or 3 seeds are wide on purpose: two trainings say little about
 a third.
@@ -46,7 +46,7 @@ Two contenders that are trainings of one recipe are never ranked by `compare`: i
 *max-T, any of 15 pairs* says how often any of six equally good contenders is declared better than another.
 
 Wilson's interval is known to miss near the ends of the scale: just above 0.1765 / n, or as near to 1, it covers 83.8 % (Brown, Cai &
-DasGupta 2001, section 4.1.1). From 50 to 99 % accuracy at n = 200 it covers {least} to {most} %, {mean} % in the mean.
+DasGupta 2001). From 50 to 99 % accuracy at n = 200 it covers {least} to {most} %, {mean} % in the mean.
 """
 
 

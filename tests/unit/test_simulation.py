@@ -1,11 +1,14 @@
 """The simulation that checks intervals and tests: its worlds, and a reduced table."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from moodbench.comparison.simulation import COVERS, ERRS, Finding, as_markdown, document, simulate
-from moodbench.comparison.worlds import outcomes, truth, wilson_coverage
+from moodbench.comparison.simulation import COVERS, ERRS, WILSON, Finding, as_markdown, document, simulate
+from moodbench.comparison.worlds import outcomes, truth, wilson_coverage, worlds
 
 NUM_WORLDS = 12
 
@@ -50,3 +53,13 @@ def test_a_row_that_does_not_reach_what_is_asked_is_named():
     assert "Not reached: B (v): 10.0 %." in document([good, bad], 0)
     assert "Every row reaches what is asked." in document([good], 0)
     assert "| A | w | covers 95 % | 95.0 % (± 1.1) | 10.0 points |" in as_markdown([good, bad])
+
+
+def test_the_document_in_the_tree_has_every_row_and_reaches_what_is_asked():
+    text = (Path(__file__).parents[2] / "docs" / "STATISTICS.md").read_text(encoding="utf-8")
+    for row in worlds():
+        assert f"| {row.what} | {row.world} |" in text, "write it again: see the command in its first lines"
+    found = re.findall(r"\| (covers|errs) \d+ % \| ([\d.]+) %", text)
+    assert len(found) == len(worlds()) + len(WILSON)
+    reached = all(float(share) >= 93 if kind == "covers" else float(share) <= 5.6 for kind, share in found)
+    assert reached == ("Every row reaches what is asked." in text)
