@@ -20,6 +20,7 @@ from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
+from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.comparison_view import compare_models, sentence
 from moodbench.visualization.search_view import search_lines, write_search_page
@@ -75,7 +76,7 @@ def add_to(commands: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 with a winner, 1 when no trial finished or one of the confirmation failed, 130 when interrupted."""
     from moodbench.tuning.records import search_trials, winner
-    from moodbench.tuning.requesting import make_request, tuned_entry, tuned_name, with_tuned
+    from moodbench.tuning.requesting import make_request, tuned_entry, with_tuned
     from moodbench.tuning.search import budget_seconds, search
 
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
@@ -186,7 +187,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _apply(arguments: Any, request: Any, best: Any, store: Store, catalogue: Any) -> int:
     from moodbench.tuning.records import search_trials
-    from moodbench.tuning.requesting import tuned_entry, tuned_name
+    from moodbench.tuning.requesting import tuned_entry
 
     if arguments.config is None:
         raise UsageError("tune apply: give the file to write with --config FILE.yaml")

@@ -29,7 +29,8 @@ from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial
-from moodbench.tuning.search import SchedulerName, SearcherName, SearchRequest
+from moodbench.tuning.schedulers import SchedulerName
+from moodbench.tuning.search import SearcherName, SearchRequest
 
 
 def make_request(
@@ -153,11 +154,6 @@ def _possible_on(device: Device, space: SearchSpace, base: FitSpec, space_name: 
             train = base.train if stored or base.train is None else base.train.model_copy(update={"optimizer": left[0]})
             base = base.model_copy(update={**stored, "train": train})
     return space, base
-
-
-def tuned_name(model: str) -> str:
-    """The name under which a search's winner stands on the board."""
-    return f"{model}-tuned"
 
 
 def tuned_entry(request: SearchRequest, best: SearchTrial, num_tried: int, catalogue: Catalogue) -> ModelEntry:

@@ -29,16 +29,12 @@ from moodbench.store import Store
 from moodbench.tuning.groups import groups, members_of
 from moodbench.tuning.optuna_space import DefineByRun, grid
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, sign
+from moodbench.tuning.schedulers import SchedulerName, scheduler_of
 from moodbench.worker import FitPhase, Job
 
-SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SearcherName = Literal["optuna", "random", "grid"]
 SEARCH_CODE_VERSION = 1
 """Raised by hand when earlier searches must not be continued."""
-REDUCTION = 3
-"""ASHA and HyperBand keep one in so many trials at each rung."""
-GRACE_SHARE = 1 / 9
-"""No trial is stopped before this share of the longest training."""
 Tell = Callable[[Mapping[str, Any]], None]
 
 
@@ -188,7 +184,7 @@ def _tune(
             ),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_scheduler(request, mode),
+                scheduler=scheduler_of(request.scheduler, request.max_texts, mode),
                 num_samples=-(-num_trials // request.together),
                 max_concurrent_trials=packed,
                 time_budget_s=left_s,
@@ -205,31 +201,6 @@ def _tune(
         ).fit()
     if recorder.problem is not None:
         raise recorder.problem
-
-
-def _scheduler(request: SearchRequest, mode: str) -> Any:
-    from ray.tune import schedulers
-
-    longest = request.max_texts
-    if request.scheduler == "asha":
-        return schedulers.ASHAScheduler(
-            time_attr="texts",
-            metric="score",
-            mode=mode,
-            max_t=longest,
-            grace_period=max(1, round(longest * GRACE_SHARE)),
-            reduction_factor=REDUCTION,
-            stop_last_trials=False,
-        )
-    if request.scheduler == "hyperband":
-        return schedulers.HyperBandScheduler(
-            time_attr="texts", metric="score", mode=mode, max_t=longest, reduction_factor=REDUCTION
-        )
-    if request.scheduler == "median":
-        return schedulers.MedianStoppingRule(
-            time_attr="texts", metric="score", mode=mode, grace_period=round(longest * GRACE_SHARE)
-        )
-    return None
 
 
 @dataclass(frozen=True)

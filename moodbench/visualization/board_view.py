@@ -21,6 +21,7 @@ from moodbench.hardware import Hardware
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES
+from moodbench.tuning.records import SearchTrial, search_trials
 from moodbench.visualization.score_notes import (
     Robustness,
     robustness,
@@ -28,6 +29,7 @@ from moodbench.visualization.score_notes import (
     score_notes,
     standing_notes,
 )
+from moodbench.visualization.search_notes import search_notes
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional", "accuracy", "accuracy_low",
@@ -101,6 +103,8 @@ class Results:
     """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
     references: pd.DataFrame
     """What people reach, where raters are known."""
+    searched: tuple[SearchTrial, ...] = ()
+    """Configurations that searches tried."""
 
     def view(
         self, weights: Weights | None = None, composite: str = "pinned", *, with_robustness: bool = False
@@ -122,6 +126,8 @@ class Results:
             *standing_notes(self.joints),
             *robustness_notes(tested),
         ]
+        if self.searched and not board.empty:
+            notes += search_notes(zip(board["name"], board["dataset"], strict=True), self.searched)
         if len(self.references):
             notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
         return BoardView(board, self.failures, tuple(notes), self.references, self.joints, tuple(tested))
@@ -177,7 +183,9 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
     joints = _joints(rows, classes)
     rows = with_standing(rows, joints, load_anchors())
     num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
-    return Results(rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references)
+    return Results(
+        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, tuple(search_trials(store))
+    )
 
 
 def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What a search says of itself, checked by hand and by simulation."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, winner
 from moodbench.tuning.search import budget_seconds
 from moodbench.tuning.study import expected_best, importances
+from moodbench.visualization.search_notes import search_notes
 
 
 def trial(number: int, score: float | None, status: str = "finished", **configuration: object) -> SearchTrial:
@@ -74,3 +76,14 @@ def test_importance_goes_to_the_parameter_that_sets_the_score() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("$5", 9000)])
 def test_a_budget_in_time_or_money(text: str, seconds: float) -> None:
     assert budget_seconds(text, 2.0) == seconds
+
+
+def test_a_tuned_contender_says_how_many_configurations_it_was_chosen_from() -> None:
+    # 100 + 200 + 300 texts in 3 x 1.5 s; the other search's trial of the same model and data counts as well.
+    behind = [trial(0, 0.8), trial(1, 0.7, "stopped"), replace(trial(2, None, "failed"), search_id="t" * 20)]
+    elsewhere = replace(trial(3, 0.9), dataset="icwsm-tweets")
+    shown = [("MiniLM-L3", "icwsm-movie"), ("MiniLM-L3-tuned", "icwsm-movie"), ("MiniLM-L6-tuned", "icwsm-movie")]
+    assert search_notes(shown, [*behind, elsewhere]) == [
+        "MiniLM-L3-tuned on icwsm-movie was chosen from 3 configurations (2 searches, validation split): 600 texts trained "
+        "in 0.1 min of trials, beside its own training time."
+    ]
