@@ -1,4 +1,4 @@
-"""`moodbench run` on a data set of the hub, from download to board, and filling the caches beforehand."""
+"""`moodbench run` on models and data sets of the hub, from download to board, and filling the caches beforehand."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hub_data
 from hub_server import HubServer
+from tiny_models import rows, save_checkpoint
 
 pytestmark = pytest.mark.integration
 FETCH = """
@@ -29,8 +30,82 @@ def environment(folder, hub, **more):
 
 def run(arguments, folder, env):
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=590
     )
+
+
+LEARNED = ("learning_rate=1e-2", "epochs=5", "effective_batch_size=16", "base_dropout=0")
+"""Tiny random weights learn in seconds with these."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(folder, "bert", decoder=False)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def learnable(sizes, *, text, label, config="default"):
+    """Files of a repository whose texts hold `good` or `bad`, that being the label."""
+    files = {"README.md": hub_data.card(config, sizes, label, ("negative", "positive"), (text,))}
+    for seed, (split, count) in enumerate(sizes.items()):
+        made = rows(count, seed).sort_values("label")
+        columns = {text: made["text"].tolist(), label: [-1] * count if split == "hidden" else made["label"].tolist()}
+        files[f"{config}/{split}-00000-of-00001.parquet"] = hub_data.parquet(**columns)
+    return files
+
+
+def fit_specs(store):
+    """Model -> the fit spec in the store."""
+    fits = [pq.read_table(path).to_pylist()[0] for path in store.glob("fits/**/*.parquet")]
+    return {fit["model"]: json.loads(fit["spec"]) for fit in fits}
+
+
+def test_bert_tiny_on_sst2_goes_from_the_hub_to_the_board(tmp_path, config, checkpoint):
+    with HubServer() as hub:
+        weights = hub.add("model", "prajjwal1/bert-tiny", checkpoint).commit
+        texts = hub.add(
+            "dataset", "stanfordnlp/sst2", learnable({"train": 400, "validation": 100}, text="sentence", label="label")
+        ).commit
+        command = ["-m", "moodbench", "run", "--models", "BERT-tiny", "--dataset", "sst2", "--protocol", "short", "--config",
+                   str(config), "--executor", "inline", "--json", "--train", *LEARNED]  # fmt: skip
+        done = run(command, tmp_path, environment(tmp_path, hub))
+        assert done.returncode == 0, done.stderr
+        asked = {path for _, path in hub.requests}
+    assert f"/prajjwal1/bert-tiny/resolve/{weights}/model.safetensors" in asked
+    assert any(path.startswith(f"/datasets/stanfordnlp/sst2/resolve/{texts}/default/train") for path in asked)
+    board = {row["model"]: row for row in json.loads(done.stdout)["board"]}
+    assert set(board) == {"BERT-tiny", "tfidf-logreg"}
+    row = board["BERT-tiny"]
+    assert row["num_test"] > 90 and row["accuracy"] > 0.7 and row["latency_p50_s"] > 0 and row["memory_peak_bytes"] > 0
+    spec = fit_specs(tmp_path / "results")["BERT-tiny"]
+    assert (spec["model"]["location"], spec["model"]["revision"]) == ("prajjwal1/bert-tiny", weights)
+    assert spec["dataset"]["hub"]["revision"] == texts
+
+
+def test_any_data_set_of_the_hub_runs_by_id_and_columns(tmp_path, config):
+    with HubServer() as hub:
+        files = learnable({"learn": 300, "check": 80}, text="body", label="mood", config="shops")
+        commit = hub.add("dataset", "shop/reviews", files).commit
+        data = ["--data", "hub:shop/reviews", "--text-column", "body", "--label-column", "mood", "--data-config", "shops",
+                "--label-map", "negative=bad,positive=good", "--splits", "train=learn,test=check"]  # fmt: skip
+        env = environment(tmp_path, hub)
+        wrong = run(["-m", "moodbench", "run", "--models", "vader", *data, "--label-column", "moood"], tmp_path, env)
+        assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+        told = "no label column 'moood': did you mean 'mood'? its columns are body, mood"
+        assert told in " ".join(wrong.stderr.split())
+        assert not (tmp_path / "results").exists()
+        fetched = run(["-m", "moodbench", "fetch", *data], tmp_path, env)
+        assert f"data set reviews: shop/reviews (shops) at {commit[:12]}" in " ".join(fetched.stdout.split())
+        command = ["-m", "moodbench", "run", "--models", "vader", *data, "--protocol", "short", "--config", str(config),
+                   "--executor", "inline", "--json"]  # fmt: skip
+        done = run(command, tmp_path, env | {"HF_HUB_OFFLINE": "1"})
+        assert done.returncode == 0, done.stderr
+    board = {row["model"]: row for row in json.loads(done.stdout)["board"]}
+    assert {row["dataset"] for row in board.values()} == {"reviews"}
+    assert board["tfidf-logreg"]["accuracy"] > 0.9, "one of two words tells the class"
+    spec = fit_specs(tmp_path / "results")["vader"]
+    assert spec["dataset"]["labels"] == ["bad", "good"] and spec["dataset"]["hub"]["revision"] == commit
 
 
 def test_a_run_on_sst2_fetched_before_ends_with_a_board_without_a_network(tmp_path, config):
