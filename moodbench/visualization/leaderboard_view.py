@@ -50,6 +50,9 @@ def answer(track: pd.DataFrame) -> str:
     if ranked.empty:
         return "No contender has a score here yet: a score needs quality, throughput and latency, and the baseline's result."
     first = ranked.iloc[0]
+    if missing(first["score"]):
+        front = listed(list(ranked.loc[ranked["rank"] == 1, "name"]))
+        return f"Nobody beats {front} in error, latency and memory at once."
     score = f"{first['score']:.1f}{'*' if first['provisional'] else ''}"
     text = f"{first['name']} leads with a score of {score}"
     if len(ranked) == 1:

@@ -136,3 +136,8 @@ def test_the_answer_says_how_sure_it_is():
     )
     unsure = board(rank_low=[1, 1, 3], rank_high=[2, 2, 3], p_best=[0.6, 0.4, 0.0])
     assert answer(unsure).endswith("probability 60 %; b could be first as well: the data do not separate them.")
+
+
+def test_without_a_score_the_answer_names_the_pareto_set():
+    rows = board(score=float("nan"), rank=[1, 1, 2])
+    assert answer(rows) == "Nobody beats a and b in error, latency and memory at once."
