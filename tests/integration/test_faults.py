@@ -24,8 +24,8 @@ from conftest import SHORT
 from moodbench.store import Store
 from moodbench.store.verify import verify
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 NUM_FAULTS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600 + 180 * NUM_FAULTS)]
 FAULTS_PER_ROUND = 4
 WITH_FINE_TUNING = NUM_FAULTS >= 20
 """Every third round of the longer forms stops a fine-tuning too; test_resume.py does that in the short form."""
