@@ -149,29 +149,37 @@ def tear(folder: Path, rng: random.Random) -> None:
                 path.write_bytes(path.read_bytes()[: rng.randrange(1 + path.stat().st_size)])
 
 
-def inject(fault: str, folder: Path, length: float, rng: random.Random) -> bool:
-    """Whether the fault came about while the command ran."""
+def num_events(folder: Path) -> int:
+    """How many lines the runs in `folder` have written about what they do."""
+    return sum(path.read_bytes().count(b"\n") for path in (folder / "results" / "events").glob("*.jsonl"))
+
+
+def inject(fault: str, folder: Path, expected_events: int, rng: random.Random) -> bool:
+    """Whether the fault came about while the command ran.
+
+    It comes up to a second after a drawn one of the `expected_events`, so that it hits as well on a busy machine.
+    """
     executor = FAULTS[fault][0]
     if fault == "full disk":
         return Run(folder, largest_file=round(2 ** rng.uniform(9, 13))).settle(900) != 0
+    awaited = num_events(folder) + rng.randrange(expected_events)
+    run = Run(folder, executor)
+    while num_events(folder) < awaited and not run.ended_within(0.1):
+        pass
+    hit = not run.ended_within(rng.uniform(0, 1))
     if fault == "torn and foreign files":
-        run = Run(folder)
-        hit = not run.ended_within(rng.uniform(0.2, 0.6) * length)
         run.process.kill()
         run.settle(60)
         tear(folder, rng)
         return hit
-    run = Run(folder, executor)
-    start = 0.1 if executor == "inline" else 0.4
-    patience = time.monotonic() + 4 * length + 60
-    hit = False
-    if not run.ended_within(rng.uniform(start, 0.65) * length):
+    patience = time.monotonic() + 300
+    if hit:
         while not (hit := signal_to(run, fault, rng)) and not run.ended_within(0.2) and time.monotonic() < patience:
             pass
     code = run.settle(900)
     if hit and fault.startswith("Ctrl-C"):
-        assert code in (0, 130), (folder / "stderr.txt").read_text()
-        assert "Traceback" not in (folder / "stderr.txt").read_text()
+        # Python itself ends by the signal until it has come to the command's first line.
+        assert code in (0, 130, -signal.SIGINT), (folder / "stderr.txt").read_text()
     return hit
 
 
@@ -221,12 +229,13 @@ def finish(folder: Path) -> None:
 
 
 def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(tmp_path):
-    undisturbed, lengths = {}, {}
+    undisturbed, lengths, num_told = {}, {}, {}
     for preset in ("light", "lora") if WITH_FINE_TUNING else ("light",):
         calm = prepared(tmp_path / f"calm-{preset}", preset)
         began = time.monotonic()
         finish(calm)
         lengths[preset] = time.monotonic() - began
+        num_told[preset] = num_events(calm)
         undisturbed[preset] = Store.open(calm / "results")
 
     rng, injected, resumed, num_rounds = random.Random(20140601), Counter(), 0, 0
@@ -248,7 +257,8 @@ def test_whatever_ends_a_run_its_command_leaves_the_store_of_an_undisturbed_one(
         store, known = Store.open(rough / "results"), {}
         for _ in range(min(FAULTS_PER_ROUND, NUM_FAULTS - injected.total())):
             fault = plan.pop(0)
-            if inject(fault, rough, lengths[preset], rng):
+            missing = 1 - len(known) / 6
+            if inject(fault, rough, max(2, round(missing * num_told[preset])), rng):
                 injected[fault] += 1
             now = identity_of_records(store)
             assert known.items() <= now.items(), f"after {fault}: a committed record was lost or written again"
