@@ -15,7 +15,7 @@ from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
 from moodbench.config import load_catalogue
-from moodbench.config.search_space import available_spaces
+from moodbench.config.search_space import MIN_TRAINING_SEED, available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
@@ -76,14 +76,16 @@ def add_to(commands: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 with a winner, 1 when no trial finished or one of the confirmation failed, 130 when interrupted."""
     from moodbench.tuning.records import search_trials, winner
+    from moodbench.tuning.registered import register
+    from moodbench.tuning.request import budget_seconds
     from moodbench.tuning.requesting import make_request, tuned_entry, with_tuned
-    from moodbench.tuning.search import budget_seconds, search
+    from moodbench.tuning.search import search
 
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
     catalogue = load_catalogue(overlay)
-    if arguments.seeds < 0:
-        raise UsageError(f"--seeds {arguments.seeds}: must be 0 or more")
     num_seeds, arguments.seeds = arguments.seeds, None
+    if not 0 <= num_seeds <= MIN_TRAINING_SEED:
+        raise UsageError(f"--seeds {num_seeds}: must be 0 to {MIN_TRAINING_SEED}")
     given = values_of(arguments)
     if (arguments.dataset is None) == ("data" not in given):
         seen = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"
@@ -108,12 +110,19 @@ def execute(arguments: argparse.Namespace) -> int:
     words = console(stderr=arguments.json)
     if arguments.action == "apply":
         return _apply(arguments, request, winner(search_trials(store, request.search_id)), store, catalogue)
+    registered = register(store, request, num_seeds)
     already = len(search_trials(store, request.search_id))
     limit = f", at most {arguments.budget}" if arguments.budget else ""
     words.print(
         f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on {request.base.dataset.name}: up to "
-        f"{request.num_trials} configurations{limit}, {already} of them there already. Judged by validation "
+        f"{request.num_wanted} configurations{limit}, {already} of them there already. Judged by validation "
         f"{request.metric} of {request.num_train:,} training texts; the test split is not looked at.",
+        soft_wrap=True,
+        markup=False,
+    )
+    seeds = ", ".join(map(str, registered.confirmation_seeds))
+    words.print(
+        f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}.",
         soft_wrap=True,
         markup=False,
     )
@@ -129,7 +138,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
         error = f" ({trial.error})" if trial.error else ""
         words.print(
-            f"{event['num_done']}/{request.num_trials} {trial.status} {score} after {trial.texts_trained:,} texts, "
+            f"{event['num_done']}/{request.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
             f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}",
             markup=False,
             highlight=False,
@@ -156,7 +165,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     name = tuned_name(arguments.model)
     both = with_tuned(catalogue, name, tuned_entry(request, best, len(trials), catalogue))
-    confirm = spec.model_copy(update={"models": (arguments.model, name), "seeds": tuple(range(num_seeds))})
+    confirm = spec.model_copy(update={"models": (arguments.model, name), "seeds": registered.confirmation_seeds})
     found, plan = prepare(confirm, both, store, machine)
     words.print(
         f"Confirmation: {name} and {arguments.model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "

@@ -40,6 +40,8 @@ SEARCHED = tuple(
     )
 )
 """Every parameter that a space may hold."""
+MIN_TRAINING_SEED = 100
+"""Seeds below are those of confirmations."""
 Value = bool | int | float | str
 Configuration = dict[str, Any]
 """Parameter -> value, the inactive ones left out."""
@@ -130,8 +132,8 @@ class SearchSpace(Entry):
     """Configurations tried unless the request says otherwise."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the search: the same seed proposes the same configurations for the same results."""
-    training_seed: Annotated[int, Field(ge=0, lt=2**31)] = 1000
-    """Of every fit of the search; confirmation uses other seeds, so that luck is not carried over."""
+    training_seed: Annotated[int, Field(ge=MIN_TRAINING_SEED, lt=2**31)] = 1000
+    """Of every fit of the search; confirmation uses lower seeds, so that luck is not carried over."""
 
     @model_validator(mode="after")
     def _known(self) -> SearchSpace:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.distributions import BaseDistribution
 
+EPOCHS = "train.epochs"
 GRID_POINTS = 4
 """Values of a range in a grid."""
 
@@ -60,22 +63,40 @@ class DefineByRun:
                 drawn[name] = trial.suggest_categorical(name, each.values)
 
 
+def grid_counts(space: SearchSpace) -> Counter[float | None]:
+    """Points of the grid by their value of train.epochs; None counts those where the recipe's own holds."""
+    asked = {other for each in space.parameters.values() for other in each.when}
+    axes = {name: _axis(each) for name, each in space.parameters.items()}
+    counts: Counter[float | None] = Counter()
+    for values in product(*(axes[name] for name in asked)):
+        point = dict(zip(asked, values, strict=True))
+        active = [
+            name
+            for name, each in space.parameters.items()
+            if name not in asked and all(point[other] in allowed for other, allowed in each.when.items())
+        ]
+        num = math.prod(len(axes[name]) for name in active if name != EPOCHS)
+        lengths = axes[EPOCHS] if EPOCHS in active else (point.get(EPOCHS),)
+        counts.update(dict.fromkeys(lengths, num))
+    return counts
+
+
 def grid(space: SearchSpace) -> list[Configuration]:
     """Every combination of the values, four of each range; what a condition switches off is dropped, once each."""
     points: dict[str, Configuration] = {}
-    axes: list[tuple[Any, ...]] = []
-    for each in space.parameters.values():
-        values = values_of(each)
-        axes.append(values if values is not None else _spaced(each))
-    total = 1
-    for axis in axes:
-        total *= len(axis)
+    axes = [_axis(each) for each in space.parameters.values()]
+    total = math.prod(map(len, axes))
     if total > 10_000:
         raise SpecError(f"--search grid: {total:,} combinations; possible are 10,000. Use random or optuna")
     for values in product(*axes):
         point = space.active(dict(zip(space.parameters, values, strict=True)))
         points.setdefault(repr(sorted(point.items())), point)
     return list(points.values())
+
+
+def _axis(distribution: Any) -> tuple[Any, ...]:
+    values = values_of(distribution)
+    return values if values is not None else _spaced(distribution)
 
 
 def _spaced(distribution: Any) -> tuple[float, ...]:

@@ -73,7 +73,12 @@ def put_trial(store: Store, trial: SearchTrial) -> None:
 def search_trials(store: Store, search_id: str | None = None) -> list[SearchTrial]:
     """The recorded trials of one search or of all, in the order in which they ended."""
     keys = store.location.keys(f"searches/{search_id}" if search_id else "searches")
-    rows = [row for key in keys for row in read_table(store.location, key, SEARCH_TRIALS).to_pylist()]
+    rows = [
+        row
+        for key in keys
+        if key.endswith(".parquet")
+        for row in read_table(store.location, key, SEARCH_TRIALS).to_pylist()
+    ]
     trials = [
         SearchTrial(
             **{name: row[name] for name in SEARCH_TRIALS.names if name not in ("configuration", "curve")},

@@ -29,8 +29,8 @@ from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial
+from moodbench.tuning.request import SearcherName, SearchRequest
 from moodbench.tuning.schedulers import SchedulerName
-from moodbench.tuning.search import SearcherName, SearchRequest
 
 
 def make_request(

@@ -8,101 +8,29 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TrainDefaults
+from moodbench.config.schema import NumberFormat, Quantization
 from moodbench.config.search_space import (
-    QUANTIZATION,
     Configuration,
     SearchSpace,
     default_configuration,
-    overrides,
     values_of,
 )
-from moodbench.errors import MoodBenchError, SpecError
+from moodbench.errors import MoodBenchError
 from moodbench.execution.process import RunningProcess
 from moodbench.execution.ray_local import start_ray
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
-from moodbench.spec.canonical import content_id
 from moodbench.store import Store
 from moodbench.tuning.groups import groups, members_of
 from moodbench.tuning.optuna_space import DefineByRun, grid
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, sign
-from moodbench.tuning.schedulers import SchedulerName, scheduler_of
+from moodbench.tuning.request import SearchRequest
+from moodbench.tuning.schedulers import scheduler_of
 from moodbench.worker import FitPhase, Job
 
-SearcherName = Literal["optuna", "random", "grid"]
-SEARCH_CODE_VERSION = 1
-"""Raised by hand when earlier searches must not be continued."""
 Tell = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """One search: a contender's recipe on a data set, what may change, and how much it may cost."""
-
-    base: FitSpec
-    """The recipe with its defaults and the search's own seeds; only lora and train are changed."""
-    num_train: int
-    """Texts of the training split after sub-sampling."""
-    targets: Callable[[LoraDefaults], tuple[str, ...]]
-    """The module names that a LoRA recipe adapts in this model."""
-    formats: Mapping[Quantization, NumberFormat]
-    """The number format of the frozen weights, by how they are stored; for the ways that the space holds."""
-    space_name: str
-    space: SearchSpace
-    searcher: SearcherName
-    scheduler: SchedulerName
-    num_trials: int
-    budget_s: float | None
-    """Seconds of searching; confirmation comes on top."""
-    device: Device
-    num_cpus: int
-    """CPUs of this machine; each trial takes one of them, or the whole device if that is no CPU."""
-    together: int = 1
-    """Configurations that are trained in one process on one slot, sharing passes through the base model."""
-
-    @property
-    def metric(self) -> str:
-        """The validation score that is searched for."""
-        assert self.base.train is not None
-        return self.base.train.select_by
-
-    @property
-    def search_id(self) -> str:
-        """Id of the search: everything that sets what it proposes and how it judges, but not how long it goes on."""
-        return content_id(
-            "search",
-            {
-                "config_id": self.base.config_id,
-                "seeds": self.base.seeds.model_dump(),
-                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials", "families"}),
-                "searcher": self.searcher,
-                "scheduler": self.scheduler,
-                "code_version": SEARCH_CODE_VERSION,
-            },
-        )
-
-    def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
-        """The fit that a configuration stands for."""
-        assert self.base.lora is not None and self.base.train is not None
-        changed = overrides(self.space.active(configuration), self.base.lora)
-        lora = LoraDefaults.model_validate(self.base.lora.model_dump() | changed["lora"])
-        train = TrainDefaults.model_validate(self.base.train.model_dump() | changed["train"])
-        changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": self.targets(lora)}
-        if QUANTIZATION in configuration:
-            stored = configuration[QUANTIZATION]
-            changes |= {"quantization": stored, "dtype": self.formats[stored]}
-        return self.base.model_copy(update=changes)
-
-    @property
-    def max_texts(self) -> int:
-        """Texts that the longest possible training goes through."""
-        assert self.base.train is not None
-        epochs = self.space.parameters.get("train.epochs")
-        longest = self.base.train.epochs if epochs is None else max(values_of(epochs) or (epochs.high,))  # type: ignore[union-attr]
-        return round(longest * self.num_train)
 
 
 def search(request: SearchRequest, store: Store, tell: Tell) -> list[SearchTrial]:
@@ -113,7 +41,7 @@ def search(request: SearchRequest, store: Store, tell: Tell) -> list[SearchTrial
     """
     recorded = {t.fit_id: t for t in search_trials(store, request.search_id)}
     points = _first_points(request, list(recorded.values()))
-    num_trials = len(grid(request.space)) if request.searcher == "grid" else request.num_trials
+    num_trials = request.num_wanted
     before_s = max((t.elapsed_s for t in recorded.values()), default=0.0)
     left_s = None if request.budget_s is None else request.budget_s - before_s
     if len(recorded) >= num_trials or (left_s is not None and left_s <= 0):
@@ -397,22 +325,3 @@ def _recorder(request: SearchRequest, store: Store, known: set[str], before_s: f
             tell({"event": "trial_ended", "trial": ended, "num_done": len(known)})
 
     return Recorder()
-
-
-def budget_seconds(text: str, price_per_hour: float | None) -> float:
-    """The seconds that a budget such as 90s, 30m, 2h or $5 buys; SpecError says what is allowed."""
-    allowed = "allowed are a number with s, m or h (30m), or dollars ($5) where the machine's price is known"
-    try:
-        if text.startswith("$"):
-            if price_per_hour is None:
-                raise SpecError(f"--budget {text}: no price per hour is known for this machine; give --price-per-hour")
-            seconds = float(text[1:]) / price_per_hour * 3600
-        else:
-            seconds = float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1:]]
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        if isinstance(error, SpecError):
-            raise
-        raise SpecError(f"--budget {text}: not understood; {allowed}") from error
-    if not 0 < seconds < float("inf"):
-        raise SpecError(f"--budget {text}: must be above 0; {allowed}")
-    return seconds

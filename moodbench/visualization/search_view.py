@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial
-from moodbench.tuning.search import SearchRequest
+from moodbench.tuning.request import SearchRequest
 from moodbench.tuning.study import expected_best, importances
 from moodbench.visualization.search_figures import budget_curve, parallel_coordinates, rank_alpha_map
 

@@ -9,6 +9,7 @@ from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.store import Store
 from moodbench.tuning.records import search_trials, winner
+from moodbench.tuning.registered import registered
 
 pytestmark = pytest.mark.integration
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "64",
@@ -30,6 +31,9 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
         assert trial.score == max(score for _, score in trial.curve)
         assert trial.score == pytest.approx(record["validation_f1_macro"])
         assert f'"r":{trial.configuration["lora.r"]},' in record["spec"].replace(" ", "")
+    asked = registered(store, first[0].search_id)
+    assert asked is not None and asked.confirmation_seeds == (0, 1, 2) and asked.num_trials == 2
+    assert (asked.num_train, asked.max_texts, asked.num_grid, asked.grid_texts) == (64, 64, 6 * 4 * 4, 6 * 4 * 4 * 64)
     pages = list(tmp_path.glob("results/exports/search-*.html"))
     assert len(pages) == 1 and "Validation score by rank and alpha over rank" in pages[0].read_text("utf-8")
     assert not re.search(r"<(script|link)[^>]+(src|href)=.https?:", pages[0].read_text("utf-8"))
@@ -42,6 +46,10 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
     again = search_trials(store)
     assert len(again) == 3 and again[:2] == first
     assert len(store.ids("fits")) == 3
+
+    with pytest.raises(SystemExit) as ended:
+        main([*WORDS, "--trials", "3", "--seeds", "5"])
+    assert ended.value.code == 2 and "registered with the 3 seeds 0, 1, 2" in capsys.readouterr().err
 
     with pytest.raises(SystemExit) as ended:
         main(["tune", "apply", *WORDS[1:], "--config", "mine.yaml"])

@@ -16,7 +16,7 @@ from moodbench.config.search_space import (
     values_of,
 )
 from moodbench.errors import MoodBenchError
-from moodbench.tuning.optuna_space import DefineByRun, grid
+from moodbench.tuning.optuna_space import DefineByRun, grid, grid_counts
 
 TRAINING = load_catalogue().training
 GOOD = """description: x
@@ -76,6 +76,24 @@ parameters:
         drawn.append(trial.params)
     assert {len(params) for params in drawn} == {1, 2}
     assert all(("lora.lora_dropout" in p) == (p["lora.target_modules"] == "all-linear") for p in drawn)
+
+
+@pytest.mark.parametrize("name", ["lora_rank_alpha", "qlora"])
+def test_the_size_of_a_grid_is_known_without_making_it(name: str) -> None:
+    space = load_space(name, TRAINING, 384)
+    assert grid_counts(space) == {None: len(grid(space))}
+
+
+def test_the_points_of_a_grid_are_counted_by_their_epochs_and_conditions(tmp_path: Path) -> None:
+    text = """description: x
+parameters:
+  lora.target_modules: {distribution: choice, values: [attention, all-linear]}
+  lora.lora_dropout: {distribution: uniform, low: 0, high: 0.3, when: {lora.target_modules: [all-linear]}}
+  train.epochs: {distribution: integer, low: 1, high: 3, when: {lora.target_modules: [attention]}}
+"""
+    # attention with 1, 2 or 3 epochs; all-linear with four dropouts and the recipe's own epochs
+    space = load_space(written(tmp_path, text), TRAINING)
+    assert grid_counts(space) == {1: 1, 2: 1, 3: 1, None: 4} and len(grid(space)) == 7
 
 
 def test_a_family_goes_before_its_kind_and_others_are_left_as_they_are(tmp_path: Path) -> None:
@@ -186,6 +204,7 @@ BAD = {
         GOOD + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.r: [3]}}\n",
         ("lora.r is never [3]", "[2, 4, 8]"),
     ),
+    "a seed of the confirmation": (GOOD + "training_seed: 1\n", ("line 5", "training_seed", "100", "seen: 1")),
     "no mapping": ("- a\n", ("expected `key: value`",)),
 }
 
@@ -213,6 +232,7 @@ def test_a_wrong_space_names_file_line_key_value_and_what_is_allowed(case: str, 
         (["--space", "qlora", "--quantization", "nf4"], ["--quantization nf4", "qlora searches it"]),
         (["--trials", "0"], ["--trials 0"]),
         (["--seeds", "-1"], ["--seeds -1"]),
+        (["--seeds", "101"], ["--seeds 101", "0 to 100"]),
         (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
         (["--dataset", "nowhere"], ["unknown data set 'nowhere'"]),
         (["apply"], ["--config FILE.yaml"]),

@@ -10,7 +10,7 @@ from moodbench.config import load_catalogue
 from moodbench.config.search_space import load_space
 from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, winner
-from moodbench.tuning.search import budget_seconds
+from moodbench.tuning.request import budget_seconds
 from moodbench.tuning.study import expected_best, importances
 from moodbench.visualization.search_notes import search_notes
 

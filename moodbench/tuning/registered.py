@@ -1,0 +1,115 @@
+"""What is fixed before a search begins, as searches/ID/request.json: it is written once and never changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from moodbench.config.search_space import SearchSpace
+from moodbench.errors import StoreError, UsageError
+from moodbench.spec import FitSpec
+from moodbench.store import Store
+from moodbench.tuning.request import SearcherName, SearchRequest
+from moodbench.tuning.schedulers import SchedulerName
+
+REQUEST = "request.json"
+DEFAULT_NUM_SEEDS = 3
+
+
+class Registered(BaseModel):
+    """A search as it was registered."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: int = 1
+    search_id: str
+    model: str
+    dataset: str
+    base: FitSpec
+    """The recipe whose lora and train sections the configurations change, with the search's own seeds."""
+    space_name: str
+    space: SearchSpace
+    """As it is for this model on this device."""
+    metric: str
+    """The validation score."""
+    searcher: SearcherName
+    scheduler: SchedulerName
+    num_trials: int
+    """Configurations that the first command asked for; a later one may have asked for more."""
+    budget_s: float | None
+    """Seconds that the first command allowed; None for no limit."""
+    num_train: int
+    """Texts of the training split after sub-sampling."""
+    max_texts: int
+    """Texts that the longest possible training goes through, repetitions counted."""
+    num_grid: int
+    """Points of the full grid: every value of lists, four of each range."""
+    grid_texts: int
+    """Texts that training every point of that grid to its end would go through."""
+    confirmation_seeds: tuple[int, ...]
+    """Seeds with which the winner and the default are trained anew and compared on the test split."""
+
+
+def register(store: Store, request: SearchRequest, num_seeds: int) -> Registered:
+    """The search as it stands in `store`, written now if this is its first command.
+
+    `num_seeds` 0 leaves the confirmation for later, with the seeds of the default. UsageError for another number of seeds
+    than was registered: choosing it after the scores were seen would be a second try.
+    """
+    known = registered(store, request.search_id)
+    if known is None:
+        _write(store, _of(request, num_seeds or DEFAULT_NUM_SEEDS))
+        known = registered(store, request.search_id)
+        assert known is not None
+    if num_seeds not in (0, len(known.confirmation_seeds)):
+        raise UsageError(
+            f"--seeds {num_seeds}: this search was registered with the {len(known.confirmation_seeds)} seeds "
+            f"{', '.join(map(str, known.confirmation_seeds))} before it began; allowed are --seeds "
+            f"{len(known.confirmation_seeds)}, and 0 to leave the confirmation out"
+        )
+    return known
+
+
+def registered(store: Store, search_id: str) -> Registered | None:
+    """The search with that id as it was registered; None for one that was not, as searches of older versions are."""
+    key = f"searches/{search_id}/{REQUEST}"
+    if key not in store.location.keys(f"searches/{search_id}"):
+        return None
+    try:
+        return Registered.model_validate_json(store.location.local(key).read_text("utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(
+            f"{store.uri}/{key}: {where}: {first['msg']}; the file is no request of a search, or of a newer version. "
+            "Move it away, and the next command registers the search anew"
+        ) from error
+
+
+def _of(request: SearchRequest, num_seeds: int) -> Registered:
+    return Registered(
+        search_id=request.search_id,
+        model=request.base.model.name,
+        dataset=request.base.dataset.name,
+        base=request.base,
+        space_name=request.space_name,
+        space=request.space,
+        metric=request.metric,
+        searcher=request.searcher,
+        scheduler=request.scheduler,
+        num_trials=request.num_wanted,
+        budget_s=request.budget_s,
+        num_train=request.num_train,
+        max_texts=request.max_texts,
+        num_grid=request.num_grid,
+        grid_texts=request.grid_texts,
+        confirmation_seeds=tuple(range(num_seeds)),
+    )
+
+
+def _write(store: Store, value: Registered) -> None:
+    with store.attempt() as attempt:
+        path = Path(attempt.folder) / REQUEST
+        path.write_text(value.model_dump_json(indent=1), "utf-8")
+        store.location.create(path, f"searches/{value.search_id}/{REQUEST}")
