@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from moodbench.cli.options import add_config
+from moodbench.cli.options import add_config, add_trust, catalogue_of
 from moodbench.cli.own_data import add_own_data, own_values
-from moodbench.config import load_catalogue
 from moodbench.config.catalogue import own_source
 from moodbench.errors import MoodBenchError, UnknownNameError, UsageError
 from moodbench.spec import BASELINE_OF_SCORE
@@ -22,6 +21,7 @@ def add_to(commands: Any) -> None:
         "names", nargs="*", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models"
     )
     add_own_data(parser)
+    add_trust(parser)
     add_config(parser)
     parser.set_defaults(command=execute)
 
@@ -31,7 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.data.fetching import fetch_dataset
     from moodbench.models.locate import locate
 
-    catalogue, out = load_catalogue(arguments.config), console()
+    catalogue, out = catalogue_of(arguments), console()
     datasets = dict(catalogue.datasets)
     own = spec_from_values({"models": [BASELINE_OF_SCORE], "datasets": ["none"], **own_values(arguments)}, "fetch").own
     names = [*arguments.names, *([own[0]] if own else [])]

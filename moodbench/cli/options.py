@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moodbench.comparison.composite import COMPOSITES, Weights
+from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
@@ -42,6 +43,20 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="PATH", help="YAML file or folder that adds to or changes the catalogue"
     )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds --trust-remote-code."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run, with your rights, the code that models given by hub id or folder bring along; read it first",
+    )
+
+
+def catalogue_of(arguments: argparse.Namespace) -> Catalogue:
+    """The catalogue that --config and --trust-remote-code make."""
+    return load_catalogue(arguments.config, trust_remote_code=arguments.trust_remote_code)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,9 @@ from moodbench.benchmark.estimating import (
     plan_of,
 )
 from moodbench.benchmark.resolve import with_own_data
-from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
-from moodbench.config import Catalogue, load_catalogue
+from moodbench.config import Catalogue
 from moodbench.hardware import Hardware, hardware
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0; prints the plan."""
-    catalogue = load_catalogue(arguments.config)
+    catalogue = catalogue_of(arguments)
     spec = spec_of(arguments, catalogue)
     catalogue = with_own_data(catalogue, spec)
     store = Store.open(arguments.store)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from moodbench.cli.options import add_trust
 from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import Catalogue
 from moodbench.config.schema import Quantization
@@ -36,6 +37,7 @@ def add_datasets(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Nothing; adds a person's own data, sub-samples and changed hyper-parameters."""
     add_own_data(parser)
+    add_trust(parser)
     parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
     parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")

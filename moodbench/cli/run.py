@@ -12,10 +12,10 @@ from moodbench.benchmark.repeat import compare_repeats
 from moodbench.benchmark.run import prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
-from moodbench.cli.options import add_config, add_json, add_store
+from moodbench.cli.options import add_config, add_json, add_store, catalogue_of
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
-from moodbench.config import Catalogue, load_catalogue
+from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
@@ -50,7 +50,7 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0 when every phase has its record, 1 when a trial failed, 130 when interrupted."""
-    catalogue = load_catalogue(arguments.config)
+    catalogue = catalogue_of(arguments)
     spec = spec_of(arguments, catalogue)
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)

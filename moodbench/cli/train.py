@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from moodbench.cli.options import catalogue_of
 from moodbench.cli.request import add_training, values_of
 from moodbench.cli.train_all import add_output, fit_only
-from moodbench.config import load_catalogue
 from moodbench.errors import UsageError
 from moodbench.spec.benchmark_spec import spec_from_values
 
@@ -36,4 +36,4 @@ def execute(arguments: argparse.Namespace) -> int:
     chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
     values = {**given, **chosen, "models": (arguments.model,), "seeds": (arguments.seed,)}
     spec = spec_from_values(values, "command line")
-    return fit_only(spec, load_catalogue(arguments.config), arguments, with_baseline=False)
+    return fit_only(spec, catalogue_of(arguments), arguments, with_baseline=False)

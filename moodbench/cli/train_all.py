@@ -8,10 +8,10 @@ from typing import Any
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.run import plan_of
 from moodbench.cli.carrying_out import carry_out, exit_code
-from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_training, add_what, spec_of
-from moodbench.config import Catalogue, load_catalogue
+from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
@@ -55,7 +55,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0 when every fit has its record, 1 when one failed, 130 when interrupted."""
-    catalogue = load_catalogue(arguments.config)
+    catalogue = catalogue_of(arguments)
     return fit_only(spec_of(arguments, catalogue), catalogue, arguments, with_baseline=True)
 
 

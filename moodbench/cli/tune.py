@@ -82,7 +82,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.tuning.search import search
 
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
-    catalogue = load_catalogue(overlay)
+    catalogue = load_catalogue(overlay, trust_remote_code=arguments.trust_remote_code)
     num_seeds, arguments.seeds = arguments.seeds, None
     if not 0 <= num_seeds <= MIN_TRAINING_SEED:
         raise UsageError(f"--seeds {num_seeds}: must be 0 to {MIN_TRAINING_SEED}")

@@ -52,10 +52,12 @@ class Catalogue:
     evaluation: EvaluationFile
     presets: dict[str, Preset]
     devices: dict[str, DeviceClass]
+    trust_remote_code: bool = False
+    """Models that are no names here, but hub ids or folders, may run code of their own."""
 
     def model(self, name: str) -> ModelEntry:
         """The entry of model `name`, or one made for a folder or a hub id; UnknownNameError suggests the nearest."""
-        if name not in self.models and (own := own_source(name)):
+        if name not in self.models and (own := own_source(name, trust_remote_code=self.trust_remote_code)):
             return ModelEntry(method="lora", source=own, licence="not stated", description="a model of your own")
         return _named(self.models, "model", name)
 
@@ -76,19 +78,22 @@ class Catalogue:
         return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
 
 
-def own_source(name: str) -> ModelSource | None:
+def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | None:
     """Where a model that is no name of the catalogue comes from: a folder here, or a hub id `owner/name`; else None."""
+    trusted = {"trust_remote_code": trust_remote_code}
     if any(mark in name for mark in "/\\~") and Path(name).expanduser().is_dir():
-        return ModelSource.model_validate({"path": str(Path(name).expanduser().absolute())})
-    return ModelSource.model_validate({"hub": name}) if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) else None
+        return ModelSource.model_validate({"path": str(Path(name).expanduser().absolute()), **trusted})
+    on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+    return ModelSource.model_validate({"hub": name, **trusted}) if on_hub else None
 
 
-def load_catalogue(overlay: Path | None = None) -> Catalogue:
+def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = False) -> Catalogue:
     """The packaged catalogue, with the user's `overlay` laid over it.
 
     `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml and devices.yaml, or
     one file with `models`, `families`, `datasets`, `presets`, `devices`, `training` and `evaluation` as top-level keys. Mappings
     are merged key by key, all else is replaced.
+    With `trust_remote_code`, models given by hub id or folder may run the code that they bring.
     Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
     """
     packaged = {name: _packaged(name) for name in SCHEMAS}
@@ -101,7 +106,14 @@ def load_catalogue(overlay: Path | None = None) -> Catalogue:
     assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
     assert isinstance(presets, PresetsFile) and isinstance(devices, DevicesFile)
     return Catalogue(
-        models.models, models.families, datasets.datasets, training, evaluation, presets.presets, devices.devices
+        models.models,
+        models.families,
+        datasets.datasets,
+        training,
+        evaluation,
+        presets.presets,
+        devices.devices,
+        trust_remote_code,
     )
 
 

@@ -226,7 +226,7 @@ class ModelSource(Entry):
     gated: bool = False
     """The repository's terms must be accepted on the hub, and a token given."""
     trust_remote_code: bool = False
-    """Run Python code that the repository brings, for an architecture that transformers lacks."""
+    """Run Python code that the repository or folder brings, for an architecture that transformers lacks."""
     path: str | None = None
     """A folder on this machine."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -239,8 +239,10 @@ class ModelSource(Entry):
             raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
         if bool(self.package) != bool(self.folder):
             raise ValueError("package and folder go together")
-        if not self.hub and (self.revision or self.gated or self.trust_remote_code):
-            raise ValueError("revision, gated and trust_remote_code are read for hub repositories only")
+        if not self.hub and (self.revision or self.gated):
+            raise ValueError("revision and gated are read for hub repositories only")
+        if self.package and self.trust_remote_code:
+            raise ValueError("trust_remote_code is read for hub repositories and folders only")
         return self
 
 

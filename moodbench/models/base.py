@@ -157,5 +157,8 @@ def load_encoder(spec: FitSpec) -> Any:
 
     layers = spec.model.num_hidden_layers
     return AutoModel.from_pretrained(
-        base_folder(spec.model), dtype="float32", **({"num_hidden_layers": layers} if layers else {})
+        base_folder(spec.model),
+        dtype="float32",
+        trust_remote_code=spec.model.trust_remote_code,
+        **({"num_hidden_layers": layers} if layers else {}),
     )

@@ -16,7 +16,7 @@ from moodbench.models.device import parameter_bytes
 from moodbench.models.predictor import Encoded, Logits
 from moodbench.models.quantised import is_quantised
 from moodbench.models.spreading import is_spread, on_gpus
-from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def load_transformer(
     num_gpus: int = 1,
 ) -> TransformerClassifier | LinearProbe:
     """The fitted contender in `artifact`: the base model from its source, the learned part from the folder."""
-    assert spec.text is not None
-    tokenizer = Tokenizer.load(artifact / TOKENIZER, spec.text)
+    tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
     if spec.model.method == "linear-probe":
         from safetensors.numpy import load_file
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.locate import PICKLE, digest_of
+from moodbench.models.locate import PICKLE, digest_of, pickled
 
 NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
 """Files of a repository's top folder that loading reads."""
@@ -84,7 +84,7 @@ def _without_weights(source: ModelSource, name: str) -> str:
         files = HfApi().list_repo_files(str(source.hub), revision=source.revision)
     except Exception as error:  # noqa: BLE001
         return f"is in the cache without its weights, and the hub cannot be asked ({explain(error, name, source)})"
-    pickles = [f for f in files if f.endswith((".bin", ".pt", ".pkl")) and "/" not in f]
+    pickles = pickled(f for f in files if "/" not in f)
     if pickles:
         return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}"
     return f"has no *.safetensors (it has {', '.join(sorted(files)[:8]) or 'no files'}); choose another repository"

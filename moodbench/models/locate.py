@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,7 +15,13 @@ from moodbench.errors import PrerequisiteError
 from moodbench.spec import ResolvedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt")
+"""Files of the digest always."""
+ADDED_TOKENS = "added_tokens.json"
+VOCABULARIES = ("vocab.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""Files that are read, and so are part of the digest, only where there is no tokenizer.json."""
 WEIGHTS = "model.safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+"""How files with pickled weights end."""
 PICKLE = (
     "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a catalogue "
     "entry), or convert them on a machine you can lose and give the folder as `path`"
@@ -51,9 +58,9 @@ def locate(name: str, source: ModelSource) -> Located:
         )
     if not source.trust_remote_code:
         refuse_custom_code(name, folder)
-    tokenizer = tuple(p for p in (folder / f for f in TOKENIZER_FILES) if p.is_file())
-    if not tokenizer:
-        raise PrerequisiteError(f"model {name}: no tokenizer files in {folder}; expected tokenizer.json")
+    tokenizer = tokenizer_files(name, folder)
+    if source.trust_remote_code:
+        tokenizer += tuple(sorted(folder.glob("*.py")))
     return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
 
 
@@ -64,11 +71,13 @@ def source_of(model: ResolvedModel) -> ModelSource:
         package, _, folder = model.location.partition(":")
         return ModelSource(package=package, folder=folder, sha256=model.weights_sha256)
     if model.source == "hub":
-        trusted = model.trust_remote_code
         return ModelSource(
-            hub=model.location, revision=model.revision, sha256=model.weights_sha256, trust_remote_code=trusted
+            hub=model.location,
+            revision=model.revision,
+            sha256=model.weights_sha256,
+            trust_remote_code=model.trust_remote_code,
         )
-    return ModelSource(path=model.location, sha256=model.weights_sha256)
+    return ModelSource(path=model.location, sha256=model.weights_sha256, trust_remote_code=model.trust_remote_code)
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
@@ -99,24 +108,64 @@ def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
         if absent:
             raise PrerequisiteError(f"model {name}: {folder} lacks {', '.join(absent)}, which {index.name} names")
         return tuple(folder / part for part in parts)
-    if any(folder.glob("*.bin")):
-        raise PrerequisiteError(f"model {name}: {folder} holds pickled weights only, {PICKLE}")
+    if folder.is_dir() and (pickles := pickled(path.name for path in folder.iterdir())):
+        raise PrerequisiteError(f"model {name}: {folder} holds pickled weights only ({', '.join(pickles)}), {PICKLE}")
     raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
 
 
+def pickled(names: Iterable[str]) -> list[str]:
+    """Those of these files of one folder that hold pickled weights, going by how their names end."""
+    return sorted(n for n in names if n.lower().endswith(PICKLED) and n != "training_args.bin")
+
+
+def tokenizer_files(name: str, folder: Path) -> tuple[Path, ...]:
+    """The files in `folder` that say how texts become tokens, as their digest takes them; PrerequisiteError without any.
+
+    vocab.json and SentencePiece models count where there is no tokenizer.json, which otherwise holds all that they say and
+    is read in their place.
+    """
+    whole = (folder / TOKENIZER_FILES[0]).is_file()
+    wanted = (*TOKENIZER_FILES, ADDED_TOKENS, *(() if whole else VOCABULARIES))
+    found = tuple(path for path in (folder / file for file in wanted) if path.is_file())
+    vocabularies = {TOKENIZER_FILES[0], "vocab.txt", *VOCABULARIES}
+    if not any(path.name in vocabularies for path in found):
+        raise PrerequisiteError(
+            f"model {name}: no tokenizer files in {folder}; expected tokenizer.json, or one of "
+            f"{', '.join(sorted(vocabularies - {TOKENIZER_FILES[0]}))}"
+        )
+    return found
+
+
 def refuse_custom_code(name: str, folder: Path) -> None:
-    """Nothing; PrerequisiteError when the architecture exists only as code that the repository brings."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    """Nothing; PrerequisiteError when the architecture or tokenizer exists only as code that the repository brings."""
+    path, tokenizer_path = folder / "config.json", folder / "tokenizer_config.json"
+    config, tokenizer = _values(path), _values(tokenizer_path)
+    code, asking = [], path
     if config.get("auto_map"):
         from transformers import CONFIG_MAPPING
 
-        if config.get("model_type") not in CONFIG_MAPPING:
-            raise PrerequisiteError(
-                f"model {name}: {path} asks for code of its own ({', '.join(sorted(config['auto_map']))}), which would run "
-                "with your rights; read it, then set `trust_remote_code: true` under `source` in a catalogue entry, "
-                "or choose another model"
-            )
+        code = [] if config.get("model_type") in CONFIG_MAPPING else sorted(config["auto_map"])
+    if not code and (tokenizer.get("auto_map") or {}):
+        from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+
+        own = str(tokenizer.get("tokenizer_class") or "")
+        known = TOKENIZER_MAPPING_NAMES.get(config.get("model_type")) or tokenizer_class_from_name(own)
+        code, asking = ([] if known else ["AutoTokenizer"]), tokenizer_path
+    if code:
+        raise PrerequisiteError(
+            f"model {name}: {asking} asks for code of its own ({', '.join(code)}), which would run with your rights; read it, "
+            "then allow it with --trust-remote-code, for a model of a catalogue with `trust_remote_code: true` under its "
+            "`source`, or choose another model"
+        )
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where it is absent or cannot be read, which its reader will tell."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:

@@ -62,7 +62,7 @@ class LoRAConfigManager:
             changes["num_hidden_layers"] = entry.num_hidden_layers
         labels = [f"label {i}" for i in range(num_labels)]
         base = load_base(folder, labels, seed, quantization, dtype, place, **changes)
-        tokenizer = Tokenizer.load(folder, text)
+        tokenizer = Tokenizer.load(folder, text, trust_remote_code=entry.source.trust_remote_code)
         set_pad_token(base.model, tokenizer.pad_id)
         prepare_for_training(base)
         model = add_lora(base, lora, family.targets(lora.target_modules))

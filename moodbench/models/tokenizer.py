@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from moodbench.config.schema import TextDefaults
+from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +37,11 @@ class Tokenizer:
         )
 
     @classmethod
-    def load(cls, folder: Path, text: TextDefaults) -> Tokenizer:
-        """The tokenizer whose files are in `folder`."""
+    def load(cls, folder: Path, text: TextDefaults, *, trust_remote_code: bool = False) -> Tokenizer:
+        """The tokenizer whose files are in `folder`; it never asks on the terminal whether to trust code there."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder), text)
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), text)
 
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
         """Each text as token ids, unpadded."""
@@ -57,3 +58,9 @@ class Tokenizer:
             padded[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask)}
+
+
+def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:
+    """The tokenizer of a fit from `folder`, that of its base model or of its artifact."""
+    assert spec.text is not None
+    return Tokenizer.load(folder, spec.text, trust_remote_code=spec.model.trust_remote_code)

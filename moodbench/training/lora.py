@@ -19,7 +19,7 @@ from moodbench.models.base import base_folder, load_classifier, prepare_for_trai
 from moodbench.models.device import parameter_count
 from moodbench.models.encoder import TOKENIZER
 from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
-from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
@@ -51,7 +51,7 @@ def fit_lora(
     A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit that nobody stopped.
     """
     assert spec.train is not None and spec.lora is not None and spec.text is not None
-    tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
+    tokenizer = load_tokenizer(spec, base_folder(spec.model))
     base = load_classifier(spec, spec.seeds.init, device, num_gpus)
     set_pad_token(base.model, tokenizer.pad_id)
     prepare_for_training(base)

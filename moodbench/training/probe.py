@@ -14,7 +14,7 @@ from moodbench.metrics import score_all
 from moodbench.models.base import base_folder, load_encoder
 from moodbench.models.encoder import PROBE_HEAD, TOKENIZER, Embedder, LinearProbe, encode_tokens
 from moodbench.models.predictor import Encoded
-from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.tokenizer import load_tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.baselines import fit_logistic
 from moodbench.training.outcome import FitOutcome, Report
@@ -28,8 +28,8 @@ def fit_probe(
     """The outcome of logistic regression on embeddings with the C that validation prefers; saved in `folder`."""
     from safetensors.numpy import save_file
 
-    assert spec.probe is not None and spec.text is not None
-    tokenizer = Tokenizer.load(base_folder(spec.model), spec.text)
+    assert spec.probe is not None
+    tokenizer = load_tokenizer(spec, base_folder(spec.model))
     encoder = load_encoder(spec)
     embedder = Embedder(encoder, tokenizer, spec.probe.pooling, device)
     started = time.perf_counter()

@@ -45,14 +45,15 @@ for line in sys.stdin:
 """
 
 
-def spec_for(folder, family, quantization):
-    located = locate(family, ModelSource(path=str(folder)))
+def spec_for(folder, family, quantization, *, trust_remote_code=False):
+    located = locate(family, ModelSource(path=str(folder), trust_remote_code=trust_remote_code))
     defaults = CATALOGUE.training
     changes = {"epochs": 5, "learning_rate": 1e-2, "effective_batch_size": 16, "evaluations_per_epoch": 1}
     return FitSpec(
         model=ResolvedModel(
             name=family, method="lora", family=family, source="path", location=str(folder), revision=located.revision,
             weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
+            trust_remote_code=trust_remote_code,
         ),
         dataset=ResolvedDataset(
             name="toy", embedded="toy", revision="0", labels=("negative", "positive"), neutral_band=0,

@@ -85,6 +85,27 @@ def test_pickled_weights_are_refused_and_never_fetched(hub, files):
     assert not any("resolve" in str(request) and "pytorch_model.bin" in str(request) for request in hub.requests)
 
 
+@pytest.mark.parametrize("pickle", ["pytorch_model.bin", "weights.pt", "model.PTH", "model.pkl", "last.ckpt"])
+def test_pickles_are_told_alike_on_the_hub_and_in_a_folder(hub, files, tmp_path, pickle):
+    kept = {name: content for name, content in files.items() if name != "model.safetensors"} | {pickle: b"never read"}
+    hub.add("model", TINY, kept)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+    for where in (source(), ModelSource(path=str(folder))):
+        with pytest.raises(
+            PrerequisiteError, match=rf"holds pickled weights only \({pickle}\), which can run any code"
+        ):
+            locate("mine", where)
+
+
+def test_code_may_be_trusted_in_a_folder_and_not_in_a_package():
+    assert ModelSource(path="/weights", trust_remote_code=True).trust_remote_code
+    with pytest.raises(ValueError, match="trust_remote_code is read for hub repositories and folders only"):
+        ModelSource(package="p", folder="f", trust_remote_code=True)
+
+
 def test_code_of_a_repository_is_refused_unless_allowed(hub, files):
     config = json.loads(files["config.json"]) | {"model_type": "novel", "auto_map": {"AutoModel": "novel.Model"}}
     hub.add("model", TINY, files | {"config.json": json.dumps(config).encode(), "novel.py": b""})
