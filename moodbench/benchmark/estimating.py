@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from moodbench.benchmark.resolve import device_of, recipe_of, resolve_dataset, resolve_model, trial_of
+from moodbench.benchmark.resolve import check_changes, device_of, recipe_of, resolve_dataset, resolve_model, trial_of
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
 from moodbench.data.source import load_source
@@ -63,6 +63,7 @@ def intended_trials(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware
     `catalogue` has the person's own data of `spec` too.
     Everything else that is wrong with the request is raised: UnknownNameError, SpecError or DataError.
     """
+    check_changes(spec, catalogue)
     names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
     models = {name: _model(name, catalogue.model(name)) for name in names}
     datasets = {name: _dataset(name, catalogue.dataset(name), spec) for name in _names_of_data(spec)}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from moodbench.config.catalogue import Catalogue, explain, merge
+from moodbench.config.catalogue import Catalogue, merge
+from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
@@ -64,11 +65,7 @@ def resolve(
     False. Everything wrong with the request is found here, before anything runs: UnknownNameError, SpecError,
     PrerequisiteError or DataError.
     """
-    # Checked alone first: a wrong value must be told even where no model of the request reads it.
-    _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
-    _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
-    _overlaid(TextDefaults, catalogue.training.text, "the request", "text", spec.text)
-    augmentation_of(spec)
+    check_changes(spec, catalogue)
     added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
     entries = {name: catalogue.model(name) for name in (*added, *spec.models)}
     datasets = spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
@@ -92,6 +89,14 @@ def resolve(
                 fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
                 trials.append(trial_of(fit, device, machine, protocol, catalogue.evaluation.prediction_batch_size))
     return trials
+
+
+def check_changes(spec: BenchmarkSpec, catalogue: Catalogue) -> None:
+    """Nothing; SpecError for changed fields that do not go together, even where no model of the request reads them."""
+    _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
+    _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
+    _overlaid(TextDefaults, catalogue.training.text, "the request", "text", spec.text)
+    augmentation_of(spec)
 
 
 def trial_of(
@@ -236,4 +241,4 @@ def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: s
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise SpecError(explain(error, where, None, (part,))) from error
+        raise SpecError(explain(error, where, None, (part,), schema=schema)) from error

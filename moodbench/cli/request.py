@@ -88,7 +88,8 @@ def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpe
             )
         return spec_from_values(given, "command line")
     if what.endswith((".yaml", ".yml")) or Path(what).is_file():
-        return spec_from_values(overridden(read_spec(Path(what)).model_dump(exclude_unset=True), given), what)
+        written = read_spec(Path(what)).model_dump(exclude_unset=True)
+        return spec_from_values(overridden(written, given), f"{what} with the options" if given else what)
     return spec_of_preset(what, catalogue, given)
 
 

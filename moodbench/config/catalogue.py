@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     DatasetEntry,
     DatasetsFile,
@@ -126,26 +127,6 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def explain(error: ValidationError, where: str, text: str | None = None, prefix: tuple[str, ...] = ()) -> str:
-    """One line per problem of a pydantic `error`: where, key, value seen, what is allowed."""
-    lines = []
-    parents = {tuple(problem["loc"][:-1]) for problem in error.errors()}
-    for problem in error.errors():
-        path = tuple(problem["loc"])
-        if problem["type"] == "too_short" and path in parents:
-            continue  # pydantic counts the items that are right, and the wrong ones are told already
-        key = ".".join(map(str, (*prefix, *path)))
-        line = line_of(text, (*prefix, *path)) if text is not None and key else None
-        place = where + (f", line {line}" if line else "")
-        reason = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            reason = "unknown key; remove it or correct its spelling"
-        seen = problem["input"]
-        shown = "" if isinstance(seen, dict) else f" (seen: {seen!r})"
-        lines.append(": ".join(part for part in (place, key, f"{reason}{shown}") if part))
-    return "\n".join(lines)
-
-
 @cache
 def _packaged(name: str) -> dict[str, Any]:
     return load_yaml(files("moodbench.config").joinpath(f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
@@ -203,7 +184,7 @@ def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseMode
     try:
         return schema.model_validate(merge(packaged, layer.values))
     except ValidationError as error:
-        raise SpecError(explain(error, layer.where, layer.text, layer.prefix)) from error
+        raise SpecError(explain(error, layer.where, layer.text, layer.prefix, schema=schema)) from error
 
 
 def _named[T](entries: dict[str, T], kind: str, name: str) -> T:

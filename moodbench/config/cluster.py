@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from moodbench.config.catalogue import explain, merge
+from moodbench.config.catalogue import merge
+from moodbench.config.explaining import explain
 from moodbench.config.schema import DeviceClass
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
@@ -60,7 +61,7 @@ def read_cluster_file(path: Path | None, devices: Mapping[str, DeviceClass] | No
     try:
         read = ClusterFile.model_validate(given)
     except ValidationError as error:
-        raise SpecError(explain(error, str(path), text)) from error
+        raise SpecError(explain(error, str(path), text, schema=ClusterFile)) from error
     unknown = sorted(set(read.measure_on) - set(read.devices) - {"cpu"})
     if unknown:
         raise SpecError(

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from moodbench.config.changes import ChangesOf
+
 Method = Literal["baseline", "linear-probe", "lora"]
 Split = Literal["train", "validation", "test"]
 Sampling = Literal["stratified", "balanced"]
@@ -21,7 +23,13 @@ FROM_ANY_WEIGHTS: tuple[LoraInitialisation, ...] = ("default", "gaussian")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+# Upper bounds stand far above what anybody trains with; beyond them a value is a slip of the keyboard.
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Regularisation = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+MAX_LORA_ALPHA = 1e4
 
 
 class Entry(BaseModel):
@@ -35,11 +43,13 @@ class LoraDefaults(Entry):
 
     r: Annotated[int, Field(ge=1, le=1024)]
     """Rank of the update matrices."""
-    lora_alpha: Positive
+    lora_alpha: Annotated[float, Field(gt=0, le=MAX_LORA_ALPHA, allow_inf_nan=False)]
     """Scale of the update: it is multiplied by lora_alpha / r."""
-    lora_dropout: Share
+    lora_dropout: ShareBelowOne
     """Share of adapter inputs dropped in training."""
-    target_modules: Literal["attention", "all-linear"] | tuple[str, ...]
+    target_modules: (
+        Literal["attention", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+    )
     """`attention` (the family's projections), `all-linear` (and its feed-forward), or module names."""
     use_rslora: bool = False
     """rsLoRA (Kalajdzievski 2023): the update is multiplied by lora_alpha / sqrt(r) instead."""
@@ -47,7 +57,7 @@ class LoraDefaults(Entry):
     """DoRA (Liu et al. 2024): the norm of each row of the adapted weight is learned apart from its direction."""
     init_lora_weights: LoraInitialisation = "default"
     """What A and B hold at the start; olora and pissa take their first value out of the frozen weight."""
-    loraplus_lr_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    loraplus_lr_ratio: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = 1.0
     """LoRA+ (Hayou et al. 2024): B learns so many times as fast as A; 1 is plain LoRA."""
 
     @model_validator(mode="after")
@@ -75,31 +85,31 @@ def unlike_quantised(lora: LoraDefaults, quantization: Quantization) -> str | No
 class TrainDefaults(Entry):
     """Gradient fine-tuning."""
 
-    epochs: Positive
+    epochs: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
     """Passes over the training split; the last may be partial."""
-    learning_rate: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     """Peak learning rate."""
-    weight_decay: NonNegative
+    weight_decay: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     """Decoupled weight decay."""
-    warmup_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    warmup_share: ShareBelowOne
     """Share of steps in which the learning rate rises from 0."""
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"]
     """Shape of the learning rate after warm-up."""
-    effective_batch_size: Count
+    effective_batch_size: BatchSize
     """Examples per optimiser step."""
-    max_device_batch_size: Count
+    max_device_batch_size: BatchSize
     """Examples that one forward pass may hold; smaller than the effective batch means accumulation."""
-    max_grad_norm: Positive
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
     """Gradients are clipped to this norm."""
-    base_dropout: Share | None
+    base_dropout: ShareBelowOne | None
     """Dropout inside the base model while training; null keeps the checkpoint's own."""
     group_by_length: bool
     """Batches of texts of similar length, so that less is padded."""
-    evaluations_per_epoch: Count
+    evaluations_per_epoch: Annotated[int, Field(ge=1, le=1000)]
     """Validation runs per epoch."""
-    max_evaluation_steps: Count
+    max_evaluation_steps: Annotated[int, Field(ge=1, le=1_000_000)]
     """A validation run at least every so many steps."""
-    patience: Count
+    patience: Annotated[int, Field(ge=1, le=1_000_000)]
     """Stop after so many validation runs without a better score."""
     select_by: Literal["f1_macro", "accuracy", "nll"]
     """The validation score that chooses the kept checkpoint."""
@@ -114,25 +124,25 @@ class ProbeDefaults(Entry):
 
     pooling: Literal["mean", "cls"]
     """How token states become one vector."""
-    inverse_regularisation: tuple[Positive, ...] = Field(min_length=1)
+    inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
     """Values of C tried; validation chooses."""
 
 
 class TfidfDefaults(Entry):
     """Logistic regression on TF-IDF of word n-grams."""
 
-    max_ngram: Count
+    max_ngram: Annotated[int, Field(ge=1, le=10)]
     """Longest word n-gram."""
     min_document_count: Count
     """An n-gram must occur in so many training texts."""
-    inverse_regularisation: tuple[Positive, ...] = Field(min_length=1)
+    inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
     """Values of C tried; validation chooses."""
 
 
 class TextDefaults(Entry):
     """How a text becomes tokens."""
 
-    max_length: Annotated[int, Field(ge=8)]
+    max_length: Annotated[int, Field(ge=8, le=131_072)]
     """Longest input in tokens; what is longer is cut, and counted as truncated."""
     truncation_side: Literal["right", "left"]
     """Which end is cut."""
@@ -144,7 +154,7 @@ PreparationStep = Literal["entities", "links", "mentions", "lowercase"]
 class Augmentation(Entry):
     """Changed copies of training texts; validation and test texts are never changed."""
 
-    word_dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    word_dropout: ShareBelowOne = 0.0
     """Share of words left out."""
     word_swap: Share = 0.0
     """Share of words that change places with the next."""
@@ -173,23 +183,23 @@ class TrainingFile(Entry):
 class MeasureProtocol(Entry):
     """How speed and memory are measured."""
 
-    processes: Count
+    processes: Annotated[int, Field(ge=1, le=1000)]
     """Fresh processes, each of which answers all requests."""
-    requests: Count
+    requests: Annotated[int, Field(ge=1, le=10_000_000)]
     """Single-stream requests per process."""
-    window_requests: Count
+    window_requests: Annotated[int, Field(ge=1, le=10_000_000)]
     """Requests per window, the unit that is kept or dropped for disturbance."""
-    warmup_s: NonNegative
+    warmup_s: Seconds
     """Least time of warm-up per process."""
-    batch_sizes: tuple[Count, ...] = Field(min_length=1)
+    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1, max_length=100)
     """Batch sizes of the throughput points."""
-    batch_seconds: Positive
+    batch_seconds: Annotated[Seconds, Field(gt=0)]
     """Least time of one throughput point."""
-    batch_repeats: Count
+    batch_repeats: Annotated[int, Field(ge=1, le=1000)]
     """Repeats of each throughput point; the median is reported."""
-    max_attempts: Count
+    max_attempts: Annotated[int, Field(ge=1, le=1000)]
     """Attempts until a measurement is undisturbed; the last is kept and marked."""
-    backoff_s: NonNegative
+    backoff_s: Seconds
     """Wait before the second attempt; doubles each time."""
     quick: bool
     """Marks a protocol too short for publication."""
@@ -198,7 +208,7 @@ class MeasureProtocol(Entry):
 class EvaluationFile(Entry):
     """evaluation.yaml: how predictions are made and how speed is measured."""
 
-    prediction_batch_size: Count
+    prediction_batch_size: BatchSize
     """Texts per batch when the test split is predicted."""
     protocols: dict[str, MeasureProtocol]
     """Named measuring protocols."""
@@ -292,10 +302,10 @@ class ModelSize(Entry):
 class DeviceBatch(Entry):
     """Texts that one forward pass in training may hold, by device; a smaller one means more accumulation."""
 
-    cpu: Count
-    cuda: Count
+    cpu: BatchSize
+    cuda: BatchSize
     """For a card of 10 GiB."""
-    mps: Count
+    mps: BatchSize
 
 
 Group = Literal["ultra-tiny", "tiny", "small-llm"]
@@ -334,11 +344,11 @@ class ModelEntry(Entry):
     """One line for lists."""
     caveat: str | None = None
     """What a reader of its scores must know."""
-    lora: dict[str, object] = {}
-    train: dict[str, object] = {}
-    probe: dict[str, object] = {}
-    tfidf: dict[str, object] = {}
-    text: dict[str, object] = {}
+    lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
+    train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
+    probe: Annotated[dict[str, object], ChangesOf(ProbeDefaults)] = {}
+    tfidf: Annotated[dict[str, object], ChangesOf(TfidfDefaults)] = {}
+    text: Annotated[dict[str, object], ChangesOf(TextDefaults)] = {}
 
     @model_validator(mode="after")
     def _complete(self) -> ModelEntry:
@@ -564,8 +574,8 @@ class Preset(Entry):
     max_train_examples: Count | None = None
     max_validation_examples: Count | None = None
     protocol: str | None = None
-    lora: dict[str, object] = {}
-    train: dict[str, object] = {}
+    lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
+    train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
 
 
 class PresetsFile(Entry):

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from moodbench.config.catalogue import explain, merge
+from moodbench.config.catalogue import merge
+from moodbench.config.explaining import explain
 from moodbench.config.schema import (
+    MAX_LORA_ALPHA,
     Count,
     Entry,
     Family,
@@ -265,7 +267,7 @@ def load_space(
     try:
         space = SearchSpace.model_validate(load_yaml(text, str(path)))
     except ValidationError as error:
-        raise SpecError(explain(error, str(path), text)) from error
+        raise SpecError(explain(error, str(path), text, schema=SearchSpace)) from error
     parts = {("parameters",): space.parameters} | {("families", k): v for k, v in space.families.items()}
     for keys, parameters in parts.items():
         for parameter, distribution in parameters.items():
@@ -334,8 +336,9 @@ def _check(
 ) -> None:
     key = ".".join((*keys, parameter))
     if parameter == ALPHA_OVER_R:
-        if isinstance(value, bool | str) or not value > 0:
-            raise SpecError(f"{where}: {key}: {value!r}; allowed are numbers above 0")
+        most = MAX_LORA_ALPHA / training.lora.r
+        if isinstance(value, bool | str) or not 0 < value <= most:
+            raise SpecError(f"{where}: {key}: {value!r}; allowed are numbers above 0 up to {most:g}")
         return
     if parameter == QUANTIZATION:
         if value not in get_args(Quantization):
@@ -350,4 +353,4 @@ def _check(
     try:
         _SECTIONS[section].model_validate(merge(base, {field: value}))
     except ValidationError as error:
-        raise SpecError(explain(error, where, None, (*keys, section))) from error
+        raise SpecError(explain(error, where, None, (*keys, section), schema=_SECTIONS[section])) from error

@@ -9,8 +9,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from moodbench.config.catalogue import Catalogue, explain
-from moodbench.config.schema import DatasetEntry, FileSource, HubSource, PreparationStep, Quantization, Sampling
+from moodbench.config.catalogue import Catalogue
+from moodbench.config.changes import ChangesOf
+from moodbench.config.explaining import explain
+from moodbench.config.schema import (
+    Augmentation,
+    DatasetEntry,
+    FileSource,
+    HubSource,
+    LoraDefaults,
+    PreparationStep,
+    Quantization,
+    Sampling,
+    TextDefaults,
+    TrainDefaults,
+)
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
@@ -65,15 +78,15 @@ class BenchmarkSpec(BaseModel):
     """Where to train and measure; auto takes CUDA, then MPS, then the CPU."""
     quantization: Quantization | None = None
     """How the frozen weights of fine-tuned models are stored; the catalogue's when null."""
-    lora: dict[str, Any] = {}
+    lora: Annotated[dict[str, Any], ChangesOf(LoraDefaults)] = {}
     """LoRA fields that override the catalogue."""
-    train: dict[str, Any] = {}
+    train: Annotated[dict[str, Any], ChangesOf(TrainDefaults)] = {}
     """Training fields that override the catalogue."""
-    text: dict[str, Any] = {}
+    text: Annotated[dict[str, Any], ChangesOf(TextDefaults)] = {}
     """Fields of how a text becomes tokens (max_length, truncation_side) that override the catalogue."""
     prepare: tuple[PreparationStep, ...] = ()
     """What is done to every text first, in training and in use: entities, links, mentions, lowercase."""
-    augment: dict[str, Any] = {}
+    augment: Annotated[dict[str, Any], ChangesOf(Augmentation)] = {}
     """Changed copies of training texts: word_dropout, word_swap, punctuation (shares of words), copies."""
 
     @field_validator("seeds", mode="before")
@@ -152,7 +165,7 @@ def spec_from_values(values: dict[str, Any], where: str, text: str | None = None
         spec = BenchmarkSpec.model_validate(values)
         _ = spec.own  # what is wrong with a person's own data is told now
     except ValidationError as error:
-        raise SpecError(explain(error, where, text)) from error
+        raise SpecError(explain(error, where, text, schema=BenchmarkSpec)) from error
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from error
     return spec

@@ -6,6 +6,7 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.cli import parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue, merge
+from moodbench.config.schema import Augmentation, LoraDefaults, TextDefaults, TrainDefaults
 from moodbench.errors import DataError, MoodBenchError, PrerequisiteError, SpecError, UnknownNameError
 from moodbench.hardware import Gpu, Hardware
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, TrialSpec, read_spec, spec_of_preset
@@ -62,6 +63,23 @@ BAD_FIELDS = {
     "a class that is a list": (
         "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nlabel_map: {1: x, 2: [y]}", r"line 5: label_map.2: "
     ),
+    "an unknown training key": (
+        "models: [vader]\ndatasets: [d]\ntrain:\n  epochs: 2\n  lerning_rate: 1",
+        r"line 5: train.lerning_rate: unknown key; did you mean 'learning_rate'\? \(seen: 1\)",
+    ),
+    "an unknown LoRA key": ("models: [a]\ndatasets: [d]\nlora:\n  rank: 2", r"line 4: lora.rank: unknown key; .*known are init_lora"),
+    "an unknown text key": (
+        "models: [a]\ndatasets: [d]\ntext: {maxlength: 64}", r"line 3: text.maxlength: unknown key; did you mean 'max_length'\?"
+    ),
+    "an unknown key of augmentation": (
+        "models: [a]\ndatasets: [d]\naugment:\n  word_drop: 0.1", r"line 4: augment.word_drop: .*did you mean 'word_dropout'\?"
+    ),
+    "a learning rate that is no number": (
+        "models: [a]\ndatasets: [d]\ntrain: {learning_rate: .nan}", r"line 3: train.learning_rate: .*finite number \(seen: nan\)"
+    ),
+    "a rank of zero": ("models: [vader]\ndatasets: [d]\nlora: {r: 0}", r"line 3: lora.r: .*greater than or equal to 1 \(seen: 0\)"),
+    "a word for fields": ("models: [a]\ndatasets: [d]\ntrain: fast", r"line 3: train: expected keys below it \(seen: 'fast'\)"),
+    "no fields": ("models: [a]\ndatasets: [d]\nlora:", r"line 3: lora: expected keys below it \(seen: None\)"),
     "a word for a list": ("models: vader\ndatasets: [d]", r"line 1: models: .*valid tuple \(seen: 'vader'\)"),
 }  # fmt: skip
 
@@ -81,6 +99,50 @@ def test_every_bad_field_is_told_at_once():
     assert [line.split(": ")[:2] for line in str(told.value).splitlines()] == [
         ["the options", "models"], ["the options", "datasets.0"], ["the options", "seed"]
     ]  # fmt: skip
+
+
+def test_every_fault_of_a_spec_file_is_told_with_its_line(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "models: [vader]\ndatasets: [d]\ntrain:\n  epoch: 1\n  learning_rate: 7\nlora:\n  r: 0\nseed: 3\naugment: {copies: 99}\n"
+    )
+    with pytest.raises(SpecError) as told:
+        read_spec(path)
+    lines = [line.removeprefix(f"{path}, ").split(": ")[:2] for line in str(told.value).splitlines()]
+    assert sorted(lines) == [["line 4", "train.epoch"], ["line 5", "train.learning_rate"], ["line 7", "lora.r"],
+                             ["line 8", "seed"], ["line 9", "augment.copies"]]  # fmt: skip
+
+
+ABSURD = {
+    ("train", "epochs"): ("1e9", "1000"), ("train", "learning_rate"): ("1e6", "1"), ("train", "weight_decay"): ("1e3", "10"),
+    ("train", "effective_batch_size"): ("1e12", "65536"), ("train", "max_device_batch_size"): ("65537", "65536"),
+    ("train", "max_grad_norm"): ("1e30", "1000000"), ("train", "base_dropout"): ("1", "1"), ("train", "warmup_share"): ("1", "1"),
+    ("train", "evaluations_per_epoch"): ("1e6", "1000"), ("train", "max_evaluation_steps"): ("1e15", "1000000"),
+    ("train", "patience"): ("1e15", "1000000"), ("lora", "r"): ("100000", "1024"), ("lora", "lora_alpha"): ("1e30", "10000"),
+    ("lora", "lora_dropout"): ("1", "1"), ("lora", "loraplus_lr_ratio"): ("1e9", "1000"),
+    ("text", "max_length"): ("1000000000", "131072"), ("augment", "copies"): ("1000", "16"), ("augment", "word_dropout"): ("1", "1"),
+}  # fmt: skip
+"""Field -> a value that nobody means, and the bound that the message must name."""
+
+
+@pytest.mark.parametrize(("section", "field"), ABSURD)
+def test_a_value_that_nobody_means_is_refused_with_the_bound(section, field, tmp_path):
+    value, bound = ABSURD[section, field]
+    path = tmp_path / "run.yaml"
+    path.write_text(f"models: [vader]\ndatasets: [icwsm-tweets]\n{section}:\n  {field}: {value}\n")
+    with pytest.raises(
+        SpecError, match=rf"line 4: {section}.{field}: .*less than (or equal to )?{bound} \(seen: {value[0]}"
+    ):
+        read_spec(path)
+
+
+def test_every_number_of_a_recipe_has_an_upper_bound():
+    for schema in (LoraDefaults, TrainDefaults, TextDefaults, Augmentation):
+        for name, field in schema.model_fields.items():
+            if any(kind in str(field.annotation) for kind in ("int", "float")):
+                assert any(hasattr(mark, "le") or hasattr(mark, "lt") for mark in field.metadata) or "Lt(" in str(
+                    field.annotation
+                ), name
 
 
 def test_a_spec_file_says_what_its_fields_say(tmp_path):
@@ -188,10 +250,12 @@ def resolved(machine=CPU, catalogue=PACKAGED, **changes):
 
 
 UNRESOLVABLE = {
-    "learning rate not finite": ({"train": {"learning_rate": float("nan")}}, SpecError, r"train.learning_rate: .*finite"),
-    "training key unknown": ({"train": {"lr": 1}}, SpecError, r"train.lr: unknown key.*\(seen: 1\)"),
-    "... with a model that has none": ({"models": ["vader"], "train": {"lr": 1}}, SpecError, r"train.lr: unknown key"),
-    "rank of zero": ({"lora": {"r": 0}}, SpecError, r"the request: lora.r: .*\(seen: 0\)"),
+    "fields that do not go together": (
+        {"lora": {"r": 3, "init_lora_weights": "orthogonal"}}, SpecError, r"the request: lora: .*orthogonal with r 3"
+    ),
+    "... with a model that reads neither": (
+        {"models": ["vader"], "lora": {"r": 3, "init_lora_weights": "orthogonal"}}, SpecError, r"the request: lora: .*needs an even rank"
+    ),
     "model unknown": ({"models": ["MiniLM-L9"]}, UnknownNameError, "did you mean 'MiniLM-L"),
     "data set unknown": ({"datasets": ["icwsm-films"]}, UnknownNameError, "unknown data set 'icwsm-films'"),
     "protocol unknown": ({"protocol": "quik"}, UnknownNameError, "did you mean 'quick'"),

@@ -108,6 +108,26 @@ REFUSED = {
         SpecError,
         r"line 2: training.train.learning_rate: .*finite number \(seen: nan\)",
     ),
+    "unknown key of a model": (
+        "models:\n  MiniLM-L6:\n    train:\n      lerning_rate: 1\n",
+        SpecError,
+        r"mine.yaml, line 4: models.MiniLM-L6.train.lerning_rate: unknown key; did you mean 'learning_rate'\? \(seen: 1\)",
+    ),
+    "unknown key of a probe": (
+        "models:\n  MiniLM-L6-probe:\n    probe: {pool: cls}\n",
+        SpecError,
+        r"line 3: models.MiniLM-L6-probe.probe.pool: unknown key; did you mean 'pooling'\?",
+    ),
+    "unknown key of a preset": (
+        "presets:\n  quickstart:\n    lora:\n      alpha: 1\n",
+        SpecError,
+        r"line 4: presets.quickstart.lora.alpha: unknown key; did you mean 'lora_alpha'\?",
+    ),
+    "absurd value of a model": (
+        "models: {MiniLM-L6: {train: {epochs: 1e9}}}",
+        SpecError,
+        r"models.MiniLM-L6.train.epochs: .*less than or equal to 1000 \(seen: 1000000000.0\)",
+    ),
     "out of range": ("training: {lora: {r: 0}}", SpecError, r"line 1: training.lora.r: .*greater than or equal to 1"),
     "a whole warm-up": ("training: {train: {warmup_share: 1}}", SpecError, r"training.train.warmup_share: .*less than"),
     "no mapping": ("models: [a]\n", SpecError, r"line 1: models: expected keys below it, seen \['a'\]"),

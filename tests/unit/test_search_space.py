@@ -186,6 +186,11 @@ BAD = {
     "one value": (GOOD.replace("[1, 2]", "[1]"), ("line 4", "at least 2")),
     "twice": (GOOD.replace("[1, 2]", "[1, 1]"), ("line 4", "given twice")),
     "negative ratio": (GOOD.replace("[1, 2]", "[1, -2]"), ("line 4", "-2", "above 0")),
+    "absurd ratio": (GOOD.replace("[1, 2]", "[1, 1e30]"), ("line 4", "1e+30", "up to 1250")),
+    "absurd learning rate": (
+        GOOD + "  train.learning_rate: {distribution: log_uniform, low: 1e-5, high: 1e6}\n",
+        ("line 5", "learning_rate", "less than or equal to 1", "1000000.0"),
+    ),
     "words for numbers": (GOOD.replace("low: 2", "low: few"), ("line 3", "few")),
     "rank above the width": (GOOD.replace("high: 8", "high: 512"), ("line 3", "512", "up to 384")),
     "a value no fit accepts": (
