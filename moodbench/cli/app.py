@@ -52,12 +52,12 @@ def execute(arguments: argparse.Namespace) -> int:
     login = login_of(arguments.host, arguments.user, os.environ.get(PASSWORD))
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise UsageError(f"--port {arguments.port}: allowed is 1 to 65535")
-    store = Store.open(arguments.store)
+    store, catalogue = Store.open(arguments.store), load_catalogue(arguments.config)
     from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
-    runner = RunQueue(store, load_catalogue(arguments.config), hardware()) if arguments.allow_runs else None
-    services = Services(ask=Panel(store).ask, runner=runner, show_texts=arguments.show_texts)
+    runner = RunQueue(store, catalogue, hardware()) if arguments.allow_runs else None
+    services = Services(ask=Panel(store).ask, runner=runner, show_texts=arguments.show_texts, catalogue=catalogue)
     try:
         page = build_page(store, hardware(), services)
         _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())

@@ -156,8 +156,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
     row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
     row |= _as_dict(accuracy_interval(group, correct))
-    verdicts = set(group["verdict"].dropna())
-    worst = next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in verdicts), None)
+    worst = _worst_verdict(group["verdict"])
     row |= {
         "verdict": worst,
         "provisional": worst == "contaminated",
@@ -166,6 +165,11 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
         "texts_per_cpu_s": group["throughput_points"].map(_best_per_cpu).median(),
     }
     return row
+
+
+def _worst_verdict(verdicts: pd.Series[str]) -> str | None:
+    known = set(verdicts.dropna())
+    return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
 
 
 def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval:
@@ -273,7 +277,7 @@ def _overall(board: pd.DataFrame) -> pd.DataFrame:
         **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
-        verdict=groups["verdict"].first().where(groups["verdict"].nunique() == 1, None),
+        verdict=groups["verdict"].agg(_worst_verdict),
         score=rows["score"].where(whole),
     )
     return rows.reset_index()

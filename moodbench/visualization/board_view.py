@@ -12,16 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.comparison import people
-from moodbench.comparison.board import choose_machine, contenders, scored, trials_frame, with_standing
+from moodbench.comparison.board import OVERALL, choose_machine, contenders, scored, trials_frame, with_standing
 from moodbench.comparison.composite import Weights, get_composite, load_anchors
 from moodbench.comparison.joint import JointDraws, joint_draws
 from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.comparison.together import TIES, mean_joint, mean_ties
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES
 from moodbench.tuning.records import SearchTrial, search_trials
+from moodbench.visualization.formatting import MARKS, marks
 from moodbench.visualization.score_notes import (
     Robustness,
     robustness,
@@ -105,6 +107,14 @@ class Results:
     """What people reach, where raters are known."""
     searched: tuple[SearchTrial, ...] = ()
     """Configurations that searches tried."""
+    together: JointDraws | None = None
+    """The mean of all tracks, draw by draw, where there are several and all have draws."""
+    ties: pd.DataFrame | None = None
+    """What `together` says of each contender: see `together.mean_ties`."""
+
+    def joint_of(self, track: str) -> JointDraws | None:
+        """The joint draws of one track, or of all tracks together; None where texts cannot be paired."""
+        return self.together if track.startswith(OVERALL) else self.joints.get(track)
 
     def view(
         self, weights: Weights | None = None, composite: str = "pinned", *, with_robustness: bool = False
@@ -114,7 +124,11 @@ class Results:
         weights = weights or Weights()
         board = scored(
             self.contenders, weights=weights, anchors=load_anchors(), composite=composite, joints=self.joints
-        )
+        ).assign(composite=composite)
+        if self.ties is not None:
+            overall = board["dataset"] == OVERALL
+            for column in TIES:
+                board.loc[overall, column] = board.loc[overall, "name"].map(self.ties[column])
         tested = (
             robustness(self.contenders, board, self.joints, weights, load_anchors(), composite)
             if with_robustness
@@ -182,10 +196,12 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
     joints = _joints(rows, classes)
     rows = with_standing(rows, joints, load_anchors())
+    whole = mean_joint(joints) if len(joints) == rows.get("track", pd.Series()).nunique() > 1 else None
     num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
     return Results(
-        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, tuple(search_trials(store))
-    )
+        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, tuple(search_trials(store)),
+        whole, None if whole is None else mean_ties(whole),
+    )  # fmt: skip
 
 
 def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +216,10 @@ def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.Data
         test = examples[examples["split"] == "test"].sort_values("example_id")
         if len(test) == 0 or test["rating_counts"].isna().any():
             continue
-        data = json.loads(fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0])["dataset"]
+        spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
+        if not isinstance(spec, str):
+            continue
+        data = json.loads(spec)["dataset"]
         counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
         found += people.reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
     return pd.DataFrame(found, columns=list(people.COLUMNS))
@@ -247,8 +266,9 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
             "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
             "no rank beside undisturbed ones, and one in brackets where there are none. Quiet the machine and measure again."
         )
-    if board["quick"].any():
-        notes.append("Measured with a quick protocol (one process): good for a first look, not for publication.")
+    for mark in ("quick", "unknown", "invalid"):
+        if any(mark in marks(row) for _, row in board.iterrows()):
+            notes.append(f"({mark}): {MARKS[mark]}.")
     if (board["num_seeds"] == 1).any():
         notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
     if num_elsewhere:

@@ -2,19 +2,19 @@
 
 A limit must hold at the unfavourable end of an interval. Of the contenders within the limits, those whose accuracy is
 not separated from the most accurate one's are equals, and of equals the fastest is picked. Nothing is extrapolated to
-a machine that was not measured.
+a machine that was not measured, and a measurement of a model that gave other labels than the evaluated one does not count.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from moodbench.visualization.formatting import mebibytes, milliseconds, missing, percent
+from moodbench.visualization.formatting import mebibytes, milliseconds, missing, percent, valid
 
 Tied = Callable[[str, str], bool]
 """Two names to whether the accuracy of the two is not separated by the data."""
@@ -39,7 +39,7 @@ class Choice:
     num_rows: int
     why: str
     costs: tuple[str, ...] = ()
-    """What single limits cost in accuracy, in sentences."""
+    """What single limits cost, in accuracy or speed, in sentences."""
     nearest: str | None = None
     """Where there is no pick: the contender that misses the limits by least."""
     misses: tuple[str, ...] = ()
@@ -48,6 +48,7 @@ class Choice:
 
 def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
     """The choice among the `rows` of one track."""
+    rows = valid(rows)
     fitting = rows[_within(rows, limits)]
     if fitting.empty:
         return _nothing_fits(rows, limits)
@@ -55,7 +56,7 @@ def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
     equals = [
         row for _, row in fitting.iterrows() if row["name"] == best["name"] or tied(str(row["name"]), str(best["name"]))
     ]
-    equals.sort(key=lambda row: math.inf if missing(row["latency_p50_s"]) else float(row["latency_p50_s"]))
+    equals.sort(key=_fastest_first)
     pick = equals[0]
     rest = equals[1:] or [
         row for _, row in fitting.sort_values("accuracy", ascending=False).iterrows() if row["name"] != pick["name"]
@@ -66,9 +67,15 @@ def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
         runner_up=runner_up,
         num_fitting=len(fitting),
         num_rows=len(rows),
-        why=_why(pick, best, len(equals)),
-        costs=tuple(_costs(rows, limits, float(best["accuracy"]))),
+        why=_why(pick, best, len(equals), len(fitting)),
+        costs=tuple(_costs(rows, limits, pick, float(best["accuracy"]))),
     )
+
+
+def _fastest_first(row: pd.Series[Any]) -> tuple[float, float]:
+    """Orders by time, unmeasured ones last, and equals by accuracy."""
+    seconds = math.inf if missing(row["latency_p50_s"]) else float(row["latency_p50_s"])
+    return seconds, -float(row["accuracy"])
 
 
 def overlap(rows: pd.DataFrame) -> Tied:
@@ -97,45 +104,70 @@ def _within(rows: pd.DataFrame, limits: Limits) -> pd.Series[bool]:
     return keep
 
 
-def _why(pick: pd.Series[Any], best: pd.Series[Any], num_equals: int) -> str:
+def _why(pick: pd.Series[Any], best: pd.Series[Any], num_equals: int, num_fitting: int) -> str:
+    if num_fitting == 1:
+        return "It is the only one within the limits."
     if num_equals == 1:
         return "It is the most accurate of those within the limits, and the data separate it from the others."
     others = f"{num_equals - 1} other{'s' if num_equals > 2 else ''} within the limits"
     if pick["name"] == best["name"]:
-        return f"It is the most accurate of those within the limits, not separated from {others}, and the fastest of these."
-    ratio = best["latency_p50_s"] / pick["latency_p50_s"]
-    faster = "" if missing(ratio) else f", and it answers {ratio:.1f} times as fast"
+        text = f"It is the most accurate of those within the limits, not separated from {others}"
+        if missing(pick["latency_p50_s"]):
+            return f"{text}; which of these is the fastest was not measured."
+        return f"{text}, and the fastest of these."
+    if missing(best["latency_p50_s"]):  # the pick has a time, or it would not stand before
+        faster = f"; the speed of {best['name']} was not measured"
+    else:
+        faster = f", and it answers {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
     return (
         f"The data do not separate its accuracy from that of {best['name']}, the most accurate within the limits "
         f"({percent(best['accuracy'])} %){faster}."
     )
 
 
-def _costs(rows: pd.DataFrame, limits: Limits, accuracy: float) -> list[str]:
-    """What would be gained if one limit were lifted, for each that binds."""
+def _costs(rows: pd.DataFrame, limits: Limits, pick: pd.Series[Any], accuracy: float) -> list[str]:
+    """What would be gained if one limit were lifted, for each that binds.
+
+    Without a limit on time or memory others may be more accurate; without one on accuracy others may be faster.
+    """
     said = []
-    for name, changed in (
-        ("p99", Limits(None, limits.memory_bytes, limits.accuracy)),
-        ("memory", Limits(limits.p99_s, None, limits.accuracy)),
-    ):
-        wider = rows[_within(rows, changed)]
-        if wider.empty or changed == limits:
+    for lifted in ("p99_s", "memory_bytes", "accuracy"):
+        if getattr(limits, lifted) is None:
             continue
-        better = wider.sort_values("accuracy", ascending=False).iloc[0]
-        gain = float(better["accuracy"]) - accuracy
-        if gain <= 0:
+        wider = rows[_within(rows, replace(limits, **{lifted: None})) & ~_within(rows, limits)]
+        if wider.empty:
             continue
-        if name == "p99":
-            worst = _worst_p99(wider)[wider["name"] == better["name"]].iloc[0]
-            needed = (
-                "without that limit"
-                if missing(worst)
-                else f"with up to {milliseconds(worst)} ms at the 99th percentile"
-            )
-        else:
-            needed = f"with {mebibytes(better['memory_peak_batch1_bytes'])} MiB"
-        said.append(f"+{100 * gain:.1f} points of accuracy {needed} ({better['name']})")
+        gain = _speed_gain(wider, pick) if lifted == "accuracy" else _accuracy_gain(wider, lifted, accuracy)
+        said += [gain] if gain else []
     return said
+
+
+def _accuracy_gain(wider: pd.DataFrame, lifted: str, accuracy: float) -> str | None:
+    """The most accurate of `wider` in words, where it is more accurate than `accuracy`."""
+    better = wider.sort_values("accuracy", ascending=False).iloc[0]
+    gain = float(better["accuracy"]) - accuracy
+    if gain <= 0:
+        return None
+    worst = _worst_p99(wider)[wider["name"] == better["name"]].iloc[0]
+    needed = "without that limit"
+    if lifted == "p99_s" and not missing(worst):
+        needed = f"with up to {milliseconds(worst)} ms at the 99th percentile"
+    elif lifted == "memory_bytes" and not missing(better["memory_peak_batch1_bytes"]):
+        needed = f"with {mebibytes(better['memory_peak_batch1_bytes'])} MiB"
+    return f"+{100 * gain:.1f} points of accuracy {needed} ({better['name']})"
+
+
+def _speed_gain(wider: pd.DataFrame, pick: pd.Series[Any]) -> str | None:
+    """The fastest of `wider` in words, where it answers sooner than the pick."""
+    measured = wider[wider["latency_p50_s"].notna()]
+    if measured.empty or missing(pick["latency_p50_s"]):
+        return None
+    fastest = measured.sort_values("latency_p50_s").iloc[0]
+    ratio = float(pick["latency_p50_s"]) / float(fastest["latency_p50_s"])
+    if ratio <= 1:
+        return None
+    lost = f"accuracy {percent(fastest['accuracy'])} %, from {percent(fastest['accuracy_low'])} %"
+    return f"{ratio:.1f} times as fast with less accuracy ({fastest['name']}: {lost})"
 
 
 def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:

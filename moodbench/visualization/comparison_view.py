@@ -9,7 +9,7 @@ import pandas as pd
 
 from moodbench.comparison.board import TRACK
 from moodbench.comparison.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
-from moodbench.errors import UnknownNameError, UsageError
+from moodbench.errors import StoreError, UnknownNameError, UsageError
 from moodbench.store import Store
 from moodbench.visualization.calibration_view import Calibration, calibration_of
 
@@ -173,6 +173,11 @@ def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, 
 def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
     """The class each evaluation (columns, in the order given) gave each item (rows, by example id), and its `label`."""
     rows = store.predictions(evaluation_ids)
+    absent = sorted(set(evaluation_ids) - set(rows["evaluation_id"]))
+    if absent:
+        raise StoreError(
+            f"{store.uri}: evaluation {absent[0]} has no predictions, so that it cannot be paired with another"
+        )
     wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted").loc[:, evaluation_ids]
     labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
     return wide.assign(label=labels)

@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from moodbench.comparison.calibration import ReliabilityCurve
+from moodbench.visualization.formatting import MARKS, marked, marks, missing, valid
 
 GRID = "rgba(128,128,128,.25)"
 INK = "#6b7280"
@@ -74,6 +75,12 @@ def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True)
     return front
 
 
+def with_trade_off(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The `rows` that the trade-off figure can show: with an accuracy and this cost, validly measured."""
+    usable = valid(rows)
+    return usable[usable[cost].notna() & (usable[cost] > 0) & usable["accuracy"].notna()]
+
+
 def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
     """Accuracy with its interval against a cost on a log axis, and the frontier; marker area is memory.
 
@@ -81,7 +88,7 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
     clock was disturbed has an open marker.
     """
     axis = COSTS[cost]
-    known = rows[rows[cost].notna() & (rows[cost] > 0) & rows["accuracy"].notna()].sort_values(cost)
+    known = with_trade_off(rows, cost).sort_values(cost)
     if known.empty:
         return message("No contender shown has both an accuracy and this measurement")
     x, y = known[cost] * axis.factor, known["accuracy"] * 100
@@ -102,7 +109,7 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
             y=y[mask],
             mode="markers+text",
             name=str(method),
-            text=np.where(on[mask], group["name"], ""),
+            text=np.where(on[mask], [marked(row) for _, row in group.iterrows()], ""),
             textposition=places,
             customdata=np.stack([group["name"], [_hover(row) for _, row in group.iterrows()]], axis=1),
             hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
@@ -285,9 +292,8 @@ def _hover(row: pd.Series[Any]) -> str:
     lines = [
         f"accuracy {100 * row['accuracy']:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
     ]
-    lines += [f"{axis.title}: {row[c] * axis.factor:,.3g}" for c, axis in COSTS.items() if pd.notna(row[c])]
-    if row["provisional"]:
-        lines.append("provisional: other load disturbed the clock")
+    lines += [f"{axis.title}: {row[c] * axis.factor:,.3g}" for c, axis in COSTS.items() if not missing(row[c])]
+    lines += [f"{mark}: {MARKS[mark]}" for mark in marks(row)]
     return "<br>".join(lines)
 
 

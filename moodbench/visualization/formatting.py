@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,19 @@ import pandas as pd
 from moodbench.comparison.standing import PARETO_COSTS
 
 MISSING = "—"
+MEASURED = (
+    "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s", "throughput_texts_per_s",
+    "memory_peak_batch1_bytes",
+)  # fmt: skip
+"""Columns of the board that come from a measurement."""
+MARKS: Mapping[str, str] = {
+    "invalid": "the timed model gave other labels than the evaluated one: its speed and memory do not count",
+    "contaminated": "other load disturbed the clock: the score uses CPU time and is provisional",
+    "provisional": "other load disturbed the clock on some data sets: the score uses CPU time there and is provisional",
+    "unknown": "whether other load disturbed the clock could not be seen",
+    "quick": "measured with a quick protocol (one process): good for a first look, not for publication",
+}
+"""What is said of a row wherever it appears, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,34 @@ class Column:
 def missing(value: Any) -> bool:
     """Whether there is no value."""
     return value is None or bool(pd.isna(value))
+
+
+def marks(row: pd.Series[Any]) -> tuple[str, ...]:
+    """Which of MARKS hold for a row of the board or a measurement.
+
+    Made-up rows have no mark because there can be none: nothing in the program writes a record without having measured.
+    """
+    verdict = row.get("verdict")
+    found = [verdict] if verdict in ("invalid", "contaminated", "unknown") else []
+    if row.get("provisional") == True and "contaminated" not in found:  # noqa: E712 - missing is not provisional
+        found.append("provisional")
+    if row.get("quick") == True:  # noqa: E712 - missing is not quick
+        found.append("quick")
+    return tuple(str(mark) for mark in found)
+
+
+def marked(row: pd.Series[Any]) -> str:
+    """The row's name with its marks: MiniLM-L6 (quick)."""
+    found = marks(row)
+    return str(row["name"]) + (f" ({', '.join(found)})" if found else "")
+
+
+def valid(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` without what invalid measurements say of speed and memory."""
+    if "verdict" not in rows:
+        return rows
+    keep = rows["verdict"] != "invalid"
+    return rows.assign(**{column: rows[column].where(keep) for column in MEASURED if column in rows})
 
 
 def percent(value: Any) -> str:
@@ -134,8 +175,9 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "name",
         "Model",
-        lambda row: str(row["name"]),
-        "contender, as named in the catalogue; nf4 or int8 where its weights are stored so",
+        marked,
+        "contender, as named in the catalogue; nf4 or int8 where its weights are stored so; in brackets what to know of its "
+        "measurement",
     ),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from moodbench.comparison.board import OVERALL
 from moodbench.visualization.board_view import BoardView
-from moodbench.visualization.formatting import missing
+from moodbench.visualization.formatting import missing, valid
 from moodbench.visualization.state import State
 
 PRESETS: Mapping[str, tuple[int, int, int, int]] = {
@@ -73,15 +73,16 @@ def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
 
     Accuracy and F1 go by the joint draws where the board has them (`tied_best`, `tied_f1`); in other columns, and
     where there are none, the best alone is named.
-    Rows whose clock was disturbed do not count for what the clock says.
+    Rows whose clock was disturbed do not count for what the clock says, invalid measurements for nothing measured.
     """
     found: dict[str, set[object]] = {}
-    quiet = track[~track["provisional"].astype(bool)]
+    measured = valid(track)
+    quiet = measured[~measured["provisional"].astype(bool)]
     for column in (*HIGHER, *LOWER):
         if column not in track:
             continue
         clocked = column in ("score", "throughput_texts_per_s", "latency_p50_s", "latency_p99_s")
-        values = (quiet if clocked else track)[column].dropna().astype(float)
+        values = (quiet if clocked else measured)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
             tied = track.get({"accuracy": "tied_best", "f1_macro": "tied_f1"}.get(column, ""))

@@ -15,7 +15,7 @@ from moodbench.comparison.board import TRACK
 from moodbench.comparison.mislabelled import MIN_CONTENDERS, MIN_SHARE, suspects
 from moodbench.data.ceiling import RATINGS
 from moodbench.data.examples import labels_of_ratings
-from moodbench.errors import UnknownNameError, UsageError
+from moodbench.errors import StoreError, UnknownNameError, UsageError
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 
@@ -102,6 +102,8 @@ def queue_cells(queue: Queue, most: int) -> list[list[str]]:
 
 def _queue(store: Store, name: str, track: pd.DataFrame, contenders: tuple[tuple[str, ...], ...]) -> Queue:
     first = track.iloc[0]
+    if not isinstance(first["spec"], str):
+        raise StoreError(f"{name}: the record of fit {first['fit_id']} has no spec, which names the labels")
     data = json.loads(first["spec"])["dataset"]
     ids, labels, probabilities = _probabilities(store, contenders)
     found = suspects(labels, {str(i): table for i, table in enumerate(probabilities)})

@@ -22,7 +22,7 @@ from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.calibration_view import HEADINGS, calibration, calibration_cells, calibration_notes
 from moodbench.visualization.exporting import board_bytes, replaced
 from moodbench.visualization.figures import frontier
-from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts
+from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts, valid
 from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
     accuracy_figure,
@@ -95,7 +95,8 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     rows = view.track(name)
     if rows["dataset"].iloc[0] == OVERALL:
         return TrackSection(name, track_facts(rows), answer(rows), cells(rows), ())
-    front = frontier(rows["latency_p50_s"], rows["accuracy"])
+    latency = valid(rows)["latency_p50_s"]
+    front = frontier(latency, rows["accuracy"])
     predictions = {str(row["name"]): store.predictions(row["evaluation_ids"]) for _, row in rows.iterrows()}
     trust = [
         calibration(
@@ -118,7 +119,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
          "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts.",
          reliability_figure(curves, f"Reliability · {name}")),
     )  # fmt: skip
-    if rows["latency_p50_s"].notna().any():
+    if latency.notna().any():
         caption = "Error against latency; on the dotted frontier nobody is at once more right and faster."
         trade_off = (caption, trade_off_figure(rows, front, f"Error and latency · {name}"))
         figures = (figures[0], trade_off, *figures[1:])

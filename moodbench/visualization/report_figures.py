@@ -16,6 +16,7 @@ import pandas as pd
 
 from moodbench.comparison.calibration import ReliabilityCurve
 from moodbench.comparison.ranks import AcrossDatasets
+from moodbench.visualization.formatting import marked, valid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
         axes.plot([middle], [y], "o", color=colour)
         text = f"{middle:.1f}" + (f"  {row['accuracy_letters']}" if ranked else "")
         axes.annotate(text, (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(shown)), shown["name"])
+    axes.set_yticks(range(len(shown)), [marked(row) for _, row in shown.iterrows()])
     note = "; in colour: may be the best; who shares a letter is tied" if ranked else ""
     axes.set_xlabel(f"accuracy, % with 95 % interval{note}")
     axes.set_title(title, loc="left", fontsize=10)
@@ -50,15 +51,17 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
 def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: str) -> str:
     """Error against the median latency on a log axis, with the frontier: nobody is at once more right and faster.
 
-    `front` says of each row whether it is on the frontier. Rows without latency are not shown.
+    `front` says of each row whether it is on the frontier. Rows without latency or with an invalid measurement are not shown.
     """
     figure, axes = _figure(4.2)
+    rows = valid(rows)
     known = (rows["latency_p50_s"].notna() & rows["accuracy"].notna()).to_numpy()
     shown, on = rows[known], front[known]
     x, y = 1000 * shown["latency_p50_s"].to_numpy(), 100 * (1 - shown["accuracy"].to_numpy())
     order = np.argsort(x[on], kind="stable")
     axes.step(x[on][order], y[on][order], where="post", color=GREY, linestyle=":", zorder=1, label="frontier")
-    for i, (name, disturbed) in enumerate(zip(shown["name"], shown["provisional"], strict=True)):
+    names = [marked(row) for _, row in shown.iterrows()]
+    for i, (name, disturbed) in enumerate(zip(names, shown["provisional"], strict=True)):
         colour = BLUE if on[i] else GREY
         axes.plot([x[i]], [y[i]], "o", color=colour, markerfacecolor="white" if disturbed else colour, zorder=2)
         axes.annotate(name, (x[i], y[i]), xytext=(5, 4), textcoords="offset points", fontsize=8)

@@ -6,23 +6,30 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
+from moodbench.comparison.composite import Weights
+from moodbench.comparison.standing import PARETO_COSTS
 from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.page.board_table import PROVISIONAL, board_table, failures_table
+from moodbench.visualization.page.board_table import PROVISIONAL, board_table, failures_table, why_missing
+from moodbench.visualization.page.downloads import Downloads
 from moodbench.visualization.page.filling import fill
-from moodbench.visualization.page.html import EMPTY
+from moodbench.visualization.page.html import empty
 from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
 from moodbench.visualization.page.shell import TABS
+from moodbench.visualization.page.starting import asked
 from moodbench.visualization.page.tab import Services
+from moodbench.visualization.page.which import use_command
 from moodbench.visualization.state import State
 
 pytestmark = pytest.mark.integration
@@ -46,7 +53,7 @@ class Page(HTMLParser):
 
     def title(self, model: str, heading: str) -> str | None:
         """The title of one cell of the board."""
-        names = [row[1] for table in self.tables for row in table]
+        names = [row[1].split(" (")[0] for table in self.tables for row in table]
         return self._titles[names.index(model)][[c.heading for c in COLUMNS].index(heading)]
 
     def handle_starttag(self, tag, attrs):
@@ -124,7 +131,7 @@ def test_the_page_and_the_terminal_show_the_same_cells(store):
     view = view_board(store, MACHINE)
     page = Page(board_html(view))
     assert page.tables[0] == cells(view.board).to_numpy().tolist()
-    assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed", HOSTILE, "unmeasured"]
+    assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed (contaminated)", HOSTILE, "unmeasured"]
     # The accuracy column has its axis below the heading: from the lowest to the highest end of an interval.
     assert page.headings[: len(COLUMNS)] == [c.heading for c in COLUMNS]
     assert "<span>55</span><span>90</span>" in board_html(view)
@@ -165,9 +172,9 @@ def filled(store, key="leaderboard", **state):
 
 
 def test_an_empty_store_says_how_to_start(tmp_path):
-    empty = Store.open(tmp_path / "nothing-yet")
-    assert filled(empty).notice == EMPTY
-    assert "moodbench run quickstart" in EMPTY
+    nothing = Store.open(tmp_path / "nothing-yet")
+    assert filled(nothing).notice == empty(nothing.uri)
+    assert f"moodbench run quickstart --store {nothing.uri}" in empty(nothing.uri)
     assert not (tmp_path / "nothing-yet").exists(), "looking creates nothing"
 
 
@@ -194,6 +201,98 @@ def test_a_filter_hides_rows_and_moves_no_place(store):
     assert [row[:2] for row in Page(table).tables[0]] == [["—", "unmeasured"]]
     assert "1 of 4 contenders shown" in sentence and "search=NOTHING%3Bunmeas" in shown.address
     assert "No contender matches" in filled(store, search="x-y-z").contents[1]
+
+
+def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
+    write_trial(store, 5, "wrong", 0.99, {"verdict": "invalid", "latency_p50_s": 1e-6, "throughput_texts_per_s": 1e9})
+    write_trial(store, 6, "slower", 0.5, {"latency_p50_s": 0.02})
+    view = view_board(store, MACHINE)
+    html = board_html(view)
+    title = Page(html).title
+    assert "wrong (invalid)" in [row[1] for row in Page(html).tables[0]]
+    assert title("wrong", "P50 ms") is None and title("wrong", "Texts/s") is None, "not the best"
+    assert title("tfidf-logreg", "P50 ms") == "the best", "of the two that are measured and undisturbed"
+    assert title("wrong", "Score") == "no place: the timed model gave other labels than the evaluated one"
+    leaderboard = filled(store).contents
+    names = [name for trace in leaderboard[2].data if trace.customdata is not None for name, _ in trace.customdata]
+    assert "wrong" not in names and "Not shown: wrong (the timed model gave other labels" in leaderboard[3]
+    (pick,) = filled(store, "which").contents
+    assert "<h3>wrong</h3>" in pick and "half of the texts in" not in pick, "accurate, its speed unknown"
+    (fast,) = filled(store, "which", max_p99_ms=1.0).contents
+    assert "No measured contender keeps to all limits" in fast
+
+
+def test_a_small_chance_is_not_taken_for_a_missing_record():
+    row = pd.Series({"fit_ids": ["a"], **dict.fromkeys(PARETO_COSTS.values(), 0.01)})
+    none = pd.DataFrame({"phase": [], "fit_id": []})
+    assert why_missing("p_pareto_latency", row, none) == "in no Pareto set with a chance of 5 % or more"
+    assert why_missing("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "worked out for each data set alone"
+
+
+def test_without_a_score_no_part_of_it_is_called_missing(store):
+    view = view_board(store, MACHINE, composite="none")
+    title = Page(board_html(view)).title
+    assert title("tfidf-logreg", "Score") == "no score was asked for" == title("unmeasured", "Score")
+    assert title("unmeasured", "Rank") == "not measured on the machine shown"
+
+
+def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
+    paths = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).contents[1:5]
+    again = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).contents[1:5]
+    assert [Path(p).name for p in paths] == [
+        "moodbench-view.csv", "moodbench-view.parquet", "moodbench-all.csv", "moodbench-all.parquet",
+    ]  # fmt: skip
+    expected = view_board(store, MACHINE, weights=Weights(1, 0, 0, 0), composite="minmax")
+    assert pd.read_csv(paths[0])["score"].tolist() == pytest.approx(expected.board["score"].tolist(), nan_ok=True)
+    assert pd.read_csv(paths[0])["score"].max() == 100, "min-max gives the most accurate all points"
+    few = Downloads(most=2)
+    kept = [few.path(number, "a.csv", lambda n=number: str(n).encode()) for number in range(5)]
+    assert [Path(p).exists() for p in kept] == [False, False, False, True, True]
+    assert few.path(4, "a.csv", lambda: b"new") == kept[4] and Path(kept[4]).read_bytes() == b"4"
+    assert len(again) == 4
+
+
+def test_the_command_is_one_that_works(store):
+    reader = Reader(store, MACHINE)
+    results = reader.current().results
+    row = results.contenders.iloc[0]
+    specs = ('{"preparation": ["urls"]}', '{"preparation": []}', None)
+    said = []
+    for spec in specs:
+        fits = results.fits.assign(spec=spec)
+        reading = replace(reader.current(), results=replace(results, fits=fits))
+        said.append(use_command(pd.Series({**row, "method": "lora"}), reading))
+    assert [words.split()[1] for words in said] == ["predict", "export-model", "export-model"]
+    assert all(words.endswith(f" --store {store.uri}") for words in said)
+
+
+@pytest.mark.parametrize("tab", [tab.key for tab in TABS])
+def test_a_tab_bears_records_without_specs_points_and_samples(store, tab):
+    write_trial(
+        store,
+        5,
+        "bare",
+        0.8,
+        {"throughput_points": None, "throughput_texts_per_s": None, "memory_peak_batch1_bytes": None},
+    )
+    shown = filled(store, tab, models=("bare", "unmeasured", "tfidf-logreg"))
+    if tab == "compare":
+        assert "has no predictions, so that it cannot be paired" in shown.notice
+        return
+    assert shown.contents is not None and shown.notice == ""
+    if tab == "speed":
+        assert "Not shown: unmeasured (not measured on the machine shown)" in shown.contents[0]
+        assert "bare (no throughput was recorded)" in shown.contents[4]
+
+
+def test_what_the_form_leaves_open_is_as_the_preset_says():
+    assert asked((), (), 0) == {}
+    assert asked(["vader"], ["icwsm-movie"], 3) == {
+        "models": ("vader",),
+        "datasets": ("icwsm-movie",),
+        "seeds": (0, 1, 2),
+    }
+    assert asked(["vader"], (), 1) == {"models": ("vader",), "seeds": (0,)}, "one seed is not the preset's number"
 
 
 def test_the_app_serves_the_board_to_this_machine_alone(store):

@@ -86,3 +86,29 @@ def test_without_limits_all_evaluated_contenders_fit():
 
 def test_an_empty_board_has_no_answer():
     assert pick(Limits(), of=rows().head(0)).why == "No contender has been evaluated here."
+
+
+def test_an_invalid_measurement_keeps_to_no_limit_and_is_not_the_fastest():
+    of = rows().assign(verdict=["clean", "clean", "invalid", "clean"])
+    assert pick(Limits(p99_s=0.2), tied=lambda a, b: False, of=of).pick == "middle", "big's 100 ms do not count"
+    of = rows().assign(verdict=["clean", "invalid", "clean", "clean"], latency_p50_s=[0.1, 0.001, 0.04, None])
+    assert pick(Limits(), tied=lambda a, b: {a, b} <= {"middle", "big", "unmeasured"}, of=of).pick == "big"
+
+
+def test_the_only_one_is_called_so_and_no_data_separate_it():
+    assert pick(Limits(p99_s=0.01)).why == "It is the only one within the limits."
+
+
+def test_nobody_is_the_fastest_where_nothing_was_measured():
+    of = rows().assign(latency_p50_s=None)
+    why = pick(Limits(), tied=lambda a, b: True, of=of).why
+    assert why.endswith(
+        "not separated from 3 others within the limits; which of these is the fastest was not measured."
+    )
+
+
+def test_what_the_limit_on_accuracy_costs_is_said_in_speed():
+    choice = pick(Limits(p99_s=0.2, accuracy=0.835), of=rows().head(3))  # middle, 10 ms; fast takes 1 ms
+    assert choice.pick == "middle"
+    assert choice.costs == ("10.0 times as fast with less accuracy (fast: accuracy 80.0 %, from 78.0 %)",)
+    assert pick(Limits(accuracy=0.7)).costs == (), "a limit that binds nobody costs nothing"

@@ -128,7 +128,7 @@ def test_a_figure_is_well_formed_and_shows_every_name():
     )
     svg = trade_off_figure(rows, np.array([True, True, False]), "trade-off")
     texts = {e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
-    assert {"A<b>", "B"} <= texts and "C" not in texts
+    assert {"A<b>", "B (provisional)"} <= texts and "C" not in texts
 
 
 def test_an_empty_store_and_a_folder_that_cannot_be_written_are_refused(tmp_path, capsys):

@@ -11,14 +11,24 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moodbench.comparison.people import HELP
-from moodbench.visualization.formatting import COLUMNS, MISSING, Column, cells, missing, reference_cells, track_facts
+from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.visualization.formatting import (
+    COLUMNS,
+    MARKS,
+    MEASURED,
+    MISSING,
+    Column,
+    cells,
+    marks,
+    missing,
+    reference_cells,
+    track_facts,
+)
 from moodbench.visualization.leaderboard_view import chance, tied_best
 from moodbench.visualization.page.html import details, scroll
 
 CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
 """Columns that other load disturbs."""
-MEASURED = {"latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "memory_peak_batch1_bytes"}
-"""Columns that come from a measurement."""
 PROVISIONAL = "provisional: other load disturbed the clock"
 WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
 ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
@@ -77,25 +87,54 @@ def board_table(
 
 def why_missing(key: str, row: pd.Series[Any], failures: pd.DataFrame) -> str:
     """The reason why the cell of column `key` in this row of the board holds no value."""
-    fit_ids = row["fit_ids"] if isinstance(row.get("fit_ids"), list) else []
     if key == "rank" and not missing(row["score"]):
         return "no place: the score is provisional, and other rows were measured undisturbed"
+    if key == "p_pareto_latency":
+        return _why_no_pareto(row, failures)
+    if key == "score" and row.get("composite") == "none":
+        return "no score was asked for"
     if key in ("rank", "score", "p_best"):
-        if not fit_ids:
-            return "not scored on every data set"
-        if row["verdict"] == "invalid":
-            return "not scored: the timed model gave other labels than the evaluated one"
-        if missing(row.get("base_accuracy")):
-            return "not scored: the baseline has no result on this data"
-        absent = [m for m in ("latency_p50_s", "throughput_texts_per_s") if missing(row[m])]
-        return why_missing(absent[0], row, failures) if absent else "a part of the score is missing"
+        return _why_no_score(row, failures)
     if key not in MEASURED:
         return "not recorded"
-    if ((failures["phase"] == "measure") & failures["fit_id"].isin(fit_ids)).any():
+    if ((failures["phase"] == "measure") & failures["fit_id"].isin(_fit_ids(row))).any():
         return "measuring failed, see below"
-    if all(missing(row[m]) for m in MEASURED):
+    if all(missing(row.get(m)) for m in MEASURED):
         return "not measured on the machine shown"
     return "withheld: too few clean requests" if key.startswith("latency_") else "not recorded"
+
+
+def _fit_ids(row: pd.Series[Any]) -> list[str]:
+    return row["fit_ids"] if isinstance(row.get("fit_ids"), list) else []
+
+
+def _why_no_score(row: pd.Series[Any], failures: pd.DataFrame) -> str:
+    if not _fit_ids(row):
+        return "not scored on every data set"
+    if row["verdict"] == "invalid":
+        return "no place: the timed model gave other labels than the evaluated one"
+    by_score = row.get("composite") != "none"
+    if by_score and missing(row.get("base_accuracy")):
+        return "not scored: the baseline has no result on this data"
+    parts = ("latency_p50_s", "throughput_texts_per_s" if by_score else "memory_peak_batch1_bytes")
+    absent = [m for m in parts if missing(row[m])]
+    if absent:
+        return why_missing(absent[0], row, failures)
+    if row["provisional"]:
+        return "no place: other load disturbed the clock, and other rows were measured undisturbed"
+    return "not scored: the baseline does as well as can be, so that nothing is left to gain"
+
+
+def _why_no_pareto(row: pd.Series[Any], failures: pd.DataFrame) -> str:
+    """Why no letter stands there: the chance is small for each known cost, or none is known."""
+    known = [c for c in PARETO_COSTS.values() if not missing(row.get(c))]
+    if known:
+        return "in no Pareto set with a chance of 5 % or more"
+    if not _fit_ids(row):
+        return "worked out for each data set alone"
+    if all(missing(row.get(cost)) for cost in PARETO_COSTS):
+        return why_missing("latency_p50_s", row, failures)
+    return "not known: the contenders were tested on different texts"
 
 
 def failures_table(failures: pd.DataFrame) -> str:
@@ -167,7 +206,7 @@ def _row_html(
         if c.key == "name":
             pin = ' <span class="mb-pin">pinned</span>' if pinned else ""
             made.append(
-                f'<th scope="row" role="rowheader" class="{names}"{value}>{_mark(row)}{escape(text[c.heading])}{pin}</th>'
+                f'<th scope="row" role="rowheader" class="{names}"{value}>{_mark(row)}{_marked_html(row)}{pin}</th>'
             )
             continue
         drawing = _drawing(c.key, row, axis) if c.key not in why else ""
@@ -203,6 +242,14 @@ def _classes(key: str) -> str:
 def _mark(row: pd.Series[Any]) -> str:
     """The method's mark before the name, decoration beside the method's name in the tooltip."""
     return f'<span class="mb-mark mb-method-{escape(str(row["method"]))}" title="{escape(str(row["method"]))}"></span>'
+
+
+def _marked_html(row: pd.Series[Any]) -> str:
+    """The name and, smaller, its marks with what they mean: the text of `formatting.marked`."""
+    found = marks(row)
+    title = escape("; ".join(f"{mark}: {MARKS[mark]}" for mark in found))
+    tags = f' <small class="mb-tag" title="{title}">({", ".join(found)})</small>' if found else ""
+    return escape(str(row["name"])) + tags
 
 
 def _sort_value(value: Any) -> str:

@@ -18,7 +18,7 @@ from moodbench.visualization.calibration_view import (
     calibrations,
 )
 from moodbench.visualization.comparison_view import sentence
-from moodbench.visualization.formatting import percent
+from moodbench.visualization.formatting import MARKS, marked, marks, percent
 from moodbench.visualization.page.html import details, hint, scroll, table
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows, shown_text
@@ -47,6 +47,10 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     results, store = reading.results, reading.store
     pairs = contrast.all_pairs(store, rows, results.evaluations)
     said = contrast.answers(store, rows, results.evaluations)
+    noted = "; ".join(
+        f"{marked(row)}: {', '.join(MARKS[m] for m in marks(row))}" for _, row in rows.iterrows() if marks(row)
+    )
+    about = f'<p class="mb-legend">{escape(noted)}.</p>' if noted else ""
     first = rows.iloc[0]
     examples = store.examples(str(first["dataset"]), str(first["dataset_revision"]))
     labels = _labels(reading, first)
@@ -54,7 +58,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     trust = calibrations(store, rows)
     curves = {each.name: each.curve for each in trust}
     below = _slices(said, examples, labels) + _confusions(said, labels) + _differences(said, examples, labels, services)
-    return [_pairs(pairs, name), figures.reliability(curves), _calibration(trust), below]
+    return [_pairs(pairs, name) + about, figures.reliability(curves), _calibration(trust), below]
 
 
 def _calibration(trust: Sequence[Calibration]) -> str:

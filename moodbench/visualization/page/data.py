@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from moodbench import __version__
 from moodbench.comparison.board import trials_frame
-from moodbench.config import load_catalogue
+from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.exporting import board_bytes
 from moodbench.visualization.leaderboard_view import chosen_track, visible
 from moodbench.visualization.mislabelled_view import EXPLAINED, mislabelled, queue_cells
 from moodbench.visualization.mislabelled_view import HEADINGS as DOUBTS
-from moodbench.visualization.page.html import details, hint, table
+from moodbench.visualization.page.downloads import Downloads
+from moodbench.visualization.page.html import details, hint, table, with_store
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, shown_text
 from moodbench.visualization.page.tab import Layout, Services, Tab
@@ -56,12 +57,13 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """What the files are, the files, the rows, doubtful labels, and licences with the citation."""
-    view = reading.view(state.weights)
+    view = reading.view(state.weights, state.composite)
     name = chosen_track(view, state)
     rows = visible(view.track(name), state, reading.families)
     results = reading.results
     trials = trials_frame(results.fits, results.evaluations, results.measurements)
-    paths = _write(BoardView(rows, view.failures, view.notes, view.references_of(name)), trials)
+    shown_view = BoardView(rows, view.failures, view.notes, view.references_of(name))
+    paths = _files(shown_view, trials, (reading.store.uri, reading.at, of_rows(state)))
     shown = (
         trials
         if rows["fit_ids"].isna().any()
@@ -70,29 +72,36 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     cut = f" The table shows the first {MOST_ROWS:,}." if len(shown) > MOST_ROWS else ""
     link = "?" + state.to_query()
     words = (
-        f"<p>This view: {len(rows)} rows of {escape(name)}, as <code>moodbench leaderboard --csv</code> names them. Everything: "
+        f"<p>This view: {len(rows)} rows of {escape(name)}, as <code>{escape(with_store('moodbench leaderboard --csv', reading.store.uri))}</code> names them. Everything: "
         f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
-        f'<code>{escape(reading.store.uri)}</code>. <a href="{escape(link)}">Link to this view</a></p>'
+        f'<code>{escape(reading.store.uri)}</code>. <a class="mb-link" href="{escape(link)}">Link to this view</a></p>'
     )
-    return [words, *paths, _readable(shown), _doubtful(reading, state, services), _licences(results.fits)]
+    licences = _licences(results.fits, services.catalogue or load_catalogue(None))
+    return [words, *paths, _readable(shown), _doubtful(reading, state, services), licences]
 
 
 @cache
-def _folder() -> Path:
-    """A folder of this process for files to be fetched."""
-    return Path(tempfile.mkdtemp(prefix="moodbench-page-"))
+def _downloads() -> Downloads:
+    """The files of this process."""
+    return Downloads()
 
 
-def _write(view: BoardView, trials: pd.DataFrame) -> list[str]:
-    """The paths of the four files, in the order of FILES."""
-    place = Path(tempfile.mkdtemp(dir=_folder()))
-    paths = [place / f"moodbench-{key.replace('-', '.')}" for key, _ in FILES]
-    paths[0].write_bytes(board_bytes(view, "csv"))
-    paths[1].write_bytes(board_bytes(view, "parquet"))
+def of_rows(state: State) -> State:
+    """`state` without what changes no row of a view."""
+    return replace(state, tab="", against="", models=(), columns=(), sort="")
+
+
+def _files(view: BoardView, trials: pd.DataFrame, key: tuple[str, datetime, State]) -> list[str]:
+    """The paths of the four files, in the order of FILES; `key` says which reading, and which view of it."""
     flat = trials.drop(columns=[c for c in NESTED if c in trials])
-    flat.to_csv(paths[2], index=False)
-    flat.to_parquet(paths[3], index=False)
-    return [str(path) for path in paths]
+    contents: list[tuple[Hashable, Callable[[], bytes]]] = [
+        (key, lambda: board_bytes(view, "csv")),
+        (key, lambda: board_bytes(view, "parquet")),
+        (key[:2], lambda: flat.to_csv(index=False).encode()),
+        (key[:2], lambda: flat.to_parquet(None, index=False)),
+    ]
+    names = [f"moodbench-{name.replace('-', '.')}" for name, _ in FILES]
+    return [_downloads().path(k, name, make) for (k, make), name in zip(contents, names, strict=True)]
 
 
 def _readable(trials: pd.DataFrame) -> pd.DataFrame:
@@ -115,12 +124,12 @@ def _doubtful(reading: Reading, state: State, services: Services) -> str:
         texts = [shown_text(row, services) for row in listed.to_dict("records")]
         rows = [[text, *cells] for text, cells in zip(texts, queue_cells(queue, MOST_DOUBTFUL), strict=True)]
         made += table(["Text", *DOUBTS], rows, queue.heading, left=3)
-    words = f'<p class="mb-legend">{escape(EXPLAINED)} All of them: <code>moodbench mislabelled --out FILE</code>.</p>'
+    command = with_store("moodbench mislabelled --out FILE", reading.store.uri)
+    words = f'<p class="mb-legend">{escape(EXPLAINED)} All of them: <code>{escape(command)}</code>.</p>'
     return details("Probably mislabelled test texts", made + words)
 
 
-def _licences(fits: pd.DataFrame) -> str:
-    catalogue = load_catalogue(None)
+def _licences(fits: pd.DataFrame, catalogue: Catalogue) -> str:
     rows = []
     for kind, names, entries in (
         ("model", sorted(set(fits["model"].dropna())), catalogue.models),

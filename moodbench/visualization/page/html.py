@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-EMPTY = (
-    '<div class="mb-empty" role="status"><p><b>No results yet.</b></p>'
-    "<p>Run <code>moodbench run quickstart</code>, then reload: six contenders on real text, without network.</p></div>"
-)
+
+def with_store(command: str, uri: str) -> str:
+    """`command` with the store at `uri`, as a shell takes it."""
+    return f"{command} --store {shlex.quote(uri)}"
+
+
+def empty(uri: str) -> str:
+    """How to fill the store at `uri`."""
+    command = escape(with_store("moodbench run quickstart", uri))
+    return (
+        '<div class="mb-empty" role="status"><p><b>No results yet.</b></p>'
+        f"<p>Run <code>{command}</code>, then reload: six contenders on real text, without network.</p></div>"
+    )
 
 
 def scroll(content: str, label: str) -> str:
@@ -52,6 +62,14 @@ def card(content: str, kind: str = "plain") -> str:
 def hint(text: str) -> str:
     """A line that says what to do or why there is nothing."""
     return f'<p class="mb-empty" role="status">{escape(text)}</p>'
+
+
+def not_shown(reasons: Mapping[str, str]) -> str:
+    """Who is missing from what stands above, and why; empty where nobody is."""
+    if not reasons:
+        return ""
+    names = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+    return f'<p class="mb-legend">Not shown: {escape(names)}.</p>'
 
 
 def error(text: str) -> str:

@@ -13,10 +13,10 @@ from moodbench.comparison.board import OVERALL
 from moodbench.comparison.composite import COMPOSITES, CRITERIA
 from moodbench.visualization import figures
 from moodbench.visualization.board_view import BoardView
-from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
+from moodbench.visualization.formatting import MARKS, MEASURED, MORE_COLUMNS, columns_with, missing
 from moodbench.visualization.leaderboard_view import PRESETS, answer, chosen_track, visible
-from moodbench.visualization.page.board_table import board_table, columns_html, failures_table
-from moodbench.visualization.page.html import hint
+from moodbench.visualization.page.board_table import board_table, columns_html, failures_table, why_missing
+from moodbench.visualization.page.html import hint, not_shown
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.script import TABLE_JS
 from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
@@ -81,6 +81,7 @@ def build(layout: Layout, services: Services) -> None:
     layout.output(gr.HTML(elem_id="mb-trade-off-words", elem_classes="mb"))
     gr.HTML("<h2>F1 by data set</h2>", elem_classes="mb")
     layout.output(gr.Plot(show_label=False, container=False, elem_id="by-dataset"))
+    layout.output(gr.HTML(elem_id="mb-by-dataset-words", elem_classes="mb"))
     layout.output(gr.HTML(elem_id="mb-notes", elem_classes="mb"))
 
 
@@ -90,13 +91,15 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     cost = state.against if state.against in figures.COSTS else "latency_p50_s"
     each = view.board[view.board["dataset"] != OVERALL]
     by_dataset = figures.scores_by_dataset(each, list(rows["name"]))
-    return answered, table, figures.trade_off(rows, cost), _frontier_words(rows, cost), by_dataset, notes
+    lacking = not_shown(_without_f1(each, list(rows["name"])))
+    words = _frontier_words(rows, cost) + _without_trade_off(rows, cost, view.failures)
+    return answered, table, figures.trade_off(rows, cost), words, by_dataset, lacking, notes
 
 
 def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """What other weights change; the figures do not depend on them."""
     answered, table, notes, *_ = _ranked(reading, state)
-    return answered, table, None, None, None, notes
+    return answered, table, None, None, None, None, notes
 
 
 def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
@@ -124,13 +127,32 @@ def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame
 def _frontier_words(rows: Any, cost: str) -> str:
     """The frontier in words, for whoever does not see the figure."""
     axis = figures.COSTS[cost]
-    known = rows[rows[cost].notna() & rows["accuracy"].notna()]
+    known = figures.with_trade_off(rows, cost)
     on = figures.frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
     names = ", ".join(known[on].sort_values(cost)["name"])
     return (
         '<p class="mb-legend">Whiskers: 95 % interval. Marker area: memory. Open marker: provisional. '
         f"On the frontier, where none is both more accurate and better on the horizontal axis: {escape(names) or 'none'}.</p>"
     )
+
+
+def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) -> str:
+    """Who is not in the trade-off figure, and why."""
+    shown = set(figures.with_trade_off(rows, cost)["name"])
+    reasons = {}
+    for _, row in rows[~rows["name"].isin(shown)].iterrows():
+        invalid = row["verdict"] == "invalid" and cost in MEASURED
+        lacks = "accuracy" if missing(row["accuracy"]) else cost
+        reasons[str(row["name"])] = MARKS["invalid"] if invalid else why_missing(lacks, row, failures)
+    return not_shown(reasons)
+
+
+def _without_f1(board: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
+    """Contenders without a mark for some data set, and for which."""
+    known = board[board["f1_macro"].notna()].groupby("name")["track"].agg(set)
+    tracks = sorted(set(board["track"]))
+    lacking = {name: [t for t in tracks if t not in known.get(name, set())] for name in names}
+    return {name: f"not evaluated on {', '.join(absent)}" for name, absent in lacking.items() if absent}
 
 
 def _methods(reading: Reading) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from moodbench.visualization.formatting import MISSING, duration
-from moodbench.visualization.page.html import card, details, hint, table
+from moodbench.visualization.page.html import card, details, hint, table, with_store
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.starting import build_starting, queue_html
 from moodbench.visualization.page.tab import Layout, Services, Tab
@@ -30,7 +30,9 @@ def build(layout: Layout, services: Services) -> None:
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The state of the run that began last."""
     run = latest_run(reading.store)
-    none = "No run has written to this store. Start one with: moodbench run quickstart"
+    none = (
+        f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', reading.store.uri)}"
+    )
     shown = run_html(run) if run else hint(none)
     return [shown] if services.runner is None else [queue_html(services.runner), shown]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from moodbench.evaluation.measuring import used_samples
 from moodbench.visualization import figures
-from moodbench.visualization.formatting import MISSING, mebibytes, milliseconds, missing, percent
-from moodbench.visualization.page.html import hint, table
+from moodbench.visualization.formatting import MISSING, marked, mebibytes, milliseconds, missing, percent
+from moodbench.visualization.page.board_table import why_missing
+from moodbench.visualization.page.html import hint, not_shown, table
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
 from moodbench.visualization.page.tab import Layout, Services, Tab
@@ -33,31 +34,49 @@ def build(layout: Layout, services: Services) -> None:
     ):
         gr.HTML(f"<h2>{title}</h2>", elem_classes="mb")
         layout.output(gr.Plot(show_label=False, container=False, elem_id=elem))
+        layout.output(gr.HTML(elem_classes="mb"))
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The verdicts and the four figures."""
-    rows = pinned_rows(one_track(reading.view(state.weights), state), state, SHOWN)
+    """The verdicts, who is not shown, and the four figures, each with whom it lacks."""
+    view = reading.view(state.weights)
+    rows = pinned_rows(one_track(view, state), state, SHOWN)
     measured = _measurements(reading, rows)
+    why = {str(r["name"]): why_missing("latency_p50_s", r, view.failures) for _, r in rows.iterrows()}
+    absent = {name: reason for name, reason in why.items() if name not in measured}
     if not measured:
         text = "None of these contenders was measured on the machine shown; `moodbench run` measures what is missing."
-        return [hint(text), *[figures.message("Not measured")] * 4]
-    latencies = {}
+        return [hint(text) + not_shown(absent), *[figures.message("Not measured"), ""] * 4]
+    latencies, sweeps = {}, {}
     for name, m in measured.items():
         samples = reading.store.samples([str(m["measurement_id"])])
         single = used_samples(samples[samples["scenario"] == "single_stream"], str(m["verdict"]))
         if len(single):
             latencies[name] = single["latency_s"].to_numpy(dtype=float)
-    sweeps = {n: list(m["throughput_points"]) for n, m in measured.items() if not _none(m["throughput_points"])}
+        if points := _points(m["throughput_points"]):
+            sweeps[name] = points
     frame = pd.DataFrame(measured.values(), index=pd.Index(measured, name="name"))
-    cold = frame[list(COLD)].astype(float).rename(columns=COLD)
+    cold, memory = frame[list(COLD)].astype(float).rename(columns=COLD), memory_parts(frame)
+
+    def lacking(shown: Iterable[str], reason: str) -> str:
+        return not_shown(absent | {name: reason for name in measured if name not in set(shown)})
+
     return [
-        _verdicts(measured),
+        _verdicts(measured) + not_shown(absent),
         figures.latency_distribution(latencies),
+        lacking(latencies, "no timed requests are kept that may be used"),
         figures.batch_sweep(sweeps),
+        lacking(sweeps, "no throughput was recorded"),
         figures.stacked_parts(cold, "seconds from starting the process to the first label", digits=2),
-        figures.stacked_parts(memory_parts(frame), "MiB of the whole process"),
+        lacking(cold.dropna().index, "a part of the start was not recorded"),
+        figures.stacked_parts(memory, "MiB of the whole process"),
+        lacking(memory.dropna().index, "a part of the memory was not recorded"),
     ]
+
+
+def _points(value: Any) -> list[Mapping[str, Any]]:
+    """The points of a batch sweep that say how fast they were."""
+    return [] if _none(value) else [p for p in value if not missing(p["texts_per_s"])]
 
 
 def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -96,8 +115,8 @@ def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
         )
         rows.append(
             [
-                name,
-                str(m["verdict"]) + (", quick" if m["quick"] is True or str(m["quick"]) == "True" else ""),
+                marked(pd.Series({"name": name, "verdict": m["verdict"], "quick": m["quick"]})),
+                str(m["verdict"]),
                 percent(m["clean_share"]),
                 requests,
                 f"{milliseconds(m['latency_p50_s'])} [{milliseconds(m['latency_p50_low_s'])}, {milliseconds(m['latency_p50_high_s'])}]",

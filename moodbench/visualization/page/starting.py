@@ -32,13 +32,28 @@ def build_starting(layout: Layout, queue: RunQueue) -> None:
                 min_width=180,
             )
             models = gr.Dropdown(
-                list(catalogue.models), multiselect=True, label="Models", elem_id="run-models", min_width=240
+                list(catalogue.models),
+                multiselect=True,
+                label="Models, in place of the preset's",
+                elem_id="run-models",
+                min_width=240,
             )
             datasets = gr.Dropdown(
-                list(catalogue.datasets), multiselect=True, label="Data sets", elem_id="run-datasets", min_width=240
+                list(catalogue.datasets),
+                multiselect=True,
+                label="Data sets, likewise",
+                elem_id="run-datasets",
+                min_width=240,
             )
             seeds = gr.Slider(
-                1, MOST_SEEDS, value=1, step=1, label="Seeds", elem_id="run-seeds", min_width=160, buttons=[]
+                0,
+                MOST_SEEDS,
+                value=0,
+                step=1,
+                label="Seeds; 0: as the preset says, else 1",
+                elem_id="run-seeds",
+                min_width=160,
+                buttons=[],
             )
         with gr.Row():
             start = gr.Button("Start", variant="primary", elem_id="run-start")
@@ -71,12 +86,18 @@ def _start(
     assert queue is not None
     if not preset and not (models and datasets):
         return error("Nothing to run: choose a preset, or models and data sets.")
-    values: dict[str, Any] = {"seeds": tuple(range(int(seeds)))}
+    values = asked(models, datasets, int(seeds))
     if preset:
-        queue.start(spec_of_preset(preset, queue.catalogue, values if int(seeds) > 1 else {}))
+        queue.start(spec_of_preset(preset, queue.catalogue, values))
     else:
-        queue.start(spec_from_values({**values, "models": tuple(models), "datasets": tuple(datasets)}, "the page"))
+        queue.start(spec_from_values({"seeds": (0,), **values}, "the page"))
     return queue_html(queue)
+
+
+def asked(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
+    """What was chosen in the form, as values of a spec that stand in place of a preset's own."""
+    values: dict[str, Any] = {"models": tuple(models), "datasets": tuple(datasets), "seeds": tuple(range(num_seeds))}
+    return {name: value for name, value in values.items() if value}
 
 
 def _cancel(reading: Reading, state: State, services: Services) -> str:

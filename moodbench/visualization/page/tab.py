@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from moodbench.benchmark.queue import RunQueue
+from moodbench.config import Catalogue
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.state import State
 
@@ -48,6 +49,8 @@ class Services:
     """Whether private texts may be shown."""
     runner: RunQueue | None = None
     """Starts runs; None where the page only reads."""
+    catalogue: Catalogue | None = None
+    """Names the licences of models and data sets; None is the one that comes with the program."""
 
 
 @dataclass(frozen=True)

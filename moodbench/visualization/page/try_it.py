@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from moodbench.errors import MoodBenchError
-from moodbench.visualization.formatting import milliseconds, percent
+from moodbench.visualization.formatting import marked, milliseconds, percent
 from moodbench.visualization.page.html import card, error, hint, table
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
@@ -17,6 +17,8 @@ from moodbench.visualization.state import State
 
 LONGEST = 20_000
 """Characters of a text that the page takes; `moodbench predict` takes longer ones."""
+FINE_TUNED = ("lora", "qlora", "full")
+"""Methods that change a model's weights; baselines and probes are fitted beside fixed ones."""
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -34,10 +36,17 @@ def build(layout: Layout, services: Services) -> None:
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """Who will be asked."""
     rows = pinned_rows(one_track(reading.view(state.weights), state), state, 3)
-    names = ", ".join(rows["name"])
-    return [
-        f'<p class="mb-note">Asked: {escape(names)}, fine-tuned on {escape(str(rows.iloc[0]["dataset"]))}. Nothing is kept.</p>'
+    dataset = str(rows.iloc[0]["dataset"])
+    tuned, fitted = (
+        [marked(row) for _, row in rows.iterrows() if (row["method"] in FINE_TUNED) == wanted]
+        for wanted in (True, False)
+    )
+    said = [
+        f"{', '.join(names)}, {how} {dataset}"
+        for names, how in ((tuned, "fine-tuned on"), (fitted, "fitted to"))
+        if names
     ]
+    return [f'<p class="mb-note">Asked: {escape("; ".join(said))}. Nothing is kept.</p>']
 
 
 def label(reading: Reading, state: State, services: Services, text: str) -> str:
@@ -61,7 +70,7 @@ def label(reading: Reading, state: State, services: Services, text: str) -> str:
         cut = "cut: longer than the model reads" if answer.truncated else "whole"
         cells.append(
             [
-                escape(str(row["name"])),
+                escape(marked(row)),
                 escape(answer.label),
                 bar,
                 escape(others),

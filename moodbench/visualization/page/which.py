@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -9,15 +10,33 @@ from typing import Any
 import pandas as pd
 
 from moodbench.comparison.board import OVERALL
-from moodbench.errors import UsageError
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.together import separated
 from moodbench.visualization.choosing import Choice, Limits, Tied, choose, overlap
-from moodbench.visualization.contrast import pair
-from moodbench.visualization.formatting import MISSING, mebibytes, milliseconds, percent, three_digits
+from moodbench.visualization.formatting import (
+    MARKS,
+    MISSING,
+    marked,
+    marks,
+    mebibytes,
+    milliseconds,
+    percent,
+    three_digits,
+    valid,
+)
 from moodbench.visualization.leaderboard_view import chosen_track
-from moodbench.visualization.page.html import card, table
+from moodbench.visualization.page.board_table import why_missing
+from moodbench.visualization.page.html import card, table, with_store
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
+
+SHOWN = (
+    ("Accuracy % [95 %]", "accuracy"), ("P50 ms", "latency_p50_s"), ("P99 ms, upper end", "latency_p99_s"),
+    ("Texts/s", "throughput_texts_per_s"), ("RAM MiB", "memory_peak_batch1_bytes"),
+)  # fmt: skip
+"""Headings of the pick's table with the columns of the board that they show."""
+EXPORTED_METHODS = ("lora", "qlora", "full")
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -44,61 +63,68 @@ def build(layout: Layout, services: Services) -> None:
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The card with the choice, and a table of what fits."""
     view = reading.view(state.weights)
-    rows = view.track(chosen_track(view, state))
+    name = chosen_track(view, state)
+    rows = view.track(name)
     limits = Limits(
         None if state.max_p99_ms is None else state.max_p99_ms / 1e3,
         None if state.max_memory_mib is None else state.max_memory_mib * 2**20,
         None if state.min_accuracy_percent is None else state.min_accuracy_percent / 100,
     )
-    together = bool((rows["dataset"] == OVERALL).all())
-    choice = choose(rows, limits, overlap(rows) if together else _by_pairs(reading, rows))
+    joint = reading.results.joint_of(name)
+    choice = choose(rows, limits, overlap(rows) if joint is None else _by_draws(joint, rows))
     device = next((d for d in rows["device_name"] if isinstance(d, str)), None)
     where = (
         f"Measured on {device}; another machine needs its own measurement." if device else "Nothing was measured here."
     )
-    how = "over all data sets, by overlap of intervals" if together else "on the same texts, in pairs"
-    note = f'<p class="mb-note">{escape(where)} Accuracies are compared {how}.</p>'
-    return [_card(choice, rows) + note]
+    how = "by overlap of intervals" if joint is None else "in pairs, on the same texts"
+    over = " over all data sets" if (rows["dataset"] == OVERALL).all() else ""
+    note = f'<p class="mb-note">{escape(where)} Accuracies are compared{over} {how}.</p>'
+    return [_card(choice, rows, view.failures, reading) + note]
 
 
 def _by_name(rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
     return {str(row["name"]): row for _, row in rows.iterrows()}
 
 
-def _by_pairs(reading: Reading, rows: pd.DataFrame) -> Tied:
-    """Ties by the paired test on the texts that both were tested on."""
-    by_name = _by_name(rows)
+def _by_draws(joint: JointDraws, rows: pd.DataFrame) -> Tied:
+    """Ties by the joint draws, which pair the texts; by overlap for whom they do not know."""
 
     def tied(a: str, b: str) -> bool:
-        try:
-            difference = pair(reading.store, by_name[a], by_name[b], reading.results.evaluations)
-        except UsageError:
-            return overlap(rows)(a, b)
-        return difference.low <= 0 <= difference.high
+        return not separated(joint, a, b) if {a, b} <= set(joint.names) else overlap(rows)(a, b)
 
     return tied
 
 
-def _card(choice: Choice, rows: pd.DataFrame) -> str:
+def _card(choice: Choice, rows: pd.DataFrame, failures: pd.DataFrame, reading: Reading) -> str:
     if choice.pick is None:
         misses = "; ".join(choice.misses)
         nearest = (
             f"<p>Nearest: <strong>{escape(choice.nearest)}</strong>: {escape(misses)}.</p>" if choice.nearest else ""
         )
         return card(f"<h3>{escape(choice.why)}</h3>{nearest}", "warning")
-    by_name = _by_name(rows)
+    by_name = _by_name(valid(rows))
     row = by_name[choice.pick]
     costs = "".join(f"<li>{escape(cost)}</li>" for cost in choice.costs)
     body = (
         f"<p>Use</p><h3>{escape(choice.pick)}</h3><p>{escape(_facts(row))}</p><p>{escape(choice.why)} "
         f"{choice.num_fitting} of {choice.num_rows} contenders are within the limits.</p>"
         + (f"<p>What the limits cost:</p><ul class='mb-list'>{costs}</ul>" if costs else "")
-        + f"<p><code>{escape(_command(row))}</code></p>"
+        + f"<p><code>{escape(use_command(row, reading))}</code></p>"
     )
     names = [name for name in (choice.pick, choice.runner_up) if name]
-    cells = [[role, name, *(_cells(by_name[name]))] for role, name in zip(("pick", "runner-up"), names, strict=False)]
-    headings = ["", "Model", "Accuracy % [95 %]", "P50 ms", "P99 ms, upper end", "Texts/s", "RAM MiB"]
-    return card(body, "good") + table(headings, cells, "Pick and runner-up", left=2)
+    cells = [
+        [role, marked(by_name[name]), *(_cells(by_name[name]))]
+        for role, name in zip(("pick", "runner-up"), names, strict=False)
+    ]
+    headings = ["", "Model", *(heading for heading, _ in SHOWN)]
+    reasons = [
+        f"{heading} of {name}: {why_missing(key, by_name[name], failures)}"
+        for name in names
+        for (heading, key), cell in zip(SHOWN, _cells(by_name[name]), strict=True)
+        if cell == MISSING
+    ]
+    why = f'<p class="mb-legend">{MISSING} {escape("; ".join(reasons))}.</p>' if reasons else ""
+    return card(body, "good") + table(headings, cells, "Pick and runner-up", left=2) + why
 
 
 def _cells(row: pd.Series[Any]) -> list[str]:
@@ -116,18 +142,23 @@ def _facts(row: pd.Series[Any]) -> str:
     known += [f"half of the texts in {p50} ms"] if p50 != MISSING else []
     known += [f"99 of 100 within {worst} ms"] if worst != MISSING else []
     known += [f"{memory} MiB"] if memory != MISSING else []
-    marks = [", provisional: other load disturbed the clock"] if row["provisional"] else []
-    marks += [", measured with a quick protocol"] if row["quick"] else []
-    return " · ".join(known) + "".join(marks)
+    return " · ".join(known) + "".join(f" · {mark}: {MARKS[mark]}" for mark in marks(row))
 
 
-def _command(row: pd.Series[Any]) -> str:
+def use_command(row: pd.Series[Any], reading: Reading) -> str:
+    """The command that puts the contender of a row to use: as a folder for transformers where that is possible."""
     ids = row.get("fit_ids")
     which = ids[0] if isinstance(ids, list) and ids else row["model"]
-    folder = f"my-{row['model']}"
-    if row["method"] in ("lora", "qlora", "full"):
-        return f"moodbench export-model {which} {folder}"
-    return f"moodbench predict --model {which} --input reviews.csv --output labels.csv"
+    fits = reading.results.fits
+    own = fits[fits["fit_id"] == which] if which in set(fits["fit_id"]) else fits[fits["model"] == which]
+    if row["method"] in EXPORTED_METHODS and not any(_prepares(spec) for spec in own["spec"]):
+        return with_store(f"moodbench export-model {which} my-{row['model']}", reading.store.uri)
+    return with_store(f"moodbench predict --model {which} --input reviews.csv --output labels.csv", reading.store.uri)
+
+
+def _prepares(spec: Any) -> bool:
+    """Whether a fit changes texts before it reads them, which an exported folder would leave out."""
+    return isinstance(spec, str) and bool(json.loads(spec).get("preparation"))
 
 
 TAB = Tab("which", "Which model?", build, render)

@@ -1,0 +1,60 @@
+"""All tracks together: joint draws averaged over data sets, and who is not separated from the best in their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.paired import difference_interval
+from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.standing import FEW_DRAWS, MANY
+
+TIES = ("accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best", "tied_f1")
+"""What `mean_ties` says of each contender."""
+
+
+def mean_joint(joints: Mapping[str, JointDraws]) -> JointDraws | None:
+    """The unweighted mean over tracks, draw by draw, of the contenders that all tracks have; None without such.
+
+    Tracks are independent, so that any draw of one may go with any of another.
+    """
+    parts = list(joints.values())
+    names = [n for n in parts[0].names if all(n in part.names for part in parts)] if parts else []
+    if not names:
+        return None
+    at = [[part.names.index(n) for n in names] for part in parts]
+    means = {
+        what: np.mean([getattr(part, what)[..., here] for part, here in zip(parts, at, strict=True)], axis=0)
+        for what in ("accuracy", "f1_macro", "accuracy_draws", "f1_draws")
+    }
+    seeds = np.min([np.array(part.num_seeds)[here] for part, here in zip(parts, at, strict=True)], axis=0)
+    return replace(
+        parts[0],
+        names=tuple(names),
+        num_items=min(part.num_items for part in parts),
+        num_seeds=tuple(seeds.tolist()),
+        discordance=float(np.mean([part.discordance for part in parts])),
+        **means,
+    )
+
+
+def mean_ties(joint: JointDraws) -> pd.DataFrame:
+    """TIES of each contender, by name, from all pairs of the whole field."""
+    found = [
+        rank_all(joint.names, point, draws if len(joint.names) <= MANY else draws[:FEW_DRAWS], joint.num_items)
+        for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
+    ]
+    accuracy, f1 = found
+    columns = [accuracy.low, accuracy.high, accuracy.letters, accuracy.tied_best, f1.tied_best]
+    return pd.DataFrame(dict(zip(TIES, columns, strict=True)), index=pd.Index(joint.names, name="name"))
+
+
+def separated(joint: JointDraws, a: str, b: str, level: float = 0.95) -> bool:
+    """Whether the interval of the difference in accuracy of these two leaves out 0."""
+    draws = joint.accuracy_draws
+    low, high = difference_interval(draws[:, joint.names.index(a)] - draws[:, joint.names.index(b)], level)
+    return low > 0 or high < 0
