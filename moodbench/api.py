@@ -74,11 +74,12 @@ def leaderboard(
     *,
     dataset: str | None = None,
     weights: Mapping[str, float] | None = None,
-    composite: Literal["pinned", "minmax"] = "pinned",
+    composite: Literal["pinned", "minmax", "geomean", "none"] = "pinned",
 ) -> pd.DataFrame:
     """The board of `store`, best first within each track, with the columns of `moodbench leaderboard --csv` in base units.
 
     `weights` says what counts, adding up to 1: {"accuracy": 0.6, "latency": 0.4}; what is not named counts nothing.
+    `composite` is how the score is made, as `moodbench leaderboard --composite` has it; with "none" there is no score.
     What must be said beside the figures is in `.attrs["notes"]`. Without results the frame has no rows.
     """
     chosen = Weights.parse(",".join(f"{k}={v!r}" for k, v in weights.items())) if weights else None

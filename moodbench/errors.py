@@ -15,10 +15,16 @@ They are printed without a traceback and end a command with exit code 2.
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 INTERRUPTED = 130
 """Exit code of a command that a person ended: 128 and the number of SIGINT."""
+TERMINATED = 143
+"""Exit code of a command that the system or another program ended: 128 and the number of SIGTERM."""
+DISK_ERRORS = frozenset(getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, n))
+"""What an OSError means that a person can mend: no room, a quota, a limit on files, a read-only file system."""
 
 
 class MoodBenchError(Exception):
@@ -53,6 +59,13 @@ class PrerequisiteError(MoodBenchError):
 
 class StoreError(MoodBenchError):
     """A results folder that cannot be read or written as it is."""
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Whether `error` says that the disk takes no more: an OSError, or a library's own error that quotes the system."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in DISK_ERRORS
+    return any(os.strerror(number) in str(error) for number in DISK_ERRORS)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

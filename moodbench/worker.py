@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from moodbench.errors import SpecError
+from moodbench.errors import DISK_ERRORS, SpecError, is_of_disk
 from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
@@ -39,11 +39,9 @@ KIND_OF_CODE = {
     MACHINE: "infrastructure",
     OUT_OF_GPU_MEMORY: "out of memory",
 }
-MACHINE_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE", "ENOTCONN", "ETIMEDOUT")
-    if hasattr(errno, name)
-)
+MACHINE_ERRORS = DISK_ERRORS | {
+    getattr(errno, name) for name in ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT") if hasattr(errno, name)
+}
 """What an OSError means that another machine may not see: its disk is full, broken or away."""
 PhaseName = Literal["fit", "evaluate", "measure"]
 Tell = Callable[[Mapping[str, Any]], None]
@@ -269,8 +267,8 @@ def code_of(error: Exception) -> int:
         return OUT_OF_GPU_MEMORY
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return OUT_OF_MEMORY
-    disk = isinstance(error, OSError) and error.errno in MACHINE_ERRORS
-    return MACHINE if disk or "No space left on device" in str(error) else FAILED
+    away = isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+    return MACHINE if away or is_of_disk(error) else FAILED
 
 
 def _short(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -38,7 +37,7 @@ from moodbench.cli import (
     tune,
     verify,
 )
-from moodbench.errors import MoodBenchError
+from moodbench.errors import MoodBenchError, is_of_disk
 
 COMMANDS = (
     run,
@@ -70,9 +69,6 @@ COMMANDS = (
     submit,
 )
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What an OSError means that a person can mend: no room, a quota, a limit on files, a read-only file system."""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Nothing; exits with 0 when all went well, 1 when a trial failed or a check did, 2 when the request cannot be honoured."""
@@ -87,11 +83,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 0
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if not is_of_disk(error):
             raise
         place = f"{error.filename}: " if error.filename else ""
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         print(
-            f"moodbench: {place}{os.strerror(error.errno)}. What was committed is kept; make room, or give another place "
+            f"moodbench: {place}{reason}. What was committed is kept; make room, or give another place "
             "with --store, and the same command does the rest",
             file=sys.stderr,
         )

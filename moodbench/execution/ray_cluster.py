@@ -18,7 +18,7 @@ import psutil
 
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation
-from moodbench.execution.ray_phases import Phases, set_up_environment
+from moodbench.execution.ray_phases import Phases, own_sigterm, set_up_environment
 
 EXCLUSIVE = "exclusive"
 SLIVER = 0.001
@@ -156,9 +156,14 @@ def connect(address: str, said: str = "--address") -> Any:
     import ray
 
     try:
-        ray.init(
-            address=address, namespace="moodbench", log_to_driver=False, logging_level="ERROR", include_dashboard=False
-        )
+        with own_sigterm():
+            ray.init(
+                address=address,
+                namespace="moodbench",
+                log_to_driver=False,
+                logging_level="ERROR",
+                include_dashboard=False,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())
         if "mismatch" in text.lower():

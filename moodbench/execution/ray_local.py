@@ -15,7 +15,7 @@ import psutil
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress
 from moodbench.execution.process import RunningProcess, ended
-from moodbench.execution.ray_phases import Phases, set_up_environment
+from moodbench.execution.ray_phases import Phases, own_sigterm, set_up_environment
 
 TRIES = 3
 """Ray gives its daemons 30 s and no setting changes that; a busy machine may need another try."""
@@ -37,14 +37,15 @@ def start_ray(num_cpus: int) -> Any:
     ours = set(psutil.Process().children())
     for attempt in range(1, TRIES + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=100 * 2**20,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+            with own_sigterm():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=100 * 2**20,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
         except Exception as error:  # Ray raises a plain one where its daemons were too slow
             _end_daemons(ours)
             if attempt < TRIES and "timed out during startup" in str(error):
@@ -52,6 +53,9 @@ def start_ray(num_cpus: int) -> Any:
             raise PrerequisiteError(
                 f"Ray did not start on this machine: {error}. `--executor inline` runs without it, one phase at a time"
             ) from error
+        except BaseException:  # Ctrl-C or SIGTERM
+            _end_daemons(ours)
+            raise
         break
     return ray
 

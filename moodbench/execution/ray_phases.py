@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +35,26 @@ def set_up_environment() -> None:
     """Nothing; the settings that this process's Ray, and whatever it starts, must have."""
     os.environ.update(SETTINGS)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts three times slower without byte code
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Nothing; after what is done inside, `ray.init`, SIGTERM means to this process what it did before.
+
+    Ray's own handler would end the process with code 1, past everything that cleans up.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    in_charge = threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    except SystemExit:  # raised by Ray's handler alone
+        if in_charge:
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        if in_charge:
+            signal.signal(signal.SIGTERM, before)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import sys
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from uuid import uuid4
 
-from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.errors import PrerequisiteError, UsageError, is_of_disk
 from moodbench.serving.classifier import Prediction
 from moodbench.serving.texts import STANDARD
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What a file system says when it takes no more."""
 Format = Literal["jsonl", "csv"]
 
 
@@ -106,7 +103,7 @@ def open_output(target: str, source: str) -> Iterator[BinaryIO]:
             yield file
         partial.replace(path)
     except OSError as error:
-        if started and error.errno not in DISK:
+        if started and not is_of_disk(error):
             raise  # of the input or the model
         raise PrerequisiteError(f"--output {target}: {error.strerror}; nothing was written there") from error
     finally:
