@@ -19,10 +19,10 @@ pytestmark = [
 TOLERANCE = 1e-4
 """Of logits: what sums in another order may change over all steps."""
 VARIED = (
-    ({"r": 2, "lora_alpha": 4.0}, {"learning_rate": 1e-3}),
-    ({"r": 8, "lora_dropout": 0.2}, {"learning_rate": 3e-3, "weight_decay": 0.1}),
-    ({"r": 4, "use_rslora": True, "loraplus_lr_ratio": 4.0}, {"learning_rate": 1e-3, "patience": 1}),
-    ({"r": 4, "use_dora": True, "lora_dropout": 0.1}, {"learning_rate": 2e-3, "lr_scheduler": "cosine"}),
+    ({"r": 2, "lora_alpha": 4.0}, {"learning_rate": 4e-3}),
+    ({"r": 8, "lora_dropout": 0.2}, {"learning_rate": 1e-2, "weight_decay": 0.1}),
+    ({"r": 4, "use_rslora": True, "loraplus_lr_ratio": 4.0}, {"learning_rate": 4e-3, "patience": 2}),
+    ({"r": 4, "use_dora": True, "lora_dropout": 0.1}, {"learning_rate": 8e-3, "lr_scheduler": "cosine"}),
 )
 
 
@@ -33,7 +33,10 @@ def specs_of(folder, family):
             update={
                 "lora": LoraDefaults.model_validate(base.lora.model_dump() | lora),
                 "train": base.train.model_copy(
-                    update={"epochs": 2, "effective_batch_size": 16, "base_dropout": 0.1, "evaluations_per_epoch": 2, **train}
+                    update={
+                        "epochs": 3, "effective_batch_size": 16, "base_dropout": 0.1, "evaluations_per_epoch": 2,
+                        "select_by": "nll", **train,
+                    }
                 ),
             }
         )
@@ -46,7 +49,8 @@ def fit_into(spec, folder):
     artifact.mkdir(parents=True)
     area = CheckpointArea(folder / "checkpoints", lambda: 0)
     area.folder.mkdir()
-    outcome = fit(spec, rows(48, 1), rows(24, 2), artifact, "cpu", lambda _: None, area)
+    # Validated on texts seen in training: a score that only worsens would choose the untrained adapter every time.
+    outcome = fit(spec, rows(48, 1), rows(48, 1), artifact, "cpu", lambda _: None, area)
     return outcome, predict_texts(load_predictor(spec, artifact, "as_trained", "cpu"), TEST["text"].tolist(), 8)[0]
 
 
