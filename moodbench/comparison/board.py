@@ -2,7 +2,7 @@
 
 A *track* is a data set with a number of training examples: contenders are compared only where they learned from the same
 rows and were tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then data
-sets by the unweighted mean.
+sets by the unweighted mean: see `overall`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.comparison.composite import Anchors, Composite, Weights, get_composite
-from moodbench.comparison.intervals import Interval, mean_of_independent, two_way, wilson
+from moodbench.comparison.composite import Anchors, Composite, Weights, get_composite, load_anchors
+from moodbench.comparison.intervals import Interval, two_way, wilson
 from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.overall import OVERALL as OVERALL
+from moodbench.comparison.overall import covered, overall, worst_verdict
 from moodbench.comparison.pareto import layers
 from moodbench.comparison.standing import ScoreDraws, mean_draws, score_draws, with_places, with_quality
+from moodbench.comparison.zero import departures, with_zero
 
 QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
 SPEED = (
@@ -34,21 +37,21 @@ SPEED = (
     "weights_bytes",
     "clean_share",
 )
-COSTS = ("train_time_s", "num_params", "num_trainable")
+SIZES = ("num_params", "num_trainable")
+COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
 CONTENDER = [*TRACK, "model", "config_id"]
-OVERALL = "overall"
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
-"""Evaluation ids of one contender's seeds to whether each item (rows) was right with each seed (columns)."""
+"""Evaluation ids of one contender's seeds to whether each item (rows) was right with each seed (columns); no rows where a
+seed's predictions are not stored."""
 
 
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """One row per evaluated fit: its newest evaluation, and its measurement: full before quick, the newest of equals."""
     kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
-    joined = latest.drop(columns=["environment", "files"]).merge(
-        fits[kept].fillna({"quantization": "none"}), on="fit_id", validate="many_to_one"
-    )
+    own = fits[kept].fillna({"quantization": "none"}).assign(departures=departures(fits, load_anchors()))
+    joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
     provisional = ["cpu_time_p50_s", "throughput_points"]
@@ -67,7 +70,7 @@ def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
 def leaderboard(
     trials: pd.DataFrame, correct: Correct, *, weights: Weights, anchors: Anchors, composite: str = "pinned"
 ) -> pd.DataFrame:
-    """The board: rows of each track, then of all tracks together where there are several, best first.
+    """The board: rows of each track, then of the tracks that most share together (see `overall`), best first.
 
     `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds, num_test, the
     quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
@@ -82,8 +85,8 @@ def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.D
         return pd.DataFrame(columns=[*CONTENDER, "track", "score", "rank"])
     ordered = trials.sort_values(["seed", "evaluation_id"])
     rows = pd.DataFrame([_contender(key, group, correct) for key, group in ordered.groupby(CONTENDER, sort=True)])
-    rows = rows.assign(name=_names(rows), track=_track_names(rows))
-    return _with_references(rows, anchors)
+    rows = rows.assign(name=contender_names(rows), track=_track_names(rows))
+    return with_zero(rows, anchors, TRACK)
 
 
 def scored(
@@ -107,9 +110,10 @@ def scored(
             track.assign(score=scheme.score(track.assign(**speed_for_score(track)), weights, anchors)), scheme
         )
         parts.append(part if joints is None else with_places(part, drawn.get(str(name))))
-    if len(parts) > 1:
-        part = _ranked(_overall(pd.concat(parts)), scheme)
-        whole = mean_draws(list(drawn.values())) if len(drawn) == len(parts) else None
+    tracks = covered(rows)
+    if tracks:
+        part = _ranked(overall(pd.concat(parts), tracks, [*QUALITY, "score", "train_time_s"], [*SPEED, *SIZES]), scheme)
+        whole = mean_draws([drawn[t] for t in tracks]) if set(tracks) <= set(drawn) else None
         parts.append(part if joints is None else with_places(part, whole))
     return pd.concat(parts, ignore_index=True)
 
@@ -145,7 +149,9 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     row |= {
         "method": group["method"].iloc[0],
         "quantization": group["quantization"].iloc[0],
+        "departures": group["departures"].iloc[0],
         "num_seeds": group["seed"].nunique(),
+        "seeds": group["seed"].tolist(),
         "num_test": int(group["num_test"].iloc[0]),
         "fit_ids": group["fit_id"].tolist(),
         "evaluation_ids": group["evaluation_id"].tolist(),
@@ -156,7 +162,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
     row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
     row |= _as_dict(accuracy_interval(group, correct))
-    worst = _worst_verdict(group["verdict"])
+    worst = worst_verdict(group["verdict"])
     row |= {
         "verdict": worst,
         "provisional": worst == "contaminated",
@@ -167,23 +173,25 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
     return row
 
 
-def _worst_verdict(verdicts: pd.Series[str]) -> str | None:
-    known = set(verdicts.dropna())
-    return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
+def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
+    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe).
 
-
-def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval:
-    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe)."""
+    None for several seeds whose predictions are not stored, or of one text: how items and seeds vary is not known then.
+    """
     if len(group) == 1:
         only = group.iloc[0]
         return wilson(round(only["accuracy"] * only["num_test"]), int(only["num_test"]))
-    return two_way(correct(group["evaluation_id"].tolist()).astype(float))
+    right = correct(group["evaluation_id"].tolist())
+    return two_way(right.astype(float)) if len(right) > 1 else None
 
 
-def _as_dict(interval: Interval) -> dict[str, Any]:
+def _as_dict(interval: Interval | None) -> dict[str, Any]:
+    """The columns of the interval, clipped to what a share can be."""
+    if interval is None:
+        return {"accuracy_low": np.nan, "accuracy_high": np.nan, "interval_method": None, "estimand": None}
     return {
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
+        "accuracy_low": max(0.0, interval.low),
+        "accuracy_high": min(1.0, interval.high),
         "interval_method": interval.method,
         "estimand": interval.estimand,
     }
@@ -196,9 +204,14 @@ def _best_per_cpu(points: Any) -> float:
     return max(values, default=np.nan)
 
 
-def _names(rows: pd.DataFrame) -> pd.Series[str]:
-    """The model's name and how its weights are quantised, with the start of the recipe's id where a track has several such."""
-    named = rows["model"].where(rows["quantization"] == "none", rows["model"] + " " + rows["quantization"])
+def plain_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """The model's name and how its weights are quantised."""
+    return rows["model"].where(rows["quantization"] == "none", rows["model"] + " " + rows["quantization"])
+
+
+def contender_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """`plain_names`, with the start of the recipe's id where a track has several of one such name."""
+    named = plain_names(rows)
     several = rows.assign(named=named).groupby([*TRACK, "named"])["config_id"].transform("nunique") > 1
     return named.where(~several, named + " #" + rows["config_id"].str[:6])
 
@@ -208,12 +221,6 @@ def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
     several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
     revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
     return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
-
-
-def _with_references(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
-    """`rows` with the baseline's scores on the same track, which are the zero of the pinned score."""
-    baseline = rows[rows["model"] == anchors.baseline].groupby(TRACK)[["accuracy", "f1_macro"]].mean()
-    return rows.merge(baseline.add_prefix("base_").reset_index(), on=TRACK, how="left")
 
 
 def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
@@ -246,53 +253,3 @@ def _ranked(track: pd.DataFrame, scheme: Composite) -> pd.DataFrame:
     return track.assign(rank=ranks.astype("Int64")).sort_values(
         ["rank", "score", "accuracy"], ascending=[True, False, False], na_position="last"
     )
-
-
-def _overall(board: pd.DataFrame) -> pd.DataFrame:
-    """Contenders over all tracks: unweighted means; a contender that misses a track has no score.
-
-    The interval of the mean joins the tracks' intervals as independent: see `intervals.mean_of_independent`.
-    """
-    num_tracks = board.groupby(TRACK).ngroups
-    what = "data sets" if board["dataset"].nunique() == num_tracks else "tracks"
-    groups = board.groupby("name", sort=True)
-    means, medians = [*QUALITY, "score", "train_time_s"], [*SPEED, "num_params", "num_trainable"]
-    numeric = board[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
-    size, first = groups.size(), groups[["model", "method", "quantization", "estimand", "device_name"]].first()
-    rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
-    ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in board else {})
-    ends = pd.DataFrame(
-        {name: _joined(group, ends_of) for name, group in groups},
-        index=[f"{s}_{e}" for s in ends_of for e in ("low", "high")],
-    ).T
-    whole = (size == num_tracks) & (groups["score"].count() == size)
-    rows = rows.assign(
-        track=f"{OVERALL} ({num_tracks} {what})",
-        dataset=OVERALL,
-        num_seeds=groups["num_seeds"].min(),
-        num_test=groups["num_test"].sum(),
-        num_train=groups["num_train"].sum(),
-        on_all=size == num_tracks,
-        interval_method="mover",
-        **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
-        provisional=groups["provisional"].any(),
-        quick=groups["quick"].any(),
-        verdict=groups["verdict"].agg(_worst_verdict),
-        score=rows["score"].where(whole),
-    )
-    return rows.reset_index()
-
-
-def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
-    """The ends of the intervals of one contender's means over tracks: low and high of each of `columns`."""
-    found: list[float] = []
-    for short, column in columns.items():
-        points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
-        method, estimand = group["interval_method"].iloc[0], group["estimand"].iloc[0]
-        parts = [
-            Interval(float(p), float(a), float(b), 0.95, method, estimand, int(n))
-            for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
-        ]
-        joined = mean_of_independent(parts)
-        found += [joined.low, joined.high]
-    return found

@@ -98,6 +98,8 @@ class Anchors:
     """Raised whenever another field changes."""
     baseline: str
     """The model of skill 0."""
+    baseline_tfidf: Mapping[str, Any]
+    """Its configuration: on a track with several recipes of it, the nearest to this is skill 0."""
     skill_floor: float
     throughput_texts_per_s: LogScale
     latency_p50_s: LogScale
@@ -106,7 +108,7 @@ class Anchors:
 def load_anchors() -> Anchors:
     """The anchors that ship with the package."""
     table = tomllib.loads((files("moodbench.comparison") / "anchors.toml").read_text(encoding="utf-8"))
-    scales = {f.name: LogScale(**table[f.name]) for f in fields(Anchors) if isinstance(table[f.name], dict)}
+    scales = {f.name: LogScale(**table[f.name]) for f in fields(Anchors) if f.type == "LogScale"}
     return Anchors(**(table | scales))
 
 
@@ -239,15 +241,15 @@ def effective_shares(utilities: pd.DataFrame, weights: Weights) -> dict[str, flo
     return {name: float(moved[name]) / total if total > 0 else math.nan for name in CRITERIA}
 
 
-def exchange_rate(weights: Weights, anchors: Anchors, base: float, ceiling: float) -> float:
+def exchange_rate(weights: Weights, anchors: Anchors, accuracy_span: float, f1_span: float) -> float:
     """The factor s of speed worth +1 point (0.01) of accuracy and F1 in the pinned score, between the anchors.
 
-    Throughput x s together with latency / s. `base` and `ceiling` are shares, used for accuracy and F1 alike.
-    1.0 where quality has no weight, infinite where speed has none. ValueError unless base < ceiling.
+    Throughput x s together with latency / s. The spans are ceiling - base of each, as shares. 1.0 where quality has no
+    weight, infinite where speed has none. ValueError unless both are positive.
     """
-    if not base < ceiling:
-        raise ValueError(f"base is {base} and ceiling {ceiling}; needed is base < ceiling")
-    gain = (weights.accuracy + weights.f1) * 0.01 / (ceiling - base)
+    if not min(accuracy_span, f1_span) > 0:
+        raise ValueError(f"the spans are {accuracy_span} and {f1_span}; needed is base < ceiling, a span above 0")
+    gain = 0.01 * (weights.accuracy / accuracy_span + weights.f1 / f1_span)
     gain_per_log = (
         weights.throughput / anchors.throughput_texts_per_s.log_span - weights.latency / anchors.latency_p50_s.log_span
     )

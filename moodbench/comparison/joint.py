@@ -68,6 +68,7 @@ def joint_draws(
     names: Sequence[str],
     num_classes: int,
     *,
+    seeds: Sequence[Sequence[int]] | None = None,
     num_draws: int = 2000,
     seed: int = 0,
 ) -> JointDraws:
@@ -77,9 +78,10 @@ def joint_draws(
     contenders are exchangeable, so that drawing how often each *pattern* comes is the same as drawing reviews, and the
     confusion counts of all contenders are one matrix product per class. To a contender with S > 1 seeds a draw adds
     a seed effect from the multivariate t distribution with S-1 degrees of freedom whose scale is the covariance of the
-    seed means / S; contenders with as many seeds share it (seed s of one goes with seed s of the other). Seeds vary
+    seed means / S; contenders share the parts of the seeds that both have. `seeds[m]` are the numbers of the columns of
+    `predicted[m]` (by default 0, 1, ...): number s of one goes with number s of the other, wherever they stand. Seeds vary
     in the observed answers of the reviews too, so the draws are rather too wide than too narrow.
-    The order of reviews and of contenders changes nothing. ValueError for other shapes or repeated names.
+    The order of reviews, of contenders and of seeds changes nothing. ValueError for other shapes, repeated names or seeds.
     Source: Efron & Tibshirani 1993, ch. 8 (stratified); Behrens-Fisher for the sum of the two parts.
     """
     truth = np.asarray(labels, dtype=np.int64)
@@ -89,24 +91,33 @@ def joint_draws(
             f"{len(tables)} tables of {[t.shape for t in tables]} for {len(truth)} labels and names {list(names)}; "
             "needed is one table (n,) or (n, seeds) for each of the different names"
         )
+    numbers = [list(range(t.shape[1])) for t in tables] if seeds is None else [list(s) for s in seeds]
+    if [len(set(s)) for s in numbers] != [t.shape[1] for t in tables]:
+        raise ValueError(
+            f"seeds {numbers} for tables of {[t.shape for t in tables]}; needed is a different one for each column"
+        )
     order = sorted(range(len(names)), key=lambda m: names[m])
     sizes = [tables[m].shape[1] for m in order]
-    columns = np.concatenate([tables[m] for m in order], axis=1)
+    columns = np.concatenate([tables[m][:, np.argsort(numbers[m])] for m in order], axis=1)
     rng = np.random.default_rng(seed)
     point, draws = _confusions(truth, columns, num_classes, num_draws, rng)
-    normals = rng.standard_normal((2, num_draws, max(sizes)))
+    every = sorted({s for own in numbers for s in own})
+    places = [[every.index(s) for s in sorted(numbers[m])] for m in order]
+    normals, chi = rng.standard_normal((num_draws, len(every))), rng.standard_normal((num_draws, max(sizes)))
     back = np.argsort(order)
     found = []
     for metric in (_accuracy, f1_of_confusion):
         per_seed, drawn = metric(point), metric(draws)  # (columns,), (B, columns)
         edges = np.cumsum([0, *sizes])
         means, moved = [], []
-        for start, end in pairwise(edges):
+        for (start, end), at in zip(pairwise(edges), places, strict=True):
             means.append(per_seed[start:end].mean())
-            moved.append(drawn[:, start:end].mean(axis=1) + _seed_effect(per_seed[start:end], normals))
+            moved.append(drawn[:, start:end].mean(axis=1) + _seed_effect(per_seed[start:end], normals[:, at], chi))
         found.append((np.array(means)[back], np.stack(moved, axis=1)[:, back]))
     (accuracy, accuracy_draws), (f1, f1_draws) = found
-    right = np.stack([t[:, 0] == truth for t in tables], axis=1).astype(np.float64)
+    right = np.stack([t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)], axis=1).astype(
+        np.float64
+    )
     both = right.T @ right
     apart = (both.diagonal()[:, None] + both.diagonal()[None] - 2 * both)[np.triu_indices(len(tables), 1)]
     return JointDraws(
@@ -169,11 +180,10 @@ def f1_of_confusion(confusion: Floats) -> Floats:
     return np.asarray(f1.sum(axis=-1) / present.sum(axis=-1))
 
 
-def _seed_effect(per_seed: Floats, normals: Floats) -> Floats | float:
-    """Draws `(B,)` of the error of the mean over these seeds; 0 for one seed."""
+def _seed_effect(per_seed: Floats, normals: Floats, chi: Floats) -> Floats | float:
+    """Draws `(B,)` of the error of the mean over these seeds, from their own `normals` `(B, S)`; 0 for one seed."""
     size = len(per_seed)
     if size < 2:
         return 0.0
-    chi = (normals[1, :, : size - 1] ** 2).sum(axis=1) / (size - 1)
-    raw = normals[0, :, :size] @ (per_seed - per_seed.mean()) / np.sqrt(size * (size - 1))
-    return np.asarray(raw / np.sqrt(chi))
+    scale = np.sqrt((chi[:, : size - 1] ** 2).sum(axis=1) / (size - 1))
+    return np.asarray(normals @ (per_seed - per_seed.mean()) / np.sqrt(size * (size - 1)) / scale)

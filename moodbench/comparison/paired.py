@@ -43,7 +43,8 @@ class PairedDifference:
     """Lower end of the interval of level 1 - 2 (1 - level), which inside the region shows equivalence (TOST)."""
     rope_high: float
     verdict: Verdict
-    """Of A: better or worse where low ... high leaves out 0, else equivalent by TOST, else undecided."""
+    """Of A: better or worse where p is at most 1 - level, else equivalent by TOST, else undecided. The interval agrees: 0 lies
+    strictly inside only where p is larger."""
     num_items_needed: int | None
     """Of undecided ones: reviews that would settle it with 80 % power if the difference stays; None where only more seeds could."""
 
@@ -67,7 +68,8 @@ def paired_accuracy(
 ) -> PairedDifference:
     """The difference in accuracy of A and B; both `(items,)` or `(items, seeds)` of booleans, rows and seeds paired.
 
-    One seed: McNemar's mid-p and Newcombe's interval, about these checkpoints. Several: the two-way t interval
+    One seed: McNemar's mid-p and Newcombe's interval, about these checkpoints; in the rare case that the two disagree about
+    0 (by less than 0.1 points at 200 items), the end of the interval that is nearer to 0 is moved there. Several: the two-way t interval
     of the differences and its p-value, about the recipes; seed s of A is compared with seed s of B.
     Equivalence: both one-sided tests of level 1 - `level` reject, by the interval of level 2 `level` - 1 within +-`rope`.
     Source: Schuirmann 1987 (TOST).
@@ -88,7 +90,7 @@ def paired_accuracy(
 
         def interval(level: float) -> tuple[float, float]:
             half = found.half_width(level)
-            return delta - half, delta + half
+            return max(-1.0, delta - half), min(1.0, delta + half)
     else:
         delta = (only_a - only_b) / num_items
         item_variance, seed_variance = ((only_a + only_b) / num_items - delta**2) / num_items, 0.0
@@ -98,9 +100,10 @@ def paired_accuracy(
         def interval(level: float) -> tuple[float, float]:
             return newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level)
 
-    low, high = interval(level)
+    separated = p_value <= 1 - level
+    low, high = _agreeing(*interval(level), delta, separated)
     rope_low, rope_high = interval(max(2 * level - 1, 0.01))
-    said = judge(low, high, rope_low, rope_high, rope)
+    said = judge(delta, separated, rope_low, rope_high, rope)
     return PairedDifference(
         delta=delta,
         low=low,
@@ -122,13 +125,18 @@ def paired_accuracy(
     )
 
 
-def judge(low: float, high: float, rope_low: float, rope_high: float, rope: float) -> Verdict:
-    """The verdict on A from the interval of the difference and the narrower one for equivalence."""
-    if low > 0:
-        return "better"
-    if high < 0:
-        return "worse"
+def judge(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
+    """The verdict on A from the difference, whether its test rejects, and the narrower interval for equivalence."""
+    if separated:
+        return "better" if delta > 0 else "worse"
     return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
+
+
+def _agreeing(low: float, high: float, delta: float, separated: bool) -> tuple[float, float]:
+    """The ends with 0 strictly inside only where the test does not reject, and never left out then."""
+    if not separated:
+        return min(low, 0.0), max(high, 0.0)
+    return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
 
 
 def items_needed(delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95) -> int | None:

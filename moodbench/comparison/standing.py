@@ -91,8 +91,8 @@ def with_quality(
     intervals = [joint.interval(name, "f1_macro") for name in track["name"]]
     costs = {"latency_p50_s": latency_s, **{c: track[c] for c in PARETO_COSTS if c != "latency_p50_s"}}
     return made.assign(
-        f1_low=[i.low for i in intervals],
-        f1_high=[i.high for i in intervals],
+        f1_low=[max(0.0, i.low) for i in intervals],
+        f1_high=[min(1.0, i.high) for i in intervals],
         accuracy_rank_low=accuracy.low[at],
         accuracy_rank_high=accuracy.high[at],
         accuracy_letters=[accuracy.letters[m] for m in at],
@@ -157,11 +157,11 @@ def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, compo
     assert utilities is not None, "a board without a score has no utilities"
     made = np.repeat(utilities(rows, anchors).to_numpy(dtype=np.float64)[None], len(joint.accuracy_draws), axis=0)
     at = [joint.names.index(name) for name in rows["name"]]
-    base_at = [m for m, name in enumerate(joint.names) if name.split(" #")[0] == anchors.baseline]
+    base_at = [m for m, name in enumerate(joint.names) if name == rows["base_name"].iloc[0]]
     for criterion, column, draws in zip(
         CRITERIA[:2], MEASURED[:2], (joint.accuracy_draws, joint.f1_draws), strict=True
     ):
-        base = draws[:, base_at].mean(axis=1)[:, None] if base_at else rows[f"base_{column}"].astype(float).to_numpy()
+        base = draws[:, base_at] if base_at else rows[f"base_{column}"].astype(float).to_numpy()
         if composite == "minmax":
             utility = minmax_draws(draws[:, at])
         elif composite == "geomean":

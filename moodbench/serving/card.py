@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.comparison.board import accuracy_interval
+from moodbench.comparison.intervals import wilson
 from moodbench.config.schema import DatasetEntry, ModelEntry
 from moodbench.serving.fits import ChosenFit
 from moodbench.visualization.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
@@ -74,7 +74,8 @@ def _use(facts: CardFacts) -> str:
 def _quality(own: pd.DataFrame, facts: CardFacts) -> list[str]:
     if own.empty:
         return [f"{NOT_MEASURED.capitalize()}: the store holds no evaluation of this fit."]
-    row, interval = own.iloc[0], accuracy_interval(own, _no_items)
+    row = own.iloc[0]
+    interval = wilson(round(row["accuracy"] * row["num_test"]), int(row["num_test"]))
     names = {
         "f1_macro": "F1, averaged over classes, %",
         "precision_macro": "Precision, averaged over classes, %",
@@ -182,10 +183,6 @@ def _moodbench(record: dict[str, Any]) -> str:
 def _libraries(record: dict[str, Any]) -> str:
     versions = json.loads(record["environment"]).get("libraries", {})
     return ", ".join(f"{k} {versions[k]}" for k in ("torch", "transformers", "peft") if versions.get(k)) or "unknown"
-
-
-def _no_items(evaluation_ids: list[str]) -> Any:
-    raise AssertionError("one fit needs no item-wise correctness")
 
 
 def _or_missing(show: Any, value: Any, otherwise: str = NOT_MEASURED) -> str:

@@ -15,6 +15,7 @@ from moodbench.comparison import people
 from moodbench.comparison.board import OVERALL, choose_machine, contenders, scored, trials_frame, with_standing
 from moodbench.comparison.composite import Weights, get_composite, load_anchors
 from moodbench.comparison.joint import JointDraws, joint_draws
+from moodbench.comparison.overall import MIXED, coverage_note
 from moodbench.comparison.standing import PARETO_COSTS
 from moodbench.comparison.together import TIES, mean_joint, mean_ties
 from moodbench.errors import UnknownNameError
@@ -136,6 +137,7 @@ class Results:
         )
         notes = [
             *score_notes(board, weights, composite),
+            *coverage_note(board, list(dict.fromkeys(self.contenders["track"]))),
             *_notes(board, self.failures, self.num_elsewhere),
             *standing_notes(self.joints),
             *robustness_notes(tested),
@@ -189,7 +191,9 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
         return read[evaluation_ids[0]]
 
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        said = classes(evaluation_ids)
+        said = classes(evaluation_ids).dropna()
+        if len(said) < len(classes(evaluation_ids)):  # of one seed, or of some, the predictions are not stored
+            said = said.iloc[:0]
         return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
 
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
@@ -244,7 +248,13 @@ def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) ->
             continue
         num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1
         found[str(name)] = joint_draws(
-            labels, tables, track["name"].tolist(), num_classes, num_draws=NUM_DRAWS, seed=number
+            labels,
+            tables,
+            track["name"].tolist(),
+            num_classes,
+            seeds=track["seeds"].tolist(),
+            num_draws=NUM_DRAWS,
+            seed=number,
         )
     return found
 
@@ -271,6 +281,12 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (board["num_seeds"] == 1).any():
         notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
+    if (board["estimand"] == MIXED).any():
+        notes.append(
+            "Mixed: the overall interval joins data sets with one seed (these weights) and with several (training again)."
+        )
+    if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
+        notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")
     if len(failures):

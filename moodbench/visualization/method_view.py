@@ -111,7 +111,7 @@ def _measuring(measurements: pd.DataFrame) -> Iterable[Fact]:
 
 def _statistics(results: Results) -> Iterable[Fact]:
     rows = results.contenders
-    for (method, estimand), group in rows.groupby(["interval_method", "estimand"], dropna=False):
+    for (method, estimand), group in rows.groupby(["interval_method", "estimand"]):
         about = "these weights on new texts" if estimand == "checkpoint" else "the recipe trained again, on new texts"
         yield Fact(
             "Statistics",

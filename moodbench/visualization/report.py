@@ -106,6 +106,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
             store.validation(row["evaluation_ids"]),
         )
         for _, row in rows.iterrows()
+        if len(predictions[str(row["name"])])
     ]
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
     curves = {each.name: each.curve for name in best for each in trust if each.name == name}
@@ -115,10 +116,13 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
          "whether intervals overlap.",
          accuracy_figure(rows, f"Accuracy · {name}")),
-        ("Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a contender is surer "
-         "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts.",
-         reliability_figure(curves, f"Reliability · {name}")),
     )  # fmt: skip
+    if curves:
+        caption = (
+            "Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a contender is surer "
+            "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts."
+        )
+        figures = (*figures, (caption, reliability_figure(curves, f"Reliability · {name}")))
     if latency.notna().any():
         caption = "Error against latency; on the dotted frontier nobody is at once more right and faster."
         trade_off = (caption, trade_off_figure(rows, front, f"Error and latency · {name}"))
@@ -129,8 +133,8 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         answer(rows) + tied,
         pd.concat([cells(rows), reference_cells(view.references_of(name))]),
         figures,
-        pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)),
-        tuple(calibration_notes(trust)),
+        pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)) if trust else None,
+        tuple(calibration_notes(trust)) if trust else (),
         tuple({"track": name, **each.to_record()} for each in trust),
     )
 
@@ -143,8 +147,11 @@ class Together(NamedTuple):
 
 
 def data_sets_together(board: pd.DataFrame) -> Together | None:
-    """Friedman's and Wilcoxon's tests on the accuracy of the contenders on every track; None below 10 tracks or 3 contenders."""
-    table = board.pivot_table(index="track", columns="name", values="accuracy").dropna(axis=1)
+    """Friedman's and Wilcoxon's tests on the accuracy of the contenders on every data set, averaged over its tracks.
+
+    None below 10 data sets or 3 contenders: two sizes of one training set are no two data sets.
+    """
+    table = board.pivot_table(index="dataset", columns="name", values="accuracy", aggfunc="mean").dropna(axis=1)
     found = across_datasets(table.to_numpy(dtype=float)) if len(table) else None
     if found is None:
         return None

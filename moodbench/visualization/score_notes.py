@@ -149,22 +149,35 @@ def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[s
 
 
 def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> list[str]:
-    base = board.loc[board["model"] == anchors.baseline, "accuracy"]
-    ceiling = board["ceiling_accuracy"].dropna() if "ceiling_accuracy" in board else pd.Series(dtype=float)
-    best = float(ceiling.iloc[0]) if len(ceiling) else 1.0
-    if len(base) and float(base.iloc[0]) >= best:
-        return [
-            f"No score on data where {anchors.baseline}, its zero, does as well as can be ({100 * best:.1f} % right): there is "
-            "nothing left to gain. Accuracy and speed stand for themselves."
-        ]
-    if base.empty or weights.throughput + weights.latency == 0:
-        return []
-    rate = exchange_rate(weights, anchors, float(base.iloc[0]), best)
-    return [
-        f"0 quality is {anchors.baseline} on the same data, 1 the agreement of two halves of the human raters "
-        f"where raters are known; +1 point of accuracy and F1 weighs as much as {rate:.1f}x the speed "
-        f"(anchors version {anchors.version})."
-    ]
+    """What 0 and 1 are on each track and what a point weighs there, or that nothing is left to gain."""
+    ends, rates, full = [], [], []
+    for name, rows in board[board["dataset"] != OVERALL].groupby("track", sort=False):
+        base = rows[rows["name"] == rows["base_name"]]
+        if base.empty:
+            continue
+        zero, short = base.iloc[0], _short(str(name))
+        tops = [1.0 if pd.isna(c) else float(c) for c in (zero["ceiling_accuracy"], zero["ceiling_f1_macro"])]
+        if zero["accuracy"] >= tops[0] or zero["f1_macro"] >= tops[1]:
+            full.append(f"{short} ({zero['name']} {100 * zero['accuracy']:.1f} % of {100 * tops[0]:.1f} %)")
+            continue
+        ends.append(f"{short} {zero['name']} {100 * zero['accuracy']:.1f} % to {100 * tops[0]:.1f} %")
+        if weights.throughput + weights.latency > 0:
+            spans = (tops[0] - float(zero["accuracy"]), tops[1] - float(zero["f1_macro"]))
+            rates.append(f"{short} {exchange_rate(weights, anchors, *spans):.1f}x")
+    notes = []
+    if full:
+        notes.append(
+            f"No score on data where {anchors.baseline}, its zero, does as well as can be: {'; '.join(full)}. There is nothing left "
+            "to gain. Accuracy and speed stand for themselves."
+        )
+    if ends:
+        notes.append(
+            f"0 quality is the baseline on the same data, 1 the agreement of two halves of the human raters where raters are known, "
+            f"else 100 %; in accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
+        )
+    if rates:
+        notes.append(f"+1 point of accuracy and F1 weighs as much as so many times the speed: {'; '.join(rates)}.")
+    return notes
 
 
 def standing_notes(joints: Mapping[str, JointDraws]) -> list[str]:

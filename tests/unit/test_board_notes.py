@@ -16,4 +16,4 @@ def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_pat
     view = view_board(store, hardware())
     assert [row["accuracy"] for row in view.to_records()] == [1.0, 1.0]
     assert [row["score"] for row in view.to_records()] == [None, None]
-    assert any("does as well as can be (100.0 % right)" in note for note in view.notes)
+    assert any("does as well as can be: toy-set (tfidf-logreg 100.0 % of 100.0 %)" in note for note in view.notes)

@@ -172,8 +172,8 @@ def test_the_effective_share_is_weight_times_spread():
 
 @pytest.mark.parametrize("weights", [DEFAULT, Weights(0.5, 0.1, 0.1, 0.3), Weights(0.5, 0.3, 0.0, 0.2)])
 def test_the_exchange_rate_pays_for_one_point_of_quality(weights):
-    factor = exchange_rate(weights, ANCHORS, base=0.8, ceiling=1.0)
-    same = {"base_f1_macro": 0.8, "ceiling_f1_macro": 1.0}
+    factor = exchange_rate(weights, ANCHORS, accuracy_span=0.2, f1_span=0.3)
+    same = {"base_f1_macro": 0.68, "ceiling_f1_macro": 0.98}
     better = same | {"accuracy": 0.91, "f1_macro": 0.95}
     faster = same | {"throughput_texts_per_s": 1000 * factor, "latency_p50_s": 0.010 / factor}
     scores = pinned(frame(better, faster, same), weights, ANCHORS)
@@ -182,10 +182,10 @@ def test_the_exchange_rate_pays_for_one_point_of_quality(weights):
 
 
 def test_the_exchange_rate_where_one_side_has_no_weight():
-    assert exchange_rate(Weights(0, 0, 0.5, 0.5), ANCHORS, 0.8, 1.0) == 1.0
-    assert exchange_rate(Weights(0.5, 0.5, 0, 0), ANCHORS, 0.8, 1.0) == math.inf
+    assert exchange_rate(Weights(0, 0, 0.5, 0.5), ANCHORS, 0.2, 0.2) == 1.0
+    assert exchange_rate(Weights(0.5, 0.5, 0, 0), ANCHORS, 0.2, 0.2) == math.inf
     with pytest.raises(ValueError, match="base < ceiling"):
-        exchange_rate(DEFAULT, ANCHORS, 1.0, 1.0)
+        exchange_rate(DEFAULT, ANCHORS, 0.2, 0.0)
 
 
 def test_weights_are_read_from_text_and_unnamed_ones_are_zero():

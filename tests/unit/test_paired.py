@@ -165,3 +165,22 @@ def test_identical_answers_differ_in_f1_with_p_one():
     for table in (labels, np.stack([labels, 1 - labels, labels], axis=1)):
         found = paired_f1(labels, table, table, 2, num_draws=100)
         assert (found.delta, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_the_verdict_the_p_value_and_the_interval_never_contradict_each_other():
+    """Over 200 items Newcombe's ends alone would contradict mid-p in some tables, such as 12 against 4."""
+    contradicted = 0
+    for num_apart in range(4, 32):
+        for only_a in range(num_apart + 1):
+            both, only_b, neither = 150, num_apart - only_a, 50 - num_apart
+            right = [np.repeat(answers, [both, only_a, only_b, neither]) for answers in ([1, 1, 0, 0], [1, 0, 1, 0])]
+            found = paired_accuracy(*right)
+            low, high = newcombe_paired(both, only_a, only_b, neither)
+            contradicted += (low > 0 or high < 0) != (found.p_value <= 0.05)
+            assert (found.verdict in ("better", "worse")) == (found.p_value <= 0.05)
+            assert found.low <= found.delta <= found.high
+            if found.p_value <= 0.05:
+                assert not found.low < 0 < found.high and found.verdict == ("better" if found.delta > 0 else "worse")
+            else:
+                assert found.low <= 0 <= found.high
+    assert contradicted >= 2

@@ -27,6 +27,7 @@ def track():
             "f1_macro": [0.82, 0.90, 0.80],
             "throughput_texts_per_s": [1e4, 1e3, 1e4],
             "latency_p50_s": [0.001, 0.010, 0.001],
+            "base_name": "tfidf-logreg",
             "base_accuracy": 0.80,
             "base_f1_macro": 0.80,
             "ceiling_accuracy": np.nan,

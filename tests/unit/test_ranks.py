@@ -182,3 +182,16 @@ def test_tables_that_do_not_fit_are_refused():
         joint_draws([0, 1], [[0, 1], [0, 1]], ["a", "a"], 2)
     with pytest.raises(ValueError, match="needed are"):
         rank_all("ab", [1.0], np.ones((5, 2)), 10)
+
+
+def test_seeds_are_paired_by_their_number_wherever_they_stand():
+    """B is A with its seeds in another order: told so, the two differ in nothing; seeds that none shares are independent."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 300)
+    a = np.stack([answers(rng, labels, share) for share in (0.9, 0.8, 0.7)], axis=1)
+    paired = joint_draws(labels, [a, a[:, [2, 0, 1]]], "ab", 2, seeds=[(4, 5, 6), (6, 4, 5)], num_draws=400)
+    assert np.ptp(paired.accuracy_draws[:, 0] - paired.accuracy_draws[:, 1]) < 1e-12
+    apart = joint_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 8, 9)], num_draws=400)
+    assert (apart.accuracy_draws[:, 0] - apart.accuracy_draws[:, 1]).std() > 0.03
+    with pytest.raises(ValueError, match="a different one for each column"):
+        joint_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 7, 9)])

@@ -155,7 +155,12 @@ def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
     """Ten tracks on which A is always ahead of B, and B of C: Wilcoxon's smallest p for ten pairs is 2 / 2^10, times 3 by Holm."""
     board = pd.DataFrame(
         [
-            {"track": f"t{i}", "name": name, "accuracy": 0.9 - gap * (1 + i / 10)}
+            {
+                "track": f"t{i} (10 training texts)",
+                "dataset": f"t{i}",
+                "name": name,
+                "accuracy": 0.9 - gap * (1 + i / 10),
+            }
             for i in range(10)
             for name, gap in (("A", 0.0), ("B", 0.05), ("C", 0.1))
         ]
@@ -163,7 +168,23 @@ def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
     found = data_sets_together(board)
     assert "Over 10 data sets, 3 contenders" in found.words and "separates 3 of 3 pairs" in found.words
     assert found.figure.count("<svg") == 1 and "A  1.00" in found.figure and "C  3.00" in found.figure
-    assert data_sets_together(board[board["track"] != "t3"]) is None
+    fewer = board[board["dataset"] != "t3"]
+    assert data_sets_together(fewer) is None
+    again = fewer[fewer["dataset"] == "t4"].assign(track="t4 (900 training texts)")
+    assert data_sets_together(pd.concat([fewer, again])) is None, "two training sizes are not two data sets"
+
+
+def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
+    """On every data set A is ahead of B by 0.1 with few texts, and behind by 0.3 with many: B is the better one in the mean."""
+    ahead = {"few": {"A": 0.7, "B": 0.6, "C": 0.1}, "many": {"A": 0.6, "B": 0.9, "C": 0.1}}
+    rows = [
+        {"track": f"t{i} {size}", "dataset": f"t{i}", "name": name, "accuracy": accuracy - i / 1000}
+        for i in range(10)
+        for size, each in ahead.items()
+        for name, accuracy in each.items()
+    ]
+    found = data_sets_together(pd.DataFrame(rows))
+    assert "Over 10 data sets" in found.words and "B  1.00" in found.figure and "A  2.00" in found.figure
 
 
 def test_bars_join_runs_without_a_separated_pair():

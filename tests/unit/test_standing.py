@@ -8,6 +8,7 @@ from moodbench.comparison.composite import COMPOSITES, Weights, latency_for_a_po
 from moodbench.hardware import hardware
 from moodbench.visualization.leaderboard_view import answer, tied_best
 from moodbench.visualization.page.reading import Reader
+from moodbench.visualization.report import write_report
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,14 @@ def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
     placed = Reader(store, hardware()).current().view(Weights()).board
     assert placed["rank_low"].isna().all() and placed["rank"].tolist() == [1, 2, 3]
     assert " ahead of " in answer(placed), "without ranges nothing is said of who else could be first"
+
+
+def test_several_seeds_without_predictions_have_a_board_without_intervals(tmp_path):
+    store = generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=3, predictions=False)
+    view = Reader(store, hardware()).current().view(Weights())
+    assert view.board["score"].notna().all() and view.board["accuracy_low"].isna().all()
+    assert any("No interval" in note for note in view.notes)
+    assert len(write_report(view, store, tmp_path / "report")) == 6
 
 
 def board(**columns):

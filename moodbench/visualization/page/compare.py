@@ -88,7 +88,7 @@ def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str) -> str:
             f"{d.only_a:,}",
             f"{d.only_b:,}",
             f"{d.p_value:.2g}",
-            "separated" if d.low > 0 or d.high < 0 else "not separated",
+            "separated" if d.verdict in ("better", "worse") else "not separated",
         ]
         for a, b, d in pairs
     ]

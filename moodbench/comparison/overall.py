@@ -1,0 +1,121 @@
+"""All tracks together: which of them a mean covers, and the contenders' means over those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from moodbench.comparison.intervals import Interval, mean_of_independent
+
+OVERALL = "overall"
+MIXED = "mixed"
+"""The estimand of a mean over tracks some of which speak of weights and others of recipes."""
+
+
+def covered(rows: pd.DataFrame) -> list[str]:
+    """The tracks that stand together as `overall`: those with a baseline that more than half of the contenders were run on.
+
+    So one contender run on one more data set takes nobody's overall score away. Contenders are counted by name, the
+    recipes of one name once, without the baseline, which every run makes; on a store without any baseline its presence is
+    not asked for. Empty below two such tracks: then there is nothing to average.
+    """
+    known = rows["base_name"].notna()
+    rows = rows[known] if known.any() else rows
+    plain, zero = (rows[c].astype("object").str.split(" #").str[0] for c in ("name", "base_name"))
+    others = rows.assign(plain=plain)[plain != zero]
+    if others.empty:
+        tracks = list(dict.fromkeys(rows["track"]))
+    else:
+        counts = others.groupby("track", sort=False)["plain"].nunique()
+        tracks = counts.index[2 * counts > others["plain"].nunique()].tolist()
+    return tracks if len(tracks) > 1 else []
+
+
+def overall(board: pd.DataFrame, tracks: Sequence[str], means: Sequence[str], medians: Sequence[str]) -> pd.DataFrame:
+    """The contenders over `tracks`: unweighted means, and medians; one that misses a track has no score.
+
+    `board` holds the rows of all tracks. The interval of the mean joins the tracks' intervals as independent: see
+    `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`; the device is named where there is one alone.
+    `covers` lists the tracks.
+    """
+    part = board[board["track"].isin(tracks)]
+    every, sets = board["track"].nunique(), part["dataset"].nunique() == len(tracks)
+    what = "data sets" if sets else "tracks"
+    number = f"{len(tracks)}" if every == len(tracks) else f"{len(tracks)} of {every}"
+    groups = part.groupby("name", sort=True)
+    columns = dict.fromkeys([*means, *medians], "float64")
+    numeric = part[["name", *columns]].astype(columns).groupby("name")
+    size, first = groups.size(), groups[["model", "method", "quantization"]].first()
+    rows = pd.concat([numeric[list(means)].mean(), numeric[list(medians)].median(), first], axis=1)
+    ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in part else {})
+    ends = pd.DataFrame(
+        {name: _joined(group, ends_of) for name, group in groups},
+        index=[f"{s}_{e}" for s in ends_of for e in ("low", "high")],
+    ).T
+    whole = (size == len(tracks)) & (groups["score"].count() == size)
+    rows = rows.assign(
+        track=f"{OVERALL} ({number} {what})",
+        dataset=OVERALL,
+        covers=pd.Series([tuple(tracks)] * len(rows), index=rows.index),
+        num_seeds=groups["num_seeds"].min(),
+        num_test=groups["num_test"].sum(),
+        num_train=groups["num_train"].sum(),
+        on_all=size == len(tracks),
+        interval_method="mover",
+        estimand=groups["estimand"].agg(_estimand),
+        device_name=groups["device_name"].agg(_only),
+        **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
+        provisional=groups["provisional"].any(),
+        quick=groups["quick"].any(),
+        verdict=groups["verdict"].agg(worst_verdict),
+        score=rows["score"].where(whole),
+    )
+    return rows.reset_index()
+
+
+def worst_verdict(verdicts: pd.Series[str]) -> str | None:
+    """The worst verdict of several measurements; None where none is known."""
+    known = set(verdicts.dropna())
+    return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
+
+
+def _estimand(values: pd.Series[str]) -> str | None:
+    """The one estimand of all, `mixed` where there are two, None where none is known."""
+    found = values.dropna().unique()
+    return None if len(found) == 0 else str(found[0]) if len(found) == 1 else MIXED
+
+
+def _only(values: pd.Series[str]) -> str | None:
+    """The one value of all, None where they differ or none is known."""
+    found = values.dropna().unique()
+    return str(found[0]) if len(found) == 1 else None
+
+
+def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
+    """The ends of the intervals of one contender's means over tracks: low and high of each of `columns`."""
+    found: list[float] = []
+    for short, column in columns.items():
+        points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
+        parts = [  # one estimand for all: what the mean speaks of is said by `_estimand`
+            Interval(float(p), float(a), float(b), 0.95, "any", "checkpoint", int(n))
+            for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
+        ]
+        joined = mean_of_independent(parts)
+        found += [joined.low, joined.high]
+    return found
+
+
+def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
+    """One sentence on the tracks that the overall rows of `board` leave out of `every`; none where they cover all."""
+    rows = board[board["dataset"] == OVERALL]
+    if rows.empty:
+        return []
+    left = [str(t) for t in every if t not in rows["covers"].iloc[0]]
+    if not left:
+        return []
+    return [
+        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the contenders or "
+        f"more were not run there: {'; '.join(left)}."
+    ]
