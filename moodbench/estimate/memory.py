@@ -99,7 +99,8 @@ def predict_memory(shape: Shape, load: Load) -> FitMemory:
 
 
 def weights_bytes(shape: Shape, load: Load) -> int:
-    """Bytes of the loaded weights; embeddings, norms and head are not quantised."""
+    """Bytes of the loaded weights; embeddings, norms and head are not quantised, and of them only the few of norms and head
+    are wider than `weights_precision`."""
     full = _bytes(load.weights_precision)
     if load.quantization == "none":
         return shape.num_params * full

@@ -12,7 +12,13 @@ from moodbench.hardware import Device
 from moodbench.models.device import parameter_count
 from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate, source_of
-from moodbench.models.quantised import TORCH_NAMES, head_modules, is_quantised, quantization_config, unquantised_modules
+from moodbench.models.quantised import (
+    TORCH_NAMES,
+    head_modules,
+    quantization_config,
+    unquantised_modules,
+    widen_unquantised,
+)
 from moodbench.models.spreading import empty_classifier, spread
 from moodbench.spec import FitSpec, ResolvedModel
 
@@ -97,6 +103,8 @@ def load_base(
     new_modules = owners_of_missing(info["missing_keys"], model.base_model_prefix)
     if dtype != "fp32":
         keep_in_fp32(model, {*new_modules, *head_modules(model)})
+        if quantization != "none":
+            widen_unquantised(model)
     return BaseModel(model, new_modules)
 
 
@@ -120,17 +128,14 @@ def keep_in_fp32(model: Any, names: Iterable[str]) -> None:
 
 
 def prepare_for_training(base: BaseModel) -> None:
-    """Nothing; freezes a quantised base as k-bit training needs it, and saves activations of large models."""
-    model = base.model
-    checkpointing = uses_checkpointing(parameter_count(model), bool(model.supports_gradient_checkpointing))
-    again = {"use_reentrant": False}
-    if is_quantised(model):
-        from peft import prepare_model_for_kbit_training
+    """Nothing; activations of large models are computed again in the backward pass instead of being kept.
 
-        prepare_model_for_kbit_training(model, checkpointing, again)
-    elif checkpointing:
-        model.activation_checkpointing_enable(again)
-    if checkpointing:
+    Of what peft's prepare_model_for_kbit_training does, `load_base` has done the casts, for the model that is loaded to
+    answer as well, and adding the adapter freezes the rest.
+    """
+    model = base.model
+    if uses_checkpointing(parameter_count(model), bool(model.supports_gradient_checkpointing)):
+        model.activation_checkpointing_enable({"use_reentrant": False})
         model.config.use_cache = False
 
 

@@ -44,6 +44,21 @@ def is_quantised(model: Any) -> bool:
     return bool(getattr(model, "is_quantized", False))
 
 
+def widen_unquantised(model: Any) -> None:
+    """Nothing; whatever bitsandbytes left in 16 bits, such as norms, is fp32 from now on, and so is what flows between layers.
+
+    The numbers are those after peft's prepare_model_for_kbit_training, which casts the table of words too. Here that stays
+    in 16 bits, the half of its bytes (1.2 GB for 256,000 words of width 2,304), and what is looked up in it is cast.
+    """
+    import torch
+
+    table = model.get_input_embeddings()
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16) and parameter is not table.weight:
+            parameter.data = parameter.data.float()
+    table.register_forward_hook(lambda module, inputs, found: found.float())
+
+
 def copy_dequantised(quantised: Any, plain: Any) -> None:
     """Nothing; puts the values that a bitsandbytes model computes with into the same model with plain weights."""
     import bitsandbytes as bnb

@@ -4,10 +4,14 @@ import time
 
 import numpy as np
 import pytest
-from test_families import FAMILIES, TEST, fit_once, spec_for
+from test_families import FAMILIES, TEST, VALIDATION, fit_once, spec_for
 from tiny_models import save_checkpoint
 
-from moodbench.models.device import gpu_peak_bytes, reset_gpu_peak, wait_for
+from moodbench.benchmark.estimating import shape_of
+from moodbench.config import load_catalogue
+from moodbench.estimate.memory import Load, weights_bytes
+from moodbench.metrics import score_all
+from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak, wait_for
 from moodbench.models.loading import load_predictor
 from moodbench.models.manager import LoRAConfigManager
 from moodbench.models.predictor import predict_texts
@@ -35,11 +39,26 @@ def test_a_fit_on_cuda_learns_and_answers_the_same_when_loaded_again(tmp_path, f
     outcome = fit_once(spec, tmp_path / "artifact", "cuda")
     losses = [point.loss for point in outcome.curve if point.loss is not None]
     assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6])
+    trained = load_predictor(spec, tmp_path / "artifact", "as_trained", "cuda")
+    logits, _ = predict_texts(trained, VALIDATION["text"].tolist(), 32)
+    nll = score_all(logits, VALIDATION["label"].to_numpy())["nll"]
+    # Validation ran under autocast to the training format; what is loaded computes in the format of its weights.
+    assert nll == pytest.approx(outcome.validation["nll"], abs=0.005 if precision == "fp16" else 0.03)
     texts = TEST["text"].tolist()
     first, again = (
         predict_texts(load_predictor(spec, tmp_path / "artifact", "as_trained", "cuda"), texts, 8)[0] for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
+
+
+def test_4_bit_weights_take_the_bytes_of_the_estimate_with_the_table_of_words_in_16_bits():
+    made = LoRAConfigManager(quantization="nf4").prepare_model("MiniLM-L6", 2, "cuda")
+    base = made.model.get_base_model()
+    assert base.get_input_embeddings().weight.element_size() == 2
+    shape = shape_of("MiniLM-L6", load_catalogue())
+    load = Load(8, 32, "cuda", precision="fp16", weights_precision="fp16", quantization="nf4")
+    trained = sum(p.nbytes for p in base.parameters() if p.requires_grad)
+    assert weights_bytes(shape, load) == pytest.approx(parameter_bytes(base) - trained, rel=0.05)
 
 
 def test_nf4_takes_less_of_the_card_than_16_bit():

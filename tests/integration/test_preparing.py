@@ -1,11 +1,16 @@
 """What `LoRAConfigManager.prepare_model` promises, on tiny models on the CPU."""
 
+import json
+
 import pytest
 from tiny_models import save_checkpoint
 
 from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
-from moodbench.models import base, features
+from moodbench.estimate import shape_of_config
+from moodbench.estimate.memory import Load, weights_bytes
+from moodbench.models import base, features, quantised
+from moodbench.models.device import parameter_bytes
 from moodbench.models.manager import LoRAConfigManager
 
 pytestmark = [
@@ -100,6 +105,60 @@ def test_a_backbone_in_bf16_keeps_its_head_in_fp32_and_answers(folders):
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[2, 4, 3]])).logits
     assert logits.dtype == torch.float32 and bool(torch.isfinite(logits).all())
+
+
+def casting_of_peft(folder, quantization):
+    """The classifier as peft casts it for k-bit training, on plain transformers."""
+    import torch
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    skipped = quantised.unquantised_modules(AutoConfig.from_pretrained(folder))
+    made = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.bfloat16, num_labels=2, device_map={"": "cpu"},
+        quantization_config=quantised.quantization_config(quantization, "bf16", skipped),
+    )  # fmt: skip
+    for module in made.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return prepare_model_for_kbit_training(made, use_gradient_checkpointing=False)
+
+
+@pytest.mark.parametrize(
+    ("family", "quantization"),
+    [("bert", "nf4"), ("bert", "int8"), ("llama", "nf4"), ("llama", "int8"), ("gemma2", "nf4"), ("deberta-v2", "nf4")],
+)
+def test_a_quantised_16_bit_model_computes_what_peft_would_train_and_keeps_its_table_of_words_small(
+    tmp_path, family, quantization
+):
+    import torch
+
+    save_checkpoint(tmp_path, family, decoder=family in ("llama", "gemma2"))
+    model = base.load_base(tmp_path, ["a", "b"], 0, quantization, "bf16", "cpu").model
+    reference = casting_of_peft(tmp_path, quantization)
+    for name in quantised.head_modules(reference):
+        reference.get_submodule(name).load_state_dict(model.get_submodule(name).state_dict())
+    table = model.get_input_embeddings().weight
+    wide = [p for p in model.parameters() if p.is_floating_point() and p is not table]
+    assert table.dtype == torch.bfloat16 and {p.dtype for p in wide} == {torch.float32}
+    assert reference.get_input_embeddings().weight.dtype == torch.float32
+    batch = {"input_ids": torch.tensor([[2, 4, 7, 3]])}
+    for each in (model, reference):
+        each.config.pad_token_id = 0
+        each.eval()
+    with torch.inference_mode():
+        ours, theirs = model(**batch).logits, reference(**batch).logits
+    # Gemma multiplies what is looked up by the root of its width, in the table's format.
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 if family == "gemma2" else 0)
+    assert ours.dtype == torch.float32 and ours.abs().max() > 1e-3
+
+
+def test_the_estimate_of_4_bit_weights_counts_the_table_of_words_at_16_bits(tmp_path):
+    save_checkpoint(tmp_path, "llama", decoder=True, vocab_size=20_000, hidden_size=128, intermediate_size=256)
+    model = base.load_base(tmp_path, ["a", "b"], 0, "nf4", "bf16", "cpu").model
+    shape = shape_of_config(json.loads((tmp_path / "config.json").read_text()))
+    load = Load(8, 32, "cuda", precision="bf16", weights_precision="bf16", quantization="nf4")
+    assert weights_bytes(shape, load) == pytest.approx(parameter_bytes(model), rel=0.02)
 
 
 def test_the_head_is_drawn_from_the_seed(folders):
