@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,14 @@ class Gpu:
     driver: str
     mig: str
     power_limit_w: str
+    compute_capability: str = ""
+    """Such as 8.6; empty where the driver does not say."""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it multiplies bf16 in hardware: from compute capability 8.0 on."""
+        major = self.compute_capability.partition(".")[0]
+        return major.isdecimal() and int(major) >= 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,11 @@ class Hardware:
             return wanted
         return "cuda" if self.gpus else "mps" if self.mps else "cpu"
 
+    @property
+    def bf16(self) -> bool:
+        """Whether every CUDA device here multiplies bf16 in hardware; False without any."""
+        return bool(self.gpus) and all(gpu.bf16 for gpu in self.gpus)
+
     def device_name(self, device: Device) -> str:
         """The name that a reader knows the device by."""
         if device == "cuda" and self.gpus:
@@ -67,6 +81,8 @@ class Hardware:
         """The key of this kind of machine: what runs on it, on whichever of its devices, is one person's choice."""
         # MemTotal differs by some MiB between boots of one machine; whole GiB do not.
         gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
+        # It follows from the name, and was not asked for at first.
+        gib["gpus"] = [{k: v for k, v in gpu.items() if k != "compute_capability"} for gpu in gib["gpus"]]
         return content_id("machine_key", gib)
 
     def perf_key(self, device: Device, num_threads: int) -> str:
@@ -148,10 +164,18 @@ def _gpus() -> tuple[Gpu, ...]:
         return ()
     fields = "name,memory.total,driver_version,mig.mode.current,power.limit"
     listed = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    # Asked for apart, as older drivers do not know the field and then answer nothing at all.
+    capabilities = _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
+    return gpus_of(listed.splitlines(), capabilities)
+
+
+def gpus_of(listed: Sequence[str], capabilities: Sequence[str]) -> tuple[Gpu, ...]:
+    """The devices that nvidia-smi listed line by line, with their compute capabilities where it told all of them."""
+    told = capabilities if len(capabilities) == len(listed) else [""] * len(listed)
     gpus = []
-    for line in listed.splitlines():
+    for line, capability in zip(listed, told, strict=True):
         name, mebibytes, driver, mig, power = (part.strip() for part in line.split(","))
-        gpus.append(Gpu(name, int(mebibytes) * 2**20, driver, mig, power))
+        gpus.append(Gpu(name, int(mebibytes) * 2**20, driver, mig, power, capability.strip()))
     return tuple(gpus)
 
 

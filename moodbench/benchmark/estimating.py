@@ -57,10 +57,18 @@ class Intended:
     """What is not on this machine, or nothing."""
 
 
-def intended_trials(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware, device: Device) -> list[Intended]:
+def intended_trials(
+    spec: BenchmarkSpec,
+    catalogue: Catalogue,
+    machine: Hardware,
+    device: Device,
+    *,
+    bf16_in_hardware: bool | None = None,
+) -> list[Intended]:
     """The trials of `spec` as they would run on `device`, whether or not models and data are on this machine.
 
-    `catalogue` has the person's own data of `spec` too.
+    `catalogue` has the person's own data of `spec` too. `bf16_in_hardware` says whether CUDA devices multiply it so; None
+    for those of `machine`.
     Everything else that is wrong with the request is raised: UnknownNameError, SpecError or DataError.
     """
     check_changes(spec, catalogue)
@@ -74,7 +82,8 @@ def intended_trials(spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware
         for name, (model, no_model) in models.items():
             entry = catalogue.model(name)
             where = device_of(entry.method, device)
-            recipe = recipe_of(name, entry, catalogue, spec, where)
+            bf16 = machine.bf16 if bf16_in_hardware is None else bf16_in_hardware
+            recipe = recipe_of(name, entry, catalogue, spec, where, bf16_in_hardware=bf16)
             absent = "; ".join(filter(None, (no_model, no_data)))
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)

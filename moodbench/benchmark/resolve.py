@@ -26,7 +26,7 @@ from moodbench.config.schema import (
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
-from moodbench.models.families import family_of, model_type_of, num_params_of
+from moodbench.models.families import family_of, model_type_of, num_params_of, published_in
 from moodbench.models.features import (
     check_lora,
     check_optimizer,
@@ -83,7 +83,7 @@ def resolve(
     for dataset in data.values():
         for name, entry in entries.items():
             device = device_of(entry.method, machine.device(spec.device))
-            recipe = recipe_of(name, entry, catalogue, spec, device)
+            recipe = recipe_of(name, entry, catalogue, spec, device, bf16_in_hardware=machine.bf16)
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
                 fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
@@ -190,14 +190,23 @@ def device_of(method: Method, device: Device) -> Device:
 
 
 def recipe_of(
-    name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device
+    name: str,
+    entry: ModelEntry,
+    catalogue: Catalogue,
+    spec: BenchmarkSpec,
+    device: Device,
+    *,
+    bf16_in_hardware: bool = False,
 ) -> dict[str, Any]:
-    """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request."""
+    """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request.
+
+    `bf16_in_hardware` says whether the CUDA devices multiply it so.
+    """
     preparation = tuple(step for step in STEPS if step in spec.prepare)
     if entry.baseline in COUNTING:
         return {"preparation": preparation}
     texts = {"preparation": preparation, "augmentation": augmentation_of(spec)}
-    return texts | _method_of(name, entry, catalogue, spec, device)
+    return texts | _method_of(name, entry, catalogue, spec, device, bf16_in_hardware)
 
 
 def augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
@@ -206,7 +215,12 @@ def augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
 
 
 def _method_of(
-    name: str, entry: ModelEntry, catalogue: Catalogue, spec: BenchmarkSpec, device: Device
+    name: str,
+    entry: ModelEntry,
+    catalogue: Catalogue,
+    spec: BenchmarkSpec,
+    device: Device,
+    bf16_in_hardware: bool,
 ) -> dict[str, Any]:
     defaults = catalogue.training
     if entry.baseline is not None:
@@ -218,11 +232,19 @@ def _method_of(
     train = _overlaid(TrainDefaults, defaults.train, f"model {name}", "train", entry.train, spec.train)
     family = family_of(name, entry, catalogue.families)[1]
     quantization = check_quantization(spec.quantization or entry.quantization, device, name)
-    precision = precision_of(train.precision, device, name, fp16_safe=family.fp16)
+    precision = precision_of(
+        train.precision,
+        device,
+        name,
+        fp16_safe=family.fp16,
+        published=published_in(name, entry),
+        bf16_in_hardware=bf16_in_hardware,
+    )
+    num_params = num_params_of(name, entry)
     changes = {
         "precision": precision,
         "optimizer": check_optimizer(train.optimizer, device, name),
-        "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device),
+        "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device, num_params),
     }
     return {
         "text": text,
@@ -230,7 +252,7 @@ def _method_of(
         "target_modules": family.targets(lora.target_modules),
         "train": train.model_copy(update=changes),
         "quantization": quantization,
-        "dtype": weights_format(precision, quantization, device, num_params_of(name, entry)),
+        "dtype": weights_format(precision, quantization, device, num_params),
     }
 
 

@@ -114,7 +114,8 @@ class TrainDefaults(Entry):
     select_by: Literal["f1_macro", "accuracy", "nll"]
     """The validation score that chooses the kept checkpoint."""
     precision: Literal["auto", "fp32", "fp16", "bf16"]
-    """Number format in training; auto is fp16 on CUDA (bf16 for families that overflow in fp16) and fp32 elsewhere."""
+    """Number format in training; auto is fp32, but on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
+    device has it in hardware, for weights published in it."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
 
@@ -317,7 +318,7 @@ _READ_BY: dict[str, set[str]] = {
     "vader": set(),
     "tfidf-logreg": {"tfidf"},
     "linear-probe": _ENCODER | {"probe"},
-    "lora": _ENCODER | {"lora", "train", "batch_size"},
+    "lora": _ENCODER | {"lora", "train", "batch_size", "published_in"},
 }
 """Baseline or method -> the optional keys of an entry that bear on it."""
 
@@ -335,6 +336,8 @@ class ModelEntry(Entry):
     """Keep only the first so many layers."""
     group: Group | None = None
     size: ModelSize | None = None
+    published_in: NumberFormat | None = None
+    """Number format of the published weights; null where nobody looked."""
     batch_size: DeviceBatch | None = None
     """Replaces train.max_device_batch_size where that would hold more texts."""
     quantization: Quantization = "none"
@@ -358,7 +361,7 @@ class ModelEntry(Entry):
             raise ValueError(f"method {self.method} needs `source`")
         if self.quantization != "none" and self.method != "lora":
             raise ValueError(f"method {self.method} does not read quantization")
-        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size")
+        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in")
         fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
         if idle:

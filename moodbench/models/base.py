@@ -10,10 +10,10 @@ from moodbench.config.schema import NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Device
 from moodbench.models.device import parameter_count
+from moodbench.models.families import FORMAT_NAMES
 from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate, source_of
 from moodbench.models.quantised import (
-    TORCH_NAMES,
     head_modules,
     quantization_config,
     unquantised_modules,
@@ -92,7 +92,7 @@ def load_base(
         num_labels=len(names),
         id2label=names,
         label2id={label: i for i, label in names.items()},
-        dtype=TORCH_NAMES[dtype],
+        dtype=FORMAT_NAMES[dtype],
         **changes,
     )
     if quantization == "nf4":

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moodbench.config.schema import Family, ModelEntry
+from moodbench.config.schema import Family, ModelEntry, ModelSource, NumberFormat
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import shape_of_config
 from moodbench.models.locate import config_of, locate
 
+FORMAT_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Our names of number formats -> torch's and config.json's."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
@@ -28,15 +30,27 @@ def family_of(name: str, entry: ModelEntry, families: Mapping[str, Family]) -> t
     return model_type, family_of_modules(name, folder, entry.source.trust_remote_code)
 
 
+def published_in(name: str, entry: ModelEntry) -> NumberFormat | None:
+    """The number format of the published weights, as the entry or, for a model of one's own, its config.json states it."""
+    assert entry.source is not None
+    if entry.published_in is not None or entry.family is not None:
+        return entry.published_in
+    config = _config(name, entry.source)
+    stated = str(config.get("dtype") or config.get("torch_dtype"))
+    return next((short for short, long in FORMAT_NAMES.items() if long == stated), None)
+
+
+def _config(name: str, source: ModelSource) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((locate(name, source).folder / "config.json").read_text("utf-8"))
+    return config
+
+
 def num_params_of(name: str, entry: ModelEntry) -> int:
     """The parameters that the entry or the model's config.json states; 0 for a kind of model whose shape is unknown."""
     assert entry.source is not None
     if entry.size is not None:
         return entry.size.num_params
-    if entry.family is not None:
-        config = config_of(name, entry.source)
-    else:
-        config = json.loads((locate(name, entry.source).folder / "config.json").read_text("utf-8"))
+    config = config_of(name, entry.source) if entry.family is not None else _config(name, entry.source)
     try:
         return shape_of_config(config).num_params if config else 0
     except KeyError:

@@ -13,6 +13,10 @@ HALF_WEIGHTS_FROM_PARAMS = 1_000_000_000
 """From this size on frozen weights are kept in the training format on CUDA, at half the bytes."""
 
 
+MPS_BATCHES = ((50e6, 32), (200e6, 16), (500e6, 8), (1.4e9, 4), (float("inf"), 2))
+"""(parameters, texts per forward pass on Apple's GPU of models that have fewer)."""
+
+
 class Support(NamedTuple):
     """Whether a feature works on a device, and the reason."""
 
@@ -42,12 +46,14 @@ FEATURES: dict[str, dict[Device, Support]] = {
         "mps": Support(True, "always possible, and the default"),
     },
     "training in fp16": {
-        "cuda": Support(True, "mixed precision with loss scaling, the default"),
+        "cuda": Support(True, "mixed precision with loss scaling, the default but for weights published in bf16"),
         "cpu": Support(False, "torch scales no loss on the CPU"),
         "mps": Support(False, "kept in fp32: mixed precision with loss scaling was made for CUDA"),
     },
     "training in bf16": {
-        "cuda": Support(True, "in hardware from compute capability 8.0 on, emulated before"),
+        "cuda": Support(
+            True, "in hardware from compute capability 8.0 on, there the default for weights published in it"
+        ),
         "cpu": Support(True, "possible; slower than fp32 unless the CPU has AMX"),
         "mps": Support(False, "kept in fp32"),
     },
@@ -104,10 +110,31 @@ def allowed_quantizations(device: Device) -> list[str]:
     return ["none", *(q for q, feature in bits.items() if support(feature, device).works)]
 
 
-def precision_of(wanted: str, device: Device, name: str, *, fp16_safe: bool = True) -> NumberFormat:
+def auto_precision(
+    device: Device, *, fp16_safe: bool = True, published: NumberFormat | None = None, bf16_in_hardware: bool = False
+) -> NumberFormat:
+    """The number format to train in where none is asked for.
+
+    fp32 on the CPU and on Apple's GPU. On CUDA fp16, but bf16 for families that overflow in fp16, and where the device
+    multiplies bf16 in hardware for weights `published` in it, whose range fp16 does not hold.
+    """
+    if device != "cuda":
+        return "fp32"
+    return "bf16" if not fp16_safe or (published == "bf16" and bf16_in_hardware) else "fp16"
+
+
+def precision_of(
+    wanted: str,
+    device: Device,
+    name: str,
+    *,
+    fp16_safe: bool = True,
+    published: NumberFormat | None = None,
+    bf16_in_hardware: bool = False,
+) -> NumberFormat:
     """The number format to train in; SpecError for one that the device lacks or the family overflows in."""
     if wanted == "auto":
-        return ("fp16" if fp16_safe else "bf16") if device == "cuda" else "fp32"
+        return auto_precision(device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware)
     if wanted == "fp16" and device == "cuda" and not fp16_safe:
         raise SpecError(
             f"model {name}: train.precision 'fp16': its activations overflow in fp16; use bf16, fp32 or auto"
@@ -146,11 +173,15 @@ def uses_checkpointing(num_params: int, family_has_it: bool) -> bool:
     return family_has_it and num_params >= CHECKPOINTING_FROM_PARAMS
 
 
-def device_batch_size(entry: ModelEntry, default: int, device: Device) -> int:
+def device_batch_size(entry: ModelEntry, default: int, device: Device, num_params: int = 0) -> int:
     """Texts that one forward pass may hold: the catalogue's for the device, never more than the default.
 
-    The effective batch stays what it is: what does not fit at once is accumulated.
+    For a model without such an entry, on Apple's GPU, which shares its memory with everything else, as many as the
+    catalogue gives to models of `num_params`. The effective batch stays what it is: what does not fit at once is
+    accumulated.
     """
-    if entry.batch_size is None:
-        return default
-    return min(default, int(getattr(entry.batch_size, device)))
+    if entry.batch_size is not None:
+        return min(default, int(getattr(entry.batch_size, device)))
+    if device == "mps":
+        return min(default, next(texts for limit, texts in MPS_BATCHES if num_params < limit))
+    return default

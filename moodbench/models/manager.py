@@ -8,12 +8,12 @@ from typing import Any
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import LoraDefaults, Quantization, TextDefaults
 from moodbench.errors import SpecError
-from moodbench.hardware import Device
+from moodbench.hardware import Device, hardware
 from moodbench.models.adapter import add_lora
 from moodbench.models.base import load_base, prepare_for_training, set_pad_token
 from moodbench.models.device import get_device
-from moodbench.models.families import family_of, num_params_of
-from moodbench.models.features import check_quantization, precision_of, weights_format
+from moodbench.models.families import family_of, num_params_of, published_in
+from moodbench.models.features import auto_precision, check_quantization, weights_format
 from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer
 
@@ -54,7 +54,12 @@ class LoRAConfigManager:
         text = TextDefaults.model_validate(defaults.text.model_dump() | entry.text)
         family = family_of(model_name, entry, self.catalogue.families)[1]
         quantization = check_quantization(self.quantization or entry.quantization, place, model_name)
-        precision = precision_of("auto", place, model_name, fp16_safe=family.fp16)
+        precision = auto_precision(
+            place,
+            fp16_safe=family.fp16,
+            published=published_in(model_name, entry),
+            bf16_in_hardware=hardware().bf16,
+        )
         dtype = weights_format(precision, quantization, place, num_params_of(model_name, entry))
         folder = locate(model_name, entry.source).folder
         changes: dict[str, Any] = {"trust_remote_code": True} if entry.source.trust_remote_code else {}

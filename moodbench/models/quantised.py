@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from moodbench.config.schema import NumberFormat, Quantization
+from moodbench.models.families import FORMAT_NAMES
 from moodbench.models.spreading import empty_classifier
-
-TORCH_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:
@@ -21,7 +20,7 @@ def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=TORCH_NAMES[dtype],
+        bnb_4bit_compute_dtype=FORMAT_NAMES[dtype],
         llm_int8_skip_modules=list(skipped),  # read for 4 bits as well, whatever its name says
     )
 

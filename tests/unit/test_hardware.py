@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import Gpu, Hardware, environment, hardware
+from moodbench.hardware import Gpu, Hardware, environment, gpus_of, hardware
 
 GIB = 2**30
 GPU = Gpu(name="Toy GPU", memory_bytes=16 * GIB, driver="1.2", mig="[N/A]", power_limit_w="70.00")
@@ -80,3 +80,27 @@ def test_the_environment_of_a_record_names_the_hardware_and_the_versions():
     facts = environment("cpu")
     assert facts["hardware"] == dataclasses.asdict(hardware())
     assert facts["libraries"]["torch"] == version("torch")
+
+
+@pytest.mark.parametrize(
+    ("capability", "has_it"), [("8.0", True), ("8.6", True), ("9.0", True), ("12.0", True), ("7.5", False), ("", False)]
+)
+def test_bf16_is_in_hardware_from_compute_capability_8_on(capability, has_it):
+    card = dataclasses.replace(GPU, compute_capability=capability)
+    assert card.bf16 == has_it == dataclasses.replace(PLAIN, gpus=(card,)).bf16
+    assert not dataclasses.replace(PLAIN, gpus=(card, GPU)).bf16, "a fit may meet either"
+    assert not PLAIN.bf16
+
+
+def test_the_compute_capability_changes_no_key():
+    known = dataclasses.replace(PLAIN, gpus=(dataclasses.replace(GPU, compute_capability="8.6"),))
+    assert known.perf_key("cuda", 4) == CUDA.perf_key("cuda", 4) == "589cb35fc66f08046d30"
+
+
+def test_a_driver_that_does_not_tell_capabilities_still_lists_its_devices():
+    lines = ["NVIDIA A10G, 23028, 550.1, [N/A], 300.00", "Tesla T4, 15360, 550.1, [N/A], 70.00"]
+    assert [(g.name, g.compute_capability) for g in gpus_of(lines, ["8.6", " 7.5"])] == [
+        ("NVIDIA A10G", "8.6"), ("Tesla T4", "7.5")
+    ]  # fmt: skip
+    assert [g.compute_capability for g in gpus_of(lines, [])] == ["", ""]
+    assert gpus_of([], []) == ()

@@ -1,13 +1,17 @@
 """What works on which device: every decision for every device, and where a request that cannot be is refused."""
 
+import json
+
 import pytest
 
 from moodbench.benchmark.resolve import recipe_of
 from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
+from moodbench.models.families import published_in
 from moodbench.models.features import (
     FEATURES,
     allowed_quantizations,
+    auto_precision,
     check_optimizer,
     check_quantization,
     device_batch_size,
@@ -50,6 +54,52 @@ def test_the_training_format(wanted, device, safe, format_):
     assert precision_of(wanted, device, "m", fp16_safe=safe) == format_
 
 
+@pytest.mark.parametrize("fp16_safe", [True, False])
+@pytest.mark.parametrize("published", [None, "fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("bf16_in_hardware", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_auto_is_bf16_only_on_cuda_for_who_overflows_or_was_published_so_where_the_card_has_it(
+    device, bf16_in_hardware, published, fp16_safe
+):
+    if device != "cuda":
+        expected = "fp32"
+    elif not fp16_safe:
+        expected = "bf16"
+    else:
+        expected = {(True, "bf16"): "bf16"}.get((bf16_in_hardware, published), "fp16")
+    assert auto_precision(
+        device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware
+    ) == expected  # fmt: skip
+    for asked in ("fp32", "bf16"):
+        if support(f"training in {asked}", device).works:
+            more = {"published": published, "bf16_in_hardware": bf16_in_hardware}
+            assert precision_of(asked, device, "m", fp16_safe=fp16_safe, **more) == asked, "what is asked for is done"
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16_in_hardware", "format_"),
+    [("Qwen2.5-1.5B", True, "bf16"), ("Qwen2.5-1.5B", False, "fp16"), ("Pythia-160m", True, "fp16"),
+     ("BERT-base", True, "fp16"), ("Gemma-3-270M", False, "bf16")],
+)  # fmt: skip
+def test_a_recipe_for_cuda_takes_the_format_of_the_published_weights_where_the_card_has_it(
+    name, bf16_in_hardware, format_
+):
+    spec = BenchmarkSpec(models=[name], datasets=["x"])
+    recipe = recipe_of(name, CATALOGUE.model(name), CATALOGUE, spec, "cuda", bf16_in_hardware=bf16_in_hardware)
+    assert recipe["train"].precision == format_
+    if CATALOGUE.model(name).size.num_params >= 1e9:
+        assert recipe["dtype"] == format_
+
+
+@pytest.mark.parametrize(("key", "stated", "expected"), [("dtype", "bfloat16", "bf16"), ("torch_dtype", "float16", "fp16"),
+                                                         ("dtype", "auto", None), ("other", "x", None)])  # fmt: skip
+def test_the_published_format_of_a_model_of_ones_own_is_what_its_config_says(tmp_path, key, stated, expected):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", key: stated}))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert published_in("mine", CATALOGUE.model(str(tmp_path))) == expected
+
+
 @pytest.mark.parametrize(
     ("decide", "message"),
     [
@@ -86,6 +136,22 @@ def test_the_batch_on_a_device_is_the_catalogues_and_the_effective_one_stays(nam
     assert device_batch_size(CATALOGUE.model(name), 32, device) == batch
     recipe = recipe_of(name, CATALOGUE.model(name), CATALOGUE, BenchmarkSpec(models=[name], datasets=["x"]), device)
     assert (recipe["train"].max_device_batch_size, recipe["train"].effective_batch_size) == (batch, 32)
+
+
+@pytest.mark.parametrize(("num_params", "texts"), [(1, 32), (49_999_999, 32), (50_000_000, 16), (124_000_000, 16),
+                                                  (360_000_000, 8), (1_235_000_000, 4), (3_800_000_000, 2)])  # fmt: skip
+def test_a_model_of_ones_own_gets_smaller_batches_on_apples_gpu_the_larger_it_is(num_params, texts):
+    mine = CATALOGUE.model("owner/model")
+    assert device_batch_size(mine, 32, "mps", num_params) == texts
+    assert device_batch_size(mine, 1, "mps", num_params) == 1
+    assert {device_batch_size(mine, 32, device, num_params) for device in ("cpu", "cuda")} == {32}
+
+
+def test_batches_on_apples_gpu_are_for_any_model_what_the_catalogue_gives_to_its_size():
+    for name, entry in CATALOGUE.models.items():
+        if entry.batch_size is not None and entry.size is not None:
+            own = entry.model_copy(update={"batch_size": None})
+            assert device_batch_size(own, 32, "mps", entry.size.num_params) == entry.batch_size.mps, name
 
 
 def test_a_request_chooses_quantisation_and_the_recipe_says_so():
