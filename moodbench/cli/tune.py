@@ -80,6 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.tuning.request import budget_seconds
     from moodbench.tuning.requesting import make_request, tuned_entry, with_tuned
     from moodbench.tuning.search import search
+    from moodbench.tuning.searched import searched
 
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
     catalogue = load_catalogue(overlay, trust_remote_code=arguments.trust_remote_code)
@@ -150,15 +151,17 @@ def execute(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         words.print(f"Interrupted. What was tried is in {store.uri}; the same command goes on.")
         return INTERRUPTED
+    found = searched(trials, request) if trials else None
     best = winner(trials)
-    for line in search_lines(request, trials, best):
+    for line in search_lines(found) if found else ():
         words.print(line, markup=False, highlight=False, soft_wrap=True)
     if best is None:
         words.print(
             "No configuration was trained to its end: give a longer --budget, or --scheduler none.", style="red"
         )
         return 1
-    page = write_search_page(store, request, trials)
+    assert found is not None
+    page = write_search_page(store, found)
     if page is not None:
         words.print(f"Plots: {page}", markup=False, soft_wrap=True)
     if num_seeds == 0:
@@ -166,7 +169,7 @@ def execute(arguments: argparse.Namespace) -> int:
     name = tuned_name(arguments.model)
     both = with_tuned(catalogue, name, tuned_entry(request, best, len(trials), catalogue))
     confirm = spec.model_copy(update={"models": (arguments.model, name), "seeds": registered.confirmation_seeds})
-    found, plan = prepare(confirm, both, store, machine)
+    resolved, plan = prepare(confirm, both, store, machine)
     words.print(
         f"Confirmation: {name} and {arguments.model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "
         f"compared on the test split; {plan.num_phases_missing} phases to run.",
@@ -174,7 +177,7 @@ def execute(arguments: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     summary = carry_out(
-        found, plan, store, machine, catalogue=both, executor="ray", site=None, words=words, spec=confirm
+        resolved, plan, store, machine, catalogue=both, executor="ray", site=None, words=words, spec=confirm
     )
     if summary is None:
         return INTERRUPTED

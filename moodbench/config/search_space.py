@@ -225,14 +225,19 @@ def overrides(configuration: Mapping[str, Any], lora: LoraDefaults) -> dict[str,
     return changed
 
 
+def recipe_values(lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none") -> dict[str, Any]:
+    """Every parameter that a space may hold -> its value in a recipe."""
+    values = {f"lora.{k}": v for k, v in lora.model_dump().items()} | {
+        f"train.{k}": v for k, v in train.model_dump().items()
+    }
+    return values | {ALPHA_OVER_R: lora.lora_alpha / lora.r, QUANTIZATION: quantization}
+
+
 def default_configuration(
     space: SearchSpace, lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none"
 ) -> Configuration | None:
     """The default recipe as a point of `space`, to be tried first; None where it lies outside."""
-    values = {f"lora.{k}": v for k, v in lora.model_dump().items()} | {
-        f"train.{k}": v for k, v in train.model_dump().items()
-    }
-    values |= {ALPHA_OVER_R: lora.lora_alpha / lora.r, QUANTIZATION: quantization}
+    values = recipe_values(lora, train, quantization)
     point = {name: values[name] for name in space.parameters}
     for name, distribution in space.parameters.items():
         possible = values_of(distribution)

@@ -23,7 +23,7 @@ from moodbench.hardware import Hardware
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES
-from moodbench.tuning.records import SearchTrial, search_trials
+from moodbench.tuning.searched import Searched, searches
 from moodbench.visualization.formatting import MARKS, marks
 from moodbench.visualization.score_notes import (
     Robustness,
@@ -62,6 +62,8 @@ class BoardView:
     """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
     robustness: tuple[Robustness, ...] = ()
     """How the order of each track holds when weights and scores move; only where it was asked for."""
+    searches: tuple[Searched, ...] = ()
+    """Searches of hyper-parameters in the store."""
 
     def references_of(self, name: str) -> pd.DataFrame:
         """The reference rows of one track."""
@@ -106,8 +108,8 @@ class Results:
     """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
     references: pd.DataFrame
     """What people reach, where raters are known."""
-    searched: tuple[SearchTrial, ...] = ()
-    """Configurations that searches tried."""
+    searches: tuple[Searched, ...] = ()
+    """Searches of hyper-parameters, with what they tried."""
     together: JointDraws | None = None
     """The mean of all tracks, draw by draw, where there are several and all have draws."""
     ties: pd.DataFrame | None = None
@@ -142,11 +144,11 @@ class Results:
             *standing_notes(self.joints),
             *robustness_notes(tested),
         ]
-        if self.searched and not board.empty:
-            notes += search_notes(zip(board["name"], board["dataset"], strict=True), self.searched)
+        if self.searches and not board.empty:
+            notes += search_notes(zip(board["name"], board["dataset"], strict=True), self.searches)
         if len(self.references):
             notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
-        return BoardView(board, self.failures, tuple(notes), self.references, self.joints, tuple(tested))
+        return BoardView(board, self.failures, tuple(notes), self.references, self.joints, tuple(tested), self.searches)
 
 
 def view_board(
@@ -203,7 +205,7 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
     whole = mean_joint(joints) if len(joints) == rows.get("track", pd.Series()).nunique() > 1 else None
     num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
     return Results(
-        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, tuple(search_trials(store)),
+        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, searches(store),
         whole, None if whole is None else mean_ties(whole),
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def message(text: str, height: int = 220) -> go.Figure:
     """A figure that says why it is empty."""
     figure = go.Figure()
     figure.add_annotation(text=text, showarrow=False, font_size=15)
-    return _styled(figure.update_xaxes(visible=False).update_yaxes(visible=False), height)
+    return styled(figure.update_xaxes(visible=False).update_yaxes(visible=False), height)
 
 
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:
@@ -131,7 +131,7 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
         )
     _log_axis(figure, f"{axis.title} (log): {axis.better} is better", x)
     figure.update_yaxes(title="accuracy, %: up is better")
-    return _styled(figure, 460)
+    return styled(figure, 460)
 
 
 def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "f1_macro") -> go.Figure:
@@ -153,7 +153,7 @@ def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "
         )
     figure.update_xaxes(title="macro F1, %")
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
-    return _styled(figure, 130 + 26 * len(order))
+    return styled(figure, 130 + 26 * len(order))
 
 
 def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> go.Figure:
@@ -175,7 +175,7 @@ def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> 
     figure.add_hline(y=99, line_dash="dot", line_width=1, line_color=INK, annotation_text="99 %")
     _log_axis(figure, "time to label, ms (log)", 1e3 * np.concatenate(list(latencies_s.values())))
     figure.update_yaxes(title="requests answered, %", range=[0, 104])
-    return _styled(figure, 430)
+    return styled(figure, 430)
 
 
 def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
@@ -199,7 +199,7 @@ def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
     sizes = sorted({int(p["batch_size"]) for sweep in points.values() for p in sweep})
     figure.update_xaxes(type="log", title="texts in a batch (log)", tickvals=sizes)
     figure.update_yaxes(type="log", title="texts per second (log)", tickvals=_ticks(every), tickformat=",")
-    return _styled(figure, 400)
+    return styled(figure, 400)
 
 
 def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> go.Figure:
@@ -220,7 +220,7 @@ def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> go.Figure
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title=title)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return _styled(figure, 130 + 30 * len(known))
+    return styled(figure, 130 + 30 * len(known))
 
 
 def learning_curves(fits: pd.DataFrame) -> go.Figure:
@@ -247,7 +247,7 @@ def learning_curves(fits: pd.DataFrame) -> go.Figure:
         return message("None of the fits shown learned by steps: baselines have no loss curve")
     figure.update_xaxes(title="optimiser step")
     figure.update_yaxes(title="training loss", rangemode="tozero")
-    return _styled(figure, 400)
+    return styled(figure, 400)
 
 
 def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
@@ -285,7 +285,7 @@ def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
     figure.update_xaxes(title="stated probability of the chosen label, % (band: 95 % of calibrated models)")
     figure.update_xaxes(range=[max(0.0, start - 3), 101])
     figure.update_yaxes(title="label right, %", range=[0, 103])
-    return _styled(figure, 440)
+    return styled(figure, 440)
 
 
 def _hover(row: pd.Series[Any]) -> str:
@@ -310,7 +310,8 @@ def _log_axis(figure: go.Figure, title: str, values: npt.ArrayLike) -> None:
     figure.update_xaxes(type="log", title=title, range=ends, tickvals=_ticks(array))
 
 
-def _styled(figure: go.Figure, height: int) -> go.Figure:
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """`figure` of so many pixels in the look that all share."""
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 16, "t": 48, "b": 56},

@@ -32,6 +32,7 @@ from moodbench.visualization.report_figures import (
     trade_off_figure,
 )
 from moodbench.visualization.score_notes import Robustness
+from moodbench.visualization.search_report import search_html, search_markdown
 
 CHANCES = "In percent, over joint draws of the test texts, the seeds and the weights (Dirichlet around those shown)."
 MAX_CURVES = 8
@@ -211,6 +212,8 @@ def markdown(view: BoardView, sections: Sequence[TrackSection], across: Together
         parts += ["## All data sets", "", across.words, ""]
     for tested in view.robustness:
         parts += [f"## Chance of each place: {tested.track}", "", *_markdown_table(chances(tested)), ""]
+    for search in view.searches:
+        parts += search_markdown(search)
     parts += ["## Notes", "", *(f"- {note}" for note in view.notes), ""]
     if len(view.failures):
         parts += ["## Failed", "", *(f"- {line}" for line in _failures(view)), ""]
@@ -237,6 +240,7 @@ def page(view: BoardView, sections: Sequence[TrackSection], f1: str, across: Tog
     for tested in view.robustness:
         body += [f"<h2>Chance of each place: {escape(tested.track)}</h2>", f"<p class=note>{CHANCES}</p>"]
         body += ['<div class="scroll">', _html_table(chances(tested)), "</div>"]
+    body += [part for search in view.searches for part in search_html(search)]
     body += ["<h2>Notes</h2>"]
     body += [f"<p class=note>{escape(note)}</p>" for note in view.notes]
     if len(view.failures):

@@ -31,7 +31,7 @@ PANELS_ACROSS = 4
 def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
     """Accuracy with its interval, best on top; with tied_best and accuracy_letters, groups of ties in colour and letters."""
     shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
-    figure, axes = _figure(0.36 * len(shown) + 1.3)
+    figure, axes = panel(0.36 * len(shown) + 1.3)
     ranked = "accuracy_letters" in shown and len(shown) > 1 and bool(shown["accuracy_letters"].notna().all())
     for y, (_, row) in enumerate(shown.iterrows()):
         colour = BLUE if not ranked or row["tied_best"] else GREY
@@ -45,7 +45,7 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
     axes.set_xlabel(f"accuracy, % with 95 % interval{note}")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.08)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: str) -> str:
@@ -53,7 +53,7 @@ def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: st
 
     `front` says of each row whether it is on the frontier. Rows without latency or with an invalid measurement are not shown.
     """
-    figure, axes = _figure(4.2)
+    figure, axes = panel(4.2)
     rows = valid(rows)
     known = (rows["latency_p50_s"].notna() & rows["accuracy"].notna()).to_numpy()
     shown, on = rows[known], front[known]
@@ -72,14 +72,14 @@ def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: st
     axes.set_ylabel("error, %; down is better")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.15, y=0.1)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def f1_figure(board: pd.DataFrame) -> str:
     """Macro-F1 of each contender on each track: a mark per track."""
     shown = board[board["f1_macro"].notna()]
     names = list(shown.groupby("name")["f1_macro"].mean().sort_values().index)
-    figure, axes = _figure(0.36 * len(names) + 1.6)
+    figure, axes = panel(0.36 * len(names) + 1.6)
     for i, (track, rows) in enumerate(shown.groupby("track", sort=False)):
         y = [names.index(name) for name in rows["name"]]
         marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
@@ -87,7 +87,7 @@ def f1_figure(board: pd.DataFrame) -> str:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("macro-F1, %")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> str:
@@ -96,7 +96,7 @@ def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> st
     The step line is CORP's; the band holds 95 % of the lines of models that are right as often as they state.
     """
     across = min(len(curves), PANELS_ACROSS)
-    figure, first = _figure(0.4 + 2.1 * -(-len(curves) // across))
+    figure, first = panel(0.4 + 2.1 * -(-len(curves) // across))
     figure.delaxes(first)
     start = max(0.0, 100 * min(float(curve.stated[0]) for curve in curves.values()) - 4)
     for i, (name, curve) in enumerate(curves.items()):
@@ -113,7 +113,7 @@ def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> st
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.supxlabel("stated probability of the chosen label, %", fontsize=9)
     figure.supylabel("right, %", fontsize=9)
-    return _svg(figure, title)
+    return svg_text(figure, title)
 
 
 def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> str:
@@ -123,7 +123,7 @@ def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> 
     """
     order = np.argsort(across.mean_ranks, kind="stable")
     ranks = across.mean_ranks[order]
-    figure, axes = _figure(0.3 * len(names) + 1.6)
+    figure, axes = panel(0.3 * len(names) + 1.6)
     for y, (m, rank) in enumerate(zip(order, ranks, strict=True)):
         axes.plot([rank, rank], [0, -y - 1], color=GREY, linewidth=0.8, zorder=1)
         axes.plot([rank], [0], "o", color=BLUE, zorder=2)
@@ -136,7 +136,7 @@ def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> 
     axes.set_xlabel("mean rank over data sets; left is better, bars join those that are not separated")
     axes.set_title("Critical difference diagram", loc="left", fontsize=10)
     axes.margins(x=0.2)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple[int, int]]:
@@ -151,7 +151,8 @@ def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple
     return found
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def panel(height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one empty panel."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, max(2.0, height)), layout="constrained")
@@ -162,7 +163,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, title: str | None = None) -> str:
+def svg_text(figure: Figure, title: str | None = None) -> str:
     """The figure as an svg element: no header, no metadata, ids of its `title` (by default that of its axes)."""
     import matplotlib as mpl
 

@@ -1,117 +1,147 @@
-"""Figures of a search: rank against alpha, all parameters at once, and what a budget buys."""
+"""Figures of a search for the page: rank against alpha, all parameters at once, what a budget buys, what mattered."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 
-from moodbench.config.search_space import ALPHA_OVER_R, SearchSpace, values_of
-from moodbench.tuning.records import SearchTrial
-from moodbench.tuning.study import expected_best
+from moodbench.config.search_space import ALPHA_OVER_R
+from moodbench.tuning.records import sign
+from moodbench.tuning.searched import Searched
+from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
+from moodbench.visualization.figures import INK, PALETTE, styled
+from moodbench.visualization.search_words import RANK, after, axis_title, cell_words, factor, value_words
 
 
-def rank_alpha_map(trials: Sequence[SearchTrial]) -> Any | None:
-    """Mean validation score by rank and alpha over rank, with the number of trials and their range; None without both."""
-    import plotly.graph_objects as go
-
-    cells: dict[tuple[Any, Any], list[float]] = defaultdict(list)
-    for trial in trials:
-        if trial.score is not None and {"lora.r", ALPHA_OVER_R} <= trial.configuration.keys():
-            cells[trial.configuration["lora.r"], trial.configuration[ALPHA_OVER_R]].append(trial.score)
-    if not cells:
+def rank_alpha_map(search: Searched) -> go.Figure | None:
+    """Mean score by rank and alpha over rank, with the number of trials and the interval of the mean; None without both."""
+    equal = equal_scores(search.trials)
+    found = cells(equal, RANK, ALPHA_OVER_R)
+    if not found:
         return None
-    ranks, ratios = sorted({r for r, _ in cells}), sorted({a for _, a in cells})
-    scores = [[100 * float(np.mean(cells[r, a])) if (r, a) in cells else None for r in ranks] for a in ratios]
-    words = [
-        [
-            f"{100 * np.mean(c):.1f}<br>n={len(c)}"
-            + (f"<br>{100 * min(c):.1f} to {100 * max(c):.1f}" if len(c) > 1 else "")
-            if (c := cells.get((r, a)))
-            else ""
-            for r in ranks
-        ]
-        for a in ratios
-    ]
+    ranks, ratios = sorted({r for r, _ in found}), sorted({a for _, a in found})
+    scale = factor(search.metric)
     figure = go.Figure(
         go.Heatmap(
             x=[str(r) for r in ranks],
             y=[str(a) for a in ratios],
-            z=scores,
-            text=words,
+            z=[[scale * found[r, a].mean if (r, a) in found else None for r in ranks] for a in ratios],
+            text=[
+                ["<br>".join(cell_words(found[r, a], search.metric)) if (r, a) in found else "" for r in ranks]
+                for a in ratios
+            ],
             texttemplate="%{text}",
-            colorscale="Viridis",
-            hovertemplate="rank %{x}, alpha/rank %{y}: %{z:.1f}<extra></extra>",
+            colorscale="Cividis",
+            reversescale=sign(search.metric) < 0,
+            colorbar={"title": {"text": axis_title(search.metric), "side": "right"}},
+            hovertemplate="rank %{x}, alpha / rank %{y}<br>%{text}<extra></extra>",
         )
     )
-    figure.update_layout(
-        title="Validation score by rank and alpha over rank", xaxis_title="rank", yaxis_title="alpha / rank"
-    )
-    return figure
+    figure.update_xaxes(title="rank", type="category")
+    figure.update_yaxes(title="alpha / rank", type="category")
+    return styled(figure, 150 + 70 * len(ratios))
 
 
-def parallel_coordinates(space: SearchSpace, trials: Sequence[SearchTrial]) -> Any | None:
-    """Every scored trial as a line through its parameters to its score; None with fewer than two."""
-    import plotly.graph_objects as go
-
-    scored = [t for t in trials if t.score is not None]
-    if len(scored) < 2:
+def parallel_coordinates(search: Searched) -> go.Figure | None:
+    """Every trial as a line through its parameters to its score after equally many texts; None with fewer than two."""
+    equal = equal_scores(search.trials)
+    if len(equal.scores) < 2:
         return None
-    axes = []
-    for name, distribution in space.parameters.items():
-        values = [t.configuration.get(name) for t in scored]
-        listed = values_of(distribution)
-        if listed is not None:
-            order = [v for v in listed if v in values] + ([None] if None in values else [])
-            axes.append(
+    drawn: list[dict[str, Any]] = []
+    for axis in search.axes:
+        values = [t.configuration.get(axis.name) for t in equal.trials]
+        used = [v for v in values if v is not None]
+        if not used:
+            continue
+        if axis.values is not None or len(used) < len(values):
+            order: list[Any] = [v for v in (axis.values or sorted(set(used))) if v in used]
+            ends = [value_words(v) for v in order] + ["not used"] * (len(used) < len(values))
+            places = [len(order) if v is None else order.index(v) for v in values]
+            drawn.append({"label": axis.name, "values": places, "tickvals": list(range(len(ends))), "ticktext": ends})
+        else:
+            numbers = np.array(used, dtype=float)
+            drawn.append(
                 {
-                    "label": name,
-                    "values": [order.index(v) for v in values],
-                    "tickvals": list(range(len(order))),
-                    "ticktext": ["not used" if v is None else str(v) for v in order],
+                    "label": f"log10 {axis.name}" if axis.is_log else axis.name,
+                    "values": np.log10(numbers) if axis.is_log else numbers,
                 }
             )
-        elif None not in values:
-            logarithmic = distribution.distribution == "log_uniform"
-            numbers = [float(v) for v in values if v is not None]
-            axes.append(
-                {
-                    "label": f"log10 {name}" if logarithmic else name,
-                    "values": list(np.log10(numbers)) if logarithmic else numbers,
-                }
-            )
-    scores = [100 * float(t.score) for t in scored if t.score is not None]
-    axes.append({"label": "validation score", "values": scores})
-    figure = go.Figure(
-        go.Parcoords(line={"color": scores, "colorscale": "Viridis", "showscale": True}, dimensions=axes)
-    )
-    figure.update_layout(title="Configurations and their validation score")
-    return figure
+    scores = factor(search.metric) * np.array(equal.scores)
+    drawn.append({"label": axis_title(search.metric), "values": scores})
+    line = {"color": scores, "colorscale": "Cividis", "reversescale": sign(search.metric) < 0}
+    figure = go.Figure(go.Parcoords(line=line, dimensions=drawn, labelangle=-12, labelside="bottom"))
+    return styled(figure, 420).update_layout(margin={"t": 30, "b": 90, "l": 80, "r": 60})
 
 
-def budget_curve(trials: Sequence[SearchTrial]) -> Any | None:
-    """Best score so far over texts trained, and the expected best of as many random draws; None without a score."""
-    import plotly.graph_objects as go
-
-    scored = [t for t in trials if t.score is not None]
-    if not scored:
+def budget_curve(search: Searched) -> go.Figure | None:
+    """Best score so far over texts trained, and the expected best of as many random draws; None with neither."""
+    scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
+    if not so_far and curve is None:
         return None
-    scores = [float(t.score) for t in scored if t.score is not None]
-    spent = np.cumsum([t.texts_trained for t in scored])
-    mean = float(np.mean([t.texts_trained for t in scored]))
+    figure = go.Figure()
+    if curve is not None:
+        x = curve.scores.cost * np.arange(1, len(curve.middle) + 1)
+        figure.add_scatter(
+            x=np.concatenate([x, x[::-1]]),
+            y=scale * np.concatenate([curve.low, curve.high[::-1]]),
+            fill="toself",
+            fillcolor=PALETTE[0],
+            opacity=0.2,
+            line={"width": 0, "color": PALETTE[0]},
+            name="5 to 95 % over resampled configurations",
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=x,
+            y=scale * curve.middle,
+            mode="lines",
+            line={"color": PALETTE[0], "dash": "dash"},
+            name=f"expected best of random draws, {after(curve.scores).split(',')[0]}",
+        )
+    if so_far:
+        figure.add_scatter(
+            x=[spent for spent, _ in so_far],
+            y=[scale * score for _, score in so_far],
+            mode="lines+markers",
+            line={"shape": "hv", "color": PALETTE[1]},
+            name="best of those trained to their end so far",
+        )
+    figure.update_xaxes(title="texts trained, all configurations together", rangemode="tozero")
+    figure.update_yaxes(title=axis_title(search.metric))
+    return styled(figure, 430)
+
+
+def importance_bars(search: Searched) -> go.Figure | None:
+    """The share of the score's variance that each parameter explains alone, with its interval; None where none can be told."""
+    found = importances(search.axes, search.trials, search.defaults)
+    if not found:
+        return None
     figure = go.Figure()
     figure.add_scatter(
-        x=spent, y=100 * np.maximum.accumulate(scores), mode="lines+markers", line_shape="hv", name="best so far"
+        x=[100 * i.share for i in found],
+        y=[i.parameter for i in found],
+        mode="markers",
+        marker={"color": PALETTE[0], "size": 10},
+        error_x={
+            "type": "data",
+            "array": [100 * (i.high - i.share) for i in found],
+            "arrayminus": [100 * (i.share - i.low) for i in found],
+            "color": INK,
+        },
+        hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
     )
-    figure.add_scatter(
-        x=mean * np.arange(1, len(scores) + 1),
-        y=100 * expected_best(scores),
-        mode="lines",
-        name="expected best of as many random draws (Dodge et al. 2019)",
-    )
-    figure.update_layout(
-        title="What a budget buys", xaxis_title="texts trained, all trials", yaxis_title="validation score"
-    )
-    return figure
+    figure.update_xaxes(title="share of the variance explained alone, % (5 to 95 % over 100 resamples)", range=[0, 101])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return styled(figure, 130 + 30 * len(found))
+
+
+FIGURES: Mapping[str, Callable[[Searched], go.Figure | None]] = {
+    "map": rank_alpha_map,
+    "coordinates": parallel_coordinates,
+    "budget": budget_curve,
+    "importance": importance_bars,
+}
+"""Figure of TITLES -> what draws it."""

@@ -48,6 +48,8 @@ class State:
     """With the next two: limits of `Which model?`; None is no limit."""
     max_memory_mib: float | None = None
     min_accuracy_percent: float | None = None
+    tuning: str = ""
+    """Id of the search to show; empty is the first."""
     sort: str = ""
     """Column the table is sorted by, with - for descending; empty is by rank."""
 
@@ -127,7 +129,7 @@ def _few_names(value: Any) -> tuple[str, ...] | None:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("tab", "track", "search", "against", "sort"), _words),
+    **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _words),
     **dict.fromkeys(CRITERIA, _weight),
     **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
     "composite": _composite,

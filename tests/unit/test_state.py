@@ -17,7 +17,7 @@ weights = st.integers(0, 100)
 states = st.builds(
     State, tab=words, track=words, accuracy=weights, f1=weights, throughput=weights, latency=weights, search=words,
     methods=names, max_params=limits, against=words, models=names, max_p99_ms=limits, max_memory_mib=limits,
-    min_accuracy_percent=limits, sort=words,
+    min_accuracy_percent=limits, sort=words, tuning=words,
 )  # fmt: skip
 
 

@@ -9,9 +9,12 @@ import pytest
 from moodbench.config import load_catalogue
 from moodbench.config.search_space import load_space
 from moodbench.store import Store
+from moodbench.tuning.axes import axes_of, axes_seen, points
+from moodbench.tuning.fanova import tree_shares, variance_shares
 from moodbench.tuning.records import SearchTrial, put_trial, search_trials, winner
 from moodbench.tuning.request import budget_seconds
-from moodbench.tuning.study import expected_best, importances
+from moodbench.tuning.searched import searched, searches
+from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_best, expected_curve, importances
 from moodbench.visualization.search_notes import search_notes
 
 
@@ -55,8 +58,50 @@ def test_records_come_back_as_they_were_and_are_written_once(tmp_path: object) -
     assert search_trials(store, "t" * 20) == []
 
 
+def test_the_band_of_the_expected_best_holds_it_and_a_loss_is_best_where_it_is_small() -> None:
+    scores = [0.5, 0.9, 0.7, 0.6, 0.8]
+    curve = expected_curve([trial(i, score) for i, score in enumerate(scores)])
+    assert curve is not None and curve.scores.texts is None and curve.scores.cost == 300
+    assert (curve.low <= curve.middle).all() and (curve.middle <= curve.high).all()
+    assert curve.low[0] < 0.65 < 0.75 < curve.high[0]
+    losses = expected_best(scores, -1)
+    for num, found in enumerate(losses, start=1):
+        assert found == pytest.approx(np.mean([min(draw) for draw in itertools.product(scores, repeat=num)]))
+
+
+def test_scores_are_compared_after_as_many_texts_as_nine_tenths_of_the_trials_reached() -> None:
+    def of(number: int, status: str, *scores: float) -> SearchTrial:
+        curve = tuple((100 * (i + 1), score) for i, score in enumerate(scores))
+        return replace(trial(number, max(scores), status), curve=curve, texts_trained=100 * len(scores))
+
+    trials = [of(i, "stopped", 0.5 + i / 100, 0.6) for i in range(8)]
+    trials += [of(8, "finished", 0.4, 0.3, 0.9), of(9, "finished", 0.7), trial(11, None, "failed")]
+    equal = equal_scores(trials)
+    assert equal.texts == 200 and equal.num_left_out == 0
+    assert equal.scores == (*[0.6] * 7, 0.6, 0.4, 0.7), "not 0.9, and one that finished early keeps its score"
+    late = equal_scores([*trials, of(12, "stopped", 0.1)])
+    assert late.texts == 200 and late.num_left_out == 1, "one in eleven that was given up early costs no fidelity"
+    early = equal_scores([*trials, of(12, "stopped", 0.1), of(13, "stopped", 0.2)])
+    assert early.texts == 100 and early.num_left_out == 0 and early.scores[8] == 0.4
+
+
+def test_best_so_far_counts_only_what_could_be_picked() -> None:
+    trials = [trial(0, 0.5), trial(1, 0.9, "stopped"), trial(2, 0.7), trial(3, 0.6)]
+    assert best_so_far(trials) == [(100, 0.5), (600, 0.7), (1000, 0.7)]
+    losses = [replace(t, metric="nll") for t in trials]
+    assert best_so_far(losses) == [(100, 0.5), (600, 0.5), (1000, 0.5)]
+
+
+def test_a_cell_has_students_interval_and_one_trial_has_none() -> None:
+    two = [trial(i, score, **{"x": 1, "y": 2}) for i, score in enumerate((0.6, 0.8))]
+    found = cells(equal_scores([*two, trial(2, 0.5, x=1, y=3)]), "x", "y")
+    assert found[1, 3].num_trials == 1 and found[1, 3].interval is None
+    # t(0.975, 1 degree of freedom) = 12.706 by any table; half the range is the standard error of two values.
+    assert found[1, 2].interval == pytest.approx((0.7 - 12.706 * 0.1, 0.7 + 12.706 * 0.1), abs=1e-3)
+
+
 def test_importance_goes_to_the_parameter_that_sets_the_score() -> None:
-    space = load_space("lora_rank_alpha", load_catalogue().training)
+    axes = axes_of(load_space("lora_rank_alpha", load_catalogue().training))
     generator = np.random.default_rng(0)
     trials = []
     for number in range(40):
@@ -67,10 +112,82 @@ def test_importance_goes_to_the_parameter_that_sets_the_score() -> None:
             "train.learning_rate": float(10 ** generator.uniform(-4.3, -2.7)),
         }
         trials.append(trial(number, 0.5 + 0.05 * float(np.log2(rank)), **values))
-    found = importances(space, trials)
+    found = importances(axes, trials, {})
     assert found[0].parameter == "lora.r" and found[0].share > 0.8 and found[0].low > 0.5
     assert sum(i.share for i in found) == pytest.approx(1, abs=0.1)
-    assert importances(space, trials[:7]) == []
+    assert importances(axes, trials[:7], {}) == []
+    assert importances(axes, [replace(t, curve=((100, 0.5),), score=0.5) for t in trials], {}) == []
+
+
+def test_a_conditional_parameter_has_an_importance_too() -> None:
+    axes = axes_of(load_space("lora_variants", load_catalogue().training))
+    generator = np.random.default_rng(1)
+    trials = []
+    for number in range(48):
+        values = {axis.name: axis.values[int(generator.integers(len(axis.values)))] for axis in axes if axis.values}
+        values["train.learning_rate"] = float(10 ** generator.uniform(-4.3, -2.7))
+        if values["lora.init_lora_weights"] == "mica":
+            del values["lora.use_dora"], values["lora.loraplus_lr_ratio"]
+        trials.append(trial(number, 0.6 + 0.2 * bool(values.get("lora.use_dora")), **values))
+    (search,) = [searched(trials)]
+    found = {i.parameter: i for i in importances(axes, trials, search.defaults)}
+    assert set(found) == {axis.name for axis in axes}
+    assert found["lora.use_dora"].share > 0.7 and found["lora.loraplus_lr_ratio"].share < 0.1
+
+
+def test_the_shares_of_a_tree_are_those_of_the_function_that_it_is() -> None:
+    from sklearn.tree import DecisionTreeRegressor
+
+    # y = 2 [a > 1/2] + [b > 1/2] without interaction: variances 1 and 1/4 of 5/4; c does nothing.
+    places = np.array(list(itertools.product([0.25, 0.75], repeat=3)))
+    additive = DecisionTreeRegressor(random_state=0).fit(places, 2 * (places[:, 0] > 0.5) + (places[:, 1] > 0.5))
+    assert tree_shares(additive.tree_, 3) == pytest.approx([0.8, 0.2, 0])
+    # y = 1 where both are large: variance 3/16, each alone explains 1/16, the rest is interaction.
+    product = DecisionTreeRegressor(random_state=0).fit(places, (places[:, :2] > 0.5).all(axis=1).astype(float))
+    assert tree_shares(product.tree_, 3) == pytest.approx([1 / 3, 1 / 3, 0])
+    assert tree_shares(DecisionTreeRegressor().fit(places, np.ones(8)).tree_, 3) is None
+
+
+def test_importances_are_those_of_optuna() -> None:
+    import optuna
+
+    generator = np.random.default_rng(3)
+    places = generator.uniform(size=(60, 3))
+    scores = 2 * places[:, 0] + np.sin(6 * places[:, 1])
+    study = optuna.create_study()
+    flat = {name: optuna.distributions.FloatDistribution(0, 1) for name in "abc"}
+    for row, score in zip(places, scores, strict=True):
+        params = dict(zip("abc", map(float, row), strict=True))
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=flat, value=float(score)))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
+    theirs = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    ours = variance_shares(places, scores, 32, 0)
+    assert ours is not None and ours / ours.sum() == pytest.approx([theirs[name] for name in "abc"], abs=0.05)
+
+
+def test_axes_without_a_request_are_what_the_trials_show() -> None:
+    rates = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3]
+    trials = [trial(i, 0.5, **{"lora.r": 2**i, "train.learning_rate": rate}) for i, rate in enumerate(rates)]
+    trials.append(trial(9, 0.5, **{"lora.r": 8, "lora.use_dora": True, "lora.alpha_over_r": 0.5}))
+    found = {axis.name: axis for axis in axes_seen(trials)}
+    assert found["lora.r"].values == (1, 2, 4, 8, 16) and found["lora.use_dora"].values == (True,)
+    assert found["lora.alpha_over_r"].values == (0.5,)
+    rate = found["train.learning_rate"]
+    assert rate.values is None and rate.is_log and rate.place(1e-4) == 0 and rate.place(2e-3) == pytest.approx(1)
+    assert rate.place(np.sqrt(2e-7)) == pytest.approx(0.5)
+    # r has 5 places, so the third, 4, is in the middle; DoRA is not used by the first five, where the default False holds.
+    rows = points([found["lora.r"], found["lora.use_dora"]], trials, {"lora.use_dora": False})
+    assert rows[2] == pytest.approx([0.5, 0.75]) and rows[-1] == pytest.approx([0.7, 0.25])
+
+
+def test_a_search_is_put_together_from_its_trials_alone(tmp_path: object) -> None:
+    store = Store.open(str(tmp_path))
+    for each in (trial(0, 0.8, **{"lora.r": 4}), trial(1, 0.9, **{"lora.r": 8})):
+        put_trial(store, each)
+    put_trial(store, replace(trial(2, 0.7, **{"lora.r": 2}), search_id="a" * 20, model="MiniLM-L6"))
+    first, second = searches(store)
+    assert (first.model, first.best, second.num("finished")) == ("MiniLM-L3", trial(1, 0.9, **{"lora.r": 8}), 1)
+    assert first.defaults["lora.use_dora"] is False and first.defaults["lora.alpha_over_r"] == 2
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("$5", 9000)])
@@ -80,10 +197,11 @@ def test_a_budget_in_time_or_money(text: str, seconds: float) -> None:
 
 def test_a_tuned_contender_says_how_many_configurations_it_was_chosen_from() -> None:
     # 100 + 200 + 300 texts in 3 x 1.5 s; the other search's trial of the same model and data counts as well.
-    behind = [trial(0, 0.8), trial(1, 0.7, "stopped"), replace(trial(2, None, "failed"), search_id="t" * 20)]
-    elsewhere = replace(trial(3, 0.9), dataset="icwsm-tweets")
+    first = searched([trial(0, 0.8), trial(1, 0.7, "stopped")])
+    second = searched([replace(trial(2, None, "failed"), search_id="t" * 20, space="mine.yaml")])
+    elsewhere = searched([replace(trial(3, 0.9), dataset="icwsm-tweets")])
     shown = [("MiniLM-L3", "icwsm-movie"), ("MiniLM-L3-tuned", "icwsm-movie"), ("MiniLM-L6-tuned", "icwsm-movie")]
-    assert search_notes(shown, [*behind, elsewhere]) == [
-        "MiniLM-L3-tuned on icwsm-movie was chosen from 3 configurations (2 searches, validation split): 600 texts trained "
-        "in 0.1 min of trials, beside its own training time."
+    assert search_notes(shown, [first, second, elsewhere]) == [
+        "MiniLM-L3-tuned on icwsm-movie was chosen from 3 configurations (2 searches of lora_rank_alpha, mine.yaml, "
+        "validation split): 600 texts trained in 0.1 min of trials, beside its own training time."
     ]

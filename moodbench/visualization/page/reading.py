@@ -13,7 +13,7 @@ from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView, Results, read_results
 
-KINDS = ("fits", "evaluations", "measurements", "failures")
+KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
 LOOK_EVERY_S = 2.0
 """A store is not asked more often whether it has changed."""
 

@@ -130,6 +130,8 @@ class Tab:
     """A value for each output that `build` placed, in their order."""
     needs_results: bool = True
     """Whether an empty store is answered by the hint how to start."""
+    without_results: Callable[[Reading], bool] = lambda reading: False
+    """Whether it has something to show all the same, where nothing is evaluated."""
     rerank: Callable[[Reading, State, Services], Sequence[Any]] | None = None
     """Like `render` after a change of weights alone: None for an output that stays as it is."""
     is_live: bool = False

@@ -1,4 +1,4 @@
-"""The Training tab: which fits there are, and how they learned."""
+"""The Training tab: which fits there are, how they learned, and what searches tried."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pandas as pd
 
 from moodbench.visualization import figures
 from moodbench.visualization.formatting import count, duration, missing, percent
+from moodbench.visualization.page import searches
 from moodbench.visualization.page.board_table import failures_table
-from moodbench.visualization.page.html import scroll, table
+from moodbench.visualization.page.html import empty, scroll, table
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
 from moodbench.visualization.page.tab import Layout, Services, Tab
@@ -26,16 +27,28 @@ def build(layout: Layout, services: Services) -> None:
     gr.HTML("<h2>Training loss</h2>", elem_classes="mb")
     layout.output(gr.Plot(show_label=False, container=False, elem_id="curves"))
     layout.output(gr.HTML(elem_id="mb-fits", elem_classes="mb"))
+    searches.build(layout)
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The matrix of fits, loss curves of the chosen contenders on the data set shown, and their fits in a table."""
+    """The matrix of fits, loss curves of the chosen contenders on the data set shown, their fits in a table, and a search.
+
+    Where nothing is evaluated yet, only the search.
+    """
+    if reading.is_empty:
+        nothing = empty(reading.store.uri) + failures_table(reading.results.failures)
+        return [nothing, figures.message("Nothing is evaluated yet"), "", *searches.render(reading, state)]
     fits = reading.results.fits
     track = one_track(reading.view(state.weights), state)
     shown = pinned_rows(track, state, 6)
     ids = [i for row in shown["fit_ids"] for i in row]
     learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
-    return [_matrix(fits, reading.results.failures), figures.learning_curves(learned), _fits(learned)]
+    return [
+        _matrix(fits, reading.results.failures),
+        figures.learning_curves(learned),
+        _fits(learned),
+        *searches.render(reading, state),
+    ]
 
 
 def _matrix(fits: pd.DataFrame, failures: pd.DataFrame) -> str:
@@ -85,4 +98,4 @@ def _fits(fits: pd.DataFrame) -> str:
     return table(headings, rows, "The fits shown")
 
 
-TAB = Tab("training", "Training", build, render)
+TAB = Tab("training", "Training", build, render, without_results=lambda reading: bool(reading.results.searches))

@@ -1,0 +1,93 @@
+"""The parameters of a search as axes from 0 to 1, known from its space or, where that is not kept, from its trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moodbench.config.search_space import LogUniform, SearchSpace, values_of
+from moodbench.tuning.records import SearchTrial
+
+MOST_LISTED = 8
+"""Numbers that occur in trials alone are a list up to so many different ones, and a range above."""
+WIDE = 20
+"""A range that is only known from trials is logarithmic from this ratio of its ends on."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter of a search."""
+
+    name: str
+    values: tuple[Any, ...] | None
+    """What it can be, in order; None for a range."""
+    low: float = 0.0
+    high: float = 1.0
+    """Ends of the range."""
+    is_log: bool = False
+
+    def place(self, value: Any) -> float:
+        """Where `value` lies from 0 to 1: in the middle of its part of a list, or between the ends of a range."""
+        if self.values is not None:
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high, here = self.low, self.high, float(value)
+        if self.is_log:
+            low, high, here = math.log(low), math.log(high), math.log(here)
+        return (here - low) / (high - low) if high > low else 0.5
+
+    def with_value(self, value: Any) -> Axis:
+        """The axis, made longer where `value` does not lie on it."""
+        if self.values is not None:
+            return self if value in self.values else Axis(self.name, (*self.values, value))
+        is_log = self.is_log and value > 0
+        return Axis(self.name, None, min(self.low, float(value)), max(self.high, float(value)), is_log)
+
+
+def axes_of(space: SearchSpace) -> tuple[Axis, ...]:
+    """The axes of `space`, in its order."""
+    made = []
+    for name, each in space.parameters.items():
+        values = values_of(each)
+        if values is not None:
+            made.append(Axis(name, values))
+        else:
+            made.append(Axis(name, None, float(each.low), float(each.high), isinstance(each, LogUniform)))  # type: ignore[union-attr]
+    return tuple(made)
+
+
+def axes_seen(trials: Sequence[SearchTrial]) -> tuple[Axis, ...]:
+    """The axes that the configurations of `trials` show, in the order of their names: a list, or the range that occurs."""
+    seen: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in trial.configuration.items():
+            if value not in seen.setdefault(name, []):
+                seen[name].append(value)
+    return tuple(_axis_of(name, values) for name, values in sorted(seen.items()))
+
+
+def _axis_of(name: str, values: Sequence[Any]) -> Axis:
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < len(values):
+        return Axis(name, tuple(sorted(values, key=str)))
+    if len(numbers) <= MOST_LISTED and not any(isinstance(v, float) and not v.is_integer() for v in numbers):
+        return Axis(name, tuple(sorted(numbers)))
+    if len(numbers) <= MOST_LISTED and name.endswith("alpha_over_r"):
+        return Axis(name, tuple(sorted(numbers)))
+    low, high = float(min(numbers)), float(max(numbers))
+    return Axis(name, None, low, high, low > 0 and high / low >= WIDE)
+
+
+def points(axes: Sequence[Axis], trials: Sequence[SearchTrial], defaults: Mapping[str, Any]) -> list[list[float]]:
+    """A row per trial: where it lies on each axis; a parameter that it does not use stands at its default.
+
+    Source: Hutter et al. 2014, section 3: what a condition switches off has its default value.
+    """
+    filled = [{axis.name: t.configuration.get(axis.name, defaults.get(axis.name)) for axis in axes} for t in trials]
+    longer = []
+    for axis in axes:
+        for row in filled:
+            axis = axis.with_value(row[axis.name])
+        longer.append(axis)
+    return [[axis.place(row[axis.name]) for axis in longer] for row in filled]

@@ -1,0 +1,62 @@
+"""The part of the Training tab on searches: which configurations were tried, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from moodbench.tuning.searched import Searched
+from moodbench.visualization import figures
+from moodbench.visualization.page.html import table
+from moodbench.visualization.page.reading import Reading
+from moodbench.visualization.page.tab import Layout
+from moodbench.visualization.search_words import EMPTY, TITLES, cost_words, findings, trial_table
+from moodbench.visualization.state import State
+
+
+def build(layout: Layout) -> None:
+    """Nothing; places the part, which is hidden until there is a search."""
+    import gradio as gr
+
+    with gr.Column(visible=False, elem_id="mb-searches") as part:
+        gr.HTML("<h2>Searches</h2>", elem_classes="mb")
+        chosen = gr.Dropdown([], label="Search: model, data set, space, id", elem_id="tuning")
+        layout.control("tuning", chosen, "input", titles)
+        said = gr.HTML(elem_id="mb-search", elem_classes="mb")
+        plots = []
+        for key, title in TITLES.items():
+            gr.HTML(f"<h3>{escape(title)}</h3>", elem_classes="mb")
+            plots.append(gr.Plot(show_label=False, container=False, elem_id=f"search-{key}"))
+    for component in (part, said, *plots):
+        layout.output(component)
+
+
+def titles(reading: Reading) -> list[tuple[str, str]]:
+    """The title of each search and its id; the first is also what a plain address shows."""
+    return [(each.title, each.search_id if number else "") for number, each in enumerate(reading.results.searches)]
+
+
+def chosen(found: Sequence[Searched], search_id: str) -> Searched | None:
+    """The search of that id, or the first one; None where there is none."""
+    return next((each for each in found if each.search_id == search_id), found[0] if found else None)
+
+
+def render(reading: Reading, state: State) -> list[Any]:
+    """Whether the part is shown, the search in words with its trials, and its figures."""
+    import gradio as gr
+
+    search = chosen(reading.results.searches, state.tuning)
+    if search is None:
+        return [gr.Column(visible=False), "", *[figures.message("No search")] * len(TITLES)]
+    from moodbench.visualization.search_figures import FIGURES
+
+    plots = [FIGURES[key](search) or figures.message(EMPTY[key]) for key in TITLES]
+    return [gr.Column(visible=True), in_words(search), *plots]
+
+
+def in_words(search: Searched) -> str:
+    """What a search cost and says, and every configuration that it tried, as HTML."""
+    said = "".join(f"<p>{escape(line)}</p>" for line in (cost_words(search), *findings(search)))
+    headings, rows = trial_table(search)
+    return said + table(headings, rows, f"Configurations of {search.title}")

@@ -1,0 +1,142 @@
+"""A search in words: scores in their unit, the table of its trials, what it cost, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moodbench.tuning.records import sign
+from moodbench.tuning.searched import Searched
+from moodbench.tuning.study import Cell, EqualScores, equal_scores, expected_curve, importances
+
+RANK = "lora.r"
+LUCK = (
+    "The best of many is flattered by luck: only a confirmation with other seeds on the test split says how good it is."
+)
+TITLES = {
+    "map": "Validation score by rank and alpha over rank",
+    "coordinates": "Configurations and their validation score",
+    "budget": "What a budget buys",
+    "importance": "Which parameters mattered",
+}
+"""Figure -> its heading, in the order in which they are shown."""
+EMPTY = {
+    "map": "The search does not try both ranks and alpha over rank",
+    "coordinates": "Fewer than two configurations have a score",
+    "budget": "Fewer than two configurations have a score",
+    "importance": "Fewer than 8 configurations have scores that can be compared",
+}
+"""Figure -> why there is none."""
+
+
+def factor(metric: str) -> float:
+    """What a score in its unit is multiplied by to be shown."""
+    return 1.0 if metric == "nll" else 100.0
+
+
+def axis_title(metric: str) -> str:
+    """The title of an axis of scores, with its unit and which end is better."""
+    return "validation nll, less is better" if sign(metric) < 0 else f"validation {metric}, %"
+
+
+def shown(score: float | None, metric: str) -> str:
+    """A score as text: percent, or three digits where it is no share."""
+    if score is None:
+        return "none"
+    return f"{score:.3f}" if factor(metric) == 1 else f"{100 * score:.1f}"
+
+
+def value_words(value: Any) -> str:
+    """A value of a parameter as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def after(equal: EqualScores) -> str:
+    """After how many texts scores are compared."""
+    if equal.texts is None:
+        return "at the end of training"
+    left = f"; {equal.num_left_out} that ended before are left out" if equal.num_left_out else ""
+    return f"after {equal.texts:,} texts each, as many as nine tenths of the configurations reached{left}"
+
+
+def cell_words(cell: Cell, metric: str) -> list[str]:
+    """Lines: the mean, how many trials, and its interval."""
+    if cell.interval is None:
+        return [shown(cell.mean, metric), "one trial,", "no interval"]
+    low, high = (shown(end, metric) for end in cell.interval)
+    return [shown(cell.mean, metric), f"[{low}, {high}]", f"{cell.num_trials} trials"]
+
+
+def caption(key: str, search: Searched) -> str:
+    """The heading of a figure and what it compares."""
+    equal = equal_scores(search.trials)
+    more = {
+        "map": f"Scores {after(equal)}; below each mean its 95 % t interval over the trials of the cell, which differ in "
+        "what else is searched",
+        "coordinates": f"Scores {after(equal)}",
+        "budget": "The expected best describes random draws; a guided search does better at equal cost, if it works",
+        "importance": f"Scores {after(equal)}; what a condition switches off counts with its default",
+    }
+    return f"{TITLES[key]}. {more[key]}."
+
+
+def cost_words(search: Searched) -> str:
+    """How many configurations were tried, how they ended, and what they cost."""
+    texts, seconds = sum(t.texts_trained for t in search.trials), sum(t.train_time_s for t in search.trials)
+    share = ""
+    if search.max_texts:
+        full = len(search.trials) * search.max_texts
+        share = f", {100 * texts / full:.0f} % of training each to the longest end"
+    num = len(search.trials)
+    return (
+        f"{num} configuration{'s' if num != 1 else ''}: {search.num('finished')} trained to their end, "
+        f"{search.num('stopped')} stopped early, {search.num('failed')} failed. {texts:,} texts trained in "
+        f"{seconds:.0f} s of trials{share}."
+    )
+
+
+def findings(search: Searched) -> list[str]:
+    """Sentences: the pick, what a budget was worth, and which parameters mattered."""
+    best = search.best
+    if best is None:
+        return ["No configuration was trained to its end, so there is no pick."]
+    chosen = ", ".join(f"{name} {value_words(value)}" for name, value in best.configuration.items())
+    said = [f"Best on validation: {chosen}; {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
+    curve = expected_curve(search.trials)
+    if curve is not None and len(curve.middle) >= 4:
+        half = len(curve.middle) // 2
+        at = [
+            f"of {n} configurations {shown(curve.middle[n - 1], best.metric)} "
+            f"[{shown(curve.low[n - 1], best.metric)}, {shown(curve.high[n - 1], best.metric)}]"
+            for n in (half, len(curve.middle))
+        ]
+        said.append(
+            f"Expected best {', '.join(at)}, as if drawn at random (Dodge et al. 2019; 5 to 95 % over resampled "
+            f"configurations), {after(curve.scores)}."
+        )
+    found = importances(search.axes, search.trials, search.defaults)
+    if found:
+        each = "; ".join(f"{i.parameter} {i.share:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in found)
+        said.append(f"Importance (fANOVA, 5 to 95 % over 100 resamples of the configurations): {each}.")
+    return said
+
+
+def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of text: every trial, the pick first, then the finished ones by score, then the others."""
+    best, direction = search.best, sign(search.metric)
+    order = {"finished": 0, "stopped": 1, "failed": 2}
+    trials = sorted(search.trials, key=lambda t: (t is not best, order[t.status], -direction * (t.score or 0.0)))
+    names = [axis.name for axis in search.axes]
+    headings = ["Ended", f"Validation {search.metric}{'' if factor(search.metric) == 1 else ' %'}", "Texts", "Seconds"]
+    rows = [
+        [
+            "pick" if t is best else t.status,
+            shown(t.score, t.metric),
+            f"{t.texts_trained:,}",
+            f"{t.train_time_s:.0f}",
+            *(value_words(t.configuration[name]) if name in t.configuration else "not used" for name in names),
+        ]
+        for t in trials
+    ]
+    return [*headings, *names], rows

@@ -1,0 +1,125 @@
+"""What is shown of a search: the same figures for the page and the report, from the store alone."""
+
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from test_tuning_study import trial
+
+from moodbench.store import Store
+from moodbench.tuning.records import SearchTrial, put_trial
+from moodbench.tuning.searched import Searched, searched
+from moodbench.visualization.search_figures import FIGURES
+from moodbench.visualization.search_report import search_html, search_markdown
+from moodbench.visualization.search_svg import DRAWN
+from moodbench.visualization.search_view import search_lines, write_search_page
+from moodbench.visualization.search_words import EMPTY, TITLES, caption, cost_words, trial_table
+
+
+def a_search(metric: str = "f1_macro") -> Searched:
+    """Twelve finished trials on ranks 2 and 4: rank 4 is better by 0.1, or has the smaller loss."""
+    made: list[SearchTrial] = []
+    for number in range(12):
+        rank, ratio = (2, 4)[number % 2], (1, 2)[number // 2 % 2]
+        score = 0.6 + 0.1 * (number % 2) + number / 1000
+        values = {"lora.r": rank, "lora.alpha_over_r": ratio, "train.learning_rate": 10 ** (-4 + number / 11)}
+        if number == 11:
+            del values["train.learning_rate"]
+        score = 1 - score if metric == "nll" else score
+        made.append(replace(trial(number, score, **values), metric=metric, curve=((100, score),)))
+    return searched(made)
+
+
+def test_the_map_shows_mean_interval_and_number_of_trials() -> None:
+    figure = FIGURES["map"](a_search())
+    assert figure is not None
+    (drawn,) = figure.data
+    assert list(drawn.x) == ["2", "4"] and list(drawn.y) == ["1", "2"]
+    # rank 4, ratio 1: trials 1, 5, 9 with 0.701, 0.705, 0.709: 0.705 +- 4.303 x 0.004 / sqrt(3) = 0.705 +- 0.0099.
+    assert drawn.z[0][1] == pytest.approx(70.5) and drawn.text[0][1] == "70.5<br>[69.5, 71.5]<br>3 trials"
+
+
+def test_one_trial_has_no_interval_and_a_missing_cell_is_empty() -> None:
+    few = [
+        trial(0, 0.6, **{"lora.r": 2, "lora.alpha_over_r": 1}),
+        trial(1, 0.7, **{"lora.r": 4, "lora.alpha_over_r": 2}),
+    ]
+    figure = FIGURES["map"](searched(few))
+    assert figure is not None
+    assert [list(row) for row in figure.data[0].text] == [["60.0<br>one trial,<br>no interval", ""],
+                                                          ["", "70.0<br>one trial,<br>no interval"]]  # fmt: skip
+    assert FIGURES["map"](searched([trial(0, 0.6, **{"lora.r": 2})])) is None
+
+
+def test_a_loss_is_shown_in_its_unit_and_falls() -> None:
+    search = a_search("nll")
+    map_, budget = FIGURES["map"](search), FIGURES["budget"](search)
+    assert map_ is not None and budget is not None
+    assert map_.data[0].z[0][1] == pytest.approx(0.295) and map_.data[0].reversescale
+    assert map_.data[0].text[0][1].startswith("0.295<br>")
+    expected, so_far = (next(d for d in budget.data if part in d.name) for part in ("expected", "so far"))
+    assert (np.diff(expected.y) <= 0).all() and (np.diff(so_far.y) <= 0).all() and max(expected.y) < 1
+    assert "less is better" in budget.layout.yaxis.title.text
+    assert "nll 0.289" in " ".join(search_lines(search))
+
+
+def test_a_parameter_that_is_not_used_has_its_own_place_on_the_line() -> None:
+    figure = FIGURES["coordinates"](a_search())
+    assert figure is not None
+    by_label = {axis.label: axis for axis in figure.data[0].dimensions}
+    assert list(by_label["lora.r"].ticktext) == ["2", "4"]
+    assert (
+        by_label["train.learning_rate"].ticktext[-1] == "not used" and by_label["train.learning_rate"].values[-1] == 11
+    )
+    assert by_label["validation f1_macro, %"].values[1] == pytest.approx(70.1)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "nll"])
+def test_page_and_report_draw_the_same_figures_as_valid_xml(metric: str) -> None:
+    search = a_search(metric)
+    for key in TITLES:
+        assert FIGURES[key](search) is not None
+        svg = DRAWN[key](search)
+        assert svg is not None
+        ElementTree.fromstring(svg)
+        assert caption(key, search).startswith(TITLES[key])
+    lone = searched([trial(0, None, "failed")])
+    assert [FIGURES[key](lone) for key in TITLES] == [DRAWN[key](lone) for key in TITLES] == [None] * len(EMPTY)
+
+
+def test_the_report_has_words_figures_and_every_trial_and_escapes_what_a_store_says() -> None:
+    search = a_search()
+    hostile = replace(search, trials=tuple(replace(t, space="<b>|x") for t in search.trials))
+    text, page = "\n".join(search_markdown(hostile)), "".join(search_html(hostile))
+    assert text.count("| finished |") == 11 and "| pick | 71.1 | 1,200 |" in text
+    assert page.count("<svg") == 4 and "<b>" not in page and "&lt;b&gt;|x" in page
+    assert "12 configurations: 12 trained to their end, 0 stopped early, 0 failed. 7,800 texts trained" in page
+
+
+def test_the_cost_is_a_share_of_full_training_where_the_request_is_known() -> None:
+    search = replace(a_search(), max_texts=1300)
+    assert "18 s of trials, 50 % of training each to the longest end." in cost_words(search)
+
+
+def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
+    trials = [trial(0, 0.9, "stopped"), trial(1, None, "failed"), trial(2, 0.7), trial(3, 0.8)]
+    headings, rows = trial_table(searched(trials))
+    assert headings == ["Ended", "Validation f1_macro %", "Texts", "Seconds"]
+    assert [row[:2] for row in rows] == [
+        ["pick", "80.0"],
+        ["finished", "70.0"],
+        ["stopped", "90.0"],
+        ["failed", "none"],
+    ]
+
+
+def test_the_page_of_a_search_asks_nobody_for_anything(tmp_path: object) -> None:
+    store, search = Store.open(str(tmp_path)), a_search()
+    for each in search.trials:
+        put_trial(store, each)
+    uri = write_search_page(store, search)
+    assert uri is not None and uri.endswith(f"exports/search-{'s' * 12}.html")
+    written = store.location.local(f"exports/search-{'s' * 12}.html").read_text("utf-8")
+    assert all(title in written for title in TITLES.values()) and "cdn.plot.ly" not in written.split("<script")[0]
+    assert write_search_page(store, searched([trial(0, None, "failed")])) is None
