@@ -1,0 +1,72 @@
+"""Searches on the page and in the report, and that the page notices a new one."""
+
+from datetime import datetime
+
+import pytest
+from test_page import MACHINE, write_trial
+from test_tuning_study import trial
+from toy_store import write_toy_store
+
+from moodbench.store import Store
+from moodbench.tuning.records import put_trial
+from moodbench.visualization.board_view import read_results, view_board
+from moodbench.visualization.page.filling import fill
+from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader, Reading
+from moodbench.visualization.page.searches import in_words, render, titles
+from moodbench.visualization.page.shell import TABS
+from moodbench.visualization.page.tab import Services
+from moodbench.visualization.report import write_report
+from moodbench.visualization.state import State
+
+pytestmark = pytest.mark.integration
+(TRAINING,) = (tab for tab in TABS if tab.key == "training")
+
+
+def with_search(store: Store, letter: str = "s", num_trials: int = 3) -> None:
+    for number in range(num_trials):
+        made = trial(number, 0.6 + number / 100, **{"lora.r": 2**number, "lora.alpha_over_r": 2})
+        put_trial(store, type(made)(**{**vars(made), "search_id": letter * 20}))
+
+
+def test_the_page_notices_a_new_search(tmp_path):
+    store, now = Store.open(tmp_path), [0.0]
+    write_trial(store, 1, "tfidf-logreg", 0.76, {})
+    reader = Reader(store, MACHINE, clock=lambda: now[0])
+    first = fill(reader, TRAINING, State(tab="training"), Services())
+    assert first.contents is not None and first.contents[3].visible is False
+    with_search(store)
+    now[0] += LOOK_EVERY_S + 1
+    shown = fill(reader, TRAINING, State(tab="training"), Services()).contents
+    assert shown is not None and shown[3].visible is True
+    assert "3 configurations: 3 trained to their end" in shown[4] and "lora.alpha_over_r" in shown[4]
+    assert [len(plot.data) for plot in shown[5:8]] == [1, 1, 3] and not shown[8].data
+    assert "Fewer than 8" in shown[8].layout.annotations[0].text
+
+
+def test_a_store_that_holds_a_search_alone_shows_it(tmp_path):
+    store = Store.open(tmp_path)
+    with_search(store)
+    shown = fill(Reader(store, MACHINE), TRAINING, State(tab="training"), Services())
+    assert shown.notice == "" and shown.contents is not None and "No results yet" in shown.contents[0]
+    assert "62.0" in shown.contents[4]
+
+
+def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path):
+    store = Store.open(tmp_path)
+    with_search(store, "a", 2)
+    with_search(store, "b", 4)
+    reading = Reading(store, read_results(store, MACHINE), datetime.now())
+    assert [value for _, value in titles(reading)] == ["", "b" * 20]
+    counts = [render(reading, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
+    assert counts == ["<p>2", "<p>4", "<p>2"]
+    assert in_words(reading.results.searches[1]) in render(reading, State(tuning="b" * 20))
+
+
+def test_the_report_has_a_section_for_each_search(tmp_path):
+    store = write_toy_store(tmp_path / "results")
+    with_search(store)
+    write_report(view_board(store, MACHINE), store, tmp_path / "report")
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "report" / name).read_text("utf-8")
+        assert "Search: MiniLM-L3 · icwsm-movie · lora_rank_alpha" in text and "3 trained to their end" in text
+    assert text.count("95 % t interval over the trials of the cell") == 1 and "<script" not in text
