@@ -77,6 +77,12 @@ class Hardware:
         return f"{self.cpu}, {self.num_cores} cores" if device == "cpu" else f"{self.cpu} GPU"
 
     @property
+    def devices(self) -> frozenset[Device]:
+        """The devices that a phase may ask for here."""
+        has: dict[Device, bool] = {"cpu": True, "cuda": bool(self.gpus), "mps": self.mps}
+        return frozenset(device for device, there in has.items() if there)
+
+    @property
     def machine_key(self) -> str:
         """The key of this kind of machine: what runs on it, on whichever of its devices, is one person's choice."""
         # MemTotal differs by some MiB between boots of one machine; whole GiB do not.

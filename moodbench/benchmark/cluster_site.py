@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
+from moodbench.benchmark.node_check import versions
 from moodbench.benchmark.site import POLL_S, Deadlines, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Executor, Hear, Isolation, Progress
 from moodbench.execution.ray_cluster import RayNode
-from moodbench.hardware import Gpu, Hardware, library_version
+from moodbench.hardware import Gpu, Hardware
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store
@@ -24,6 +25,8 @@ from moodbench.store.location import LocalLocation
 
 CHECK_S = 120.0
 """How long nodes may take to look at themselves."""
+KNOWN_DEAD_S = 10
+"""How long the head may take to know of a node that died."""
 _CHECK = "check-of-node-"
 
 
@@ -54,12 +57,13 @@ class ClusterSite:
         self.executor: Executor = self
         self.alone = False
         self.drain_at: int | None = rules.drain_at
-        self.deadlines = Deadlines(rules.deadline.factor, rules.deadline.extra_s)
+        self.deadlines = Deadlines(**rules.deadline.model_dump())
         self.node_return_s, self.poll_s = rules.node_return_s, POLL_S
         self._secret = secrets.token_hex(16)
         self._checking: dict[str, str] = {}
         self._found: dict[str, Mapping[str, Any]] = {}
         self._refused: dict[str, str] = {}
+        self._lost_in_check: set[str] = set()
         self._names: dict[str, str] = {}
         self._known: dict[str, Node] = {}
         self._news: list[Mapping[str, Any]] = []
@@ -72,6 +76,11 @@ class ClusterSite:
         except BaseException:
             self._stack.close()
             raise
+
+    def machines(self) -> Sequence[Hardware]:
+        """One machine of each kind that is there."""
+        found = [_hardware(self._found[node_id]) for node_id in self._known]
+        return list({machine.machine_key: machine for machine in found}.values())
 
     def nodes(self) -> Sequence[Node]:
         """The living nodes that have passed their check; new ones are asked to look at themselves."""
@@ -112,9 +121,19 @@ class ClusterSite:
         for each in ended:
             node_id = self._checking.pop(each.key, None)
             if node_id is not None and node_id not in self._found.keys() | self._refused.keys():
+                if each.outcome.kind == "infrastructure":
+                    self._lost_in_check.add(node_id)
                 detail = each.outcome.detail.splitlines()[-1:] or [each.outcome.kind]
                 self._refuse(node_id, f"could not look at itself: {detail[0]}")
         return [each for each in ended if not each.key.startswith(_CHECK)]
+
+    def begun(self, key: str) -> bool:
+        """Whether this command runs by now."""
+        return self._cluster.begun(key)
+
+    def free(self, node_id: str) -> str:
+        """What the node has free by Ray's account."""
+        return self._cluster.free(node_id)
 
     def forget(self, key: str) -> None:
         """Nothing; the command is ended."""
@@ -150,11 +169,15 @@ class ClusterSite:
         self._cluster.start(command, node_id)
 
     def _found_out(self, node_id: str, event: Mapping[str, Any]) -> None:
-        ours = library_version("moodbench")
+        ours, theirs = versions(), event.get("versions", {})
+        other = [name for name in ours if theirs.get(name) != ours[name]]
         if event["store"] is not None:
             self._refuse(node_id, event["store"])
-        elif event["moodbench"] != ours:
-            self._refuse(node_id, f"has moodbench {event['moodbench']}, this driver has {ours}")
+        elif other:
+            there, here = (
+                ", ".join(f"{name} {has.get(name) or 'of no version'}" for name in other) for has in (theirs, ours)
+            )
+            self._refuse(node_id, f"has {there}, this driver has {here}")
         else:
             self._found[node_id] = event
 
@@ -175,6 +198,7 @@ class ClusterSite:
             self._cluster.forget(key)
             self._refuse(node_id, f"did not look at itself within {CHECK_S:.0f} s")
         self._checking.clear()
+        self._forget_the_dead()
         if self._refused:
             reasons = "; ".join(f"{self._names[i]} {why}" for i, why in sorted(self._refused.items()))
             advice = (
@@ -188,8 +212,22 @@ class ClusterSite:
             raise PrerequisiteError(
                 f"not every node can work for this store ({self._store.uri}): {reasons}. {advice}. Nothing was started"
             )
-        self.nodes()
-        self._news.clear()
+        if not self.nodes():
+            raise PrerequisiteError(
+                f"--address {self._address}: every node of the cluster died while it looked at itself. Nothing was started"
+            )
+        self._news = [event for event in self._news if event["event"] == "node_left"]
+
+    def _forget_the_dead(self) -> None:
+        """Nothing; a node that died while it looked at itself is no node to refuse. The head takes some seconds to know."""
+        for _ in range(KNOWN_DEAD_S):
+            if self._lost_in_check.isdisjoint(self._workers()):
+                break
+            self._cluster.poll(1.0, lambda progress: None)
+        alive = self._workers()
+        for node_id in self._refused.keys() - alive.keys():
+            del self._refused[node_id]
+            self._news.append({"event": "node_left", "node": self._names[node_id]})
 
     def _node(self, ray_node: RayNode) -> Node:
         machine = _hardware(self._found[ray_node.id])

@@ -7,23 +7,25 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from moodbench.benchmark.outlook import Outlook
 from moodbench.benchmark.site import Site
-from moodbench.benchmark.tasks import command_of, tasks_of
+from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
-from moodbench.estimate import TrialEstimate
 from moodbench.execution.executor import Progress
 from moodbench.plan import Plan
 from moodbench.schedule import Node, Outcome, Scheduler, Start, Task
-from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
+from moodbench.schedule.accounting import Accounting, Ledger
 from moodbench.schedule.resources import impossible
 from moodbench.store import Store
 
 STATE_EVERY_S = 5.0
 """The state of the whole run is told at most so often."""
+ROOM_AFTER_S = 15.0
+"""A command that has not begun by then waits for room that others use."""
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run: run_started, state, job_started, started, progress, committed, skipped, failed, job_ended,
 node_joined, node_left, node_refused, node_quarantined, waiting_for_node, run_ended."""
@@ -37,11 +39,8 @@ class RunSummary:
     num_committed: int = 0
     failures: list[str] = field(default_factory=list)
     """One line per trial that has not all its records, with the reason."""
-    makespan_s: float = 0.0
-    lower_bound_s: float = 0.0
-    """No schedule of the same tasks, as long as they took, ends sooner; a measurement counts as using its whole node."""
-    efficiency: float = 0.0
-    """Share of the nodes' CPU time that tasks held."""
+    accounting: Accounting = field(default_factory=Accounting)
+    """How well it used its nodes."""
 
 
 def run_plan(
@@ -49,13 +48,13 @@ def run_plan(
     store: Store,
     site: Site,
     *,
-    estimates: Mapping[str, TrialEstimate] | None = None,
+    estimates: Estimates | None = None,
     preface: Sequence[Mapping[str, Any]] = (),
     listen: Listener,
 ) -> RunSummary:
     """What became of `plan`; everything committed stays, whatever happens to the rest.
 
-    `estimates` by fit id say what trials need and how long they take. `listen` hears every event; the store keeps them
+    The `estimates` say what trials need and how long they take. `listen` hears every event; the store keeps them
     too. Events of `preface` come first after run_started.
     PrerequisiteError, before anything starts, when no node could ever run one of the tasks.
     """
@@ -65,9 +64,10 @@ def run_plan(
         run.look_at_nodes()
         for start in run.scheduler.start():
             run.launch(start)
+        run.account()
         run.tell_state()
         for ended in site.executor.poll(site.poll_s, run.hear):
-            run.command_ended(ended.key, ended.outcome)
+            run.command_ended(ended.key, ended.outcome, ended.seconds)
     return run.end()
 
 
@@ -78,7 +78,7 @@ class _Run:
         store: Store,
         site: Site,
         listen: Listener,
-        estimates: Mapping[str, TrialEstimate] | None,
+        estimates: Estimates | None,
     ) -> None:
         self._plan, self._store, self._site, self._listen = plan, store, site, listen
         self.summary = RunSummary(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
@@ -98,7 +98,8 @@ class _Run:
         self._labels = {p.id: work.trial.label for _, work in self._tasks.values() for p in work.phases}
         self._done: set[str] = set()
         self._errors: dict[str, tuple[str, Outcome]] = {}
-        self._spent: list[Spent] = []
+        self._ledger = Ledger(self._nodes)
+        self._outlook = Outlook()
         self._num_failed = 0
         self._missing_since: dict[str, float] = {}
         self._checked = self._nodes
@@ -132,6 +133,7 @@ class _Run:
         now = tuple(self._site.nodes())
         if now != self._nodes:
             self._nodes = now
+            self._ledger.nodes(time.monotonic() - self._began, now)
             lost = {self._command_of_task[key] for key in self.scheduler.set_nodes(now)}
             for key in lost:
                 self._site.executor.forget(key)
@@ -163,14 +165,15 @@ class _Run:
     def launch(self, start: Start) -> None:
         """Nothing; hands a command to the executor."""
         node = start.node
-        expected = sum(task.seconds for task in start.tasks)
+        estimated = [task.seconds_at.get(node.machine_key) for task in start.tasks]
+        known = [seconds for seconds in estimated if seconds is not None]
         command = command_of(
             [(task, self._tasks[task.key][1]) for task in start.tasks],
             node,
             run_id=self.summary.run_id,
             store=self._store.uri,
             isolation=self._site.executor.isolation(node.id),
-            deadline_s=self._site.deadlines.of(expected),
+            deadline_s=self._site.deadlines.of(sum(known) if len(known) == len(estimated) else None),
         )
         self._commands[command.key] = (start, time.monotonic())
         for task in start.tasks:
@@ -192,12 +195,26 @@ class _Run:
             self._errors[task.key] = (str(event["error"]), Outcome(event["kind"], on_gpu=event.get("on_gpu", False)))
         self.tell({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
-    def command_ended(self, key: str, outcome: Outcome) -> None:
-        """Nothing; takes in the end of a command, task by task."""
+    def account(self) -> None:
+        """Nothing; keeps which CPUs stand idle from now on."""
+        self._ledger.idle(time.monotonic() - self._began, self.scheduler.idle())
+
+    def command_ended(self, key: str, outcome: Outcome, seconds: float | None = None) -> None:
+        """Nothing; takes in the end of a command, which ran so long, task by task."""
         start, began = self._commands.pop(key)
-        took = time.monotonic() - began
-        for task in start.tasks:
-            self._task_ended(task, start.node, self._outcome(task, start, outcome), took / len(start.tasks))
+        held = time.monotonic() - began
+        took = held if seconds is None else seconds
+        outcomes = [(task, self._outcome(task, start, outcome)) for task in start.tasks]
+        # A block of measurements is one worker: what befell it counts once against its node.
+        kinds = {each.kind for _, each in outcomes}
+        quarantined = self.scheduler.note(
+            start.node.id, "infrastructure" if "infrastructure" in kinds else outcome.kind
+        )
+        for task, each in outcomes:
+            self._task_ended(task, start.node, each, took / len(start.tasks), (held - took) / len(start.tasks))
+        if quarantined is not None and len(self._nodes) > 1:
+            detail = next(each.detail for _, each in outcomes if each.kind == "infrastructure")
+            self.tell({"event": "node_quarantined", "node": start.node.name, "detail": detail})
 
     def _outcome(self, task: Task, start: Start, outcome: Outcome) -> Outcome:
         """How `task` ended in a command that ended with `outcome`: in a block, one may fail and the others not."""
@@ -209,18 +226,20 @@ class _Run:
             return self._errors[task.key][1]
         return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without a word of it")
 
-    def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float) -> None:
+    def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float, waited_s: float) -> None:
         del self._command_of_task[task.key]
         after = self.scheduler.ended(task.key, outcome)
         event: dict[str, Any] = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
+        if outcome.kind == "not started":
+            self._ledger.not_started(task, took + waited_s)
+        else:
+            self._ledger.ended(task, took, well=outcome.kind == "ok", waited_s=waited_s)
         if outcome.kind == "ok":
-            self._spent.append(Spent(task, took))
+            self._outlook.learn(task, node, took)
             self.tell({**event, "node": node.name, "seconds": took})
             return
         detail = outcome.detail or self._errors.get(task.key, ("", outcome))[0]
         self.tell({**event, "node": node.name, "detail": detail, "retry": after.again is not None})
-        if after.quarantined is not None and len(self._nodes) > 1:
-            self.tell({"event": "node_quarantined", "node": node.name, "detail": detail})
         if after.again is None:
             self._fail(task, outcome, told=True)
             self._num_failed += len(after.dropped)
@@ -242,49 +261,33 @@ class _Run:
         self._told_state_at = clock
         waiting = self.scheduler.waiting
         blocked = Counter(self.scheduler.blocked_on(task) for task in waiting[:200])
+        pending = [(s, began) for key, (s, began) in self._commands.items() if not self._site.executor.begun(key)]
+        num_pending = sum(len(start.tasks) for start, _ in pending)
+        late = {start.node for start, began in pending if clock - began > ROOM_AFTER_S}
+        running = [(task, start.node, began) for start, began in self._commands.values() for task in start.tasks]
         self.tell(
             {
                 "event": "state",
                 "num_queued": len(waiting),
-                "num_running": len(self._command_of_task),
-                "num_ended": len(self._spent),
+                "num_running": len(self._command_of_task) - num_pending,
+                "num_starting": num_pending,
+                "num_ended": len(self._ledger.spent),
                 "num_failed": self._num_failed,
                 "blocked_on": dict(blocked.most_common(5)),
-                "eta_s": self._eta_s(waiting, clock),
+                "no_room": {node.name: self._site.executor.free(node.id) for node in late},
+                "eta_s": self._outlook.eta_s(waiting, running, self._nodes, clock),
             }
         )
 
-    def _eta_s(self, waiting: Sequence[Task], clock: float) -> float | None:
-        """Seconds that the rest takes at least, at the pace of what has ended; None before anything of its kind has."""
-        pace: dict[bool, float] = {}
-        for exclusive in (False, True):
-            ended = [each for each in self._spent if each.task.exclusive == exclusive]
-            if ended:
-                pace[exclusive] = sum(s.seconds for s in ended) / max(1e-9, sum(s.task.seconds for s in ended))
-        rest = [Spent(task, task.seconds * pace[task.exclusive]) for task in waiting if task.exclusive in pace]
-        running = [(task, began) for start, began in self._commands.values() for task in start.tasks]
-        rest += [
-            Spent(task, max(0.0, task.seconds * pace[task.exclusive] - (clock - began)))
-            for task, began in running
-            if task.exclusive in pace
-        ]
-        if len(rest) < len(waiting) + len(running):
-            return None
-        return lower_bound_s(rest, self._nodes)
-
     def end(self) -> RunSummary:
         """The summary, after telling that the run ended."""
-        self.summary.makespan_s = time.monotonic() - self._began
-        self.summary.lower_bound_s = lower_bound_s(self._spent, self._nodes)
-        self.summary.efficiency = efficiency(self._spent, self._nodes, self.summary.makespan_s)
+        self.summary.accounting = self._ledger.closed(time.monotonic() - self._began)
         self.tell(
             {
                 "event": "run_ended",
                 "run_id": self.summary.run_id,
                 "num_failed": len(self.summary.failures),
-                "makespan_s": self.summary.makespan_s,
-                "lower_bound_s": self.summary.lower_bound_s,
-                "efficiency": self.summary.efficiency,
+                **asdict(self.summary.accounting),
             }
         )
         return self.summary

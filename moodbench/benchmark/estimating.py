@@ -76,7 +76,7 @@ def intended_trials(
     models = {name: _model(name, catalogue.model(name)) for name in names}
     datasets = {name: _dataset(name, catalogue.dataset(name), spec) for name in _names_of_data(spec)}
     protocol = catalogue.protocol(spec.protocol)
-    here = device in {"cpu"} | ({"cuda"} if machine.gpus else set()) | ({"mps"} if machine.mps else set())
+    here = device in machine.devices
     found = []
     for dataset, no_data in datasets.values():
         for name, (model, no_model) in models.items():
@@ -199,20 +199,28 @@ def estimate(
     )
 
 
-def estimates_of(plan: Plan, catalogue: Catalogue, store: Store, machine: Hardware) -> dict[str, TrialEstimate]:
-    """What each trial of `plan` needs on `machine` as its spec asks for it, by fit id; without those of unknown sizes."""
+def estimates_of(
+    plan: Plan, catalogue: Catalogue, store: Store, machines: Iterable[Hardware]
+) -> dict[str, dict[str, TrialEstimate]]:
+    """What each trial of `plan` needs on each of these kinds of machine as its spec asks for it.
+
+    By `machine_key`, then by fit id; without trials of unknown sizes, or that the machine has no device for.
+    """
     trials = [planned.trial for planned in plan.trials]
     estimator = estimator_of([trial.fit for trial in trials], catalogue, store)
     return {
-        trial.fit.fit_id: estimator.trial(
-            trial.fit,
-            class_here(machine, trial.measure.device, catalogue),
-            trial.measure.protocol,
-            batch_size=trial.evaluate.batch_size,
-            machine=machine_of(asdict(machine), trial.measure.device),
-        )
-        for trial in trials
-        if estimator.knows(trial.fit)
+        machine.machine_key: {
+            trial.fit.fit_id: estimator.trial(
+                trial.fit,
+                class_here(machine, trial.measure.device, catalogue),
+                trial.measure.protocol,
+                batch_size=trial.evaluate.batch_size,
+                machine=machine_of(asdict(machine), trial.measure.device),
+            )
+            for trial in trials
+            if estimator.knows(trial.fit) and trial.measure.device in machine.devices
+        }
+        for machine in machines
     }
 
 

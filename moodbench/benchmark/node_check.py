@@ -13,16 +13,26 @@ from moodbench.errors import MoodBenchError
 from moodbench.hardware import hardware, library_version
 from moodbench.store import Store
 
+LIBRARIES = ("moodbench", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "numpy")
+
 
 def check(store: str, marker: str | None, secret: str) -> dict[str, Any]:
     """The event `node`: its hardware, its versions, and in `store` what is wrong with that folder here, or None."""
     return {
         "event": "node",
         "hardware": asdict(hardware()),
-        "moodbench": library_version("moodbench"),
-        "python": platform.python_version(),
+        "versions": versions(),
         "store": _fault(store, marker, secret),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """What must be the same on every node, as results depend on it: the program, Python, and the libraries that compute."""
+    major, minor, _ = platform.python_version_tuple()
+    found = {name: library_version(name) for name in LIBRARIES}
+    # What follows a plus says for which GPU a build is, and unlike nodes have unlike ones.
+    plain = {name: version and version.partition("+")[0] for name, version in found.items()}
+    return plain | {"python": f"{major}.{minor}"}
 
 
 def _fault(store: str, marker: str | None, secret: str) -> str | None:

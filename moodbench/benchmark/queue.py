@@ -109,7 +109,15 @@ class RunQueue:
         try:
             trials, plan = prepare(spec, self.catalogue, self._store, self._machine)
             with closing(self._place(self._machine, stop)) as site:
-                summary = run(trials, plan, self._store, self._machine, site=site, listen=self._hear)
+                summary = run(
+                    trials,
+                    plan,
+                    self._store,
+                    self._machine,
+                    site=site,
+                    catalogue=self.catalogue,
+                    listen=self._hear,
+                )
         except _Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})

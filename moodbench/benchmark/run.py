@@ -77,12 +77,13 @@ def run(
     """
     if not plan.trials:
         return RunSummary(run_id="")
-    if site is None:
+    if site is None or site.alone:
         check_room(plan, store, machine)
     store.sweep()
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]
-    estimates = estimates_of(plan, catalogue, store, machine) if catalogue is not None else {}
+    machines = (machine,) if site is None else site.machines()
+    estimates = estimates_of(plan, catalogue, store, machines) if catalogue is not None else {}
     if site is not None:
         summary = run_plan(plan, store, site, estimates=estimates, preface=preface, listen=listen)
     else:

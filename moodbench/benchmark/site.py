@@ -20,10 +20,11 @@ class Deadlines:
 
     factor: float = 10.0
     extra_s: float = 900.0
+    without_estimate_s: float = 86_400.0
 
-    def of(self, expected_s: float) -> float:
-        """Seconds after which a task is given up."""
-        return self.factor * expected_s + self.extra_s
+    def of(self, expected_s: float | None) -> float:
+        """Seconds after which a task is given up; None: nobody knows how long it takes."""
+        return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
 class Site(Protocol):
@@ -39,6 +40,9 @@ class Site(Protocol):
     poll_s: float
     alone: bool
     """One machine, and no other to try."""
+
+    def machines(self) -> Sequence[Hardware]:
+        """One machine of each kind that is there."""
 
     def nodes(self) -> Sequence[Node]:
         """The nodes that can run tasks now."""
@@ -63,6 +67,10 @@ class LocalSite:
     one_at_a_time: bool = False
     alone: bool = True
 
+    def machines(self) -> Sequence[Hardware]:
+        """The one machine."""
+        return (self.machine,)
+
     def nodes(self) -> Sequence[Node]:
         """The one node."""
         node = node_of(HERE, node_name(), self.machine)
@@ -79,7 +87,6 @@ class LocalSite:
 
 def node_of(id_: str, name: str, machine: Hardware) -> Node:
     """The node that `machine` is when all of it may be used."""
-    devices = {"cpu"} | ({"cuda"} if machine.gpus else set()) | ({"mps"} if machine.mps else set())
     return Node(
         id=id_,
         name=name,
@@ -88,6 +95,6 @@ def node_of(id_: str, name: str, machine: Hardware) -> Node:
         memory_bytes=machine.memory_bytes,
         num_gpus=len(machine.gpus),
         gpu_memory_bytes=min((gpu.memory_bytes for gpu in machine.gpus), default=0),
-        devices=frozenset(devices),
+        devices=frozenset[str](machine.devices),
         machine_key=machine.machine_key,
     )

@@ -24,29 +24,32 @@ class Work:
     phases: tuple[Phase, ...]
 
 
+Estimates = Mapping[str, Mapping[str, TrialEstimate]]
+"""What trials need and how long they take: by the `machine_key` of each kind of machine, then by fit id."""
+
+
 def tasks_of(
-    plan: Plan,
-    machine_key: str,
-    estimates: Mapping[str, TrialEstimate] | None = None,
-    most_bytes: float = math.inf,
+    plan: Plan, machine_key: str, estimates: Estimates | None = None, most_bytes: float = math.inf
 ) -> dict[str, tuple[Task, Work]]:
     """The tasks of `plan` by key; measurements are bound to machines of `machine_key`.
 
-    `estimates` by fit id say what trials need and how long they take; without one a trial has an order and no size.
+    Without an estimate a trial has an order and no size; memory is what it needs on the machine that measures.
     None asks for more memory than `most_bytes`: on a machine alone, an estimate is no reason not to try.
     """
     found: dict[str, tuple[Task, Work]] = {}
     for planned in plan.trials:
-        estimate = (estimates or {}).get(planned.trial.fit.fit_id)
-        for task, work in _tasks_of(planned, machine_key, estimate, most_bytes):
+        fit_id = planned.trial.fit.fit_id
+        known = {key: by_fit[fit_id] for key, by_fit in (estimates or {}).items() if fit_id in by_fit}
+        for task, work in _tasks_of(planned, machine_key, known, most_bytes):
             found[task.key] = (task, work)
     return found
 
 
 def _tasks_of(
-    planned: PlannedTrial, machine_key: str, estimate: TrialEstimate | None, most_bytes: float
+    planned: PlannedTrial, machine_key: str, known: Mapping[str, TrialEstimate], most_bytes: float
 ) -> Iterable[tuple[Task, Work]]:
     trial = planned.trial
+    estimate = known.get(machine_key) or next(iter(known.values()), None)
     device = trial.measure.device
     packed: list[Phase] = []
     if "fit" in planned.missing:
@@ -65,18 +68,24 @@ def _tasks_of(
                 gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
                 gpu_fixed_bytes=parts[0].gpu_fixed_bytes,
             )
-            seconds = sum(part.seconds for part in parts)
-        yield Task(first, need, seconds=seconds, label=trial.label), Work(trial, tuple(packed))
+        seconds_at = {key: sum(each.phase(p.phase).seconds for p in packed) for key, each in known.items()}
+        task = Task(first, need, seconds=seconds, seconds_at=seconds_at, label=trial.label)
+        yield task, Work(trial, tuple(packed))
     if "measure" in planned.missing:
         need = Need(1, device=device, machine_key=machine_key)
         if estimate is not None:
             part = estimate.measure
-            need = replace(need, gpu_memory_bytes=part.gpu_memory_bytes, gpu_fixed_bytes=part.gpu_fixed_bytes)
+            need = replace(
+                need,
+                memory_bytes=int(min(most_bytes, part.memory_bytes)),
+                gpu_memory_bytes=part.gpu_memory_bytes,
+                gpu_fixed_bytes=part.gpu_fixed_bytes,
+            )
         task = Task(
             f"{trial.fit.fit_id}-measure",
             need,
             exclusive=True,
-            seconds=estimate.measure.seconds if estimate is not None else 1.0,
+            seconds_at={key: each.measure.seconds for key, each in known.items()},
             after=first,
             label=trial.label,
             group=trial.fit.dataset.name,

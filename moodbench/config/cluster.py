@@ -22,10 +22,11 @@ class _Part(BaseModel):
 
 
 class DeadlineRule(_Part):
-    """A task is given up after factor x its expected seconds + extra_s."""
+    """A task is given up after factor x its expected seconds + extra_s; after without_estimate_s where nobody knows those."""
 
     factor: Annotated[float, Field(gt=0)] = 10.0
     extra_s: Annotated[float, Field(ge=0)] = 900.0
+    without_estimate_s: Annotated[float, Field(gt=0)] = 86_400.0
 
 
 class ClusterFile(_Part):

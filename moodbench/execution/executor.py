@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from moodbench.schedule import Outcome
+from moodbench.schedule.retry import OutcomeKind
 
 Isolation = Literal["none", "alone", "resource", "pg"]
 """What keeps other commands of ours away from an exclusive one: nothing; no Ray beside it on this machine; the node's
@@ -45,6 +47,8 @@ class Ended:
 
     key: str
     outcome: Outcome
+    seconds: float | None = None
+    """How long it ran, without what it waited for room; None where that is not known."""
 
 
 Hear = Callable[[Progress], None]
@@ -65,11 +69,21 @@ class Executor(Protocol):
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
         """Commands that ended since the last call; `hear` gets events as they come. Waits up to `timeout_s` for news."""
 
+    def begun(self, key: str) -> bool:
+        """Whether this started command runs by now; False while it waits for room on its node."""
+
+    def free(self, node_id: str) -> str:
+        """What the node has free by the executor's own account, in words; nothing where that is not known."""
+
     def forget(self, key: str) -> None:
         """Nothing; the command is ended if it still runs, and nothing more is heard of it."""
 
     def close(self) -> None:
         """Nothing; commands still running are ended."""
+
+
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals that native code brings upon itself; any other comes from outside."""
 
 
 def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
@@ -87,5 +101,8 @@ def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
     if return_code == 4:
         return Outcome("infrastructure", stderr_tail)
     if return_code < 0:
-        return Outcome("infrastructure", f"ended by signal {-return_code}\n{stderr_tail}".strip())
+        known = {each.value: each for each in signal.Signals}
+        name = known[-return_code].name if -return_code in known else "unknown"
+        kind: OutcomeKind = "crash" if -return_code in CRASHES else "infrastructure"
+        return Outcome(kind, f"{stderr_tail}\nended by signal {-return_code} ({name})".strip())
     return Outcome("program error", stderr_tail)

@@ -35,6 +35,14 @@ class InlineExecutor:
         code = self._entry(command.stdin, lambda event: hear(Progress(command.key, event)))
         return [Ended(command.key, outcome_of(code, ""))]
 
+    def begun(self, key: str) -> bool:
+        """True: what is under way runs here."""
+        return True
+
+    def free(self, node_id: str) -> str:
+        """Nothing: no command waits for another's room."""
+        return ""
+
     def forget(self, key: str) -> None:
         """Nothing; the command does not start, if it has not."""
         self._queue = deque(command for command in self._queue if command.key != key)

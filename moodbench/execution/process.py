@@ -11,7 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from moodbench.execution.executor import outcome_of
 from moodbench.schedule import Outcome
 
 STDERR_LINES = 20
+MAX_DETAIL_CHARS = 8_000
+"""Of the end of standard error; it travels with the outcome, which must stay small."""
 ALIVE: dict[str, Any] = {"event": "alive"}
 """What a process is said to tell when it has told nothing for a while."""
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
@@ -50,12 +53,13 @@ class RunningProcess:
             self._process.stdin.close()
 
     def messages(self, *, beat_s: float | None = None, deadline_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Each event that the command prints, then `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`.
+        """Each event that the command prints, line by line, then `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`.
 
         After `beat_s` without an event comes ALIVE. After `deadline_s` the process is killed.
         """
         end = None if deadline_s is None else time.monotonic() + deadline_s
         overdue = False
+        stray: deque[str] = deque(maxlen=STDERR_LINES)
         with self._errors:
             lines = self._lines()
             while True:
@@ -71,8 +75,12 @@ class RunningProcess:
                     continue
                 if line is None:
                     break
-                yield json.loads(line)
-            outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None)
+                event = _event(line)
+                if event is not None:
+                    yield event
+                else:  # a library printed it before the worker took the stream for itself
+                    stray.append(line.rstrip())
+            outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None, stray)
         yield {"outcome": outcome.kind, **{k: v for k, v in asdict(outcome).items() if k != "kind"}}
 
     def kill(self) -> None:
@@ -93,11 +101,11 @@ class RunningProcess:
         threading.Thread(target=read, daemon=True).start()
         return lines
 
-    def _outcome(self, overdue: str | None) -> Outcome:
+    def _outcome(self, overdue: str | None, stray: Iterable[str]) -> Outcome:
         peak_bytes = self._wait()
         return_code = self._process.returncode
         self._errors.seek(0)
-        tail = "\n".join(self._errors.read().splitlines()[-STDERR_LINES:])
+        tail = "\n".join([*stray, *self._errors.read().splitlines()][-STDERR_LINES:])[-MAX_DETAIL_CHARS:]
         if overdue is not None:
             return Outcome("deadline", overdue, peak_bytes)
         if sys.platform == "linux" and return_code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
@@ -117,6 +125,15 @@ class RunningProcess:
             return 0
         self._process.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_maxrss * 1024
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event in a line; None where it is none."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def ended(message: dict[str, Any]) -> Outcome | None:

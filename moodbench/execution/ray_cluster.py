@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import psutil
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation
 from moodbench.execution.ray_phases import Phases, own_sigterm, set_up_environment
+from moodbench.schedule.resources import GIB
 
 EXCLUSIVE = "exclusive"
 SLIVER = 0.001
@@ -26,6 +27,9 @@ SLIVER = 0.001
 NODES_EVERY_S = 2.0
 HEAD_SILENCE_S = 30.0
 """A head that has not answered for so long is gone."""
+_TOKEN_ADVICE = (
+    "expected the token that the cluster's head was started with: copy its file here and name it in RAY_AUTH_TOKEN_PATH"
+)
 ASK_S = 15.0
 """How long the head may take to name its nodes."""
 
@@ -58,6 +62,8 @@ class ClusterExecutor:
         self._ray = connect(address, said)
         self._phases = Phases(self._ray)
         self._nodes: dict[str, RayNode] = {}
+        self._free: dict[str, Mapping[str, float]] = {}
+        self._where: dict[str, str] = {}
         self._heard = time.monotonic()
         self._closed = threading.Event()
         self._look()
@@ -83,6 +89,7 @@ class ClusterExecutor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = self._nodes.get(node_id)
+        self._where[command.key] = node_id
         here = NodeAffinitySchedulingStrategy(node_id, soft=False)
         if command.exclusive and node is not None and not node.leasable:
             self._start_in_group(command, node)
@@ -98,10 +105,20 @@ class ClusterExecutor:
         """Commands that ended; `hear` gets what the running ones told. Waits up to `timeout_s` for the first news."""
         if not self._phases:
             time.sleep(min(timeout_s, 0.5))
-        return self._phases.poll(timeout_s, hear)
+        return [self._with_room(each) for each in self._phases.poll(timeout_s, hear)]
+
+    def begun(self, key: str) -> bool:
+        """Whether this command was heard of; until then Ray has no room for it on its node."""
+        return self._phases.begun(key)
+
+    def free(self, node_id: str) -> str:
+        """What Ray has free on this node, a few seconds ago."""
+        node, free = self._nodes.get(node_id), self._free.get(node_id)
+        return "" if node is None or free is None else free_text(node, free)
 
     def forget(self, key: str) -> None:
         """Nothing; the command's actor is killed."""
+        self._where.pop(key, None)
         self._phases.forget(key)
 
     def close(self) -> None:
@@ -111,6 +128,15 @@ class ClusterExecutor:
         leaving = threading.Thread(target=self._leave, daemon=True)
         leaving.start()
         leaving.join(timeout=10)
+
+    def _with_room(self, ended: Ended) -> Ended:
+        """`ended`, and where it did not begin, what Ray had free there."""
+        node_id = self._where.pop(ended.key, "")
+        if ended.outcome.kind != "not started" or not (free := self.free(node_id)):
+            return ended
+        name = self._nodes[node_id].name
+        detail = f"{ended.outcome.detail}: others use {name}, where Ray has {free} free"
+        return replace(ended, outcome=replace(ended.outcome, detail=detail))
 
     def _leave(self) -> None:
         self._phases.clear()
@@ -133,8 +159,11 @@ class ClusterExecutor:
                 continue
 
     def _look(self) -> None:
+        from ray._private.state import available_resources_per_node
+
         found = [node_of_ray(row) for row in self._ray.nodes() if row["Alive"]]
         self._nodes = {node.id: node for node in found}
+        self._free = available_resources_per_node()
         self._heard = time.monotonic()
 
 
@@ -142,6 +171,16 @@ def node_of_ray(row: Mapping[str, Any]) -> RayNode:
     """A row of Ray's node table."""
     resources = {k: float(v) for k, v in row["Resources"].items()}
     return RayNode(row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"], resources, dict(row["Labels"]))
+
+
+def free_text(node: RayNode, free: Mapping[str, float]) -> str:
+    """The processors, memory and GPUs of `node` that are free, in words."""
+    parts = [f"{free.get('CPU', 0):g} of {node.resources.get('CPU', 0):g} CPUs"]
+    if "memory" in node.resources:
+        parts.append(f"{free.get('memory', 0) / GIB:.1f} GiB of memory")
+    if "GPU" in node.resources:
+        parts.append(f"{free.get('GPU', 0):g} of {node.resources['GPU']:g} GPUs")
+    return ", ".join(parts)
 
 
 def connect(address: str, said: str = "--address") -> Any:
@@ -231,8 +270,22 @@ def check_address(address: str, said: str = "--address") -> None:
 
 
 def set_up_token() -> None:
-    """Nothing; token authentication is on when a token is known and off when none is, and never left to Ray's guess."""
+    """Nothing; token authentication is on when a token is known and off when none is, and never left to Ray's guess.
+
+    PrerequisiteError when it is on and there is no token to give.
+    """
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
     if "RAY_AUTH_MODE" not in os.environ:
-        known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-        on = known or (Path.home() / ".ray" / "auth_token").exists()
+        on = os.environ.get("RAY_AUTH_TOKEN") or given or path.exists()
         os.environ["RAY_AUTH_MODE"] = "token" if on else "disabled"
+    if os.environ["RAY_AUTH_MODE"].lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    where = f"RAY_AUTH_TOKEN_PATH={given}" if given else f"RAY_AUTH_MODE=token, and {path}"
+    try:
+        empty = not path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise PrerequisiteError(f"{where}: {reason}; {_TOKEN_ADVICE}") from error
+    if empty:
+        raise PrerequisiteError(f"{where}: the file is empty; {_TOKEN_ADVICE}")

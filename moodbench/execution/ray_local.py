@@ -108,6 +108,16 @@ class LocalRayExecutor:
             self._stop_ray()  # it may be Ray itself that died: the next command gets a new one
         return finished
 
+    def begun(self, key: str) -> bool:
+        """Whether this command's process is there."""
+        return (self._alone is not None and self._alone.key == key) or (
+            self._phases is not None and self._phases.begun(key)
+        )
+
+    def free(self, node_id: str) -> str:
+        """Nothing: this Ray has no other user."""
+        return ""
+
     def forget(self, key: str) -> None:
         """Nothing; ends that command."""
         if self._alone and self._alone.key == key:

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moodbench.execution.executor import Command, Ended, Hear, Progress
-from moodbench.execution.process import RunningProcess, ended
+from moodbench.execution.process import MAX_DETAIL_CHARS, RunningProcess, ended
 from moodbench.schedule import Outcome
 
 SETTINGS = {
@@ -28,7 +28,9 @@ BEAT_S = 5.0
 SILENCE_S = 35.0
 """A command that was not heard of for so long is given up: its node hangs, or its link is cut."""
 START_S = 180.0
-"""A command that has not begun after so long is given up: its node has no room that we know of."""
+"""A command that has not begun after so long is taken back and tried again: others use its node."""
+GET_S = 10.0
+"""What a command told is small and comes within so long, or its node is gone."""
 
 
 def set_up_environment() -> None:
@@ -62,7 +64,8 @@ class _Running:
     key: str
     actor: Any
     since: float
-    heard: bool = False
+    began: float | None = None
+    """When it was first heard of; None while it waits for room."""
     release: Callable[[], None] | None = None
     """Gives back what was reserved for it."""
 
@@ -108,11 +111,17 @@ class Phases:
             for stream in ready:
                 news = self._next(stream)
                 if isinstance(news, Ended):
+                    began = self._streams[stream].began
+                    news = replace(news, seconds=None if began is None else self._clock() - began)
                     self._end(stream)
                     finished.append(news)
                 elif news is not None:
                     hear(news)
         return finished + self._silent()
+
+    def begun(self, key: str) -> bool:
+        """Whether this command was heard of."""
+        return any(running.key == key and running.began is not None for running in self._streams.values())
 
     def forget(self, key: str) -> None:
         """Nothing; its actor is killed and nothing more is heard of it."""
@@ -126,13 +135,17 @@ class Phases:
 
     def _next(self, stream: Any) -> Progress | Ended | None:
         running = self._streams[stream]
-        running.since, running.heard = self._clock(), True
+        running.since = self._clock()
         try:
-            message = self._ray.get(next(stream))
+            message = self._ray.get(next(stream), timeout=GET_S)
         except StopIteration:
             return Ended(running.key, Outcome("infrastructure", "its process ended without an outcome"))
+        except self._ray.exceptions.GetTimeoutError:
+            return Ended(running.key, Outcome("infrastructure", f"what it told did not arrive within {GET_S:.0f} s"))
         except self._ray.exceptions.RayError as error:
             return Ended(running.key, outcome_of_error(error))
+        if running.began is None:
+            running.began = self._clock()
         outcome = ended(message)
         if outcome is not None:
             return Ended(running.key, outcome)
@@ -142,9 +155,13 @@ class Phases:
         now, found = self._clock(), []
         for stream, running in list(self._streams.items()):
             silence = now - running.since
-            if silence > (SILENCE_S if running.heard else START_S):
-                what = "no sign of life for" if running.heard else "did not begin within"
-                found.append(Ended(running.key, Outcome("infrastructure", f"{what} {silence:.0f} s")))
+            outcome = None
+            if running.began is None and silence > START_S:
+                outcome = Outcome("not started", f"did not begin within {silence:.0f} s")
+            elif running.began is not None and silence > SILENCE_S:
+                outcome = Outcome("infrastructure", f"no sign of life for {silence:.0f} s")
+            if outcome is not None:
+                found.append(Ended(running.key, outcome))
                 self._end(stream)
         return found
 
@@ -156,8 +173,18 @@ class Phases:
 
 
 def outcome_of_error(error: Exception) -> Outcome:
-    """The neutral outcome of a Ray error: its memory monitor's kills are out of memory, all else is infrastructure."""
+    """The neutral outcome of a Ray error.
+
+    Its memory monitor's kills are out of memory. What was raised inside the actor is the program's error, unless the
+    system raised it (no process, no disk). All else is infrastructure.
+    """
     text = str(error)
+    if any(each.__name__ == "RayTaskError" for each in type(error).__mro__):
+        cause = getattr(error, "cause", error)
+        said = f"{type(cause).__name__}: {cause}".strip()[:MAX_DETAIL_CHARS]
+        if isinstance(cause, MemoryError):
+            return Outcome("out of memory", said)
+        return Outcome("infrastructure" if isinstance(cause, OSError) else "program error", said)
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "memory monitor" in text or "low on memory" in text
     summary = next(iter(text.strip().splitlines()), type(error).__name__)
     return Outcome("out of memory" if out_of_memory else "infrastructure", summary)

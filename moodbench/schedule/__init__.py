@@ -3,7 +3,9 @@
 resources    what nodes have and tasks need
 policy       order, reservation, drain, measurements alone
 retry        what becomes of a task that ended badly
+capacity     what the nodes had to give, as they came and went
 bound        the shortest time any schedule could take
+accounting   where the processors' time went
 """
 
 from moodbench.schedule.policy import Scheduler, Start

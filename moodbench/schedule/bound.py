@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moodbench.schedule.resources import Node, Task
+from moodbench.schedule.capacity import RESOURCES, Capacity, Resource
+from moodbench.schedule.resources import Need, Node, Task
 
 
 @dataclass(frozen=True)
@@ -16,48 +17,55 @@ class Spent:
     seconds: float
 
 
-def lower_bound_s(spent: Sequence[Spent], nodes: Sequence[Node]) -> float:
-    """No schedule of these tasks on `nodes` ends sooner; 0 for none. A measurement counts as using its whole node.
+def lower_bound_s(spent: Sequence[Spent], capacity: Capacity) -> float:
+    """No schedule of these tasks on the nodes of `capacity` ends sooner; 0 for none. A measurement counts as using its whole node.
 
     The largest of: the longest chain of a task and the one it follows; and for each set of nodes that some task is
-    confined to, the work of all tasks confined within it divided by what the set has (CPUs, memory, GPUs).
+    confined to, how long the set needs to give what all tasks confined within it hold (CPUs, memory, GPUs), as its nodes
+    come and go.
     Source: the average-load and longest-job bounds of R. L. Graham, SIAM J. Appl. Math. 17 (1969), applied per set.
     """
     by_key = {each.task.key: each.seconds for each in spent}
     chains = [each.seconds + by_key.get(each.task.after or "", 0.0) for each in spent]
-    confined = {each.task.need: _able(each.task, nodes) for each in spent}
+    nodes = capacity.nodes
+    seconds = _seconds_by_kind(spent)
+    confined = {need: frozenset(node.id for node in _able(need, nodes)) for need, _ in seconds}
     loads = [0.0]
     for names in set(confined.values()):
-        inside = [each for each in spent if confined[each.task.need] <= names]
-        within = {node.id: node for node in nodes if node.id in names}
-        for resource in ("num_cpus", "memory_bytes", "gpus"):
-            loads.append(sum(each.seconds * _load(each.task, within, resource) for each in inside))
+        inside = [kind for kind in seconds if confined[kind[0]] <= names]
+        for resource in RESOURCES:
+            work = sum(seconds[kind] * _held(*kind, nodes, resource) for kind in inside)
+            loads.append(capacity.seconds_for(work, resource, names))
     return max([*chains, *loads], default=0.0)
 
 
-def efficiency(spent: Sequence[Spent], nodes: Sequence[Node], makespan_s: float) -> float:
-    """The share of all CPU time of `nodes` over `makespan_s` that tasks held; a measurement holds its node's whole."""
-    total = sum(node.num_cpus for node in nodes)
-    every = {node.id: node for node in nodes}
-    held = sum(each.seconds * _load(each.task, every, "num_cpus") for each in spent)
-    return held / makespan_s if total and makespan_s else 0.0
+def efficiency(spent: Sequence[Spent], capacity: Capacity, makespan_s: float) -> float:
+    """The share of all CPU time there was over `makespan_s` that tasks held; a measurement holds its node's whole."""
+    total = capacity.total("num_cpus", makespan_s)
+    held = sum(seconds * _held(*kind, capacity.nodes, "num_cpus") for kind, seconds in _seconds_by_kind(spent).items())
+    return held / total if total else 0.0
 
 
-def _able(task: Task, nodes: Sequence[Node]) -> frozenset[str]:
-    return frozenset(node.id for node in nodes if task.need.lacks(node) is None)
+def _seconds_by_kind(spent: Sequence[Spent]) -> dict[tuple[Need, bool], float]:
+    """The seconds of all tasks of equal need, apart for measurements."""
+    found: dict[tuple[Need, bool], float] = {}
+    for each in spent:
+        kind = (each.task.need, each.task.exclusive)
+        found[kind] = found.get(kind, 0.0) + each.seconds
+    return found
 
 
-def _load(task: Task, within: Mapping[str, Node], resource: str) -> float:
-    """The least share of the whole set's resource that `task` holds while it runs."""
-    able = [node for node in within.values() if task.need.lacks(node) is None]
+def _able(need: Need, nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if need.lacks(node) is None]
+
+
+def _held(need: Need, exclusive: bool, nodes: Sequence[Node], resource: Resource) -> float:
+    """The least of the resource that such a task holds while it runs, wherever it can."""
+    able = _able(need, nodes)
     if not able:
         return 0.0
-    if resource == "gpus":
-        whole = sum(node.num_gpus for node in within.values())
-        asked = min(task.need.gpus_on(node) if not task.exclusive else node.num_gpus for node in able)
-    else:
-        whole = sum(getattr(node, resource) for node in within.values())
-        asked = min(getattr(node if task.exclusive else task.need, resource) for node in able)
-        if whole == float("inf"):
-            return 0.0
-    return asked / whole if whole else 0.0
+    if exclusive:
+        return float(min(getattr(node, resource) for node in able))
+    if resource == "num_gpus":
+        return min(need.gpus_on(node) for node in able)
+    return float(getattr(need, resource))

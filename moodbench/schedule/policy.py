@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from moodbench.schedule.accounting import Idle
 from moodbench.schedule.resources import Need, Node, Task, dominant_share
-from moodbench.schedule.retry import Outcome, Quarantine, next_attempt
+from moodbench.schedule.retry import Outcome, OutcomeKind, Quarantine, next_attempt
 
 MAX_BLOCK = 4
 """Measurements that one worker takes in turn; what is lost with it when its node dies."""
@@ -35,8 +36,6 @@ class After:
     """The attempt that waits now."""
     dropped: tuple[Task, ...] = ()
     """Tasks that can never run now, because they needed this one."""
-    quarantined: Node | None = None
-    """The node that gets nothing more from now on."""
 
 
 @dataclass(eq=False)
@@ -49,6 +48,8 @@ class _Place:
     gpus: list[float] = field(default_factory=list)
     tasks: dict[str, tuple[Task, tuple[int, ...]]] = field(default_factory=dict)
     """Running tasks by key, each with the GPUs it is on."""
+    together: bool = False
+    """Whether its measurements share a worker."""
 
     @property
     def measuring(self) -> bool:
@@ -99,6 +100,7 @@ class Scheduler:
         self._where: dict[str, str] = {}
         self._draining: set[str] = set()
         self._overtaken: tuple[str, int] = ("", 0)
+        self._reserved: tuple[str, str] = ("", "")
         self._quarantine = Quarantine()
         self._able: dict[tuple[Need, frozenset[str]], list[_Place]] = {}
         given = list(tasks)
@@ -156,16 +158,20 @@ class Scheduler:
         starts = self._start_packed() if self._packed else []
         return starts + (self._start_measurements() if self._ready else [])
 
+    def note(self, node_id: str, kind: OutcomeKind) -> Node | None:
+        """The node when it gets nothing more from now on, after a command on it ended so; call it once per command."""
+        before = self._quarantine.nodes
+        first = self._quarantine.note(node_id, kind)
+        if self._quarantine.nodes != before:
+            self._able.clear()
+        return self._places[node_id].node if first and node_id in self._places and node_id not in self._gone else None
+
     def ended(self, key: str, outcome: Outcome) -> After:
-        """What follows now that the running task `key` ended so."""
+        """What follows now that the running task `key` ended so; see `note` for what follows for its node."""
         place = self._places[self._where.pop(key)]
         share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
         gpu_bytes = node.gpu_memory_bytes * task.need.gpus_on(node) if node.num_gpus else 0
-        before = self._quarantine.nodes
-        quarantined = node if self._quarantine.note(node.id, outcome.kind) else None
-        if self._quarantine.nodes != before:
-            self._able.clear()
         if node.id in self._gone and not place.tasks:
             del self._places[node.id]
             self._gone.discard(node.id)
@@ -173,16 +179,17 @@ class Scheduler:
         if outcome.kind == "ok":
             for held in self._held.pop(key, []):
                 (self._ready if held.exclusive else self._packed)[held.key] = held
-            return After(quarantined=quarantined)
-        again = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes)
+            return After()
+        may_grow = not (task.exclusive and place.together)
+        again = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes, may_grow=may_grow)
         if again is not None and (again.need == task.need or self._suits_any(again.need)):
             if again.exclusive:
                 self._ready[key] = again
             else:
                 self._packed[key] = again
                 self._sort()
-            return After(again=again, quarantined=quarantined)
-        return After(dropped=self.drop(key), quarantined=quarantined)
+            return After(again=again)
+        return After(dropped=self.drop(key))
 
     def drop(self, key: str) -> tuple[Task, ...]:
         """The waiting tasks that will never run because `key` will not; all are forgotten."""
@@ -205,6 +212,18 @@ class Scheduler:
             return f"{names} to be empty"
         measuring = [place for place in able if place.measuring or place.node.id in self._draining]
         return f"measurements on {names}" if len(measuring) == len(able) else f"room on {names}"
+
+    def idle(self) -> dict[Idle, float]:
+        """How many CPUs stand idle now, by the reason."""
+        found: dict[Idle, float] = {}
+        for place in self._alive():
+            free = 0.0 if place.measuring else place.node.num_cpus - place.num_cpus
+            reason: Idle = "tail"
+            if self.num_waiting:
+                reason = "drain" if place.node.id in self._draining or (self._ready and place.tasks) else "no fit"
+            if free:
+                found[reason] = found.get(reason, 0.0) + free
+        return found
 
     def _suits_any(self, need: Need) -> bool:
         return any(need.lacks(place.node) is None for place in self._places.values())
@@ -229,7 +248,7 @@ class Scheduler:
         def size(task: Task) -> float:
             if task.need not in shares:
                 shares[task.need] = dominant_share(task.need, self.nodes)
-            return shares[task.need] * task.seconds
+            return shares[task.need] * max(task.seconds_at.values(), default=task.seconds)
 
         self._packed = dict(sorted(self._packed.items(), key=lambda item: -size(item[1])))
 
@@ -280,20 +299,23 @@ class Scheduler:
             chosen.append(task)
             starts.append(Start(place.node, (task,)))
             if first_passed is not None:
-                same = self._overtaken[0] == first_passed.key
-                self._overtaken = (first_passed.key, self._overtaken[1] + 1 if same else 1)
-                if self._overtaken[1] >= PATIENCE:
+                times = self._overtaken[1] + 1 if self._overtaken[0] == first_passed.key else 1
+                self._overtaken = (first_passed.key, times)
+                if times == PATIENCE:
                     self._reserve(first_passed, open_)
         for task in chosen:
             del self._packed[task.key]
         return starts
 
     def _reserve(self, task: Task, open_: dict[str, _Place]) -> None:
-        """Takes the node that will have room for `task` soonest out of `open_`."""
+        """Takes the node that will have room for `task` soonest out of `open_`, the same one until it starts."""
         able = [place for place in self._eligible(task) if place.node.id in open_]
-        if able:
-            soonest = min(able, key=lambda p: (sum(t.seconds for t, _ in p.tasks.values()), p.node.id))
-            del open_[soonest.node.id]
+        if not able:
+            return
+        kept = [place for place in able if (task.key, place.node.id) == self._reserved]
+        soonest = min(kept or able, key=lambda p: (sum(t.seconds_on(p.node) for t, _ in p.tasks.values()), p.node.id))
+        self._reserved = (task.key, soonest.node.id)
+        del open_[soonest.node.id]
 
     def _start_measurements(self) -> list[Start]:
         starts = []
@@ -303,7 +325,9 @@ class Scheduler:
             if not able:
                 continue
             size = min(self._max_block, math.ceil(len(able) / (len(idle) - position)))
-            block = tuple(heapq.nsmallest(size, able, key=lambda task: task.group))
+            # One that has failed before is measured alone: it may have been what took the others along.
+            fresh = [task for task in able if not task.failed]
+            block = tuple(heapq.nsmallest(size, fresh, key=lambda task: task.group)) if fresh else (able[0],)
             self._begin_block(place, block)
             starts.append(Start(place.node, block))
             if not self._ready:
@@ -311,13 +335,15 @@ class Scheduler:
         return starts
 
     def _begin_block(self, place: _Place, block: Sequence[Task]) -> None:
+        place.together = len(block) > 1
         for task in block:
             del self._ready[task.key]
             place.add(task, ())
             self._where[task.key] = place.node.id
 
 
-def _preference(place: _Place, task: Task) -> tuple[bool, float, float, str]:
-    """Smaller is better: no GPU taken from those that need one, cheap, empty."""
-    idle_gpus = task.need.device != "cuda" and place.node.num_gpus > 0
-    return idle_gpus, place.node.price_per_hour or 0.0, place.num_cpus / place.node.num_cpus, place.node.id
+def _preference(place: _Place, task: Task) -> tuple[bool, float, float, float, str]:
+    """Smaller is better: no GPU taken from those that need one, cheap (price x time), quick, empty."""
+    node, seconds = place.node, task.seconds_on(place.node)
+    idle_gpus = task.need.device != "cuda" and node.num_gpus > 0
+    return idle_gpus, (node.price_per_hour or 0.0) * seconds, seconds, place.num_cpus / node.num_cpus, node.id

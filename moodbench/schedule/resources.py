@@ -104,7 +104,9 @@ class Task:
     exclusive: bool = False
     """A measurement: nothing else of ours may run on its node meanwhile."""
     seconds: float = 1.0
-    """How long it is expected to take, alone on its CPUs."""
+    """How long it is expected to take, alone on its CPUs, on a machine of no known kind; without estimates only an order."""
+    seconds_at: Mapping[str, float] = field(default_factory=dict)
+    """The estimate for each kind of machine, by `machine_key`; empty where nothing is known of it."""
     after: str | None = None
     """Key of the task that must have ended well before."""
     label: str = ""
@@ -114,6 +116,10 @@ class Task:
     """The kind of each attempt that failed so far."""
     avoid: frozenset[str] = field(default_factory=frozenset)
     """Nodes where an attempt failed."""
+
+    def seconds_on(self, node: Node) -> float:
+        """How long it is expected to take on `node`."""
+        return self.seconds_at.get(node.machine_key, self.seconds)
 
     def with_memory(self, memory_bytes: int) -> Task:
         """The same task asking for so much memory."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,13 @@ from moodbench.visualization.formatting import MISSING, duration
 PLAIN_EVERY_S = 15.0
 STATE_EVERY_S = 30.0
 """Plain output repeats how the whole run stands so often."""
+LAST_ENDED = 5
+"""Phases that ended stay in the live table until so many others have."""
+IDLE_WORDS = {
+    "drain": "kept free for measurements",
+    "no fit": "without a task that could start",
+    "tail": "idle at the end",
+}
 NODE_EVENTS = {
     "node_joined": "joined",
     "node_left": "left the cluster",
@@ -52,11 +59,12 @@ class RunView:
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self.trials: dict[str, TrialState] = {}
+        """Trials that have begun; the last to change its state comes last."""
         self._standing = ""
         self._num_nodes = 1
         self._last_standing = clock()
         self._num_committed = 0
-        self._live = Live(console=out, refresh_per_second=4, get_renderable=self._table) if out.is_terminal else None
+        self._live = Live(console=out, refresh_per_second=4, get_renderable=self._view) if out.is_terminal else None
         self._began = clock()
 
     def __enter__(self) -> RunView:
@@ -83,6 +91,10 @@ class RunView:
             self._line(
                 f"node {event['node']} {NODE_EVENTS[name]}" + (f": {event['detail']}" if event.get("detail") else "")
             )
+        elif name == "run_ended":
+            self._standing = ""
+            if event.get("lower_bound_s"):
+                self._say(account_of(event))
         elif name == "waiting_for_node":
             self._line(
                 f"no node for {event['detail']}; waits {duration(event['seconds'])} for one, then goes on without"
@@ -90,8 +102,13 @@ class RunView:
         if "trial" not in event:
             return
         self._num_committed += name == "committed"
-        trial = self.trials.setdefault(event["trial"], TrialState())
+        trial = self.trials.get(event["trial"], TrialState())
         now = self._clock()
+        if name == "job_started":
+            return  # it may wait for room
+        if name != "progress":
+            self.trials.pop(event["trial"], None)
+            self.trials[event["trial"]] = trial
         if name == "started":
             node = event.get("node", "") if self._num_nodes > 1 else ""
             self.trials[event["trial"]] = TrialState(event["phase"], "running", now, last_line=now, node=node)
@@ -116,11 +133,17 @@ class RunView:
     def _state(self, event: Mapping[str, Any]) -> None:
         """Keeps how the whole run stands; plain output says it now and then."""
         waits = ", ".join(f"{number} for {what}" for what, number in event["blocked_on"].items())
-        parts = [f"{event['num_running']} running", f"{event['num_queued']} queued" + (f" ({waits})" if waits else "")]
+        parts = [f"{event['num_running']} running"]
+        if event.get("num_starting"):
+            where = ", ".join(
+                node + (f", where {free} free" if free else "") for node, free in event["no_room"].items()
+            )
+            parts.append(f"{event['num_starting']} " + (f"waiting for room on {where}" if where else "starting"))
+        parts.append(f"{event['num_queued']} queued" + (f" ({waits})" if waits else ""))
         parts.append(f"{self._num_committed} phases committed")
         if event["num_failed"]:
             parts.append(f"{event['num_failed']} failed")
-        if event["eta_s"] is not None:
+        if event["eta_s"] is not None and event["eta_s"] >= 1:
             parts.append(f"at least {duration(event['eta_s'])} left")
         self._standing = " · ".join(parts)
         if self._clock() - self._last_standing >= STATE_EVERY_S:
@@ -149,15 +172,43 @@ class RunView:
         if not self._live:
             self._out.print(f"[{self._clock() - self._began:6.1f} s] {text}", markup=False)
 
+    def _say(self, text: str) -> None:
+        """Prints what must be read in a terminal too, above the table there."""
+        self._out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _shown(self) -> list[tuple[str, TrialState]]:
+        """The rows of the live table: the last phases that ended, then all that run or are to be tried again."""
+        going = [(name, trial) for name, trial in self.trials.items() if trial.state in ("running", "retrying")]
+        ended = [(name, trial) for name, trial in self.trials.items() if trial.state not in ("running", "retrying")]
+        return [*ended[-LAST_ENDED:], *going]
+
+    def _view(self) -> Group:
+        return Group(*([Text(self._standing, style="italic")] if self._standing else []), self._table())
+
     def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 1), header_style="bold", title=self._standing or None, title_justify="left")
+        table = Table(box=None, padding=(0, 1), header_style="bold")
         for heading in ("Trial", "Phase", "State", "Node", "Step", "Loss", "Left"):
             table.add_column(heading)
         now = self._clock()
-        for name, trial in self.trials.items():
+        for name, trial in self._shown():
             step = f"{trial.step}/{trial.num_steps}" if trial.num_steps else MISSING
             loss = f"{trial.loss:.3f}" if trial.loss is not None else MISSING
             table.add_row(
                 Text(name), trial.phase, trial.state, trial.node, step, loss, duration(trial.remaining_s(now))
             )
         return table
+
+
+def account_of(event: Mapping[str, Any]) -> str:
+    """How well a run that ended used its nodes, in a sentence or two."""
+    took, bound = event["makespan_s"], event["lower_bound_s"]
+    text = (
+        f"The run took {duration(took)}, {took / bound:.2f} times the least that any order of the same work could take. "
+        f"Of the processors' time {event['efficiency']:.0%} went into what ended well"
+    )
+    if event["failed_attempts_s"]:
+        text += f", {event['wasted']:.0%} into attempts that failed ({duration(event['failed_attempts_s'])} of them)"
+    if event.get("starting", 0) >= 0.005:
+        text += f", {event['starting']:.0%} into starting processes"
+    idle = [f"{share:.0%} was {IDLE_WORDS[why]}" for why, share in event["idle"].items() if share >= 0.005]
+    return text + "".join(f", {each}" for each in idle) + "."

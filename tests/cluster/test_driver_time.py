@@ -38,6 +38,12 @@ class NoOp:
                     hear(Progress(command.key, {"event": event, "phase": phase.phase, "id": phase.id, "won": True}))
         return [Ended(command.key, Outcome("ok")) for command in commands]
 
+    def begun(self, key):
+        return True
+
+    def free(self, node_id):
+        return ""
+
     def forget(self, key):
         pass
 

@@ -11,7 +11,7 @@ import pytest
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import HERE, Command, outcome_of
 from moodbench.execution.inline import InlineExecutor
-from moodbench.execution.process import RunningProcess
+from moodbench.execution.process import MAX_DETAIL_CHARS, RunningProcess
 from moodbench.execution.process import ended as outcome_in
 from moodbench.execution.ray_local import LocalRayExecutor, start_ray
 
@@ -44,6 +44,10 @@ def run(executor, *commands, limit_s: float = 180):
         (4, "infrastructure"),
         (5, "out of memory"),
         (-9, "infrastructure"),
+        (-15, "infrastructure"),
+        (-11, "crash"),
+        (-6, "crash"),
+        (-4, "crash"),
     ],
 )
 def test_exit_codes_become_neutral_outcomes(code, kind):
@@ -66,6 +70,19 @@ def test_a_process_tells_its_events_and_the_end_of_its_errors():
     *events, end = RunningProcess(argv, "hello", num_threads=3).messages()
     assert events == [{"n": 1}, {"text": "hello"}]
     assert (end["outcome"], end["detail"]) == ("program error", "so it goes")
+
+
+def test_what_a_library_prints_among_the_events_is_passed_over_and_told_when_it_fails():
+    argv = command("a", "print('loading ...', flush=True); print('3', flush=True); tell(n=1); sys.exit(1)").argv
+    *events, end = RunningProcess(argv, "", num_threads=1).messages()
+    assert events == [{"n": 1}]
+    assert (end["outcome"], end["detail"]) == ("program error", "loading ...\n3")
+
+
+def test_the_detail_of_an_outcome_is_capped():
+    argv = command("a", "sys.stderr.write('x' * 10**6 + 'the end'); sys.exit(1)").argv
+    (end,) = RunningProcess(argv, "", num_threads=1).messages()
+    assert len(end["detail"]) == MAX_DETAIL_CHARS and end["detail"].endswith("the end")
 
 
 def test_a_process_shows_signs_of_life_and_is_ended_at_its_deadline():

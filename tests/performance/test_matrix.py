@@ -17,6 +17,7 @@ from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
 from moodbench.schedule import Need, Node, Task
 from moodbench.schedule.bound import Spent, lower_bound_s
+from moodbench.schedule.capacity import Capacity
 from moodbench.store import Store
 
 pytestmark = pytest.mark.performance
@@ -38,7 +39,9 @@ def test_the_bound_is_that_of_the_schedule(trials, num_cores):
     for i, (packed, measured) in enumerate(trials):
         spent.append(Spent(Task(f"f{i}", Need()), packed))
         spent.append(Spent(Task(f"m{i}", Need(), exclusive=True, after=f"f{i}"), measured))
-    assert bound_s(trials, num_cores) == pytest.approx(lower_bound_s(spent, [Node("n", "n", num_cpus=num_cores)]))
+    assert bound_s(trials, num_cores) == pytest.approx(
+        lower_bound_s(spent, Capacity.of([Node("n", "n", num_cpus=num_cores)]))
+    )
 
 
 def seconds(row):

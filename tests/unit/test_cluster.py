@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,15 @@ from rich.console import Console
 
 from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.cluster_status import status
-from moodbench.benchmark.node_check import check
+from moodbench.benchmark.node_check import check, versions
 from moodbench.cli.place import place_of
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Progress
-from moodbench.execution.ray_cluster import RayNode, set_up_token
+from moodbench.execution.ray_cluster import RayNode, free_text, set_up_token
 from moodbench.execution.ray_jobs import files_to_ship
-from moodbench.execution.ray_phases import outcome_of_error
+from moodbench.execution.ray_phases import GET_S, START_S, Phases, outcome_of_error
 from moodbench.hardware import Gpu, Hardware
 from moodbench.schedule import Outcome
 from moodbench.schedule.resources import GIB
@@ -64,12 +65,21 @@ class StandIn:
         ended = []
         for command, node_id in asked:
             answer = self.answers.get(self.nodes[node_id].name)
-            if isinstance(answer, str):
+            if isinstance(answer, Outcome):
+                ended.append(Ended(command.key, answer))
+                self.nodes.pop(node_id)
+            elif isinstance(answer, str):
                 ended.append(Ended(command.key, Outcome("program error", answer)))
             elif answer is not None:
                 hear(Progress(command.key, answer))
                 ended.append(Ended(command.key, Outcome("ok")))
         return ended
+
+    def begun(self, key):
+        return True
+
+    def free(self, node_id):
+        return ""
 
     def forget(self, key):
         self.asked = [(c, n) for c, n in self.asked if c.key != key]
@@ -78,11 +88,9 @@ class StandIn:
         self.closed = True
 
 
-def answer(machine, store=None, moodbench=None):
-    from moodbench.hardware import library_version
-
-    return {"event": "node", "hardware": json.loads(json.dumps(asdict(machine))), "python": "3.12.1", "store": store,
-            "moodbench": moodbench or library_version("moodbench")}  # fmt: skip
+def answer(machine, store=None, **others):
+    said = {"hardware": json.loads(json.dumps(asdict(machine))), "store": store, "versions": versions() | others}
+    return {"event": "node", **said}
 
 
 def site_of(tmp_path, nodes, answers, rules=None, **options):
@@ -135,6 +143,8 @@ def test_measure_on_chooses_the_class_that_measures(tmp_path):
     [
         (answer(CPU, store="does not see the store's folder"), "b does not see the store's folder"),
         (answer(CPU, moodbench="0.0.1"), "b has moodbench 0.0.1, this driver has"),
+        (answer(CPU, torch="1.0", python="3.9"), "b has torch 1.0, python 3.9, this driver has torch 2."),
+        (answer(CPU, peft=None), "b has peft of no version, this driver has peft 0."),
         ("No module named 'moodbench'", "b could not look at itself: No module named 'moodbench'"),
         (None, "b did not look at itself within 120 s. They are overloaded, or Ray starts no worker there"),
     ],
@@ -145,6 +155,22 @@ def test_a_node_that_cannot_work_is_named_with_the_reason_before_anything_starts
         site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": reply}, check_s=5,
                 clock=lambda: next(ticks))  # fmt: skip
     assert said in str(refusal.value) and "Nothing was started" in str(refusal.value)
+
+
+def test_a_node_that_dies_during_the_first_check_is_left_out_and_the_run_goes_on(tmp_path):
+    died = Outcome("infrastructure", "The actor's node has died")
+    site, _ = site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": died})
+    assert [n.name for n in site.nodes()] == ["a"]
+    assert site.news() == [{"event": "node_left", "node": "b"}]
+    with pytest.raises(PrerequisiteError, match="every node of the cluster died while it looked at itself"):
+        site_of(tmp_path, [ray_node("b")], {"b": died})
+
+
+def test_builds_for_other_gpus_are_the_same_version(tmp_path, monkeypatch):
+    from moodbench.benchmark import node_check
+
+    monkeypatch.setattr(node_check, "library_version", lambda name: "2.15.0+cu130")
+    assert versions()["torch"] == "2.15.0"
 
 
 def test_a_cluster_of_a_head_alone_is_refused(tmp_path):
@@ -298,28 +324,128 @@ def test_files_named_by_a_relative_path_go_along(tmp_path, monkeypatch):
         files_to_ship(["run", "../other.txt"], empty)
 
 
-@pytest.mark.parametrize(
-    ("given", "mode"),
-    [({"RAY_AUTH_TOKEN": "x"}, "token"), ({"RAY_AUTH_TOKEN_PATH": "x"}, "token"), ({}, "disabled"),
-     ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "x"}, "disabled")],
-)  # fmt: skip
-def test_the_authentication_mode_is_never_left_to_a_guess(monkeypatch, tmp_path, given, mode):
-    import os
-
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+@pytest.fixture
+def token(monkeypatch, tmp_path):
+    """Sets the variables of a token, undone after the test; a home without one."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    for name in names:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    set_up_token()
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "empty").write_text("\n")
+
+    def give(**given):
+        for name, value in given.items():
+            monkeypatch.setenv(name, value.replace("TMP", str(tmp_path)))
+        set_up_token()
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [({"RAY_AUTH_TOKEN": "x"}, "token"), ({"RAY_AUTH_TOKEN_PATH": "TMP/token"}, "token"), ({}, "disabled"),
+     ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": "/nope"}, "disabled")],
+)  # fmt: skip
+def test_the_authentication_mode_is_never_left_to_a_guess(token, given, mode):
+    token(**given)
     assert os.environ["RAY_AUTH_MODE"] == mode
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"RAY_AUTH_TOKEN_PATH": "/nope/token"}, "RAY_AUTH_TOKEN_PATH=/nope/token: No such file or directory"),
+     ({"RAY_AUTH_TOKEN_PATH": "TMP/empty"}, "empty: the file is empty"),
+     ({"RAY_AUTH_TOKEN_PATH": "TMP"}, "Is a directory"),
+     ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE=token, and .*/.ray/auth_token: No such file")],
+)  # fmt: skip
+def test_a_token_that_is_not_there_is_said_before_anything_is_asked_of_the_cluster(token, given, said):
+    with pytest.raises(PrerequisiteError, match=said) as refusal:
+        token(**given)
+    assert "copy its file here and name it in RAY_AUTH_TOKEN_PATH" in str(refusal.value)
 
 
 def test_rays_memory_monitor_counts_as_out_of_memory():
     killed = RuntimeError("The actor died: Task was killed due to the node running low on memory.")
     assert outcome_of_error(killed).kind == "out of memory"
     assert outcome_of_error(RuntimeError("The actor's node has died")).kind == "infrastructure"
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [(ValueError("no"), "program error"), (OSError(28, "No space left on device"), "infrastructure"), (MemoryError(), "out of memory")],
+)  # fmt: skip
+def test_what_is_raised_inside_an_actor_is_the_programs_error_unless_the_system_raised_it(cause, kind):
+    class RayTaskError(Exception):
+        """As Ray's own, which also is one of the cause's class."""
+
+    raised = type("RayTaskError(X)", (RayTaskError, type(cause)), {"cause": cause})("Traceback ...")
+    outcome = outcome_of_error(raised)
+    assert outcome.kind == kind and outcome.detail.startswith(type(cause).__name__)
+
+
+def test_what_ray_has_free_is_told_in_words():
+    node = ray_node("n2", cpus=2, gpus=1, memory=4 * GIB)
+    # Ray leaves out what is used up.
+    assert free_text(node, {"memory": 1.5 * GIB}) == "0 of 2 CPUs, 1.5 GiB of memory, 0 of 1 GPUs"
+    assert free_text(ray_node("n", memory=0), {"CPU": 0.5}) == "0.5 of 4 CPUs"
+
+
+class FakeRay:
+    """Ray as Phases asks it: nothing is ever ready, or reading what is ready takes too long."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class GetTimeoutError(RayError):
+            pass
+
+    def __init__(self, ready=False):
+        self.ready, self.killed = ready, []
+
+    def remote(self, cls):
+        return self
+
+    def options(self, **_):
+        self.run = self
+        return type("Maker", (), {"remote": lambda *_: iter([1]) if self.made else self._actor()})()
+
+    made = False
+
+    def _actor(self):
+        self.made = True
+        return self
+
+    def wait(self, streams, **_):
+        return (streams[:1], []) if self.ready else ([], streams)
+
+    def get(self, ref, timeout):
+        assert timeout == GET_S
+        raise self.exceptions.GetTimeoutError("slow")
+
+    def kill(self, actor, **_):
+        self.killed.append(actor)
+
+
+def test_a_command_that_never_began_has_not_failed():
+    now = [0.0]
+    phases = Phases(FakeRay(), clock=lambda: now[0])
+    phases.start(Command("a", (), "", 1, exclusive=False))
+    assert phases.poll(0, lambda progress: None) == [] and not phases.begun("a")
+    now[0] = START_S + 1
+    (ended,) = phases.poll(0, lambda progress: None)
+    assert (ended.outcome.kind, ended.seconds, len(phases)) == ("not started", None, 0)
+    assert "did not begin within 181 s" in ended.outcome.detail
+
+
+def test_news_that_does_not_arrive_ends_its_command_and_not_the_driver():
+    phases = Phases(FakeRay(ready=True))
+    phases.start(Command("a", (), "", 1, exclusive=False))
+    (ended,) = phases.poll(0, lambda progress: None)
+    assert (ended.key, ended.outcome.kind) == ("a", "infrastructure")
+    assert "did not arrive within 10 s" in ended.outcome.detail
 
 
 def test_status_says_what_fits_where():

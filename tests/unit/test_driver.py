@@ -1,5 +1,6 @@
 """The driver with a stand-in for where commands run: what it starts again, gives up, tells, and refuses."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -37,7 +38,10 @@ class Place:
         self.executor, self.machine = self, MACHINE
         self.drain_at, self.deadlines, self.node_return_s, self.poll_s, self.alone = 2, Deadlines(), 0.0, 0.0, False
         self._script, self._nodes, self._leaves = script, [node(n) if isinstance(n, str) else n for n in nodes], leaves
-        self._running, self.ran, self.forgotten = {}, [], []
+        self._running, self.ran, self.forgotten, self.pending, self.deadlines_s = {}, [], [], set(), {}
+
+    def machines(self):
+        return (MACHINE,)
 
     def nodes(self):
         if self._leaves and any(n == self._leaves for _, n in self._running.values()):
@@ -52,6 +56,13 @@ class Place:
 
     def start(self, command, node_id):
         self._running[command.key] = (command, node_id)
+        self.deadlines_s[command.key] = command.deadline_s
+
+    def begun(self, key):
+        return key not in self.pending
+
+    def free(self, node_id):
+        return "0 of 2 CPUs"
 
     def forget(self, key):
         self.forgotten.append(key)
@@ -97,7 +108,8 @@ def test_every_phase_is_committed_once_and_the_run_says_how_good_its_schedule_wa
     assert (summary.num_committed, summary.failures) == (9, [])
     assert len(place.ran) == len({(model, phase) for model, phase, _ in place.ran}) == 9
     assert events[0]["event"] == "run_started" and events[-1]["event"] == "run_ended"
-    assert 0 < summary.lower_bound_s <= summary.makespan_s
+    account = summary.accounting
+    assert 0 < account.lower_bound_s <= account.makespan_s == events[-1]["makespan_s"]
 
 
 def test_a_program_error_is_not_tried_again_and_takes_only_its_own_trial_along(tmp_path):
@@ -188,7 +200,7 @@ def test_a_node_that_comes_back_in_time_takes_up_what_waited(tmp_path):
 
 def estimates(memory):
     part = PhaseEstimate(10.0, memory)
-    return {trial.fit.fit_id: TrialEstimate(part, part, part) for trial in TRIALS}
+    return {MACHINE.machine_key: {trial.fit.fit_id: TrialEstimate(part, part, part) for trial in TRIALS}}
 
 
 def test_what_no_node_can_ever_run_is_refused_before_anything_starts(tmp_path):
@@ -216,7 +228,9 @@ def test_a_model_too_large_for_one_gpu_gets_two_for_each_of_its_phases_and_a_sma
 
     def asked(gib):
         part = PhaseEstimate(10.0, GIB, gpu_memory_bytes=gib * GIB, gpu_fixed_bytes=GIB)
-        found = tasks_of(plan, machine.machine_key, {trial.fit.fit_id: TrialEstimate(part, part, part)})
+        found = tasks_of(
+            plan, machine.machine_key, {machine.machine_key: {trial.fit.fit_id: TrialEstimate(part, part, part)}}
+        )
         how = {"run_id": "r", "store": "s", "isolation": "resource", "deadline_s": None}
         commands = [command_of([each], where, **how) for each in found.values()]
         phases = [phase for command in commands for phase in Job.model_validate_json(command.stdin).phases]
@@ -227,12 +241,102 @@ def test_a_model_too_large_for_one_gpu_gets_two_for_each_of_its_phases_and_a_sma
     assert asked(6) == ([0.25, 2], [1, 1, 1])
 
 
-def test_the_time_left_follows_the_pace_of_what_has_ended(tmp_path, monkeypatch):
+def states_of(tmp_path, monkeypatch, place, **options):
     from moodbench.benchmark import driver
 
     monkeypatch.setattr(driver, "STATE_EVERY_S", 0.0)
-    _, events = play(tmp_path, Place(nodes=("n1",)), estimates=estimates(GIB))
-    states = [e for e in events if e["event"] == "state"]
-    assert states[0]["eta_s"] is None, "nothing has ended yet"
+    _, events = play(tmp_path, place, **options)
+    return [e for e in events if e["event"] == "state"]
+
+
+def test_the_time_left_is_known_from_the_estimates_before_anything_has_ended(tmp_path, monkeypatch):
+    states = states_of(tmp_path, monkeypatch, Place(nodes=("n1",)), estimates=estimates(GIB))
+    # Three trials of 20 s on two processors and 10 s with the node to itself each: 30 + 30, less what two have run by now.
+    assert states[0]["num_ended"] == 0 and states[0]["eta_s"] == pytest.approx(60, abs=2)
     assert states[0]["blocked_on"]["its fit"] == 3
     assert (states[-1]["num_queued"] == 0 and states[-1]["eta_s"] is None) or states[-1]["eta_s"] >= 0
+
+
+def test_without_estimates_no_time_left_is_invented(tmp_path, monkeypatch):
+    assert states_of(tmp_path, monkeypatch, Place(nodes=("n1",)))[0]["eta_s"] is None
+
+
+def test_what_has_not_begun_is_no_running_task_and_the_wait_for_room_is_said(tmp_path, monkeypatch):
+    from moodbench.benchmark import driver
+
+    monkeypatch.setattr(driver, "ROOM_AFTER_S", -1.0)
+    place = Place(nodes=("n1",))
+    place.pending = {f"{TRIALS[0].fit.fit_id}-train"}
+    states = states_of(tmp_path, monkeypatch, place)
+    first = next(s for s in states if s["num_starting"])
+    assert (first["num_starting"], first["num_running"]) == (1, 1)
+    assert first["no_room"] == {"n1": "0 of 2 CPUs"} and not any(s["no_room"] for s in states if not s["num_starting"])
+
+
+def test_what_never_began_is_tried_again_and_puts_no_node_in_quarantine(tmp_path):
+    def script(model, phase, where, attempt):
+        return Outcome("not started", "no room") if phase == "fit" and attempt <= 3 else Outcome("ok")
+
+    summary, events = play(tmp_path, Place(script, nodes=("n1", "n2")))
+    assert (summary.num_committed, summary.failures) == (9, [])
+    assert sum(e.get("outcome") == "not started" for e in events) == 9
+    assert not any(e["event"] == "node_quarantined" for e in events)
+    assert summary.accounting.failed_attempts_s == 0, "nothing ran"
+
+
+def test_a_lost_block_of_measurements_counts_once_against_its_node(tmp_path):
+    def script(model, phase, where, attempt):
+        return Outcome("infrastructure", "gone") if phase == "measure" and attempt == 1 else Outcome("ok")
+
+    place = Place(script, nodes=("n1", "n2"))
+    place.drain_at = None
+    summary, events = play(tmp_path, place)
+    lost = [e for e in events if e.get("outcome") == "infrastructure"]
+    assert sorted(Counter(e["node"] for e in lost).values()) == [1, 2] and summary.num_committed == 9
+    assert not any(e["event"] == "node_quarantined" for e in events)
+
+
+def test_a_measurement_that_hangs_does_not_take_its_neighbours_down(tmp_path):
+    """The block of three passes its deadline; then each is measured alone, and only the one at fault is given up."""
+
+    class Hanging(Place):
+        def poll(self, timeout_s, hear):
+            for key, (command, _) in list(self._running.items()):
+                phases = Job.model_validate_json(command.stdin).phases
+                if phases[0].phase == "measure" and any(p.spec.fit.model.name == "vader" for p in phases):
+                    del self._running[key]
+                    self.blocks.append(len(phases))
+                    return [Ended(key, Outcome("deadline", "no end after 900 s"))]
+            return super().poll(timeout_s, hear)
+
+    place = Hanging(nodes=("n1",))
+    place.blocks, place.drain_at = [], None
+    summary, _ = play(tmp_path, place)
+    assert place.blocks == [3, 1]
+    assert summary.num_committed == 8
+    assert summary.failures == ["vader · icwsm-product · seed 0: deadline: no end after 900 s"]
+
+
+def test_a_deadline_follows_the_estimate_for_the_nodes_kind_of_machine_and_is_generous_without_one(tmp_path):
+    quick, slow = (node(n) for n in ("quick", "slow"))
+    slow = replace(slow, machine_key="another")
+    place = Place(nodes=(slow,))
+    by_fit = estimates(GIB)[MACHINE.machine_key]
+    part = PhaseEstimate(500.0, GIB)
+    slower = {fit_id: TrialEstimate(part, part, part) for fit_id in by_fit}
+    place._nodes.append(quick)
+    play(tmp_path / "a", place, estimates={MACHINE.machine_key: by_fit, "another": slower})
+    # 10 x (fit and evaluation) + 900 s: 10 x 20 on the one kind, 10 x 1,000 on the other.
+    assert {s for key, s in place.deadlines_s.items() if key.endswith("-train")} == {1100.0, 10_900.0}
+    unknown = Place()
+    play(tmp_path / "b", unknown)
+    assert set(unknown.deadlines_s.values()) == {86_400.0}
+
+
+def test_a_measurement_too_big_for_its_machines_is_refused_before_anything_starts(tmp_path):
+    small, large = PhaseEstimate(10.0, GIB), PhaseEstimate(10.0, 6 * GIB)
+    asked = {trial.fit.fit_id: TrialEstimate(small, small, large) for trial in TRIALS}
+    place = Place(nodes=(node("small", 2 * GIB), node("large", 4 * GIB)))
+    with pytest.raises(PrerequisiteError, match=r"6\.0 GiB of memory; small has 2\.0 GiB of memory"):
+        play(tmp_path, place, estimates={MACHINE.machine_key: asked})
+    assert place.ran == []

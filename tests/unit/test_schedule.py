@@ -7,11 +7,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from moodbench.schedule import Need, Node, Outcome, Scheduler, Task
+from moodbench.schedule.accounting import Ledger
 from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
+from moodbench.schedule.capacity import Capacity
 from moodbench.schedule.policy import PATIENCE
 from moodbench.schedule.resources import GIB, dominant_share, impossible
 from moodbench.schedule.retry import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
@@ -56,6 +58,27 @@ def test_tasks_are_spread_over_equal_nodes_and_leave_gpus_to_those_that_need_the
 def test_the_cheaper_of_two_nodes_is_taken():
     scheduler = Scheduler([fit("x")], [node("dear", price=3.0), node("cheap", price=1.0)])
     assert started(scheduler) == [("cheap", ("x",))]
+
+
+def test_a_quick_dear_node_is_cheaper_than_a_slow_cheap_one_when_it_is_that_much_quicker():
+    nodes = [
+        replace(node("dear", price=3.0), machine_key="quick"),
+        replace(node("cheap", price=1.0), machine_key="slow"),
+    ]
+
+    def chosen(quick_s, slow_s):
+        return started(Scheduler([replace(fit("x"), seconds_at={"quick": quick_s, "slow": slow_s})], nodes))[0][0]
+
+    assert chosen(10, 40) == "dear", "30 against 40"
+    assert chosen(10, 20) == "cheap", "30 against 20"
+    unpriced = [replace(each, price_per_hour=None) for each in nodes]
+    (start,) = Scheduler([replace(fit("x"), seconds_at={"quick": 10, "slow": 40})], unpriced).start()
+    assert start.node.name == "dear", "where nothing has a price, the quicker one"
+
+
+def test_a_task_is_as_long_as_its_estimate_for_the_kind_of_machine_it_is_on():
+    task = replace(fit("x", seconds=7), seconds_at={"a": 1.0, "b": 5.0})
+    assert [task.seconds_on(node(key=key)) for key in "abc"] == [1.0, 5.0, 7.0]
 
 
 def test_gpu_shares_are_of_one_gpu_and_round_up():
@@ -147,6 +170,20 @@ def test_one_node_drains_while_the_other_goes_on():
     assert started(scheduler) == [(where["f0"], ("m0", "m1", "m2", "m3"))]
 
 
+def test_what_failed_in_a_block_is_measured_alone_and_asks_for_no_more_of_a_node_it_has_to_itself():
+    tasks = [replace(measurement(f"m{i}"), need=Need(memory_bytes=3 * GIB)) for i in range(4)]
+    scheduler = Scheduler(tasks, [node(memory=4 * GIB)])
+    assert started(scheduler) == [("n", ("m0", "m1", "m2", "m3"))]
+    for i in range(4):
+        again = scheduler.ended(f"m{i}", Outcome("out of memory", peak_bytes=4 * GIB)).again
+        assert again.need.memory_bytes == 3 * GIB, "whose fault it was is not known"
+    assert started(scheduler) == [("n", ("m0",))]
+    assert scheduler.ended("m0", Outcome("out of memory", peak_bytes=4 * GIB)).again is None, "this time it is: too big"
+    assert started(scheduler) == [("n", ("m1",))]
+    scheduler.ended("m1", OK)
+    assert started(scheduler) == [("n", ("m2",))]
+
+
 def test_measurements_go_only_to_their_kind_of_machine():
     nodes = [node("n1", key="x"), node("n2", key="y")]
     scheduler = Scheduler([measurement("m", machine="y")], nodes)
@@ -181,7 +218,15 @@ def attempts(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("infrastructure", 4), ("out of memory", 3), ("deadline", 2), ("program error", 1)]
+    ("kind", "expected"),
+    [
+        ("infrastructure", 4),
+        ("out of memory", 3),
+        ("deadline", 2),
+        ("crash", 2),
+        ("program error", 1),
+        ("not started", 41),
+    ],
 )
 def test_each_kind_of_end_has_its_number_of_attempts(kind, expected):
     assert attempts(kind) == expected == 1 + MAX_RETRIES[kind]
@@ -248,8 +293,9 @@ def test_a_node_that_fails_twice_in_a_row_is_left_alone():
     scheduler = Scheduler([fit(f"a{i}") for i in range(9)], [node("bad", 1, price=1.0), node("good", 1, price=2.0)])
     for _ in range(QUARANTINE_AFTER):
         (key,) = [keys[0] for name, keys in started(scheduler) if name == "bad"]
-        after = scheduler.ended(key, INFRASTRUCTURE)
-    assert after.quarantined is not None and after.quarantined.name == "bad"
+        quarantined = scheduler.note("bad", "infrastructure")
+        scheduler.ended(key, INFRASTRUCTURE)
+    assert quarantined is not None and quarantined.name == "bad"
     finished = []
     while scheduler.num_waiting or scheduler.running:
         assert all(name == "good" for name, _ in started(scheduler))
@@ -261,8 +307,8 @@ def test_a_node_that_fails_twice_in_a_row_is_left_alone():
 
 def test_a_success_in_between_clears_a_node():
     quarantine = Quarantine()
-    notes = [quarantine.note("n", kind) for kind in ("infrastructure", "ok", "infrastructure", "infrastructure")]
-    assert notes == [False, False, False, True]
+    kinds = ("infrastructure", "ok", "infrastructure", "not started", "infrastructure")
+    assert [quarantine.note("n", kind) for kind in kinds] == [False, False, False, False, True]
     assert quarantine.nodes == {"n"}
 
 
@@ -285,6 +331,70 @@ def test_a_wide_task_is_not_overtaken_for_ever():
     # By share x time 20 narrow ones go before it (60 to 41 s on half the node, 20.25 s on all of it).
     assert set(order[:20]) == {f"n{i:02}" for i in range(20)}
     assert 20 < order.index("wide") <= 20 + PATIENCE + 1
+
+
+# Where the time went.
+
+
+def test_capacity_is_what_was_there_while_it_was_there():
+    a, b = node("a", 2), node("b", 3)
+    there = Capacity.of([a]).then(10, [a, b]).then(20, [b])
+    # 2 x 10, then 5 x 10, then 3 for as long as it goes on.
+    assert [there.total("num_cpus", t) for t in (5, 10, 20, 30)] == [10, 20, 70, 100]
+    assert there.seconds_for(20, "num_cpus", {"a", "b"}) == 10
+    assert there.seconds_for(45, "num_cpus", {"a", "b"}) == 15
+    assert there.seconds_for(85, "num_cpus", {"a", "b"}) == 25
+    assert there.seconds_for(6, "num_cpus", {"b"}) == 12, "b came after 10 s"
+    assert math.isinf(there.seconds_for(41, "num_cpus", {"a"})), "a had given 40 when it left"
+    assert there.seconds_for(1e18, "memory_bytes", {"a"}) == 0, "where memory has no end, none is waited for"
+
+
+def test_the_bound_and_the_efficiency_count_a_node_only_while_it_was_there():
+    a, b = node("a", 1), node("b", 1)
+    spent = [Spent(fit(f"f{i}"), 10.0) for i in range(4)]
+    # Two nodes for 10 s, then one: 20 CPU seconds by then, the other 20 by 30 s. By what is left at the end: 40 s.
+    left = Capacity.of([a, b]).then(10, [a])
+    assert lower_bound_s(spent, left) == 30
+    assert efficiency(spent, left, 40) == pytest.approx(40 / 50)
+    assert efficiency(spent, Capacity.of([a]).then(30, [a, b]), 40) == pytest.approx(40 / 50)
+
+
+def test_the_account_of_a_run_by_hand():
+    ledger = Ledger([node("a", 2)])
+    ledger.idle(0, {})
+    ledger.ended(fit("x"), 10.0, well=False)
+    ledger.idle(10, {"no fit": 1.0})
+    ledger.idle(14, {"drain": 1.0})
+    ledger.idle(16, {})
+    ledger.ended(fit("x"), 5.0, well=True, waited_s=3.0)
+    ledger.not_started(fit("x"), 2.0)
+    ledger.ended(measurement("m"), 2.0, well=True)
+    ledger.idle(18, {"tail": 2.0})
+    account = ledger.closed(20)
+    # 40 CPU seconds: 5 + 2 x 2 held well, 10 wasted, 3 + 2 until a process had begun, 4 without a fitting task, 2 draining, 4 at the end.
+    assert (account.makespan_s, account.failed_attempts_s) == (20, 10)
+    assert (account.efficiency, account.wasted) == (pytest.approx(9 / 40), pytest.approx(10 / 40))
+    assert account.starting == pytest.approx(5 / 40)
+    assert account.idle == {
+        "no fit": pytest.approx(4 / 40),
+        "drain": pytest.approx(2 / 40),
+        "tail": pytest.approx(4 / 40),
+    }
+    assert account.lower_bound_s == 5, "the fit alone; 9 CPU seconds would take 4.5"
+
+
+def test_why_processors_stand_idle():
+    scheduler = Scheduler([fit("a", 3), fit("b", 2), measurement("m", "a")], [node(cpus=4)])
+    scheduler.start()
+    assert scheduler.idle() == {"no fit": 1}, "b does not fit beside a"
+    scheduler.ended("a", OK)
+    scheduler.start()
+    assert scheduler.idle() == {"drain": 2}, "m waits for b to end"
+    scheduler.ended("b", OK)
+    scheduler.start()
+    assert scheduler.idle() == {}, "a measurement has it all"
+    scheduler.ended("m", OK)
+    assert scheduler.idle() == {"tail": 4}
 
 
 # Properties of every run, simulated.
@@ -402,7 +512,9 @@ def test_whatever_fails_each_task_ends_well_or_has_used_up_its_attempts(plan, da
 
     def outcome(task):
         tries[task.key] += 1
-        kind = data.draw(st.sampled_from(["ok", "ok", "infrastructure", "out of memory", "deadline", "program error"]))
+        kind = data.draw(
+            st.sampled_from(["ok", "ok", "infrastructure", "out of memory", "deadline", "crash", "program error"])
+        )
         if kind == "ok":
             ended_well.add(task.key)
         return Outcome(kind)
@@ -414,11 +526,57 @@ def test_whatever_fails_each_task_ends_well_or_has_used_up_its_attempts(plan, da
             assert task.key not in tries, "a measurement without its fit"
 
 
+@given(st.lists(st.integers(2, 3), min_size=1, max_size=2), st.data())
+def test_no_task_is_overtaken_for_ever(cpus, data):
+    """Once all longer ones have started and 8 shorter ones after that, it starts before any of them could run twice."""
+    nodes = [node(f"n{i}", number) for i, number in enumerate(cpus)]
+    openers = [fit(f"o{i}", 1, data.draw(st.floats(5, 10))) for i in range(sum(cpus))]
+    wide = [fit(f"w{i}", data.draw(st.integers(2, max(cpus))), data.draw(st.floats(2, 4))) for i in range(2)]
+    lengths = data.draw(st.lists(st.floats(1, 2), min_size=8, max_size=8))
+    narrow = [fit(f"n{i:02}", 1, lengths[i % 8] + i / 1e4) for i in range(80)]
+    packed = [*openers, *wide, *narrow]
+    scheduler = Scheduler(packed, nodes)
+    order = [task.key for task in scheduler.waiting]
+    run = simulate(scheduler, lambda task: task.seconds)
+    begin = {task.key: at for _, task, at, _ in run.spans}
+    longest = max(task.seconds for task in packed)
+    for rank, key in enumerate(order):
+        first = max((begin[each] for each in order[:rank]), default=0.0)
+        overtaking = sorted(begin[each] for each in order[rank + 1 :] if first < begin[each] < begin[key])
+        if len(overtaking) >= PATIENCE:
+            assert begin[key] <= overtaking[PATIENCE - 1] + longest + 1e-9
+
+
+@given(plans(), st.data())
+def test_the_shares_of_an_account_add_up_to_all_there_was(plan, data):
+    nodes, tasks, drain_at = plan
+    assume(tasks)
+    scheduler, ledger = Scheduler(tasks, nodes, drain_at=drain_at), Ledger(nodes)
+    clock, ends, count = 0.0, [], itertools.count()
+    while scheduler.num_waiting or scheduler.running:
+        for start in scheduler.start():
+            took = sum(task.seconds for task in start.tasks)
+            heapq.heappush(ends, (clock + took, next(count), start, took))
+        ledger.idle(clock, scheduler.idle())
+        clock, _, start, took = heapq.heappop(ends)
+        for task in start.tasks:
+            kind = data.draw(st.sampled_from(["ok", "deadline"]))
+            scheduler.ended(task.key, Outcome(kind))
+            share = took / len(start.tasks)
+            ledger.ended(task, 0.7 * share, well=kind == "ok", waited_s=0.3 * share)
+    account = ledger.closed(clock)
+    shares = [account.efficiency, account.wasted, account.starting, *account.idle.values()]
+    # A measurement is taken to hold the smallest node it could be on, so the sum may stay below, never above.
+    assert sum(shares) <= 1 + 1e-9 and account.lower_bound_s <= account.makespan_s
+    if len({each.num_cpus for each in nodes}) == 1:
+        assert sum(shares) == pytest.approx(1)
+
+
 @given(st.lists(st.floats(0.1, 50), min_size=1, max_size=25), st.integers(1, 5))
 def test_equal_tasks_on_one_node_keep_grahams_bound_for_longest_first(seconds, cpus):
     tasks = [fit(f"f{i}", 1, s) for i, s in enumerate(seconds)]
     run = simulate(Scheduler(tasks, [node(cpus=cpus)]), lambda task: task.seconds)
-    bound = lower_bound_s([Spent(task, task.seconds) for task in tasks], [node(cpus=cpus)])
+    bound = lower_bound_s([Spent(task, task.seconds) for task in tasks], Capacity.of([node(cpus=cpus)]))
     assert bound == pytest.approx(max(sum(seconds) / cpus, max(seconds)))
     # List scheduling: total/m + (1 - 1/m) x longest. Graham 1966.
     assert bound - 1e-9 <= run.makespan <= sum(seconds) / cpus + (1 - 1 / cpus) * max(seconds) + 1e-9
@@ -429,18 +587,18 @@ def test_no_run_beats_the_lower_bound(plan):
     nodes, tasks, drain_at = plan
     run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
     spent = [Spent(task, task.seconds) for task in tasks]
-    assert lower_bound_s(spent, nodes) <= run.makespan * (1 + 1e-9)
-    assert 0 <= efficiency(spent, nodes, run.makespan) <= 1 + 1e-9 if tasks else True
+    assert lower_bound_s(spent, Capacity.of(nodes)) <= run.makespan * (1 + 1e-9)
+    assert 0 <= efficiency(spent, Capacity.of(nodes), run.makespan) <= 1 + 1e-9 if tasks else True
 
 
 def test_the_lower_bound_by_hand():
     nodes = [node("n1", 2, gpus=1, vram=16 * GIB), node("n2", 2)]
     spent = [Spent(fit(f"f{i}"), 10.0) for i in range(6)]
-    assert lower_bound_s(spent, nodes) == 15.0  # 60 CPU seconds on 4 CPUs
+    assert lower_bound_s(spent, Capacity.of(nodes)) == 15.0  # 60 CPU seconds on 4 CPUs
     spent.append(Spent(fit("g", vram=10 * GIB, device="cuda"), 40.0))
-    assert lower_bound_s(spent, nodes) == 40.0  # the one GPU is held for 40 s
+    assert lower_bound_s(spent, Capacity.of(nodes)) == 40.0  # the one GPU is held for 40 s
     spent.append(Spent(measurement("m", "g"), 5.0))
-    assert lower_bound_s(spent, nodes) == 45.0  # and the measurement follows it
+    assert lower_bound_s(spent, Capacity.of(nodes)) == 45.0  # and the measurement follows it
     alone = [Spent(fit("f"), 10.0), Spent(measurement("m"), 30.0)]
-    assert lower_bound_s(alone, [node(cpus=2)]) == 35.0  # 10/2 packed, then 30 with the node to itself
-    assert efficiency(alone, [node(cpus=2)], 40.0) == pytest.approx(35 / 40)
+    assert lower_bound_s(alone, Capacity.of([node(cpus=2)])) == 35.0  # 10/2 packed, then 30 with the node to itself
+    assert efficiency(alone, Capacity.of([node(cpus=2)]), 40.0) == pytest.approx(35 / 40)

@@ -103,6 +103,67 @@ def test_plain_output_says_how_the_whole_run_stands_and_what_waits_for_what():
     ]
 
 
+def test_what_has_not_begun_is_told_apart_from_what_runs_and_why():
+    room = {"n2": "0 of 2 CPUs, 1.5 GiB of memory"}
+    starting = standing(num_running=1, num_starting=1, no_room={})
+    waiting = standing(num_running=1, num_starting=2, no_room=room)
+    lines = lines_of((31, starting), (62, waiting))
+    assert [line.partition("] ")[2].split(" · ")[:2] for line in lines] == [
+        ["1 running", "1 starting"],
+        ["1 running", "2 waiting for room on n2, where 0 of 2 CPUs, 1.5 GiB of memory free"],
+    ]
+
+
+ENDED = {"event": "run_ended", "makespan_s": 110.0, "lower_bound_s": 100.0, "efficiency": 0.75, "wasted": 0.08, "starting": 0.02,
+         "failed_attempts_s": 22.0, "idle": {"drain": 0.05, "no fit": 0.001, "tail": 0.099}}  # fmt: skip
+
+
+def test_the_end_of_a_run_says_how_well_it_used_its_nodes():
+    (line,) = lines_of((9, ENDED))
+    assert line == (
+        "The run took 1 m 50 s, 1.10 times the least that any order of the same work could take. Of the processors' time 75% "
+        "went into what ended well, 8% into attempts that failed (22 s of them), 2% into starting processes, 5% was kept free for measurements, 10% was "
+        "idle at the end."
+    )
+    assert lines_of((9, {"event": "run_ended", "cancelled": True})) == []
+
+
+def shown(view) -> list[tuple[str, str]]:
+    """The trial and state columns of the live table."""
+    trials, _, states, *_ = view._table().columns
+    return [(str(trial), str(state)) for trial, state in zip(trials.cells, states.cells, strict=True)]
+
+
+def test_the_live_table_keeps_what_runs_and_only_the_last_that_ended():
+    out = io.StringIO()
+    with RunView(Console(file=out, width=200, height=40, force_terminal=True), Clock()) as view:
+        view({"event": "run_started", "num_done": 0, "nodes": [{}, {}]})
+        for i in range(12):
+            view({"event": "job_started", "trial": f"t{i}", "job": "j", "node": "n1"})
+        assert shown(view) == [], "they may still wait for room"
+        for i in range(12):
+            view({"event": "started", "trial": f"t{i}", "phase": "fit", "node": "n1"})
+        assert len(shown(view)) == 12
+        for i in (3, 0, 1, 2, 9, 8, 7):
+            view({"event": "committed", "trial": f"t{i}", "phase": "fit"})
+        view({"event": "job_ended", "trial": "t4", "outcome": "deadline", "retry": True})
+        view(standing(eta_s=60.0))
+        rows = shown(view)
+        view._live.refresh()
+        view(ENDED)
+    assert rows[:5] == [(f"t{i}", "done") for i in (1, 2, 9, 8, 7)]
+    assert sorted(rows[5:]) == [
+        ("t10", "running"),
+        ("t11", "running"),
+        ("t4", "retrying"),
+        ("t5", "running"),
+        ("t6", "running"),
+    ]
+    printed = out.getvalue()
+    assert "7 phases committed" in printed and "at least 1 m 00 s left" in printed
+    assert "1.10 times the least" in printed, "a terminal is told too"
+
+
 def test_a_wait_for_a_node_is_told_with_its_end():
     detail = "a · b · seed 0: needs 1 CPU, and no node is there; and 2 more"
     (line,) = lines_of((7, {"event": "waiting_for_node", "detail": detail, "seconds": 300.0}))
