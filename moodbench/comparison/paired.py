@@ -12,7 +12,7 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.comparison.intervals import Estimand, two_way_variance, wilson
 from moodbench.comparison.joint import Floats, f1_of_confusion, joint_draws
-from moodbench.comparison.ranks import step_down
+from moodbench.comparison.ranks import minimum_detectable_effect, step_down
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 ROPE = 0.01
@@ -45,6 +45,8 @@ class PairedDifference:
     verdict: Verdict
     """Of A: better or worse where p is at most 1 - level, else equivalent by TOST, else undecided. The interval agrees: 0 lies
     strictly inside only where p is larger."""
+    detectable: float
+    """The true difference (share) that this test finds with 80 % power with so many items and seeds."""
     num_items_needed: int | None
     """Of undecided ones: reviews that would settle it with 80 % power if the difference stays; None where only more seeds could."""
 
@@ -87,6 +89,7 @@ def paired_accuracy(
         found = two_way_variance(right_a.astype(np.float64) - right_b)
         delta, item_variance, seed_variance = found.mean, found.item_variance, found.seed_variance
         p_value, method, estimand = found.p_value(), "two-way items x seeds, t", "recipe"
+        smallest = found.half_width(level) + float(scipy.stats.norm.ppf(0.8)) * math.sqrt(found.variance)
 
         def interval(level: float) -> tuple[float, float]:
             half = found.half_width(level)
@@ -95,6 +98,7 @@ def paired_accuracy(
         delta = (only_a - only_b) / num_items
         item_variance, seed_variance = ((only_a + only_b) / num_items - delta**2) / num_items, 0.0
         p_value = mcnemar_mid_p(only_a, only_b)
+        smallest = minimum_detectable_effect(num_items, (only_a + only_b) / num_items, alpha=1 - level)
         method, estimand = "Newcombe paired score (method 10), McNemar mid-p", "checkpoint"
 
         def interval(level: float) -> tuple[float, float]:
@@ -119,6 +123,7 @@ def paired_accuracy(
         rope_low=rope_low,
         rope_high=rope_high,
         verdict=said,
+        detectable=smallest,
         num_items_needed=items_needed(delta, num_items * item_variance, seed_variance, rope, level)
         if said == "undecided"
         else None,

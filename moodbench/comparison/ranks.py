@@ -25,8 +25,6 @@ class Ranking:
     """`(M,)`, higher is better."""
     p_adjusted: Floats
     """`(M, M)`, symmetric, 1 on the diagonal: Romano-Wolf's adjusted p-value of each pair."""
-    p_holm: Floats
-    """`(M, M)`: Holm's on the same pairs' unadjusted bootstrap p-values, as a cross-check."""
     low: npt.NDArray[np.int64]
     """`(M,)`: best rank that the data allow, 1 + the number of contenders that are better for sure."""
     high: npt.NDArray[np.int64]
@@ -62,17 +60,14 @@ def rank_all(
     first, second = np.triu_indices(m, 1)
     difference = score[first] - score[second]
     error = drawn[:, first] - drawn[:, second] - difference
-    raw, adjusted = step_down(difference, error, num_items)
-    tables = [np.ones((m, m)) for _ in range(2)]
-    for table, values in zip(tables, (adjusted, holm(raw)), strict=True):
-        table[first, second] = table[second, first] = values
-    sure = tables[0] <= alpha
+    adjusted = np.ones((m, m))
+    adjusted[first, second] = adjusted[second, first] = step_down(difference, error, num_items)[1]
+    sure = adjusted <= alpha
     better = sure & (score[:, None] > score[None])  # row is better than column for sure
     return Ranking(
         names=tuple(names),
         point=score,
-        p_adjusted=tables[0],
-        p_holm=tables[1],
+        p_adjusted=adjusted,
         low=1 + better.sum(axis=0),
         high=m - better.sum(axis=1),
         letters=compact_letters(score, sure),
@@ -89,9 +84,7 @@ def step_down(difference: Floats, error: Floats, num_items: int) -> tuple[Floats
     """
     if len(difference) == 0:
         return np.ones(0), np.ones(0)
-    quantiles = np.quantile(error, scipy.stats.norm.cdf([-1, 1]), axis=0)
-    scale = (quantiles[1] - quantiles[0]) / 2
-    scale = np.where(scale > 1e-12, scale, np.maximum(error.std(axis=0), 1e-12))
+    scale = pair_scales(error)
     observed, null = np.abs(difference) / scale, np.abs(error) / scale
     observed = observed / np.sqrt(1 + observed**2 / num_items)
     num = len(error)
@@ -103,6 +96,13 @@ def step_down(difference: Floats, error: Floats, num_items: int) -> tuple[Floats
     adjusted[order] = stepped
     same = np.abs(difference) < 1e-12
     return np.where(same, 1.0, raw), np.where(same, 1.0, adjusted)
+
+
+def pair_scales(error: Floats) -> Floats:
+    """`(P,)`: half the distance of the 15.9 % and 84.1 % quantiles of null draws `(B, P)`, their sd where that is 0."""
+    quantiles = np.quantile(error, scipy.stats.norm.cdf([-1, 1]), axis=0)
+    scale = (quantiles[1] - quantiles[0]) / 2
+    return np.asarray(np.where(scale > 1e-12, scale, np.maximum(error.std(axis=0), 1e-12)))
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:

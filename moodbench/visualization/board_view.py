@@ -14,8 +14,9 @@ import pandas as pd
 from moodbench.comparison import people
 from moodbench.comparison.board import OVERALL, choose_machine, contenders, scored, trials_frame, with_standing
 from moodbench.comparison.composite import Weights, get_composite, load_anchors
-from moodbench.comparison.joint import JointDraws, joint_draws
-from moodbench.comparison.overall import MIXED, coverage_note
+from moodbench.comparison.joint import Floats, JointDraws, joint_draws
+from moodbench.comparison.overall import MIXED, coverage_note, covered
+from moodbench.comparison.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.comparison.standing import PARETO_COSTS
 from moodbench.comparison.together import TIES, mean_joint, mean_ties
 from moodbench.errors import UnknownNameError
@@ -64,6 +65,12 @@ class BoardView:
     """How the order of each track holds when weights and scores move; only where it was asked for."""
     searches: tuple[Searched, ...] = ()
     """Searches of hyper-parameters in the store."""
+    pairs: Mapping[str, AllPairs] = field(default_factory=dict)
+    """Track, or `overall`, to what all its pairs can show."""
+
+    def pairs_of(self, name: str) -> AllPairs | None:
+        """What the pairs of one track can show, or of the data sets together; None where texts cannot be paired."""
+        return self.pairs.get(OVERALL if name.startswith(OVERALL) else name)
 
     def references_of(self, name: str) -> pd.DataFrame:
         """The reference rows of one track."""
@@ -111,9 +118,11 @@ class Results:
     searches: tuple[Searched, ...] = ()
     """Searches of hyper-parameters, with what they tried."""
     together: JointDraws | None = None
-    """The mean of all tracks, draw by draw, where there are several and all have draws."""
+    """The mean of the tracks that `overall` covers, draw by draw, where all have draws."""
     ties: pd.DataFrame | None = None
     """What `together` says of each contender: see `together.mean_ties`."""
+    pairs: Mapping[str, AllPairs] = field(default_factory=dict)
+    """Track, or `overall`, to what all its pairs can show."""
 
     def joint_of(self, track: str) -> JointDraws | None:
         """The joint draws of one track, or of all tracks together; None where texts cannot be paired."""
@@ -141,14 +150,16 @@ class Results:
             *score_notes(board, weights, composite),
             *coverage_note(board, list(dict.fromkeys(self.contenders["track"]))),
             *_notes(board, self.failures, self.num_elsewhere),
-            *standing_notes(self.joints),
+            *standing_notes(self.pairs),
             *robustness_notes(tested),
         ]
         if self.searches and not board.empty:
             notes += search_notes(zip(board["name"], board["dataset"], strict=True), self.searches)
         if len(self.references):
             notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
-        return BoardView(board, self.failures, tuple(notes), self.references, self.joints, tuple(tested), self.searches)
+        return BoardView(
+            board, self.failures, tuple(notes), self.references, self.joints, tuple(tested), self.searches, self.pairs
+        )
 
 
 def view_board(
@@ -200,13 +211,17 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
 
     rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
-    joints = _joints(rows, classes)
+    joints, tests = _joints(rows, classes)
     rows = with_standing(rows, joints, load_anchors())
-    whole = mean_joint(joints) if len(joints) == rows.get("track", pd.Series()).nunique() > 1 else None
+    together = covered(rows) if len(rows) else []
+    whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
+    pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
+    if whole is not None and len(whole.names) > 1:
+        pairs[OVERALL] = all_pairs(whole, None)
     num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
     return Results(
         rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, searches(store),
-        whole, None if whole is None else mean_ties(whole),
+        whole, None if whole is None else mean_ties(whole), pairs,
     )  # fmt: skip
 
 
@@ -235,11 +250,14 @@ def _sentence(parts: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {what}" for name, what in parts.items()) + "."
 
 
-def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) -> dict[str, JointDraws]:
-    """The joint draws of every track."""
+def _joints(
+    rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]
+) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
+    """The joint draws of every track, and the p-values of its pairs by their own tests."""
     found: dict[str, JointDraws] = {}
+    tests: dict[str, Floats] = {}
     if rows.empty:
-        return found
+        return found, tests
     for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
         said = [classes(ids) for ids in track["evaluation_ids"]]
         index, labels = said[0].index, said[0]["label"].to_numpy()
@@ -258,7 +276,8 @@ def _joints(rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]) ->
             num_draws=NUM_DRAWS,
             seed=number,
         )
-    return found
+        tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
+    return found, tests
 
 
 def _open_failures(

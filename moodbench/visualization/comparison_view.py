@@ -113,7 +113,8 @@ def sentence(
     evidence = (
         f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, of the {difference.estimand}s; "
         f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a}, "
-        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}"
+        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}; found with 80 % power: differences from "
+        f"{100 * difference.detectable:.1f} points on"
     )
     if f1 is not None:
         ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"

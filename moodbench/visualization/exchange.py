@@ -15,6 +15,7 @@ from moodbench.spec.canonical import content_id
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import COLUMNS, cells, missing, track_facts
+from moodbench.visualization.score_notes import effect_words
 
 EEE_SCHEMA_VERSION = "0.2.1"
 """Source: eval.schema.json of github.com/evaleval/every_eval_ever at commit 0666632d."""
@@ -125,12 +126,14 @@ def every_eval_ever(each: Evaluated) -> bytes:
             continue
         score: dict[str, Any] = {"score": float(row[column])}
         uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
-        if column == "accuracy" and not missing(row["accuracy_low"]):
+        short = {"accuracy": "accuracy", "f1_macro": "f1"}.get(column, "")
+        if short and not missing(row.get(f"{short}_low")):
+            how = row["interval_method"] if short == "accuracy" else "stratified bootstrap"
             uncertainty["confidence_interval"] = {
-                "lower": float(row["accuracy_low"]),
-                "upper": float(row["accuracy_high"]),
+                "lower": float(row[f"{short}_low"]),
+                "upper": float(row[f"{short}_high"]),
                 "confidence_level": 0.95,
-                "method": f"{row['interval_method']} ({row['estimand']})",
+                "method": f"{how} ({row['estimand']})",
             }
         results.append(
             {
@@ -179,14 +182,15 @@ def latex(view: BoardView) -> bytes:
     parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
     shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]
     for name in view.tracks:
-        rows = view.track(name)
+        rows, pairs = view.track(name), view.pairs_of(name)
+        said = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_words(pairs)}")
         table = cells(rows)[shown]
         lines = [" & ".join(map(_escaped, line)) + r" \\" for line in table.to_numpy().tolist()]
         sides = "".join("l" if heading == "Model" else "r" for heading in shown)
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(f'{name}. {track_facts(rows)}')}}}",
+            rf"\caption{{{_escaped(said)}}}",
             rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
             " & ".join(map(_escaped, shown)) + r" \\",

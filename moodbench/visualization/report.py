@@ -14,8 +14,8 @@ import pandas as pd
 
 from moodbench import __version__
 from moodbench.comparison.board import OVERALL
-from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.ranks import across_datasets, minimum_detectable_effect
+from moodbench.comparison.pairs import AllPairs
+from moodbench.comparison.ranks import across_datasets
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
@@ -31,7 +31,7 @@ from moodbench.visualization.report_figures import (
     reliability_figure,
     trade_off_figure,
 )
-from moodbench.visualization.score_notes import Robustness
+from moodbench.visualization.score_notes import Robustness, effect_words
 from moodbench.visualization.search_report import search_html, search_markdown
 
 CHANCES = "In percent, over joint draws of the test texts, the seeds and the weights (Dirichlet around those shown)."
@@ -93,9 +93,10 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
 
 def section(view: BoardView, name: str, store: Store) -> TrackSection:
     """One track with its figures; all tracks together have neither test texts nor predictions of their own."""
-    rows = view.track(name)
+    rows, pairs = view.track(name), view.pairs_of(name)
+    tied = "" if pairs is None else " " + ties(pairs, rows[rows["tied_best"].notna()])
     if rows["dataset"].iloc[0] == OVERALL:
-        return TrackSection(name, track_facts(rows), answer(rows), cells(rows), ())
+        return TrackSection(name, track_facts(rows), answer(rows) + tied, cells(rows), ())
     latency = valid(rows)["latency_p50_s"]
     front = frontier(latency, rows["accuracy"])
     predictions = {str(row["name"]): store.predictions(row["evaluation_ids"]) for _, row in rows.iterrows()}
@@ -111,8 +112,6 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     ]
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
     curves = {each.name: each.curve for name in best for each in trust if each.name == name}
-    drawn = view.joints.get(name)
-    tied = "" if drawn is None or len(drawn.names) < 2 else " " + ties(drawn, rows)
     figures: tuple[tuple[str, str], ...] = (
         ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
          "whether intervals overlap.",
@@ -188,16 +187,11 @@ def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
     return pd.json_normalize(rows, sep="_").to_csv(index=False).encode()
 
 
-def ties(drawn: JointDraws, rows: pd.DataFrame) -> str:
-    """Who may be the most accurate, and the difference that so many texts can show."""
+def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
+    """Who may be the most accurate, and the differences that so many texts can show."""
     names = rows.loc[rows["tied_best"].astype(bool), "name"].tolist()
-    num_pairs = len(drawn.names) * (len(drawn.names) - 1) // 2
-    smallest = minimum_detectable_effect(drawn.num_items, drawn.discordance, num_pairs)
     who = f"Tied for the best accuracy: {', '.join(names)}" if len(names) > 1 else f"Most accurate for sure: {names[0]}"
-    return (
-        f"{who} (all pairs at once, 5 %). With one seed each, these {drawn.num_items:,} texts show differences from "
-        f"{100 * smallest:.1f} points on with 80 % probability."
-    )
+    return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
 
 
 def markdown(view: BoardView, sections: Sequence[TrackSection], across: Together | None = None) -> str:

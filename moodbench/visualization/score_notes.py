@@ -20,7 +20,7 @@ from moodbench.comparison.composite import (
     load_anchors,
 )
 from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.ranks import minimum_detectable_effect
+from moodbench.comparison.pairs import AllPairs
 from moodbench.comparison.stability import Flip, Stability, closest_flip, stability
 
 
@@ -180,19 +180,26 @@ def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> li
     return notes
 
 
-def standing_notes(joints: Mapping[str, JointDraws]) -> list[str]:
-    """The smallest difference each track can show, and how ranks are to be read."""
-    several = {track: joint for track, joint in joints.items() if len(joint.names) > 1}
-    if not several:
+def standing_notes(pairs: Mapping[str, AllPairs]) -> list[str]:
+    """How ranks are to be read, and what all pairs of each track can show."""
+    if not pairs:
         return []
-    parts = [
-        f"{_short(track)} {100 * minimum_detectable_effect(j.num_items, j.discordance):.1f}"
-        for track, j in several.items()
-    ]
     return [
         "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        f"not separated in accuracy. Points of accuracy that a pair must differ by to be found with 80 % power: {', '.join(parts)}."
+        "not separated in accuracy.",
+        *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
+
+
+def effect_words(each: AllPairs) -> str:
+    """The smallest difference that is found and how many pairs two methods separate, in words."""
+    about = "these weights" if each.estimand == "checkpoint" else "training again"
+    words = f"Differences in accuracy found with 80 % power: from {100 * each.one_pair:.1f} points on for one pair"
+    if each.num_pairs > 1:
+        words += f", from {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
+    words += f" (new texts, {about}). Pairs separated, all at once: {each.num_separated} of {each.num_pairs} by max-T"
+    cross = "" if each.num_holm is None else f", {each.num_holm} by Holm on each pair's own test"
+    return f"{words}{cross}."
 
 
 def _short(track: str) -> str:

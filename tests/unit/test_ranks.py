@@ -82,7 +82,7 @@ def test_identical_answers_have_p_one_and_share_every_rank():
     same = np.where(np.arange(50) < 40, labels, 1 - labels)
     joint = joint_draws(labels, [same, same, same], "abc", 2, num_draws=200)
     ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
-    assert (ranking.p_adjusted == 1).all() and (ranking.p_holm == 1).all()
+    assert (ranking.p_adjusted == 1).all()
     assert (ranking.low.tolist(), ranking.high.tolist(), ranking.letters) == ([1] * 3, [3] * 3, ("a",) * 3)
     assert ranking.tied_best.all()
 

@@ -1,0 +1,139 @@
+"""All pairs of a track beside the joint bootstrap: exact tests with Holm's correction, and the smallest difference that is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+import numpy.typing as npt
+import scipy  # its parts load when first used; scipy.stats alone takes a second
+
+from moodbench.comparison.intervals import Estimand
+from moodbench.comparison.joint import Floats, JointDraws
+from moodbench.comparison.ranks import holm, minimum_detectable_effect, pair_scales, rank_all
+
+MANY, FEW_DRAWS = 20, 500
+"""With more contenders than MANY, fewer draws are used, so that a board is there at once."""
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class AllPairs:
+    """What all pairs of a track, or of the data sets together, can show in accuracy."""
+
+    num_pairs: int
+    num_separated: int
+    """By the step-down max-T test of the joint bootstrap, which ranks and groups go by."""
+    num_holm: int | None
+    """By Holm on each pair's own test (`pair_p_values`), the cross-check; None over several data sets, where no such test is made."""
+    one_pair: float
+    """The true difference (share) that the test of one pair finds with 80 % power, median over the pairs."""
+    all_pairs: float
+    """Likewise where all pairs are tested at once."""
+    estimand: Estimand
+
+
+def all_pairs(joint: JointDraws, p_values: Floats | None) -> AllPairs:
+    """What the pairs of `joint` show; `p_values` `(M, M)` are those of `pair_p_values`. ValueError for fewer than two contenders."""
+    m = len(joint.names)
+    if m < 2:
+        raise ValueError(f"{m} contenders; needed are 2 or more")
+    first, second = np.triu_indices(m, 1)
+    draws = joint.accuracy_draws if m <= MANY else joint.accuracy_draws[:FEW_DRAWS]
+    ranking = rank_all(joint.names, joint.accuracy, draws, joint.num_items)
+    one, every = detectable(joint, draws, formula=p_values is not None and joint.estimand == "checkpoint")
+    return AllPairs(
+        num_pairs=len(first),
+        num_separated=int((ranking.p_adjusted[first, second] <= ranking.alpha).sum()),
+        num_holm=None if p_values is None else int((holm(p_values[first, second]) <= ranking.alpha).sum()),
+        one_pair=one,
+        all_pairs=every,
+        estimand=joint.estimand,
+    )
+
+
+def detectable(joint: JointDraws, draws: Floats, *, formula: bool, alpha: float = 0.05) -> tuple[float, float]:
+    """The difference in accuracy found with 80 % power by the test of one pair, and by that of all pairs at once.
+
+    By `formula`, for one seed each: (z + z_.8) sqrt(d / n), with Bonferroni over the pairs: see `ranks.minimum_detectable_effect`.
+    Else, with seeds or over several data sets: (c + z_.8) x scale, median over pairs, c the 1 - alpha quantile of
+    |error| / scale in the joint draws of one pair, or of its maximum over all, so that few trainings count as they do in the ranks.
+    """
+    m = len(joint.names)
+    num_pairs = m * (m - 1) // 2
+    if formula:
+        one, every = (minimum_detectable_effect(joint.num_items, joint.discordance, n, alpha) for n in (1, num_pairs))
+        return one, every
+    first, second = np.triu_indices(m, 1)
+    error = draws[:, first] - draws[:, second] - (joint.accuracy[first] - joint.accuracy[second])
+    scale = pair_scales(error)
+    size = np.abs(error) / scale
+    z = float(scipy.stats.norm.ppf(POWER))
+    own, largest = np.quantile(size, 1 - alpha, axis=0), float(np.quantile(size.max(axis=1), 1 - alpha))
+    return float(np.median((own + z) * scale)), float(np.median((largest + z) * scale))
+
+
+def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], seeds: Sequence[Sequence[int]]) -> Floats:
+    """`(M, M)`, 1 on the diagonal: the p-value of no difference in accuracy of each pair, by the pair's own test.
+
+    `predicted[m]` is `(n, S_m)` and `seeds[m]` the numbers of its columns. Two seeds or more in common: the two-way t over those,
+    about the recipes. Else McNemar's mid-p on the first common seed, or on the first of each, about the checkpoints.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    right = [np.asarray(p).reshape(len(truth), -1) == truth[:, None] for p in predicted]
+    kinds: dict[tuple[int, ...], list[int]] = {}
+    for m, own in enumerate(seeds):
+        kinds.setdefault(tuple(own), []).append(m)
+    found = np.ones((len(right), len(right)))
+    for a, b in combinations_with_replacement(kinds, 2):
+        common = sorted(set(a) & set(b))
+        rows, columns = np.ix_(kinds[a], kinds[b])
+        if len(common) > 1 and len(truth) > 1:
+            sides = [
+                np.stack([right[m][:, [kind.index(s) for s in common]] for m in kinds[kind]], axis=1) for kind in (a, b)
+            ]
+            p = _two_way_p(*(side.astype(np.float64) for side in sides))
+        else:
+            at = [kind.index(common[0]) if common else int(np.argmin(kind)) for kind in (a, b)]
+            firsts = [
+                np.stack([right[m][:, i] for m in kinds[kind]], axis=1) for kind, i in zip((a, b), at, strict=True)
+            ]
+            p = _mid_p(*(side.astype(np.float64) for side in firsts))
+        found[rows, columns] = p
+        found[columns.T, rows.T] = p.T
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def _mid_p(a: Floats, b: Floats) -> Floats:
+    """McNemar's mid-p `(A, B)` of right answers `(n, A)` and `(n, B)`: see `paired.mcnemar_mid_p`."""
+    only_a, only_b = np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b)
+    total, least = only_a + only_b, np.minimum(only_a, only_b)
+    middle = scipy.stats.binom.pmf(least, total, 0.5)
+    tails = 2 * scipy.stats.binom.cdf(least, total, 0.5) - middle
+    return np.asarray(np.where(total == 0, 1.0, np.where(only_a == only_b, 1 - middle / 2, tails)))
+
+
+def _two_way_p(a: Floats, b: Floats) -> Floats:
+    """The p-values `(A, B)` of `intervals.TwoWay` for right answers `(n, A, S)` and `(n, B, S)`, all found at once by bisection."""
+    n, _, num_seeds = a.shape
+    delta = np.abs(a.mean(axis=(0, 2))[:, None] - b.mean(axis=(0, 2))[None])
+    item = _difference_variance(a.mean(axis=2), b.mean(axis=2)) / n
+    seed = _difference_variance(a.mean(axis=0).T, b.mean(axis=0).T) / num_seeds
+    low, high = np.full(delta.shape, np.log(1e-12)), np.zeros(delta.shape)
+    for _ in range(50):
+        middle = (low + high) / 2
+        tail = np.exp(middle) / 2
+        t_item, t_seed = (scipy.stats.t.isf(tail, df) for df in (n - 1, num_seeds - 1))
+        beyond = t_item**2 * item + t_seed**2 * seed < delta**2  # the interval of this level leaves 0 out
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    return np.asarray(np.where(delta < 1e-12, 1.0, np.exp((low + high) / 2)))
+
+
+def _difference_variance(a: Floats, b: Floats) -> Floats:
+    """The variance `(A, B)` over the rows of every column of `a` minus every column of `b`, rows - 1 below."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    summed = (a**2).sum(axis=0)[:, None] + (b**2).sum(axis=0)[None] - 2 * a.T @ b
+    return np.asarray(np.maximum(summed, 0) / (len(a) - 1))
