@@ -17,7 +17,9 @@ from moodbench.visualization.terminal import console, print_table
 def add_to(commands: Any) -> None:
     """Nothing; adds the command."""
     parser = commands.add_parser("compare", help="say whether two models differ", description=__doc__)
-    parser.add_argument("a", metavar="A", help="a model in the store, or MODEL@SEED for one of its fits")
+    parser.add_argument(
+        "a", metavar="A", help="a model or a name on the board, such as 'bert nf4', or NAME@SEED for one of its fits"
+    )
     parser.add_argument("b", metavar="B", help="another model, or another seed")
     parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one that both have")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 
 from moodbench.comparison.board import TRACK
 from moodbench.comparison.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
-from moodbench.errors import StoreError, UnknownNameError, UsageError
+from moodbench.errors import StoreError, UsageError
 from moodbench.store import Store
 from moodbench.visualization.calibration_view import Calibration, calibration_of
+from moodbench.visualization.contender_names import meant, named_trials, one_recipe, parse
 
 
 @dataclass(frozen=True)
@@ -43,30 +45,47 @@ class Compared:
         }
 
 
-def compare_models(store: Store, a: str, b: str, dataset: str | None, rope: float = ROPE) -> list[Compared]:
+def compare_models(
+    store: Store,
+    a: str,
+    b: str,
+    dataset: str | None,
+    rope: float = ROPE,
+    *,
+    config_ids: Collection[str] | None = None,
+) -> list[Compared]:
     """Contender `a` against `b` on each track, paired by example_id over the seeds that both have.
 
-    A contender is a model, all its seeds together, or MODEL@SEED for one of its fits. UnknownNameError for a model or
-    seed without evaluations, UsageError where the two share no track or are the same.
+    A contender is a name on the board or a model, all its seeds together, or NAME@SEED for one of its fits; only recipes of
+    `config_ids` count, where given. UnknownNameError for a name or seed without evaluations, UsageError where a name means
+    several recipes of a track, and where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
-    trials = evaluations.merge(fits[["fit_id", "dataset_revision", "num_train"]], on="fit_id")
-    (model_a, seed_a), (model_b, seed_b) = (_parse(name, trials, store.uri) for name in (a, b))
+    kept = ["fit_id", "dataset_revision", "num_train", "quantization"]
+    trials = named_trials(evaluations.merge(fits[kept], on="fit_id"))
+    if config_ids is not None:
+        trials = named_trials(trials[trials["config_id"].isin(config_ids)])
+    first, second = (parse(name, trials, store.uri) for name in (a, b))
     if a == b:
         raise UsageError(f"{a} is compared with itself; give two models, or two seeds of one such as {a}@0 {a}@1")
-    if (seed_a is None) != (seed_b is None):
+    if (first.seed is None) != (second.seed is None):
         raise UsageError(f"{a} and {b}: give a seed (MODEL@SEED) for both or for none")
     if dataset is not None:
         trials = trials[trials["dataset"] == dataset]
     found = []
     for key, track in trials.groupby(TRACK, sort=True):
-        sides = [_one_recipe(track[track["model"] == name]) for name in (model_a, model_b)]
-        if seed_a is None:
-            seeds = sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))
-            pairs = [(s, s) for s in seeds]
+        if not all(len(meant(track, each.label)) for each in (first, second)):
+            continue
+        where = f"{key[0]} ({key[2]:,} training texts)"
+        sides = [one_recipe(track, each.label, where) for each in (first, second)]
+        same_recipe = sides[0]["config_id"].iloc[0] == sides[1]["config_id"].iloc[0]
+        if same_recipe and first.seed == second.seed:
+            raise UsageError(f"{a} and {b} are one recipe on {where}; give two, or two seeds of it such as {a}@0 {a}@1")
+        if first.seed is None or second.seed is None:
+            pairs = [(s, s) for s in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))]
         else:
-            held = seed_a in set(sides[0]["seed"]) and seed_b in set(sides[1]["seed"])
-            pairs = [(seed_a, seed_b)] if held else []
+            held = first.seed in set(sides[0]["seed"]) and second.seed in set(sides[1]["seed"])
+            pairs = [(first.seed, second.seed)] if held else []
         if not pairs:
             continue
         chosen = [
@@ -84,12 +103,12 @@ def compare_models(store: Store, a: str, b: str, dataset: str | None, rope: floa
         texts = store.examples(str(key[0]), str(key[1]))
         found.append(
             Compared(
-                track=f"{key[0]} ({key[2]:,} training texts)",
+                track=where,
                 difference=paired_accuracy(right[0], right[1], rope=rope),
                 f1=paired_f1(labels, flat[0], flat[1], num_classes),
                 flipped=_flipped(texts, answers[0].index, labels, said[0][:, 0], said[1][:, 0]),
                 calibrations=tuple(calibration_of(store, name, ids) for name, ids in zip((a, b), chosen, strict=True)),
-                same_recipe=model_a == model_b,
+                same_recipe=bool(same_recipe),
             )
         )
     if not found:
@@ -113,9 +132,10 @@ def sentence(
     evidence = (
         f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, of the {difference.estimand}s; "
         f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a}, "
-        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}; found with 80 % power: differences from "
-        f"{100 * difference.detectable:.1f} points on"
+        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}"
     )
+    if difference.detectable > 0:
+        evidence += f"; found with 80 % power: differences from {100 * difference.detectable:.1f} points on"
     if f1 is not None:
         ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
         evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
@@ -136,30 +156,6 @@ def sentence(
         cure = f"about {needed:,} reviews would settle it" if needed else "more seeds are needed, not more reviews"
         verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {cure}"
     return f"{track}: {verdict} ({evidence})."
-
-
-def _parse(name: str, trials: pd.DataFrame, uri: str) -> tuple[str, int | None]:
-    """The model and the seed of MODEL or MODEL@SEED."""
-    models = set(trials["model"])
-    if name in models:
-        return name, None
-    model, at, seed = name.rpartition("@")
-    if not at or model not in models:
-        raise UnknownNameError(f"model in {uri}:", model if at else name, models)
-    seeds = sorted(set(trials.loc[trials["model"] == model, "seed"]))
-    if seed not in map(str, seeds):
-        raise UnknownNameError(f"seed of {model} in {uri}:", seed, [str(s) for s in seeds])
-    return model, int(seed)
-
-
-def _one_recipe(side: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the recipe with the most seeds, the last one run among equals: one row per seed, the newest."""
-    if side.empty:
-        return side
-    sizes = side.groupby("config_id").agg(seeds=("seed", "nunique"), last=("ended_at", "max"))
-    best = sizes.sort_values(["seeds", "last"]).index[-1]
-    chosen: pd.DataFrame = side[side["config_id"] == best].sort_values("ended_at").groupby("seed").tail(1)
-    return chosen
 
 
 def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
-from toy_store import SECRET, toy_fit, write_toy_store, write_toy_trial
+from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
+from moodbench.comparison.paired import paired_accuracy
+from moodbench.visualization.comparison_view import compare_models, sentence
 
 
 @pytest.fixture
@@ -13,6 +16,18 @@ def two_seeds(tmp_path):
     store = write_toy_store(tmp_path / "store")
     write_toy_trial(store, toy_fit(seed=1), "e1" + "1" * 18, "c1" + "1" * 18)
     return store
+
+
+@pytest.fixture
+def recipes(two_seeds):
+    """Two recipes of `toy`, one of them with the board's names of quantised weights."""
+    other = toy_fit()
+    other = other.model_copy(update={"quantization": "nf4"})
+    write_toy_trial(two_seeds, other, "e2" + "2" * 18, "c2" + "2" * 18)
+    changed = toy_fit().model_copy(update={"code_version": 7})
+    write_toy_trial(two_seeds, changed, "e3" + "3" * 18, "c3" + "3" * 18)
+    change_row(two_seeds, f"fits/**/*{other.fit_id}*.parquet", quantization="nf4")
+    return two_seeds, toy_fit().config_id, changed.config_id
 
 
 def compare(store, capsys, *arguments):
@@ -65,3 +80,38 @@ def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_
     assert SECRET not in hidden
     _, shown, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3", "--with-text")
     assert f"only toy@0 is right: {SECRET} 4" in shown
+
+
+def test_names_of_the_board_can_be_compared_and_a_name_of_several_recipes_is_refused(recipes, capsys):
+    store, ours, changed = recipes
+    code, words, _ = compare(store, capsys, f"toy #{ours[:6]}", "toy nf4")
+    assert code == 0 and f"toy #{ours[:6]} and toy nf4 are" in words
+    code, words, _ = compare(store, capsys, f"toy #{ours[:6]}@1", f"toy #{changed}@0")
+    assert code == 0 and "of the checkpoints" in words and "no winner is named" not in words
+    code, _, error = compare(store, capsys, "toy", "toy nf4")
+    assert code == 2
+    for name in (f"'toy #{ours[:6]}'", f"'toy #{changed[:6]}'", "several recipes on toy-set (2 training texts)"):
+        assert name in error
+    code, _, error = compare(store, capsys, f"toy #{ours[:6]}", f"toy #{ours[:8]}")
+    assert code == 2 and "are one recipe" in error
+
+
+def test_only_the_given_recipes_are_compared(recipes):
+    store, ours, changed = recipes
+    nf4 = set(store.records("fits")["config_id"]) - {ours, changed}
+    (found,) = compare_models(store, "toy", "toy nf4", None, config_ids={ours, *nf4})
+    assert found.difference.only_a == found.difference.only_b == 0
+
+
+def test_the_smallest_difference_that_would_be_found_stands_in_the_sentence():
+    """200 items, 20 on which one is right: (1.96 + 0.84) sqrt(0.1 / 200), and 80 % power is what paired normal draws have there."""
+    right = [np.repeat(x, [150, 11, 9, 30]) for x in ([1, 1, 0, 0], [1, 0, 1, 0])]
+    pair = paired_accuracy(*right)
+    assert pair.detectable == pytest.approx((1.95996 + 0.84162) * (0.1 / 200) ** 0.5, rel=1e-4)
+    assert "found with 80 % power: differences from 6.3 points on" in sentence("a", "b", "t", pair)
+    seeds = np.stack([np.roll(right[0], 5 * s) for s in range(3)], axis=1), np.stack([right[1]] * 3, axis=1)
+    both = paired_accuracy(*seeds)
+    assert both.detectable > both.delta - both.low > 0, "half the interval and the 80 % on top"
+    assert "power" not in sentence("a", "b", "t", paired_accuracy(right[0], right[0])), (
+        "nothing is known where nothing differs"
+    )
