@@ -184,7 +184,7 @@ def execute(arguments: argparse.Namespace) -> int:
     output(view_board(store, machine), arguments, words)
     if summary.failures:
         return exit_code(summary, words)
-    recipes = {trial.fit.config_id for trial in found}
+    recipes = {trial.fit.config_id for trial in resolved}
     for compared in compare_models(store, name, arguments.model, request.base.dataset.name, config_ids=recipes):
         said = sentence(
             name,
