@@ -147,6 +147,10 @@ class ClusterSite:
         """Names of nodes that declare no resource `exclusive`."""
         return sorted(node.name for node in self._workers().values() if not node.leasable)
 
+    def machine_of(self, node_id: str) -> Hardware:
+        """The node as it saw itself."""
+        return _hardware(self._found[node_id])
+
     def _workers(self) -> dict[str, RayNode]:
         """Living nodes that offer processors; a head of none only leads."""
         return {i: node for i, node in self._cluster.alive().items() if node.resources.get("CPU", 0) > 0}

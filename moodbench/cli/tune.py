@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from rich.console import Console
 
+from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.run import prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
-from moodbench.cli.options import add_config, add_json, add_store
+from moodbench.cli.options import add_cluster, add_config, add_json, add_store
+from moodbench.cli.place import place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
-from moodbench.config import load_catalogue
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED, available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.hardware import hardware
-from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.hardware import Hardware
+from moodbench.spec.benchmark_spec import BenchmarkSpec, spec_from_values
 from moodbench.store import Store
 from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.comparison_view import compare_models, sentence
 from moodbench.visualization.search_view import search_lines, write_search_page
+from moodbench.visualization.search_words import shown
 from moodbench.visualization.terminal import console
 
 
@@ -67,6 +71,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 leaves it out")
     add_protocol(parser)
     add_device(parser)
+    add_cluster(parser)
     add_config(parser)
     add_store(parser)
     add_json(parser)
@@ -75,13 +80,6 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """0 with a winner, 1 when no trial finished or one of the confirmation failed, 130 when interrupted."""
-    from moodbench.tuning.records import search_trials, winner
-    from moodbench.tuning.registered import register
-    from moodbench.tuning.request import budget_seconds
-    from moodbench.tuning.requesting import make_request, tuned_entry, with_tuned
-    from moodbench.tuning.search import search
-    from moodbench.tuning.searched import searched
-
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
     catalogue = load_catalogue(overlay, trust_remote_code=arguments.trust_remote_code)
     num_seeds, arguments.seeds = arguments.seeds, None
@@ -95,133 +93,189 @@ def execute(arguments: argparse.Namespace) -> int:
     spec = spec_from_values({**given, **chosen, "models": (arguments.model,)}, "command line")
     store = Store.open(arguments.store)
     store.check_writable()
-    machine = hardware()
-    request = make_request(
-        spec,
-        arguments.space,
-        catalogue,
-        machine,
-        searcher=arguments.search,
-        scheduler=arguments.scheduler,
-        num_trials=arguments.trials,
-        budget_s=arguments.budget and budget_seconds(arguments.budget, arguments.price_per_hour),
-        store=store,
-        together=arguments.together,
-    )
     words = console(stderr=arguments.json)
-    if arguments.action == "apply":
-        return _apply(arguments, request, winner(search_trials(store, request.search_id)), store, catalogue)
-    registered = register(store, request, num_seeds)
-    already = len(search_trials(store, request.search_id))
-    limit = f", at most {arguments.budget}" if arguments.budget else ""
-    words.print(
-        f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on {request.base.dataset.name}: up to "
-        f"{request.num_wanted} configurations{limit}, {already} of them there already. Judged by validation "
-        f"{request.metric} of {request.num_train:,} training texts; the test split is not looked at.",
-        soft_wrap=True,
-        markup=False,
-    )
-    seeds = ", ".join(map(str, registered.confirmation_seeds))
-    words.print(
-        f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}.",
-        soft_wrap=True,
-        markup=False,
-    )
+    arguments.executor = "ray"
+    with place_of(arguments, store, words) as (machine, site):
+        return _Tuning(arguments, spec, catalogue, store, machine, site, words).carry_out(num_seeds)
 
-    def tell(event: Any) -> None:
-        trial = event["trial"]
-        score = (
-            "no score"
-            if trial.score is None
-            else f"{100 * trial.score:.1f}"
-            if trial.metric != "nll"
-            else f"{trial.score:.3f}"
-        )
-        error = f" ({trial.error})" if trial.error else ""
-        words.print(
-            f"{event['num_done']}/{request.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
-            f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+
+@dataclass
+class _Tuning:
+    arguments: argparse.Namespace
+    spec: BenchmarkSpec
+    catalogue: Catalogue
+    store: Store
+    machine: Hardware
+    site: ClusterSite | None
+    words: Console
+
+    def carry_out(self, num_seeds: int) -> int:
+        """See execute."""
+        from moodbench.tuning.records import search_trials, winner
+        from moodbench.tuning.registered import register
+        from moodbench.tuning.searched import searched
+
+        request = self._request()
+        if self.arguments.action == "apply":
+            return self._apply(request, winner(search_trials(self.store, request.search_id)))
+        place = self._place(request)
+        registered = register(self.store, request, num_seeds)
+        self._announce(request, registered)
+        try:
+            trials = self._search(request, place)
+        except KeyboardInterrupt:
+            self._say(f"Interrupted. What was tried is in {self.store.uri}; the same command goes on.")
+            return INTERRUPTED
+        found = searched(trials, request) if trials else None
+        best = winner(trials)
+        for line in search_lines(found) if found else ():
+            self._say(line)
+        if best is None:
+            self.words.print(
+                "No configuration was trained to its end: give a longer --budget, or --scheduler none.", style="red"
+            )
+            return 1
+        assert found is not None
+        page = write_search_page(self.store, found)
+        if page is not None:
+            self._say(f"Plots: {page}")
+        return 0 if num_seeds == 0 else self._confirm(request, registered, trials, best)
+
+    def _request(self) -> Any:
+        from moodbench.tuning.request import budget_seconds
+        from moodbench.tuning.requesting import make_request
+
+        given = self.arguments
+        return make_request(
+            self.spec,
+            given.space,
+            self.catalogue,
+            self.machine,
+            searcher=given.search,
+            scheduler=given.scheduler,
+            num_trials=given.trials,
+            budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour),
+            store=self.store,
+            together=given.together,
         )
 
-    try:
-        trials = search(request, store, tell)
-    except KeyboardInterrupt:
-        words.print(f"Interrupted. What was tried is in {store.uri}; the same command goes on.")
-        return INTERRUPTED
-    found = searched(trials, request) if trials else None
-    best = winner(trials)
-    for line in search_lines(found) if found else ():
-        words.print(line, markup=False, highlight=False, soft_wrap=True)
-    if best is None:
-        words.print(
-            "No configuration was trained to its end: give a longer --budget, or --scheduler none.", style="red"
+    def _place(self, request: Any) -> Any:
+        from moodbench.tuning.places import cluster_place, local_place
+
+        if self.site is None:
+            return local_place(request, self.catalogue, self.machine, self.store)
+        return cluster_place(request, self.catalogue, self.site, self.store)
+
+    def _announce(self, request: Any, registered: Any) -> None:
+        from moodbench.tuning.records import search_trials
+        from moodbench.tuning.underway import proposed
+
+        arguments = self.arguments
+        done = {t.fit_id for t in search_trials(self.store, request.search_id)}
+        begun = len(proposed(self.store, request.search_id).keys() - done)
+        limit = f", at most {arguments.budget}" if arguments.budget else ""
+        wanted = f"all {request.num_wanted}" if request.searcher == "grid" else f"up to {request.num_wanted}"
+        self._say(
+            f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on {request.base.dataset.name}: "
+            f"{wanted} configurations{limit}, {len(done)} of them there already"
+            + (f", {begun} begun and gone on with" if begun else "")
+            + f". Judged by validation {request.metric} of {request.num_train:,} training texts; the test split is not looked at."
         )
-        return 1
-    assert found is not None
-    page = write_search_page(store, found)
-    if page is not None:
-        words.print(f"Plots: {page}", markup=False, soft_wrap=True)
-    if num_seeds == 0:
+        seeds = ", ".join(map(str, registered.confirmation_seeds))
+        self._say(
+            f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}."
+        )
+
+    def _search(self, request: Any, place: Any) -> Any:
+        from moodbench.tuning.search import search
+
+        def tell(event: Any) -> None:
+            if event["event"] == "trial_unfinished":
+                self._say(f"not ended: {event['detail']}. The same command tries it again.")
+                return
+            trial = event["trial"]
+            score = "no score" if trial.score is None else shown(trial.score, trial.metric)
+            error = f" ({trial.error})" if trial.error else ""
+            self._say(
+                f"{event['num_done']}/{request.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
+                f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
+            )
+
+        return search(request, self.store, place, tell)
+
+    def _confirm(self, request: Any, registered: Any, trials: Any, best: Any) -> int:
+        from moodbench.tuning.requesting import tuned_entry, with_tuned
+
+        model, store = self.arguments.model, self.store
+        name = tuned_name(model)
+        both = with_tuned(self.catalogue, name, tuned_entry(request, best, len(trials), self.catalogue, self.spec))
+        confirm = self.spec.model_copy(update={"models": (model, name), "seeds": registered.confirmation_seeds})
+        found, plan = prepare(confirm, both, store, self.machine)
+        self._say(
+            f"Confirmation: {name} and {model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "
+            f"compared on the test split; {plan.num_phases_missing} phases to run."
+        )
+        summary = carry_out(
+            found,
+            plan,
+            store,
+            self.machine,
+            catalogue=both,
+            executor="ray",
+            site=self.site,
+            words=self.words,
+            spec=confirm,
+        )
+        if summary is None:
+            return INTERRUPTED
+        output(view_board(store, self.machine), self.arguments, self.words)
+        if summary.failures:
+            return exit_code(summary, self.words)
+        recipes = {trial.fit.config_id for trial in found}
+        for compared in compare_models(store, name, model, request.base.dataset.name, config_ids=recipes):
+            said = sentence(
+                name, model, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe
+            )
+            self._say(said)
         return 0
-    name = tuned_name(arguments.model)
-    both = with_tuned(catalogue, name, tuned_entry(request, best, len(trials), catalogue))
-    confirm = spec.model_copy(update={"models": (arguments.model, name), "seeds": registered.confirmation_seeds})
-    resolved, plan = prepare(confirm, both, store, machine)
-    words.print(
-        f"Confirmation: {name} and {arguments.model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "
-        f"compared on the test split; {plan.num_phases_missing} phases to run.",
-        markup=False,
-        soft_wrap=True,
-    )
-    summary = carry_out(
-        resolved, plan, store, machine, catalogue=both, executor="ray", site=None, words=words, spec=confirm
-    )
-    if summary is None:
-        return INTERRUPTED
-    output(view_board(store, machine), arguments, words)
-    if summary.failures:
-        return exit_code(summary, words)
-    recipes = {trial.fit.config_id for trial in resolved}
-    for compared in compare_models(store, name, arguments.model, request.base.dataset.name, config_ids=recipes):
-        said = sentence(
-            name,
-            arguments.model,
-            compared.track,
-            compared.difference,
-            compared.f1,
-            same_recipe=compared.same_recipe,
+
+    def _apply(self, request: Any, best: Any) -> int:
+        from moodbench.tuning.records import search_trials
+        from moodbench.tuning.requesting import tuned_entry
+
+        path = self.arguments.config
+        if path is None:
+            raise UsageError("tune apply: give the file to write with --config FILE.yaml")
+        if path.is_dir():
+            raise UsageError(f"--config {path}: is a folder; tune apply writes one YAML file")
+        if best is None:
+            raise UsageError(
+                f"tune apply: this search has no finished trial in {self.store.uri}; run it first, without `apply`"
+            )
+        name = tuned_name(self.arguments.model)
+        num_tried = len(search_trials(self.store, request.search_id))
+        entry = tuned_entry(request, best, num_tried, self.catalogue, self.spec)
+        text = path.read_text("utf-8") if path.exists() else ""
+        changed, before = with_entry(
+            text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True)
         )
-        words.print(said, markup=False, soft_wrap=True)
-    return 0
+        staged = path.with_name(f".{path.name}.new")
+        staged.write_text(changed, "utf-8")
+        staged.replace(path)
+        if before is not None:
+            self._say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
+        options = "".join(
+            f" {option} {' '.join(values)}"
+            for option, values in (
+                ("--prepare", self.spec.prepare),
+                ("--augment", [f"{k}={v}" for k, v in self.spec.augment.items()]),
+            )
+            if values
+        )
+        self._say(
+            f"{name} is in {path}: moodbench run --config {path} --models {name} --datasets {best.dataset}{options}"
+        )
+        return 0
 
-
-def _apply(arguments: Any, request: Any, best: Any, store: Store, catalogue: Any) -> int:
-    from moodbench.tuning.records import search_trials
-    from moodbench.tuning.requesting import tuned_entry
-
-    if arguments.config is None:
-        raise UsageError("tune apply: give the file to write with --config FILE.yaml")
-    if arguments.config.is_dir():
-        raise UsageError(f"--config {arguments.config}: is a folder; tune apply writes one YAML file")
-    if best is None:
-        raise UsageError(f"tune apply: this search has no finished trial in {store.uri}; run it first, without `apply`")
-    name = tuned_name(arguments.model)
-    entry = tuned_entry(request, best, len(search_trials(store, request.search_id)), catalogue)
-    path = Path(arguments.config)
-    from moodbench.config.yaml_text import load_yaml
-
-    old = load_yaml(path.read_text("utf-8"), str(path)) if path.exists() else {}
-    old.setdefault("models", {})[name] = entry.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_dump(old, sort_keys=False, allow_unicode=True)
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text(text, "utf-8")
-    staged.replace(path)
-    console(stderr=arguments.json).print(
-        f"{name} is in {path}: moodbench run --config {path} --models {name} --datasets {best.dataset}",
-        markup=False,
-        soft_wrap=True,
-    )
-    return 0
+    def _say(self, text: str) -> None:
+        self.words.print(text, markup=False, highlight=False, soft_wrap=True)

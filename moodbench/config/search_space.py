@@ -30,8 +30,14 @@ from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 ALPHA_OVER_R = "lora.alpha_over_r"
 """LoRA scales its update by lora_alpha / r, so the ratio is searched: the best alpha moves with the rank, the ratio less."""
 _SECTIONS: dict[str, type[BaseModel]] = {"lora": LoraDefaults, "train": TrainDefaults}
-_NOT_SEARCHED = {"lora.lora_alpha", "train.select_by", "train.evaluations_per_epoch", "train.max_evaluation_steps"}
-"""Alpha follows from the ratio; the others would change what is compared or when."""
+_NOT_SEARCHED = {
+    "lora.lora_alpha",
+    "train.select_by",
+    "train.evaluations_per_epoch",
+    "train.max_evaluation_steps",
+    "train.precision",
+}
+"""Alpha follows from the ratio; the precision from the device; the others would change what is compared or when."""
 KINDS = ("encoder", "decoder")
 QUANTIZATION = "quantization"
 """How the frozen weights are stored: none, int8 or nf4."""
@@ -278,7 +284,8 @@ def load_space(
         for parameter, distribution in parameters.items():
             where = f"{path}, line {line_of(text, (*keys, parameter))}"
             for value in ends_of(distribution):
-                _check(parameter, value, training, max_rank, where, keys)
+                real = isinstance(distribution, Uniform | LogUniform)
+                _check(parameter, value, training, max_rank, where, keys, real=real)
     if families is not None:
         for other in space.families:
             if other not in (*KINDS, *families):
@@ -311,6 +318,16 @@ def check_together(
 ) -> None:
     """Nothing; SpecError for two values that `space` can draw at once but no fit of the recipe `lora` can have at once."""
     names = [n for n in space.parameters if n == QUANTIZATION or n.startswith("lora.")]
+    for name in names:
+        needed = {k: v[0] for k, v in space.parameters[name].when.items()}
+        for value in ends_of(space.parameters[name]):
+            problem = _contradiction(space.active(needed | {name: value}), lora, quantization)
+            if problem:
+                line = f", line {line_of(text, ('parameters', name))}" if text else ""
+                raise SpecError(
+                    f"{where}{line}: parameters.{name} {value!r} with the recipe's other settings: {problem}; leave the value "
+                    "out, or change the recipe"
+                )
     for one, other in combinations(names, 2):
         for values in product(ends_of(space.parameters[one]), ends_of(space.parameters[other])):
             point = dict(zip((one, other), values, strict=True))
@@ -337,7 +354,14 @@ def _contradiction(point: Configuration, lora: LoraDefaults, quantization: Quant
 
 
 def _check(
-    parameter: str, value: Any, training: TrainingFile, max_rank: int | None, where: str, keys: tuple[str, ...]
+    parameter: str,
+    value: Any,
+    training: TrainingFile,
+    max_rank: int | None,
+    where: str,
+    keys: tuple[str, ...],
+    *,
+    real: bool,
 ) -> None:
     key = ".".join((*keys, parameter))
     if parameter == ALPHA_OVER_R:
@@ -350,6 +374,11 @@ def _check(
             raise SpecError(f"{where}: {key}: {value!r}; allowed are {', '.join(get_args(Quantization))}")
         return
     section, _, field = parameter.partition(".")
+    kind = _SECTIONS[section].model_fields[field].annotation
+    if real and int in (kind, *get_args(kind)):
+        raise SpecError(
+            f"{where}: {key}: real numbers drawn for a whole number; allowed are integer, power_of_two, choice"
+        )
     if parameter == "lora.r" and max_rank is not None and isinstance(value, int | float) and value > max_rank:
         raise SpecError(
             f"{where}: {key}: rank {value} is above the width of the adapted layers; allowed are ranks up to {max_rank}"

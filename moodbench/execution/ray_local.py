@@ -27,8 +27,11 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
-def start_ray(num_cpus: int) -> Any:
-    """The module ray, after it was started on this machine with `num_cpus` and a token that only this process knows."""
+def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
+    """The module ray, after it was started on this machine with `num_cpus` and a token that only this process knows.
+
+    `memory_bytes` is what its tasks may ask for in all; None leaves that to Ray.
+    """
     set_up_environment()
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = _token()
@@ -41,6 +44,7 @@ def start_ray(num_cpus: int) -> Any:
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
+                    _memory=memory_bytes,
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
                     log_to_driver=False,

@@ -8,6 +8,7 @@ An attempt never writes in another's folder: it copies what it takes up, and tru
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,11 @@ class Taken:
 
     folder: Path
     manifest: Manifest
+
+    def validated(self, metric: str) -> list[tuple[int, float]]:
+        """Step and score of the validations until then."""
+        history = json.loads((self.folder / "trainer_state.json").read_text("utf-8"))["log_history"]
+        return [(e["step"], e[f"eval_{metric}"]) for e in history if f"eval_{metric}" in e]
 
 
 def take_up(area: CheckpointArea, fit_id: str, device: Device, note: Callable[[str], None]) -> Taken | None:

@@ -75,7 +75,12 @@ def fit_lora(
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
-        report({"note": f"continues from the checkpoint of step {taken.manifest.step}"})
+        report(
+            {
+                "note": f"continues from the checkpoint of step {taken.manifest.step}",
+                "earlier": taken.validated(spec.train.select_by),
+            }
+        )
     keeper = Keeper(checkpoints, spec.fit_id, device, taken)
     keeper.attach(trainer)
     trainer.train(resume_from_checkpoint=str(taken.folder) if taken else None)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 EPOCHS = "train.epochs"
+GRID_LIMIT = 10_000
 GRID_POINTS = 4
 """Values of a range in a grid."""
 
@@ -86,8 +87,8 @@ def grid(space: SearchSpace) -> list[Configuration]:
     points: dict[str, Configuration] = {}
     axes = [_axis(each) for each in space.parameters.values()]
     total = math.prod(map(len, axes))
-    if total > 10_000:
-        raise SpecError(f"--search grid: {total:,} combinations; possible are 10,000. Use random or optuna")
+    if total > GRID_LIMIT:
+        raise SpecError(f"--search grid: {total:,} combinations; possible are {GRID_LIMIT:,}. Use random or optuna")
     for values in product(*axes):
         point = space.active(dict(zip(space.parameters, values, strict=True)))
         points.setdefault(repr(sorted(point.items())), point)

@@ -13,14 +13,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from moodbench.store import Store
 from moodbench.tuning.records import search_trials
-from moodbench.tuning.schedulers import scheduler_of
+from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, scheduler_of
 
 Curve = Sequence[tuple[int, float]]
 """Texts trained and the validation score then, more is better."""
@@ -50,7 +49,7 @@ def replay(curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_wo
     def start(clock: int) -> None:
         if waiting:
             number = waiting.pop(0)
-            trial = SimpleNamespace(trial_id=str(number), status="RUNNING", config={})
+            trial = PastTrial(str(number))
             if scheduler is not None:
                 scheduler.on_trial_add(None, trial)
             heapq.heappush(running, (clock + curves[number][0][0], len(curves) - len(waiting), 0, trial))
@@ -96,7 +95,7 @@ def table(curves: Sequence[Curve], num_replays: int, num_workers: int) -> str:
         "| scheduler | steps of full training | points lost, mean | at most 0.5 points lost |",
         "| --- | --- | --- | --- |",
     ]
-    for name in ("asha", "median", "none"):
+    for name in SCHEDULERS:
         found = replays(curves, lambda name=name: scheduler_of(name, longest, "max"), num_replays, num_workers)  # type: ignore[misc]
         share, lost = np.mean([r.share for r in found]), np.mean([r.regret for r in found])
         near = np.mean([r.regret <= TOLERANCE for r in found])

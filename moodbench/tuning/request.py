@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TrainDefaults
-from moodbench.config.search_space import QUANTIZATION, SearchSpace, overrides, values_of
+from moodbench.config.search_space import QUANTIZATION, SearchSpace, ends_of, overrides
 from moodbench.errors import SpecError
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 from moodbench.spec.canonical import content_id
-from moodbench.tuning.optuna_space import grid_counts
+from moodbench.tuning.optuna_space import EPOCHS, grid_counts
 from moodbench.tuning.schedulers import SchedulerName
 
 SearcherName = Literal["optuna", "random", "grid"]
@@ -40,8 +40,8 @@ class SearchRequest:
     budget_s: float | None
     """Seconds of searching; confirmation comes on top."""
     device: Device
-    num_cpus: int
-    """CPUs of this machine; each trial takes one of them, or the whole device if that is no CPU."""
+    settled: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that the space searches, but of whose values this device has only one."""
     together: int = 1
     """Configurations that are trained in one process on one slot, sharing passes through the base model."""
 
@@ -68,15 +68,7 @@ class SearchRequest:
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
         """The fit that a configuration stands for."""
-        assert self.base.lora is not None and self.base.train is not None
-        changed = overrides(self.space.active(configuration), self.base.lora)
-        lora = LoraDefaults.model_validate(self.base.lora.model_dump() | changed["lora"])
-        train = TrainDefaults.model_validate(self.base.train.model_dump() | changed["train"])
-        changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": self.targets(lora)}
-        if QUANTIZATION in configuration:
-            stored = configuration[QUANTIZATION]
-            changes |= {"quantization": stored, "dtype": self.formats[stored]}
-        return self.base.model_copy(update=changes)
+        return fit_of(self.base, self.space, configuration, self.targets, self.formats)
 
     @property
     def num_wanted(self) -> int:
@@ -101,12 +93,35 @@ class SearchRequest:
         )
 
     @property
+    def longest_epochs(self) -> float:
+        """Epochs of the longest possible training."""
+        assert self.base.train is not None
+        epochs = self.space.parameters.get(EPOCHS)
+        return self.base.train.epochs if epochs is None else max(self.base.train.epochs, *ends_of(epochs))
+
+    @property
     def max_texts(self) -> int:
         """Texts that the longest possible training goes through."""
-        assert self.base.train is not None
-        epochs = self.space.parameters.get("train.epochs")
-        longest = self.base.train.epochs if epochs is None else max(values_of(epochs) or (epochs.high,))  # type: ignore[union-attr]
-        return round(longest * self.num_train)
+        return round(self.longest_epochs * self.num_train)
+
+
+def fit_of(
+    base: FitSpec,
+    space: SearchSpace,
+    configuration: Mapping[str, Any],
+    targets: Callable[[LoraDefaults], tuple[str, ...]],
+    formats: Mapping[Quantization, NumberFormat],
+) -> FitSpec:
+    """The recipe `base` with what `configuration` changes."""
+    assert base.lora is not None and base.train is not None
+    changed = overrides(space.active(configuration), base.lora)
+    lora = LoraDefaults.model_validate(base.lora.model_dump() | changed["lora"])
+    train = TrainDefaults.model_validate(base.train.model_dump() | changed["train"])
+    changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": targets(lora)}
+    if QUANTIZATION in configuration:
+        stored = configuration[QUANTIZATION]
+        changes |= {"quantization": stored, "dtype": formats[stored]}
+    return base.model_copy(update=changes)
 
 
 def budget_seconds(text: str, price_per_hour: float | None) -> float:

@@ -12,6 +12,7 @@ from moodbench.config import Catalogue
 from moodbench.config.catalogue import merge
 from moodbench.config.schema import ModelEntry
 from moodbench.config.search_space import (
+    ALPHA_OVER_R,
     QUANTIZATION,
     SearchSpace,
     check_together,
@@ -28,6 +29,7 @@ from moodbench.models.features import check_optimizer, check_quantization, weigh
 from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.store import Store
+from moodbench.tuning.optuna_space import grid
 from moodbench.tuning.records import SearchTrial
 from moodbench.tuning.request import SearcherName, SearchRequest
 from moodbench.tuning.schedulers import SchedulerName
@@ -67,14 +69,11 @@ def make_request(
         )
     family_name, family = family_of(name, entry, catalogue.families)
     space = load_space(space_name, catalogue.training, _width(name, entry), catalogue.families, family_name)
-    if QUANTIZATION in space.parameters and spec.quantization is not None:
-        raise UsageError(
-            f"--quantization {spec.quantization}: {space_name} searches it; leave it out, or take a space without it"
-        )
+    _check_overrides(spec, space, space_name)
     searched = spec.model_copy(update={"seeds": (space.training_seed,)})
     (trial,) = resolve(searched, catalogue, machine, with_baseline=False)
     device = trial.measure.device
-    space, base = _possible_on(device, space, trial.fit, space_name)
+    space, base, settled = _possible_on(device, space, trial.fit, space_name)
     assert base.lora is not None and base.train is not None
     check_together(space, base.lora, base.quantization, space_name)
     data = base.dataset
@@ -93,9 +92,16 @@ def make_request(
         num_trials=num_trials or space.num_trials,
         budget_s=budget_s,
         device=device,
-        num_cpus=machine.num_cores,
+        settled=settled,
         together=together,
     )
+    if searcher == "grid":
+        if num_trials is not None:
+            raise UsageError(
+                f"--trials {num_trials} with --search grid: a grid is tried as a whole, {len(grid(space))} configurations here; "
+                "leave --trials out, or take --search random"
+            )
+        grid(space)  # refuses one that is too large
     if budget_s is not None:
         _check_budget(request, budget_s, catalogue, machine, store)
     return request
@@ -128,9 +134,29 @@ def _check_budget(
         )
 
 
-def _possible_on(device: Device, space: SearchSpace, base: FitSpec, space_name: str) -> tuple[SearchSpace, FitSpec]:
-    """Space and recipe without the optimisers and kinds of weights that `device` lacks; SpecError when none is left."""
-    name = base.model.name
+def _check_overrides(spec: BenchmarkSpec, space: SearchSpace, space_name: str) -> None:
+    """Nothing; UsageError for an option that sets what the space searches: it would beat the winner in the confirmation."""
+    searched = set(space.parameters) | (
+        {"lora.lora_alpha"} if {"lora.r", ALPHA_OVER_R} & set(space.parameters) else set()
+    )
+    given = {f"lora.{key}": (f"--lora {key}", value) for key, value in spec.lora.items()}
+    given |= {f"train.{key}": (f"--train {key}", value) for key, value in spec.train.items()}
+    if spec.quantization is not None:
+        given[QUANTIZATION] = ("--quantization", spec.quantization)
+    for parameter, (option, value) in given.items():
+        if parameter in searched:
+            said = f"{option} {value}" if parameter == QUANTIZATION else f"{option}={value}"
+            raise UsageError(f"{said}: {space_name} searches it; leave it out, or take a space without it")
+
+
+def _possible_on(
+    device: Device, space: SearchSpace, base: FitSpec, space_name: str
+) -> tuple[SearchSpace, FitSpec, dict[str, Any]]:
+    """Space and recipe without the optimisers and kinds of weights that `device` lacks, and what is settled by that.
+
+    SpecError when none is left.
+    """
+    name, settled = base.model.name, dict[str, Any]()
     checks: dict[str, Callable[[Any], Any]] = {
         "train.optimizer": lambda value: check_optimizer(value, device, name),
         QUANTIZATION: lambda value: check_quantization(value, device, name),
@@ -150,21 +176,25 @@ def _possible_on(device: Device, space: SearchSpace, base: FitSpec, space_name: 
         if lacking:
             space = space.without(parameter, lacking)
         if len(left) == 1:  # not searched any more, but what the space says
+            settled[parameter] = left[0]
             stored = {"quantization": left[0]} if parameter == QUANTIZATION else {}
             train = base.train if stored or base.train is None else base.train.model_copy(update={"optimizer": left[0]})
             base = base.model_copy(update={**stored, "train": train})
-    return space, base
+    return space, base, settled
 
 
-def tuned_entry(request: SearchRequest, best: SearchTrial, num_tried: int, catalogue: Catalogue) -> ModelEntry:
-    """The catalogue entry of the winner: its base's, with what the search changed."""
+def tuned_entry(
+    request: SearchRequest, best: SearchTrial, num_tried: int, catalogue: Catalogue, spec: BenchmarkSpec
+) -> ModelEntry:
+    """The catalogue entry of the winner: its base's, with what the options of `spec` and the search changed."""
     assert request.base.lora is not None
     entry = catalogue.model(best.model)
-    changed: dict[str, dict[str, Any]] = overrides(best.configuration, request.base.lora)
+    changed: dict[str, dict[str, Any]] = overrides({**request.settled, **best.configuration}, request.base.lora)
     return entry.model_copy(
         update={
-            "lora": merge(entry.lora, changed["lora"]),
-            "train": merge(entry.train, changed["train"]),
+            "lora": merge(merge(entry.lora, spec.lora), changed["lora"]),
+            "train": merge(merge(entry.train, spec.train), changed["train"]),
+            "text": merge(entry.text, spec.text),
             "quantization": best.configuration.get(QUANTIZATION, request.base.quantization),
             "description": f"{best.model} with the best of {num_tried} configurations of {best.space} "
             f"on {best.dataset}'s validation split",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moodbench.tuning.replay import Replay, replay, replays
-from moodbench.tuning.schedulers import scheduler_of
+from moodbench.tuning.schedulers import SCHEDULERS, scheduler_of
 
 RISING = [[(t * 100, 0.5 + level * 0.01 * t) for t in range(1, 10)] for level in range(27)]
 """27 curves that never cross; the last is the best, 0.5 + 26 x 0.09."""
@@ -20,6 +20,21 @@ def test_asha_on_one_worker_by_hand() -> None:
     curves = [[(t * 100, 0.5 + 0.01 * level * t) for t in range(1, 10)] for level in range(9)]
     found = replay(curves, scheduler_of("asha", 900, "max"), list(range(8, -1, -1)), 1)
     assert found == Replay(pytest.approx((900 + 8 * 100) / 8100), pytest.approx(0.0))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_under_every_scheduler_something_is_trained_to_its_end(name: str) -> None:
+    found = replays(RISING, lambda: scheduler_of(name, 900, "max"), 20, 2)
+    assert all(np.isfinite(r.regret) and r.share <= 1 for r in found)
+    assert np.mean([r.share for r in found]) < 1 or name == "none"
+
+
+def test_hyperband_spares_more_trials_than_asha() -> None:
+    shares = {
+        name: np.mean([r.share for r in replays(RISING, lambda name=name: scheduler_of(name, 900, "max"), 40, 2)])
+        for name in ("asha", "hyperband")
+    }
+    assert shares["asha"] < shares["hyperband"] < 1
 
 
 def test_what_a_stopped_best_costs_is_the_difference_to_the_pick() -> None:

@@ -1,0 +1,208 @@
+"""Where the configurations of a search are trained, and what Ray Tune asks of Ray for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.estimating import class_here, estimator_of
+from moodbench.benchmark.site import Deadlines
+from moodbench.config import Catalogue
+from moodbench.config.schema import DeviceClass, MeasureProtocol
+from moodbench.errors import PrerequisiteError
+from moodbench.estimate import Estimator
+from moodbench.estimate.placement import USABLE, gpu_share
+from moodbench.execution.ray_cluster import EXCLUSIVE, SLIVER
+from moodbench.execution.ray_local import start_ray
+from moodbench.hardware import Device, Hardware
+from moodbench.spec import FitSpec
+from moodbench.store import Store
+from moodbench.store.location import LocalLocation
+from moodbench.tuning.proposals import members_of
+from moodbench.tuning.request import SearchRequest
+from moodbench.tuning.slot import Sent
+
+NODE = "ray.io/node-id"
+
+
+@dataclass(frozen=True)
+class Room:
+    """A node as a search sees it."""
+
+    id: str | None
+    """Ray's id of the node; None for this machine alone, which needs no label."""
+    kind: DeviceClass
+    memory_bytes: float
+    num_cpus: float
+    num_gpus: int = 0
+    leasable: bool = False
+    """Whether it has the resource that keeps measurements alone."""
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """From a trial's configurations to what Ray keeps free for it, and the nodes that may have it.
+
+    Handed to Ray Tune as a callable, so that each trial of one search asks for its own.
+    """
+
+    fit_of: Callable[[Mapping[str, Any]], FitSpec]
+    rooms: tuple[Room, ...]
+    device: Device
+    estimator: Estimator
+    protocol: MeasureProtocol
+    batch_size: int
+
+    def __call__(self, config: Mapping[str, Any]) -> Any:
+        """The placement group of a trial."""
+        from ray.tune import PlacementGroupFactory
+
+        bundle, nodes = self.of(config)
+        if nodes is None:
+            return PlacementGroupFactory([bundle])
+        label = nodes[0] if len(nodes) == 1 else f"in({','.join(nodes)})"
+        return PlacementGroupFactory([bundle], bundle_label_selector=[{NODE: label}])
+
+    def of(self, config: Mapping[str, Any]) -> tuple[dict[str, float], list[str] | None]:
+        """What one bundle holds, and the ids of the nodes that have room for it, None where there is but one machine."""
+        specs = [self.fit_of(each) for each in members_of(config)]
+        suiting = [(room, needs) for room in self.rooms if (needs := self.needs(specs, room)) is not None]
+        if not suiting:  # by estimate none has room: the largest node may try, with nothing beside it
+            largest = max(self.rooms, key=lambda room: room.memory_bytes)
+            gpu = {"GPU": 1.0} if self.device == "cuda" else {}
+            suiting = [(largest, {"CPU": 1.0, "memory": float(largest.memory_bytes), **gpu})]
+        names = {name for _, needs in suiting for name in needs}
+        bundle = {name: max(needs.get(name, 0.0) for _, needs in suiting) for name in sorted(names)}
+        if all(room.leasable for room, _ in suiting):
+            bundle[EXCLUSIVE] = SLIVER
+        ids = [room.id for room, _ in suiting if room.id is not None]
+        return bundle, ids or None
+
+    def needs(self, specs: Sequence[FitSpec], room: Room) -> dict[str, float] | None:
+        """What fits side by side in one process take of a node; None where it has no room for them."""
+        if self.device == "cuda" and not room.num_gpus:
+            return None
+        needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.device == "cuda" else {})
+        if not all(self.estimator.knows(spec) for spec in specs):
+            return needs
+        found = [self.estimator.trial(spec, room.kind, self.protocol, batch_size=self.batch_size).fit for spec in specs]
+        memory = sum(each.memory_bytes for each in found)
+        if memory > room.memory_bytes:
+            return None
+        if self.device == "cuda":
+            share = gpu_share(sum(each.gpu_memory_bytes for each in found), room.kind)
+            if share > 1:
+                return None
+            needs["GPU"] = max(share, 0.01)
+        return needs | {"memory": float(memory)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search runs."""
+
+    bundles: Bundles
+    num_slots: int
+    """Trials at a time, at most; memory may allow fewer."""
+    deadline_s: float | None
+    """Seconds after which one configuration is given up."""
+    shared: bool
+    """Whether it is a cluster, to which this process is connected, and not a Ray of this machine's own."""
+
+    @contextmanager
+    def ray(self) -> Iterator[None]:
+        """Inside, Ray is there."""
+        if self.shared:
+            yield
+            return
+        (room,) = self.bundles.rooms
+        ray = start_ray(int(room.num_cpus), memory_bytes=int(room.memory_bytes))
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def storage(self, store: Store, folder: Path) -> str:
+        """Where Tune keeps its own notes: a folder that every node sees, as the store is checked to be."""
+        if self.shared and not isinstance(store.location, LocalLocation):
+            return f"{store.uri.rstrip('/')}/staging/{folder.name}"
+        return str(folder)
+
+
+def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware, store: Store) -> Place:
+    """This machine; PrerequisiteError where the recipe itself has no room on it."""
+    kind = class_here(machine, request.device, catalogue)
+    free = USABLE["cpu"] * psutil.virtual_memory().available
+    room = Room(None, kind, free, machine.num_cores, len(machine.gpus) if request.device == "cuda" else 0)
+    slots = 1 if request.device == "mps" else machine.num_cores
+    return _place(request, (room,), catalogue, store, Deadlines(), slots, shared=False)
+
+
+def cluster_place(request: SearchRequest, catalogue: Catalogue, site: ClusterSite, store: Store) -> Place:
+    """The nodes of a cluster that passed their check; PrerequisiteError where the recipe itself has room on none."""
+    unleased = set(site.without_lease())
+    nodes = site.nodes()
+    rooms = tuple(
+        Room(
+            node.id,
+            class_here(
+                site.machine_of(node.id), request.device if request.device in node.devices else "cpu", catalogue
+            ),
+            USABLE["cpu"] * node.memory_bytes,
+            node.num_cpus,
+            node.num_gpus,
+            node.name not in unleased,
+        )
+        for node in nodes
+    )
+    slots = int(sum(node.num_cpus for node in nodes))
+    return _place(request, rooms, catalogue, store, site.deadlines, slots, shared=True)
+
+
+def _place(
+    request: SearchRequest,
+    rooms: tuple[Room, ...],
+    catalogue: Catalogue,
+    store: Store,
+    deadlines: Deadlines,
+    slots: int,
+    *,
+    shared: bool,
+) -> Place:
+    estimator = estimator_of([request.base], catalogue, store)
+    bundles = Bundles(
+        Sent.of(request, store, None).fit,
+        rooms,
+        request.device,
+        estimator,
+        catalogue.protocol(None),
+        catalogue.evaluation.prediction_batch_size,
+    )
+    if all(bundles.needs([request.base], room) is None for room in rooms):
+        whole = max(room.memory_bytes for room in rooms) / 2**30
+        raise PrerequisiteError(
+            f"{request.base.model.name}: by estimate a fit has no room {'on any node' if shared else 'here'}: "
+            f"{whole:.1f} GiB of memory are free at most; end other programs, search a smaller model, or give smaller steps with "
+            "--train max_device_batch_size=N"
+        )
+    return Place(bundles, max(1, slots), _deadline_s(request, bundles, deadlines), shared)
+
+
+def _deadline_s(request: SearchRequest, bundles: Bundles, deadlines: Deadlines) -> float | None:
+    """For the longest training on the slowest node; None where nothing can be estimated."""
+    train = request.base.train
+    if train is None or not bundles.estimator.knows(request.base):
+        return None
+    longest = train.model_copy(update={"epochs": request.longest_epochs})
+    fit = request.base.model_copy(update={"train": longest})
+    seconds = [
+        bundles.estimator.trial(fit, room.kind, bundles.protocol, batch_size=bundles.batch_size).fit.seconds
+        for room in bundles.rooms
+    ]
+    return deadlines.of(max(seconds))

@@ -1,0 +1,167 @@
+"""The parts of a search without Ray's processes: what is proposed, what is stopped, what is under way."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moodbench.config import load_catalogue
+from moodbench.config.overlay import with_entry
+from moodbench.config.search_space import load_space
+from moodbench.config.yaml_text import load_yaml
+from moodbench.errors import SpecError
+from moodbench.store import Store
+from moodbench.tuning.optuna_space import DefineByRun, grid
+from moodbench.tuning.proposals import Known, members_of, proposals
+from moodbench.tuning.schedulers import PastTrial, prime, scheduler_of
+from moodbench.tuning.underway import Session, Spent, proposed, put_proposal, spent
+
+SPACE = """description: x
+parameters:
+  lora.r: {distribution: power_of_two, low: 2, high: 8}
+  lora.alpha_over_r: {distribution: choice, values: [1, 2]}
+"""
+
+
+def id_of(point):
+    return f"{point['lora.r']}-{point['lora.alpha_over_r']}"
+
+
+def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=()):
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE, "utf-8")
+    space = load_space(str(path), load_catalogue().training)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    first = [each.configuration for each in known]
+    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
+    inner = OptunaSearch(DefineByRun(space), metric="score", mode="max", points_to_evaluate=first, sampler=sampler)
+    made = proposals(inner, known, id_of, size=size, num_wanted=num_wanted, left=iter(grid(space)), mode="max")
+    return made, inner
+
+
+def ended(made, trial_id, config, score=0.5):
+    outcomes = {id_of(each): {"score": score} for each in members_of(config)}
+    made.on_trial_complete(trial_id, {"score": score, "outcomes": outcomes})
+
+
+def test_every_point_of_a_small_space_is_proposed_once_and_then_the_search_ends(tmp_path: Path) -> None:
+    from ray.tune.search import Searcher
+
+    made, _ = searcher(tmp_path, num_wanted=100)
+    seen = []
+    for number in itertools.count():
+        config = made.suggest(f"t{number}")
+        if config == Searcher.FINISHED:
+            break
+        seen += [id_of(each) for each in members_of(config)]
+        ended(made, f"t{number}", config, score=0.9 if seen[-1] == "8-2" else 0.1)
+    assert sorted(seen) == ["2-1", "2-2", "4-1", "4-2", "8-1", "8-2"]
+
+
+def test_what_is_known_is_told_to_the_searcher_and_not_proposed(tmp_path: Path) -> None:
+    known = [
+        Known({"lora.r": 8, "lora.alpha_over_r": 2}, "8-2", {"score": 0.9}),
+        Known({"lora.r": 2, "lora.alpha_over_r": 1}, "2-1", None),
+    ]
+    made, inner = searcher(tmp_path, num_wanted=4, known=known)
+    assert inner._ot_study.best_params == {"lora.r": 8, "lora.alpha_over_r": 2}
+    configs = [made.suggest(f"t{number}") for number in range(3)]
+    proposed_now = {id_of(members_of(config)[0]) for config in configs[:2]}
+    assert len(proposed_now) == 2 and not proposed_now & {"8-2", "2-1"}
+    assert configs[2] is None, "four are known or running: nothing more until one ends"
+
+
+def test_slots_of_several_hold_different_configurations_and_the_last_is_smaller(tmp_path: Path) -> None:
+    from ray.tune.search import Searcher
+
+    made, _ = searcher(tmp_path, num_wanted=5, size=3)
+    first, second = made.suggest("a"), made.suggest("b")
+    assert [len(members_of(first)), len(members_of(second))] == [3, 2]
+    every = [id_of(each) for config in (first, second) for each in members_of(config)]
+    assert len(set(every)) == 5
+    ended(made, "a", first)
+    made.on_trial_complete("b", None, error=True)
+    assert made.suggest("c") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband"])
+@pytest.mark.parametrize("longest", [10, 64, 576, 580, 1000, 4001])
+def test_nothing_is_stopped_where_its_training_ends(name: str, longest: int) -> None:
+    for bracket in scheduler_of(name, longest, "max")._brackets:  # type: ignore[arg-type]
+        assert all(milestone < longest for milestone, _ in bracket._rungs)
+
+
+def test_a_scheduler_that_saw_recorded_curves_stops_what_they_beat() -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    scheduler = scheduler_of("asha", 900, "max")
+    bad = PastTrial("new")
+    prime(scheduler, [[(100, 0.8), (300, 0.9)], [(100, 0.7)]], 1)
+    scheduler.on_trial_add(None, bad)
+    assert scheduler.on_trial_result(None, bad, {"texts": 100, "score": 0.2}) == TrialScheduler.STOP
+    fresh = scheduler_of("asha", 900, "max")
+    fresh.on_trial_add(None, bad)
+    assert fresh.on_trial_result(None, bad, {"texts": 100, "score": 0.2}) == TrialScheduler.CONTINUE
+
+
+def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    put_proposal(store, "s" * 20, 1, "b", {"lora.r": 4})
+    put_proposal(store, "s" * 20, 0, "a", {"lora.r": 2})
+    assert proposed(store, "s" * 20) == {"a": {"lora.r": 2}, "b": {"lora.r": 4}}
+    times = iter(np.arange(0.0, 1000.0, 10.0))
+    session = Session(store, "s" * 20, clock=lambda: float(next(times)))
+    session.begin("a", 2)  # at 10
+    session.reached("a", 160)
+    session.write(now=True)
+    first = spent(store, "s" * 20)
+    assert first.elapsed_s > 0 and first.open["a"][0] == 160 and first.open["a"][1] > 0
+    assert first.without({"a"}) == (0, 0)
+    seconds = session.end("a")
+    session.write(now=True)
+    last = spent(store, "s" * 20)
+    assert seconds > first.open["a"][1] and last.open == {} and last.elapsed_s > first.elapsed_s
+    assert spent(store, "t" * 20) == Spent()
+
+
+MINE = """# my models
+models:
+  # the first
+  one: {licence: MIT, description: one}   # kept
+  MiniLM-L3-tuned:
+    licence: MIT
+    description: old
+
+# about training
+training: {}
+"""
+
+
+def test_an_entry_is_replaced_and_the_rest_of_the_file_stays() -> None:
+    changed, before = with_entry(
+        MINE, "mine.yaml", "models", "MiniLM-L3-tuned", {"description": "new", "lora": {"r": 8}}
+    )
+    assert before == {"licence": "MIT", "description": "old"}
+    expected = MINE.replace("    licence: MIT\n    description: old\n", "    description: new\n    lora:\n      r: 8\n")
+    assert changed == expected
+
+
+@pytest.mark.parametrize("text", ["", "# mine\n", "models:\n", "models: {}\n# end\n", "training: {}", MINE])
+def test_an_entry_is_added_to_any_file(text: str) -> None:
+    changed, before = with_entry(text, "mine.yaml", "models", "new", {"description": "é"})
+    old = load_yaml(text, "mine.yaml")
+    assert before is None
+    assert load_yaml(changed, "mine.yaml") == {
+        **old,
+        "models": {**(old.get("models") or {}), "new": {"description": "é"}},
+    }
+    assert all(line in changed.splitlines() for line in text.splitlines() if line.startswith("#"))
+
+
+def test_a_section_in_one_line_is_refused_with_its_line() -> None:
+    with pytest.raises(SpecError, match=r"mine.yaml, line 2: models is written in one line"):
+        with_entry("training: {}\nmodels: {one: {description: x}}\n", "mine.yaml", "models", "new", {})
