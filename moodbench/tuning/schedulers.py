@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,7 +39,7 @@ def scheduler_of(name: SchedulerName, longest: int, mode: str) -> Any:
         )
     if name == "median":
         return schedulers.MedianStoppingRule(
-            time_attr="texts", metric="score", mode=mode, grace_period=grace, min_time_slice=longest
+            time_attr="texts", metric="score", mode=mode, grace_period=grace, min_time_slice=math.inf
         )
     return None
 
