@@ -1,7 +1,7 @@
 """A small server on loopback that speaks the Hub's read API, so that its libraries run unchanged with the real ids.
 
 Repositories are folders of bytes: `HubServer.add("dataset", "stanfordnlp/sst2", {"README.md": b"...", ...})`. Served are
-info, tree, paths-info and resolve (HEAD, Range, ETag, commit). Faults are named per file or repository: see `HubServer`.
+info, tree, paths-info, discussions and resolve (HEAD, Range, ETag, commit). Faults are named per file or repository: see `HubServer`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_ENDINGS = (".parquet", ".safetensors", ".bin", ".arrow")
 
@@ -24,7 +24,8 @@ class Repository:
     kind: str  # "model" or "dataset"
     id: str
     files: dict[str, bytes]
-    refs: dict[str, str] = field(default_factory=dict)
+    refs: dict[str, dict[str, bytes]] = field(default_factory=dict)  # such as refs/pr/1 -> the files there
+    discussions: list[dict] = field(default_factory=list)  # num, title, author, status, pull_request
     gated: int | None = None  # status of a gated repository: 401 or 403
 
     @property
@@ -33,6 +34,16 @@ class Repository:
         for path in sorted(self.files):
             digest.update(path.encode() + b"\0" + sha256(self.files[path]).encode())
         return digest.hexdigest()
+
+    def at(self, revision):
+        """The repository as it is at a branch, proposal or commit; None where there is no such."""
+        if revision in (None, "main", self.commit):
+            return self
+        for ref, files in self.refs.items():
+            other = Repository(self.kind, self.id, files)
+            if revision in (ref, other.commit):
+                return other
+        return None
 
     def entry(self, path):
         content = self.files[path]
@@ -129,14 +140,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(401, "RepoNotFound", "Repository not found")
         elif repository.gated:
             self._error(repository.gated, "GatedRepo", f"Access to {kind} {name} is restricted")
-        elif revision not in (None, "main", repository.commit, *repository.refs):
+        elif (found := repository.at(revision)) is None:
             self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         else:
-            return repository
+            return found
         return None
+
+    def _discussions(self, kind, name):
+        repository = self._repository(kind, name, None)
+        if repository is None:
+            return None
+        wanted = parse_qs(urlsplit(self.path).query).get("author", [None])[0]
+        shown = [
+            {"num": d["num"], "title": d["title"], "author": {"name": d["author"]}, "status": d.get("status", "open"),
+             "isPullRequest": d.get("pull_request", True), "createdAt": "2023-08-01T00:00:00.000Z",
+             "repo": {"name": name, "type": kind}}
+            for d in repository.discussions if wanted in (None, d["author"])
+        ]  # fmt: skip
+        return self._json({"discussions": shown, "count": len(shown), "start": 0})
 
     def _api(self, kind, name, rest, body):
         rest = rest or "revision/main"
+        if rest == "discussions":
+            return self._discussions(kind, name)
         found = re.fullmatch(r"(revision|tree|paths-info)/(refs/[^/]+/[^/]+|[^/]+)(?:/(.*))?", rest)
         if not found:
             return self._error(404, "EntryNotFound", f"no {rest}")

@@ -13,7 +13,7 @@ from moodbench.benchmark.run import ExecutorName, data_reports, run
 from moodbench.config import Catalogue
 from moodbench.hardware import Hardware
 from moodbench.plan import Plan
-from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, TrialSpec
+from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.visualization.live import RunView
 
@@ -70,6 +70,7 @@ def _announce(trials: Sequence[TrialSpec], plan: Plan, spec: BenchmarkSpec | Non
         f"{len(trials)} trials ({len(models)} models, {len(datasets)} data sets, {len(seeds)} seeds): "
         f"{plan.num_phases_missing} phases to run, {plan.num_phases_done} done already and skipped"
     )
+    _name_conversions(fits, words)
     if not plan.trials:
         words.print("Nothing left to do.")
     elif spec:
@@ -79,3 +80,16 @@ def _announce(trials: Sequence[TrialSpec], plan: Plan, spec: BenchmarkSpec | Non
             )
         if BASELINE_OF_SCORE in models - set(spec.models):
             words.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")
+
+
+def _name_conversions(fits: Sequence[FitSpec], words: Any) -> None:
+    """Nothing; says which weights are not as their owners published them."""
+    from moodbench.models.conversion import BOT, proposal_at
+
+    found = {f.model.name: (str(f.model.location), str(f.model.revision)) for f in fits if f.model.source == "hub"}
+    for name, (repository, commit) in found.items():
+        if ref := proposal_at(repository, commit):
+            words.print(
+                f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's pickles.",
+                soft_wrap=True,
+            )

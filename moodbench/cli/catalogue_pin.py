@@ -30,6 +30,12 @@ def add_to(commands: Any) -> None:
         metavar="FILE",
         help="YAML file to write or to add to, for use with --config; default: %(default)s",
     )
+    pin.add_argument(
+        "--converted",
+        action="store_true",
+        help="where a main branch holds pickles only, pin the safetensors that the hub's conversion bot proposes: content that "
+        "the owner has not taken",
+    )
     add_config(pin)
     pin.set_defaults(command=execute)
 
@@ -47,14 +53,14 @@ def execute(arguments: argparse.Namespace) -> int:
     refused = 0
     for name in names:
         try:
-            found[name] = newest_revision(name, _hub_source(catalogue, name))
+            found[name], said = newest_revision(name, _hub_source(catalogue, name), converted=arguments.converted)
         except MoodBenchError as error:
             refused += 1
             out.print(f"not pinned: {error}", markup=False, style="red", soft_wrap=True)
         else:
-            out.print(f"{name}: {found[name]}", markup=False, soft_wrap=True)
+            out.print(f"{name}: {found[name]}{said and f', which is {said}'}", markup=False, soft_wrap=True)
     if found:
-        pinned = {"models": {name: {"source": {"revision": commit}} for name, commit in found.items()}}
+        pinned = {"models": {name: _entry(catalogue, name, commit) for name, commit in found.items()}}
         _write(arguments.output, yaml.safe_dump(merge(before, pinned), sort_keys=False, allow_unicode=True))
         out.print(
             f"{len(found)} revisions are in {arguments.output}; use them with --config {arguments.output}", markup=False
@@ -62,12 +68,19 @@ def execute(arguments: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
+def _entry(catalogue: Catalogue, name: str, commit: str) -> dict[str, Any]:
+    """What a catalogue file says of the pinned model: all of it where the catalogue does not know the hub id."""
+    entry = catalogue.model(name)
+    if name in catalogue.models:
+        return {"source": {"revision": commit}}
+    own = {"method": entry.method, "licence": entry.licence, "description": entry.description}
+    return {"source": {"hub": name, "revision": commit}, **own}
+
+
 def _hub_source(catalogue: Catalogue, name: str) -> Any:
     source = catalogue.model(name).source
-    if source is None or not source.hub or name not in catalogue.models:
-        raise UsageError(
-            f"catalogue pin: model {name} is no hub model of the catalogue; `moodbench models` shows which are"
-        )
+    if source is None or not source.hub:
+        raise UsageError(f"catalogue pin: model {name} comes from no hub; `moodbench models` shows which do")
     return source
 
 

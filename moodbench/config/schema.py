@@ -234,6 +234,8 @@ class ModelSource(Entry):
     """Repository id on the Hugging Face hub."""
     revision: str | None = None
     """Commit of that repository; null until `moodbench catalogue pin` has seen the hub."""
+    converted: bool = False
+    """Where the main branch holds pickled weights only, take the safetensors that the hub's conversion bot proposes."""
     gated: bool = False
     """The repository's terms must be accepted on the hub, and a token given."""
     trust_remote_code: bool = False
@@ -250,8 +252,8 @@ class ModelSource(Entry):
             raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
         if bool(self.package) != bool(self.folder):
             raise ValueError("package and folder go together")
-        if not self.hub and (self.revision or self.gated):
-            raise ValueError("revision and gated are read for hub repositories only")
+        if not self.hub and (self.revision or self.gated or self.converted):
+            raise ValueError("revision, gated and converted are read for hub repositories only")
         if self.package and self.trust_remote_code:
             raise ValueError("trust_remote_code is read for hub repositories and folders only")
         return self

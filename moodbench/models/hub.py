@@ -8,6 +8,7 @@ from typing import Any
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.models.conversion import cached_conversion, conversion_of, has_safetensors
 from moodbench.models.locate import PICKLE, digest_of, pickled
 
 NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
@@ -21,22 +22,39 @@ def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
     PrerequisiteError for a gated or missing repository or revision, without network, after a broken or wrong download,
     and for pickled weights.
     """
-    from huggingface_hub import snapshot_download
-
-    assert source.hub is not None
-    wanted = [pattern for pattern in NEEDED if pattern != "*.py" or source.trust_remote_code]
-    try:
-        folder = Path(
-            snapshot_download(source.hub, revision=source.revision, allow_patterns=wanted, ignore_patterns=["*/*"])
-        )
-    except Exception as error:
-        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
+    folder = _snapshot(name, source, source.revision)
+    if source.converted and source.revision is None and not any(folder.glob("*.safetensors")):
+        ref = _conversion_ref(name, source, folder)
+        folder = _snapshot(name, source, ref) if ref else folder
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(source, name)}")
     for path in weights:
         _check_against_the_hub(name, source, path)
     return folder, folder.name
+
+
+def _snapshot(name: str, source: ModelSource, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [pattern for pattern in NEEDED if pattern != "*.py" or source.trust_remote_code]
+    try:
+        found = snapshot_download(str(source.hub), revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"])
+    except Exception as error:
+        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
+    return Path(found)
+
+
+def _conversion_ref(name: str, source: ModelSource, snapshot: Path) -> str | None:
+    """The ref of the conversion that the hub has, or, where the hub cannot be asked, of one in the cache."""
+    try:
+        found = conversion_of(str(source.hub))
+    except Exception as error:
+        cached = cached_conversion(snapshot.parent.parent)
+        if cached is None:
+            raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
+        return cached
+    return found.ref if found else None
 
 
 def explain(error: Exception, name: str, source: ModelSource) -> str:
@@ -86,8 +104,22 @@ def _without_weights(source: ModelSource, name: str) -> str:
         return f"is in the cache without its weights, and the hub cannot be asked ({explain(error, name, source)})"
     pickles = pickled(f for f in files if "/" not in f)
     if pickles:
-        return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}"
+        return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}{_offer(source, name)}"
     return f"has no *.safetensors (it has {', '.join(sorted(files)[:8]) or 'no files'}); choose another repository"
+
+
+def _offer(source: ModelSource, name: str) -> str:
+    """How to use the conversion that the hub's bot proposes; nothing where there is none."""
+    try:
+        found = conversion_of(str(source.hub))
+    except Exception:  # noqa: BLE001
+        return ""
+    if found is None:
+        return ""
+    return (
+        f". Safetensors of the same weights are at {found}; `moodbench catalogue pin {name} --converted` records that commit "
+        "in a file for --config"
+    )
 
 
 def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
@@ -103,12 +135,22 @@ def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
         )
 
 
-def newest_revision(name: str, source: ModelSource) -> str:
-    """The commit that the repository's main branch stands at now; asks the hub. PrerequisiteError as for `hub_folder`."""
+def newest_revision(name: str, source: ModelSource, *, converted: bool = False) -> tuple[str, str]:
+    """The commit to pin, and what it is when not the main branch's newest; asks the hub.
+
+    That is the conversion of the hub's bot where the main branch holds no safetensors and it is asked for, by `converted`
+    or by the source. PrerequisiteError as for `hub_folder`.
+    """
     from huggingface_hub import HfApi
 
     try:
         info: Any = HfApi().model_info(str(source.hub))
+        if has_safetensors([each.rfilename for each in info.siblings if "/" not in each.rfilename]):
+            return str(info.sha), ""
+        found = conversion_of(str(source.hub)) if converted or source.converted else None
     except Exception as error:
         raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
-    return str(info.sha)
+    if found is None:
+        newest = source.model_copy(update={"revision": None})
+        raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(newest, name)}")
+    return found.commit, str(found)

@@ -14,6 +14,8 @@ import hub_data
 from hub_server import HubServer
 from tiny_models import rows, save_checkpoint
 
+from moodbench.models.conversion import BOT, TITLE
+
 pytestmark = pytest.mark.integration
 FETCH = """
 from moodbench.config import load_catalogue
@@ -63,7 +65,13 @@ def fit_specs(store):
 
 def test_bert_tiny_on_sst2_goes_from_the_hub_to_the_board(tmp_path, config, checkpoint):
     with HubServer() as hub:
-        weights = hub.add("model", "prajjwal1/bert-tiny", checkpoint).commit
+        pickles = {k: v for k, v in checkpoint.items() if k != "model.safetensors"} | {"pytorch_model.bin": b"pickle"}
+        converted = pickles | {"model.safetensors": checkpoint["model.safetensors"]}
+        proposal = {"num": 1, "title": TITLE, "author": BOT}
+        repository = hub.add(
+            "model", "prajjwal1/bert-tiny", pickles, refs={"refs/pr/1": converted}, discussions=[proposal]
+        )
+        weights = repository.at("refs/pr/1").commit
         texts = hub.add(
             "dataset", "stanfordnlp/sst2", learnable({"train": 400, "validation": 100}, text="sentence", label="label")
         ).commit
@@ -71,6 +79,7 @@ def test_bert_tiny_on_sst2_goes_from_the_hub_to_the_board(tmp_path, config, chec
                    str(config), "--executor", "inline", "--json", "--train", *LEARNED]  # fmt: skip
         done = run(command, tmp_path, environment(tmp_path, hub))
         assert done.returncode == 0, done.stderr
+        assert "BERT-tiny: weights are refs/pr/1 of prajjwal1/bert-tiny, safetensors that" in done.stderr
         asked = {path for _, path in hub.requests}
     assert f"/prajjwal1/bert-tiny/resolve/{weights}/model.safetensors" in asked
     assert any(path.startswith(f"/datasets/stanfordnlp/sst2/resolve/{texts}/default/train") for path in asked)
