@@ -18,7 +18,8 @@ from moodbench.cli.place import place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.overlay import with_entry
-from moodbench.config.search_space import MIN_TRAINING_SEED, available_spaces
+from moodbench.config.search_space import MIN_TRAINING_SEED
+from moodbench.config.space_file import available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.hardware import Hardware
 from moodbench.spec.benchmark_spec import BenchmarkSpec, spec_from_values

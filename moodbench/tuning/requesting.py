@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,17 +10,17 @@ from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.catalogue import merge
-from moodbench.config.schema import ModelEntry
+from moodbench.config.schema import Family, ModelEntry
 from moodbench.config.search_space import (
     ALPHA_OVER_R,
     QUANTIZATION,
     SearchSpace,
-    check_together,
     ends_of,
-    load_space,
     overrides,
     values_of,
 )
+from moodbench.config.space_file import check_together, load_space, read_space
+from moodbench.config.space_problems import located
 from moodbench.data.source import load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -68,14 +68,14 @@ def make_request(
             "configurations that share passes cannot be stopped one by one"
         )
     family_name, family = family_of(name, entry, catalogue.families)
-    space = load_space(space_name, catalogue.training, _width(name, entry), catalogue.families, family_name)
+    space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
     _check_overrides(spec, space, space_name)
     searched = spec.model_copy(update={"seeds": (space.training_seed,)})
     (trial,) = resolve(searched, catalogue, machine, with_baseline=False)
     device = trial.measure.device
     space, base, settled = _possible_on(device, space, trial.fit, space_name)
     assert base.lora is not None and base.train is not None
-    check_together(space, base.lora, base.quantization, space_name)
+    check_together(space, base.lora, base.quantization, *read_space(space_name))
     data = base.dataset
     num_params = entry.size.num_params if entry.size else 0
     stored = values_of(space.parameters[QUANTIZATION]) if QUANTIZATION in space.parameters else ()
@@ -172,7 +172,8 @@ def _possible_on(
                 lacking[value] = error
         left = [value for value in values if value not in lacking]
         if not left:
-            raise SpecError(f"{space_name}: parameters.{parameter}: {lacking[values[0]]}")
+            where, text = read_space(space_name)
+            raise SpecError(located(where, text, ("parameters", parameter), str(lacking[values[0]])))
         if lacking:
             space = space.without(parameter, lacking)
         if len(left) == 1:  # not searched any more, but what the space says
@@ -207,9 +208,24 @@ def with_tuned(catalogue: Catalogue, name: str, entry: ModelEntry) -> Catalogue:
     return replace(catalogue, models={**catalogue.models, name: entry})
 
 
-def _width(name: str, entry: ModelEntry) -> int | None:
-    """The width of the model's layers, above which a rank adds nothing; None where its configuration does not say."""
+def _width(name: str, entry: ModelEntry, family: Family) -> int | None:
+    """The narrowest width of the layers that LoRA adapts; None where neither configuration nor catalogue says it."""
     assert entry.source is not None
     config = config_of(name, entry.source) or {}
-    width = config.get("hidden_size", config.get("d_model", config.get("n_embd", config.get("dim"))))
-    return int(width) if width else None
+    return narrowest(config.get("text_config", config), family) or (
+        narrowest(entry.size.model_dump(), family) if entry.size else None
+    )
+
+
+def narrowest(config: Mapping[str, Any], family: Family) -> int | None:
+    """The narrowest of the layers that LoRA adapts, above which a rank adds nothing; None where `config` does not say.
+
+    With grouped queries (Ainslie et al. 2023) keys and values are narrower than the model: heads of their own x width of one.
+    """
+    width = next((config[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if config.get(key)), None)
+    if width is None:
+        return None
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if not heads or not groups or not {"k_proj", "v_proj"} & set(family.attention):
+        return int(width)
+    return min(int(width), int(groups) * int(config.get("head_dim") or width // heads))

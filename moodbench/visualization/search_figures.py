@@ -13,7 +13,7 @@ from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.visualization.figures import INK, PALETTE, styled
-from moodbench.visualization.search_words import RANK, after, axis_title, cell_words, factor, value_words
+from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, value_words
 
 
 def rank_alpha_map(search: Searched) -> go.Figure | None:
@@ -52,14 +52,14 @@ def parallel_coordinates(search: Searched) -> go.Figure | None:
         return None
     drawn: list[dict[str, Any]] = []
     for axis in search.axes:
-        values = [t.configuration.get(axis.name) for t in equal.trials]
-        used = [v for v in values if v is not None]
+        values = [t.configuration.get(axis.name, UNUSED) for t in equal.trials]
+        used = [v for v in values if v is not UNUSED]
         if not used:
             continue
         if axis.values is not None or len(used) < len(values):
             order: list[Any] = [v for v in (axis.values or sorted(set(used))) if v in used]
-            ends = [value_words(v) for v in order] + ["not used"] * (len(used) < len(values))
-            places = [len(order) if v is None else order.index(v) for v in values]
+            ends = [value_words(v) for v in order] + [UNUSED] * (len(used) < len(values))
+            places = [len(order) if v is UNUSED else order.index(v) for v in values]
             drawn.append({"label": axis.name, "values": places, "tickvals": list(range(len(ends))), "ticktext": ends})
         else:
             numbers = np.array(used, dtype=float)

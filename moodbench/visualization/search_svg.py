@@ -12,7 +12,7 @@ from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.visualization.report_figures import BLUE, GREY, INK, ORANGE, panel, svg_text
-from moodbench.visualization.search_words import RANK, after, axis_title, cell_words, factor, value_words
+from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, value_words
 
 
 def rank_alpha_svg(search: Searched) -> str | None:
@@ -57,19 +57,21 @@ def coordinates_svg(search: Searched) -> str | None:
     scores = factor(search.metric) * np.array(equal.scores)
     columns, titles = [], []
     for axis in search.axes:
-        values = [t.configuration.get(axis.name) for t in equal.trials]
-        used = [v for v in values if v is not None]
+        values = [t.configuration.get(axis.name, UNUSED) for t in equal.trials]
+        used = [v for v in values if v is not UNUSED]
         if not used:
             continue
         some_not = len(used) < len(values)
         wider = axis
         for value in used:
             wider = wider.with_value(value)
-        columns.append([0.0 if v is None else 0.12 * some_not + (1 - 0.12 * some_not) * wider.place(v) for v in values])
+        columns.append(
+            [0.0 if v is UNUSED else 0.12 * some_not + (1 - 0.12 * some_not) * wider.place(v) for v in values]
+        )
         titles.append(axis.name.replace(".", ".\n", 1))
-        for value in (wider.values or (min(used), max(used))) + ((None,) if some_not else ()):
-            place = 0.0 if value is None else 0.12 * some_not + (1 - 0.12 * some_not) * wider.place(value)
-            words = "not used" if value is None else value_words(value)
+        for value in (wider.values or (min(used), max(used))) + ((UNUSED,) if some_not else ()):
+            place = 0.0 if value is UNUSED else 0.12 * some_not + (1 - 0.12 * some_not) * wider.place(value)
+            words = value_words(value)
             axes.annotate(words, (len(columns) - 1, place), xytext=(3, 0), textcoords="offset points", fontsize=6.5)
     spread = float(scores.max() - scores.min()) or 1.0
     columns.append(list((scores - scores.min()) / spread))

@@ -9,6 +9,8 @@ from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import Cell, EqualScores, equal_scores, expected_curve, importances
 
 RANK = "lora.r"
+UNUSED = "not used"
+"""Stands for a parameter that a condition switches off."""
 LUCK = (
     "The best of many is flattered by luck: only a confirmation with other seeds on the test split says how good it is."
 )
@@ -47,6 +49,8 @@ def shown(score: float | None, metric: str) -> str:
 
 def value_words(value: Any) -> str:
     """A value of a parameter as text."""
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -135,7 +139,7 @@ def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
             shown(t.score, t.metric),
             f"{t.texts_trained:,}",
             f"{t.train_time_s:.0f}",
-            *(value_words(t.configuration[name]) if name in t.configuration else "not used" for name in names),
+            *(value_words(t.configuration[name]) if name in t.configuration else UNUSED for name in names),
         ]
         for t in trials
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from moodbench.config import load_catalogue
 from moodbench.config.overlay import with_entry
-from moodbench.config.search_space import load_space
+from moodbench.config.space_file import load_space
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError
 from moodbench.store import Store

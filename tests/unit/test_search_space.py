@@ -8,15 +8,16 @@ from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults, TrainDefaults
 from moodbench.config.search_space import (
-    available_spaces,
+    SearchSpace,
     default_configuration,
     ends_of,
-    load_space,
     overrides,
     values_of,
 )
+from moodbench.config.space_file import available_spaces, load_space
 from moodbench.errors import MoodBenchError
 from moodbench.tuning.optuna_space import DefineByRun, grid, grid_counts
+from moodbench.tuning.requesting import narrowest
 
 TRAINING = load_catalogue().training
 GOOD = """description: x
@@ -150,7 +151,7 @@ BAD = {
     ),
     "a family with another parameter": (
         GOOD + "families:\n  bert: {lora.rr: {distribution: choice, values: [2, 4]}}\n",
-        ("families.bert", "lora.rr", "did you mean 'lora.r'"),
+        ("line 6", "families.bert.lora.rr", "did you mean 'lora.r'"),
     ),
     "rank above the width in a family": (
         GOOD + "families:\n  bert:\n    lora.r: {distribution: choice, values: [2, 400]}\n",
@@ -178,8 +179,11 @@ BAD = {
     "a list for a mapping": ("description: x\nparameters: [lora.r]\n", ("line 2", "parameters", "dictionary")),
     "no parameters": ("description: x\nparameters: {}\n", ("line 2", "parameters")),
     "unknown key": (GOOD + "colour: red\n", ("line 5", "colour", "unknown key")),
-    "unknown parameter": (GOOD.replace("lora.r", "lora.rank"), ("lora.rank", "lora.r", "known are")),
-    "alpha itself": (GOOD.replace("lora.alpha_over_r", "lora.lora_alpha"), ("lora.lora_alpha", "lora.alpha_over_r")),
+    "unknown parameter": (GOOD.replace("lora.r", "lora.rank"), ("line 3", "lora.rank", "lora.r", "known are")),
+    "alpha itself": (
+        GOOD.replace("lora.alpha_over_r", "lora.lora_alpha"),
+        ("line 4", "parameters.lora.lora_alpha", "lora.alpha_over_r"),
+    ),
     "unknown distribution": (GOOD.replace("choice", "gaussian"), ("line 4", "gaussian", "power_of_two")),
     "no power": (GOOD.replace("high: 8", "high: 9"), ("line 3", "high 9 is not a power of two")),
     "turned round": (GOOD.replace("low: 2", "low: 16"), ("line 3", "low 16 is not below high 8")),
@@ -203,11 +207,16 @@ BAD = {
     ),
     "condition on nothing": (
         GOOD + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.dropout: [1]}}\n",
-        ("lora.dropout", "no other parameter of this space"),
+        (
+            "line 5",
+            "parameters.train.epochs.when.lora.dropout",
+            "no other parameter of this space",
+            "allowed are lora.alpha_over_r, lora.r",
+        ),
     ),
     "condition never met": (
         GOOD + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.r: [3]}}\n",
-        ("lora.r is never [3]", "[2, 4, 8]"),
+        ("line 5", "train.epochs.when: lora.r is never [3]", "[2, 4, 8]"),
     ),
     "a real rank": (
         GOOD.replace("power_of_two", "uniform"),
@@ -219,6 +228,60 @@ BAD = {
     ),
     "the precision": (GOOD + "  train.precision: {distribution: choice, values: [fp32, bf16]}\n", ("train.precision",)),
     "a seed of the confirmation": (GOOD + "training_seed: 1\n", ("line 5", "training_seed", "100", "seen: 1")),
+    "a condition on a condition": (
+        GOOD
+        + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.r: [2]}}\n"
+        + "  train.patience: {distribution: integer, low: 1, high: 2, when: {train.epochs: [2]}}\n",
+        ("line 6", "train.patience.when.train.epochs", "itself conditional", "without `when`"),
+    ),
+    "a condition on a range": (
+        GOOD
+        + "  train.weight_decay: {distribution: uniform, low: 0, high: 1}\n"
+        + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {train.weight_decay: [0]}}\n",
+        ("line 6", "train.epochs.when.train.weight_decay", "no list of values", "power_of_two"),
+    ),
+    "a family that takes a condition's values away": (
+        GOOD
+        + "  train.epochs: {distribution: integer, low: 1, high: 2, when: {lora.r: [8]}}\n"
+        + "families:\n  llama:\n    lora.r: {distribution: choice, values: [2, 4]}\n",
+        ("line 8", "families.llama.lora.r: train.epochs.when: lora.r is never [8]", "allowed are [2, 4]"),
+    ),
+    "a kind that takes it away from a family": (
+        GOOD
+        + "families:\n  decoder:\n    lora.r: {distribution: choice, values: [2, 4]}\n"
+        + "  llama:\n    lora.alpha_over_r: {distribution: choice, values: [1, 2], when: {lora.r: [8]}}\n",
+        ("line 9", "families.llama.lora.alpha_over_r.when.lora.r", "never [8]", "[2, 4]"),
+    ),
+    "no distribution": (
+        GOOD.replace("distribution: choice, ", ""),
+        ("line 4", "parameters.lora.alpha_over_r: has no `distribution`", "choice, uniform, log_uniform", "[1, 2]"),
+    ),
+    "a value for a distribution": (
+        GOOD + "  train.epochs: 2\n",
+        ("line 5", "parameters.train.epochs: expected `distribution: NAME`", "(seen: 2)"),
+    ),
+    "a list among the values": (
+        GOOD.replace("[1, 2]", "[1, [2, 4]]"),
+        ("line 4", "parameters.lora.alpha_over_r.values: allowed are words, numbers", "(seen: [2, 4])"),
+    ),
+    "null where no fit has it": (
+        GOOD.replace("[1, 2]", "[1, null]"),
+        ("line 4", "parameters.lora.alpha_over_r: None", "above 0"),
+    ),
+    "null for a number that must be there": (
+        GOOD + "  train.epochs: {distribution: choice, values: [1, null]}\n",
+        ("line 5", "parameters.train.epochs", "valid number", "None"),
+    ),
+    "a number in quotes": (
+        GOOD + '  train.warmup_share: {distribution: choice, values: [0, "0.1"]}\n',
+        ("line 5", "warmup_share", "valid number", "'0.1'"),
+    ),
+    "a truth value for a number": (GOOD.replace("low: 2", "low: true"), ("line 3", "low", "valid integer", "True")),
+    "a fraction for a whole number": (GOOD.replace("low: 2", "low: 2.5"), ("line 3", "parameters.lora.r.low", "2.5")),
+    "equal numbers": (GOOD.replace("[1, 2]", "[1, 1.0]"), ("line 4", "given twice")),
+    "a seed in words": (GOOD + "seed: first\n", ("line 5", "seed", "valid integer", "'first'")),
+    "no trials": (GOOD + "num_trials: 0\n", ("line 5", "num_trials", "greater than or equal to 1", "0")),
+    "parameters that are nothing": ("description: x\nparameters:\n", ("line 2", "parameters", "dictionary", "None")),
     "no mapping": ("- a\n", ("expected `key: value`",)),
 }
 
@@ -230,6 +293,33 @@ def test_a_wrong_space_names_file_line_key_value_and_what_is_allowed(case: str, 
     with pytest.raises(MoodBenchError) as caught:
         load_space(path, TRAINING, 384, load_catalogue().families, "bert")
     assert all(part in str(caught.value) for part in (path, *expected)), str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2, str(caught.value)
+
+
+def test_null_can_be_searched_where_a_fit_has_it(tmp_path: Path) -> None:
+    text = GOOD + "  train.base_dropout: {distribution: choice, values: [null, 0, 0.1]}\n"
+    space = load_space(written(tmp_path, text), TRAINING)
+    assert {point["train.base_dropout"] for point in grid(space)} == {None, 0, 0.1}
+    assert default_configuration(space, TRAINING.lora, TRAINING.train) == {
+        "lora.r": 8, "lora.alpha_over_r": 2, "train.base_dropout": None,
+    }  # fmt: skip
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "width"),
+    [
+        ({"hidden_size": 384, "num_attention_heads": 12, "num_key_value_heads": 12}, "bert", 384),
+        ({"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}, "llama", 192),
+        ({"hidden_size": 640, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}, "llama", 256),
+        ({"n_embd": 768, "num_attention_heads": 12, "num_key_value_heads": 1}, "gpt2", 768),
+        ({"model_type": "strange"}, "bert", None),
+    ],
+)
+def test_the_narrowest_layer_is_that_of_the_keys_where_heads_share_them(
+    config: dict[str, int], family: str, width: int | None
+) -> None:
+    assert narrowest(config, load_catalogue().families[family]) == width
 
 
 @pytest.mark.parametrize(
@@ -252,7 +342,7 @@ def test_a_wrong_space_names_file_line_key_value_and_what_is_allowed(case: str, 
         (["--train", "learning_rate=0.001"], ["--train learning_rate=0.001: lora_rank_alpha searches it"]),
         (
             ["--space", "lora_variants", "--quantization", "int8"],
-            ["lora_variants: parameters.lora.", "int8", "leave the value out"],
+            ["lora_variants.yaml, line ", "parameters.lora.", "int8", "leave the value out"],
         ),
         (["--seeds", "-1"], ["--seeds -1"]),
         (["--seeds", "101"], ["--seeds 101", "0 to 100"]),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moodbench.config import load_catalogue
-from moodbench.config.search_space import load_space
+from moodbench.config.space_file import load_space
 from moodbench.store import Store
 from moodbench.tuning.axes import axes_of, axes_seen, points
 from moodbench.tuning.fanova import tree_shares, variance_shares

@@ -1,0 +1,183 @@
+"""Search spaces as files: found by name, read, and every value checked as a fit would check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import ValidationError
+
+from moodbench.config.catalogue import merge
+from moodbench.config.explaining import explain
+from moodbench.config.schema import MAX_LORA_ALPHA, Family, LoraDefaults, Quantization, TrainingFile, unlike_quantised
+from moodbench.config.search_space import (
+    ALPHA_OVER_R,
+    KINDS,
+    QUANTIZATION,
+    SECTIONS,
+    Configuration,
+    LogUniform,
+    Misplaced,
+    SearchSpace,
+    Uniform,
+    ends_of,
+    overrides,
+)
+from moodbench.config.space_problems import explain_space, located
+from moodbench.config.yaml_text import line_of, load_yaml
+from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
+
+
+class SpaceFile(NamedTuple):
+    """A search space as it is written."""
+
+    where: str
+    text: str
+
+
+def available_spaces() -> dict[str, Path]:
+    """Name -> file of the spaces that come with MoodBench."""
+    packaged = Path(str(files("moodbench"))) / "tune_spaces"
+    folder = packaged if packaged.is_dir() else Path(str(files("moodbench"))).parent / "tune_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_space(name: str) -> SpaceFile:
+    """The file of the space called `name`, or the YAML file `name`; UnknownNameError, PrerequisiteError or SpecError."""
+    path = Path(name)
+    if not name.endswith((".yaml", ".yml")):
+        known = available_spaces()
+        if name not in known:
+            raise UnknownNameError("search space", name, known)
+        path = known[name]
+    try:
+        return SpaceFile(str(path), path.read_text("utf-8"))
+    except OSError as error:
+        raise PrerequisiteError(f"{path}: {error.strerror}; expected a YAML file with a search space") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
+
+
+def load_space(
+    name: str,
+    training: TrainingFile,
+    max_rank: int | None = None,
+    families: Mapping[str, Family] | None = None,
+    family: str | None = None,
+) -> SearchSpace:
+    """The space called `name`, or in the YAML file `name`; every value it can draw is one that a fit accepts.
+
+    `training` are the defaults that the values are laid over; `max_rank` is the narrowest width of the adapted layers,
+    above which a rank adds nothing. With `families`, what the file says of other families is checked, and what it says of
+    `family` or its kind holds. SpecError names file, line, key, value and what is allowed.
+    """
+    where, text = read_space(name)
+    try:
+        space = SearchSpace.model_validate(load_yaml(text, where))
+    except ValidationError as error:
+        raise SpecError(explain_space(error, where, text)) from error
+    parts = {("parameters",): space.parameters} | {("families", k): v for k, v in space.families.items()}
+    for keys, parameters in parts.items():
+        for parameter, distribution in parameters.items():
+            for value in ends_of(distribution):
+                real = isinstance(distribution, Uniform | LogUniform)
+                _check((*keys, parameter), value, training, max_rank, where, text, real=real)
+    try:
+        for other in space.families:
+            if families is not None and other not in (*KINDS, *families):
+                reason = str(UnknownNameError("family", other, (*KINDS, *families)))
+                raise SpecError(located(where, text, ("families", other), reason))
+            space.for_family(*_names(other, families or {}))
+        if families is not None and family is not None:
+            space = space.for_family(*_names(family, families))
+    except Misplaced as problem:
+        raise SpecError(located(where, text, problem.path, problem.reason)) from problem
+    check_together(space, training.lora, "none", where, text)
+    return space
+
+
+def _names(family: str, families: Mapping[str, Family]) -> tuple[str, ...]:
+    """The keys under `families` that hold for a model of `family`: its kind, then itself."""
+    return (families[family].kind, family) if family in families else (family,)
+
+
+def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantization, where: str, text: str) -> None:
+    """Nothing; SpecError for two values that `space` can draw at once but no fit of the recipe `lora` can have at once."""
+    names = [n for n in space.parameters if n == QUANTIZATION or n.startswith("lora.")]
+    for name in names:
+        needed = {k: v[0] for k, v in space.parameters[name].when.items()}
+        for value in ends_of(space.parameters[name]):
+            problem = _contradiction(space.active(needed | {name: value}), lora, quantization)
+            if problem:
+                reason = (
+                    f"{value!r} with the recipe's other settings: {problem}; leave the value out, or change the recipe"
+                )
+                raise SpecError(located(where, text, ("parameters", name), reason))
+    for one, other in combinations(names, 2):
+        for values in product(ends_of(space.parameters[one]), ends_of(space.parameters[other])):
+            point = dict(zip((one, other), values, strict=True))
+            for name in (one, other):
+                point = {k: v[0] for k, v in space.parameters[name].when.items()} | point
+            point = space.active(point)
+            if one not in point or other not in point:
+                continue
+            problem = _contradiction(point, lora, quantization)
+            if problem:
+                line = f", line {line_of(text, ('parameters', other))}"
+                raise SpecError(
+                    f"{where}{line}: parameters.{one} {values[0]!r} with parameters.{other} {values[1]!r}: {problem}; "
+                    "make one depend on the other with `when`, or leave a value out"
+                )
+
+
+def _contradiction(point: Configuration, lora: LoraDefaults, quantization: Quantization) -> str | None:
+    try:
+        made = LoraDefaults.model_validate(lora.model_dump() | overrides(point, lora)["lora"])
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return unlike_quantised(made, point.get(QUANTIZATION, quantization))
+
+
+def _check(
+    path: tuple[str, ...],
+    value: Any,
+    training: TrainingFile,
+    max_rank: int | None,
+    where: str,
+    text: str,
+    *,
+    real: bool,
+) -> None:
+    """Nothing; SpecError for a value that no fit accepts."""
+    parameter = path[-1]
+    reason = None
+    if parameter == ALPHA_OVER_R:
+        most = MAX_LORA_ALPHA / training.lora.r
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
+            reason = f"{value!r}; allowed are numbers above 0 up to {most:g}"
+    elif parameter == QUANTIZATION:
+        if value not in get_args(Quantization):
+            reason = f"{value!r}; allowed are {', '.join(get_args(Quantization))}"
+    else:
+        section, _, field = parameter.partition(".")
+        kind = SECTIONS[section].model_fields[field].annotation
+        if real and int in (kind, *get_args(kind)):
+            reason = (
+                f"real numbers from {value!r} on drawn for a whole number; allowed are integer, power_of_two, choice"
+            )
+        elif parameter == "lora.r" and max_rank is not None and isinstance(value, int) and value > max_rank:
+            reason = (
+                f"rank {value} is above the width of the narrowest adapted layer; allowed are ranks up to {max_rank}"
+            )
+        else:
+            base = getattr(training, section).model_dump()
+            try:
+                SECTIONS[section].model_validate(merge(base, {field: value}), strict=True)
+            except ValidationError as error:
+                here = f"{where}, line {line_of(text, path)}"
+                raise SpecError(explain(error, here, None, (*path[:-1], section), schema=SECTIONS[section])) from error
+    if reason is not None:
+        raise SpecError(located(where, text, path, reason))
