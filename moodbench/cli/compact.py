@@ -6,8 +6,10 @@ import argparse
 from typing import Any
 
 from moodbench.cli.options import add_store, existing_store
+from moodbench.hardware import hardware
 from moodbench.store.schema import RECORDS
 from moodbench.store.snapshots import compact
+from moodbench.visualization.kept_results import results_of, stamps_of
 from moodbench.visualization.terminal import console
 
 
@@ -19,7 +21,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; writes the snapshots, which are a cache: deleting them loses nothing."""
+    """0; writes the snapshots, and works out what the page shows of a large store; both are caches: deleting them loses nothing."""
     store = existing_store(arguments.store)
     store.check_writable()
     for kind in RECORDS:
@@ -27,4 +29,5 @@ def execute(arguments: argparse.Namespace) -> int:
         console().print(
             f"{made.key}: {made.num_records:,} records, {made.num_read:,} of them newly read", soft_wrap=True
         )
+    results_of(store, hardware(), stamps_of(store))
     return 0

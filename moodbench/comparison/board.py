@@ -96,25 +96,33 @@ def scored(
     anchors: Anchors,
     composite: str = "pinned",
     joints: Mapping[str, JointDraws] | None = None,
+    placed: str | None = None,
 ) -> pd.DataFrame:
     """The board of the `contenders` under these weights; see `leaderboard`.
 
-    With joint draws by track, the rows say where each contender may stand: see `standing.with_places`.
+    With joint draws by track, the rows say where each contender may stand: see `standing.with_places`. With the name of a
+    track in `placed` only its rows do, which takes a part of the time.
     """
     if rows.empty:
         return rows
-    parts, drawn = [], draws_by_track(rows, joints or {}, weights=weights, anchors=anchors, composite=composite)
+    alone = placed is not None and not placed.startswith(OVERALL)
+    needed = joints or {} if not alone else {name: j for name, j in (joints or {}).items() if name == placed}
+    parts, drawn = [], draws_by_track(rows, needed, weights=weights, anchors=anchors, composite=composite)
+
+    def places(name: str, draws: ScoreDraws | None) -> ScoreDraws | None:
+        return draws if placed is None or name.startswith(OVERALL) == placed.startswith(OVERALL) else None
+
     scheme = get_composite(composite)
     for name, track in rows.groupby("track", sort=False):
         part = _ranked(
             track.assign(score=scheme.score(track.assign(**speed_for_score(track)), weights, anchors)), scheme
         )
-        parts.append(part if joints is None else with_places(part, drawn.get(str(name))))
+        parts.append(part if joints is None else with_places(part, places(str(name), drawn.get(str(name)))))
     tracks = covered(rows)
     if tracks:
         part = _ranked(overall(pd.concat(parts), tracks, [*QUALITY, "score", "train_time_s"], [*SPEED, *SIZES]), scheme)
         whole = mean_draws([drawn[t] for t in tracks]) if set(tracks) <= set(drawn) else None
-        parts.append(part if joints is None else with_places(part, whole))
+        parts.append(part if joints is None else with_places(part, places(OVERALL, whole)))
     return pd.concat(parts, ignore_index=True)
 
 

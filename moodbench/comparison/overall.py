@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -64,33 +64,45 @@ def overall(board: pd.DataFrame, tracks: Sequence[str], means: Sequence[str], me
         num_train=groups["num_train"].sum(),
         on_all=size == len(tracks),
         interval_method="mover",
-        estimand=groups["estimand"].agg(_estimand),
-        device_name=groups["device_name"].agg(_only),
+        estimand=_joined_texts(part, "estimand", _estimand),
+        device_name=_joined_texts(part, "device_name", _only),
         **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
-        verdict=groups["verdict"].agg(worst_verdict),
+        verdict=_joined_texts(part, "verdict", worst_verdict),
         score=rows["score"].where(whole),
     )
     return rows.reset_index()
 
 
-def worst_verdict(verdicts: pd.Series[str]) -> str | None:
+def _joined_texts(part: pd.DataFrame, column: str, join: Callable[[Iterable[Any]], str | None]) -> pd.Series[str]:
+    """What `join` makes of the values of each contender, by name; plain lists, as a slider waits for it."""
+    values: dict[str, list[Any]] = {}
+    for name, value in zip(part["name"], part[column], strict=True):
+        values.setdefault(name, []).append(value)
+    return pd.Series({name: join(given) for name, given in values.items()}, dtype=object)
+
+
+def _known(values: Iterable[Any]) -> list[str]:
+    return [str(v) for v in dict.fromkeys(values) if pd.notna(v)]
+
+
+def worst_verdict(verdicts: Iterable[Any]) -> str | None:
     """The worst verdict of several measurements; None where none is known."""
-    known = set(verdicts.dropna())
+    known = _known(verdicts)
     return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
 
 
-def _estimand(values: pd.Series[str]) -> str | None:
+def _estimand(values: Iterable[Any]) -> str | None:
     """The one estimand of all, `mixed` where there are two, None where none is known."""
-    found = values.dropna().unique()
-    return None if len(found) == 0 else str(found[0]) if len(found) == 1 else MIXED
+    found = _known(values)
+    return None if not found else found[0] if len(found) == 1 else MIXED
 
 
-def _only(values: pd.Series[str]) -> str | None:
+def _only(values: Iterable[Any]) -> str | None:
     """The one value of all, None where they differ or none is known."""
-    found = values.dropna().unique()
-    return str(found[0]) if len(found) == 1 else None
+    found = _known(values)
+    return found[0] if len(found) == 1 else None
 
 
 def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:

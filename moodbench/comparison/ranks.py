@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 
 import numpy as np
@@ -29,9 +29,12 @@ class Ranking:
     """`(M,)`: best rank that the data allow, 1 + the number of contenders that are better for sure."""
     high: npt.NDArray[np.int64]
     """`(M,)`: worst rank that the data allow."""
-    letters: tuple[str, ...]
-    """Compact letter display: two contenders that share a letter are not separated."""
     alpha: float
+
+    @cached_property
+    def letters(self) -> tuple[str, ...]:
+        """Compact letter display, made when asked for: two contenders that share a letter are not separated."""
+        return compact_letters(self.point, self.p_adjusted <= self.alpha)
 
     @property
     def tied_best(self) -> npt.NDArray[np.bool_]:
@@ -70,7 +73,6 @@ def rank_all(
         p_adjusted=adjusted,
         low=1 + better.sum(axis=0),
         high=m - better.sum(axis=1),
-        letters=compact_letters(score, sure),
         alpha=alpha,
     )
 
@@ -122,15 +124,19 @@ def compact_letters(point: npt.ArrayLike, separated: npt.NDArray[np.bool_]) -> t
     """
     score = np.asarray(point, dtype=np.float64)
     m = len(score)
-    groups: list[frozenset[int]] = [frozenset(range(m))]
+    groups = [(1 << m) - 1]  # sets of contenders as bits
     for i, j in combinations(range(m), 2):
-        if separated[i, j]:
-            split = [g for g in groups if not {i, j} <= g]
-            split += [g - {x} for g in groups if {i, j} <= g for x in (i, j)]
-            unique = list(dict.fromkeys(split))
-            groups = [g for g in unique if not any(g < other for other in unique)]
-    groups.sort(key=lambda g: sorted((-score[x], x) for x in g))
-    return tuple("".join(_letter(k) for k, g in enumerate(groups) if i in g) for i in range(m))
+        both = 1 << i | 1 << j
+        if not separated[i, j] or not any(g & both == both for g in groups):
+            continue
+        whole = [g for g in groups if g & both != both]
+        made = dict.fromkeys(g & ~(1 << x) for g in groups if g & both == both for x in (i, j))
+        # Only what was made anew can lie in another: of those that stay, none lies in another already.
+        groups = whole + [g for g in made if not any(g & other == g for other in whole)]
+        groups = [g for g in groups if g not in made or not any(g != other and g & other == g for other in made)]
+    members = {g: sorted((-score[x], x) for x in range(m) if g >> x & 1) for g in groups}
+    groups.sort(key=members.__getitem__)
+    return tuple("".join(_letter(k) for k, g in enumerate(groups) if g >> i & 1) for i in range(m))
 
 
 def _letter(k: int) -> str:

@@ -47,6 +47,8 @@ SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
 """What `with_places` adds; all null where nothing is known."""
 MANY, FEW_DRAWS = 20, 500
 """With more contenders than MANY, ranges of places come from fewer draws, so that a slider is answered at once."""
+VERY_MANY, FEWEST_DRAWS = 100, 200
+"""Likewise, where pairs count by ten thousands: the smallest p-value is then 1 / 201."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class ScoreDraws:
         """Those of some contenders, in that order."""
         at = [self.names.index(name) for name in names]
         return ScoreDraws(tuple(names), self.scores[:, at], self.free[:, at], self.num_items)
+
+
+def num_draws(num_contenders: int) -> int | None:
+    """How many joint draws ranges of places come from; None is all."""
+    return None if num_contenders <= MANY else FEW_DRAWS if num_contenders <= VERY_MANY else FEWEST_DRAWS
 
 
 def with_quality(
@@ -85,7 +92,7 @@ def with_quality(
         return made
     at = [joint.names.index(name) for name in track["name"]]
     accuracy, f1 = (
-        rank_all(joint.names, point, draws if len(at) <= MANY else draws[:FEW_DRAWS], joint.num_items)
+        rank_all(joint.names, point, draws[: num_draws(len(at))], joint.num_items)
         for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
     )
     intervals = [joint.interval(name, "f1_macro") for name in track["name"]]
@@ -142,7 +149,7 @@ def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
     ranked = track[track["rank"].notna()]
     if draws is not None and len(ranked) and set(ranked["name"]) <= set(draws.names):
         own = draws.of(ranked["name"].tolist())
-        few = own.scores if len(own.names) <= MANY else own.scores[:FEW_DRAWS]
+        few = own.scores[: num_draws(len(own.names))]
         standing = rank_all(own.names, ranked["score"].to_numpy(dtype=float), few, own.num_items)
         best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
         made.loc[ranked.index, "rank_low"] = standing.low

@@ -11,7 +11,7 @@ import pandas as pd
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.paired import difference_interval
 from moodbench.comparison.ranks import rank_all
-from moodbench.comparison.standing import FEW_DRAWS, MANY
+from moodbench.comparison.standing import num_draws
 
 TIES = ("accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best", "tied_f1")
 """What `mean_ties` says of each contender."""
@@ -45,7 +45,7 @@ def mean_joint(joints: Mapping[str, JointDraws]) -> JointDraws | None:
 def mean_ties(joint: JointDraws) -> pd.DataFrame:
     """TIES of each contender, by name, from all pairs of the whole field."""
     found = [
-        rank_all(joint.names, point, draws if len(joint.names) <= MANY else draws[:FEW_DRAWS], joint.num_items)
+        rank_all(joint.names, point, draws[: num_draws(len(joint.names))], joint.num_items)
         for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
     ]
     accuracy, f1 = found

@@ -129,13 +129,24 @@ class Results:
         return self.together if track.startswith(OVERALL) else self.joints.get(track)
 
     def view(
-        self, weights: Weights | None = None, composite: str = "pinned", *, with_robustness: bool = False
+        self,
+        weights: Weights | None = None,
+        composite: str = "pinned",
+        *,
+        with_robustness: bool = False,
+        placed: str | None = None,
     ) -> BoardView:
-        """The board under these weights; `with_robustness` also says how its order holds."""
+        """The board under these weights; `with_robustness` also says how its order holds, `placed` names the one track whose
+        rows are to have their ranges of places."""
         get_composite(composite)
         weights = weights or Weights()
         board = scored(
-            self.contenders, weights=weights, anchors=load_anchors(), composite=composite, joints=self.joints
+            self.contenders,
+            weights=weights,
+            anchors=load_anchors(),
+            composite=composite,
+            joints=self.joints,
+            placed=placed,
         ).assign(composite=composite)
         if self.ties is not None:
             overall = board["dataset"] == OVERALL

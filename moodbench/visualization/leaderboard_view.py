@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from moodbench.comparison.board import OVERALL
-from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import missing, valid
 from moodbench.visualization.state import State
 
@@ -22,12 +21,12 @@ HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "m
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
 
-def chosen_track(view: BoardView, state: State) -> str:
-    """The track that `state` names, else all of them together, else the first."""
-    if state.track in view.tracks:
+def chosen_track(tracks: Sequence[str], state: State) -> str:
+    """The one of `tracks` that `state` names, else all of them together, else the first."""
+    if state.track in tracks:
         return state.track
-    together = [t for t in view.tracks if t.startswith(OVERALL)]
-    return (together or view.tracks)[0]
+    together = [t for t in tracks if t.startswith(OVERALL)]
+    return (together or list(tracks))[0]
 
 
 def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd.DataFrame:

@@ -14,9 +14,7 @@ from moodbench.visualization.report import write_report
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory):
     """Five contenders on two data sets of 500 texts, one seed."""
-    store = generate(
-        tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1, predictions=True
-    )
+    store = generate(tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1)
     return Reader(store, hardware()).current()
 
 

@@ -39,7 +39,7 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The pairs, the reliability figure with its table, and slices with disagreements."""
-    track = one_track(reading.view(state.weights), state)
+    track = one_track(reading.order(state.weights), state)
     rows = pinned_rows(track, state, 2)
     if len(rows) < 2:
         text = "Pin two to four contenders above that have results on this data set."

@@ -57,8 +57,8 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """What the files are, the files, the rows, doubtful labels, and licences with the citation."""
-    view = reading.view(state.weights, state.composite)
-    name = chosen_track(view, state)
+    name = chosen_track(reading.tracks, state)
+    view = reading.view(state.weights, state.composite, placed=name)
     rows = visible(view.track(name), state, reading.families)
     results = reading.results
     trials = trials_frame(results.fits, results.evaluations, results.measurements)
@@ -113,7 +113,7 @@ def _readable(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _doubtful(reading: Reading, state: State, services: Services) -> str:
     """The test texts of the track shown whose label nearly all contenders deny."""
-    first = one_track(reading.view(state.weights), state).iloc[0]
+    first = one_track(reading.order(state.weights), state).iloc[0]
     try:
         queues = mislabelled(reading.store, str(first["dataset"]))
     except MoodBenchError as error:

@@ -34,9 +34,11 @@ def fill(reader: Reader, tab: Tab, state: State, services: Services, *, rerank: 
     address = f'<span data-query="{escape(state.to_query())}"></span>'
     uri = escape(reader.store.uri)
     try:
+        if not tab.needs_results:
+            return Filled(f'<p role="status">{uri}</p>', address, "", tab.render(reader.store, state, services))
         reading = reader.current()
         read = f'<p role="status">{uri} · read {reading.at:%Y-%m-%d %H:%M:%S}</p>'
-        if tab.needs_results and reading.is_empty and not tab.without_results(reading):
+        if reading.is_empty and not tab.without_results(reading):
             return Filled(read, address, html.empty(reader.store.uri) + failures_table(reading.results.failures), None)
         return Filled(
             read, address, "", (tab.rerank if rerank and tab.rerank else tab.render)(reading, state, services)

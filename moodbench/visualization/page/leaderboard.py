@@ -104,9 +104,9 @@ def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
     """The answer, the table and the notes, and the rows shown of which view."""
-    view = reading.view(state.weights, state.composite)
+    name = chosen_track(reading.tracks, state)
+    view = reading.view(state.weights, state.composite, placed=name)
     columns = columns_with(state.columns)
-    name = chosen_track(view, state)
     track = view.track(name)
     rows = visible(track, state, reading.families)
     counted = f"{len(rows)} of {len(track)} contenders shown" if len(rows) < len(track) else f"{len(track)} contenders"

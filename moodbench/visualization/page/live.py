@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from moodbench.store import Store
 from moodbench.visualization.formatting import MISSING, duration
 from moodbench.visualization.page.html import card, details, hint, table, with_store
-from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.starting import build_starting, queue_html
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.progress import Job, RunProgress, latest_run
@@ -27,12 +27,10 @@ def build(layout: Layout, services: Services) -> None:
     layout.output(gr.HTML(elem_id="mb-live", elem_classes="mb"))
 
 
-def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+def render(store: Store, state: State, services: Services) -> Sequence[Any]:
     """The state of the run that began last."""
-    run = latest_run(reading.store)
-    none = (
-        f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', reading.store.uri)}"
-    )
+    run = latest_run(store)
+    none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
     shown = run_html(run) if run else hint(none)
     return [shown] if services.runner is None else [queue_html(services.runner), shown]
 

@@ -1,21 +1,30 @@
-"""What the page knows of a store: read once, and again when a record has come or gone."""
+"""What the page knows of a store: read once, and again in the background when a record has come or gone."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from moodbench.comparison.composite import Weights
+from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
 from moodbench.store import Store
-from moodbench.visualization.board_view import BoardView, Results, read_results
+from moodbench.visualization.board_view import BoardView, Results
+from moodbench.visualization.kept_results import results_of, stamps_of
+from moodbench.visualization.leaderboard_view import chosen_track
+from moodbench.visualization.state import DEFAULT
 
-KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
+log = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
 """A store is not asked more often whether it has changed."""
+PATIENCE_S = 3.0
+"""How long a visitor waits for a change to be read before the reading before it is shown."""
+MOST_VIEWS = 32
 
 
 @dataclass(frozen=True)
@@ -25,15 +34,30 @@ class Reading:
     store: Store
     results: Results
     at: datetime
+    _views: OrderedDict[tuple[Weights, str, str | None], BoardView] = field(default_factory=OrderedDict, compare=False)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no evaluated model."""
         return self.results.contenders.empty
 
-    def view(self, weights: Weights, composite: str = "pinned") -> BoardView:
-        """The board under these weights."""
-        return self.results.view(weights, composite)
+    def view(self, weights: Weights, composite: str = "pinned", placed: str | None = None) -> BoardView:
+        """The board under these weights, the ranges of places of the track `placed` alone where it is named; the last few are kept."""
+        key = (weights, composite, placed)
+        if (found := self._views.get(key)) is None:
+            found = self._views[key] = self.results.view(weights, composite, placed=placed)
+            while len(self._views) > MOST_VIEWS:
+                self._views.popitem(last=False)
+        return found
+
+    def order(self, weights: Weights) -> BoardView:
+        """The board under these weights without ranges of places, which takes the least time."""
+        return self.view(weights, placed="")
+
+    @property
+    def tracks(self) -> list[str]:
+        """The names of the tracks, all of them together last, whatever the weights."""
+        return self.order(Weights()).tracks
 
     @property
     def families(self) -> dict[str, str]:
@@ -43,7 +67,11 @@ class Reading:
 
 
 class Reader:
-    """Readings of one store, shared by all visitors."""
+    """Readings of one store, shared by all visitors.
+
+    The first one is waited for. Later a change is read by a thread of its own, and whoever asks meanwhile waits
+    PATIENCE_S at most and then sees the reading before it.
+    """
 
     def __init__(self, store: Store, machine: Hardware, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
@@ -52,15 +80,53 @@ class Reader:
         self._looked = -float("inf")
         self._stamps: dict[str, str] | None = None
         self._reading: Reading | None = None
+        self._problem: MoodBenchError | None = None
+        self._thread: threading.Thread | None = None
 
     def current(self) -> Reading:
-        """The store as it is now, give or take LOOK_EVERY_S; StoreError when it cannot be read."""
+        """The store as it is now, give or take LOOK_EVERY_S and the time that reading takes; StoreError when it cannot be read."""
+        thread = self._look()
+        if thread is not None:
+            thread.join(None if self._reading is None else PATIENCE_S)
+        if self._problem is not None:
+            raise self._problem
+        assert self._reading is not None, "the thread has ended, with a reading or a problem"
+        return self._reading
+
+    def begin(self) -> None:
+        """Nothing; begins to read, so that the first visitor waits less."""
+        self._look()
+
+    def _look(self) -> threading.Thread | None:
+        """The thread that reads, where one does."""
         with self._lock:
-            if self._reading is not None and self._clock() - self._looked < LOOK_EVERY_S:
-                return self._reading
-            stamps = {k: v for kind in KINDS for k, v in self.store.location.stamps(kind).items()}
-            if self._reading is None or stamps != self._stamps:
-                results = read_results(self.store, self._machine)
-                self._reading, self._stamps = Reading(self.store, results, datetime.now()), stamps
+            if self._thread is not None and self._thread.is_alive():
+                return self._thread
+            if self._clock() - self._looked < LOOK_EVERY_S and (self._reading or self._problem):
+                return None
+            self._thread = threading.Thread(target=self._read, name="moodbench-reading", daemon=True)
+            self._thread.start()
+            return self._thread
+
+    def _read(self) -> None:
+        try:
+            stamps = stamps_of(self.store)
+            if self._reading is None or self._problem is not None or stamps != self._stamps:
+                results = results_of(self.store, self._machine, stamps)
+                reading = Reading(self.store, results, datetime.now())
+                if not reading.is_empty:
+                    prepare(reading)
+                self._reading, self._stamps = reading, stamps
+            self._problem = None
+        except MoodBenchError as problem:
+            self._problem = problem
+        except Exception as problem:  # else a visitor would wait for a thread that is dead
+            log.exception("reading %s", self.store.uri)
+            self._problem = MoodBenchError(f"{self.store.uri}: cannot be shown ({type(problem).__name__}: {problem})")
+        finally:
             self._looked = self._clock()
-            return self._reading
+
+
+def prepare(reading: Reading) -> None:
+    """Nothing; works out what a plain address shows, before anybody asks."""
+    reading.view(Weights(), placed=chosen_track(reading.tracks, DEFAULT))

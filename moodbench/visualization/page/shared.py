@@ -34,9 +34,8 @@ def tracks(reading: Reading) -> list[tuple[str, str]]:
     """The names of the tracks, all of them together first; the first is also what a plain address shows."""
     if reading.is_empty:
         return []
-    view = reading.view(DEFAULT.weights)
-    first = chosen_track(view, DEFAULT)
-    return [(first, ""), *((name, name) for name in view.tracks if name != first)]
+    first = chosen_track(reading.tracks, DEFAULT)
+    return [(first, ""), *((name, name) for name in reading.tracks if name != first)]
 
 
 def contenders(reading: Reading) -> list[tuple[str, str]]:
@@ -46,7 +45,7 @@ def contenders(reading: Reading) -> list[tuple[str, str]]:
 
 def one_track(view: BoardView, state: State) -> pd.DataFrame:
     """The rows of the track that `state` names; of the first one where it names all of them together."""
-    name = chosen_track(view, state)
+    name = chosen_track(view.tracks, state)
     return view.track(view.tracks[0] if name.startswith(OVERALL) else name)
 
 

@@ -33,6 +33,8 @@ TABS: tuple[Tab, ...] = (
 )
 """The tabs in order; to add one, write its module and name it here."""
 LIVE_EVERY_S = 2.0
+KEPT_FILES_S = (3600, 24 * 3600)
+"""How often Gradio's own copies of fetched files are looked through, and from which age on they are removed."""
 
 
 class Shell:
@@ -40,6 +42,7 @@ class Shell:
 
     def __init__(self, store: Store, machine: Hardware, services: Services, tabs: Sequence[Tab]) -> None:
         self._reader = Reader(store, machine)
+        self._reader.begin()
         self._services = services
         self._tabs = {tab.key: tab for tab in tabs}
         self._layouts: dict[str, Layout] = {}
@@ -50,7 +53,7 @@ class Shell:
         """The page."""
         import gradio as gr
 
-        with gr.Blocks(title="MoodBench", analytics_enabled=False, fill_width=True) as page:
+        with gr.Blocks(title="MoodBench", analytics_enabled=False, fill_width=True, delete_cache=KEPT_FILES_S) as page:
             with gr.Row(elem_id="mb-head"):
                 gr.HTML(
                     "<h1>MoodBench</h1><p>Small language models for sentiment, fine-tuned, measured and ranked.</p>"
@@ -153,7 +156,8 @@ class Shell:
         """What a tab answers to a request."""
         given, controls = values[:num_given], values[num_given:]
         try:
-            return answer(self._reader.current(), self._state(key, controls), self._services, *given)
+            source = self._reader.current() if self._tabs[key].needs_results else self._reader.store
+            return answer(source, self._state(key, controls), self._services, *given)
         except MoodBenchError as problem:
             return html.error(str(problem))
 

@@ -39,7 +39,7 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The verdicts, who is not shown, and the four figures, each with whom it lacks."""
-    view = reading.view(state.weights)
+    view = reading.order(state.weights)
     rows = pinned_rows(one_track(view, state), state, SHOWN)
     measured = _measurements(reading, rows)
     why = {str(r["name"]): why_missing("latency_p50_s", r, view.failures) for _, r in rows.iterrows()}

@@ -9,8 +9,8 @@ from typing import Any
 from moodbench.benchmark.queue import RunQueue
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.store import Store
 from moodbench.visualization.page.html import card, error
-from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.tab import Layout, Services
 from moodbench.visualization.state import State
 
@@ -74,7 +74,7 @@ def queue_html(queue: RunQueue) -> str:
 
 
 def _start(
-    reading: Reading,
+    store: Store,
     state: State,
     services: Services,
     preset: str,
@@ -100,7 +100,7 @@ def asked(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dic
     return {name: value for name, value in values.items() if value}
 
 
-def _cancel(reading: Reading, state: State, services: Services) -> str:
+def _cancel(store: Store, state: State, services: Services) -> str:
     queue = services.runner
     assert queue is not None
     queue.cancel()

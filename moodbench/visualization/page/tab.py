@@ -126,10 +126,10 @@ class Tab:
     key: str
     title: str
     build: Callable[[Layout, Services], None]
-    render: Callable[[Reading, State, Services], Sequence[Any]]
-    """A value for each output that `build` placed, in their order."""
+    render: Callable[[Any, State, Services], Sequence[Any]]
+    """A value for each output that `build` placed, in their order; from a Reading, or from the Store where no results are needed."""
     needs_results: bool = True
-    """Whether an empty store is answered by the hint how to start."""
+    """Whether it is made from a reading: then it waits for the first one, and an empty store is answered by the hint how to start."""
     without_results: Callable[[Reading], bool] = lambda reading: False
     """Whether it has something to show all the same, where nothing is evaluated."""
     rerank: Callable[[Reading, State, Services], Sequence[Any]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,8 @@ from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
+
+OF_CELL = ("model", "dataset", "num_train", "seed", "validation_f1_macro")
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -39,7 +42,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         nothing = empty(reading.store.uri) + failures_table(reading.results.failures)
         return [nothing, figures.message("Nothing is evaluated yet"), "", *searches.render(reading, state)]
     fits = reading.results.fits
-    track = one_track(reading.view(state.weights), state)
+    track = one_track(reading.order(state.weights), state)
     shown = pinned_rows(track, state, 6)
     ids = [i for row in shown["fit_ids"] for i in row]
     learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
@@ -56,14 +59,19 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame) -> str:
     datasets = sorted({*fits["dataset"].dropna(), *failures["dataset"].dropna()})
     models = sorted({*fits["model"].dropna(), *failures["model"].dropna()})
     failed = failures[failures["phase"] == "fit"]
+    fitted: dict[tuple[str, str], list[tuple[float, int, float | None]]] = {}
+    ok = fits[fits["status"] == "ok"]
+    for model, dataset, *facts in zip(*(ok[c].tolist() for c in OF_CELL), strict=True):
+        fitted.setdefault((model, dataset), []).append(tuple(facts))
+    lost: dict[tuple[str, str], list[int]] = {}
+    for model, dataset, seed in zip(failed["model"], failed["dataset"], failed["seed"], strict=True):
+        lost.setdefault((model, dataset), []).append(seed)
     head = "".join(f'<th scope="col">{escape(d)}</th>' for d in datasets)
     body = []
     for model in models:
         cells = []
         for dataset in datasets:
-            ok = fits[(fits["model"] == model) & (fits["dataset"] == dataset) & (fits["status"] == "ok")]
-            bad = failed[(failed["model"] == model) & (failed["dataset"] == dataset)]
-            cells.append(f"<td>{_cell(ok, bad)}</td>")
+            cells.append(f"<td>{_cell(fitted.get((model, dataset), []), lost.get((model, dataset), []))}</td>")
         body.append(f'<tr><th scope="row" class="mb-name">{escape(model)}</th>{"".join(cells)}</tr>')
     caption = (
         "<caption><div><strong>Fits</strong>seeds that are fitted, with their validation F1 in percent</div></caption>"
@@ -72,16 +80,18 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame) -> str:
     return scroll(made, "Fits") + failures_table(failed)
 
 
-def _cell(ok: pd.DataFrame, bad: pd.DataFrame) -> str:
+def _cell(ok: Sequence[tuple[float, int, float | None]], bad: Sequence[int]) -> str:
+    """Training texts, seed and validation F1 of the fits of a cell, and the seeds that failed, in words."""
     parts = []
-    for num_train, group in ok.groupby("num_train", sort=True):
-        seeds = ", ".join(str(s) for s in sorted(set(group["seed"])))
-        score = group["validation_f1_macro"].dropna()
-        found = f", F1 {percent(score.mean())}" if len(score) else ""
+    for num_train in sorted({size for size, _, _ in ok}):
+        group = [(seed, score) for size, seed, score in ok if size == num_train]
+        seeds = ", ".join(str(s) for s in sorted({seed for seed, _ in group}))
+        scores = [score for _, score in group if score is not None and not missing(score)]
+        found = f", F1 {percent(mean(scores))}" if scores else ""
         parts.append(f"{num_train:,.0f} texts: seed{'s' if ',' in seeds else ''} {seeds}{found}")
     text = "<br>".join(escape(p) for p in parts)
-    if len(bad):
-        seeds = ", ".join(str(s) for s in sorted(set(bad["seed"])))
+    if bad:
+        seeds = ", ".join(str(s) for s in sorted(set(bad)))
         text += f'{"<br>" if text else ""}<span class="mb-pill mb-failed">failed: {escape(seeds)}</span>'
     return text or "not run"
 

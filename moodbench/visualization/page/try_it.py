@@ -35,7 +35,7 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """Who will be asked."""
-    rows = pinned_rows(one_track(reading.view(state.weights), state), state, 3)
+    rows = pinned_rows(one_track(reading.order(state.weights), state), state, 3)
     dataset = str(rows.iloc[0]["dataset"])
     tuned, fitted = (
         [marked(row) for _, row in rows.iterrows() if (row["method"] in FINE_TUNED) == wanted]
@@ -55,7 +55,7 @@ def label(reading: Reading, state: State, services: Services, text: str) -> str:
         return hint("Write a text first.")
     if services.ask is None:
         return error("This page was opened without models; start it with `moodbench app`.")
-    rows = pinned_rows(one_track(reading.view(state.weights), state), state, 3)
+    rows = pinned_rows(one_track(reading.order(state.weights), state), state, 3)
     cells, labels, problems = [], [], []
     for _, row in rows.iterrows():
         try:

@@ -62,8 +62,8 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The card with the choice, and a table of what fits."""
-    view = reading.view(state.weights)
-    name = chosen_track(view, state)
+    view = reading.order(state.weights)
+    name = chosen_track(view.tracks, state)
     rows = view.track(name)
     limits = Limits(
         None if state.max_p99_ms is None else state.max_p99_ms / 1e3,
