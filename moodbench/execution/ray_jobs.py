@@ -17,6 +17,10 @@ from moodbench.execution.ray_cluster import set_up_token
 from moodbench.execution.ray_phases import set_up_environment
 
 POLL_S = 1.0
+SILENCE_S = 120.0
+"""After so long without a line, the job is asked how it stands: the connection may be dead without a word."""
+RECONNECT_S = 300.0
+"""How long a lost connection is tried again."""
 
 
 def submit(
@@ -29,17 +33,89 @@ def submit(
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="moodbench-submit-") as folder:
         ship = working_dir or files_to_ship(arguments, Path(folder))
-        job_id = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "moodbench", *arguments]),
-            runtime_env={"working_dir": str(ship)} if ship else {},
-        )
+        try:
+            job_id = client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "moodbench", *arguments]),
+                runtime_env={"working_dir": str(ship)} if ship else {},
+            )
+        except Exception as error:
+            raise PrerequisiteError(
+                f"--address {address}: the job was not taken: {_short(error)}. See with `ray job list --address {address}` whether "
+                "it is there all the same"
+            ) from error
     say(f"[{job_id} submitted to {address}; stop it with: ray job stop --address {address} {job_id}]\n")
+    goes_on = f"{job_id} goes on; follow it with: ray job logs --address {address} --follow {job_id}"
     try:
-        asyncio.run(_follow(client, job_id, say))
-        return _exit_status(client, job_id, say)
+        return Following(client, job_id, say).exit_status()
+    except ConnectionError as error:
+        raise PrerequisiteError(
+            f"--address {address}: the connection was lost and did not come back within {RECONNECT_S:.0f} s ({error}), so how the "
+            f"job ends is not known here. {goes_on}"
+        ) from error
     except KeyboardInterrupt:
-        say(f"\n[{job_id} goes on; follow it with: ray job logs --address {address} --follow {job_id}]\n")
+        say(f"\n[{goes_on}]\n")
         return 130
+
+
+class Following:
+    """A submitted job whose log is said as it comes; a lost connection is made again and goes on where it was."""
+
+    def __init__(
+        self,
+        client: Any,
+        job_id: str,
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client, self._job_id, self._say, self._clock, self._sleep = client, job_id, say, clock, sleep
+        self._num_said = 0
+
+    def exit_status(self) -> int:
+        """The exit status of the job's command; ConnectionError when its server was away for RECONNECT_S."""
+        lost_at: float | None = None
+        while True:
+            try:
+                asyncio.run(self._follow())
+                info = self._client.get_job_info(self._job_id)
+                if info.status.is_terminal():
+                    # The stream may have broken off just before the end.
+                    self._rest_of(self._client.get_job_logs(self._job_id))
+                    return self._status_of(info)
+                lost_at = None
+            except Exception as error:
+                if lost_at is None:
+                    lost_at = self._clock()
+                    self._say(f"[connection lost: {_short(error)}; trying again]\n")
+                if self._clock() - lost_at > RECONNECT_S:
+                    raise ConnectionError(_short(error)) from error
+            self._sleep(POLL_S)
+
+    async def _follow(self) -> None:
+        """Says the log from where it was left; the server tells it from the beginning."""
+        told, stream = 0, aiter(self._client.tail_job_logs(self._job_id))
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    text = await anext(stream)
+            except (StopAsyncIteration, TimeoutError):
+                return
+            told += len(text)
+            new = told - self._num_said
+            if new > 0:
+                self._say(text[-new:])
+                self._num_said = told
+
+    def _rest_of(self, log: str) -> None:
+        self._say(log[self._num_said :])
+        self._num_said = max(self._num_said, len(log))
+
+    def _status_of(self, info: Any) -> int:
+        if info.status == "SUCCEEDED":
+            return 0
+        self._say(f"[{self._job_id} {info.status}: {info.message}]\n")
+        return int(info.driver_exit_code) if info.driver_exit_code else 1
 
 
 def files_to_ship(arguments: Sequence[str], folder: Path) -> Path | None:
@@ -67,23 +143,13 @@ def _client(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except Exception as error:
-        text = " ".join(str(error).split())
+        text = _short(error)
         if "auth" in text.lower() or "token" in text.lower():
             advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file that the head was started with"
         else:
             advice = "is the head up, and its dashboard's port (8265) reachable from here?"
-        raise PrerequisiteError(f"--address {address}: {text[:300] or type(error).__name__}; {advice}") from error
+        raise PrerequisiteError(f"--address {address}: {text}; {advice}") from error
 
 
-async def _follow(client: Any, job_id: str, say: Callable[[str], None]) -> None:
-    async for text in client.tail_job_logs(job_id):
-        say(text)
-
-
-def _exit_status(client: Any, job_id: str, say: Callable[[str], None]) -> int:
-    while not (info := client.get_job_info(job_id)).status.is_terminal():
-        time.sleep(POLL_S)
-    if info.status == "SUCCEEDED":
-        return 0
-    say(f"[{job_id} {info.status}: {info.message}]\n")
-    return int(info.driver_exit_code) if info.driver_exit_code else 1
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

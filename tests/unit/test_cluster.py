@@ -20,7 +20,7 @@ from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Progress
 from moodbench.execution.ray_cluster import RayNode, free_text, set_up_token
-from moodbench.execution.ray_jobs import files_to_ship
+from moodbench.execution.ray_jobs import Following, files_to_ship
 from moodbench.execution.ray_phases import GET_S, START_S, Phases, outcome_of_error
 from moodbench.hardware import Gpu, Hardware
 from moodbench.schedule import Outcome
@@ -322,6 +322,78 @@ def test_files_named_by_a_relative_path_go_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "specs")
     with pytest.raises(UsageError, match="lies outside this folder"):
         files_to_ship(["run", "../other.txt"], empty)
+
+
+class Job:
+    """A job server that tells `log` from the beginning each time, as far as `cuts` let it, and then breaks off."""
+
+    def __init__(self, log, cuts, status="SUCCEEDED", code=None, back=True):
+        self.log, self.cuts, self.back = log, list(cuts), back
+        self.status, self.message, self.driver_exit_code = Status(status), "as it says", code
+
+    async def tail_job_logs(self, job_id):
+        if not self.back and not self.cuts:
+            raise RuntimeError("Connection refused")
+        until = self.cuts.pop(0) if self.cuts else len(self.log)
+        for start in range(0, until, 4):
+            yield self.log[start : min(start + 4, until)]
+        if until < len(self.log):
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+
+    def get_job_info(self, job_id):
+        return self
+
+    def get_job_logs(self, job_id):
+        return self.log
+
+
+class Status(str):
+    def is_terminal(self):
+        return self in ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+def followed(job):
+    said, now = [], [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    status = Following(job, "job-1", said.append, clock=lambda: now[0], sleep=sleep).exit_status()
+    return status, "".join(said)
+
+
+def test_a_log_goes_on_where_its_connection_broke_and_the_exit_status_is_passed_through():
+    lost = "[connection lost: WebSocket connection closed unexpectedly; trying again]\n"
+    assert followed(Job("one two three\n", [])) == (0, "one two three\n")
+    assert followed(Job("one two three\n", [6])) == (0, f"one tw{lost}o three\n")
+    status, said = followed(Job("one two\n", [], "FAILED", 2))
+    assert (status, said) == (2, "one two\n[job-1 FAILED: as it says]\n")
+    assert followed(Job("", [], "STOPPED"))[0] == 1
+
+
+def test_a_connection_that_never_comes_back_is_given_up():
+    with pytest.raises(ConnectionError, match="Connection refused"):
+        followed(Job("one two three\n", [6], back=False))
+
+
+def test_a_job_that_is_not_taken_or_is_lost_is_one_sentence(monkeypatch):
+    from moodbench.execution import ray_jobs
+
+    class Refusing:
+        def submit_job(self, **_):
+            raise RuntimeError("Request failed with status code 500: No available agent")
+
+    monkeypatch.setattr(ray_jobs, "_client", lambda address: Refusing())
+    with pytest.raises(PrerequisiteError, match="the job was not taken: Request failed with status code 500"):
+        ray_jobs.submit("http://h:8265", ["models"], say=lambda text: None)
+    lost = Job("one\n", [], back=False)
+    lost.submit_job = lambda **_: "job-1"
+    monkeypatch.setattr(ray_jobs, "_client", lambda address: lost)
+    monkeypatch.setattr(ray_jobs, "RECONNECT_S", -1.0)
+    with pytest.raises(
+        PrerequisiteError, match=r"how the job ends is not known here\. job-1 goes on; follow it with: ray job logs"
+    ):
+        ray_jobs.submit("http://h:8265", ["models"], say=lambda text: None)
 
 
 @pytest.fixture
