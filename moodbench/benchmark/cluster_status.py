@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moodbench.benchmark.what_fits import Verdict, WhatFits
 from moodbench.config.cluster import ClusterFile
 from moodbench.execution.ray_cluster import RayNode
+from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
-from moodbench.store import Store
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,36 @@ class NodeRow:
     """False: a measurement there holds a placement group instead."""
     role: str
     """head (offers no processors) or worker."""
-    fits: tuple[str, ...]
-    """Models whose recorded fits would have had memory enough here."""
-    too_big: tuple[str, ...]
+    models: tuple[Verdict, ...]
+    """Each model of the catalogue whose size is known; none for a head that only leads."""
+
+    @property
+    def num_fitting(self) -> int:
+        """How many models fit as they are asked for."""
+        return sum(each.fits for each in self.models)
 
 
-def status(nodes: Mapping[str, RayNode], rules: ClusterFile, peaks: Mapping[str, int]) -> list[NodeRow]:
-    """A row for each node, by name; `peaks` is the most memory that a fit of each model was seen to use, in bytes."""
-    return [_row(node, rules, peaks) for node in sorted(nodes.values(), key=lambda node: (node.name, node.id))]
+def status(nodes: Mapping[str, RayNode], rules: ClusterFile, what_fits: WhatFits) -> list[NodeRow]:
+    """A row for each node, by name."""
+    return [_row(node, rules, what_fits) for node in sorted(nodes.values(), key=lambda node: (node.name, node.id))]
 
 
-def recorded_peaks(store: Store) -> dict[str, int]:
-    """The largest peak memory of the fits of each model in `store`, in bytes."""
-    fits = store.records("fits")
-    known = fits[fits["train_peak_memory_bytes"].notna()]
-    return {str(model): int(peak) for model, peak in known.groupby("model")["train_peak_memory_bytes"].max().items()}
-
-
-def _row(node: RayNode, rules: ClusterFile, peaks: Mapping[str, int]) -> NodeRow:
+def _row(node: RayNode, rules: ClusterFile, what_fits: WhatFits) -> NodeRow:
     kind = rules.class_of(dict(node.labels))
     rule = rules.devices.get(kind)
     memory = node.resources.get("memory", 0.0)
+    num_gpus = node.resources.get("GPU", 0.0)
     worker = node.resources.get("CPU", 0) > 0
+    vram = int(rule.gpu_memory_gib * GIB) if rule and rule.gpu_memory_gib else 0
+    seen = Node(
+        id=node.id,
+        name=node.name,
+        num_cpus=node.resources.get("CPU", 0.0),
+        memory_bytes=memory,
+        num_gpus=int(num_gpus),
+        gpu_memory_bytes=vram,
+        devices=frozenset({"cpu", "cuda"} if num_gpus else {"cpu"}),
+    )
     return NodeRow(
         name=node.name,
         address=node.address,
@@ -57,14 +66,36 @@ def _row(node: RayNode, rules: ClusterFile, peaks: Mapping[str, int]) -> NodeRow
         tags=rule.tags if rule else (),
         num_cpus=node.resources.get("CPU", 0.0),
         memory_bytes=memory,
-        num_gpus=node.resources.get("GPU", 0.0),
-        gpu_memory_bytes=rule.gpu_memory_gib * GIB if rule and rule.gpu_memory_gib else None,
+        num_gpus=num_gpus,
+        gpu_memory_bytes=vram or None,
         price_per_hour=rule.price_per_hour if rule else None,
         exclusive=node.leasable,
         role="worker" if worker else "head",
-        fits=tuple(sorted(model for model, peak in peaks.items() if worker and peak <= memory)),
-        too_big=tuple(sorted(model for model, peak in peaks.items() if worker and peak > memory)),
+        models=tuple(what_fits.on(seen, rule)) if worker else (),
     )
+
+
+def sentences(rows: Sequence[NodeRow]) -> list[str]:
+    """What fits where in words: first what fits, then each model that does not, with the reason; nodes of a kind together."""
+    said: dict[tuple[tuple[Verdict, ...], str], list[str]] = {}
+    for row in rows:
+        if row.models:
+            unknown = row.kind if row.num_gpus and not row.gpu_memory_bytes else ""
+            said.setdefault((row.models, unknown), []).append(row.name)
+    found = []
+    for (models, unknown), names in said.items():
+        fitting = [each.model for each in models if each.fits]
+        found.append(f"{', '.join(names)}: {', '.join(fitting) or 'no model'}")
+        if unknown:
+            found.append(
+                f"  if a GPU holds it: how much memory those of class {unknown} have is not known; give gpu_memory_gib in the "
+                "--cluster file"
+            )
+        for each in models:
+            if not each.fits:
+                way = f"; with {each.options} it fits" if each.options else ""
+                found.append(f"  not {each.model}: {each.reason}{way}")
+    return found
 
 
 def cells(rows: Sequence[NodeRow]) -> list[list[str]]:
@@ -93,8 +124,4 @@ def _gpus(row: NodeRow) -> str:
 
 
 def _fitting(row: NodeRow) -> str:
-    if row.role == "head":
-        return "leads only"
-    if not row.fits and not row.too_big:
-        return "no recorded fit to judge by"
-    return (", ".join(row.fits) or "none") + (f"; too big: {', '.join(row.too_big)}" if row.too_big else "")
+    return "leads only" if row.role == "head" else f"{row.num_fitting} of {len(row.models)}"

@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
-from moodbench.benchmark.cluster_status import cells, recorded_peaks, status
-from moodbench.cli.options import add_cluster, add_config, add_json, add_store, address_of, print_json
+from moodbench.benchmark.cluster_status import cells, sentences, status
+from moodbench.benchmark.what_fits import WhatFits
+from moodbench.cli.options import add_cluster, add_config, add_json, address_of, print_json
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
-from moodbench.store import Store
+from moodbench.hardware import hardware
 from moodbench.visualization.terminal import console, print_table
 
 HEADINGS = (
@@ -37,27 +38,30 @@ def add_to(commands: Any) -> None:
     parser.add_argument("what", choices=("status",), help="status: one line per node")
     add_cluster(parser)
     add_config(parser)
-    add_store(parser)
     add_json(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the nodes. Which models fit is judged by the peak memory of their fits in the store."""
+    """0; prints the nodes, and which models fit where by the estimates that a run goes by."""
     address, said = address_of(arguments)
     if address is None:
         raise UsageError(
             "cluster status: which cluster? give --address HOST:PORT of its head, or auto on one of its nodes"
         )
-    rules = read_cluster_file(arguments.cluster, load_catalogue(arguments.config).devices)
-    peaks = recorded_peaks(Store.open(arguments.store))
+    catalogue = load_catalogue(arguments.config)
+    rules = read_cluster_file(arguments.cluster, catalogue.devices)
     from moodbench.execution.ray_cluster import ClusterExecutor
 
     with closing(ClusterExecutor(address, said=said)) as cluster:
-        rows = status(cluster.alive(), rules, peaks)
+        rows = status(cluster.alive(), rules, WhatFits(catalogue, hardware()))
     if arguments.json:
         print_json([asdict(row) for row in rows])
         return 0
     left = {"Node", "Address", "Class", "Tags", "Isolation", "Models that fit"}
-    print_table(HEADINGS, cells(rows), console(), left=left)
+    out = console()
+    print_table(HEADINGS, cells(rows), out, left=left)
+    out.print()
+    for line in sentences(rows):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -3,6 +3,7 @@
 The same command again by `moodbench submit`, and what a person can get wrong about a cluster.
 """
 
+import json
 import os
 import time
 
@@ -190,11 +191,11 @@ def test_nodes_that_do_not_share_the_store_are_named_before_anything_starts(host
     assert "Nothing was started" in run.stderr
 
 
-def test_status_shows_every_node_with_its_class(hosts, matrix):
-    address = ["--address", f"{HEAD}:6379", "--store", str(matrix[0]), "--json"]
-    done = hosts.run("n1", "-m", "moodbench", "cluster", "status", *address)
+def test_status_shows_every_node_with_its_class_and_what_fits_there(hosts):
+    done = hosts.run("n1", "-m", "moodbench", "cluster", "status", "--address", f"{HEAD}:6379", "--json")
     assert done.returncode == 0, done.stderr
-    import json
-
-    kinds = {row["name"].rpartition("-")[2]: row["kind"] for row in json.loads(done.stdout)}
+    rows = {row["name"].rpartition("-")[2]: row for row in json.loads(done.stdout)}
+    kinds = {name: row["kind"] for name, row in rows.items()}
     assert kinds == {"n1": "cpu", "n2": "a10g-24g", "n3": "A100", "n4": "cpu"}
+    fitting = {name: {each["model"] for each in row["models"] if each["fits"]} for name, row in rows.items()}
+    assert fitting["n1"] == set() and "MiniLM-L3" in fitting["n4"] and "BERT-base" in fitting["n2"] - fitting["n4"]

@@ -12,8 +12,9 @@ from refused import fail
 from rich.console import Console
 
 from moodbench.benchmark.cluster_site import ClusterSite
-from moodbench.benchmark.cluster_status import status
+from moodbench.benchmark.cluster_status import sentences, status
 from moodbench.benchmark.node_check import check, versions
+from moodbench.benchmark.what_fits import WhatFits
 from moodbench.cli.place import place_of
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
@@ -23,7 +24,7 @@ from moodbench.execution.ray_cluster import RayNode, free_text, set_up_token
 from moodbench.execution.ray_jobs import Following, files_to_ship
 from moodbench.execution.ray_phases import GET_S, START_S, Phases, outcome_of_error
 from moodbench.hardware import Gpu, Hardware
-from moodbench.schedule import Outcome
+from moodbench.schedule import Node, Outcome
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 
@@ -520,20 +521,51 @@ def test_news_that_does_not_arrive_ends_its_command_and_not_the_driver():
     assert "did not arrive within 10 s" in ended.outcome.detail
 
 
-def test_status_says_what_fits_where():
-    rules = ClusterFile(devices={"big": device_class("a100-80g", labels={"pool": "x"}, tags=("a", "b"))})
+def test_status_says_what_fits_where_by_estimates_and_why_not():
+    rules = ClusterFile(devices=load_catalogue(None).devices)
+    a10g, strange = ({"ray.io/accelerator-type": name} for name in ("A10G", "B300"))
     nodes = [
         ray_node("n1", cpus=0),
         ray_node("n2", memory=2 * GIB),
-        ray_node("n3", labels={"pool": "x"}, leasable=False),
+        ray_node("n3", gpus=1, labels=a10g, leasable=False),
+        ray_node("n4", gpus=1, memory=2 * GIB, labels=a10g),
+        ray_node("n5", gpus=1, labels=strange),
     ]
-    rows = status({n.id: n for n in nodes}, rules, {"small": GIB, "large": 3 * GIB})
-    assert [(r.name, r.role, r.kind, r.fits, r.too_big, r.exclusive) for r in rows] == [
-        ("n1", "head", "cpu", (), (), True),
-        ("n2", "worker", "cpu", ("small",), ("large",), True),
-        ("n3", "worker", "big", ("large", "small"), (), False),
+    rows = status({n.id: n for n in nodes}, rules, WhatFits(load_catalogue(None), CPU))
+    assert [(r.name, r.role, r.kind, r.exclusive) for r in rows] == [
+        ("n1", "head", "cpu", True),
+        ("n2", "worker", "cpu", True),
+        ("n3", "worker", "a10g-24g", False),
+        ("n4", "worker", "a10g-24g", True),
+        ("n5", "worker", "B300", True),
     ]
-    assert (rows[2].gpu_memory_bytes, rows[2].tags) == (80 * GIB, ("a", "b"))
+    by_model = {row.name: {each.model: each for each in row.models} for row in rows}
+    assert by_model["n1"] == {} and by_model["n2"]["vader"].fits and by_model["n2"]["MiniLM-L3"].fits
+    # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2 GiB of memory hold, less than 22.5 GiB on the GPU.
+    big, small = by_model["n2"]["Phi-3-mini"], by_model["n3"]["Phi-3-mini"]
+    assert not big.fits and "GiB of memory, and the node has 2.0 GiB of memory" in big.reason and small.fits
+    narrow = by_model["n2"]["MiniLM-L6"]
+    assert not narrow.fits and narrow.options.startswith("--train max_device_batch_size=")
+    lines = sentences(rows)
+    assert lines[0].startswith("n2: majority, vader") and any(line.startswith("n3: majority") for line in lines)
+    assert any(line.startswith("  not Phi-3-mini: needs 1 CPU, ") for line in lines)
+    assert any("how much memory those of class B300 have is not known" in line for line in lines)
+
+
+def test_what_fits_is_what_a_run_would_start_there():
+    """The same need that a task has decides: one GPU too small, two of them large enough for a model that is spread."""
+    what_fits, t4 = WhatFits(load_catalogue(None), CPU), load_catalogue(None).devices["t4-16g"]
+
+    def verdict(num_gpus, gib):
+        where = Node("n", "n", num_cpus=4, memory_bytes=64 * GIB, num_gpus=num_gpus, gpu_memory_bytes=int(gib * GIB),
+                     devices=frozenset({"cpu", "cuda"}))  # fmt: skip
+        return next(each for each in what_fits.on(where, t4) if each.model == "Phi-3-mini")
+
+    assert (
+        not verdict(1, 4).fits
+        and "on one GPU or spread over several, and the node has 1 GPU of 4 GiB" in verdict(1, 4).reason
+    )
+    assert verdict(1, 80).fits and verdict(4, 14).fits
 
 
 def test_python_may_name_a_cluster_too(tmp_path):
