@@ -67,7 +67,7 @@ class WhatFits:
         bf16 = "bf16" in device.tflops
         key = (device.device, bf16)
         if key not in self._fits:
-            spec = BenchmarkSpec(models=tuple(self._catalogue.models), datasets=(self._data,))
+            spec = BenchmarkSpec(models=tuple(self._catalogue.models), datasets=(self._data,), seeds=(0,))
             intended = intended_trials(spec, self._catalogue, self._machine, device.device, bf16_in_hardware=bf16)
             self._fits[key] = [each.fit for each in intended]
         return self._fits[key]

@@ -76,8 +76,10 @@ NOTICED_WITHIN_S = 60
 """A silent partition."""
 TRIES = 3
 """How often the moment for a fault is looked for anew, when what it was meant for had just ended."""
-OURS = ("moodbench.worker", "speed_process", "moodbench run", "ray::Phase")
-"""What the command lines of our processes hold; the last is the title that Ray gives our actors."""
+OURS = ("moodbench.worker", "speed_process", "moodbench run", "ray::")
+"""What the command lines of our processes hold; the last begins the title that Ray gives an actor."""
+IDLE = "ray::IDLE"
+"""The title of a process that Ray keeps for the next one."""
 NODES_OF_CAMPAIGN = ("n1", "n2", "n3", "n4")
 
 
@@ -356,7 +358,12 @@ def left_over(hosts: Hosts, seconds: float = 15) -> list[int]:
     """Processes of ours that are still on a node some seconds after the last run ended."""
     end = time.monotonic() + seconds
     while True:
-        found = [process for node in NODES_OF_CAMPAIGN for word in OURS for process in hosts.processes(node, word)]
+        found = [
+            process
+            for node in NODES_OF_CAMPAIGN
+            for word in OURS
+            for process in set(hosts.processes(node, word)) - set(hosts.processes(node, IDLE))
+        ]
         if not found or time.monotonic() > end:
             return found
         time.sleep(0.5)

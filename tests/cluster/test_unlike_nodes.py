@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster
 def seen():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONDONTWRITEBYTECODE"}
     script = Path(__file__).with_name("unlike_nodes.py")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, env=environment)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=480, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -39,6 +39,10 @@ def test_nodes_work_side_by_side(seen):
 
 def test_how_a_measurement_was_alone_is_known_per_node(seen):
     assert seen["isolation"] == {"a10g": "resource", "a100": "pg"}
+
+
+def test_the_records_of_a_node_without_the_lease_say_that_a_placement_group_kept_it_free(seen):
+    assert seen["recorded"] == ["pg", "pg"], "majority and the contender that the score is defined by"
 
 
 def test_two_halves_share_one_gpu_and_a_measurement_has_all(seen):

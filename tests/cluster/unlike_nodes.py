@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from campaign import CONFIG
 from ray.cluster_utils import Cluster
 
+import moodbench
 from moodbench.execution.executor import Command
 from moodbench.execution.ray_cluster import ClusterExecutor
 from moodbench.execution.ray_phases import set_up_environment
 from moodbench.schedule import Need, Node, Scheduler, Task
 from moodbench.schedule.resources import GIB
+from moodbench.store import Store
 
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); "
 SPAN = (
@@ -28,6 +33,17 @@ def command(key: str, code: str, **options: Any) -> Command:
     return Command(key, ("-c", code), "", **values)
 
 
+def recorded_isolation(address: str) -> list[str]:
+    """What the measurements of a run on this cluster say of how they were alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(CONFIG)
+        store = f"{folder}/store"
+        moodbench.run("majority", "icwsm-product", store=store, config=config, address=address, protocol="short",
+                      max_train_examples=50, max_validation_examples=50)  # fmt: skip
+        return [str(each) for each in Store.open(store).records("measurements")["isolation"]]
+
+
 def main() -> None:
     """Prints one JSON document: what each command told and how it ended."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -37,8 +53,9 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "labels": {"pool": "head"}})
     small = {"ray.io/accelerator-type": "A10G"}
     large = {"ray.io/accelerator-type": "A100"}
-    cluster.add_node(num_cpus=2, num_gpus=1, resources={"exclusive": 1}, labels=small)
     without_lease = cluster.add_node(num_cpus=2, num_gpus=2, labels=large)
+    isolations = recorded_isolation(cluster.address)
+    cluster.add_node(num_cpus=2, num_gpus=1, resources={"exclusive": 1}, labels=small)
     executor = ClusterExecutor(cluster.address)
     end = time.monotonic() + 30
     while len(executor.alive()) < 3 and time.monotonic() < end:
@@ -90,7 +107,8 @@ def main() -> None:
     isolation = {"a10g": executor.isolation(a10g), "a100": "pg" if not by_type["A100"].leasable else "resource"}
     executor.close()
     cluster.shutdown()
-    json.dump({"told": told, "outcomes": outcomes, "isolation": isolation}, sys.stdout)
+    found = {"told": told, "outcomes": outcomes, "isolation": isolation, "recorded": isolations}
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":
