@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
 from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.estimating import class_here
 from moodbench.benchmark.run import prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
@@ -69,6 +70,12 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="train so many configurations in one process, sharing passes through the base model; with --scheduler none",
     )
+    parser.add_argument(
+        "--warm-start",
+        choices=("auto", "none"),
+        default="auto",
+        help="auto: what earlier searches of the model in the store found best is tried first where the space holds it",
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 leaves it out")
     add_protocol(parser)
     add_device(parser)
@@ -121,6 +128,7 @@ class _Tuning:
             return self._apply(request, winner(search_trials(self.store, request.search_id)))
         place = self._place(request)
         registered = register(self.store, request, num_seeds)
+        request = replace(request, warm=tuple(each.configuration for each in registered.warm_start))
         self._announce(request, registered)
         try:
             trials = self._search(request, place)
@@ -155,10 +163,20 @@ class _Tuning:
             searcher=given.search,
             scheduler=given.scheduler,
             num_trials=given.trials,
-            budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour),
+            budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour or self._price_per_hour()),
             store=self.store,
             together=given.together,
+            warm_start=given.warm_start == "auto",
         )
+
+    def _price_per_hour(self) -> float | None:
+        """What the nodes cost together, or this machine as one of the catalogue's classes; None where one is not known."""
+        if self.site is not None:
+            prices = [node.price_per_hour for node in self.site.nodes()]
+        else:
+            prices = [class_here(self.machine, self.machine.device(self.spec.device), self.catalogue).price_per_hour]
+        known = [price for price in prices if price is not None]
+        return sum(known) if known and len(known) == len(prices) else None
 
     def _place(self, request: Any) -> Any:
         from moodbench.tuning.places import cluster_place, local_place
@@ -182,6 +200,17 @@ class _Tuning:
             + (f", {begun} begun and gone on with" if begun else "")
             + f". Judged by validation {request.metric} of {request.num_train:,} training texts; the test split is not looked at."
         )
+        if registered.warm_start:
+            sources = "; ".join(
+                f"search {each.search_id[:12]} on {each.dataset}, {each.metric} {shown(each.score, each.metric)} there"
+                for each in registered.warm_start
+            )
+            self._say(f"Tried first, from earlier searches: {sources}.")
+        if arguments.budget:
+            self._say(
+                f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting Ray, loading, "
+                "training and validation of everything tried, side by side. The confirmation comes on top."
+            )
         seeds = ", ".join(map(str, registered.confirmation_seeds))
         self._say(
             f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}."
@@ -205,6 +234,7 @@ class _Tuning:
         return search(request, self.store, place, tell)
 
     def _confirm(self, request: Any, registered: Any, trials: Any, best: Any) -> int:
+        from moodbench.tuning.confirmed import tested_before
         from moodbench.tuning.requesting import tuned_entry, with_tuned
 
         model, store = self.arguments.model, self.store
@@ -216,6 +246,12 @@ class _Tuning:
             f"Confirmation: {name} and {model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "
             f"compared on the test split; {plan.num_phases_missing} phases to run."
         )
+        before = tested_before(store, request, trials, name) - {best.fit_id}
+        if before:
+            self._say(
+                f"{len(before)} other winner{'s' if len(before) > 1 else ''} of this search {'were' if len(before) > 1 else 'was'} "
+                "tested before: with each that is compared, the chance grows that one looks better by luck."
+            )
         summary = carry_out(
             found,
             plan,
@@ -238,7 +274,22 @@ class _Tuning:
                 name, model, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe
             )
             self._say(said)
+            self._say(self._pick(request, trials, best, compared.difference))
         return 0
+
+    def _pick(self, request: Any, trials: Any, best: Any, difference: Any) -> str:
+        from moodbench.tuning.underway import spent
+
+        cut_texts, cut_s = spent(self.store, request.search_id).without({t.fit_id for t in trials})
+        texts = sum(t.texts_trained for t in trials) + cut_texts
+        seconds = sum(t.train_time_s for t in trials) + cut_s
+        low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+        return (
+            f"Pick: {json.dumps(best.configuration)}; accuracy on the test split {100 * difference.delta:+.1f} points to the default, "
+            f"{100 * difference.level:.0f} % interval {low} to {high}. The search cost {texts:,} texts trained, "
+            f"{100 * texts / request.grid_texts:.1f} % of the {request.grid_texts:,} of the full grid of {request.num_grid:,}, in "
+            f"{seconds:.0f} s of trials, {cut_texts:,} texts of it in what was cut off."
+        )
 
     def _apply(self, request: Any, best: Any) -> int:
         from moodbench.tuning.records import search_trials

@@ -257,6 +257,14 @@ def recipe_values(lora: LoraDefaults, train: TrainDefaults, quantization: Quanti
     return values | {ALPHA_OVER_R: lora.lora_alpha / lora.r, QUANTIZATION: quantization}
 
 
+def inside(distribution: Any, value: Any) -> bool:
+    """Whether `distribution` can draw `value`."""
+    possible = values_of(distribution)
+    if possible is not None:
+        return value in possible
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+
+
 def default_configuration(
     space: SearchSpace, lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none"
 ) -> Configuration | None:
@@ -264,9 +272,6 @@ def default_configuration(
     values = recipe_values(lora, train, quantization)
     point = {name: values[name] for name in space.parameters}
     for name, distribution in space.parameters.items():
-        possible = values_of(distribution)
-        value = point[name]
-        inside = value in possible if possible is not None else distribution.low <= value <= distribution.high  # type: ignore[union-attr]
-        if name in space.active(point) and not inside:
+        if name in space.active(point) and not inside(distribution, point[name]):
             return None
     return space.active(point)

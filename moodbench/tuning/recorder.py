@@ -31,7 +31,7 @@ def recorder(
 ) -> Any:
     """A Tune callback that writes proposals and records of the search, and says with `halted` when it is over.
 
-    `tell` hears `trial_ended` with the trial and how many there are, and `trial_unfinished` with the fit and the reason.
+    `tell` hears `trial_ended` with the trial, how many there are and Ray's id of its node, and `trial_unfinished` with the fit and the reason.
     """
     from ray import tune
 
@@ -44,6 +44,7 @@ def recorder(
         def __init__(self) -> None:
             self.curves: dict[str, list[tuple[int, float]]] = {}
             self.errors: dict[str, tuple[str, str]] = {}
+            self.nodes: dict[str, str] = {}
             self.num_unfinished = 0
             self.last_reason = ""
 
@@ -71,6 +72,7 @@ def recorder(
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
             self.errors |= result["errors"]
+            self.nodes[trial.trial_id] = result["node"]
             if result["raw_score"] is None:
                 return
             point, curve = (result["texts"], result["raw_score"]), self.curves.setdefault(result["fit_id"], [])
@@ -81,14 +83,14 @@ def recorder(
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             for configuration in members_of(trial.config):
-                self._ended(configuration, None)
+                self._ended(trial, configuration, None)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             lines = str(trial.get_error() or "failed").strip().splitlines()
             for configuration in members_of(trial.config):
-                self._ended(configuration, (NOT_FINAL, lines[-1]))
+                self._ended(trial, configuration, (NOT_FINAL, lines[-1]))
 
-        def _ended(self, configuration: Configuration, error: tuple[str, str] | None) -> None:
+        def _ended(self, trial: Any, configuration: Configuration, error: tuple[str, str] | None) -> None:
             spec = request.fit(configuration)
             if spec.fit_id in known:
                 return
@@ -125,7 +127,8 @@ def recorder(
             )
             self._write(partial(put_trial, store, ended))
             session.write(now=True)
-            tell({"event": "trial_ended", "trial": ended, "num_done": len(known)})
+            node = self.nodes.get(trial.trial_id, "")
+            tell({"event": "trial_ended", "trial": ended, "num_done": len(known), "node": node})
 
         def _write(self, write: Callable[[], None]) -> None:
             try:

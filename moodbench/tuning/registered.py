@@ -10,8 +10,10 @@ from moodbench.config.search_space import SearchSpace
 from moodbench.errors import StoreError, UsageError
 from moodbench.spec import FitSpec
 from moodbench.store import Store
+from moodbench.tuning.records import search_trials
 from moodbench.tuning.request import SearcherName, SearchRequest
 from moodbench.tuning.schedulers import SchedulerName
+from moodbench.tuning.warm_start import WarmPoint, warm_points
 
 REQUEST = "request.json"
 DEFAULT_NUM_SEEDS = 3
@@ -47,6 +49,8 @@ class Registered(BaseModel):
     """Points of the full grid: every value of lists, four of each range."""
     grid_texts: int
     """Texts that training every point of that grid to its end would go through."""
+    warm_start: tuple[WarmPoint, ...] = ()
+    """What earlier searches in the store had found, tried first."""
     confirmation_seeds: tuple[int, ...]
     """Seeds with which the winner and the default are trained anew and compared on the test split."""
 
@@ -59,7 +63,8 @@ def register(store: Store, request: SearchRequest, num_seeds: int) -> Registered
     """
     known = registered(store, request.search_id)
     if known is None:
-        _write(store, _of(request, num_seeds or DEFAULT_NUM_SEEDS))
+        warm = warm_points(store, request) if request.warm_start and not search_trials(store, request.search_id) else ()
+        _write(store, _of(request, num_seeds or DEFAULT_NUM_SEEDS, warm))
         known = registered(store, request.search_id)
         assert known is not None
     if num_seeds not in (0, len(known.confirmation_seeds)):
@@ -87,7 +92,7 @@ def registered(store: Store, search_id: str) -> Registered | None:
         ) from error
 
 
-def _of(request: SearchRequest, num_seeds: int) -> Registered:
+def _of(request: SearchRequest, num_seeds: int, warm: tuple[WarmPoint, ...]) -> Registered:
     return Registered(
         search_id=request.search_id,
         model=request.base.model.name,
@@ -104,6 +109,7 @@ def _of(request: SearchRequest, num_seeds: int) -> Registered:
         max_texts=request.max_texts,
         num_grid=request.num_grid,
         grid_texts=request.grid_texts,
+        warm_start=warm,
         confirmation_seeds=tuple(range(num_seeds)),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TrainDefaults
-from moodbench.config.search_space import QUANTIZATION, SearchSpace, ends_of, overrides
+from moodbench.config.search_space import QUANTIZATION, Configuration, SearchSpace, ends_of, overrides
 from moodbench.errors import SpecError
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
@@ -42,6 +42,10 @@ class SearchRequest:
     device: Device
     settled: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that the space searches, but of whose values this device has only one."""
+    warm_start: bool = True
+    """Whether what earlier searches found is tried first."""
+    warm: tuple[Configuration, ...] = ()
+    """Those points, as they were registered."""
     together: int = 1
     """Configurations that are trained in one process on one slot, sharing passes through the base model."""
 
@@ -63,6 +67,7 @@ class SearchRequest:
                 "searcher": self.searcher,
                 "scheduler": self.scheduler,
                 "code_version": SEARCH_CODE_VERSION,
+                **({} if self.warm_start else {"warm_start": False}),
             },
         )
 

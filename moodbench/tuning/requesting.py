@@ -47,6 +47,7 @@ def make_request(
     budget_s: float | None,
     store: Store,
     together: int = 1,
+    warm_start: bool = True,
 ) -> SearchRequest:
     """The search of the space `space_name` for the one model of `spec` on its one data set, its own or a named one.
 
@@ -93,6 +94,7 @@ def make_request(
         budget_s=budget_s,
         device=device,
         settled=settled,
+        warm_start=warm_start,
         together=together,
     )
     if searcher == "grid":

@@ -46,7 +46,7 @@ def search(request: SearchRequest, store: Store, place: Place, tell: Tell) -> li
 def first_points(
     request: SearchRequest, recorded: Sequence[SearchTrial], begun: Sequence[Configuration]
 ) -> list[Configuration]:
-    """What is proposed before the searcher is asked: recorded trials, those begun, then the default recipe or the grid."""
+    """What is proposed before the searcher is asked: recorded trials, those begun, the default recipe or the grid, earlier finds."""
     base = request.base
     assert base.lora is not None and base.train is not None
     if request.searcher == "grid":
@@ -56,7 +56,7 @@ def first_points(
         fresh = [] if default is None else [default]
     points = [t.configuration for t in recorded]
     known = {t.fit_id for t in recorded}
-    for point in (*begun, *fresh):
+    for point in (*begun, *fresh, *request.warm):
         fit_id = request.fit(point).fit_id
         if fit_id not in known:
             known.add(fit_id)

@@ -80,10 +80,10 @@ class Sent:
 class Progress:
     """What the configurations of a slot have reached, and how Ray Tune is told."""
 
-    def __init__(self, specs: list[FitSpec], tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, specs: list[FitSpec], tell: Callable[[dict[str, Any]], None], node: str = "") -> None:
         first = specs[0].train
         assert first is not None
-        self._specs, self._tell, self.metric = specs, tell, first.select_by
+        self._specs, self._tell, self.metric, self._node = specs, tell, first.select_by, node
         self._best: dict[str, float] = {}
         self._points: dict[str, set[tuple[int, float]]] = {}
         self.errors: dict[str, tuple[str, str]] = {}
@@ -122,6 +122,7 @@ class Progress:
                 "fit_id": fit_id,
                 "outcomes": outcomes,
                 "errors": dict(self.errors),
+                "node": self._node,
             }
         )
 
@@ -131,10 +132,11 @@ def run_slot(config: dict[str, Any], sent: Sent) -> None:
 
     The point at a training's very end is told when the fit is committed, so that no scheduler throws it away.
     """
+    import ray
     from ray import tune
 
     specs = [sent.fit(each) for each in members_of(config)]
-    progress = Progress(specs, tune.report)
+    progress = Progress(specs, tune.report, ray.get_runtime_context().get_node_id())
     store = Store.open(sent.store)
     missing = {}
     for spec in specs:
