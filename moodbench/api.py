@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.driver import Listener, RunSummary
 from moodbench.benchmark.run import ExecutorName, cluster_site, prepare
 from moodbench.benchmark.run import run as run_trials
@@ -47,7 +48,7 @@ def run(
     and for data of your own or hub:OWNER/NAME, text_column, label_column, label_map, labels, data_name, and split_column
     and group_column of a file or data_config and splits of the hub.
     `address` names a Ray cluster (HOST:PORT of its head, or auto on one of its nodes) and `cluster` its file.
-    `listen` hears every event of the run. What is wrong with the request is raised as MoodBenchError before anything runs.
+    `listen` hears every event of the run; a `data_report` on each data set from a file or the hub comes second. What is wrong with the request is raised as MoodBenchError before anything runs.
     """
     catalogue = load_catalogue(Path(config) if config is not None else None)
     given: dict[str, Any] = dict(fields)
@@ -63,10 +64,14 @@ def run(
         rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
         with closing(cluster_site(address, opened, rules, said="address")) as site:
             trials, plan = prepare(spec, catalogue, opened, site.machine)
-            return run_trials(trials, plan, opened, site.machine, site=site, catalogue=catalogue, listen=hear)
+            reports = data_reports(trials, catalogue) if plan.trials else []
+            how: dict[str, Any] = {"site": site, "catalogue": catalogue, "reports": reports, "listen": hear}
+            return run_trials(trials, plan, opened, site.machine, **how)
     machine = hardware()
     trials, plan = prepare(spec, catalogue, opened, machine)
-    return run_trials(trials, plan, opened, machine, executor=executor, catalogue=catalogue, listen=hear)
+    reports = data_reports(trials, catalogue) if plan.trials else []
+    how = {"executor": executor, "catalogue": catalogue, "reports": reports, "listen": hear}
+    return run_trials(trials, plan, opened, machine, **how)
 
 
 def leaderboard(

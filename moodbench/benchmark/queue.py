@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.run import prepare, run
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
@@ -108,6 +109,7 @@ class RunQueue:
     def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
         try:
             trials, plan = prepare(spec, self.catalogue, self._store, self._machine)
+            reports = data_reports(trials, self.catalogue) if plan.trials else []
             with closing(self._place(self._machine, stop)) as site:
                 summary = run(
                     trials,
@@ -116,6 +118,7 @@ class RunQueue:
                     self._machine,
                     site=site,
                     catalogue=self.catalogue,
+                    reports=reports,
                     listen=self._hear,
                 )
         except _Cancelled:

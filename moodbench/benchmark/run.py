@@ -17,7 +17,7 @@ from moodbench.benchmark.room import check_room
 from moodbench.benchmark.site import LocalSite, Site
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
-from moodbench.data.report import DataReport, data_report
+from moodbench.data.report import DataReport
 from moodbench.data.source import load_source
 from moodbench.execution.executor import Executor
 from moodbench.execution.inline import InlineExecutor
@@ -42,18 +42,6 @@ def plan_of(trials: Sequence[TrialSpec], store: Store, until: PhaseName = "measu
     store.check_writable()
     stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
     return make_plan(trials, stored, until)
-
-
-def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
-    """One report for each data set of `trials` that is read from a file, Kaggle or the hub."""
-    max_length = catalogue.training.text.max_length
-    reports = []
-    for data in {t.fit.dataset.name: t.fit.dataset for t in trials}.values():
-        examples, reading = load_source(data.name, data)
-        if reading is not None:
-            entry = catalogue.datasets.get(data.name)
-            reports.append(data_report(examples, reading, max_length, entry))
-    return reports
 
 
 def run(

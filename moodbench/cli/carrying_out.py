@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.driver import RunSummary
-from moodbench.benchmark.run import ExecutorName, data_reports, run
+from moodbench.benchmark.run import ExecutorName, run
 from moodbench.config import Catalogue
 from moodbench.hardware import Hardware
 from moodbench.plan import Plan

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from moodbench.config.schema import DatasetEntry
 from moodbench.data.examples import Examples
@@ -38,6 +39,42 @@ class Reading:
     warnings: tuple[str, ...] = ()
 
 
+class ModelLengths(NamedTuple):
+    """How long each text of a data set is for some models that share their tokenizer, limit and preparation."""
+
+    models: tuple[str, ...]
+    num_tokens: npt.NDArray[np.int64]
+    """Tokens of each whole text, in the order of the examples."""
+    max_length: int
+    """Longest input in tokens; what is longer is cut."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the texts are for some models, and how many are cut."""
+
+    models: tuple[str, ...]
+    unit: Literal["tokens", "words"]
+    p50: int
+    p95: int
+    longest: int
+    max_length: int | None = None
+    """None for baselines, which read texts whole."""
+    cut_share: float = 0.0
+    """Share of all texts that are longer than `max_length`."""
+    test_cut_share: float = 0.0
+    """The same of the test texts alone, as evaluations count it."""
+
+    def line(self) -> str:
+        """One line for a terminal."""
+        shown = f"{self.unit} per text{' for ' + ', '.join(self.models) if self.models else ''}"
+        counts = f"median {self.p50:,}, P95 {self.p95:,}, longest {self.longest:,}"
+        if self.max_length is None:
+            return f"{shown}: {counts}{'; none is cut' if self.models else ''}"
+        cut = f"{self.cut_share:.1%} are cut at {self.max_length:,} ({self.test_cut_share:.1%} of the test texts)"
+        return f"{shown}: {counts}; {cut}"
+
+
 @dataclass(frozen=True)
 class DataReport:
     """Counts and shares of one data set; goes into the events of a run."""
@@ -47,12 +84,8 @@ class DataReport:
     num_used: int
     counts: Mapping[str, Mapping[str, int]]
     """Class -> split -> rows; the last class is the positive one."""
-    words_p50: int
-    words_p95: int
-    words_max: int
-    max_length: int
-    long_share: float
-    """Share of texts with more words than `max_length`: at least so many are cut, as a text has no fewer tokens than words."""
+    lengths: tuple[Lengths, ...]
+    """In words for baselines, then in tokens for the other models, those alike together."""
     num_html_entities: int
     """Texts with an HTML entity such as &amp;, left as it is."""
     num_test_in_train: int
@@ -80,9 +113,7 @@ class DataReport:
             *("  " + row[0].ljust(width) + "".join(cell.rjust(12) for cell in row[1:]) for row in table),
             f"  positive class: {list(self.counts)[-1]}",
             f"  splits: {read.split_rule}{groups} ({read.num_kept_together:,} texts kept beside others)",
-            f"  words per text: median {self.words_p50:,}, P95 {self.words_p95:,}, longest {self.words_max:,}; "
-            f"{self.long_share:.1%} have more than {self.max_length} words, so at least these are cut "
-            "(models count tokens, of which a text has no fewer than words)",
+            *(f"  {each.line()}" for each in self.lengths),
             f"  HTML entities: in {self.num_html_entities:,} texts, left as they are",
             f"  test texts that are also in train: {self.num_test_in_train:,}",
             *(
@@ -94,11 +125,21 @@ class DataReport:
         ]
 
 
-def data_report(examples: Examples, reading: Reading, max_length: int, entry: DatasetEntry | None = None) -> DataReport:
-    """The report on the examples that are used; `entry` tells licence, terms and the published size of the source."""
+def data_report(
+    examples: Examples,
+    reading: Reading,
+    *,
+    baselines: Sequence[str] = (),
+    models: Sequence[ModelLengths] = (),
+    entry: DatasetEntry | None = None,
+) -> DataReport:
+    """The report on the examples that are used; `entry` tells licence, terms and the published size of the source.
+
+    Lengths are told in words, which `baselines` read, and in the tokens of `models`.
+    """
     frame, labels = examples.frame, examples.labels
     words = np.array([len(text.split()) for text in frame["text"]])
-    p50, p95 = np.percentile(words, [50, 95], method="inverted_cdf")
+    is_test = (frame["split"] == "test").to_numpy()
     norms = frame["text"].map(normalised)
     in_train = set(norms[frame["split"] == "train"])
     overlap = int(norms[frame["split"] == "test"].isin(in_train).sum())
@@ -126,11 +167,20 @@ def data_report(examples: Examples, reading: Reading, max_length: int, entry: Da
         reading=reading,
         num_used=len(frame),
         counts=counts,
-        words_p50=int(p50),
-        words_p95=int(p95),
-        words_max=int(words.max()),
-        max_length=max_length,
-        long_share=float((words > max_length).mean()),
+        lengths=(
+            Lengths(tuple(baselines), "words", *_spread(words)),
+            *(
+                Lengths(
+                    each.models,
+                    "tokens",
+                    *_spread(each.num_tokens),
+                    max_length=each.max_length,
+                    cut_share=float((each.num_tokens > each.max_length).mean()),
+                    test_cut_share=float((each.num_tokens[is_test] > each.max_length).mean()),
+                )
+                for each in models
+            ),
+        ),
         num_html_entities=int(
             frame["text"].str.contains(r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9a-fA-F]+);").sum()
         ),
@@ -138,3 +188,9 @@ def data_report(examples: Examples, reading: Reading, max_length: int, entry: Da
         licence=None if entry is None or examples.private else " · ".join(filter(None, (entry.licence, entry.terms))),
         warnings=tuple(warnings),
     )
+
+
+def _spread(lengths: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+    """Median, 95th percentile and maximum, each the length of a text that is there."""
+    p50, p95 = np.percentile(lengths, [50, 95], method="inverted_cdf")
+    return int(p50), int(p95), int(lengths.max())

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from moodbench.config.schema import TextDefaults
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
     import torch
+
+
+_COUNTED_AT_ONCE = 1000
+"""Texts whose tokens are in memory while they are counted."""
 
 
 class TokenisedText(NamedTuple):
@@ -32,9 +37,10 @@ class Tokenizer:
         self.pad_id: int = tokenizer.pad_token_id
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_padding()
-        self._backend.enable_truncation(
-            min(text.max_length, tokenizer.model_max_length), direction=text.truncation_side
-        )
+        self.limit: int = min(text.max_length, tokenizer.model_max_length)
+        """Longest input in tokens: what the recipe allows, and no more than the model reads."""
+        self._side = text.truncation_side
+        self._backend.enable_truncation(self.limit, direction=self._side)
 
     @classmethod
     def load(cls, folder: Path, text: TextDefaults, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -46,6 +52,17 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
         """Each text as token ids, unpadded."""
         return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
+
+    def num_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Tokens of each whole text, special ones included; those above `limit` are cut by `encode`."""
+        self._backend.no_truncation()
+        try:
+            blocks = (texts[i : i + _COUNTED_AT_ONCE] for i in range(0, len(texts), _COUNTED_AT_ONCE))
+            return np.array(
+                [len(e) for block in blocks for e in self._backend.encode_batch_fast(list(block))], np.int64
+            )
+        finally:
+            self._backend.enable_truncation(self.limit, direction=self._side)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """input_ids and attention_mask (texts, longest), padded on the right."""

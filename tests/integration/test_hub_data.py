@@ -87,7 +87,7 @@ def test_a_hub_data_set_of_the_catalogue_gives_its_classes_and_official_test(hub
     assert sum(words.startswith(tested) for words in trained) == (1 if name == "imdb" else 0)  # the near-duplicate
     assert repository.commit[:12] in reading.file
     assert rows["train"]["label"].diff().abs().sum() > 20  # the source is sorted by label, the examples are not
-    told = "\n".join(data_report(examples, reading, 256, entry).lines())
+    told = "\n".join(data_report(examples, reading, entry=entry).lines())
     assert f"licence: {entry.licence} · {entry.terms}" in told and "other sizes than published" in told
 
 
@@ -105,7 +105,7 @@ def test_training_texts_that_are_tested_on_are_left_out_and_near_ones_counted(hu
     assert reading.dropped[IN_TEST] == 1 and reading.num_near_duplicates == 1
     texts = set(splits_of(examples)["train"]["text"]) | set(splits_of(examples)["validation"]["text"])
     assert hub_data.words("test", 0).upper() + " !" not in texts and hub_data.words("test", 1) + " again" in texts
-    assert "test texts with a near-duplicate in train: 1" in "\n".join(data_report(examples, reading, 256).lines())
+    assert "test texts with a near-duplicate in train: 1" in "\n".join(data_report(examples, reading).lines())
 
 
 def test_amazons_text_is_title_and_content(hub):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import SHORT, moodbench
 
+import moodbench as moodbench_api
 from moodbench.data.embedded import read_embedded
 from moodbench.store import Store
 
@@ -29,16 +30,17 @@ def own_run(tmp_path_factory):
                 [i, text, s] for i, (text, s) in enumerate(zip(frame["text"], frame["stars"], strict=True))
             )
     (folder / "short.yaml").write_text(SHORT)
-    command = ["run", "--models", "tfidf-logreg", "vader", "--data", "my reviews.csv", "--text-column", "review",
+    command = ["run", "--models", "tfidf-logreg", "vader", "MiniLM-L3", "--data", "my reviews.csv", "--text-column", "review",
                "--label-column", "stars", "--label-map", "1=negative,2=negative,3=drop,4=positive,5=positive",
-               "--protocol", "short", "--config", "short.yaml", "--executor", "inline", "--json"]  # fmt: skip
+               "--protocol", "short", "--config", "short.yaml", "--executor", "inline", "--json",
+               "--text", "max_length=16", "--prepare", "lowercase", "--train", "epochs=1"]  # fmt: skip
     return folder, moodbench(*command, cwd=folder), command, chosen
 
 
 def test_own_data_go_from_file_to_board(own_run):
     folder, done, _, chosen = own_run
     board = {row["name"]: row for row in json.loads(done.stdout)["board"]}
-    assert sorted(board) == ["tfidf-logreg", "vader"]
+    assert sorted(board) == ["MiniLM-L3", "tfidf-logreg", "vader"]
     used = sum(len(frame) for frame in chosen if frame["stars"].iloc[0] != 3)
     for row in board.values():
         assert row["dataset"] == "my-reviews"
@@ -64,6 +66,35 @@ def test_the_report_stands_before_everything_else_and_in_the_events(own_run):
     assert events[1]["reading"]["num_rows"] == num_rows
 
 
+def test_the_share_of_cut_texts_in_the_report_is_that_of_the_evaluation(own_run):
+    folder, done, _, _ = own_run
+    evaluations = Store.open(folder / "results").records("evaluations").set_index("model")["truncated_share"]
+    (path,) = (folder / "results" / "events").glob("*.jsonl")
+    words, tokens = json.loads(path.read_text().splitlines()[1])["lengths"]
+    assert (words["unit"], words["models"], words["test_cut_share"]) == ("words", ["tfidf-logreg", "vader"], 0.0)
+    assert (tokens["unit"], tokens["models"], tokens["max_length"]) == ("tokens", ["MiniLM-L3"], 16)
+    assert tokens["test_cut_share"] == evaluations["MiniLM-L3"] and 0.2 < tokens["test_cut_share"] < 1
+    assert (evaluations[["tfidf-logreg", "vader"]] == 0).all()
+    assert tokens["p50"] > words["p50"] and tokens["longest"] > 16
+    assert f"{tokens['cut_share']:.1%} are cut at 16 ({evaluations['MiniLM-L3']:.1%} of the test texts)" in done.stderr
+
+
+def test_from_python_the_report_is_an_event_as_well(own_run, tmp_path):
+    heard = []
+    asked = {
+        "text_column": "review",
+        "label_column": "stars",
+        "label_map": {1: "bad", 2: "bad", 3: "drop", 4: "good", 5: "good"},
+    }
+    ended = moodbench_api.run(
+        "majority", data=str(own_run[0] / "my reviews.csv"), store=tmp_path / "results", config=own_run[0] / "short.yaml",
+        protocol="short", executor="inline", listen=heard.append, **asked,
+    )  # fmt: skip
+    assert (ended.num_committed, ended.failures) == (6, [])
+    assert [event["event"] for event in heard[:2]] == ["run_started", "data_report"]
+    assert heard[1]["lengths"][0]["models"] == ("tfidf-logreg", "majority")
+
+
 def test_no_text_of_private_data_is_printed_or_told_in_events(own_run):
     folder, done, _, chosen = own_run
     (path,) = (folder / "results" / "events").glob("*.jsonl")
@@ -83,7 +114,7 @@ def test_the_texts_are_in_the_store_once_and_marked_as_private(own_run):
 
 def test_the_same_command_again_runs_nothing(own_run):
     folder, _, command, _ = own_run
-    assert "0 phases to run, 6 done already and skipped" in moodbench(*command, cwd=folder).stderr
+    assert "0 phases to run, 9 done already and skipped" in moodbench(*command, cwd=folder).stderr
 
 
 def test_a_store_of_own_data_is_verified_like_any_other(own_run):

@@ -20,7 +20,7 @@ from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.data import partition
 from moodbench.data.labelling import label_text, order_classes
 from moodbench.data.own import load_own
-from moodbench.data.report import data_report
+from moodbench.data.report import ModelLengths, data_report
 from moodbench.data.splits import SPLITS, normalised
 from moodbench.errors import DataError, SpecError
 from moodbench.evaluation.predicting import columns, evaluate
@@ -417,8 +417,8 @@ def test_given_splits_are_kept_and_a_missing_validation_is_an_eighth_of_train():
     assert "validation is an eighth of train" in data.reading.split_rule
 
 
-def reported(data, max_length=128):
-    return data_report(data.examples, data.reading, max_length)
+def reported(data, **more):
+    return data_report(data.examples, data.reading, **more)
 
 
 def test_overlap_of_given_splits_is_counted_and_warned_of_and_own_splits_have_none():
@@ -441,18 +441,41 @@ def test_the_report_counts_words_entities_and_classes():
     lines = [(" ".join(f"w{i}x{j}" for j in range(i + 1)), ("bad", "good")[i % 2]) for i in range(200)]
     lines[5] = (lines[5][0] + " a&amp;b", "good")
     lines[6] = (lines[6][0] + " &#39; AT&T; R&D", "bad")
-    report = reported(load("a.csv", table([*lines, ("", "bad")])), max_length=180)
+    report = reported(load("a.csv", table([*lines, ("", "bad")])), baselines=["vader", "majority"])
     words = sorted(len(text.split()) for text, _ in lines)
-    assert (report.words_p50, report.words_p95, report.words_max) == (words[99], words[189], 200)
-    assert report.long_share == sum(n > 180 for n in words) / 200 == 0.1
+    (said,) = report.lengths
+    assert (said.p50, said.p95, said.longest, said.cut_share) == (words[99], words[189], 200, 0.0)
     assert report.num_html_entities == 2
     assert {name: sum(c.values()) for name, c in report.counts.items()} == {"bad": 100, "good": 100}
     text = "\n".join(report.lines())
     assert "201 read, 200 used; dropped: 1 without text" in text
     assert "positive class: good" in text
-    assert "10.0% have more than 180 words" in text
+    assert "words per text for vader, majority: median 100, P95 190, longest 200; none is cut" in text
     assert not any(line in text for line, _ in lines[20:])
     assert json.loads(json.dumps(report.as_event()))["event"] == "data_report"
+
+
+def test_the_report_tells_the_tokens_of_each_model_and_what_is_cut():
+    data = load("a.csv", table(rows(n=200)))
+    is_test = (data.examples.frame["split"] == "test").to_numpy()
+    assert is_test.sum() == 40
+    tokens = np.where(is_test, 5, np.arange(200) % 100 + 1)
+    tokens[np.flatnonzero(is_test)[:10]] = 300
+    (words, one, other) = reported(
+        data, models=[ModelLengths(("A", "B"), tokens, 256), ModelLengths(("C",), tokens + 1, 5)]
+    ).lengths
+    assert (words.unit, words.models, words.max_length) == ("words", (), None)
+    assert (one.models, one.max_length, one.longest, one.cut_share, one.test_cut_share) == (
+        ("A", "B"),
+        256,
+        300,
+        0.05,
+        0.25,
+    )
+    assert (one.p50, one.p95) == (sorted(tokens)[99], sorted(tokens)[189])
+    assert other.test_cut_share == 1.0 and other.cut_share == (tokens + 1 > 5).mean()
+    assert one.line().startswith("tokens per text for A, B: median ")
+    assert one.line().endswith("longest 300; 5.0% are cut at 256 (25.0% of the test texts)")
 
 
 def test_what_is_guessed_is_said():

@@ -1,0 +1,64 @@
+"""What a person should know about their data before anything is trained on it, in the tokens of the models asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from moodbench.config import Catalogue
+from moodbench.data.report import DataReport, ModelLengths, data_report
+from moodbench.data.source import load_source
+from moodbench.errors import PrerequisiteError
+from moodbench.models.locate import locate, source_of
+from moodbench.models.preparation import prepare_text
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.spec import FitSpec, TrialSpec
+
+
+def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
+    """One report for each data set of `trials` that is read from a file, Kaggle or the hub.
+
+    PrerequisiteError for a tokenizer that cannot be loaded.
+    """
+    fits: dict[str, dict[str, FitSpec]] = {}
+    for trial in trials:
+        fits.setdefault(trial.fit.dataset.name, {}).setdefault(trial.fit.model.name, trial.fit)
+    reports = []
+    for dataset, models in fits.items():
+        examples, reading = load_source(dataset, next(iter(models.values())).dataset)
+        if reading is not None:
+            reports.append(
+                data_report(
+                    examples,
+                    reading,
+                    baselines=[name for name, fit in models.items() if fit.text is None],
+                    models=_lengths(models.values(), examples.frame["text"].tolist()),
+                    entry=catalogue.datasets.get(dataset),
+                )
+            )
+    return reports
+
+
+def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths]:
+    """The tokens of `texts`, counted once for all fits that cut them alike."""
+    alike: dict[tuple[object, ...], list[FitSpec]] = {}
+    for fit in fits:
+        if fit.text is not None:
+            alike.setdefault((fit.model.tokenizer_sha256, fit.text, fit.preparation), []).append(fit)
+    counted = []
+    for first, *others in alike.values():
+        tokenizer = _tokenizer(first)
+        prepared = [prepare_text(text, first.preparation) for text in texts]
+        names = tuple(fit.model.name for fit in (first, *others))
+        counted.append(ModelLengths(names, tokenizer.num_tokens(prepared), tokenizer.limit))
+    return counted
+
+
+def _tokenizer(fit: FitSpec) -> Tokenizer:
+    folder = locate(fit.model.name, source_of(fit.model)).folder
+    try:
+        return load_tokenizer(fit, folder)
+    except Exception as error:  # the libraries below raise whatever they meet, and Exception itself
+        raise PrerequisiteError(
+            f"model {fit.model.name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); "
+            "load it again with `moodbench fetch`, or leave the model out"
+        ) from error
