@@ -15,6 +15,7 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
 from moodbench.data.loader import source_of
+from moodbench.visualization.formatting import MISSING, count
 from moodbench.visualization.terminal import console, print_table
 
 
@@ -83,10 +84,10 @@ def _weights(source: ModelSource | None) -> str | None:
 
 MODEL_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "Model": lambda r: str(r["name"]),
-    "Params": lambda r: _count(r["num_params"]),
+    "Params": lambda r: count(r["num_params"]),
     "Layers": lambda r: _or_dash(r["num_hidden_layers"]),
     "Width": lambda r: _or_dash(r["hidden_size"]),
-    "Context": lambda r: f"{r['context_length']:,}" if r["context_length"] else "—",
+    "Context": lambda r: f"{r['context_length']:,}" if r["context_length"] else MISSING,
     "Family": lambda r: _or_dash(r["family"]),
     "Licence": lambda r: str(r["licence"]),
     "Weights": lambda r: _or_dash(r["weights"]) + (" (gated)" if r["gated"] else ""),
@@ -95,13 +96,7 @@ MODEL_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _or_dash(value: object) -> str:
-    return "—" if value is None else str(value)
-
-
-def _count(number: int | None) -> str:
-    if number is None:
-        return "—"
-    return f"{number / 1e9:.2f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
+    return MISSING if value is None else str(value)
 
 
 def print_models(rows: list[dict[str, Any]], out: Console) -> None:

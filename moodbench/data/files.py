@@ -6,13 +6,17 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moodbench.errors import DataError, PrerequisiteError, nearest
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 FORMATS = {
     ".csv": "CSV",
@@ -63,8 +67,14 @@ def open_cells(path: Path, columns: Mapping[str, str], *, every_row: bool = Fals
 def format_of(path: Path) -> str:
     """One of `FORMATS`' values; says what is wrong with a path that cannot be read as data."""
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise DataError(f"{path}: is a folder; give one file ({', '.join(FORMATS)})")
+        if not stat.S_ISREG(mode):
+            raise DataError(
+                f"{path}: is a pipe or a device, and can be read once at most; allowed are regular files, which are read "
+                "several times: write it to a file first"
+            )
         with path.open("rb") as file:
             head = file.read(4)
     except OSError as error:
@@ -78,6 +88,16 @@ def format_of(path: Path) -> str:
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes); expected {kind} with at least a header and rows")
     return kind
+
+
+def unpacked_bytes(path: Path, columns: Iterable[str]) -> int:
+    """Bytes of the file at `path` as it is read; of Parquet those of `columns`, unpacked. Raises what `format_of` does."""
+    if format_of(path) != "Parquet":
+        return path.stat().st_size
+    metadata, wanted = _parquet_file(path).metadata, set(columns)
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    parts = (group.column(i) for group in groups for i in range(group.num_columns))
+    return sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in wanted)
 
 
 _NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
@@ -215,14 +235,20 @@ def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
     return Cells("JSONL", _plain(encoding), None, tuple(names), rows)
 
 
-def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
+def _parquet_file(path: Path) -> ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file ({str(error).splitlines()[0][:120]})") from error
+
+
+def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
+    import pyarrow as pa
+
+    file = _parquet_file(path)
     names = list(file.schema_arrow.names)
     _places(path, names, columns)
 

@@ -11,7 +11,7 @@ import psutil
 
 from moodbench.config.schema import FileSource
 from moodbench.data.examples import COLUMNS, Examples, example_ids
-from moodbench.data.files import open_cells
+from moodbench.data.files import open_cells, unpacked_bytes
 from moodbench.data.kaggle import kaggle_file
 from moodbench.data.labelled import columns_of, labelled_rows, without_duplicates
 from moodbench.data.labelling import order_classes
@@ -30,8 +30,8 @@ def load_own(name: str, source: FileSource) -> Loaded:
     Raises DataError or PrerequisiteError, which name file, row, column, the value seen and what is allowed.
     """
     path = kaggle_file(source) if source.kaggle else Path(source.path).expanduser()
-    state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-    _check_memory(path, num_bytes=state[1])
+    _check_memory(path, unpacked_bytes(path, columns_of(source).values()))
+    state = (path.stat().st_mtime_ns, path.stat().st_size)
     return _load(name, str(path), source.model_dump_json(), state)
 
 
@@ -79,7 +79,7 @@ def _check_memory(path: Path, num_bytes: int) -> None:
     if MEMORY_PER_BYTE * num_bytes > free:
         gib = 2**30
         raise PrerequisiteError(
-            f"{path}: the file has {num_bytes / gib:.1f} GiB; reading it takes at least {MEMORY_PER_BYTE} times as much "
+            f"{path}: what is read has {num_bytes / gib:.1f} GiB unpacked; holding it takes at least {MEMORY_PER_BYTE} times as much "
             f"memory, of which {free / gib:.1f} GiB are free. Give a sample of its rows: some 100,000 tell models apart"
         )
 

@@ -101,12 +101,12 @@ def mebibytes(value: Any) -> str:
 
 
 def count(value: Any) -> str:
-    """A parameter count with a unit: 22.7M."""
+    """A parameter count with a unit and three digits: 22.7M."""
     if missing(value):
         return MISSING
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
+        if value >= 0.9995 * size:  # 999.7M are 1B: no unit shows more than 999
+            return (f"{value / size:.3g}" if value < 999.5 * size else f"{value / size:,.0f}") + unit
     return f"{value:.0f}"
 
 

@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,11 +20,12 @@ from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.data import partition
+from moodbench.data.files import unpacked_bytes
 from moodbench.data.labelling import label_text, order_classes
 from moodbench.data.own import load_own
 from moodbench.data.report import ModelLengths, data_report
 from moodbench.data.splits import SPLITS, normalised
-from moodbench.errors import DataError, SpecError
+from moodbench.errors import DataError, PrerequisiteError, SpecError
 from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.hardware import Hardware
 from moodbench.models.baselines import Majority
@@ -190,11 +193,14 @@ MAP = "1=negative,2=negative,4=positive,5=positive"
 BAD = {
     "no file": (lambda: call(None), ["a.csv: No such file", "give the path of a file"]),
     "a folder": (lambda: Path("d.csv").mkdir() or call(None, name="d.csv"), ["d.csv: is a folder"]),
+    "a named pipe": (
+        lambda: os.mkfifo("a.csv") or call(None), ["a.csv: is a pipe or a device", "allowed are regular files", "write it to a file first"]
+    ),
     "an unknown ending": (lambda: call(b"x", name="a.xlsx"), ["ending '.xlsx' is not one of .csv, .tsv, .jsonl"]),
     "no ending": (lambda: call(b"x", name="reviews"), ["ending '(none)' is not one of"]),
     "empty": (lambda: call(b""), ["a.csv: the file is empty (0 bytes)"]),
     "larger than the memory": (
-        lambda: huge(call(table(rows()))), ["a.csv: the file has 4096.0 GiB", "at least 4 times as much memory", "a sample of its rows"]
+        lambda: huge(call(table(rows()))), ["a.csv: what is read has 4096.0 GiB unpacked", "at least 4 times as much memory", "a sample of its rows"]
     ),
     "white space": (lambda: call(b"\n \n"), ["white space only"]),
     "header only": (lambda: call(b"text,label\n"), ["a header and no rows below it"]),
@@ -520,6 +526,19 @@ def test_ids_do_not_depend_on_where_the_file_is_but_on_what_it_says():
     (changed,) = resolved("mine", "there/a.csv")
     assert changed.fit.config_id != here.fit.config_id
     assert TrialSpec.model_validate_json(here.model_dump_json()).fit.fit_id == here.fit.fit_id
+
+
+def test_a_parquet_file_is_weighed_unpacked_and_by_the_columns_that_are_read(monkeypatch):
+    texts = [f"{i} " + "very much the same, " * 1000 for i in range(200)]
+    packed = parquet(text=texts, label=[i % 2 for i in range(200)], other=["x" * 9 for _ in range(200)])
+    Path("a.parquet").write_bytes(packed)
+    weight = unpacked_bytes(Path("a.parquet"), ["text", "label"])
+    assert len(packed) < 10**6 < 4 * 10**6 < sum(map(len, texts)) <= weight < 1.01 * sum(map(len, texts))
+    monkeypatch.setattr("moodbench.data.own.psutil.virtual_memory", lambda: SimpleNamespace(available=15_000_000))
+    with pytest.raises(
+        PrerequisiteError, match=r"a.parquet: what is read has 0.0 GiB unpacked; holding it takes at least 4 times"
+    ):
+        load_own("mine", source("a.parquet"))
 
 
 def test_a_worker_refuses_a_file_that_has_changed_since_the_plan():
