@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from moodbench.cli.options import add_store
 from moodbench.errors import UsageError
 from moodbench.serving.classifier import BATCH_SIZE, Prediction, open_classifier
 from moodbench.serving.fits import choose_fit
+from moodbench.serving.piped import Piped, read_piped
 from moodbench.serving.stream import open_output, write_predictions
 from moodbench.serving.texts import STANDARD, read_texts
 from moodbench.store import Store
@@ -36,7 +37,13 @@ def add_to(commands: Any) -> None:
         "--input",
         required=True,
         metavar="FILE|-",
-        help="one text per line (.txt, or - for standard input), or .csv, .tsv, .jsonl, .parquet; UTF-8",
+        help="one text per line (.txt, or - for standard input; see --input-format), or .csv, .tsv, .jsonl, .parquet; UTF-8",
+    )
+    parser.add_argument(
+        "--input-format",
+        choices=("lines", *get_args(Piped)),
+        default="lines",
+        help="what standard input holds: one text per line (default), or rows whose texts may have line breaks",
     )
     parser.add_argument("--text-column", metavar="C", help="column with the texts; default: text, or the only one")
     parser.add_argument(
@@ -58,7 +65,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--batch-size {arguments.batch_size}: allowed is 1 or more")
     store = Store.open(arguments.store)
     fit = choose_fit(store, arguments.model)
-    pieces = read_texts(arguments.input, arguments.text_column)
+    pieces = _pieces(arguments)
     named_csv = Path(arguments.output).suffix.lower() == ".csv"
     with open_output(arguments.output, arguments.input) as out:
         first = next(pieces)  # what is wrong with the input is told before the model is loaded
@@ -79,3 +86,14 @@ def execute(arguments: argparse.Namespace) -> int:
             with_text=arguments.with_text,
         )
     return 0
+
+
+def _pieces(arguments: argparse.Namespace) -> Iterator[list[str]]:
+    kind, source = arguments.input_format, arguments.input
+    if kind == "lines":
+        return read_texts(source, arguments.text_column)
+    if source != STANDARD:
+        raise UsageError(
+            f"--input-format {kind}: says what standard input holds, {source} says it by its ending; leave it out"
+        )
+    return read_piped(kind, arguments.text_column)

@@ -154,18 +154,14 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str],
         line = next((line for line in file if line.strip()), "")
     if not line:
         raise DataError(f"{path}: holds white space only; expected a header and rows")
-    separator = "\t" if kind == "TSV" else _separator_of(line, set(columns.values()))
+    separator = "\t" if kind == "TSV" else separator_of(line, set(columns.values()))
     with path.open(encoding=encoding, newline="") as file:
         try:
             header = [cell.strip() for cell in next(r for r in csv.reader(file, delimiter=separator) if any(r))]
         except csv.Error as error:
             raise DataError(f"{path}: the header cannot be read: {error}") from error
-    if len(header) == 1 and not (every_row and not any(other in header[0] for other in SEPARATORS)):
-        raise DataError(
-            f"{path}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
-            f"{', '.join(SEPARATORS.values())}" + (" (a .tsv file: tab)" if kind == "TSV" else "")
-        )
-    places = _places(path, header, columns)
+    check_header(path, kind, header, alone=every_row)
+    places = places_of(path, header, columns)
 
     def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
         with path.open(encoding=encoding, newline="") as file:
@@ -179,22 +175,40 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str],
                     if number == 0:
                         continue
                     where = f"row {number} (line {reader.line_num})"
-                    if len(row) < len(header) or any(row[len(header) :]):
-                        raise DataError(
-                            f"{path}: {where}: {len(row)} cells where the header has {len(header)}; a text with the "
-                            f"separator ({SEPARATORS[separator]}) or a line break in it must stand in double quotes"
-                        )
+                    check_row(f"{path}: {where}", row, header, separator)
                     yield where, tuple(row[i] for i in places)
             except csv.Error as error:
-                raise DataError(
-                    f"{path}: line {reader.line_num}: {error}; a quoted cell ends with one double quote, and double "
-                    "quotes in it are doubled"
-                ) from error
+                raise unquoted(path, reader.line_num, error) from error
 
     return Cells(kind, _plain(encoding), separator, tuple(header), rows())
 
 
-def _separator_of(header: str, wanted: set[str]) -> str:
+def check_header(name: Path | str, kind: str, header: Sequence[str], *, alone: bool) -> None:
+    """Nothing; DataError for a header of a single column, unless it may stand `alone` and holds no other separator."""
+    if len(header) == 1 and not (alone and not any(other in header[0] for other in SEPARATORS)):
+        raise DataError(
+            f"{name}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
+            f"{', '.join(SEPARATORS.values())}" + (" (a .tsv file: tab)" if kind == "TSV" else "")
+        )
+
+
+def check_row(where: str, row: Sequence[str], header: Sequence[str], separator: str) -> None:
+    """Nothing; DataError for a row with other cells than the header has."""
+    if len(row) < len(header) or any(row[len(header) :]):
+        raise DataError(
+            f"{where}: {len(row)} cells where the header has {len(header)}; a text with the "
+            f"separator ({SEPARATORS[separator]}) or a line break in it must stand in double quotes"
+        )
+
+
+def unquoted(name: Path | str, line: int, error: csv.Error) -> DataError:
+    """What to raise for quotes that do not pair."""
+    return DataError(
+        f"{name}: line {line}: {error}; a quoted cell ends with one double quote, and double quotes in it are doubled"
+    )
+
+
+def separator_of(header: str, wanted: set[str]) -> str:
     """The separator under which the header has the wanted columns, else the one that makes most columns."""
 
     def fit(separator: str) -> tuple[bool, int]:
@@ -204,33 +218,34 @@ def _separator_of(header: str, wanted: set[str]) -> str:
     return max(SEPARATORS, key=fit)
 
 
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The JSON object that a line holds; DataError when it holds none."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        said = f"{error.msg}, character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise DataError(f"{where}: not JSON ({said}); expected one object a line") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: nested too deeply; expected one flat object") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: a {type(value).__name__}; expected one JSON object a line")
+    return value
+
+
 def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
     def objects() -> Iterator[tuple[str, dict[str, Any]]]:
         with path.open(encoding=encoding) as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    said = (
-                        f"{error.msg}, character {error.colno}"
-                        if isinstance(error, json.JSONDecodeError)
-                        else str(error)
-                    )
-                    raise DataError(f"{path}: line {number}: not JSON ({said}); expected one object a line") from error
-                except RecursionError as error:
-                    raise DataError(f"{path}: line {number}: nested too deeply; expected one flat object") from error
-                if not isinstance(value, dict):
-                    raise DataError(f"{path}: line {number}: a {type(value).__name__}; expected one JSON object a line")
-                yield f"line {number}", value
+                yield f"line {number}", json_object(line, f"{path}: line {number}")
 
     names: dict[str, None] = {}
     for _, (_, value) in zip(range(_HEAD_LINES), objects(), strict=False):
         names.update(dict.fromkeys(value))
     if not names:
         raise DataError(f"{path}: holds no JSON object; expected one a line")
-    _places(path, list(names), columns)
+    places_of(path, list(names), columns)
     rows = ((where, tuple(value.get(name) for name in columns.values())) for where, value in objects())
     return Cells("JSONL", _plain(encoding), None, tuple(names), rows)
 
@@ -250,7 +265,7 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
 
     file = _parquet_file(path)
     names = list(file.schema_arrow.names)
-    _places(path, names, columns)
+    places_of(path, names, columns)
 
     def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
         number = 0
@@ -266,7 +281,7 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
     return Cells("Parquet", None, None, tuple(names), rows())
 
 
-def _places(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
+def places_of(path: Path | str, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
     """Where each of `columns` stands in the header."""
     shown = ", ".join(_short(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
     for role, name in columns.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import batched
 from pathlib import Path
@@ -38,12 +38,13 @@ def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
             "or send one text per line to `--input -`"
         )
     if column is not None and suffix not in FORMATS:
-        raise UsageError(f"--text-column {column!r}: {name} has one text per line and no columns; leave it out")
-    return _counted(_pieces(source, name, suffix, column), name)
+        also = ", or say with --input-format what it holds" if source == STANDARD else ""
+        raise UsageError(f"--text-column {column!r}: {name} has one text per line and no columns; leave it out{also}")
+    return counted(_pieces(source, name, suffix, column), name)
 
 
-def _counted(pieces: Iterator[list[str]], name: str) -> Iterator[list[str]]:
-    """`pieces`; DataError when there was none."""
+def counted(pieces: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+    """`pieces`; DataError when `name` gave none."""
     empty = True
     for piece in pieces:
         empty = False
@@ -57,7 +58,7 @@ def _pieces(source: str, name: str, suffix: str, column: str | None) -> Iterator
         yield from _line_pieces(sys.stdin.buffer, name)
         return
     if suffix in FORMATS:
-        yield from _in_pieces(_cells(Path(source), column))
+        yield from in_pieces(_cells(Path(source), column))
         return
     try:
         file = Path(source).open("rb")  # noqa: SIM115 - closed below; only the opening is guarded
@@ -67,16 +68,17 @@ def _pieces(source: str, name: str, suffix: str, column: str | None) -> Iterator
         yield from _line_pieces(file, name)
 
 
-def _in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+def in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+    """`texts` in lists of 1 to CHUNK."""
     return map(list, batched(texts, CHUNK))
 
 
 def _line_pieces(file: BinaryIO, name: str) -> Iterator[list[str]]:
-    for lines in _blocks_of_lines(file, name):
-        yield from _in_pieces(line.removesuffix("\n").removesuffix("\r") for line in lines)
+    for lines in blocks_of_lines(file, name):
+        yield from in_pieces(line.removesuffix("\n").removesuffix("\r") for line in lines)
 
 
-def _blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
+def blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
     """The lines of a UTF-8 file with their line ends, as many at a time as have arrived; a byte order mark is dropped."""
     read = file.read1 if isinstance(file, io.BufferedReader) else file.read
     rest, offset = b"", 0
@@ -115,13 +117,18 @@ def _decoded(data: bytes, name: str, offset: int) -> list[str]:
 
 
 def _cells(path: Path, column: str | None) -> Iterator[str]:
-    names = open_cells(path, {}, every_row=True).columns
+    wanted = wanted_column(str(path), open_cells(path, {}, every_row=True).columns, column)
+    for where, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
+        yield checked_text(value, f"{path}: {where}: {wanted!r}")
+
+
+def wanted_column(name: str, names: Sequence[str], column: str | None) -> str:
+    """The column with the texts: `column`, the only one, or `text`; DataError when `name` has none such."""
     wanted = names[0] if column is None and len(names) == 1 else column or DEFAULT_COLUMN
     if wanted not in names:
         there = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
-        raise DataError(f"{path}: no column {wanted!r}; there are {there}; choose with --text-column")
-    for where, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
-        yield checked_text(value, f"{path}: {where}: {wanted!r}")
+        raise DataError(f"{name}: no column {wanted!r}; there are {there}; choose with --text-column")
+    return wanted
 
 
 def checked_text(value: Any, where: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fitted_majority import commit_fit, spec_of
 from refused import fail
 
 from moodbench.cli import main
@@ -21,7 +22,6 @@ from moodbench.serving.classifier import Classifier, Prediction, probabilities
 from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.serving.stream import open_output, write_predictions
 from moodbench.serving.texts import CHUNK, read_texts
-from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.store import Store
 
 TEXTS = ["A fine film.", "", "two\nlines, with a comma", 'she said "no"', "schön 🎬 \u2028 end", "  spaces  "]
@@ -35,33 +35,6 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 def everything(source, column=None) -> list[str]:
     return [text for piece in read_texts(source, column) for text in piece]
-
-
-def spec_of(name, *, num_labels=2, seed=0) -> FitSpec:
-    labels = ("negative", "neutral", "positive")[:: 2 if num_labels == 2 else 1]
-    data = ResolvedDataset(
-        name="toy", embedded="toy", revision="r", labels=labels, neutral_band=0.5, train_fingerprint="a",
-        validation_fingerprint="b", test_fingerprint="c",
-    )  # fmt: skip
-    model = ResolvedModel(name=name, method="baseline", baseline="majority")
-    return FitSpec(model=model, dataset=data, seeds=SeedSpec(init=seed, data_order=seed, subsample=seed))
-
-
-def commit_fit(store, name, *, num_train=100, seed=0, environment="{}") -> str:
-    """The id of a committed majority fit whose training texts were one quarter negative."""
-    spec = spec_of(name, seed=seed)
-    fit_id = f"{name[:4].encode().hex()}{num_train:08x}{seed:04x}"
-    record = {
-        "fit_id": fit_id, "config_id": spec.config_id, "model": name, "dataset": "toy", "seed": seed, "status": "ok",
-        "method": "baseline", "num_train": num_train, "spec": spec.model_dump_json(), "environment": environment,
-        "ended_at": pd.Timestamp("2026-01-01", tz="UTC"),
-    }  # fmt: skip
-    with store.attempt() as attempt:
-        folder = attempt.folder / "artifact"
-        folder.mkdir()
-        Majority(np.log([0.25, 0.75])).save(folder)
-        assert attempt.commit("fits", fit_id, record, {f"artifacts/{fit_id}": folder}).won
-    return fit_id
 
 
 @pytest.fixture
