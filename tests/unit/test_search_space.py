@@ -1,12 +1,13 @@
 """Search spaces: what they propose, and everything a person can get wrong in one."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from moodbench.cli import main
 from moodbench.config import load_catalogue
-from moodbench.config.schema import LoraDefaults, TrainDefaults
+from moodbench.config.schema import LoraDefaults, LoraInitialisation, TrainDefaults
 from moodbench.config.search_space import (
     SearchSpace,
     default_configuration,
@@ -141,6 +142,46 @@ parameters:
     assert values_of(space.without("quantization", ["int8"]).parameters["quantization"]) == ("none", "nf4")
     plain = space.without("quantization", ["int8", "nf4"])
     assert list(plain.parameters) == ["train.epochs"] and not plain.parameters["train.epochs"].when
+
+
+README = Path(__file__).parents[2] / "tune_spaces" / "README.md"
+
+
+def test_the_worked_example_of_the_readme_is_as_it_says(tmp_path: Path) -> None:
+    text = README.read_text("utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    path, families = written(tmp_path, example), load_catalogue().families
+    spaces = {name: load_space(path, TRAINING, 384, families, name) for name in ("bert", "gpt2", "llama")}
+    rates = {name: ends_of(space.parameters["train.learning_rate"]) for name, space in spaces.items()}
+    assert rates == {"bert": (5e-5, 1e-3), "gpt2": (2e-5, 5e-4), "llama": (2e-5, 3e-4)}
+    modules = [point["lora.target_modules"] for point in grid(spaces["bert"])]
+    assert (modules.count("attention"), modules.count("all-linear")) == (64, 256)
+    assert "64 points with `attention` and 256 with `all-linear`" in text
+    point = default_configuration(spaces["bert"], TRAINING.lora, TRAINING.train)
+    assert point is not None and point["train.base_dropout"] is None and "lora.lora_dropout" not in point
+
+    wrong = example.replace("lora.alpha_over_r: {distribution: choice, ", "lora.alpha_over_r: {")
+    with pytest.raises(MoodBenchError) as caught:
+        load_space(written(tmp_path, wrong), TRAINING)
+    assert f"    {str(caught.value).replace(path, 'mine.yaml')}\n" in text
+
+
+def test_families_of_the_shipped_spaces_change_what_they_are_said_to() -> None:
+    families = load_catalogue().families
+    for name in available_spaces():
+        top = {f: ends_of(load_space(name, TRAINING, None, families, f).parameters["train.learning_rate"])[1]
+               for f in ("bert", "roberta", "deberta-v2", "qwen3")}  # fmt: skip
+        assert top == {"bert": 2e-3, "roberta": 1e-3, "deberta-v2": 1e-3, "qwen3": 5e-4}
+    full = load_space("lora_full", TRAINING, None, families, "qwen3").parameters["train.effective_batch_size"]
+    assert values_of(full) == (8, 16, 32)
+
+
+def test_the_variants_cover_dora_rslora_lora_plus_and_every_initialisation() -> None:
+    space = load_space("lora_variants", TRAINING)
+    assert values_of(space.parameters["lora.init_lora_weights"]) == get_args(LoraInitialisation)
+    for name in ("lora.use_dora", "lora.use_rslora"):
+        assert values_of(space.parameters[name]) == (False, True)
+    assert (values_of(space.parameters["lora.loraplus_lr_ratio"]) or ())[-1] == 16
 
 
 BAD = {
