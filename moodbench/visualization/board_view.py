@@ -165,7 +165,7 @@ class Results:
             *robustness_notes(tested),
         ]
         if self.searches and not board.empty:
-            notes += search_notes(zip(board["name"], board["dataset"], strict=True), self.searches)
+            notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
         if len(self.references):
             notes.append("ref: people on the same texts, no contender. " + _sentence(people.HELP))
         return BoardView(

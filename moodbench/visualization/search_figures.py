@@ -72,8 +72,8 @@ def parallel_coordinates(search: Searched) -> go.Figure | None:
     scores = factor(search.metric) * np.array(equal.scores)
     drawn.append({"label": axis_title(search.metric), "values": scores})
     line = {"color": scores, "colorscale": "Cividis", "reversescale": sign(search.metric) < 0}
-    figure = go.Figure(go.Parcoords(line=line, dimensions=drawn, labelangle=-12, labelside="bottom"))
-    return styled(figure, 420).update_layout(margin={"t": 30, "b": 90, "l": 80, "r": 60})
+    figure = go.Figure(go.Parcoords(line=line, dimensions=drawn, labelangle=0, labelside="top"))
+    return styled(figure, 420).update_layout(margin={"t": 70, "b": 40, "l": 80, "r": 60})
 
 
 def budget_curve(search: Searched) -> go.Figure | None:

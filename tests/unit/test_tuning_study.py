@@ -200,8 +200,13 @@ def test_a_tuned_contender_says_how_many_configurations_it_was_chosen_from() -> 
     first = searched([trial(0, 0.8), trial(1, 0.7, "stopped")])
     second = searched([replace(trial(2, None, "failed"), search_id="t" * 20, space="mine.yaml")])
     elsewhere = searched([replace(trial(3, 0.9), dataset="icwsm-tweets")])
-    shown = [("MiniLM-L3", "icwsm-movie"), ("MiniLM-L3-tuned", "icwsm-movie"), ("MiniLM-L6-tuned", "icwsm-movie")]
-    assert search_notes(shown, [first, second, elsewhere]) == [
+    names = ("MiniLM-L3", "MiniLM-L3-tuned", "MiniLM-L6-tuned")
+    shown = [(name, "icwsm-movie", name) for name in names]
+    note = (
         "MiniLM-L3-tuned on icwsm-movie was chosen from 3 configurations (2 searches of lora_rank_alpha, mine.yaml, "
         "validation split): 600 texts trained in 0.1 min of trials, beside its own training time."
-    ]
+    )
+    assert search_notes(shown, [first, second, elsewhere]) == [note]
+    again = [*shown, ("MiniLM-L3-tuned", "icwsm-movie", "another recipe")]
+    (longer,) = search_notes(again, [first, second, elsewhere])
+    assert longer == f"{note} 2 of their winners were tested, so read the best of them with care."
