@@ -46,7 +46,7 @@ evaluation:
     short: {processes: 1, requests: 50, window_requests: 25, warmup_s: 0, batch_sizes: [1, 8], batch_seconds: 0.1,
             batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
 """
-CLASSES = "drain_at: 2\nnode_return_s: 60\ndeadline: {factor: 0.01, extra_s: 120}\n"
+CLASSES = "drain_at: 2\nnode_return_s: 60\ndeadline: {factor: 0.01, extra_s: 200}\n"
 NUM_TRIALS = 6
 ROUNDS = (
     ("power", "worker"),

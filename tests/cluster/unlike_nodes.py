@@ -33,6 +33,17 @@ def command(key: str, code: str, **options: Any) -> Command:
     return Command(key, ("-c", code), "", **values)
 
 
+def started_cluster() -> Cluster:
+    """A cluster of a head; Ray gives its daemons 30 s, and a busy machine may need another try."""
+    for attempt in range(3):
+        try:
+            return Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "labels": {"pool": "head"}})
+        except Exception as error:
+            if attempt == 2 or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError
+
+
 def recorded_isolation(address: str) -> list[str]:
     """What the measurements of a run on this cluster say of how they were alone."""
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +61,7 @@ def main() -> None:
     os.environ |= {"RAY_health_check_initial_delay_ms": "2000", "RAY_health_check_period_ms": "500",
                    "RAY_health_check_timeout_ms": "1500", "RAY_health_check_failure_threshold": "2"}  # fmt: skip
     set_up_environment()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "labels": {"pool": "head"}})
+    cluster = started_cluster()
     small = {"ray.io/accelerator-type": "A10G"}
     large = {"ray.io/accelerator-type": "A100"}
     without_lease = cluster.add_node(num_cpus=2, num_gpus=2, labels=large)

@@ -7,7 +7,7 @@ import pytest
 
 from moodbench.benchmark.queue import RunQueue, StoppableSite
 from moodbench.config import load_catalogue
-from moodbench.errors import UsageError
+from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
@@ -27,7 +27,11 @@ class Gate(InlineExecutor):
 
     def __init__(self, entry, let_through):
         super().__init__(entry)
-        self._let_through = let_through
+        self._let_through, self.deadlines_s = let_through, []
+
+    def start(self, command, node_id):
+        self.deadlines_s.append(command.deadline_s)
+        super().start(command, node_id)
 
     def poll(self, timeout_s, hear):
         return super().poll(timeout_s, hear) if self._let_through.wait(0.05) else []
@@ -36,13 +40,17 @@ class Gate(InlineExecutor):
 @pytest.fixture
 def opened(tmp_path, config):
     let_through = threading.Event()
+    executor = None
 
     def place(machine, stop):
+        nonlocal executor
         executor = Gate(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell), let_through)
         return StoppableSite(executor, machine, one_at_a_time=True, stop=stop)
 
     store = Store.open(tmp_path / "results")
-    return RunQueue(store, load_catalogue(config), hardware(), place), store, let_through
+    queue = RunQueue(store, load_catalogue(config), hardware(), place)
+    queue.deadlines_s = lambda: executor.deadlines_s
+    return queue, store, let_through
 
 
 def test_one_run_at_a_time_and_its_records_are_those_of_any_run(opened):
@@ -58,6 +66,7 @@ def test_one_run_at_a_time_and_its_records_are_those_of_any_run(opened):
     assert {kind: len(store.ids(kind)) for kind in ("fits", "evaluations", "measurements")} == {
         "fits": 1, "evaluations": 1, "measurements": 1,
     }  # fmt: skip
+    assert all(900 < seconds < 3600 for seconds in queue.deadlines_s()), "estimates are known: 10 x some seconds + 900"
     queue.start(spec())
     assert queue.wait(60) and queue.state == ("ended", "Nothing was left to do: the store has it all.")
 
@@ -72,6 +81,17 @@ def test_a_cancelled_run_leaves_at_once_and_says_so_in_its_log(opened):
     for log in logs:
         last = json.loads(log.read_text().splitlines()[-1])
         assert (last["event"], last["cancelled"]) == ("run_ended", True)
+
+
+def test_a_page_refuses_what_this_machine_has_no_room_for(opened, monkeypatch):
+    def full(plan, store, machine):
+        raise PrerequisiteError("its disk has 0.00 GiB free")
+
+    monkeypatch.setattr("moodbench.benchmark.run.check_room", full)
+    queue, store, _ = opened
+    queue.start(spec())
+    assert queue.wait(60) and queue.state == ("failed", "its disk has 0.00 GiB free")
+    assert store.ids("fits") == set()
 
 
 def test_what_is_wrong_with_a_request_is_its_message(opened):
