@@ -12,6 +12,9 @@ from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec
 from moodbench.store import Store
 
+SEARCH_RUN = "search-"
+"""How the run ids of what a search tries begin."""
+
 
 @dataclass(frozen=True)
 class ChosenFit:
@@ -38,7 +41,7 @@ class ChosenFit:
 
 def choose_fit(store: Store, model: str) -> ChosenFit:
     """The fit with the id `model`; or of the fits of the model so named the one with the most training texts, then the
-    lowest seed, then the newest. UnknownNameError suggests the nearest, StoreError when the store has no fit."""
+    lowest seed, then the newest. What a search tried comes last, as it is not the model's recipe. UnknownNameError suggests the nearest, StoreError when the store has no fit."""
     fits = store.records("fits")
     fits = fits[fits["status"] == "ok"]
     if fits.empty:
@@ -49,7 +52,9 @@ def choose_fit(store: Store, model: str) -> ChosenFit:
     if found.empty:
         known = fits["fit_id"] if re.fullmatch("[0-9a-f]{8,20}", model) else fits["model"]
         raise UnknownNameError(f"model in {store.uri}:", model, set(known))
-    best = found.sort_values(["num_train", "seed", "ended_at"], ascending=[False, True, False]).iloc[0]
+    found = found.assign(tried=found["run_id"].fillna("").str.startswith(SEARCH_RUN))
+    best = found.sort_values(["tried", "num_train", "seed", "ended_at"], ascending=[True, False, True, False]).iloc[0]
+    best = best.drop("tried")
     spec = fit_spec_of(best, store.uri)
     others = int((fits["model"] == best["model"]).sum()) - 1
     return ChosenFit(spec, dict(best), others)

@@ -17,13 +17,14 @@ def spec_of(name, *, num_labels=2, seed=0) -> FitSpec:
     return FitSpec(model=model, dataset=data, seeds=SeedSpec(init=seed, data_order=seed, subsample=seed))
 
 
-def commit_fit(store, name, *, num_train=100, seed=0, environment="{}") -> str:
+def commit_fit(store, name, *, num_train=100, seed=0, environment="{}", run_id="run") -> str:
     """The id of a committed majority fit whose training texts were one quarter negative."""
     spec = spec_of(name, seed=seed)
     fit_id = f"{name[:4].encode().hex()}{num_train:08x}{seed:04x}"
     record = {
         "fit_id": fit_id, "config_id": spec.config_id, "model": name, "dataset": "toy", "seed": seed, "status": "ok",
         "method": "baseline", "num_train": num_train, "spec": spec.model_dump_json(), "environment": environment,
+        "run_id": run_id,
         "ended_at": pd.Timestamp("2026-01-01", tz="UTC"),
     }  # fmt: skip
     with store.attempt() as attempt:

@@ -335,6 +335,14 @@ def test_a_name_means_the_most_training_texts_then_the_lowest_seed(store):
     assert choose_fit(store, small).fit_id == small
 
 
+def test_what_a_search_tried_is_chosen_only_where_there_is_nothing_else(store):
+    plain = choose_fit(store, "majority").fit_id
+    commit_fit(store, "majority", num_train=900, run_id="search-abc")
+    tried = commit_fit(store, "vader", num_train=900, run_id="search-abc")
+    assert choose_fit(store, "majority").fit_id == plain
+    assert choose_fit(store, "vader").fit_id == tried
+
+
 def test_an_id_that_is_not_there_suggests_the_nearest_id(store):
     fit_id = choose_fit(store, "majority").fit_id
     with pytest.raises(UnknownNameError, match=f"did you mean '{fit_id}'"):
