@@ -17,6 +17,14 @@ from moodbench.store import Store
 
 STALLED_AFTER = timedelta(minutes=2)
 """A job that says nothing for longer, and for 3 times its longest pause so far, is called stalled."""
+MOST_LOGS = 20
+"""Logs that are looked through for runs under way, the newest."""
+NODE_NEWS = {
+    "node_left": "left the cluster",
+    "node_refused": "gets no work",
+    "node_quarantined": "failed twice in a row and gets nothing more while others will do",
+}
+"""Event of a node to what became of it."""
 JobState = Literal["running", "stalled", "retrying", "done", "skipped", "failed", "stopped"]
 
 
@@ -61,6 +69,14 @@ class RunProgress:
     """The phases of each trial that began, in order."""
     last_error: str
     now: datetime
+    cancelled: bool = False
+    """Whether it ended because somebody asked for that."""
+    standing: Mapping[str, Any] = field(default_factory=dict)
+    """The last `state` event: num_running, num_queued, blocked_on (what is waited for, to how many jobs) and eta_s."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """Node to how it stands."""
+    last_told: datetime | None = None
+    """When its log last said anything, of a job or not."""
 
     @property
     def is_going(self) -> bool:
@@ -70,7 +86,7 @@ class RunProgress:
     @property
     def last_heard(self) -> datetime:
         """When it last said something."""
-        return max((job.last_heard for job in self.jobs), default=self.started)
+        return max([job.last_heard for job in self.jobs] + [self.last_told or self.started])
 
     def remaining_s(self, job: Job) -> tuple[float, float] | None:
         """From and to how many seconds a running job may still take; None where nothing tells.
@@ -100,17 +116,20 @@ class RunProgress:
         return pace * left / (1 + 2 * spread), pace * left * (1 + 2 * spread)
 
 
-def latest_run(store: Store, now: datetime | None = None) -> RunProgress | None:
-    """The run of `store` that began last; None where there is none."""
-    keys = [key for key in store.location.keys("events") if key.endswith(".jsonl")]
-    if not keys:
-        return None
+def shown_runs(store: Store, now: datetime | None = None) -> list[RunProgress]:
+    """The run of `store` that began last, and before it every other that is under way, newest first."""
+    keys = sorted(key for key in store.location.keys("events") if key.endswith(".jsonl"))[-MOST_LOGS:]
+    now = now or datetime.now(UTC)
+    runs = [run for key in reversed(keys) if (run := _read_run(store, key, now)) is not None]
+    return [run for place, run in enumerate(runs) if place == 0 or run.is_going]
+
+
+def _read_run(store: Store, key: str, now: datetime) -> RunProgress | None:
     filesystem, root = store.location.filesystem()
-    key = max(keys)
     with filesystem.open_input_stream(f"{root}/{key}") as stream:
         text = stream.read().decode("utf-8", "replace")
     run_id = key.rpartition("/")[2].removesuffix(".jsonl")
-    return follow(run_id, _events(text), now or datetime.now(UTC))
+    return follow(run_id, _events(text), now)
 
 
 def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> RunProgress | None:
@@ -119,15 +138,27 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
     started = ended = None
     counts = {"num_jobs": 0, "num_done": 0}
     num_ended = num_failed = 0
-    last_error = ""
+    last_error, cancelled = "", False
+    standing: Mapping[str, Any] = {}
+    nodes: dict[str, str] = {}
+    told = None
     for event in events:
         name, at = event["event"], event["time"]
         trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))
+        told = at
         if name == "run_started":
             started = at
             counts = {key: int(event.get(key, 0)) for key in counts}
+            nodes = {str(node.get("name")): _cores(node) for node in event.get("nodes") or ()}
         elif name == "run_ended":
-            ended = at
+            ended, cancelled = at, event.get("cancelled") is True
+        elif name == "state":
+            standing = event
+        elif name == "node_joined":
+            nodes[str(event.get("node"))] = "joined"
+        elif name in NODE_NEWS:
+            why = f": {event['detail']}" if event.get("detail") else ""
+            nodes[str(event.get("node"))] = NODE_NEWS[name] + why
         elif name == "started":
             jobs[trial, phase] = Job(trial, phase, "running", at, at, node=str(event.get("node", "")))
         elif name == "job_ended":
@@ -154,8 +185,13 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
                 job.state = "stalled"
     return RunProgress(
         run_id, started, ended, counts["num_jobs"], counts["num_done"], num_ended, num_failed,
-        tuple(jobs.values()), last_error, now,
+        tuple(jobs.values()), last_error, now, cancelled, standing, nodes, told,
     )  # fmt: skip
+
+
+def _cores(node: Mapping[str, Any]) -> str:
+    cores = node.get("num_cpus")
+    return f"{cores:g} cores" if isinstance(cores, (int, float)) else "there"
 
 
 def _update(job: Job, name: str, event: Mapping[str, Any], at: datetime) -> None:

@@ -403,7 +403,7 @@ def test_a_run_is_cancelled_from_the_page(site):
     until(lambda: "of 20 jobs ended" in page.locator("#mb-live").inner_text(), "it has begun", 90)
     page.locator("#run-cancel").click()
     until(lambda: "Started here: cancelled" in page.locator("#mb-queue").inner_text(), "it has left", 60)
-    until(lambda: ": ended" in page.locator("#mb-live h3").first.inner_text(), "its log says so")
+    until(lambda: ": cancelled" in page.locator("#mb-live h3").first.inner_text(), "its log says so")
     done = int(page.locator("#mb-live p").first.inner_text().split(" of ")[0])
     assert done < 20
     own = psutil.Process(site.server.process.pid).children(recursive=True)

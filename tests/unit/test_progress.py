@@ -5,7 +5,7 @@ import pytest
 
 from moodbench.store import Store
 from moodbench.visualization.page.live import run_html
-from moodbench.visualization.progress import follow, latest_run
+from moodbench.visualization.progress import follow, shown_runs
 
 BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 A, B, C = (f"{model} · toy · seed 0" for model in ("small", "small", "big"))
@@ -82,7 +82,7 @@ def test_an_ended_run_leaves_no_job_running():
 
 def test_what_is_not_known_or_half_written_is_passed_over(tmp_path):
     store = Store.open(tmp_path / "results")
-    assert latest_run(store) is None
+    assert shown_runs(store) == []
     folder = tmp_path / "results" / "events"
     folder.mkdir(parents=True)
     lines = [json.dumps({k: v for k, v in e.items() if k != "time"} | {"at": e["time"].isoformat()}) for e in going()]
@@ -90,7 +90,7 @@ def test_what_is_not_known_or_half_written_is_passed_over(tmp_path):
     text = "\n".join([*lines, other, "[1]", '{"event": 3, "at": "never"}', lines[0][:20]])
     (folder / "20260101T120000-aa.jsonl").write_text(text)
     (folder / "20250101T120000-aa.jsonl").write_text("")
-    run = latest_run(store, at(50))
+    (run,) = shown_runs(store, at(50))
     assert run.run_id == "20260101T120000-aa" and len(run.jobs) == 3
 
 
@@ -100,3 +100,47 @@ def test_nothing_in_a_log_becomes_markup():
               event(1, "failed", trial=nasty, phase="fit", error="<script>")]  # fmt: skip
     html = run_html(follow("<i>", events, at(2)))
     assert not {"<img", "<b>", "<script", "<i>"} & {html[i : i + n] for i in range(len(html)) for n in (3, 4, 7)}
+
+
+def test_a_cancelled_run_is_not_called_ended():
+    run = follow("r", [*going(), event(60, "run_ended", cancelled=True)], at(61))
+    assert run.cancelled and ": cancelled</h3>" in run_html(run)
+    assert ": ended</h3>" in run_html(follow("r", [*going(), event(60, "run_ended")], at(61)))
+
+
+def test_what_waits_and_for_what_is_told_with_the_runs_own_estimate():
+    state = event(55, "state", num_running=2, num_queued=7, blocked_on={"memory": 5, "<gpu>": 2}, eta_s=90.0)
+    html = run_html(follow("r", [*going(), state], at(56)))
+    assert "2 running, 7 queued (5 for memory, 2 for &lt;gpu&gt;); at least 1 m 30 s left by its own estimate" in html
+    assert follow("r", [event(0, "run_started"), event(500, "state")], at(900)).is_going, (
+        "it speaks, though no job does"
+    )
+
+
+def test_nodes_are_shown_with_what_became_of_them():
+    nodes = [{"name": "head", "kind": "cpu", "num_cpus": 8}, {"name": "worker", "kind": "cpu", "num_cpus": 4}]
+    events = [event(0, "run_started", nodes=nodes), event(1, "node_joined", node="late"), event(2, "node_left", node="worker"),
+              event(3, "node_refused", node="old", detail="Python 3.9")]  # fmt: skip
+    run = follow("r", events, at(4))
+    assert dict(run.nodes) == {
+        "head": "8 cores", "worker": "left the cluster", "late": "joined", "old": "gets no work: Python 3.9",
+    }  # fmt: skip
+    assert "left the cluster" in run_html(run)
+
+
+def test_every_run_under_way_is_shown_and_of_the_others_the_newest(tmp_path):
+    folder = tmp_path / "results" / "events"
+    folder.mkdir(parents=True)
+
+    def write(name, *events):
+        lines = [
+            json.dumps({k: v for k, v in e.items() if k != "time"} | {"at": e["time"].isoformat()}) for e in events
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+
+    write("1-ended", event(0, "run_started"), event(1, "run_ended"))
+    write("2-going", event(0, "run_started", num_jobs=3), event(90, "state"))
+    write("3-silent", event(-9000, "run_started"))
+    write("4-newest", event(5, "run_started"), event(6, "run_ended"))
+    store = Store.open(tmp_path / "results")
+    assert [run.run_id for run in shown_runs(store, at(100))] == ["4-newest", "2-going"]

@@ -3,7 +3,7 @@ from urllib.parse import parse_qsl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.comparison.composite import Weights
+from moodbench.comparison.composite import COMPOSITES, Weights
 from moodbench.visualization.state import DEFAULT, MAX_MODELS, State, read_state
 
 words = (
@@ -14,11 +14,17 @@ words = (
 names = st.lists(words.filter(bool), max_size=MAX_MODELS, unique=True).map(tuple)
 limits = st.none() | st.floats(0.01, 1e6).map(lambda x: float(f"{x:.6g}"))
 weights = st.integers(0, 100)
-states = st.builds(
-    State, tab=words, track=words, accuracy=weights, f1=weights, throughput=weights, latency=weights, search=words,
-    methods=names, max_params=limits, against=words, models=names, max_p99_ms=limits, max_memory_mib=limits,
-    min_accuracy_percent=limits, sort=words, tuning=words,
-)  # fmt: skip
+parts = {
+    "tab": words, "track": words, "accuracy": weights, "f1": weights, "throughput": weights, "latency": weights,
+    "composite": st.sampled_from(sorted(COMPOSITES)), "search": words, "methods": names, "max_params": limits, "columns": names,
+    "against": words, "models": names, "max_p99_ms": limits, "max_memory_mib": limits, "min_accuracy_percent": limits,
+    "tuning": words, "sort": words,
+}  # fmt: skip
+states = st.builds(State, **parts)
+
+
+def test_every_part_of_a_view_is_tried():
+    assert set(parts) == set(State.__dataclass_fields__)
 
 
 def of_query(query):

@@ -11,7 +11,7 @@ from moodbench.visualization.formatting import MISSING, duration
 from moodbench.visualization.page.html import card, details, hint, table, with_store
 from moodbench.visualization.page.starting import build_starting, queue_html
 from moodbench.visualization.page.tab import Layout, Services, Tab
-from moodbench.visualization.progress import Job, RunProgress, latest_run
+from moodbench.visualization.progress import Job, RunProgress, shown_runs
 from moodbench.visualization.state import State
 
 ORDER = ("stalled", "running", "retrying", "failed", "stopped", "done", "skipped")
@@ -28,16 +28,18 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(store: Store, state: State, services: Services) -> Sequence[Any]:
-    """The state of the run that began last."""
-    run = latest_run(store)
+    """The run that began last, and every other that is under way."""
+    runs = shown_runs(store)
     none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
-    shown = run_html(run) if run else hint(none)
+    shown = "".join(run_html(run) for run in runs) or hint(none)
     return [shown] if services.runner is None else [queue_html(services.runner), shown]
 
 
 def run_html(run: RunProgress) -> str:
     """A run as HTML: how far it is, each job, and the last error."""
-    heading = "ended" if run.ended else "running" if run.is_going else "stopped without saying so"
+    heading = "running" if run.is_going else "stopped without saying so"
+    if run.ended:
+        heading = "cancelled" if run.cancelled else "ended"
     counts = {state: sum(job.state == state for job in run.jobs) for state in ORDER}
     parts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     share = run.num_jobs_ended / run.num_jobs if run.num_jobs else 1.0
@@ -45,6 +47,7 @@ def run_html(run: RunProgress) -> str:
     words = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
     words += f", {run.num_done_before} phases were done before" if run.num_done_before else ""
     words += f"; {_range(left)} left" if left else ""
+    words += _standing(run) if run.is_going else ""
     took = duration(((run.ended or (run.now if run.is_going else run.last_heard)) - run.started).total_seconds())
     began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_going else ''}"
     error = f"<p><strong>Last error:</strong> {escape(run.last_error)}</p>" if run.last_error else ""
@@ -54,11 +57,24 @@ def run_html(run: RunProgress) -> str:
         f'<p aria-live="polite">{escape(words)}</p><p>{escape(parts or "no job has begun")}; {began}</p>{error}',
         "warning" if run.num_failed or not (run.ended or run.is_going) else "plain",
     )
+    top += table(["Node", "How it stands"], list(run.nodes.items()), "Nodes", left=2) if len(run.nodes) > 1 else ""
     jobs = sorted(run.jobs, key=lambda j: ORDER.index(j.state))
     open_jobs = [j for j in jobs if j.state not in ("done", "skipped")]
     closed = [j for j in jobs if j.state in ("done", "skipped")]
     made = top + (_table(open_jobs, run, "Under way") if open_jobs else "")
     return made + (details(f"{len(closed)} phases done", _table(closed, run, "Done")) if closed else "")
+
+
+def _standing(run: RunProgress) -> str:
+    """What runs, what waits and for what, and the least time left, as the run itself tells."""
+    known = run.standing
+    if not known:
+        return ""
+    waits = ", ".join(f"{n} for {what}" for what, n in dict(known.get("blocked_on") or {}).items())
+    words = f"; {known.get('num_running', 0)} running, {known.get('num_queued', 0)} queued"
+    words += f" ({waits})" if waits else ""
+    eta = known.get("eta_s")
+    return words + (f"; at least {duration(eta)} left by its own estimate" if isinstance(eta, (int, float)) else "")
 
 
 def _table(jobs: list[Job], run: RunProgress, caption: str) -> str:
