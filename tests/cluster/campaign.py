@@ -54,7 +54,7 @@ ROUNDS = (
     ("raylet", "driver", "worker"),
     ("full disk", "worker"),
     ("hang", "worker"),
-    ("memory", "memory"),
+    ("memory", "worker"),
     ("cut", "driver", "power"),
     ("head", "worker"),
     ("driver", "driver", "worker"),
