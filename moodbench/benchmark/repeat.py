@@ -1,13 +1,18 @@
-"""A trial done twice: whether the second time gave what the first did."""
+"""Trials done twice: where the second time goes, and whether it gave what the first did."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moodbench.benchmark.run import plan_of
+from moodbench.plan import Plan
+from moodbench.spec import TrialSpec
+from moodbench.spec.canonical import content_id
 from moodbench.store import Store
 
 
@@ -31,6 +36,18 @@ class Repeat:
     def as_json(self) -> dict[str, Any]:
         """Plain values in base units."""
         return asdict(self)
+
+
+def open_rerun(first: Store, trials: Sequence[TrialSpec]) -> tuple[Store, Plan]:
+    """The newest store below `first` that has begun these very trials again and lacks some, else a new one; what it lacks."""
+    ids = sorted([t.fit.fit_id, t.evaluate.evaluation_id, t.measure.measurement_id] for t in trials)
+    request = content_id("rerun", ids)[:12]
+    for begun in first.reruns(request):
+        plan = plan_of(trials, begun)
+        if plan.trials:
+            return begun, plan
+    again = first.new_rerun(request)
+    return again, plan_of(trials, again)
 
 
 def compare_repeats(first: Store, again: Store) -> list[Repeat]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,94 +14,193 @@ from moodbench.benchmark.estimating import class_here
 from moodbench.config import load_catalogue
 from moodbench.config.schema import DeviceClass
 from moodbench.data.source import load_source
+from moodbench.data.tokenised import cache_folder
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
+from moodbench.estimate.estimator import trained_params
 from moodbench.estimate.placement import options_for
 from moodbench.hardware import Device, Hardware
 from moodbench.models.locate import config_of, locate, source_of
-from moodbench.plan import Plan, PlannedTrial
+from moodbench.models.lora_variants import CHANGE_THE_BASE
+from moodbench.plan import PhaseName, Plan, PlannedTrial
 from moodbench.spec import ResolvedDataset, ResolvedModel
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 
 SPARE_DISK_BYTES = 100 * 2**20
 """Left for the log, failures and other programs."""
-TRANSFORMER_DISK_BYTES = 64 * 2**20
-"""Adapter, head and tokenizer of a fit, with its checkpoints while it is under way."""
+BESIDE_ADAPTER_BYTES = 64 * 2**20
+"""Tokenizer and settings of a fit; all of it where nobody has written down the model's shape."""
+WEIGHT_BYTES = 4
+"""A trained parameter as it is saved."""
+CHECKPOINT_BYTES = 12
+"""A trained parameter in a checkpoint: its value and AdamW's two moments."""
+CHECKPOINTS_AT_ONCE = 3
+"""The best, the last, and the one that is being written."""
 BASELINE_DISK_BYTES_PER_TEXT = 2 * 2**10
 """A vocabulary grows no faster than the texts."""
 ROW_BYTES = 100
-"""Of a prediction or a timing, before compression."""
+"""Of a prediction, a timing or an example beside its text, before compression."""
+TOKENISED_ROW_BYTES, TOKEN_BYTES = 64, 4
+"""Of a text in the cache: its id, label and lengths, and each of its tokens."""
+DOING: dict[PhaseName, str] = {"fit": "fitting", "evaluate": "evaluating", "measure": "measuring"}
 
 
-def check_room(plan: Plan, store: Store, machine: Hardware) -> None:
-    """Nothing; PrerequisiteError when what is missing of `plan` needs more disk or memory than there is here."""
-    datasets = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in plan.trials}
-    sizes = {revision: _size_of(data) for revision, data in datasets.items()}
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that one trial writes at most."""
+
+    kept: int
+    """For good, in the store."""
+    passing: int = 0
+    """While it is fitted, for its checkpoints."""
+
+
+@dataclass(frozen=True)
+class _Data:
+    size: DataSize
+    num_text_bytes: int
+
+
+def check_room(plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once: int = 1, here: bool = True) -> None:
+    """Nothing; PrerequisiteError when what is missing of `plan` needs more disk or memory than there is.
+
+    The disk is that of the store, and of this machine's cache. Memory is looked at where the trials run on `here`, this
+    `machine`; nodes of a cluster get what the schedule finds room for.
+    """
+    trials = plan.trials
+    sources = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in trials}
+    data = {revision: _data_of(source) for revision, source in sources.items()}
+    transformers = [p for p in trials if p.trial.fit.model.method != "baseline" and (here or "fit" in p.missing)]
+    shapes = {p.trial.fit.model.name: _shape_of(p.trial.fit.model) for p in transformers}
+    sizes = {revision: each.size for revision, each in data.items()}
     if isinstance(store.location, LocalLocation):
-        _check_disk(plan, sizes, store.location.root)
-    _check_memory(plan.trials, sizes, machine)
+        needs = [disk_need(p, sizes[p.trial.fit.dataset.revision], shapes.get(p.trial.fit.model.name)) for p in trials]
+        passing = sorted((need.passing for need in needs), reverse=True)[:num_fits_at_once]
+        texts = sum(
+            data[revision].num_text_bytes
+            for revision, source in sources.items()
+            if not store.has_examples(source.name, revision)
+        )
+        needed = SPARE_DISK_BYTES + sum(need.kept for need in needs) + sum(passing) + texts
+        cached = _cache_bytes(trials, sizes) if here else 0
+        _check_disks(store.location.root, needed, cache_folder(), cached, plan.num_phases_missing)
+    if here:
+        _check_memory(trials, sizes, shapes, machine)
 
 
-def disk_bytes(planned: PlannedTrial, size: DataSize) -> int:
-    """At most so many bytes are written for what `planned` lacks."""
+def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> DiskNeed:
+    """What `planned` writes to the store at most for what it lacks; `shape` is None for one that nobody has written down."""
     fit, measure = planned.trial.fit, planned.trial.measure
-    needed = 0
+    kept = passing = 0
     if "fit" in planned.missing:
-        baseline = fit.model.method == "baseline"
-        needed += BASELINE_DISK_BYTES_PER_TEXT * size.num_train if baseline else TRANSFORMER_DISK_BYTES
+        if fit.model.method == "baseline":
+            kept += BASELINE_DISK_BYTES_PER_TEXT * size.num_train
+        else:
+            kept += BESIDE_ADAPTER_BYTES
+        if fit.lora is not None and shape is not None:
+            num_trained = trained_params(fit, shape, size.num_labels)
+            ranks = 2 if fit.lora.init_lora_weights in CHANGE_THE_BASE else 1
+            kept += ranks * WEIGHT_BYTES * num_trained
+            passing += CHECKPOINTS_AT_ONCE * CHECKPOINT_BYTES * num_trained
     if "evaluate" in planned.missing:
-        needed += (size.num_test + size.num_validation) * (ROW_BYTES + 4 * len(fit.dataset.labels))
+        kept += (size.num_test + size.num_validation) * (ROW_BYTES + 4 * len(fit.dataset.labels))
     if "measure" in planned.missing:
-        needed += 3 * measure.protocol.processes * measure.protocol.requests * ROW_BYTES
-    return needed
+        kept += 3 * measure.protocol.processes * measure.protocol.requests * ROW_BYTES
+    return DiskNeed(kept, passing)
 
 
-def _check_disk(plan: Plan, sizes: dict[str, DataSize], root: Path) -> None:
-    needed = SPARE_DISK_BYTES + sum(disk_bytes(p, sizes[p.trial.fit.dataset.revision]) for p in plan.trials)
-    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
-    if needed > free:
+def _cache_bytes(trials: Sequence[PlannedTrial], sizes: Mapping[str, DataSize]) -> int:
+    """What fine-tuning writes to the cache at most: each data set once for each tokenizer, as it cuts texts."""
+    found: dict[tuple[str, ...], int] = {}
+    for planned in trials:
+        fit = planned.trial.fit
+        if "fit" in planned.missing and fit.lora is not None and fit.text is not None:
+            read, data = sizes[fit.dataset.revision].as_read(fit.text.max_length), fit.dataset
+            num_train = min(read.num_train, data.max_train_examples or read.num_train)
+            num_texts = num_train + min(read.num_validation, data.max_validation_examples or read.num_validation)
+            key = (str(fit.model.tokenizer_sha256), fit.text.model_dump_json(), data.train_fingerprint, str(num_texts))
+            found[key] = round(num_texts * (TOKENISED_ROW_BYTES + TOKEN_BYTES * read.mean_tokens))
+    return sum(found.values())
+
+
+def _check_disks(store: Path, needed: int, cache: Path, cached: int, num_phases: int) -> None:
+    """Raises for the first disk that lacks room; the cache counts with the store where both are on one."""
+    same = _existing(store).stat().st_dev == _existing(cache).stat().st_dev
+    both = needed + (cached if same else 0)
+    if both > (free := shutil.disk_usage(_existing(store)).free):
         raise PrerequisiteError(
-            f"--store {root}: the {plan.num_phases_missing} missing phases may write {_gib(needed)}, its disk has "
+            f"--store {store}: the {num_phases} missing phases may write {_gib(both)}, its disk has "
             f"{_gib(free)} free; free some, give a folder on another disk with --store, or ask for fewer models"
+        )
+    if not same and cached > (free := shutil.disk_usage(_existing(cache)).free):
+        raise PrerequisiteError(
+            f"{cache}: prepared texts may take {_gib(cached)} there, its disk has {_gib(free)} free; free some, or give "
+            "a folder on another disk with MOODBENCH_CACHE"
         )
 
 
-def _check_memory(trials: Sequence[PlannedTrial], sizes: dict[str, DataSize], machine: Hardware) -> None:
-    """Raises for the first fit that alone needs more than its device holds, or on the CPU more than is free."""
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _check_memory(
+    trials: Sequence[PlannedTrial],
+    sizes: Mapping[str, DataSize],
+    shapes: Mapping[str, Shape | None],
+    machine: Hardware,
+) -> None:
+    """Raises for the first phase that alone needs more than its device holds, or on the CPU more than is free."""
     free = psutil.virtual_memory().available
     classes: dict[Device, DeviceClass] = {}
-    shapes: dict[str, Shape | None] = {}
+    known = {name: shape for name, shape in shapes.items() if shape is not None}
     for planned in trials:
         fit, measure = planned.trial.fit, planned.trial.measure
-        if "fit" not in planned.missing:
-            continue
-        if fit.model.method != "baseline":
-            if fit.model.name not in shapes:
-                shapes[fit.model.name] = _shape_of(fit.model)
-            if shapes[fit.model.name] is None:
-                continue  # a kind of model whose shape nobody has written down
+        if fit.model.method != "baseline" and fit.model.name not in known:
+            continue  # a kind of model whose shape nobody has written down
         if measure.device not in classes:
             classes[measure.device] = class_here(machine, measure.device, load_catalogue())
         device = classes[measure.device]
-        known = {name: shape for name, shape in shapes.items() if shape is not None}
         estimator = Estimator(known, {fit.dataset.name: sizes[fit.dataset.revision]})
         asked, changed = (
-            estimator.trial(fit, device, measure.protocol, batch_size=1, may_change=may) for may in (False, True)
+            estimator.trial(fit, device, measure.protocol, batch_size=planned.trial.evaluate.batch_size, may_change=may)
+            for may in (False, True)
         )
-        if measure.device != "cpu":
-            if asked.reason:
-                raise PrerequisiteError(
-                    f"{planned.trial.label} on {device.description}: {asked.reason}; {_remedy(changed)}"
-                )
-        elif asked.fit.memory_bytes > free:
-            smaller = (
-                f"; or train with a max_device_batch_size below {fit.train.max_device_batch_size}" if fit.train else ""
-            )
-            raise PrerequisiteError(
-                f"{planned.trial.label}: fitting needs about {_gib(asked.fit.memory_bytes)} of memory, {_gib(free)} of "
-                f"{_gib(machine.memory_bytes)} are free; end other programs, leave the model out{smaller}"
-            )
+        for phase in planned.missing:
+            lacking = _lacking(planned, phase, asked, device, free, machine)
+            if lacking and phase == "fit" and measure.device != "cpu":
+                lacking += f"; {_remedy(changed)}"
+            if lacking:
+                raise PrerequisiteError(f"{planned.trial.label}{lacking}")
+
+
+def _lacking(
+    planned: PlannedTrial, phase: PhaseName, asked: TrialEstimate, device: DeviceClass, free: int, machine: Hardware
+) -> str:
+    """What `phase` lacks, to stand behind the trial's name; nothing where it finds room."""
+    part, train = asked.phase(phase), planned.trial.fit.train
+    if device.device == "cpu":
+        if part.memory_bytes <= free:
+            return ""
+        smaller = (
+            f"; or train with a max_device_batch_size below {train.max_device_batch_size}"
+            if phase == "fit" and train
+            else ""
+        )
+        return (
+            f": {DOING[phase]} needs about {_gib(part.memory_bytes)} of memory, {_gib(free)} of "
+            f"{_gib(machine.memory_bytes)} are free; end other programs, leave the model out{smaller}"
+        )
+    if phase == "fit":
+        return f" on {device.description}: {asked.reason}" if asked.reason else ""
+    needed = part.gpu_memory_bytes if device.device == "cuda" else part.memory_bytes
+    there = machine.memory_bytes if device.gpu_memory_gib is None else round(device.gpu_memory_gib * 2**30)
+    if needed <= there:
+        return ""
+    return (
+        f" on {device.description}: {DOING[phase]} needs {_gib(needed)}, it has {_gib(there)}; leave the model out, or "
+        "see with `moodbench plan --device-class` which device holds it"
+    )
 
 
 def _remedy(changed: TrialEstimate) -> str:
@@ -122,11 +222,11 @@ def _shape_of(model: ResolvedModel) -> Shape | None:
         return None
 
 
-def _size_of(data: ResolvedDataset) -> DataSize:
+def _data_of(data: ResolvedDataset) -> _Data:
     frame = load_source(data.name, data).examples.frame
     counted = frame["split"].value_counts()
     words = frame["text"].str.count(r"\s+") + 1
-    return DataSize(
+    size = DataSize(
         int(counted.get("train", 0)),
         int(counted.get("validation", 0)),
         int(counted.get("test", 0)),
@@ -134,6 +234,7 @@ def _size_of(data: ResolvedDataset) -> DataSize:
         float(words.max()),
         len(data.labels),
     )
+    return _Data(size, int(frame["text"].str.len().sum()) + ROW_BYTES * len(frame))
 
 
 def _gib(num_bytes: float) -> str:

@@ -25,6 +25,7 @@ from moodbench.hardware import Hardware
 from moodbench.plan import PhaseName, Plan, make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
+from moodbench.store.schema import RECORDS
 from moodbench.tracking.after_run import track
 from moodbench.worker import Job, run_job
 
@@ -38,9 +39,12 @@ def prepare(spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Ha
 
 
 def plan_of(trials: Sequence[TrialSpec], store: Store, until: PhaseName = "measure") -> Plan:
-    """What `store` lacks of `trials` up to the phase `until`; StoreError when it cannot be written."""
+    """What `store` lacks of `trials` up to the phase `until`.
+
+    StoreError when it cannot be written, or has a record that cannot be read: a file's name alone does not make it done.
+    """
     store.check_writable()
-    stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
+    stored = {kind: set(store.records(kind)[column]) for kind, (_, column) in RECORDS.items()}
     return make_plan(trials, stored, until)
 
 
@@ -61,12 +65,16 @@ def run(
     It takes place on this `machine` under `executor`, or at `site`, which the caller closes. With the `catalogue`,
     trials are placed by what they are estimated to need. The `reports` on a person's own data are the first of the run's
     events.
-    PrerequisiteError when this machine lacks disk or memory for it.
+    PrerequisiteError when this machine lacks disk or memory for it, or the disk of a cluster's store has too little room.
     """
     if not plan.trials:
+        _store_examples(trials, store)
+        track(store, has_new=False)
         return RunSummary(run_id="")
-    if site is None or site.alone:
-        check_room(plan, store, machine)
+    here = site is None or site.alone
+    num_cpus = machine.num_cores if site is None else sum(int(node.num_cpus) for node in site.nodes())
+    at_once = 1 if executor == "inline" else max(1, num_cpus)
+    check_room(plan, store, machine, num_fits_at_once=at_once, here=here)
     store.sweep()
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]
@@ -77,8 +85,7 @@ def run(
     else:
         with closing(LocalSite(_executor(executor, machine), machine, one_at_a_time=executor == "inline")) as here:
             summary = run_plan(plan, store, here, estimates=estimates, preface=preface, listen=listen)
-    if summary.num_committed:
-        track(store.uri)
+    track(store, has_new=summary.num_committed > 0)
     return summary
 
 
@@ -105,6 +112,8 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
 
 def _store_examples(trials: Sequence[TrialSpec], store: Store) -> None:
     for data in {t.fit.dataset.revision: t.fit.dataset for t in trials}.values():
+        if store.has_examples(data.name, data.revision):
+            continue
         examples = load_source(data.name, data).examples
         frame = examples.frame.assign(private=examples.private)
         store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))

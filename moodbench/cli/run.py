@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from moodbench.benchmark.repeat import compare_repeats
+from moodbench.benchmark.repeat import compare_repeats, open_rerun
+from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.run import prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
@@ -69,10 +70,12 @@ def execute(arguments: argparse.Namespace) -> int:
 def _again(
     arguments: argparse.Namespace, spec: BenchmarkSpec, catalogue: Catalogue, first: Store, words: Console
 ) -> int:
-    """The run anew, in a store of its own below the `first`, and what differs."""
-    again = first.new_rerun()
-    with place_of(arguments, again, words) as (machine, site):
-        trials, plan = prepare(spec, catalogue, again, machine)
+    """The run anew, in a store of its own below the `first`, and what differs; one that was interrupted goes on."""
+    with place_of(arguments, first, words) as (machine, site):
+        trials = resolve(spec, catalogue, machine)
+        again, plan = open_rerun(first, trials)
+        if plan.num_phases_done:
+            words.print(f"Goes on in {again.uri}, which an earlier --force has begun.", soft_wrap=True, markup=False)
         how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
         summary = carry_out(trials, plan, again, machine, **how)
     if summary is None:

@@ -13,19 +13,30 @@ def add_to(commands: Any) -> None:
     """Nothing; adds the command."""
     parser = commands.add_parser("verify", help="check every file and figure of a store", description=__doc__)
     add_store(parser)
+    parser.add_argument(
+        "--set-aside",
+        action="store_true",
+        help="move what differs, with its files and what rests on it, to duplicates/; the command that made it makes it anew",
+    )
     add_json(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when all is well, 1 when something differs; prints what."""
+    """0 when all is well, or was set aside; 1 when something differs; prints what."""
+    from moodbench.store.setting_aside import set_aside
     from moodbench.store.verify import verify
 
-    found = verify(existing_store(arguments.store).location)
+    store = existing_store(arguments.store)
+    if arguments.set_aside:
+        store.check_writable()
+    found = verify(store.location)
+    moved = set_aside(store.location, found) if arguments.set_aside and found.differences else []
+    code = 1 if found.differences and not moved else 0
     if arguments.json:
         differences = [difference._asdict() for difference in found.differences]
-        print_json({**vars(found), "differences": differences})
-        return 1 if differences else 0
+        print_json({**vars(found), "differences": differences, "set_aside": moved})
+        return code
     out = console()
     lines = [f"{d.kind} {d.id}: {d.column}: stored {d.stored}, recomputed {d.recomputed}" for d in found.differences]
     lines += [f"no record names {key}" for key in found.orphans]
@@ -33,6 +44,11 @@ def execute(arguments: argparse.Namespace) -> int:
     number = len(found.differences)
     verdict = "nothing differs" if not number else f"{number} difference{'s' if number > 1 else ''}"
     lines.append(f"{found.num_records:,} records and {found.num_files:,} files checked: {verdict}.")
+    lines += [f"set aside: {key}" for key in moved]
+    if moved:
+        lines.append("What was set aside is in duplicates/; the command that made it makes it anew.")
+    elif number:
+        lines.append("`moodbench verify --set-aside` moves what differs out of the way, to be made anew.")
     for line in lines:
         out.print(line, markup=False, soft_wrap=True)
-    return 1 if number else 0
+    return code

@@ -188,7 +188,6 @@ class Estimator:
         precision = fit.train.precision
         if precision not in device.tflops:
             precision = "fp16" if device.device == "cuda" and precision == "auto" else "fp32"
-        head = shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
         return Load(
             batch_size=min(fit.train.effective_batch_size, fit.train.max_device_batch_size),
             num_tokens=work.max_tokens,
@@ -198,8 +197,15 @@ class Estimator:
             quantization=fit.quantization,
             checkpointing=shape.checkpointing and shape.num_params >= CHECKPOINTING_FROM_PARAMS,
             dropout=fit.train.base_dropout != 0,
-            num_trained=shape.lora_params(fit.target_modules, fit.lora.r) + head,
+            num_trained=trained_params(fit, shape, num_labels),
         )
+
+
+def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:
+    """Parameters that a LoRA fit trains: adapter and head."""
+    assert fit.lora is not None
+    head = shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
+    return shape.lora_params(fit.target_modules, fit.lora.r) + head
 
 
 def _one_core(device: DeviceClass) -> DeviceClass:

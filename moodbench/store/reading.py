@@ -14,6 +14,12 @@ from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location
 from moodbench.store.schema import SCHEMA_MAJOR, SCHEMA_VERSION, VERSION_KEY
 
+MEND = (
+    "give `moodbench verify --set-aside`, which moves what is damaged and what rests on it out of the way, "
+    "and run the same command again to make it anew"
+)
+"""What to do about a damaged file, at the end of a message."""
+
 
 def first_of(keys: Iterable[str]) -> list[str]:
     """The key of the standing record of every id: the first by attempt name where there are several."""
@@ -37,12 +43,11 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
     except FileNotFoundError as error:
         raise StoreError(
             f"{root}/{key}: is missing, though a record names it; `moodbench verify` lists what else differs. "
-            "Put it back, or move the record out of the store and run the same command again to make both anew"
+            f"Put it back, or {MEND}"
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
-            f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). "
-            "Move this file out of the store and run the same command again to make it anew"
+            f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {MEND}"
         ) from error
     version = (table.schema.metadata or {}).get(VERSION_KEY)
     if version is None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from moodbench.evaluation.measuring import figures_of_samples, judge, knee_of
+from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of
 from moodbench.evaluation.predicting import figures_of_predictions
+from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
 
 RELATIVE, ABSOLUTE = 1e-12, 1e-15
 """Floats that differ by less are equal: sums come in another order on another processor. Counts must be exact."""
+COARSE_NEAR_TIE = 0.25
+"""The same as NEAR_TIE where a fit was validated with 16-bit arithmetic or quantised weights, and evaluated with others."""
 
 
 def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +40,48 @@ def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
         "train_fingerprint": spec["dataset"]["train_fingerprint"],
         "seed": spec["seeds"]["init"],
     }
+
+
+@dataclass(frozen=True)
+class About:
+    """A figure that another equals up to a tolerance."""
+
+    value: float
+    tolerance: float
+
+
+def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict[str, About]:
+    """The validation scores of a fit record, worked out from an evaluation's predictions on the same texts.
+
+    The fit scored its adapter beside the base weights, an evaluation the two merged, which changes logits in their last
+    digits. So a text of which the two highest logits nearly tie may count either way, and nothing else: k of n such texts
+    change the accuracy by k / n at most. The F1 of a class, 2 TP / (predicted + actual), changes by 3 k / actual at most,
+    as TP and what is predicted change by k at most each and F1 is at most 1.
+    """
+    logits, labels = np.stack(validation["logits"].to_list()), validation["label"].to_numpy()
+    top = np.sort(logits, axis=1)
+    num_ties = int((top[:, -1] - top[:, -2] <= _near_tie(fit)).sum())
+    scores = score_all(logits, labels)
+    counts = np.bincount(labels)
+    tolerances = {
+        "accuracy": num_ties / len(labels),
+        "f1_macro": float(np.mean([min(1.0, 3 * num_ties / n) for n in counts if n])),
+    }
+    return {
+        f"validation_{name}": About(score, tolerance + 1e-9)
+        for name, tolerance in tolerances.items()
+        if (score := scores[name]) is not None
+    }
+
+
+def _near_tie(fit: Mapping[str, Any]) -> float:
+    """How near two logits of this fit may be to change places between its own validation and an evaluation."""
+    spec = json.loads(fit["spec"])
+    precision = (spec.get("train") or {}).get("precision", "fp32")
+    whole = (
+        precision in ("fp32", "auto") and spec.get("quantization", "none") == "none" and fit["devices"] in (None, "cpu")
+    )
+    return NEAR_TIE if whole else COARSE_NEAR_TIE
 
 
 def evaluation_figures(predictions: pd.DataFrame) -> dict[str, Any]:
@@ -69,6 +116,8 @@ def num_kept_otherwise(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
 
 def same(stored: Any, recomputed: Any) -> bool:
     """Whether two values of a column are equal: floats up to rounding, everything else exactly."""
+    if isinstance(recomputed, About):
+        return isinstance(stored, float) and abs(stored - recomputed.value) <= recomputed.tolerance
     if isinstance(stored, float) and isinstance(recomputed, float):
         return math.isclose(stored, recomputed, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return bool(stored == recomputed)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, write_table
 from moodbench.store.location import Location
-from moodbench.store.reading import first_of, read_table
+from moodbench.store.reading import MEND, first_of, read_table
 from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
 KEY, STAMP = "record_key", "record_stamp"
@@ -85,8 +85,7 @@ def _assembled(location: Location, kind: str) -> tuple[pa.Table, int]:
         table = read_table(location, key, schema)
         if table.num_rows != 1:
             raise StoreError(
-                f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. "
-                "Move this file out of the store and run the same command again to make it anew"
+                f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {MEND}"
             )
         tables.append(table.append_column(KEY, pa.array([key])).append_column(STAMP, pa.array([stamps[key]])))
         row_of[key] = num_rows

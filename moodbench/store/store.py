@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ import pyarrow as pa
 
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, find_record, write_table
-from moodbench.store.location import LocalLocation, Location, locate
-from moodbench.store.reading import first_of, read_many, read_table
+from moodbench.store.location import LocalLocation, Location, locate, sha256_of
+from moodbench.store.reading import MEND, first_of, read_many, read_table
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
 from moodbench.store.snapshots import standing_records
 from moodbench.store.staging import sweep
@@ -85,9 +84,16 @@ class Store:
         """A new attempt, to be used as a context manager."""
         return Attempt(self._location)
 
-    def new_rerun(self) -> Store:
-        """An empty store of its own below this one, for what is done again; it stands beside the first, never for it."""
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    def new_rerun(self, request: str) -> Store:
+        """An empty store of its own below this one, for the `request` that is done again; it never stands for the first."""
+        return self._rerun(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{request}")
+
+    def reruns(self, request: str) -> list[Store]:
+        """The stores below this one in which `request` was done again, the newest first."""
+        names = {key.split("/")[1] for key in self._location.keys("reruns")}
+        return [self._rerun(name) for name in sorted(names, reverse=True) if name.endswith(f"-{request}")]
+
+    def _rerun(self, name: str) -> Store:
         return Store.open(f"{self.uri.rstrip('/')}/reruns/{name}")
 
     def sweep(self) -> list[str]:
@@ -114,14 +120,21 @@ class Store:
         return row
 
     def artifact(self, fit_id: str) -> Path:
-        """A local folder with the artifact of `fit_id`; StoreError when that fit has no record."""
+        """A local folder with the artifact of `fit_id`, as it was committed; StoreError when it is damaged or has no record."""
         record = self.record("fits", fit_id)
         if record is None:
             raise StoreError(f"{self.uri}: no fit {fit_id}; `moodbench leaderboard --json` lists the ids")
         keys = {"/".join(f["path"].split("/")[:2]) for f in record["files"] if f["path"].startswith("artifacts/")}
         if len(keys) != 1:
             raise StoreError(f"{self.uri}: the record of fit {fit_id} names {len(keys)} artifact folders, expected 1")
-        return self._location.local(keys.pop())
+        folder = self._location.local(keys.pop())
+        for file in record["files"]:
+            path = self._location.local(file["path"])
+            if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_of(path) != file["sha256"]:
+                raise StoreError(
+                    f"{self.uri}/{file['path']}: is not as it was committed with fit {fit_id}. To go on, {MEND}"
+                )
+        return folder
 
     def predictions(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
         """The predictions of these evaluations, long: one row per evaluation and example."""
@@ -135,11 +148,17 @@ class Store:
         """The raw timings of these measurements, one row per request."""
         return self._outputs("measurements", measurement_ids, "samples/", SAMPLES)
 
+    def has_examples(self, dataset: str, revision: str) -> bool:
+        """Whether the texts and labels of this revision of a data set are there."""
+        return f"examples/dataset={dataset}/revision={revision}.parquet" in self._location.keys(
+            f"examples/dataset={dataset}"
+        )
+
     def put_examples(self, dataset: str, revision: str, table: pa.Table) -> None:
         """Nothing; writes the texts and labels of a data set once per revision."""
-        key = f"examples/dataset={dataset}/revision={revision}.parquet"
-        if key in self._location.keys(f"examples/dataset={dataset}"):
+        if self.has_examples(dataset, revision):
             return
+        key = f"examples/dataset={dataset}/revision={revision}.parquet"
         with self.attempt() as attempt:
             self._location.create(write_table(table.cast(stamped(EXAMPLES)), attempt.folder / "examples.parquet"), key)
 

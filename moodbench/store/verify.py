@@ -20,7 +20,14 @@ from moodbench.errors import StoreError
 from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.reading import first_of, read_table
-from moodbench.store.recompute import evaluation_figures, fit_figures, measurement_figures, num_kept_otherwise, same
+from moodbench.store.recompute import (
+    evaluation_figures,
+    fit_figures,
+    measurement_figures,
+    num_kept_otherwise,
+    same,
+    validation_figures,
+)
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES
 from moodbench.store.snapshots import KEY, STAMP, read_snapshot
 
@@ -149,6 +156,19 @@ class _Verifier:
             labels = rows["example_id"].map(known.set_index("example_id")["label"])
             wrong = rows["example_id"].duplicated() | (labels != rows["label"])
             self._none("evaluations", id_, "validation", wrong, "the validation split")
+        fit = self._fits.get(record["fit_id"])
+        if fit is not None and record["evaluation_set"] in (None, "test"):
+            self._check_validation_scores(fit, rows)
+
+    def _check_validation_scores(self, fit: Row, validation: pd.DataFrame) -> None:
+        """Notes scores of a fit on its validation texts that are not those of the predictions on them."""
+        id_ = str(fit["fit_id"])
+        figures = self._worked_out("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
+        for column, about in figures.items():
+            if fit[column] is not None and not same(fit[column], about):
+                self._differ("fits", id_, column, fit[column], about.value)
+        if fit["num_validation"] not in (None, len(validation)):
+            self._differ("fits", id_, "num_validation", fit["num_validation"], len(validation))
 
     def _check_measurement(self, id_: str, record: Row) -> None:
         examples = self._examples_of("measurements", id_, record)

@@ -7,15 +7,26 @@ import os
 import subprocess
 import sys
 
+from moodbench.store import Store
+from moodbench.store.location import LocalLocation
+from moodbench.tracking.tracked import is_tracked
+
 SWITCH = "MOODBENCH_TRACKING"
 TIMEOUT_S = 60.0
 
 
-def track(store: str) -> None:
-    """Nothing; logs what `store` holds, and warns once when that fails. MOODBENCH_TRACKING=off leaves it out."""
+def track(store: Store, *, has_new: bool) -> None:
+    """Nothing; logs what `store` holds, and warns once when that fails. MOODBENCH_TRACKING=off leaves it out.
+
+    Nothing is started where all was tracked before; a run that was killed has left that to the next. A store that is no
+    local folder is tracked when the run `has_new` records.
+    """
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false"):
         return
-    command = [sys.executable, "-m", "moodbench.tracking", store]
+    local = isinstance(store.location, LocalLocation)
+    if is_tracked(store) if local else not has_new:
+        return
+    command = [sys.executable, "-m", "moodbench.tracking", store.uri]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         failed = done.returncode != 0

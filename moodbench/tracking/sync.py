@@ -13,9 +13,9 @@ from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 from moodbench.tracking.to_mlflow import log_to_mlflow
 from moodbench.tracking.to_tensorboard import log_to_tensorboard
+from moodbench.tracking.tracked import FOLDER, note_tracked, record_ids
 from moodbench.tracking.trials import tracked_trials
 
-FOLDER = "tracking"
 URI = "MLFLOW_TRACKING_URI"
 
 
@@ -46,6 +46,7 @@ def sync(store: Store) -> Synced:
         raise PrerequisiteError(
             f"{store.uri}: is no local folder, which could hold MLflow's file; set {URI} to a server or a database"
         )
+    ids = record_ids(store)  # before they are read: what comes meanwhile is for the next sync
     trials = tracked_trials(store)
     if folder and trials:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,8 @@ def sync(store: Store) -> Synced:
         except Exception as error:  # MLflow raises what its many back ends raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise PrerequisiteError(f"MLflow at {_shown(uri)}: {reason}; see {URI}") from error
+        if folder and trials:
+            note_tracked(folder, ids)
     return Synced(
         len(trials), num_in_mlflow, num_in_tensorboard, _shown(uri), str(folder / "tensorboard") if folder else None
     )

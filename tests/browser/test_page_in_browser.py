@@ -419,7 +419,7 @@ def test_a_damaged_store_says_which_file_and_what_to_do(site):
     site.open()
     try:
         text = page.locator("#mb-notice").inner_text()
-        assert damaged.name in text and "Move this file out of the store" in text and "Traceback" not in text
+        assert damaged.name in text and "verify --set-aside" in text and "Traceback" not in text
         shot(site, "damaged")
         clean(site)
     finally:

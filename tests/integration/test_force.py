@@ -1,14 +1,22 @@
 """`run --force` does everything again beside the store, says what differs, and leaves the first results as they were."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from conftest import SHORT, moodbench
 
-from moodbench.benchmark.repeat import compare_repeats
+from moodbench.benchmark.existing import existing_trials
+from moodbench.benchmark.repeat import compare_repeats, open_rerun
 from moodbench.cli import main
+from moodbench.config import load_catalogue
+from moodbench.hardware import hardware
 from moodbench.store import Store
 from moodbench.store.verify import verify
 
@@ -46,6 +54,44 @@ def test_everything_again_is_compared_and_the_first_results_stand(tmp_path, monk
     (repeat,) = [r for r in compare_repeats(Store.open("results"), again) if r.evaluation_id == changed]
     assert (repeat.num_flips, repeat.num_texts) == (1, repeat.num_texts)
     assert repeat.max_logit_difference > 0
+
+
+def test_an_interrupted_rerun_goes_on_where_it_was_and_a_whole_one_is_followed_by_a_new_one(tmp_path):
+    (tmp_path / "overlay.yaml").write_text(SHORT)
+    arguments = ["run", "--models", "MiniLM-L3", "--datasets", "icwsm-tweets", "--protocol", "short", "--force", "--train", "epochs=4",
+                 "evaluations_per_epoch=1", "effective_batch_size=8", "--max-train-examples", "64", "--max-validation-examples",
+                 "32", "--config", "overlay.yaml", "--executor", "inline"]  # fmt: skip
+    environment = os.environ | {"MOODBENCH_CHECKPOINT_S": "0.01"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moodbench", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 200
+    while not list(tmp_path.glob("results/reruns/*/staging/fit-*/*/checkpoint-*/moodbench.json")):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 130
+    (begun,) = (tmp_path / "results" / "reruns").iterdir()
+    assert Store.open(begun).ids("fits") == set()
+
+    moodbench(*arguments, cwd=tmp_path)
+    assert list((tmp_path / "results" / "reruns").iterdir()) == [begun]
+    assert len(Store.open(begun).ids("measurements")) == 2, "of the majority baseline too"
+    told = [json.loads(line) for path in begun.glob("events/*.jsonl") for line in path.read_text().splitlines()]
+    assert any("continues from the checkpoint" in event.get("note", "") for event in told)
+    attempts = Store.open(begun).records("fits").set_index("model")["attempts"]
+    assert attempts["MiniLM-L3"] == 2
+
+    catalogue = load_catalogue(tmp_path / "overlay.yaml")
+    trials = existing_trials(Store.open(begun), catalogue, hardware(), protocol="short")
+    again, plan = open_rerun(Store.open(tmp_path / "results"), trials)
+    assert Path(again.uri) != begun and plan.num_phases_done == 0
+    assert begun.name.partition("-")[2] == Path(again.uri).name.partition("-")[2], "the same request"
 
 
 def _with_one_flip(store):

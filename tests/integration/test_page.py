@@ -191,7 +191,7 @@ def test_a_damaged_store_shows_the_message_and_no_traceback(store):
     os.truncate(path, 100)
     shown = filled(store)
     notice = shown.notice
-    assert path.name in notice and "cannot be read as Parquet" in notice and "Move this file out of the store" in notice
+    assert path.name in notice and "cannot be read as Parquet" in notice and "verify --set-aside" in notice
     assert "Traceback" not in notice and shown.contents is None
 
 

@@ -120,5 +120,11 @@ def test_a_run_tracks_its_trials_and_goes_well_when_that_fails(tmp_path, monkeyp
     assert refused.stderr.startswith("moodbench: MLflow at http://127.0.0.1:9:") and "Traceback" not in refused.stderr
     monkeypatch.delitem(os.environ, "MLFLOW_TRACKING_URI")
     assert "tracking" not in moodbench(*train, "vader", cwd=tmp_path).stderr
-    names = in_mlflow(tmp_path, "select name from runs order by start_time")
-    assert names == [("majority · icwsm-tweets · seed 0",), ("vader · icwsm-tweets · seed 0",)]
+    both = [("majority · icwsm-tweets · seed 0",), ("vader · icwsm-tweets · seed 0",)]
+    assert in_mlflow(tmp_path, "select name from runs order by start_time") == both
+    (tmp_path / "results" / "tracking" / "mlflow.db").unlink()
+    moodbench(*train, "vader", cwd=tmp_path)
+    assert not (tmp_path / "results" / "tracking" / "mlflow.db").exists(), "all is noted as tracked: nothing is started"
+    (tmp_path / "results" / "tracking" / "tracked.txt").unlink()
+    moodbench(*train, "vader", cwd=tmp_path)  # as after a run that was killed before it came to tracking
+    assert in_mlflow(tmp_path, "select name from runs order by start_time") == both

@@ -12,8 +12,11 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.run import plan_of
 from moodbench.cli import main
 from moodbench.config import load_catalogue
+from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
+from moodbench.estimate import DataSize, shape_of_config
 from moodbench.hardware import Gpu, Hardware
+from moodbench.plan import Plan, PlannedTrial
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 
@@ -104,16 +107,105 @@ def test_a_card_and_a_mac_that_are_too_small_are_told_with_what_would_fit(tmp_pa
 
 def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        room,
-        "_check_disk",
-        lambda plan, sizes, root: asked.extend(
-            room.disk_bytes(p, sizes[p.trial.fit.dataset.revision]) for p in plan.trials
-        ),
-    )
+    monkeypatch.setattr(room, "_check_disks", lambda _, needed, *__: asked.append(needed - room.SPARE_DISK_BYTES))
     with pytest.raises(SystemExit) as ended:
         main([*RUN, str(tmp_path / "results"), "--protocol", "quick"])
     assert ended.value.code == 0
-    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples")
+    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples", "examples")
     files = (p for name in folders for p in Path(tmp_path / "results" / name).rglob("*") if p.is_file())
     assert sum(p.stat().st_size for p in files) < sum(asked)
+
+
+def fine_tuning(r: int, missing=("fit", "evaluate", "measure")) -> PlannedTrial:
+    """BERT-base on all four projections of its attention, as its own config.json describes it."""
+    spec = BenchmarkSpec(models=("MiniLM-L3",), datasets=("icwsm-tweets",), lora={"r": r})
+    catalogue = load_catalogue()
+    trial = next(t for t in resolve(spec, catalogue, CARD) if t.fit.model.name == "MiniLM-L3")
+    fit = trial.fit.model_copy(update={"target_modules": ("query", "key", "value", "attention.output.dense")})
+    return PlannedTrial(trial.model_copy(update={"fit": fit}), missing)
+
+
+BERT_BASE = shape_of_config(
+    {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "num_hidden_layers": 12,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    }
+)
+TWEETS = DataSize(3000, 300, 700, 15.0, 60.0, 2)
+
+
+def test_the_adapter_and_checkpoints_of_a_high_rank_are_asked_for():
+    # 12 layers x 4 matrices x 1024 x (768 + 768) weights, of 4 bytes each when saved, of 12 in each of three checkpoints
+    adapter = 12 * 4 * 1024 * 1536
+    need = room.disk_need(fine_tuning(1024), TWEETS, BERT_BASE)
+    rest = room.disk_need(fine_tuning(1024, ("evaluate", "measure")), TWEETS, BERT_BASE).kept
+    assert 0 <= need.kept - rest - room.BESIDE_ADAPTER_BYTES - 4 * adapter < 4 * 10_000, "and a head of two labels"
+    assert 0 <= need.passing - 3 * 12 * adapter < 36 * 10_000
+    assert need.passing > 2.7e9 and rest < 1e6
+    assert room.disk_need(fine_tuning(8), TWEETS, BERT_BASE).passing < need.passing / 100
+
+
+def planned_tweets(folder, model="vader"):
+    store = Store.open(folder / "store")
+    spec = BenchmarkSpec(models=(model,), datasets=("icwsm-tweets",), lora={"r": 8})
+    return store, plan_of(resolve(spec, load_catalogue(), CARD), store)
+
+
+def test_the_texts_and_the_cache_count_until_they_are_there(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(room, "_check_disks", lambda _, needed, __, cached, ___: asked.append((needed, cached)))
+    monkeypatch.setattr(room, "_check_memory", lambda *_: None)
+    store, plan = planned_tweets(tmp_path, "MiniLM-L3")
+    room.check_room(plan, store, CARD)
+    monkeypatch.setattr(Store, "has_examples", lambda *_: True)
+    room.check_room(plan, store, CARD)
+    (needed, cached), (later, _) = asked
+    texts = load_source("icwsm-tweets", plan.trials[0].trial.fit.dataset).examples.frame
+    assert needed - later == texts["text"].str.len().sum() + 100 * len(texts)
+    num_fitted = (texts["split"] != "test").sum()
+    assert 64 * num_fitted < cached < num_fitted * (64 + 4 * 64)
+
+
+def test_a_cache_on_another_disk_is_asked_for_there(tmp_path, monkeypatch):
+    free = {tmp_path / "a": 10**9, tmp_path / "b": 1000}
+    for folder in free:
+        folder.mkdir()
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: Usage(10**10, 0, free[path]))
+    room._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "a" / "cache", 10**8, 3)
+    with pytest.raises(PrerequisiteError, match=r"the 3 missing phases may write 1.86 GiB, its disk has 0.93 GiB"):
+        room._check_disks(tmp_path / "a" / "store", 10**9, tmp_path / "a" / "cache", 10**9, 3)
+    disks = {tmp_path / "a": 1, tmp_path / "b": 2}
+    monkeypatch.setattr(room, "_existing", lambda path: Disk(path.parent, disks[path.parent]))
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda disk: Usage(10**10, 0, free[disk.path]))
+    with pytest.raises(PrerequisiteError, match=r"prepared texts may take 0.09 GiB there, .*MOODBENCH_CACHE"):
+        room._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "b" / "cache", 10**8, 3)
+
+
+class Disk(namedtuple("Disk", "path number")):
+    def stat(self):
+        return namedtuple("Stat", "st_dev")(self.number)
+
+
+def test_a_clusters_store_needs_disk_and_the_drivers_memory_does_not_matter(tmp_path, monkeypatch):
+    store, plan = planned_tweets(tmp_path)
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**6))
+    room.check_room(plan, store, CARD, num_fits_at_once=8, here=False)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(PrerequisiteError, match=r"its disk has 0\.00 GiB free"):
+        room.check_room(plan, store, CARD, num_fits_at_once=8, here=False)
+
+
+@pytest.mark.parametrize(("missing", "doing"), [(("evaluate", "measure"), "evaluating"), (("measure",), "measuring")])
+def test_memory_for_evaluating_and_measuring_is_looked_at_without_a_missing_fit(tmp_path, monkeypatch, missing, doing):
+    store, plan = planned_tweets(tmp_path)
+    plan = Plan(tuple(PlannedTrial(each.trial, missing) for each in plan.trials), num_phases_done=2)
+    room.check_room(plan, store, CARD)
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
+    with pytest.raises(PrerequisiteError, match=f"{doing} needs about 0.3. GiB of memory, 0.09 GiB of"):
+        room.check_room(plan, store, CARD)

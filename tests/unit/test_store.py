@@ -214,7 +214,7 @@ class TestWrongPlaces:
         write_fit(store)
         (path,) = (tmp_path / "results/fits").rglob("*.parquet")
         os.truncate(path, 100)
-        with pytest.raises(StoreError, match=f"{path.name}: cannot be read as Parquet.*Move this file out"):
+        with pytest.raises(StoreError, match=f"{path.name}: cannot be read as Parquet.*verify --set-aside"):
             store.records("fits")
 
     def test_a_parquet_file_of_somebody_else_is_refused(self, tmp_path):

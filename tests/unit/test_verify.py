@@ -298,3 +298,33 @@ def test_predictions_on_validation_texts_are_read_apart_and_checked_against_thei
     assert len(later.predictions([EVALUATION_ID])) == 8
     change_row(later, "validation/*/*.parquet", label=1)
     assert ("evaluations", "validation") in named(later)
+
+
+TRUE_SCORES = {"validation_accuracy": 0.5, "validation_f1_macro": 1 / 3, "num_validation": 2}
+"""Of two validation texts, labelled 0 and 1, both predicted as 0: F1 is 2/3 for the one label and 0 for the other."""
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("validation_accuracy", 1.0), ("validation_f1_macro", 0.34), ("num_validation", 3)]
+)
+def test_a_changed_validation_figure_of_a_fit_is_named(tmp_path, column, value):
+    store = write_toy_store(tmp_path / "later", validation_logits=[[2.0, 0.0], [1.0, 0.0]])
+    change_row(store, FIT, **TRUE_SCORES)
+    assert named(store) == set()
+    change_row(store, FIT, **{column: value})
+    assert named(store) == {("fits", column)}
+
+
+@pytest.mark.parametrize(
+    ("logits", "accuracy", "differs"),
+    [
+        ([[2.0, 0.0], [0.0005, 0.0]], 1.0, False),  # merged weights may decide a near tie the other way
+        ([[2.0, 0.0], [0.0005, 0.0]], 0.5, False),
+        ([[2.0, 0.0], [0.0005, 0.0]], 0.0, False),
+        ([[2.0, 0.0], [0.002, 0.0]], 1.0, True),
+    ],
+)
+def test_validation_figures_are_compared_up_to_the_texts_that_nearly_tie(tmp_path, logits, accuracy, differs):
+    store = write_toy_store(tmp_path / "later", validation_logits=logits)
+    change_row(store, FIT, validation_accuracy=accuracy)
+    assert (("fits", "validation_accuracy") in named(store)) == differs
