@@ -71,10 +71,10 @@ def run(
         _store_examples(trials, store)
         track(store, has_new=False)
         return RunSummary(run_id="")
-    here = site is None or site.alone
+    alone = site is None or site.alone
     num_cpus = machine.num_cores if site is None else sum(int(node.num_cpus) for node in site.nodes())
     at_once = 1 if executor == "inline" else max(1, num_cpus)
-    check_room(plan, store, machine, num_fits_at_once=at_once, here=here)
+    check_room(plan, store, machine, num_fits_at_once=at_once, here=alone)
     store.sweep()
     _store_examples(trials, store)
     preface = [report.as_event() for report in reports]

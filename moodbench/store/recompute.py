@@ -78,9 +78,8 @@ def _near_tie(fit: Mapping[str, Any]) -> float:
     """How near two logits of this fit may be to change places between its own validation and an evaluation."""
     spec = json.loads(fit["spec"])
     precision = (spec.get("train") or {}).get("precision", "fp32")
-    whole = (
-        precision in ("fp32", "auto") and spec.get("quantization", "none") == "none" and fit["devices"] in (None, "cpu")
-    )
+    formats = (precision, spec.get("dtype", "fp32"), spec.get("quantization", "none"), fit["devices"] or "cpu")
+    whole = precision in ("fp32", "auto") and formats[1:] == ("fp32", "none", "cpu")
     return NEAR_TIE if whole else COARSE_NEAR_TIE
 
 
