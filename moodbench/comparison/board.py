@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.comparison.composite import Anchors, Composite, Weights, get_composite, load_anchors
-from moodbench.comparison.intervals import Interval, two_way, wilson
+from moodbench.comparison.intervals import Interval, clipped, two_way, wilson
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.overall import OVERALL as OVERALL
 from moodbench.comparison.overall import covered, overall, worst_verdict
@@ -182,7 +182,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
 
 
 def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
-    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe).
+    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe), within 0 ... 1.
 
     None for several seeds whose predictions are not stored, or of one text: how items and seeds vary is not known then.
     """
@@ -190,16 +190,16 @@ def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
         only = group.iloc[0]
         return wilson(round(only["accuracy"] * only["num_test"]), int(only["num_test"]))
     right = correct(group["evaluation_id"].tolist())
-    return two_way(right.astype(float)) if len(right) > 1 else None
+    return clipped(two_way(right.astype(float))) if len(right) > 1 else None
 
 
 def _as_dict(interval: Interval | None) -> dict[str, Any]:
-    """The columns of the interval, clipped to what a share can be."""
+    """The columns of the interval."""
     if interval is None:
         return {"accuracy_low": np.nan, "accuracy_high": np.nan, "interval_method": None, "estimand": None}
     return {
-        "accuracy_low": max(0.0, interval.low),
-        "accuracy_high": min(1.0, interval.high),
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
         "interval_method": interval.method,
         "estimand": interval.estimand,
     }

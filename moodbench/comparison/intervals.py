@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -88,12 +88,17 @@ def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
 def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """The mean of `values` (items, seeds) with a t interval for new items and new seeds.
 
-    Not clipped: where the values are shares the interval may pass 0 or 1.
+    Not clipped: where the values are shares the interval may pass 0 or 1, see `clipped`.
     """
     table = np.asarray(values, dtype=np.float64)
     found = two_way_variance(table)
     half = found.half_width(level)
     return Interval(found.mean, found.mean - half, found.mean + half, level, TWO_WAY, "recipe", len(table))
+
+
+def clipped(interval: Interval) -> Interval:
+    """The interval of a share without what lies outside 0 ... 1."""
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 def mean_of_independent(parts: Sequence[Interval]) -> Interval:

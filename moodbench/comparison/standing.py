@@ -19,6 +19,7 @@ from moodbench.comparison.composite import (
     geomean_quality,
     minmax_draws,
 )
+from moodbench.comparison.intervals import clipped
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.pareto import contributions, membership
 from moodbench.comparison.ranks import rank_all
@@ -95,11 +96,11 @@ def with_quality(
         rank_all(joint.names, point, draws[: num_draws(len(at))], joint.num_items)
         for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
     )
-    intervals = [joint.interval(name, "f1_macro") for name in track["name"]]
+    intervals = [clipped(joint.interval(name, "f1_macro")) for name in track["name"]]
     costs = {"latency_p50_s": latency_s, **{c: track[c] for c in PARETO_COSTS if c != "latency_p50_s"}}
     return made.assign(
-        f1_low=[max(0.0, i.low) for i in intervals],
-        f1_high=[min(1.0, i.high) for i in intervals],
+        f1_low=[i.low for i in intervals],
+        f1_high=[i.high for i in intervals],
         accuracy_rank_low=accuracy.low[at],
         accuracy_rank_high=accuracy.high[at],
         accuracy_letters=[accuracy.letters[m] for m in at],

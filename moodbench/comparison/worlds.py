@@ -5,63 +5,34 @@ Items of one world share their difficulty between models, as reviews do; recipes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used
 
-from moodbench.comparison.intervals import Interval, mean_of_independent, two_way, wilson
-from moodbench.comparison.joint import JointDraws, joint_draws
+from moodbench.comparison.board_worlds import board_worlds
+from moodbench.comparison.drawing import (
+    ITEM_SD,
+    NUM_DRAWS,
+    NUM_MODELS,
+    SHARP,
+    SPREAD,
+    Rng,
+    Seen,
+    World,
+    answers,
+    joint,
+    labels,
+    outcomes,
+    seen,
+    truth,
+)
+from moodbench.comparison.intervals import clipped, mean_of_independent, two_way, wilson
 from moodbench.comparison.paired import difference_interval, newcombe_paired, paired_accuracy, paired_f1
 from moodbench.comparison.ranks import across_datasets, rank_all
 from moodbench.metrics.quantiles import quantile_with_interval
-
-Rng = np.random.Generator
-Seen = tuple[bool, float | None]
-"""Whether an interval covered, or a test erred; the width of the interval."""
-Table = npt.NDArray[np.bool_]
-NUM_DRAWS = 400
-"""Bootstrap draws in each world: fewer than the board's, which only coarsens p-values."""
-ITEM_SD = 1.5
-NUM_MODELS = 6
-SPREAD = (0.0, 0.0, 0.1, 0.2, 0.6, 1.2)
-"""By how much the logits of the models of a world with a true order lie below the best one's."""
-
-
-class World(NamedTuple):
-    """One row of the table."""
-
-    what: str
-    world: str
-    kind: Literal["covers", "errs"]
-    once: Callable[[Rng], Seen]
-    times: int = 1
-    """How many times as often as the others it is drawn: 5 and 5.6 % are near each other."""
-
-
-SHARP = 4
-
-
-def outcomes(
-    rng: Rng, n: int, num_models: int, num_seeds: int, seed_sd: float, item_sd: float, below: Sequence[float] = ()
-) -> Table:
-    """Right or wrong `(models, n, seeds)`: shared item difficulty, own seed effects, own chance; logits lower by `below`."""
-    item = 1.5 + item_sd * rng.standard_normal((1, n, 1))
-    seed = seed_sd * rng.standard_normal((num_models, 1, num_seeds))
-    if len(below):
-        seed = seed - np.asarray(below)[:, None, None]
-    return np.asarray(rng.random((num_models, n, num_seeds)) < 1 / (1 + np.exp(-item - seed)))
-
-
-@cache
-def truth(seed_sd: float, item_sd: float, below: float = 0.0) -> float:
-    """The expected accuracy of such a recipe, by Gauss-Hermite quadrature."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    logits = 1.5 - below + np.hypot(item_sd, seed_sd) * nodes
-    return float((weights / (1 + np.exp(-logits))).sum() / weights.sum())
 
 
 def worlds() -> list[World]:
@@ -119,7 +90,7 @@ def worlds() -> list[World]:
         World("Friedman", "12 data sets, 4 equal contenders", "errs", partial(_datasets, "friedman"), SHARP),
         World("Wilcoxon with Holm, any of 6 pairs", "12 data sets, 4 equal contenders", "errs", partial(_datasets, "wilcoxon"), SHARP),
     ]  # fmt: skip
-    return rows
+    return [*rows, *board_worlds()]
 
 
 def wilson_coverage(n: int, p: float) -> tuple[float, float]:
@@ -135,35 +106,14 @@ def _wilson_ends(n: int) -> npt.NDArray[np.float64]:
     return np.array([(i.low, i.high) for i in (wilson(k, n) for k in range(n + 1))]).T
 
 
-def _seen(interval: Interval, true: float) -> Seen:
-    return interval.low <= true <= interval.high, interval.high - interval.low
-
-
-def _labels(n: int) -> npt.NDArray[np.int64]:
-    return np.arange(n) % 2
-
-
-def _answers(right: Table) -> list[npt.NDArray[np.int64]]:
-    """The classes that models `(models, n, seeds)` said, each `(n, seeds)`, or `(n,)` for one seed."""
-    truths = _labels(right.shape[1])[:, None]
-    tables = np.where(right, truths, 1 - truths)
-    return [t[:, 0] if t.shape[1] == 1 else t for t in tables]
-
-
-def _joint(rng: Rng, right: Table) -> JointDraws:
-    names = [chr(97 + m) for m in range(len(right))]
-    draw = int(rng.integers(2**31))
-    return joint_draws(_labels(right.shape[1]), _answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)
-
-
 def _f1(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
     """With classes of one size and errors of one kind, macro-F1 in the population is the accuracy."""
-    joint = _joint(rng, outcomes(rng, n, 1, num_seeds, sd, ITEM_SD))
-    return _seen(joint.interval("a", "f1"), truth(sd, ITEM_SD))
+    drawn = joint(rng, outcomes(rng, n, 1, num_seeds, sd, ITEM_SD))
+    return seen(drawn.interval("a", "f1"), truth(sd, ITEM_SD))
 
 
 def _recipe(num_seeds: int, sd: float, rng: Rng) -> Seen:
-    return _seen(two_way(outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD)[0]), truth(sd, ITEM_SD))
+    return seen(two_way(outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD)[0]), truth(sd, ITEM_SD))
 
 
 def _difference(num_seeds: int, sd: float, rng: Rng) -> Seen:
@@ -176,15 +126,15 @@ def _recipe_test(num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _f1_difference(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    joint = _joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
-    low, high = difference_interval(joint.f1_draws[:, 0] - joint.f1_draws[:, 1], 0.95)
+    drawn = joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
+    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
     return low <= 0 <= high, high - low
 
 
 def _f1_test(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    a, b = _answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
+    a, b = answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
     draw = int(rng.integers(2**31))
-    return paired_f1(_labels(n), a, b, 2, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
+    return paired_f1(labels(n), a, b, 2, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
 
 
 def _newcombe(n: int, rng: Rng) -> Seen:
@@ -198,16 +148,16 @@ def _mcnemar(n: int, rng: Rng) -> Seen:
 
 
 def _family(n: int, num_seeds: int, sd: float, item_sd: float, rng: Rng) -> Seen:
-    joint = _joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, item_sd))
+    drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, item_sd))
     return bool(
-        rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items).p_adjusted.min() <= 0.05
+        rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items).p_adjusted.min() <= 0.05
     ), None
 
 
 def _ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
     """Whether every interval holds all places that the true accuracies give its contender; two of them are equal."""
-    joint = _joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
-    ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
+    drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
+    ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     below = np.asarray(SPREAD)
     first = 1 + (below[None] < below[:, None]).sum(axis=1)
     last = NUM_MODELS - (below[None] > below[:, None]).sum(axis=1)
@@ -221,8 +171,8 @@ def _mean(num_seeds: int, sd: float, rng: Rng) -> Seen:
     parts = []
     for b in below:
         right = outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD, (b,))[0]
-        parts.append(wilson(int(right.sum()), 300) if num_seeds == 1 else two_way(right))
-    return _seen(mean_of_independent(parts), float(np.mean([truth(sd, ITEM_SD, b) for b in below])))
+        parts.append(wilson(int(right.sum()), 300) if num_seeds == 1 else clipped(two_way(right)))
+    return seen(mean_of_independent(parts), float(np.mean([truth(sd, ITEM_SD, b) for b in below])))
 
 
 def _quantile(n: int, q: float, rng: Rng) -> Seen:

@@ -7,15 +7,28 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from moodbench.comparison.board_worlds import board_worlds
+from moodbench.comparison.drawing import ITEM_SD, World, outcomes, seen, truth
+from moodbench.comparison.intervals import Interval
+from moodbench.comparison.paired import paired_accuracy
 from moodbench.comparison.simulation import COVERS, ERRS, WILSON, Finding, as_markdown, document, simulate
-from moodbench.comparison.worlds import outcomes, truth, wilson_coverage, worlds
+from moodbench.comparison.worlds import wilson_coverage, worlds
+from moodbench.visualization.comparison_view import sentence
 
-NUM_WORLDS = 12
+NUM_WORLDS = 60
+FALSE_ALARM = 1e-3
+"""Of one row that is just allowed."""
 
 
 @pytest.fixture(scope="module")
 def table():
-    return simulate(NUM_WORLDS, seed=1)
+    return simulate(NUM_WORLDS, seed=1, reduced=True)
+
+
+def alarm(finding):
+    """Whether so many misses would be seen in less than one of a thousand runs if the row were just allowed."""
+    missed = round(finding.num_worlds * (1 - finding.share if finding.kind == "covers" else finding.share))
+    return binom.sf(missed - 1, finding.num_worlds, 1 - COVERS if finding.kind == "covers" else ERRS) < FALSE_ALARM
 
 
 def test_the_truth_of_a_simulated_world_is_its_long_run_mean():
@@ -36,15 +49,42 @@ def test_wilson_covers_as_published():
 def test_no_interval_and_no_test_is_far_from_its_level(table):
     """So few worlds find what is badly wrong; in full: python -m moodbench.comparison.simulation."""
     for f in table:
-        if f.num_worlds is None:
-            assert f.reached, f
-            continue
-        missed = round(f.num_worlds * (1 - f.share if f.kind == "covers" else f.share))
-        allowed = 1 - COVERS if f.kind == "covers" else ERRS
-        assert binom.sf(missed - 1, f.num_worlds, allowed) > 1e-4, f
+        assert f.reached if f.num_worlds is None else not alarm(f), f
     for kind in ("covers", "errs"):
         share = np.mean([f.share for f in table if f.kind == kind])
         assert share >= COVERS if kind == "covers" else share <= ERRS, (kind, share)
+
+
+def test_a_method_that_forgets_the_seeds_or_the_other_pairs_raises_the_alarm():
+    """Three trainings taken for items alone, and fifteen pairs each at 5 %: the reduced size finds both."""
+
+    def items_alone(rng):
+        means = outcomes(rng, 1000, 1, 3, 0.3, ITEM_SD)[0].mean(axis=1)
+        half = 1.96 * means.std(ddof=1) / 1000**0.5
+        return seen(
+            Interval(means.mean(), means.mean() - half, means.mean() + half, 0.95, "", "recipe", 1000),
+            truth(0.3, ITEM_SD),
+        )
+
+    def every_pair_alone(rng):
+        right = outcomes(rng, 300, 6, 1, 0.0, ITEM_SD)
+        return any(paired_accuracy(right[a], right[b]).p_value <= 0.05 for a in range(6) for b in range(a)), None
+
+    for kind, once in (("covers", items_alone), ("errs", every_pair_alone)):
+        row, rng = World("bad", "w", kind, once), np.random.default_rng(2)
+        hits = [row.once(rng)[0] for _ in range(NUM_WORLDS)]
+        assert alarm(Finding(row.what, row.world, kind, float(np.mean(hits)), None, NUM_WORLDS))
+
+
+def test_two_trainings_of_one_recipe_never_have_a_winner_in_words():
+    """A/A: 60 pairs of trainings with 4 points between one and the next; told apart or not, the sentence names none."""
+    rng, apart = np.random.default_rng(3), 0
+    for _ in range(NUM_WORLDS):
+        found = paired_accuracy(*outcomes(rng, 1000, 2, 1, 0.3, ITEM_SD))
+        apart += found.verdict in ("better", "worse")
+        words = sentence("a@0", "a@1", "t", found, same_recipe=True)
+        assert "no winner is named" in words and "better" not in words
+    assert apart > 10, "these weights do differ, and only the recipe does not"
 
 
 def test_a_row_that_does_not_reach_what_is_asked_is_named():
@@ -55,11 +95,17 @@ def test_a_row_that_does_not_reach_what_is_asked_is_named():
     assert "| A | w | covers 95 % | 95.0 % (± 1.1) | 10.0 points |" in as_markdown([good, bad])
 
 
-def test_the_document_in_the_tree_has_every_row_and_reaches_what_is_asked():
+def test_the_document_in_the_tree_has_rows_of_the_table_and_reaches_what_is_asked():
+    """Rows that are younger than the document are drawn in the reduced table above; the command in its first lines adds them."""
     text = (Path(__file__).parents[2] / "docs" / "STATISTICS.md").read_text(encoding="utf-8")
-    for row in worlds():
-        assert f"| {row.what} | {row.world} |" in text, "write it again: see the command in its first lines"
-    found = re.findall(r"\| (covers|errs) \d+ % \| ([\d.]+) %", text)
-    assert len(found) == len(worlds()) + len(WILSON)
-    reached = all(float(share) >= 93 if kind == "covers" else float(share) <= 5.6 for kind, share in found)
+    written = re.findall(r"^\| (.+?) \| (.+?) \| (covers|errs) \d+ % \| ([\d.]+) %", text, flags=re.M)
+    known = {(row.what, row.world) for row in worlds()} | {
+        ("Wilson, accuracy", f"n = {n:,}, accuracy {p}") for n, p in WILSON
+    }
+    assert {(what, world) for what, world, _, _ in written} <= known, (
+        "write it again: see the command in its first lines"
+    )
+    younger = known - {(what, world) for what, world, _, _ in written}
+    assert younger <= {(row.what, row.world) for row in board_worlds()}
+    reached = all(float(share) >= 93 if kind == "covers" else float(share) <= 5.6 for _, _, kind, share in written)
     assert reached == ("Every row reaches what is asked." in text)

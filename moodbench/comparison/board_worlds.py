@@ -1,0 +1,325 @@
+"""Worlds for what the board and `compare` say beyond one interval: ranges by score, means over data sets, verdicts, mixed boards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy  # its parts load when first used
+
+from moodbench.comparison.calibration import ece_null
+from moodbench.comparison.composite import Weights, load_anchors, pinned
+from moodbench.comparison.drawing import (
+    ITEM_SD,
+    NUM_DRAWS,
+    NUM_MODELS,
+    SHARP,
+    SPREAD,
+    Rng,
+    Seen,
+    World,
+    answers,
+    joint,
+    labels,
+    outcomes,
+    seen,
+    truth,
+)
+from moodbench.comparison.intervals import Interval, clipped, mean_of_independent
+from moodbench.comparison.joint import JointDraws, f1_of_confusion, joint_draws
+from moodbench.comparison.paired import difference_interval, paired_accuracy, paired_f1
+from moodbench.comparison.people import HALF_PANEL, ONE_RATER, reference_rows
+from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.standing import score_draws, with_places
+from moodbench.metrics import Predictions
+
+GAP = 0.3
+"""By how much the logits of the second of two models lie lower where they differ: about 4 points of accuracy."""
+CELLS = {
+    2: ((0.8, 0.2), ((0.95, 0.05), (0.3, 0.7))),
+    3: ((0.6, 0.25, 0.15), ((0.9, 0.07, 0.03), (0.2, 0.6, 0.2), (0.05, 0.2, 0.75))),
+}
+"""Number of classes to their unequal shares, and how often each (rows) is given each label."""
+SPEEDS_S = (0.010, 0.010, 0.004, 0.020, 0.002, 0.001)
+"""Latency of the models of a world with scores; the last is the baseline."""
+
+
+def board_worlds() -> list[World]:
+    """The rows of the table that stand for boards and verdicts, in order."""
+    rows: list[World] = []
+    for n, num_seeds, sd in ((200, 1, 0.0), (1000, 1, 0.0), (300, 3, 0.3)):
+        world = f"n = {n}, {_seeds(num_seeds, sd)}"
+        rows.append(
+            World(
+                "rank intervals by score, all of 6 together", world, "covers", partial(_score_ranks, n, num_seeds, sd)
+            )
+        )
+    for num_seeds, sd in ((1, 0.0), (3, 0.3)):
+        world = f"4 data sets of n = 300, {_seeds(num_seeds, sd)}"
+        rows.append(World("MOVER, mean macro-F1 of data sets", world, "covers", partial(_mean_f1, num_seeds, sd)))
+    for num_seeds, sd in ((2, 0.3), (3, 0.0), (3, 0.3), (5, 0.3)):
+        world = f"n = 300, {_seeds(num_seeds, sd)}, B lower by {GAP} on the logit"
+        rows += [
+            World("items x seeds, difference in accuracy", world, "covers", partial(_true_difference, num_seeds, sd)),
+            World(
+                "bootstrap with seeds, difference in macro-F1",
+                world,
+                "covers",
+                partial(_true_f1_difference, 300, num_seeds, sd),
+            ),
+        ]
+    for n in (200, 1000):
+        world = f"n = {n}, 1 seed, B lower by {GAP} on the logit"
+        rows.append(
+            World(
+                "stratified bootstrap, difference in macro-F1", world, "covers", partial(_true_f1_difference, n, 1, 0.0)
+            )
+        )
+    for k, n in ((2, 300), (2, 2000), (3, 300), (3, 2000)):
+        world = f"n = {n}, 1 seed, {k} classes of {' : '.join(f'{100 * s:g}' for s in CELLS[k][0])}"
+        rows += [
+            World("stratified bootstrap, macro-F1", world, "covers", partial(_unequal_f1, k, n)),
+            World(
+                "stratified bootstrap, difference in macro-F1", world, "covers", partial(_unequal_f1_difference, k, n)
+            ),
+        ]
+    rows.append(
+        World(
+            "Newcombe, difference of two trainings of one recipe",
+            "n = 300, these weights, seed sd 0.3",
+            "covers",
+            partial(_trainings, 300),
+        )
+    )
+    rows += [
+        World("people: one rater", "300 texts of 9 raters", "covers", partial(_people, ONE_RATER)),
+        World("people: half of the raters", "300 texts of 9 raters", "covers", partial(_people, HALF_PANEL)),
+    ]
+    rows.append(
+        World(
+            "rank intervals, 3 checkpoints and 3 recipes",
+            "n = 300, 1 and 3 seeds, seed sd 0.3",
+            "covers",
+            partial(_mixed, 300, SPREAD),
+        )
+    )
+    for n in (200, 1000):
+        world = f"n = {n}, equal checkpoints"
+        rows.append(World("verdict of compare, better or worse", world, "errs", partial(_verdict, n, 1, 0.0), SHARP))
+    for num_seeds in (2, 3, 5):
+        world = f"n = 300, equal recipes (A/A), {_seeds(num_seeds, 0.3)}"
+        rows.append(World("verdict of compare, better or worse", world, "errs", partial(_verdict, 300, num_seeds, 0.3)))
+    for num_seeds in (1, 3):
+        world = f"n = 5000, A better by 1 point, {_seeds(num_seeds, 0.02 if num_seeds > 1 else 0.0)}"
+        rows += [
+            World("verdict of compare, worse or equivalent", world, "errs", partial(_wrong, num_seeds), SHARP),
+            World("TOST at 1 point", f"{world}, shared difficulty", "errs", partial(_tost, num_seeds), SHARP),
+        ]
+    for k in (2, 3):
+        world = f"n = 300, equal models, {k} unequal classes"
+        rows.append(
+            World("approximate randomisation, macro-F1", world, "errs", partial(_unequal_f1_test, k, 300), SHARP)
+        )
+    for n in (200, 2000):
+        rows.append(World("ECE above its null", f"n = {n}, a calibrated model", "errs", partial(_ece, n), SHARP))
+    rows.append(
+        World(
+            "max-T, any of 15 pairs",
+            "n = 300, 3 checkpoints and 3 recipes, all equal, seed sd 0.3",
+            "errs",
+            partial(_mixed, 300, ()),
+            SHARP,
+        )
+    )
+    return rows
+
+
+def _seeds(num_seeds: int, sd: float) -> str:
+    return "1 seed" if num_seeds == 1 else f"{num_seeds} seeds, seed sd {sd}"
+
+
+def _score_ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    """Whether every range of places by score holds those of the true scores; the first two are equal in all."""
+    drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
+    true = np.array([truth(sd, ITEM_SD, below) for below in SPREAD])
+    exact, _ = _scored(drawn.names, true, true)
+    _, rows = _scored(drawn.names, drawn.accuracy, drawn.f1_macro)
+    speed = {c: rows[c] for c in ("throughput_texts_per_s", "latency_p50_s")}
+    placed = with_places(rows, score_draws(rows, drawn, speed, Weights(), load_anchors()))
+    first = 1 + (exact[None] > exact[:, None] + 1e-9).sum(axis=1)
+    last = NUM_MODELS - (exact[None] < exact[:, None] - 1e-9).sum(axis=1)
+    low, high = (placed[c].to_numpy(dtype=float) for c in ("rank_low", "rank_high"))
+    return bool(((low <= first) & (last <= high)).all()), float((high - low).mean())
+
+
+def _scored(
+    names: Sequence[str], accuracy: npt.ArrayLike, f1: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], pd.DataFrame]:
+    """The pinned scores of a world's models, and their rows as the board has them; the last is the baseline."""
+    rows = pd.DataFrame({"name": list(names), "accuracy": accuracy, "f1_macro": f1, "latency_p50_s": SPEEDS_S})
+    rows = rows.assign(
+        throughput_texts_per_s=4 / rows["latency_p50_s"],
+        base_name=names[-1],
+        base_accuracy=rows["accuracy"].iloc[-1],
+        base_f1_macro=rows["f1_macro"].iloc[-1],
+        ceiling_accuracy=np.nan,
+        ceiling_f1_macro=np.nan,
+    )
+    score = pinned(rows, Weights(), load_anchors())
+    return np.asarray(score, dtype=np.float64), rows.assign(
+        score=score, rank=score.rank(ascending=False, method="min").astype("Int64")
+    )
+
+
+def _mean_f1(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    """As the mean of accuracy: data sets of different difficulty, the intervals of macro-F1 joined as the board does."""
+    below = (0.0, 0.3, 0.6, 0.9)
+    parts = [
+        clipped(joint(rng, outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD, (b,))).interval("a", "f1_macro"))
+        for b in below
+    ]
+    return seen(mean_of_independent(parts), float(np.mean([truth(sd, ITEM_SD, b) for b in below])))
+
+
+def _true_difference(num_seeds: int, sd: float, rng: Rng) -> Seen:
+    found = paired_accuracy(*outcomes(rng, 300, 2, num_seeds, sd, ITEM_SD, (0.0, GAP)))
+    return found.low <= _gap(sd) <= found.high, found.high - found.low
+
+
+def _true_f1_difference(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    drawn = joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD, (0.0, GAP)))
+    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
+    return low <= _gap(sd) <= high, high - low
+
+
+def _gap(sd: float) -> float:
+    return truth(sd, ITEM_SD) - truth(sd, ITEM_SD, GAP)
+
+
+def _unequal(k: int, n: int, num_models: int, rng: Rng) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+    """Labels in fixed unequal numbers, and answers of equally good models, half of which agree on a text by copying."""
+    shares, said = CELLS[k]
+    truths = np.repeat(np.arange(k), np.rint(n * np.array(shares)).astype(int))
+    upto = np.cumsum(said, axis=1)[truths]
+    common, copied = rng.random(len(truths)), rng.random((num_models, len(truths))) < 0.5
+    drawn = np.where(copied, common, rng.random((num_models, len(truths))))
+    return truths, [np.minimum((d[:, None] > upto).sum(axis=1), k - 1) for d in drawn]
+
+
+@cache
+def _unequal_truth(k: int) -> float:
+    shares, said = CELLS[k]
+    return float(f1_of_confusion(np.array(shares)[:, None] * np.array(said)))
+
+
+def _unequal_joint(k: int, n: int, num_models: int, rng: Rng) -> JointDraws:
+    truths, said = _unequal(k, n, num_models, rng)
+    return joint_draws(truths, said, "ab"[:num_models], k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+
+
+def _unequal_f1(k: int, n: int, rng: Rng) -> Seen:
+    return seen(_unequal_joint(k, n, 1, rng).interval("a", "f1_macro"), _unequal_truth(k))
+
+
+def _unequal_f1_difference(k: int, n: int, rng: Rng) -> Seen:
+    drawn = _unequal_joint(k, n, 2, rng)
+    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
+    return low <= 0 <= high, high - low
+
+
+def _unequal_f1_test(k: int, n: int, rng: Rng) -> Seen:
+    truths, (a, b) = _unequal(k, n, 2, rng)
+    draw = int(rng.integers(2**31))
+    return paired_f1(truths, a, b, k, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
+
+
+def _trainings(n: int, rng: Rng) -> Seen:
+    """Two trainings with their own seed effects: the interval is about these weights, whose true accuracies differ."""
+    effects = 0.3 * rng.standard_normal(2)
+    found = paired_accuracy(*outcomes(rng, n, 2, 1, 0.0, ITEM_SD, effects.tolist()))
+    true = float(_checkpoint(effects[0]) - _checkpoint(effects[1]))
+    return found.low <= true <= found.high, found.high - found.low
+
+
+def _checkpoint(below: float) -> float:
+    """The expected accuracy of weights whose logits are lower by `below`."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    return float((weights / (1 + np.exp(below - 1.5 - ITEM_SD * nodes))).sum() / weights.sum())
+
+
+@cache
+def _as_recipe(sd: float) -> float:
+    """By how much the logits of weights are lower that are as good as the recipe in the mean."""
+    return float(scipy.optimize.brentq(lambda below: _checkpoint(below) - truth(sd, ITEM_SD), -2, 2))
+
+
+def _mixed(n: int, spread: Sequence[float], rng: Rng) -> Seen:
+    """Three contenders with one seed and three with three. With a `spread` whether all ranges hold, else whether any pair is separated."""
+    below = np.asarray(spread if len(spread) else [0.0] * NUM_MODELS)
+    single = outcomes(rng, n, 3, 1, 0.0, ITEM_SD, (below[::2] + _as_recipe(0.3)).tolist())
+    several = outcomes(rng, n, 3, 3, 0.3, ITEM_SD, below[1::2].tolist())
+    tables = [t for pair in zip(answers(single), answers(several), strict=True) for t in pair]
+    drawn = joint_draws(labels(n), tables, "abcdef", 2, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+    ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
+    if not len(spread):
+        return bool(ranking.p_adjusted.min() <= 0.05), None
+    true = np.array(
+        [_checkpoint(b + _as_recipe(0.3)) if m % 2 == 0 else truth(0.3, ITEM_SD, b) for m, b in enumerate(below)]
+    )
+    first = 1 + (true[None] > true[:, None] + 1e-6).sum(axis=1)
+    last = NUM_MODELS - (true[None] < true[:, None] - 1e-6).sum(axis=1)
+    return bool(((ranking.low <= first) & (last <= ranking.high)).all()), float((ranking.high - ranking.low).mean())
+
+
+def _verdict(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
+    return paired_accuracy(*outcomes(rng, n, 2, num_seeds, sd, ITEM_SD)).verdict in ("better", "worse"), None
+
+
+def _one_point(num_seeds: int, rng: Rng) -> Any:
+    """Two models of which A is better by just the region of equivalence."""
+    sd = 0.02 if num_seeds > 1 else 0.0
+    return paired_accuracy(*outcomes(rng, 5000, 2, num_seeds, sd, 6.0, (0.0, _one_point_lower(sd))))
+
+
+@cache
+def _one_point_lower(sd: float) -> float:
+    return float(scipy.optimize.brentq(lambda below: truth(sd, 6.0) - truth(sd, 6.0, below) - 0.01, 0, 2))
+
+
+def _wrong(num_seeds: int, rng: Rng) -> Seen:
+    return _one_point(num_seeds, rng).verdict in ("worse", "equivalent"), None
+
+
+def _tost(num_seeds: int, rng: Rng) -> Seen:
+    found = _one_point(num_seeds, rng)
+    return -found.rope < found.rope_low and found.rope_high < found.rope, None
+
+
+def _ratings(n: int, rng: Rng) -> npt.NDArray[np.int64]:
+    """Counts `(n, 9)` of the ratings -4 ... 4 of nine raters, whose means differ between texts."""
+    middle = 1.5 * rng.standard_normal((n, 1))
+    ratings = np.clip(np.rint(middle + 1.5 * rng.standard_normal((n, 9))), -4, 4).astype(int)
+    return np.stack([(ratings == r).sum(axis=1) for r in range(-4, 5)], axis=1)
+
+
+@cache
+def _people_truth() -> dict[str, float]:
+    """The agreement over 60,000 texts of such a world."""
+    rows = reference_rows("t", _ratings(60_000, np.random.default_rng(0)), 2, 0.0)
+    return {row["name"]: row["accuracy"] for row in rows}
+
+
+def _people(name: str, rng: Rng) -> Seen:
+    (row,) = [r for r in reference_rows("t", _ratings(300, rng), 2, 0.0) if r["name"] == name]
+    interval = Interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"], 0.95, "normal", "checkpoint", 300)
+    return seen(interval, _people_truth()[name])
+
+
+def _ece(n: int, rng: Rng) -> Seen:
+    logits = np.stack([np.zeros(n), rng.normal(1.0, 2.0, n)], axis=1)
+    said = (rng.random(n) < 1 / (1 + np.exp(-logits[:, 1]))).astype(np.int64)
+    return ece_null(Predictions(logits, said), rng, num_draws=200).p_value <= 0.05, None
