@@ -81,7 +81,7 @@ def gpu_share(gpu_memory_bytes: int, device: DeviceClass) -> float:
 def _ways(shape: Shape, asked: Load, device: DeviceClass) -> Iterator[tuple[tuple[str, ...], Load]]:
     yield (), asked
     stores: list[tuple[tuple[str, ...], Load]] = [((), asked)]
-    if device.device == "cuda" and asked.quantization == "none":
+    if device.device != "mps" and asked.quantization == "none":  # bitsandbytes has no kernels for Apple's GPU
         quantised = replace(asked, quantization="nf4", weights_precision=asked.precision)
         stores.append(((QLORA,), quantised))
     for said, load in stores:
@@ -102,9 +102,11 @@ def _reason(memory: FitMemory, load: Load, device: DeviceClass) -> str:
             f"needs {memory.host / GIB:.1f} GiB of the machine's memory, "
             f"{USABLE['cpu'] * device.memory_gib:.1f} of {device.memory_gib:g} GiB are usable"
         )
+    parts = memory.weights + memory.trained + memory.activations
+    no_bits = "; 4-bit weights work on CUDA and on CPUs only" if device.device == "mps" else ""
     where = "on the GPU" if device.device == "cuda" else "of memory"
     return (
         f"needs {needed / GIB:.1f} GiB {where} even with batches of {load.batch_size} (weights {memory.weights / GIB:.1f}, "
-        f"adapter and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}), "
-        f"{USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable"
+        f"adapter and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}, process, copies and "
+        f"reserve {(needed - parts) / GIB:.1f}), {USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable{no_bits}"
     )

@@ -155,7 +155,7 @@ def _hardware(catalogue: Catalogue, placements: Mapping[str, Mapping[str, Placem
     return [
         _table(("Device", "Minimum", "Recommended"), advice),
         "What fits where. *As it is* counts models that fit as configured; the others need smaller batches (added up to the "
-        "same effective batch, `--train max_device_batch_size=N`) or, on CUDA, 4-bit weights (QLoRA, `--quantization nf4`). "
+        "same effective batch, `--train max_device_batch_size=N`) or 4-bit weights (QLoRA, `--quantization nf4`; not on Apple's GPU). "
         "Every figure here is an estimate; for CUDA and Apple devices nobody has verified one.",
         _table(("Class", "What", "As it is", "With changes", "Not at all"), rows, right={"As it is"}),
     ]

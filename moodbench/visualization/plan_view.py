@@ -12,7 +12,7 @@ from moodbench.estimate import TrialEstimate
 from moodbench.estimate.placement import GIB, gpu_share, options_for
 from moodbench.visualization.formatting import MISSING, count, duration, missing
 
-HEADINGS = ("Model", "Params", "Trials", "Done", "One fit", "All", "GPU GiB", "RAM GiB", "GPU share", "How")
+HEADINGS = ("Model", "Params", "Trials", "Done", "One fit", "All trials", "GPU GiB", "RAM GiB", "GPU share", "How")
 LEFT = {"Model", "How"}
 
 
@@ -130,8 +130,24 @@ class ClassView:
         gpu = f", {self.device.gpu_memory_gib:g} GiB on the GPU" if self.device.gpu_memory_gib else ""
         size = f"{self.device.num_cpus} cores, {self.device.memory_gib:.3g} GiB{gpu}"
         cost = "price unknown" if self.cost is None else f"cost {self.cost:,.2f}"
-        to_do = f"{len(self.todo)} trials to do, at best {hours(self.makespan_s)} on one, {cost}"
-        return f"{self.device.description} ({size}): {to_do}"
+        to_do = f"{len(self.todo)} trials to do, at best {hours(self.makespan_s)} on one such machine, {cost}"
+        return f"{self.name}: {self.device.description} ({size}); {to_do}"
+
+    def summary(self) -> str:
+        """How many models fit as they are asked for, with changes, and not."""
+        whole, changed, not_all, unknown = [], [], [], []
+        for name, rows in by_model(self.rows).items():
+            known = [row for row in rows if row.estimate is not None]
+            changes = any(row.estimate and row.estimate.placement and row.estimate.placement.changes for row in known)
+            kind = not_all if not all(row.fits for row in known) else changed if changes else whole
+            (kind if known else unknown).append(name)
+        parts = [
+            f"{len(whole)} of {len(whole + changed + not_all + unknown)} models fit as asked",
+            f"{len(changed)} with changes ({', '.join(changed)})" if changed else "",
+            f"{len(not_all)} do not fit ({', '.join(not_all)})" if not_all else "",
+            f"{len(unknown)} of unknown size ({', '.join(unknown)})" if unknown else "",
+        ]
+        return f"On {self.name} {', '.join(filter(None, parts))}."
 
     def table(self) -> list[list[str]]:
         """One line per model."""
@@ -195,13 +211,14 @@ def _line(name: str, rows: list[PlannedRow], device: DeviceClass) -> list[str]:
     assert worst.estimate is not None
     fit = worst.estimate.fit
     longest = max(row.estimate.fit.seconds for row in known if row.estimate)
-    every = sum(row.packed_s + row.alone_s for row in known)
+    every = sum(row.packed_s + row.alone_s for row in known if row.fits)
     gpu = fit.gpu_memory_bytes
     share = f"{gpu_share(gpu, device):.2f}" if gpu else MISSING
+    possible = any(row.fits for row in known)
     return [
         *first,
-        hours(longest),
-        hours(every),
+        hours(longest) if possible else MISSING,
+        hours(every) if possible else MISSING,
         f"{gpu / GIB:.1f}" if gpu else MISSING,
         f"{fit.memory_bytes / GIB:.1f}",
         share,

@@ -12,6 +12,7 @@ from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
+from moodbench.models.base import load_base
 from moodbench.models.families import family_of_modules
 from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
@@ -128,6 +129,13 @@ def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantiz
     merged, _ = predict_texts(load_predictor(spec, artifact, "merged", "cpu"), texts, 8)
     np.testing.assert_allclose(merged, logits, atol=1e-5, rtol=1e-5)
     assert logits.std() > 0.01
+
+
+@pytest.mark.parametrize("family", CONFIGURATIONS)
+def test_attention_is_torchs_fused_one_where_the_family_has_it_and_the_plain_formula_elsewhere(tmp_path, family):
+    save_checkpoint(tmp_path, family, decoder=FAMILIES[family].kind == "decoder")
+    loaded = load_base(tmp_path, ["a", "b"], 0).model
+    assert loaded.config._attn_implementation == ("sdpa" if FAMILIES[family].sdpa else "eager")
 
 
 @pytest.mark.parametrize("family", QUANTISED)

@@ -1,5 +1,6 @@
 """Estimates against counted models, published byte counts, hand-worked sums and properties."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -160,6 +161,12 @@ def test_what_does_not_fit_is_made_to_fit_or_says_why():
     assert not on_mac.fits and on_mac.load.quantization == "none"
     assert "of memory even with batches of 1" in on_mac.reason and "of 16 GiB are usable" in on_mac.reason
     assert needed_bytes(on_mac.memory, mac) > 4 * LLAMA_2_7B.num_params
+    told = [float(x) for x in re.findall(r"(?:weights|optimiser|activations|reserve) ([\d.]+)", on_mac.reason)]
+    assert sum(told) == pytest.approx(float(re.search(r"needs ([\d.]+) GiB", on_mac.reason)[1]), abs=0.25)
+    on_cpu = place(LLAMA_2_7B, replace(asked, device="cpu", precision="fp32"), DEVICES["cpu-16g"])
+    assert on_cpu.fits and on_cpu.changes[0] == "QLoRA (nf4)" and on_cpu.load.weights_precision == "fp32"
+    # 6.5 billion weights in 4 bits are 3.1 GiB, the table of 32,000 words in fp32 is 0.5.
+    assert 3.6 * GIB < on_cpu.memory.weights < 3.7 * GIB
 
 
 def test_a_gpu_is_shared_by_fits_of_up_to_half_of_it():
