@@ -135,7 +135,10 @@ class ClassView:
 
     def summary(self) -> str:
         """How many models fit as they are asked for, with changes, and not."""
-        whole, changed, not_all, unknown = [], [], [], []
+        whole: list[str] = []
+        changed: list[str] = []
+        not_all: list[str] = []
+        unknown: list[str] = []
         for name, rows in by_model(self.rows).items():
             known = [row for row in rows if row.estimate is not None]
             changes = any(row.estimate and row.estimate.placement and row.estimate.placement.changes for row in known)
