@@ -90,7 +90,7 @@ def _tune(
     prime(scheduler, [t.curve for t in recorded], direction)
     session = Session(store, request.search_id)
     watched = recorder(request, store, {t.fit_id for t in recorded}, before, session, left_s, tell)
-    slots = -(-(request.num_wanted - len(recorded)) // request.together)
+    most_slots = request.num_wanted - len(recorded)  # the searcher says when it is done; a slot may hold one alone
     with store.attempt() as attempt:
         folder = place.storage(store, attempt.folder)
         try:
@@ -101,7 +101,7 @@ def _tune(
                 tune_config=tune.TuneConfig(
                     search_alg=_searcher(request, recorded, begun, mode),
                     scheduler=scheduler,
-                    num_samples=slots,
+                    num_samples=most_slots,
                     max_concurrent_trials=place.num_slots,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
