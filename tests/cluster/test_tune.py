@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 TIGHT_BYTES = 1_800_000_000
 """Between what MiniLM-L3 is estimated to need with batches of 8 and of 64 texts; the test checks that it is."""
 
@@ -18,7 +18,7 @@ def seen(tmp_path_factory):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONDONTWRITEBYTECODE"}
     script = Path(__file__).with_name("tune_on_unlike_nodes.py")
     command = [sys.executable, str(script), str(tmp_path_factory.mktemp("tuned")), str(TIGHT_BYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

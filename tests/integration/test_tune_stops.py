@@ -17,7 +17,7 @@ from moodbench.tuning.records import search_trials
 from moodbench.tuning.requesting import make_request
 from moodbench.tuning.underway import proposed, spent
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 400)]
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "400",
          "--max-validation-examples", "60", "--scheduler", "none", "--train", "epochs=2", "evaluations_per_epoch=5",
          "--seeds", "0", "--trials", "2"]  # fmt: skip
