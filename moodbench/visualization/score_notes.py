@@ -186,7 +186,7 @@ def standing_notes(pairs: Mapping[str, AllPairs]) -> list[str]:
         return []
     return [
         "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        "not separated in accuracy.",
+        "not separated in accuracy. Speed is taken as measured: places and Pareto chances leave its noise out.",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
 
