@@ -27,7 +27,7 @@ from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
 from moodbench.tracking.after_run import track
-from moodbench.worker import Job, run_job
+from moodbench.worker import Job, checkpoint_interval_s, run_job
 
 ExecutorName = Literal["ray", "inline"]
 
@@ -71,6 +71,7 @@ def run(
         _store_examples(trials, store)
         track(store, has_new=False)
         return RunSummary(run_id="")
+    checkpoint_interval_s()  # a wrong setting is told before anything is written
     alone = site is None or site.alone
     num_cpus = machine.num_cores if site is None else sum(int(node.num_cpus) for node in site.nodes())
     at_once = 1 if executor == "inline" else max(1, num_cpus)

@@ -1,17 +1,14 @@
 """A person's own file: what is read from it, and what is refused with one clear message."""
 
-import csv
 import dataclasses
-import io
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
+from own_files import STARS, N, json_lines, parquet, rows, sentence, table
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.room import check_room
@@ -34,38 +31,11 @@ from moodbench.spec import BenchmarkSpec, TrialSpec, spec_of_preset
 from moodbench.store import Store
 
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
-N = 150
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def sentence(i):
-    """Sentences of which no two are alike."""
-    return f"sentence{i} says thing{i} about item{i}"
-
-
-def rows(labels=("negative", "positive"), n=N):
-    return [(sentence(i), labels[i % len(labels)]) for i in range(n)]
-
-
-def table(lines, separator=",", header=("text", "label")):
-    """CSV bytes as a spreadsheet writes them."""
-    out = io.StringIO()
-    csv.writer(out, delimiter=separator).writerows([header, *lines])
-    return out.getvalue().encode()
-
-
-def json_lines(objects):
-    return "".join(json.dumps(o) + "\n" for o in objects).encode()
-
-
-def parquet(**parts):
-    out = io.BytesIO()
-    pd.DataFrame(parts).to_parquet(out)
-    return out.getvalue()
 
 
 def source(path, **more):
@@ -82,7 +52,6 @@ def splits_of(data):
 
 
 NEWLINE = [("first line\nsecond line, with a comma and quotes", "negative"), *rows()]
-STARS = rows(("1", "2", "3", "4", "5"), 300)
 SPLIT = [(t, lb, ("train", "Dev", "TEST")[i // 2 % 3]) for i, (t, lb) in enumerate(rows())]
 FIVE = ("1", "2", "3", "4", "5")
 TWO = ("negative", "positive")
@@ -171,176 +140,6 @@ def test_a_good_file_gives_its_classes_and_rows_and_says_how_it_was_read(case):
     for split in SPLITS:
         assert set(data.examples.split(split)["label"]) == set(range(len(labels)))
     assert data.examples.private
-
-
-def call(content, options=(), name="a.csv", columns=("text", "label")):
-    """The command line of a run on a file with this content (None: no file)."""
-    if content is not None:
-        Path(name).write_bytes(content)
-    text, label = columns
-    return ["run", "--models", "vader", "--data", name, "--text-column", text, "--label-column", label, *options]
-
-
-def huge(arguments):
-    """The same call, its file stretched to 4 TiB of which the disk holds next to nothing."""
-    with Path("a.csv").open("r+b") as file:
-        file.truncate(4 * 2**40)
-    return arguments
-
-
-MAP = "1=negative,2=negative,4=positive,5=positive"
-# the command line, then what its message must say
-BAD = {
-    "no file": (lambda: call(None), ["a.csv: No such file", "give the path of a file"]),
-    "a folder": (lambda: Path("d.csv").mkdir() or call(None, name="d.csv"), ["d.csv: is a folder"]),
-    "a named pipe": (
-        lambda: os.mkfifo("a.csv") or call(None), ["a.csv: is a pipe or a device", "allowed are regular files", "write it to a file first"]
-    ),
-    "an unknown ending": (lambda: call(b"x", name="a.xlsx"), ["ending '.xlsx' is not one of .csv, .tsv, .jsonl"]),
-    "no ending": (lambda: call(b"x", name="reviews"), ["ending '(none)' is not one of"]),
-    "empty": (lambda: call(b""), ["a.csv: the file is empty (0 bytes)"]),
-    "larger than the memory": (
-        lambda: huge(call(table(rows()))), ["a.csv: what is read has 4096.0 GiB unpacked", "at least 4 times as much memory", "a sample of its rows"]
-    ),
-    "white space": (lambda: call(b"\n \n"), ["white space only"]),
-    "header only": (lambda: call(b"text,label\n"), ["a header and no rows below it"]),
-    "binary": (lambda: call(b"text,label\nabc\0def,1\n"), ["is binary, not text (NUL at byte 14)"]),
-    "UTF-16": (lambda: call("text,label\na,1\n".encode("utf-16")), ["is UTF-16 text", "save it as UTF-8"]),
-    "wrong separator": (lambda: call(b"text:label\na:1\n"), ["a single column, 'text:label'", "comma, semicolon, tab, bar"]),
-    "a comma in a tsv": (lambda: call(table(rows()), name="a.tsv"), ["a single column, 'text,label'", "(a .tsv file: tab)"]),
-    "missing text column": (
-        lambda: call(table(rows()), columns=("txt", "label")),
-        ["no text column 'txt': did you mean 'text'? its columns are 'text', 'label'"],
-    ),
-    "missing label column": (lambda: call(table(rows()), columns=("text", "labels")), ["no label column 'labels'", "'label'"]),
-    "missing split column": (lambda: call(table(rows()), ["--split-column", "fold"]), ["no split column 'fold'"]),
-    "missing group column": (lambda: call(table(rows()), ["--group-column", "shop"]), ["no group column 'shop'"]),
-    "a column twice in the header": (
-        lambda: call(table([(*r, "x") for r in rows()], header=("text", "label", "text"))), ["'text' stands 2 times"]
-    ),
-    "one column for both": (lambda: call(table(rows()), columns=("text", "text")), ["'text' is given two roles"]),
-    "too many cells": (
-        lambda: call(b"text,label\ngood, but dear,positive\n"),
-        ["row 1 (line 2): 3 cells where the header has 2", "double quotes"],
-    ),
-    "too few cells": (lambda: call(b"text,label\nfine,positive\nshort\n"), ["row 2 (line 3): 1 cells where the header has 2"]),
-    "an open quote": (lambda: call(b'text,label\n"open,positive\n'), ["a.csv: line 2: unexpected end of data"]),
-    "a quote inside": (lambda: call(b'text,label\n"a" b,positive\n'), ["a.csv: line 2", "double quotes in it are doubled"]),
-    "a label outside the map": (
-        lambda: call(table(STARS), ["--label-map", MAP]),
-        ["row 3 (line 4): column 'label': '3' (60 rows) is not in the label map ('1', '2', '4', '5')", "VALUE=drop"],
-    ),
-    "a label outside the labels": (
-        lambda: call(table([*rows(), ("odd", "meh")]), ["--labels", "negative,positive"]),
-        ["row 151 (line 152)", "'meh' (1 rows) is not in the labels ('negative', 'positive')"],
-    ),
-    "a label that never comes": (
-        lambda: call(table(rows()), ["--labels", "negative,neutral,positive"]), ["no row has class 'neutral'"]
-    ),
-    "one class": (lambda: call(table(rows(("positive",)))), ["only one class ('positive')", "possible are 2, 3 or 5"]),
-    "four classes": (lambda: call(table(rows(("1", "2", "3", "4")))), ["4 classes ('1', '2', '3', '4')", "label map"]),
-    "as many classes as rows": (lambda: call(table([(t, t) for t, _ in rows()])), ["150 classes", "..."]),
-    "a map to four classes": (lambda: call(table(STARS), ["--label-map", "1=a,2=b,3=c,4=d,5=d"]), ["makes 4 classes (a, b, c, d)"]),
-    "a map that drops all but one": (lambda: call(table(STARS), ["--label-map", "1=a,2=drop"]), ["makes 1 classes (a)"]),
-    "a map without sense": (lambda: call(table(STARS), ["--label-map", "1:negative"]), ["'1:negative' is not LABEL=CLASS"]),
-    "a label twice in a map": (lambda: call(table(STARS), ["--label-map", "1=a,1.0=b"]), ["label '1' is given twice ('a' and 'b')"]),
-    "map and labels disagree": (
-        lambda: call(table(STARS), ["--label-map", MAP, "--labels", "bad,good"]), ["must be the same", "['bad', 'good']"]
-    ),
-    "four labels": (lambda: call(table(rows()), ["--labels", "a,b,c,d"]), ["2, 3 or 5 different ones", "'d'"]),
-    "a label twice": (lambda: call(table(rows()), ["--labels", "a,a"]), ["2, 3 or 5 different ones"]),
-    "split and group column": (
-        lambda: call(table(rows()), ["--split-column", "a", "--group-column", "b"]), ["exclude each other"]
-    ),
-    "an unknown split": (
-        lambda: call(table([(*r, "eval") for r in rows()], header=("text", "label", "part")), ["--split-column", "part"]),
-        ["row 1 (line 2): split column 'part': 'eval' is not one of train, training, validation, valid, val, dev, test"],
-    ),
-    "no test split": (
-        lambda: call(table([(*r, "train") for r in rows()], header=("text", "label", "part")), ["--split-column", "part"]),
-        ["split column 'part' has no row of test; found are train"],
-    ),
-    "a class absent from test": (
-        lambda: call(
-            table(
-                [(t, lb, "test" if i % 2 == 0 and i < 100 else "train") for i, (t, lb) in enumerate(rows(n=300))],
-                header=("text", "label", "part"),
-            ),
-            ["--split-column", "part"],
-        ),
-        ["the test split has no text of class 'positive'", "or leave the split column out"],
-    ),
-    "a class absent from train": (
-        lambda: call(
-            table([(t, lb, "test" if i % 3 == 0 or lb == "positive" else ("train", "dev")[i % 3 - 1])
-                   for i, (t, lb) in enumerate(rows(n=300))], header=("text", "label", "part")), ["--split-column", "part"]),
-        ["the train split has no text of class 'positive'"],
-    ),
-    "a class that is rare": (
-        lambda: call(table([*rows(), ("a single neutral word", "neutral")])), ["split has no text of class 'neutral'", "label map"]
-    ),
-    "few rows": (lambda: call(table(rows(n=40))), ["the validation split has 4 texts (of 40 usable ones), needed are at least 10"]),
-    "one group": (
-        lambda: call(table([(*r, "x") for r in rows()], header=("text", "label", "shop")), ["--group-column", "shop"]),
-        ["the validation split has 0 texts", "a finer group column"],
-    ),
-    "numbers for texts": (
-        lambda: call(table([(str(i), lb) for i, (_, lb) in enumerate(rows())])), ["column 'text': every cell is a number"]
-    ),
-    "no text in any row": (lambda: call(table([("", "1")] * 5)), ["none of its 5 rows can be used (5 without text)"]),
-    "a JSON array": (lambda: call(b'[{"text": "a", "label": 1}]', name="a.jsonl"), ["line 1: a list; expected one JSON object"]),
-    "broken JSON": (
-        lambda: call(b'{"text": "a", "label": 1}\n{"text": \n', name="a.jsonl"), ["line 2: not JSON", "expected one object a line"]
-    ),
-    "a JSON key that is not there": (lambda: call(b'{"body": "a", "label": 1}\n', name="a.jsonl"), ["no text column 'text'", "'body'"]),
-    "a number for a text in JSON": (
-        lambda: call(b'{"text": 12, "label": 1}\n', name="a.jsonl"), ["line 1: column 'text': a text is expected, found int"]
-    ),
-    "a list for a label in JSON": (
-        lambda: call(b'{"text": "a", "label": [1]}\n', name="a.jsonl"), ["line 1: column 'label'", "found list"]
-    ),
-    "half an emoji in JSON": (
-        lambda: call(b'{"text": "oh \\ud83d", "label": 1}\n', name="a.jsonl"),
-        ["line 1: column 'text': half a character", "at position 3"],
-    ),
-    "Parquet in name only": (lambda: call(b"text,label\n", name="a.parquet"), ["a.parquet: not a Parquet file"]),
-    "truncated Parquet": (
-        lambda: call(parquet(text=["a"], label=[1])[:-20], name="a.parquet"), ["a.parquet: not a Parquet file"]
-    ),
-    "numbers for texts in Parquet": (
-        lambda: call(parquet(text=[1, 2], label=[0, 1]), name="a.parquet"), ["row 1: column 'text'", "found int"]
-    ),
-    "no text column given": (
-        lambda: ["run", "--models", "vader", "--data", "a.csv", "--label-column", "y"], ["command line: data 'a.csv' needs text_column as well"]
-    ),
-    "columns without data": (
-        lambda: ["run", "quickstart", "--text-column", "t", "--label-map", "1=a"], ["preset quickstart: text_column, label_map without data"]
-    ),
-    "no models": (lambda: ["run", *call(table(rows()))[3:]], ["nothing to run", "(or --data)"]),
-    "a name that is taken": (
-        lambda: call(table(rows()), ["--data-name", "icwsm-movie"]), ["the catalogue has a data set 'icwsm-movie'; give another name"]
-    ),
-    "a name with a slash": (lambda: call(table(rows()), ["--data-name", "a/b"]), ["data_name 'a/b': allowed are letters"]),
-    "a neutral band": (lambda: call(table(rows()), ["--neutral-band", "0.5"]), ["neutral_band 0.5", "has no mean ratings"]),
-    "five classes for VADER": (
-        lambda: call(table(STARS)), ["model vader: tells 2 or 3 classes apart, data set a has 5 (1, 2, 3, 4, 5)", "label map"]
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_or_option_is_one_clear_message_and_leaves_no_store(case, capsys):
-    arguments, expected = BAD[case]
-    with pytest.raises(SystemExit) as ended:
-        main(arguments())
-    printed = capsys.readouterr()
-    assert ended.value.code == 2, printed
-    assert printed.out == "" and "Traceback" not in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
-    for part in expected:
-        assert part in printed.err
-    assert not Path("results").exists()
-    assert sentence(3)[:31] not in printed.err, "no text of the data is printed"
 
 
 def test_quoted_cells_come_back_as_they_were_written():

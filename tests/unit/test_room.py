@@ -32,23 +32,6 @@ def refused(arguments, capsys) -> str:
     return capsys.readouterr().err
 
 
-def test_a_disk_that_is_too_full_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
-    message = refused([*RUN, tmp_path / "results"], capsys)
-    assert "6 missing phases may write 0." in message
-    assert "its disk has 0.00 GiB free; free some, give a folder on another disk with --store" in message
-    assert not (tmp_path / "results").exists()
-
-
-def test_memory_that_no_fit_finds_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
-    message = refused([*RUN, tmp_path / "results"], capsys)
-    assert "fitting needs about 0." in message
-    assert "of memory, 0.09 GiB of" in message
-    assert "end other programs, leave the model out" in message
-    assert not (tmp_path / "results").exists()
-
-
 LLAMA_2_7B = {
     "model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
     "intermediate_size": 11008,

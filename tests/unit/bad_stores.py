@@ -1,4 +1,4 @@
-"""A results folder that is not as it should be: each case in one table, with the message and exit code 2."""
+"""What can be wrong with a results folder: rows of the table in test_bad_input.py."""
 
 import errno
 import os
@@ -7,10 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-from toy_store import EVALUATION_ID, MEASUREMENT_ID, toy_fit, write_toy_store
-
-from moodbench.cli import main
+from toy_store import EVALUATION_ID, MEASUREMENT_ID, toy_fit
 
 FIT_ID = toy_fit().fit_id
 FIT, EVALUATION = f"fits/{FIT_ID[:2]}/{FIT_ID}.parquet", f"evaluations/e0/{EVALUATION_ID}.parquet"
@@ -58,7 +55,7 @@ def unlistable(monkeypatch):
 
 
 # what was done to the folder of a good store, the command, what the message must say
-CASES = {
+STORES = {
     "a record cut short": (lambda p, _: cut(p / FIT), BOARD, [f"{FIT}: cannot be read as Parquet", "run the same command again"]),
     "an empty record": (lambda p, _: (p / EVALUATION).write_bytes(b""), BOARD, [f"{EVALUATION}: cannot be read as Parquet"]),
     "a damaged record": (lambda p, _: flip(p / MEASUREMENT), BOARD, [f"{MEASUREMENT}: cannot be read as Parquet"]),
@@ -124,22 +121,3 @@ CASES = {
         lambda p, m: m.setenv("MOODBENCH_CHECKPOINT_S", "0"), [*RUN, "results"], ["MOODBENCH_CHECKPOINT_S='0': allowed is a number"]
     ),
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_store_that_is_not_as_it_should_be_is_explained(case, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_toy_store(tmp_path / "results")
-    harm, arguments, expected = CASES[case]
-    harm(tmp_path / "results", monkeypatch)
-    records = {p: p.read_bytes() for kind in ("fits", "evaluations", "measurements") for p in Path("results", kind).rglob("*")
-               if p.is_file()}  # fmt: skip
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert ended.value.code == 2, printed
-    assert "Traceback" not in printed.err
-    for part in expected:
-        assert part in printed.err
-    monkeypatch.undo()
-    assert all((tmp_path / path).read_bytes() == content for path, content in records.items()), "nothing is lost"
