@@ -91,7 +91,7 @@ def main() -> None:
                 after_start()
                 after_start = None
 
-    linger = SPAN + "time.sleep(2); tell(end=time.time())"
+    linger = SPAN + "time.sleep(4); tell(end=time.time())"
     whole = {"num_cpus": 2, "exclusive": True, "num_threads": 2}
     run(
         (command("packed on a10g", linger), a10g),
