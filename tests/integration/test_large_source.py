@@ -1,4 +1,4 @@
-"""Peak memory of drawing 20,000 rows of a source of 3.6 million, beside reading all its rows (run with -m performance)."""
+"""Memory of drawing 20,000 rows of a large source; of one of 3.6 million beside reading all its rows with -m performance."""
 
 import io
 import json
@@ -66,31 +66,58 @@ def large(num_rows, tag):
     return out.getvalue()
 
 
-@pytest.mark.performance
-def test_peak_memory_of_drawing_from_a_large_source(tmp_path):
+def files_of(num_rows):
+    """The repository of amazon_polarity with so many training rows, and a ninth of them in the test."""
     files = {
         "README.md": hub_data.card(
             "amazon_polarity", ("train", "test"), "label", ("negative", "positive"), ("title", "content")
         )
     }
-    for split, count in (("train", ROWS), ("test", ROWS // 9)):
+    for split, count in (("train", num_rows), ("test", num_rows // 9)):
         files[f"amazon_polarity/{split}-00000-of-00001.parquet"] = large(count, split)
+    return files
+
+
+def loaded(how, hub, folder, name):
+    """What DRAW tells after loading from the hub with caches of its own."""
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / f"hf-{name}"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+        "MOODBENCH_CACHE": str(folder / f"cache-{name}"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW, how], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.integration
+def test_four_times_the_rows_take_no_more_memory_to_draw_from(tmp_path):
+    few, many = 100_000, 400_000
+    told = {}
+    for num_rows in (few, many):
+        with HubServer() as hub:
+            hub.add("dataset", "fancyzhx/amazon_polarity", files_of(num_rows))
+            told[num_rows] = loaded("drawn", hub, tmp_path, num_rows)
+    assert told[few]["rows"] == told[many]["rows"] >= 20_000
+    assert told[many]["source"] > 3.9 * told[few]["source"]
+    extra = (many - few) * 10 / 9 * 350  # bytes of text that only the larger source has
+    grown = {num_rows: found["anonymous"] - found["before"] for num_rows, found in told.items()}
+    assert grown[many] - grown[few] < 0.25 * extra, {k: f"{v / 2**20:.0f} MiB" for k, v in grown.items()}
+
+
+@pytest.mark.performance
+def test_peak_memory_of_drawing_from_a_large_source(tmp_path):
     told = {}
     with HubServer() as hub:
-        hub.add("dataset", "fancyzhx/amazon_polarity", files)
-        for how in ("drawn", "drawn", "whole"):
-            environment = os.environ | {
-                "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
-                "MOODBENCH_CACHE": str(tmp_path / f"cache-{len(told)}"),
-            }  # fmt: skip
-            done = subprocess.run(
-                [sys.executable, "-c", DRAW, how], env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr[-3000:]
-            told[f"{how} {len(told)}"] = json.loads(done.stdout.splitlines()[-1])
+        hub.add("dataset", "fancyzhx/amazon_polarity", files_of(ROWS))
+        for number, how in enumerate(("drawn", "drawn", "whole")):
+            told[f"{how} {number}"] = loaded(how, hub, tmp_path, "whole" if how == "whole" else number)
+    grown = {how: found["anonymous"] - found["before"] for how, found in told.items()}
     for how, found in told.items():
         print(
             f"{how}: {found['rows']:,} of {found['source']:,} rows in {found['seconds']:.0f} s, anonymous memory "
-            f"{(found['anonymous'] - found['before']) / 2**20:,.0f} MiB above the {found['before'] / 2**20:,.0f} MiB of the "
+            f"{grown[how] / 2**20:,.0f} MiB above the {found['before'] / 2**20:,.0f} MiB of the "
             f"libraries, resident with the mapped file {found['resident'] / 2**20:,.0f} MiB"
         )
+    assert max(v for how, v in grown.items() if how.startswith("drawn")) < 0.25 * grown["whole 2"]

@@ -39,6 +39,8 @@ def test_the_wheel_carries_all_data_of_the_package_and_nothing_else(wheel):
     data = {Path(name).name for name in packed}
     assert {"models.yaml", "datasets.yaml", "presets.yaml", "training.yaml", "evaluation.yaml", "anchors.toml"} <= data
     assert any(n.startswith("moodbench/data/embedded/") and n.endswith(".parquet") for n in packed)
+    spaces = {path.name for path in (ROOT / "tune_spaces").glob("*.yaml")}
+    assert len(spaces) >= 4 and {f"moodbench/tune_spaces/{name}" for name in spaces} <= packed
     assert not [n for n in packed if n.startswith(("tests/", "results/"))]
 
 
@@ -50,7 +52,9 @@ def python(wheel, tmp_path):
         subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, folder], check=True)
         wanted = f"{wheel}[offline]"
         subprocess.run(
-            ["uv", "pip", "install", "--quiet", "--python", folder, "--compile-bytecode", wanted], check=True
+            ["uv", "pip", "install", "--quiet", "--python", folder, "--compile-bytecode", wanted],
+            cwd=tmp_path,  # in the checkout, settings of its pyproject.toml would hold that no other user has
+            check=True,
         )
         return folder / "bin" / "python"
     # Only moodbench comes from the wheel; its dependencies, 7 GB, are those of this environment, by a .pth file.
@@ -81,6 +85,9 @@ def test_the_wheel_runs_from_an_empty_folder(python, tmp_path):
         return done.stdout
 
     assert call("-c", "import moodbench; print(moodbench.__file__)").startswith(f"{tmp_path}/venv/")
+    found = "from moodbench.config import space_file as s; p = s.available_spaces(); print(len(p), p['qlora'])"
+    number, qlora = call("-c", found).split()
+    assert int(number) >= 4 and Path(qlora).is_relative_to(tmp_path / "venv")
     if WHOLE:
         assert len(json.loads(call("-m", "moodbench", "run", "quickstart", "--json"))["board"]) == 6
         assert json.loads(call("-m", "moodbench", "verify", "--json"))["differences"] == []
