@@ -40,8 +40,6 @@ class Sent:
     device: Device
     deadline_s: float | None
     """After so many seconds per configuration a process is given up."""
-    costs: Mapping[str, float]
-    """Fit -> the second value of a search for two; filled by the driver where one is asked for."""
 
     @classmethod
     def of(cls, request: SearchRequest, store: Store, deadline_s: float | None) -> Sent:
@@ -60,7 +58,6 @@ class Sent:
             request.search_id,
             request.device,
             deadline_s,
-            {},
         )
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
