@@ -40,6 +40,8 @@ def explain(
         if problem["type"] == "extra_forbidden":
             reason = f"unknown key; {_instead(str(path[-1]), known_keys(schema, path[:-1]))}"
         seen = problem["input"]
+        if problem["type"] in ("tuple_type", "list_type"):
+            reason = "expected a list" if isinstance(seen, dict | None) else f"expected a list: write [{seen}]"
         shown = "" if isinstance(seen, dict) else f" (seen: {_short(repr(seen))})"
         lines.append(": ".join(part for part in (place, key, f"{reason}{shown}") if part))
     return "\n".join(lines)

@@ -73,3 +73,35 @@ def test_hyper_parameters_from_the_command_line_are_in_the_record(folder):
     # 384 wide, 3 layers: 4 attention projections and 2 feed-forward layers of rank 2, a head of 384 x 2 + 2, all trained
     assert record["num_trainable"] == 3 * 2 * (4 * (384 + 384) + 2 * (384 + 1536)) + 384 * 2 + 2
     assert "1 done already and skipped" in moodbench(*command, cwd=folder).stderr
+
+
+def test_a_spec_file_is_planned_then_run_and_then_nothing_is_left_of_its_plan(tmp_path):
+    (tmp_path / "short.yaml").write_text(SHORT)
+    (tmp_path / "spec.yaml").write_text(
+        "models: [majority, vader]\ndatasets: [icwsm-tweets]\nseeds: [0]\nprotocol: short\n"
+    )
+
+    def done():
+        (here,) = json.loads(moodbench("plan", "spec.yaml", "--config", "short.yaml", "--json", cwd=tmp_path).stdout)[
+            "classes"
+        ]
+        return {trial["model"]: sorted(trial["done"]) for trial in here["trials"]}
+
+    # The baseline, which every run trains, comes on top of the two of the file.
+    assert done() == {"tfidf-logreg": [], "majority": [], "vader": []}
+    assert not (tmp_path / "results").exists(), "a plan writes nothing"
+    board = json.loads(moodbench("run", "spec.yaml", "--config", "short.yaml", *INLINE, "--json", cwd=tmp_path).stdout)[
+        "board"
+    ]
+    assert {row["model"] for row in board} == {"majority", "vader", "tfidf-logreg"}
+    assert done() == {name: ["evaluate", "fit", "measure"] for name in ("tfidf-logreg", "majority", "vader")}
+
+
+def test_train_all_fine_tunes_on_the_device_that_is_named(tmp_path):
+    few = ["--max-train-examples", "48", "--max-validation-examples", "24", "--train", "epochs=1"]
+    moodbench("train-all", *DATA, "--models", "MiniLM-L3", "majority", "--device", "cpu", *few, *INLINE, cwd=tmp_path)
+    store = Store.open(tmp_path / "results")
+    fits = {fit["model"]: fit for fit in store.records("fits").to_dict("records")}
+    assert set(fits) == {"MiniLM-L3", "majority", "tfidf-logreg"}
+    assert json.loads(fits["MiniLM-L3"]["environment"])["device"] == "cpu"
+    assert fits["MiniLM-L3"]["num_train"] == 48 and fits["MiniLM-L3"]["num_trainable"] > 0

@@ -80,7 +80,7 @@ BAD_FIELDS = {
     "a rank of zero": ("models: [vader]\ndatasets: [d]\nlora: {r: 0}", r"line 3: lora.r: .*greater than or equal to 1 \(seen: 0\)"),
     "a word for fields": ("models: [a]\ndatasets: [d]\ntrain: fast", r"line 3: train: expected keys below it \(seen: 'fast'\)"),
     "no fields": ("models: [a]\ndatasets: [d]\nlora:", r"line 3: lora: expected keys below it \(seen: None\)"),
-    "a word for a list": ("models: vader\ndatasets: [d]", r"line 1: models: .*valid tuple \(seen: 'vader'\)"),
+    "a word for a list": ("models: vader\ndatasets: [d]", r"line 1: models: expected a list: write \[vader\] \(seen: 'vader'\)"),
 }  # fmt: skip
 
 
