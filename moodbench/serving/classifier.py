@@ -13,7 +13,7 @@ from moodbench.hardware import hardware
 from moodbench.models.loading import deployed_form
 from moodbench.models.loading import load_predictor as load_artifact
 from moodbench.models.predictor import Predictor, predict_texts
-from moodbench.serving.fits import ChosenFit, artifact_of, choose_fit
+from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.serving.texts import checked_text
 from moodbench.store import Store
 
@@ -76,7 +76,7 @@ def open_classifier(
 ) -> Classifier:
     """The fit that `model` means, in the form that was evaluated and measured, on `device` (a baseline: on the CPU)."""
     fit = choose_fit(store, model) if isinstance(model, str) else model
-    artifact = artifact_of(store, fit)
+    artifact = store.artifact(fit.fit_id)
     machine = hardware()
     if fit.spec.model.method == "baseline":
         return Classifier(load_artifact(fit.spec, artifact, "native", "cpu"), fit)

@@ -11,7 +11,7 @@ from moodbench.config import Catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.serving.card import CardFacts, model_card
-from moodbench.serving.fits import ChosenFit, artifact_of, choose_fit
+from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.store import Store
 
 WHY_NOT = {
@@ -39,7 +39,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
             f"use `moodbench predict --model {fit.fit_id}` or moodbench.load_predictor"
         )
     check_free(folder)
-    artifact = artifact_of(store, fit)
+    artifact = store.artifact(fit.fit_id)
     # Loaded here, because a request that is refused must not wait for torch.
     from moodbench.models.device import prepare_torch
     from moodbench.models.exporting import save_merged

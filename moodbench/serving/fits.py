@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from moodbench.benchmark.existing import fit_spec_of
@@ -58,16 +57,3 @@ def choose_fit(store: Store, model: str) -> ChosenFit:
     spec = fit_spec_of(best, store.uri)
     others = int((fits["model"] == best["model"]).sum()) - 1
     return ChosenFit(spec, dict(best), others)
-
-
-def artifact_of(store: Store, fit: ChosenFit) -> Path:
-    """The folder with what was learned; StoreError when a file that the record names is gone or cut short."""
-    folder = store.artifact(fit.fit_id)
-    for file in fit.record["files"]:
-        path = folder / "/".join(file["path"].split("/")[2:])
-        if not path.is_file() or path.stat().st_size != file["bytes"]:
-            raise StoreError(
-                f"{path}: missing or not of the {file['bytes']:,} bytes that the record of fit {fit.fit_id} names; "
-                f"move that record out of {store.uri} and run the same command again to make it anew"
-            )
-    return folder
