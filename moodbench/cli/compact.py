@@ -9,7 +9,7 @@ from moodbench.cli.options import add_store, existing_store
 from moodbench.hardware import hardware
 from moodbench.store.schema import RECORDS
 from moodbench.store.snapshots import compact
-from moodbench.visualization.kept_results import results_of, stamps_of
+from moodbench.visualization.kept_results import results_of
 from moodbench.visualization.terminal import console
 
 
@@ -29,5 +29,5 @@ def execute(arguments: argparse.Namespace) -> int:
         console().print(
             f"{made.key}: {made.num_records:,} records, {made.num_read:,} of them newly read", soft_wrap=True
         )
-    results_of(store, hardware(), stamps_of(store))
+    results_of(store, hardware(), in_store=True)
     return 0

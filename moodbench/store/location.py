@@ -95,17 +95,16 @@ class LocalLocation:
 
     def keys(self, prefix: str) -> list[str]:
         """All keys of files below the folder `prefix`, sorted."""
-        folder = self.root / prefix
-        return sorted(p.relative_to(self.root).as_posix() for p in _walk(folder))
+        return sorted(key for key, _ in _walk(str(self.root / prefix), prefix))
 
     def stamps(self, prefix: str) -> dict[str, str]:
         """Size and time of change of every key below the folder `prefix`."""
         found = {}
-        for key in self.keys(prefix):
+        for key, entry in _walk(str(self.root / prefix), prefix):
             with suppress(FileNotFoundError):  # moved away meanwhile
-                fact = (self.root / key).stat()
+                fact = entry.stat()
                 found[key] = f"{fact.st_size}-{fact.st_mtime_ns}"
-        return found
+        return dict(sorted(found.items()))
 
     def replace(self, source: Path, key: str) -> None:
         """Replace by rename, which is atomic."""
@@ -228,18 +227,27 @@ def locate(uri: str | Path) -> Location:
     return RemoteLocation(filesystem, root)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`; StoreError where a folder cannot be listed, for what is there must not seem missing."""
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The key of every file below `folder`, whose own key is `prefix`, with its entry.
 
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # not made yet, or moved away meanwhile
-            raise StoreError(
-                f"{error.filename}: cannot be listed ({error.strerror}); "
-                "change its permissions or give another folder with --store"
-            ) from error
-
-    for parent, _, names in os.walk(folder, onerror=refuse):
-        yield from (path for name in names if (path := Path(parent) / name).is_file())
+    StoreError where a folder cannot be listed, for what is there must not seem missing. No paths are made: a page asks for
+    all files of a store again and again, which may be 30,000.
+    """
+    try:
+        with os.scandir(folder) as held:
+            entries = list(held)
+    except (FileNotFoundError, NotADirectoryError):  # not made yet, or moved away meanwhile
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename}: cannot be listed ({error.strerror}); "
+            "change its permissions or give another folder with --store"
+        ) from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{prefix}/{entry.name}")
+        elif entry.is_file():
+            yield f"{prefix}/{entry.name}", entry
 
 
 def sha256_of(path: Path) -> str:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from moodbench.comparison import people
-from moodbench.comparison.board import OVERALL, choose_machine, contenders, scored, trials_frame, with_standing
+from moodbench.comparison.board import OVERALL, choose_machine, scored
 from moodbench.comparison.composite import Weights, get_composite, load_anchors
-from moodbench.comparison.joint import Floats, JointDraws, joint_draws
+from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.overall import MIXED, coverage_note, covered
-from moodbench.comparison.pairs import AllPairs, all_pairs, pair_p_values
+from moodbench.comparison.pairs import AllPairs
 from moodbench.comparison.standing import PARETO_COSTS
-from moodbench.comparison.together import TIES, mean_joint, mean_ties
+from moodbench.comparison.together import TIES, mean_joint
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
-from moodbench.store import PREDICTIONS, Store
+from moodbench.store import Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES
 from moodbench.tuning.searched import Searched, searches
@@ -34,6 +33,7 @@ from moodbench.visualization.score_notes import (
     standing_notes,
 )
 from moodbench.visualization.search_notes import search_notes
+from moodbench.visualization.worked_out import Keep, Records, make_anew, work_out
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional", "accuracy", "accuracy_low",
@@ -45,8 +45,6 @@ EXPORTED = [
     "f1_low", "f1_high", "tied_f1", *PARETO_COSTS.values(), "hypervolume_latency",
 ]  # fmt: skip
 """Columns of --json and --csv, in base units."""
-NUM_DRAWS = 2000
-"""Of the joint bootstrap: about a second for 18 contenders on 25,000 reviews."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +183,11 @@ def view_board(
     return read_results(store, machine, dataset).view(weights, composite, with_robustness=True)
 
 
-def read_results(store: Store, machine: Hardware, dataset: str | None = None) -> Results:
-    """What `store` holds for the board of one data set or of all, as seen from `machine`."""
+def read_results(store: Store, machine: Hardware, dataset: str | None = None, keep: Keep = make_anew) -> Results:
+    """What `store` holds for the board of one data set or of all, as seen from `machine`.
+
+    `keep` may know the slow part from before: it is given the records and what makes it.
+    """
     fits, evaluations, measurements = (store.records(k) for k in ("fits", "evaluations", "measurements"))
     if dataset is not None:
         known = set(evaluations["dataset"])
@@ -194,45 +195,15 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
             raise UnknownNameError(f"data set in {store.uri}:", dataset, known)
         evaluations = evaluations[evaluations["dataset"] == dataset]
     chosen = choose_machine(measurements, machine.machine_key)
-
-    predictions = {
-        str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
-        for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
-    }
-
-    read: dict[str, pd.DataFrame] = {}
-
-    def classes(evaluation_ids: list[str]) -> pd.DataFrame:
-        """The class of each example by each evaluation, in their order, and its label; read once for a contender."""
-        if evaluation_ids[0] not in read:
-            keys = [key for i in evaluation_ids for key in predictions[i]]
-            said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
-            wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
-                columns=evaluation_ids
-            )
-            labels = said.drop_duplicates("example_id").set_index("example_id")["label"]
-            read[evaluation_ids[0]] = wide.assign(label=labels)
-        return read[evaluation_ids[0]]
-
-    def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        said = classes(evaluation_ids).dropna()
-        if len(said) < len(classes(evaluation_ids)):  # of one seed, or of some, the predictions are not stored
-            said = said.iloc[:0]
-        return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
-
-    rows = contenders(trials_frame(fits, evaluations, chosen), correct, load_anchors())
+    records = Records(fits, evaluations, chosen)
+    worked = keep(records, lambda: work_out(store, records))
     failures = _open_failures(store.records("failures"), fits, evaluations, measurements)
-    joints, tests = _joints(rows, classes)
-    rows = with_standing(rows, joints, load_anchors())
+    rows, joints = worked.contenders, worked.joints
     together = covered(rows) if len(rows) else []
     whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
-    pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
-    if whole is not None and len(whole.names) > 1:
-        pairs[OVERALL] = all_pairs(whole, None)
-    num_elsewhere, references = len(measurements) - len(chosen), _references(store, rows, fits)
     return Results(
-        rows, failures, num_elsewhere, fits, evaluations, chosen, joints, references, searches(store),
-        whole, None if whole is None else mean_ties(whole), pairs,
+        rows, failures, len(measurements) - len(chosen), fits, evaluations, chosen, joints, _references(store, rows, fits),
+        searches(store), whole, worked.ties, worked.pairs,
     )  # fmt: skip
 
 
@@ -259,36 +230,6 @@ def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.Data
 
 def _sentence(parts: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {what}" for name, what in parts.items()) + "."
-
-
-def _joints(
-    rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]
-) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
-    """The joint draws of every track, and the p-values of its pairs by their own tests."""
-    found: dict[str, JointDraws] = {}
-    tests: dict[str, Floats] = {}
-    if rows.empty:
-        return found, tests
-    for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
-        said = [classes(ids) for ids in track["evaluation_ids"]]
-        index, labels = said[0].index, said[0]["label"].to_numpy()
-        if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
-            continue
-        tables = [frame.drop(columns="label").to_numpy(dtype=np.int64) for frame in said]
-        if min(int(table.min()) for table in tables) < 0:
-            continue
-        num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1
-        found[str(name)] = joint_draws(
-            labels,
-            tables,
-            track["name"].tolist(),
-            num_classes,
-            seeds=track["seeds"].tolist(),
-            num_draws=NUM_DRAWS,
-            seed=number,
-        )
-        tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
-    return found, tests
 
 
 def _open_failures(

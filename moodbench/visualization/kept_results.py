@@ -1,31 +1,41 @@
-"""What was worked out of a large store, kept in this user's cache folder so that the store opens at once the next time.
+"""What was worked out of a large store, kept so that it opens at once the next time: numbers and JSON, nothing that could run.
 
-It is found by the size and time of change of every record, the kind of machine, and this program's own code; anything else
-finds nothing and is worked out anew. It is never kept in the store: loading it runs what it says, and a store may come from
-somebody else.
+`moodbench compact` keeps it beside the snapshots of the store, for whoever reads the store; a page, which never writes
+into the store that it shows, in this user's cache folder. It is known by the ids and times of the records, the kind of
+machine, and the code that works it out; anything else is worked out anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+import json
+import zipfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import pandas as pd
+
+from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.pairs import AllPairs
 from moodbench.data.tokenised import cache_folder
 from moodbench.hardware import Hardware
 from moodbench.store import Store
+from moodbench.store.commit import Attempt
 from moodbench.visualization.board_view import Results, read_results
+from moodbench.visualization.worked_out import Records, Worked
 
 KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
 """What a board is made from."""
 FROM_RECORDS = 500
 """Smaller stores are worked out in a moment."""
 MOST_KEPT = 4
+IN_STORE = "snapshots/board.npz"
+ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws")
 
 
 def stamps_of(store: Store) -> dict[str, str]:
@@ -33,44 +43,116 @@ def stamps_of(store: Store) -> dict[str, str]:
     return {key: stamp for kind in KINDS for key, stamp in store.location.stamps(kind).items()}
 
 
-def results_of(store: Store, machine: Hardware, stamps: Mapping[str, str]) -> Results:
-    """What `store` holds for the board, its records being as in `stamps`: as kept, or worked out and kept."""
-    if len(stamps) < FROM_RECORDS:
-        return read_results(store, machine)
-    path = cache_folder() / "boards" / f"{_key(store, machine, stamps)}.pickle"
-    with suppress(OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError):
-        kept = pickle.loads(path.read_bytes())
-        if isinstance(kept, Results):
-            path.touch()
-            return kept
-    results = read_results(store, machine)
-    with suppress(OSError):  # a full disk is no reason to show nothing
-        _keep(path, results)
-    return results
+def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Results:
+    """What `store` holds for the board: as kept, or worked out and kept, `in_store` within the store."""
+
+    def keep(records: Records, make: Callable[[], Worked]) -> Worked:
+        if sum(len(frame) for frame in (records.fits, records.evaluations, records.measurements)) < FROM_RECORDS:
+            return make()
+        key = key_of(records)
+        own = cache_folder() / "boards" / f"{key}.npz"
+        beside = store.location.local(IN_STORE) if IN_STORE in store.location.keys("snapshots") else None
+        found = _read(beside, key) if beside is not None else None
+        if found is not None:
+            return found
+        found = _read(own, key)
+        worked = found or make()
+        if in_store:
+            with Attempt(store.location) as attempt:
+                store.location.replace(_written(attempt.folder / "board.npz", key, worked), IN_STORE)
+        elif found is None:
+            with suppress(OSError):  # a full disk is no reason to show nothing
+                _keep(own, key, worked)
+        return worked
+
+    return read_results(store, machine, keep=keep)
 
 
-def _keep(path: Path, results: Results) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(pickle.dumps(results, protocol=5))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    for old in sorted(path.parent.glob("*.pickle"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
-        old.unlink(missing_ok=True)
-
-
-def _key(store: Store, machine: Hardware, stamps: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(repr((store.uri, machine.machine_key)).encode())
-    for key, stamp in sorted(stamps.items()):
-        digest.update(f"{key} {stamp}\n".encode())
-    for part in ("comparison", "store", "tuning", "visualization"):
+def key_of(records: Records) -> str:
+    """The name of what is worked out of `records` by this program."""
+    digest = hashlib.sha256()
+    for frame, column in (
+        (records.fits, "fit_id"),
+        (records.evaluations, "evaluation_id"),
+        (records.measurements, "measurement_id"),
+    ):
+        times = frame["ended_at"].astype(str)
+        digest.update("\n".join(sorted(frame[column] + " " + times)).encode() + b"\n\n")
+    for part in ("comparison", "visualization"):
         for source in sorted(files(f"moodbench.{part}").iterdir(), key=lambda entry: entry.name):
-            _digest(source, digest)
+            if source.name.endswith((".py", ".toml")):
+                digest.update(source.read_bytes())
     return digest.hexdigest()[:40]
 
 
-def _digest(source: Traversable, digest: hashlib._Hash) -> None:
-    if source.name.endswith((".py", ".toml")):
-        digest.update(source.read_bytes())
+def _keep(path: Path, key: str, worked: Worked) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        _written(temporary, key, worked).replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _written(path: Path, key: str, worked: Worked) -> Path:
+    """`path`, with `worked` in it."""
+    about: dict[str, Any] = {
+        "key": key,
+        "contenders": _table(worked.contenders),
+        "ties": None if worked.ties is None else _table(worked.ties),
+        "pairs": {name: vars(pairs) for name, pairs in worked.pairs.items()},
+        "joints": {
+            name: {k: v for k, v in vars(joint).items() if k not in ARRAYS} for name, joint in worked.joints.items()
+        },
+    }
+    text = json.dumps(about, default=_plain)
+    arrays = {f"{n}-{what}": getattr(j, what) for n, j in enumerate(worked.joints.values()) for what in ARRAYS}
+    with path.open("wb") as file:
+        np.savez(file, about=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+    return path
+
+
+def _read(path: Path, key: str) -> Worked | None:
+    """What `path` holds, when it is of this `key` and whole; None otherwise."""
+    with suppress(OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError):
+        with np.load(path, allow_pickle=False) as held:
+            about = json.loads(held["about"].tobytes())
+            if about["key"] != key:
+                return None
+            joints = {}
+            for n, (name, facts) in enumerate(about["joints"].items()):
+                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+                joints[name] = JointDraws(**fields, **{what: held[f"{n}-{what}"] for what in ARRAYS})
+        ties = None if about["ties"] is None else _frame(about["ties"])
+        pairs = {name: AllPairs(**facts) for name, facts in about["pairs"].items()}
+        return Worked(_frame(about["contenders"]), joints, ties, pairs)
+    return None
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    """The columns with their types, and the index."""
+    columns = {
+        name: {"dtype": str(column.dtype), "values": column.astype(object).tolist()} for name, column in frame.items()
+    }
+    return {"columns": columns, "index": frame.index.tolist(), "index_name": frame.index.name}
+
+
+def _frame(table: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame that `_table` describes."""
+    index = pd.Index(table["index"], name=table["index_name"])
+    columns = {
+        name: pd.Series(column["values"], dtype=column["dtype"], index=index)
+        for name, column in table["columns"].items()
+    }
+    return pd.DataFrame(columns, index=index)
+
+
+def _plain(value: Any) -> Any:
+    """A value of numpy or pandas as JSON knows it."""
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__}: not kept")

@@ -1,17 +1,22 @@
 """A page reads its store in the background, and keeps what was worked out of a large one."""
 
 import threading
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import toy_store
 from generated_store import generate
 
+from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.hardware import hardware
 from moodbench.store import Store
-from moodbench.visualization import kept_results
-from moodbench.visualization.kept_results import results_of, stamps_of
+from moodbench.visualization import board_view, kept_results
+from moodbench.visualization.board_view import read_results
+from moodbench.visualization.kept_results import results_of
 from moodbench.visualization.page import reading
 from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
 
@@ -67,26 +72,83 @@ def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
     assert len(reader.current().results.evaluations) == 1
 
 
-def test_what_is_kept_of_a_large_store_is_what_would_be_worked_out_and_only_while_nothing_changes(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
-    store = generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=2, num_test=40)
-    assert results_of(store, hardware(), stamps_of(store)) and not (tmp_path / "cache").exists(), (
-        "a small one is not kept"
-    )
-    monkeypatch.setattr(kept_results, "FROM_RECORDS", 1)
-    made = results_of(store, hardware(), stamps_of(store))
-    (path,) = (tmp_path / "cache" / "boards").glob("*.pickle")
-    monkeypatch.setattr(kept_results, "read_results", None)  # what is kept needs no reading
-    kept = results_of(store, hardware(), stamps_of(store))
-    assert kept.view().to_records() == made.view().to_records()
-    monkeypatch.undo()
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A store of which what is worked out is kept."""
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kept_results, "FROM_RECORDS", 1)
-    gone = next((Path(store.uri) / "measurements").rglob("*.parquet"))
+    return generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=2, num_test=40)
+
+
+def known_already(monkeypatch):
+    monkeypatch.setattr(board_view, "work_out", None)  # calling it would fail
+
+
+def assert_same(a, b):
+    assert a.view().to_records() == b.view().to_records() and a.view().notes == b.view().notes
+    pd.testing.assert_frame_equal(a.contenders, b.contenders)
+    pd.testing.assert_frame_equal(a.ties, b.ties)
+    assert a.pairs == b.pairs and list(a.joints) == list(b.joints)
+    for name, joint in a.joints.items():
+        other = b.joints[name]
+        for field in fields(joint):
+            value, kept = getattr(joint, field.name), getattr(other, field.name)
+            assert type(value) is type(kept) and np.array_equal(value, kept), field.name
+    assert np.array_equal(a.together.f1_draws, b.together.f1_draws)
+
+
+def test_a_small_store_keeps_nothing(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_results, "FROM_RECORDS", 500)
+    results_of(large, hardware())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_kept_is_what_would_be_worked_out(large, tmp_path, monkeypatch):
+    made = results_of(large, hardware())
+    (path,) = (tmp_path / "cache" / "boards").iterdir()
+    assert not (Path(large.uri) / "snapshots" / "board.npz").exists(), "looking at a store changes nothing in it"
+    np.load(path, allow_pickle=False)["about"]
+    known_already(monkeypatch)
+    assert_same(results_of(large, hardware()), made)
+
+
+def test_compacting_keeps_it_in_the_store_for_every_reader(large, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit) as ended:
+        main(["compact", "--store", large.uri])
+    assert ended.value.code == 0
+    assert not (tmp_path / "cache" / "boards").exists()
+    made = read_results(large, hardware())
+    known_already(monkeypatch)
+    assert_same(results_of(Store.open(large.uri), hardware()), made)
+
+
+def test_what_is_kept_counts_only_while_nothing_changes(large):
+    results_of(large, hardware(), in_store=True)
+    gone = next((Path(large.uri) / "measurements").rglob("*.parquet"))
     gone.unlink()
-    fewer = results_of(store, hardware(), stamps_of(store))
-    assert len(fewer.measurements) == len(made.measurements) - 1
-    path.write_bytes(b"torn")
-    assert results_of(Store.open(store.uri), hardware(), stamps_of(store)).fits.equals(fewer.fits)
+    fewer = results_of(large, hardware())
+    assert_same(fewer, read_results(large, hardware()))
+    assert len(fewer.measurements) == 11
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"pickle"])
+def test_a_kept_file_that_cannot_be_used_is_worked_out_again_and_never_run(large, tmp_path, content):
+    made = results_of(large, hardware(), in_store=True)
+    kept = Path(large.uri) / "snapshots" / "board.npz"
+    if content == b"pickle":
+        ran = tmp_path / "ran"
+        np.savez(kept, about=np.array([Runs(ran)], dtype=object))
+    else:
+        kept.write_bytes(content)
+    assert_same(results_of(large, hardware()), made)
+    assert not (tmp_path / "ran").exists()
+
+
+class Runs:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)

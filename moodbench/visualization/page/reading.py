@@ -112,7 +112,7 @@ class Reader:
         try:
             stamps = stamps_of(self.store)
             if self._reading is None or self._problem is not None or stamps != self._stamps:
-                results = results_of(self.store, self._machine, stamps)
+                results = results_of(self.store, self._machine)
                 reading = Reading(self.store, results, datetime.now())
                 if not reading.is_empty:
                     prepare(reading)

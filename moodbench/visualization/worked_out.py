@@ -1,0 +1,124 @@
+"""What takes long to work out of a store and no weights change: the contenders, their joint draws, and what pairs show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.comparison.board import OVERALL, contenders, trials_frame, with_standing
+from moodbench.comparison.composite import load_anchors
+from moodbench.comparison.joint import Floats, JointDraws, joint_draws
+from moodbench.comparison.overall import covered
+from moodbench.comparison.pairs import AllPairs, all_pairs, pair_p_values
+from moodbench.comparison.together import mean_joint, mean_ties
+from moodbench.store import PREDICTIONS, Store
+from moodbench.store.reading import read_bulk
+
+NUM_DRAWS = 2000
+"""Of the joint bootstrap: about a second for 18 contenders on 25,000 reviews."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records that a board is made from."""
+
+    fits: pd.DataFrame
+    evaluations: pd.DataFrame
+    measurements: pd.DataFrame
+    """Of the kind of machine shown."""
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What was worked out of records and predictions."""
+
+    contenders: pd.DataFrame
+    joints: Mapping[str, JointDraws]
+    """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    ties: pd.DataFrame | None
+    """`together.mean_ties` of the tracks that `overall` covers, where all have draws."""
+    pairs: Mapping[str, AllPairs]
+    """Track, or `overall`, to what all its pairs can show."""
+
+
+Keep = Callable[[Records, Callable[[], Worked]], Worked]
+"""Records and what works them out to the result, made now or known from before."""
+
+
+def make_anew(records: Records, make: Callable[[], Worked]) -> Worked:
+    """What `make` makes: the Keep that keeps nothing."""
+    return make()
+
+
+def work_out(store: Store, records: Records) -> Worked:
+    """What `records` say, with the predictions that `store` holds of them."""
+    evaluations = records.evaluations
+    predictions = {
+        str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
+        for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
+    }
+
+    read: dict[str, pd.DataFrame] = {}
+
+    def classes(evaluation_ids: list[str]) -> pd.DataFrame:
+        """The class of each example by each evaluation, in their order, and its label; read once for a contender."""
+        if evaluation_ids[0] not in read:
+            keys = [key for i in evaluation_ids for key in predictions[i]]
+            said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
+            wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
+                columns=evaluation_ids
+            )
+            labels = said.drop_duplicates("example_id").set_index("example_id")["label"]
+            read[evaluation_ids[0]] = wide.assign(label=labels)
+        return read[evaluation_ids[0]]
+
+    def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
+        said = classes(evaluation_ids).dropna()
+        if len(said) < len(classes(evaluation_ids)):  # of one seed, or of some, the predictions are not stored
+            said = said.iloc[:0]
+        return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
+
+    trials = trials_frame(records.fits, evaluations, records.measurements)
+    rows = contenders(trials, correct, load_anchors())
+    joints, tests = _joints(rows, classes)
+    rows = with_standing(rows, joints, load_anchors())
+    together = covered(rows) if len(rows) else []
+    whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
+    pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
+    if whole is not None and len(whole.names) > 1:
+        pairs[OVERALL] = all_pairs(whole, None)
+    return Worked(rows, joints, None if whole is None else mean_ties(whole), pairs)
+
+
+def _joints(
+    rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]
+) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
+    """The joint draws of every track, and the p-values of its pairs by their own tests."""
+    found: dict[str, JointDraws] = {}
+    tests: dict[str, Floats] = {}
+    if rows.empty:
+        return found, tests
+    for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
+        said = [classes(ids) for ids in track["evaluation_ids"]]
+        index, labels = said[0].index, said[0]["label"].to_numpy()
+        if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
+            continue
+        tables = [frame.drop(columns="label").to_numpy(dtype=np.int64) for frame in said]
+        if min(int(table.min()) for table in tables) < 0:
+            continue
+        num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1
+        found[str(name)] = joint_draws(
+            labels,
+            tables,
+            track["name"].tolist(),
+            num_classes,
+            seeds=track["seeds"].tolist(),
+            num_draws=NUM_DRAWS,
+            seed=number,
+        )
+        tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
+    return found, tests
