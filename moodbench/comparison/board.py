@@ -107,17 +107,16 @@ def scored(
         return rows
     alone = placed is not None and not placed.startswith(OVERALL)
     needed = joints or {} if not alone else {name: j for name, j in (joints or {}).items() if name == placed}
-    parts, drawn = [], draws_by_track(rows, needed, weights=weights, anchors=anchors, composite=composite)
+    tracks_scored = _scored_tracks(rows, weights, anchors, composite)
+    parts, drawn = [], _draws(tracks_scored, needed, weights, anchors, composite)
 
     def places(name: str, draws: ScoreDraws | None) -> ScoreDraws | None:
         return draws if placed is None or name.startswith(OVERALL) == placed.startswith(OVERALL) else None
 
     scheme = get_composite(composite)
-    for name, track in rows.groupby("track", sort=False):
-        part = _ranked(
-            track.assign(score=scheme.score(track.assign(**speed_for_score(track)), weights, anchors)), scheme
-        )
-        parts.append(part if joints is None else with_places(part, places(str(name), drawn.get(str(name)))))
+    for name, track in tracks_scored.items():
+        part = _ranked(track, scheme)
+        parts.append(part if joints is None else with_places(part, places(name, drawn.get(name))))
     tracks = covered(rows)
     if tracks:
         part = _ranked(overall(pd.concat(parts), tracks, [*QUALITY, "score", "train_time_s"], [*SPEED, *SIZES]), scheme)
@@ -130,14 +129,31 @@ def draws_by_track(
     rows: pd.DataFrame, joints: Mapping[str, JointDraws], *, weights: Weights, anchors: Anchors, composite: str
 ) -> dict[str, ScoreDraws]:
     """Track to the joint draws of the scores of its contenders; a track without draws or scores is left out."""
-    found = {}
-    for name, track in rows.groupby("track", sort=False):
-        speed = speed_for_score(track)
-        scored = track.assign(score=get_composite(composite).score(track.assign(**speed), weights, anchors))
-        draws = score_draws(scored, joints.get(str(name)), speed, weights, anchors, composite)
-        if draws is not None:
-            found[str(name)] = draws
-    return found
+    return _draws(_scored_tracks(rows, weights, anchors, composite), joints, weights, anchors, composite)
+
+
+def _scored_tracks(rows: pd.DataFrame, weights: Weights, anchors: Anchors, composite: str) -> dict[str, pd.DataFrame]:
+    """Track to its rows with their scores."""
+    score = get_composite(composite).score
+    return {
+        str(name): track.assign(score=score(track.assign(**speed_for_score(track)), weights, anchors))
+        for name, track in rows.groupby("track", sort=False)
+    }
+
+
+def _draws(
+    tracks: Mapping[str, pd.DataFrame],
+    joints: Mapping[str, JointDraws],
+    weights: Weights,
+    anchors: Anchors,
+    composite: str,
+) -> dict[str, ScoreDraws]:
+    """`draws_by_track` of tracks whose scores are known."""
+    made = {
+        name: score_draws(track, joints.get(name), speed_for_score(track), weights, anchors, composite)
+        for name, track in tracks.items()
+    }
+    return {name: draws for name, draws in made.items() if draws is not None}
 
 
 def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:

@@ -249,8 +249,10 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
             "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
             "no rank beside undisturbed ones, and one in brackets where there are none. Quiet the machine and measure again."
         )
+    kinds = board[["verdict", "provisional", "quick"]].drop_duplicates()  # a few, however many rows: a slider waits
+    found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
     for mark in ("quick", "unknown", "invalid"):
-        if any(mark in marks(row) for _, row in board.iterrows()):
+        if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (board["num_seeds"] == 1).any():
         notes.append("One seed: intervals hold for these weights on new texts, not for training again.")

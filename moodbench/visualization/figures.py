@@ -6,6 +6,7 @@ distinguish). Text takes the page's colour by CSS, so that it is read on a dark 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
         colour, symbol = METHODS.get(str(method), (INK, "circle"))
         mask = (known["method"] == method).to_numpy()
         marks = [f"{symbol}-open" if p else symbol for p in group["provisional"]]
-        places = ["bottom right" if i % 2 else "top left" for i in range(len(group))]
+        places = _inwards(x[mask], x)
         figure.add_scatter(
             x=x[mask],
             y=y[mask],
@@ -132,6 +133,12 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
     _log_axis(figure, f"{axis.title} (log): {axis.better} is better", x)
     figure.update_yaxes(title="accuracy, %: up is better")
     return styled(figure, 460)
+
+
+def _inwards(own: pd.Series[float], every: pd.Series[float]) -> list[str]:
+    """Where the label of each mark of `own` stands on a log axis over `every`: towards the middle, so that no edge cuts it."""
+    middle = math.sqrt(every.min() * every.max())
+    return [f"{'bottom' if i % 2 else 'top'} {'right' if at < middle else 'left'}" for i, at in enumerate(own)]
 
 
 def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "f1_macro") -> go.Figure:

@@ -267,6 +267,5 @@ def reference_cells(references: pd.DataFrame, columns: Sequence[Column] = COLUMN
 
 def cells(board: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """The board as text, a row per contender and a column per heading."""
-    return pd.DataFrame(
-        {c.heading: [c.show(row) for _, row in board.iterrows()] for c in columns}, index=board.index, dtype=str
-    )
+    rows = [row for _, row in board.iterrows()]  # made once: a slider waits for it
+    return pd.DataFrame({c.heading: [c.show(row) for row in rows] for c in columns}, index=board.index, dtype=str)

@@ -73,3 +73,8 @@ def test_memory_parts_add_up_to_the_peak():
            "memory_peak_bytes": 400 * mib}  # fmt: skip
     (parts,) = memory_parts(pd.DataFrame([row], index=["a"])).to_numpy().tolist()
     assert parts == [100, 150, 0, 150], "a part that freed memory adds nothing"
+
+
+def test_labels_of_the_trade_off_stand_towards_the_middle_where_no_edge_cuts_them():
+    ms = pd.Series([1.0, 5.0, 200.0])
+    assert [place.split()[1] for place in figures._inwards(ms, ms)] == ["right", "right", "left"]

@@ -116,17 +116,16 @@ def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
         rows.append(
             [
                 marked(pd.Series({"name": name, "verdict": m["verdict"], "quick": m["quick"]})),
-                str(m["verdict"]),
+                f"{m['verdict']}: {causes}" if causes else str(m["verdict"]),
                 percent(m["clean_share"]),
                 requests,
                 f"{milliseconds(m['latency_p50_s'])} [{milliseconds(m['latency_p50_low_s'])}, {milliseconds(m['latency_p50_high_s'])}]",
                 f"{milliseconds(m['latency_p99_s'])} [{milliseconds(m['latency_p99_low_s'])}, {milliseconds(m['latency_p99_high_s'])}]",
                 mebibytes(m["memory_peak_bytes"]),
-                causes or MISSING,
             ]
         )
-    headings = ["Model", "Verdict", "Clean windows %", "Clean requests", "P50 ms [95 %]", "P99 ms [95 %]", "RAM MiB, at most", "Causes"]  # fmt: skip
-    return table(headings, rows, "What was measured, one seed each")
+    headings = ["Model", "Verdict and causes", "Clean windows %", "Clean requests", "P50 ms [95 %]", "P99 ms [95 %]", "RAM MiB, at most"]  # fmt: skip
+    return table(headings, rows, "What was measured, one seed each", left=2)
 
 
 def _none(value: Any) -> bool:
