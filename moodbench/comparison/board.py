@@ -54,8 +54,8 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
-    provisional = ["cpu_time_p50_s", "throughput_points"]
-    return joined.merge(best[speed + provisional], on="fit_id", how="left", validate="many_to_one")
+    others = ["cpu_time_p50_s", "throughput_points", "process_speed"]
+    return joined.merge(best[speed + others], on="fit_id", how="left", validate="many_to_one")
 
 
 def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
@@ -180,6 +180,7 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
         "fit_ids": group["fit_id"].tolist(),
         "evaluation_ids": group["evaluation_id"].tolist(),
         "measurement_ids": group["measurement_id"].dropna().tolist(),
+        "process_speed": group.loc[group["measurement_id"].notna(), "process_speed"].tolist(),
         "measured": int(group["measurement_id"].notna().sum()),
     }
     row |= {name: group[name].mean() for name in QUALITY}

@@ -39,6 +39,8 @@ class JointDraws:
     num_seeds: tuple[int, ...]
     discordance: float
     """Median over pairs of the share of reviews on which just one of the two is right (first seeds)."""
+    speed_noise: Floats | None = None
+    """`(B, M, 2)`: by how much ln latency and ln throughput of each draw differ from those measured: see `speed_noise`."""
 
     @property
     def estimand(self) -> Estimand:

@@ -17,13 +17,17 @@ def pareto_set(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def membership(error_draws: npt.ArrayLike, cost: npt.ArrayLike) -> Floats:
-    """`(M,)`: the share of joint draws of the error `(B, M)` in which a contender is in the Pareto set with `cost` `(M,)`."""
-    errors, fixed = np.asarray(error_draws, dtype=np.float64), np.asarray(cost, dtype=np.float64)
+    """`(M,)`: the share of joint draws of the error `(B, M)` in which a contender is in the Pareto set with `cost`.
+
+    `cost` is `(M,)`, or `(B, M)` where it is drawn too.
+    """
+    errors, costs = np.asarray(error_draws, dtype=np.float64), np.atleast_2d(np.asarray(cost, dtype=np.float64))
     found = np.zeros(errors.shape[1])
     for m in range(errors.shape[1]):
         gap = errors - errors[:, [m]]  # (B, M): below 0 where another errs less
-        beaten = ((gap <= 0) & (fixed < fixed[m])) | ((gap < 0) & (fixed <= fixed[m]))
-        found[m] = (~beaten.any(axis=1)).mean() if np.isfinite(fixed[m]) else 0.0
+        own = costs[:, [m]]
+        beaten = ((gap <= 0) & (costs < own)) | ((gap < 0) & (costs <= own))
+        found[m] = (~beaten.any(axis=1)).mean() if np.isfinite(own).all() else 0.0
     return found
 
 

@@ -81,7 +81,7 @@ def with_quality(
 
     f1_low ... f1_high is the joint bootstrap's interval. accuracy_rank_low ... accuracy_rank_high, accuracy_letters
     (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field. p_pareto_* is
-    the chance to be in the Pareto set of error and that cost, costs as measured, latency as in `latency_s`. hypervolume_latency is
+    the chance to be in the Pareto set of error and that cost, latency as in `latency_s`, drawn over processes; other costs as measured. hypervolume_latency is
     the area that the row alone adds in error x log latency, of the area between no error at the fastest anchor and all wrong at
     the slowest. Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
     """
@@ -97,7 +97,10 @@ def with_quality(
         for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
     )
     intervals = [clipped(joint.interval(name, "f1_macro")) for name in track["name"]]
-    costs = {"latency_p50_s": latency_s, **{c: track[c] for c in PARETO_COSTS if c != "latency_p50_s"}}
+    costs = {c: track[c].astype(float).to_numpy() for c in PARETO_COSTS}
+    costs["latency_p50_s"] = latency_s.astype(float).to_numpy()
+    if joint.speed_noise is not None:
+        costs["latency_p50_s"] = costs["latency_p50_s"] * np.exp(joint.speed_noise[:, at, 0])
     return made.assign(
         f1_low=[i.low for i in intervals],
         f1_high=[i.high for i in intervals],
@@ -106,10 +109,7 @@ def with_quality(
         accuracy_letters=[accuracy.letters[m] for m in at],
         tied_best=accuracy.tied_best[at],
         tied_f1=f1.tied_best[at],
-        **{
-            column: membership(1 - joint.accuracy_draws[:, at], costs[cost].astype(float).to_numpy())
-            for cost, column in PARETO_COSTS.items()
-        },
+        **{column: membership(1 - joint.accuracy_draws[:, at], costs[cost]) for cost, column in PARETO_COSTS.items()},
     )
 
 
@@ -160,7 +160,7 @@ def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
 
 
 def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, composite: str = "pinned") -> Floats:
-    """The utilities `(B, rows, criteria)` of each draw: quality drawn, with its baseline, and speed as in `rows`."""
+    """The utilities `(B, rows, criteria)` of each draw: quality drawn, with its baseline, and speed around that of `rows`."""
     utilities = COMPOSITES[composite].utilities
     assert utilities is not None, "a board without a score has no utilities"
     made = np.repeat(utilities(rows, anchors).to_numpy(dtype=np.float64)[None], len(joint.accuracy_draws), axis=0)
@@ -178,4 +178,22 @@ def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, compo
             ceiling = rows[f"ceiling_{column}"].astype(float).fillna(1.0).to_numpy()
             utility = np.clip((draws[:, at] - base) / np.maximum(ceiling - base, 1e-9), anchors.skill_floor, 1)
         made[:, :, CRITERIA.index(criterion)] = utility
+    if joint.speed_noise is not None:
+        noise = joint.speed_noise[:, at]
+        made[:, :, 2:] = _speed_utilities(rows, noise, anchors, composite)
     return made
+
+
+def _speed_utilities(rows: pd.DataFrame, noise: Floats, anchors: Anchors, composite: str) -> Floats:
+    """The utilities `(B, rows, 2)` of throughput and latency with `noise` `(B, rows, 2)` on their logs, latency's first."""
+    throughput = rows["throughput_texts_per_s"].to_numpy(dtype=np.float64) * np.exp(noise[:, :, 1])
+    latency = rows["latency_p50_s"].to_numpy(dtype=np.float64) * np.exp(noise[:, :, 0])
+    if composite == "minmax":
+        return np.stack([minmax_draws(np.asarray(throughput)), minmax_draws(np.asarray(-latency))], axis=2)
+    made = []
+    for values, scale in ((throughput, anchors.throughput_texts_per_s), (latency, anchors.latency_p50_s)):
+        if composite == "geomean":
+            made.append(np.sign(scale.log_span) * np.log(values / np.sqrt(scale.worst * scale.best)))
+        else:
+            made.append(np.clip(np.log(values / scale.worst) / scale.log_span, 0, 1))
+    return np.stack(made, axis=2)

@@ -38,6 +38,7 @@ def mean_joint(joints: Mapping[str, JointDraws]) -> JointDraws | None:
         num_items=min(part.num_items for part in parts),
         num_seeds=tuple(seeds.tolist()),
         discordance=float(np.mean([part.discordance for part in parts])),
+        speed_noise=None,
         **means,
     )
 

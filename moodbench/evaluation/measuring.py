@@ -108,6 +108,9 @@ def summarise(
         **_throughput(processes),
         **_medians(processes),
     }
+    record["process_speed"] = _process_speed(
+        processes, used_samples(samples, verdict.verdict), record["throughput_batch_size"]
+    )
     agreement = _agreement(samples, evaluated)
     causes = list(verdict.causes)
     if agreement["num_wrong"]:
@@ -167,6 +170,21 @@ def _throughput(processes: Processes) -> dict[str, Any]:
     for row in rows:
         row["num_texts"] = int(row["num_texts"] or 0)
     return {"throughput_points": rows, **knee_of(rows)}
+
+
+def _process_speed(processes: Processes, used: pd.DataFrame, knee: int) -> list[dict[str, float | None]]:
+    """The speed of each process by itself, at the batch size `knee`; None where no request of it counts."""
+    latency = used.groupby("process")["latency_s"].median()
+    found: list[dict[str, float | None]] = []
+    for number, process in enumerate(processes):
+        speeds = [p["texts_per_s"] for p in process["throughput_points"] if p["batch_size"] == knee]
+        found.append(
+            {
+                "latency_p50_s": float(latency[number]) if number in latency.index else None,
+                "texts_per_s": float(np.median(speeds)) if speeds else None,
+            }
+        )
+    return found
 
 
 def knee_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 2
+SCHEMA_MINOR = 3
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Minor: nullable columns were added. Major: a migration is needed to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
@@ -117,6 +117,10 @@ MEASUREMENTS = pa.schema(
         ("isolation", _TEXT),  # none | alone (no Ray on the machine) | resource | pg: what kept others of ours away
         ("turns", pa.list_(pa.struct([("started_at", _TIME), ("ended_at", _TIME)]))),  # of its fresh processes
         ("num_processes", _INT),
+        (  # of each fresh process: median of the requests that count, and texts per second at the knee of all
+            "process_speed",
+            pa.list_(pa.struct([("latency_p50_s", _REAL), ("texts_per_s", _REAL)])),
+        ),
         ("num_requests", _INT),
         ("num_clean_requests", _INT),
         *((f"latency_{q}_{part}", _REAL) for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),

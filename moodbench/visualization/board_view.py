@@ -159,7 +159,7 @@ class Results:
             *score_notes(board, weights, composite),
             *coverage_note(board, list(dict.fromkeys(self.contenders["track"]))),
             *_notes(board, self.failures, self.num_elsewhere),
-            *standing_notes(self.pairs),
+            *standing_notes(self.pairs, self.joints),
             *robustness_notes(tested),
         ]
         if self.searches and not board.empty:

@@ -35,7 +35,7 @@ FROM_RECORDS = 500
 """Smaller stores are worked out in a moment."""
 MOST_KEPT = 4
 IN_STORE = "snapshots/board.npz"
-ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws")
+ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
 
 
 def stamps_of(store: Store) -> dict[str, str]:

@@ -180,15 +180,34 @@ def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> li
     return notes
 
 
-def standing_notes(pairs: Mapping[str, AllPairs]) -> list[str]:
-    """How ranks are to be read, and what all pairs of each track can show."""
+def standing_notes(pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws]) -> list[str]:
+    """How ranks are to be read, whose speed is drawn too, and what all pairs of each track can show."""
     if not pairs:
         return []
     return [
         "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        "not separated in accuracy. Speed is taken as measured: places and Pareto chances leave its noise out.",
+        f"not separated in accuracy. {_speed_words(joints)}",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
+
+
+def _speed_words(joints: Mapping[str, JointDraws]) -> str:
+    """Whether places and Pareto chances hold the noise of speed."""
+    drawn = [
+        bool(moves)
+        for j in joints.values()
+        if j.speed_noise is not None
+        for moves in np.ptp(j.speed_noise, axis=0).any(axis=1)
+    ]
+    if not any(drawn):
+        return "Speed is taken as measured: places and Pareto chances leave its noise out."
+    words = "Places and Pareto chances hold the noise of speed, drawn over fresh processes"
+    if all(drawn):
+        return f"{words}."
+    return (
+        f"{words}, for {sum(drawn)} of {len(drawn)} results; that of the others is taken as measured (one process, or other load "
+        "disturbed the clock)."
+    )
 
 
 def effect_words(each: AllPairs) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ from moodbench.comparison.composite import load_anchors
 from moodbench.comparison.joint import Floats, JointDraws, joint_draws
 from moodbench.comparison.overall import covered
 from moodbench.comparison.pairs import AllPairs, all_pairs, pair_p_values
+from moodbench.comparison.speed_noise import speed_noise
 from moodbench.comparison.together import mean_joint, mean_ties
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
+from moodbench.store.schema import SAMPLES
 
 NUM_DRAWS = 2000
 """Of the joint bootstrap: about a second for 18 contenders on 25,000 reviews."""
@@ -83,9 +85,12 @@ def work_out(store: Store, records: Records) -> Worked:
         return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
 
     trials = trials_frame(records.fits, evaluations, records.measurements)
+    trials = with_process_speed(store, trials, records.measurements)
     rows = contenders(trials, correct, load_anchors())
     joints, tests = _joints(rows, classes)
-    rows = with_standing(rows, joints, load_anchors())
+    by_track = dict(iter(rows.groupby("track"))) if joints else {}
+    joints = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in joints.items()}
+    rows = with_standing(rows.drop(columns="process_speed", errors="ignore"), joints, load_anchors())
     together = covered(rows) if len(rows) else []
     whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
     pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
@@ -122,3 +127,25 @@ def _joints(
         )
         tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
     return found, tests
+
+
+def with_process_speed(store: Store, trials: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+    """`trials` with the latency of each process, from the samples, where a record of several processes is older than that column.
+
+    Their throughput is not in the samples: it stays unknown. So does all where samples are not stored.
+    """
+    several = measurements[(measurements["num_processes"] > 1) & measurements["process_speed"].isna()]
+    old = several[several["measurement_id"].isin(trials["measurement_id"].dropna())]
+    keys = [f["path"] for files in old["files"] for f in files if f["path"].startswith("samples/")]
+    if not keys:
+        return trials
+    columns = ["measurement_id", "process", "latency_s", "kept"]
+    samples = read_bulk(store.location, keys, SAMPLES, columns)
+    clean = samples["measurement_id"].map(old.set_index("measurement_id")["verdict"]) == "clean"
+    used = samples[samples["kept"] | ~clean]
+    found = {
+        i: [{"latency_p50_s": float(s), "texts_per_s": None} for s in own.groupby("process")["latency_s"].median()]
+        for i, own in used.groupby("measurement_id")
+    }
+    known = trials["measurement_id"].map(found)
+    return trials.assign(process_speed=trials["process_speed"].where(known.isna(), known))

@@ -49,13 +49,14 @@ def records(*trials):
         measurements.append(
             {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
              "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
-             "cpu_time_p50_s": t["cpu_s"], "throughput_points": points, **speed}
+             "cpu_time_p50_s": t["cpu_s"], "throughput_points": points,
+             "process_speed": t.get("process_speed"), **speed}
         )  # fmt: skip
         if not t["measured"]:
             measurements.pop()
     columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads",
                "ended_at",
-               "cpu_time_p50_s", "throughput_points", *SPEED]  # fmt: skip
+               "cpu_time_p50_s", "throughput_points", "process_speed", *SPEED]  # fmt: skip
     return (
         pd.DataFrame(fits).drop_duplicates("fit_id"),
         pd.DataFrame(evaluations).drop_duplicates("evaluation_id"),

@@ -144,6 +144,17 @@ def test_a_throughput_point_is_the_median_over_repeats_and_processes(spec):
     assert (only["texts_per_s"], only["texts_per_cpu_s"], only["num_texts"]) == (20.0, 25.0, 640)
 
 
+def test_each_process_has_its_own_median_latency_and_its_rate_at_the_knee_of_all(spec):
+    slow = [point(1, 50.0), point(4, 300.0), point(4, 100.0), point(16, 90.0), point(64, 80.0)]
+    record = measured(spec, process(), process(shift_s=0.002, points=slow))
+    assert record["throughput_batch_size"] == 4, "medians 75, 300, 245, 230"
+    # ten requests each of 2, 3, 4 and 5 ms, and 2 ms more
+    assert record["process_speed"] == [
+        {"latency_p50_s": pytest.approx(0.0035), "texts_per_s": 390.0},
+        {"latency_p50_s": pytest.approx(0.0055), "texts_per_s": 200.0},
+    ]
+
+
 def test_throughput_of_a_contender_without_tokens_has_no_token_rate(spec):
     record = measured(spec, process(points=[point(1, 10.0, tokens_per_s=None, useful_share=None)]))
     assert (record["throughput_texts_per_s"], record["throughput_tokens_per_s"]) == (10.0, None)

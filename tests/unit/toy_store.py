@@ -82,6 +82,10 @@ def toy_process() -> dict:
     return {"requests": requests, "request_rows": rows, "throughput_points": points, **cold, **memory}
 
 
+def toy_processes() -> list[dict]:
+    return [toy_process()]
+
+
 def write_toy_store(root: Path, validation_logits=None) -> Store:
     """A store with one fit, its evaluation (with predictions on the validation texts if given) and its measurement."""
     store = Store.open(root)
@@ -98,7 +102,7 @@ def write_toy_trial(
     when = {"started_at": datetime(2026, 1, 1, tzinfo=UTC), "ended_at": datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
     trial = {"config_id": fit.config_id, "model": fit.model.name, "dataset": "toy-set", "seed": fit.seeds.init, **when}
     predictions = _said(evaluation_id, test, LOGITS)
-    processes = [toy_process()]
+    processes = toy_processes()
     verdict, samples = judge(samples_of(processes, test["example_id"].to_numpy()), 1)
     measured = summarise(None, processes, samples, verdict, predictions)
     with store.attempt() as attempt:

@@ -34,7 +34,7 @@ RAW_COLUMNS = [
 ]  # fmt: skip
 MOST_ROWS = 2_000
 MOST_DOUBTFUL = 25
-NESTED = ["throughput_points", "confusion", "environment", "files"]
+NESTED = ["throughput_points", "process_speed", "confusion", "environment", "files"]
 FILES = (("view-csv", "This view as CSV"), ("view-parquet", "This view as Parquet"), ("all-csv", "Everything as CSV"), ("all-parquet", "Everything as Parquet"))  # fmt: skip
 
 
