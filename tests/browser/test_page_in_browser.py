@@ -351,10 +351,12 @@ def test_files_are_fetched_and_read_back(site):
             page.locator(f"#get-{key}").click()
         fetched[key] = Path(download.value.path()).read_bytes()
     view = board(site)
-    whole = pd.read_csv(BytesIO(board_bytes(view, "csv")))
+    whole = pd.read_csv(BytesIO(board_bytes(view, "csv")), float_precision="round_trip")
     mine = whole[(whole["name"] == "vader") & whole["track"].str.startswith("overall")]
     pd.testing.assert_frame_equal(
-        pd.read_csv(BytesIO(fetched["view-csv"])), mine.reset_index(drop=True), check_dtype=False
+        pd.read_csv(BytesIO(fetched["view-csv"]), float_precision="round_trip"),
+        mine.reset_index(drop=True),
+        check_dtype=False,
     )
     assert pd.read_parquet(BytesIO(fetched["view-parquet"]))["score"].tolist() == mine["score"].tolist()
     fits = set(Store.open(site.store).records("evaluations")["fit_id"])
