@@ -159,7 +159,13 @@ def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "
             hovertemplate="<b>%{y}</b><br>%{x:.1f} %<extra>" + str(track) + "</extra>",
         )
     figure.update_xaxes(title="macro F1, %")
-    figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
+    found: dict[str, list[str]] = {name: [] for name in order}
+    for _, row in shown.iterrows():
+        found[row["name"]] += marks(row)
+    labels = [f"{name} ({', '.join(dict.fromkeys(of))})" if of else name for name, of in found.items()]
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=order, tickvals=order, ticktext=labels, tickmode="array", automargin=True
+    )
     return styled(figure, 130 + 26 * len(order))
 
 

@@ -78,3 +78,11 @@ def test_memory_parts_add_up_to_the_peak():
 def test_labels_of_the_trade_off_stand_towards_the_middle_where_no_edge_cuts_them():
     ms = pd.Series([1.0, 5.0, 200.0])
     assert [place.split()[1] for place in figures._inwards(ms, ms)] == ["right", "right", "left"]
+
+
+def test_the_f1_figure_names_the_marks_of_each_contender():
+    rows = pd.DataFrame(
+        {"name": ["a", "b", "a"], "track": ["x", "x", "y"], "f1_macro": [0.5, 0.6, 0.7], "quick": [False, False, True]}
+    ).assign(verdict="clean", provisional=False)
+    axis = figures.scores_by_dataset(rows, ["a", "b"]).layout.yaxis
+    assert dict(zip(axis.tickvals, axis.ticktext, strict=True)) == {"a": "a (quick)", "b": "b"}

@@ -63,9 +63,9 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
     return [
         _verdicts(measured) + not_shown(absent),
-        figures.latency_distribution(latencies),
+        figures.latency_distribution({_marked(name, measured[name]): v for name, v in latencies.items()}),
         lacking(latencies, "no timed requests are kept that may be used"),
-        figures.batch_sweep(sweeps),
+        figures.batch_sweep({_marked(name, measured[name]): points for name, points in sweeps.items()}),
         lacking(sweeps, "no throughput was recorded"),
         figures.stacked_parts(cold, "seconds from starting the process to the first label", digits=2),
         lacking(cold.dropna().index, "a part of the start was not recorded"),
@@ -106,6 +106,11 @@ def _measurements(reading: Reading, rows: pd.DataFrame) -> dict[str, pd.Series[A
     return found
 
 
+def _marked(name: str, measurement: pd.Series[Any]) -> str:
+    """The contender's name with the marks of its measurement."""
+    return marked(pd.Series({"name": name, "verdict": measurement["verdict"], "quick": measurement["quick"]}))
+
+
 def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
     rows = []
     for name, m in measured.items():
@@ -115,7 +120,7 @@ def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
         )
         rows.append(
             [
-                marked(pd.Series({"name": name, "verdict": m["verdict"], "quick": m["quick"]})),
+                _marked(name, m),
                 f"{m['verdict']}: {causes}" if causes else str(m["verdict"]),
                 percent(m["clean_share"]),
                 requests,
