@@ -15,6 +15,7 @@ from moodbench.comparison.composite import (
     CRITERIA,
     MEASURED,
     Anchors,
+    LogScale,
     Weights,
     geomean_quality,
     minmax_draws,
@@ -32,6 +33,14 @@ PARETO_COSTS: Mapping[str, str] = {
     "train_time_s": "p_pareto_train_time",
 }
 """Cost to the column with the chance that nobody both errs less and costs less."""
+AREA_COLUMNS: Mapping[str, str] = {
+    "latency_p50_s": "hypervolume_latency",
+    "memory_peak_batch1_bytes": "hypervolume_memory",
+    "train_time_s": "hypervolume_train_time",
+}
+"""Cost to the column with the area that a contender alone adds below the curve of error and that cost."""
+AREA_SCALES = {"memory_peak_batch1_bytes": LogScale(2**36, 2**25), "train_time_s": LogScale(1e6, 0.1)}
+"""The fixed ends of the areas: 64 GiB to 32 MiB, 1,000,000 s to 0.1 s; latency has those of its anchor."""
 QUALITY_COLUMNS = (
     "f1_low",
     "f1_high",
@@ -41,7 +50,7 @@ QUALITY_COLUMNS = (
     "tied_best",
     "tied_f1",
     *PARETO_COSTS.values(),
-    "hypervolume_latency",
+    *AREA_COLUMNS.values(),
 )
 """What `with_quality` adds; all null where nothing is known."""
 SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
@@ -81,14 +90,16 @@ def with_quality(
 
     f1_low ... f1_high is the joint bootstrap's interval. accuracy_rank_low ... accuracy_rank_high, accuracy_letters
     (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field. p_pareto_* is
-    the chance to be in the Pareto set of error and that cost, latency as in `latency_s`, drawn over processes; other costs as measured. hypervolume_latency is
-    the area that the row alone adds in error x log latency, of the area between no error at the fastest anchor and all wrong at
-    the slowest. Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
+    the chance to be in the Pareto set of error and that cost, latency as in `latency_s`, drawn over processes; other costs as measured.
+    hypervolume_* is the area that the row alone adds in error x log cost, of the area between no error at the least cost and all
+    wrong at the greatest (AREA_SCALES). Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
     """
     made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
-    slow = 1 - anchors.latency_p50_s.utility(latency_s.astype("float64"))
-    area = np.stack([1 - track["accuracy"].astype(float).to_numpy(), slow.to_numpy(dtype=float)], axis=1)
-    made["hypervolume_latency"] = contributions(area, (1.0, 1.0))
+    for cost, column in AREA_COLUMNS.items():
+        scale = AREA_SCALES.get(cost, anchors.latency_p50_s)
+        dear = 1 - scale.utility((latency_s if cost == "latency_p50_s" else track[cost]).astype("float64"))
+        area = np.stack([1 - track["accuracy"].astype(float).to_numpy(), dear.to_numpy(dtype=float)], axis=1)
+        made[column] = contributions(area, (1.0, 1.0))
     if joint is None or not set(track["name"]) <= set(joint.names):
         return made
     at = [joint.names.index(name) for name in track["name"]]

@@ -16,7 +16,7 @@ from moodbench.comparison.composite import Weights, get_composite, load_anchors
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.overall import MIXED, coverage_note, covered
 from moodbench.comparison.pairs import AllPairs
-from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 from moodbench.comparison.together import TIES, mean_joint
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
@@ -42,7 +42,7 @@ EXPORTED = [
     "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
     "train_time_s", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
     "fit_ids", "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
-    "f1_low", "f1_high", "tied_f1", *PARETO_COSTS.values(), "hypervolume_latency",
+    "f1_low", "f1_high", "tied_f1", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
 ]  # fmt: skip
 """Columns of --json and --csv, in base units."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 
 MISSING = "—"
 MEASURED = (
@@ -165,6 +165,10 @@ def _plain(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], s
     return lambda row: show(row[key])
 
 
+def _optional(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], str]:
+    return lambda row: show(row.get(key))
+
+
 COLUMNS: tuple[Column, ...] = (
     Column(
         "rank",
@@ -223,6 +227,17 @@ MORE_COLUMNS: tuple[Column, ...] = (
     Column("brier", "Brier", _plain("brier", three_decimals), "squared error of the probabilities, 0 to 2"),
     Column(
         "ece", "ECE %", _plain("ece", percent), "mean gap of stated probability and accuracy; above 0 if calibrated too"
+    ),
+    *(
+        Column(
+            column,
+            f"Area {letter} %",
+            _optional(column, percent),
+            f"share of the error x {cost} area that it alone adds",
+        )
+        for letter, cost, column in zip(
+            "LMT", ("latency", "memory", "training time"), AREA_COLUMNS.values(), strict=True
+        )
     ),
 )
 """Columns that are shown on request, after the recall."""

@@ -25,6 +25,7 @@ from moodbench.visualization.figures import frontier
 from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts, valid
 from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
+    TRADE_OFFS,
     accuracy_figure,
     critical_difference_figure,
     f1_figure,
@@ -97,8 +98,6 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     tied = "" if pairs is None else " " + ties(pairs, rows[rows["tied_best"].notna()])
     if rows["dataset"].iloc[0] == OVERALL:
         return TrackSection(name, track_facts(rows), answer(rows) + tied, cells(rows), ())
-    latency = valid(rows)["latency_p50_s"]
-    front = frontier(latency, rows["accuracy"])
     predictions = {str(row["name"]): store.predictions(row["evaluation_ids"]) for _, row in rows.iterrows()}
     trust = [
         calibration(
@@ -123,10 +122,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
             "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts."
         )
         figures = (*figures, (caption, reliability_figure(curves, f"Reliability · {name}")))
-    if latency.notna().any():
-        caption = "Error against latency; on the dotted frontier nobody is at once more right and faster."
-        trade_off = (caption, trade_off_figure(rows, front, f"Error and latency · {name}"))
-        figures = (figures[0], trade_off, *figures[1:])
+    figures = (figures[0], *trade_offs(rows, name), *figures[1:])
     return TrackSection(
         name,
         track_facts(rows),
@@ -144,6 +140,19 @@ class Together(NamedTuple):
 
     words: str
     figure: str
+
+
+def trade_offs(rows: pd.DataFrame, name: str) -> list[tuple[str, str]]:
+    """Caption and figure of error against each cost that at least one contender of the track has; a training time of 0 is none."""
+    found = []
+    for cost, (word, _, _) in TRADE_OFFS.items():
+        costs = valid(rows)[cost].astype("float64")
+        shown = rows.assign(**{cost: costs.where(costs > 0)})
+        if shown[cost].notna().any():
+            caption = f"Error against {word}; on the dotted frontier nobody both errs less and has less {word}."
+            front = frontier(shown[cost], rows["accuracy"])
+            found.append((caption, trade_off_figure(shown, cost, front, f"Error and {word} · {name}")))
+    return found
 
 
 def data_sets_together(board: pd.DataFrame) -> Together | None:

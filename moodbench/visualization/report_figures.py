@@ -48,16 +48,25 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
     return svg_text(figure)
 
 
-def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: str) -> str:
-    """Error against the median latency on a log axis, with the frontier: nobody is at once more right and faster.
+TRADE_OFFS = {
+    "latency_p50_s": ("latency", 1000.0, "median time from one text to its label, ms"),
+    "memory_peak_batch1_bytes": ("memory", 2.0**-20, "memory of the process while it answers one text at a time, MiB"),
+    "train_time_s": ("training time", 1.0, "training, s"),
+}
+"""Cost to its name, the factor from base units to those of the figure, and the words on the axis."""
 
-    `front` says of each row whether it is on the frontier. Rows without latency or with an invalid measurement are not shown.
+
+def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_], title: str) -> str:
+    """Error against a `cost` of TRADE_OFFS on a log axis, with the frontier: nobody both errs less and costs less.
+
+    `front` says of each row whether it is on the frontier. Rows without that cost or with an invalid measurement are not shown.
     """
+    _, factor, words = TRADE_OFFS[cost]
     figure, axes = panel(4.2)
     rows = valid(rows)
-    known = (rows["latency_p50_s"].notna() & rows["accuracy"].notna()).to_numpy()
+    known = (rows[cost].notna() & rows["accuracy"].notna()).to_numpy()
     shown, on = rows[known], front[known]
-    x, y = 1000 * shown["latency_p50_s"].to_numpy(), 100 * (1 - shown["accuracy"].to_numpy())
+    x, y = factor * shown[cost].to_numpy(dtype=float), 100 * (1 - shown["accuracy"].to_numpy())
     order = np.argsort(x[on], kind="stable")
     axes.step(x[on][order], y[on][order], where="post", color=GREY, linestyle=":", zorder=1, label="frontier")
     names = [marked(row) for _, row in shown.iterrows()]
@@ -66,9 +75,7 @@ def trade_off_figure(rows: pd.DataFrame, front: npt.NDArray[np.bool_], title: st
         axes.plot([x[i]], [y[i]], "o", color=colour, markerfacecolor="white" if disturbed else colour, zorder=2)
         axes.annotate(name, (x[i], y[i]), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel(
-        "median time from one text to its label, ms (log); left is better, open where the clock was disturbed"
-    )
+    axes.set_xlabel(f"{words} (log); left is better, open where the clock was disturbed")
     axes.set_ylabel("error, %; down is better")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.15, y=0.1)

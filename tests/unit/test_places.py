@@ -100,10 +100,18 @@ def test_groups_and_pareto_sets_need_no_score():
     assert found["hypervolume_latency"].tolist() == pytest.approx([0.02 * 0.25, 0.08 * 0.5, 0])
 
 
+def test_areas_of_memory_and_training_time_lie_between_fixed_ends():
+    """Costs at 0, 1/2 and all of the scale: fast (0.18, 0) adds 0.82 x 0.5, good (0.10, 0.5) adds 0.08 x 0.5, the last nothing."""
+    rows = track().assign(memory_peak_batch1_bytes=[2.0**25, 2.0**30.5, 2.0**36], train_time_s=[0.1, 10**2.5, np.nan])
+    found = with_quality(rows, joint(0.0), rows["latency_p50_s"], ANCHORS)
+    assert found["hypervolume_memory"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, 0])
+    assert found["hypervolume_train_time"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, np.nan], nan_ok=True)
+
+
 def test_where_nothing_is_known_all_is_null():
     rows = track()
     unranked = rows.assign(rank=pd.array([None] * 3, dtype="Int64"))
     assert placed(unranked, 0.0)[list(SCORE_COLUMNS)].isna().all(axis=None)
     assert with_places(rows, None)[list(SCORE_COLUMNS)].isna().all(axis=None)
-    unknown = [c for c in QUALITY_COLUMNS if c != "hypervolume_latency"]
+    unknown = [c for c in QUALITY_COLUMNS if not c.startswith("hypervolume")]
     assert grouped(rows, None)[unknown].isna().all(axis=None)

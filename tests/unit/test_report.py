@@ -22,7 +22,7 @@ from moodbench.hardware import hardware
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.calibration_view import HEADINGS
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.report import chances, data_sets_together, ties
+from moodbench.visualization.report import chances, data_sets_together, ties, trade_offs
 from moodbench.visualization.report_figures import joined_ranges, trade_off_figure
 from moodbench.visualization.score_notes import Robustness
 
@@ -127,9 +127,30 @@ def test_a_figure_is_well_formed_and_shows_every_name():
             "provisional": [False, True, False],
         }
     )
-    svg = trade_off_figure(rows, np.array([True, True, False]), "trade-off")
+    svg = trade_off_figure(rows, "latency_p50_s", np.array([True, True, False]), "trade-off")
     texts = {e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
     assert {"A<b>", "B (provisional)"} <= texts and "C" not in texts
+
+
+def test_error_is_drawn_against_each_cost_that_somebody_has():
+    rows = pd.DataFrame(
+        {
+            "name": ["A", "B"],
+            "verdict": ["clean", "invalid"],
+            "latency_p50_s": [np.nan, 0.01],
+            "memory_peak_batch1_bytes": [2.0**30, 2.0**20],
+            "train_time_s": [0.0, 12.0],
+            "accuracy": [0.7, 0.8],
+            "provisional": [False, False],
+        }
+    )
+    found = {caption.split(";")[0]: svg for caption, svg in trade_offs(rows, "movie")}
+    assert list(found) == ["Error against memory", "Error against training time"], "an invalid clock is no latency"
+    names = {
+        k: {e.text for e in ElementTree.fromstring(v).iter() if e.tag.endswith("text")} & {"A", "B (invalid)"}
+        for k, v in found.items()
+    }
+    assert names == {"Error against memory": {"A"}, "Error against training time": {"B (invalid)"}}
 
 
 def test_an_empty_store_and_a_folder_that_cannot_be_written_are_refused(tmp_path, capsys):
