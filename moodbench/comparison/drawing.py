@@ -40,7 +40,7 @@ class World(NamedTuple):
         return self.what.startswith(("rank", "max-T", "people"))
 
 
-SHARP = 4
+SHARP = 16
 """For tests that use their whole level."""
 
 
