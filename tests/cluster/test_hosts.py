@@ -5,11 +5,10 @@ The same command again by `moodbench submit`, and what a person can get wrong ab
 
 import json
 import os
-import random
 import time
 
 import pytest
-from campaign import CLASSES, CONFIG, KINDS, SPEC, Round, shortfalls
+from campaign import CLASSES, CONFIG, KINDS, SPEC
 from hosts import HEAD, Hosts, events_of, missing, wait_for
 
 from moodbench.store import Store
@@ -17,29 +16,14 @@ from moodbench.store import Store
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(missing() is not None, reason=f"no namespaces here: {missing()}")]
 SHORT_SPEC = SPEC.replace("[MiniLM-L3, tfidf-logreg, vader]", "[MiniLM-L3, tfidf-logreg]")
 
-FAULTS_SPEC = SHORT_SPEC.replace("[icwsm-tweets, icwsm-product]", "[icwsm-product]")
-
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     for name, text in (("spec.yaml", SHORT_SPEC), ("config.yaml", CONFIG), ("cluster.yaml", CLASSES)):
         (folder / name).write_text(text)
-    (folder / "faults").mkdir()
-    for name, text in (("spec.yaml", FAULTS_SPEC), ("config.yaml", CONFIG), ("classes.yaml", CLASSES)):
-        (folder / "faults" / name).write_text(text)
     with Hosts(folder, name=f"mbt{os.getpid()}") as started:
         yield started
-
-
-def test_a_cut_link_that_heals_and_a_killed_driver_lose_double_and_change_nothing(hosts, matrix):
-    """One round of the campaign, on the first store's predictions as those of an undisturbed run."""
-    played = Round(
-        hosts, 1, ("cut and healed", "driver"), hosts.folder / "faults" / "round", random.Random(1), num_trials=2
-    )
-    result = played.play(Store.open(matrix[0]))
-    assert [fault.kind for fault in result.faults] == ["cut and healed", "driver"]
-    assert result.num_starts >= 2 and shortfalls([result]) == []
 
 
 def submit(hosts, *words, log, **environment):
