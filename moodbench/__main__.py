@@ -7,6 +7,10 @@ from types import FrameType
 from moodbench.errors import INTERRUPTED, TERMINATED
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. A kind of its own, as Python ends by SIGINT whenever a plain one has passed through text given to `exec`."""
+
+
 def main() -> None:
     """Nothing; exits as `moodbench.cli.main` says, or with 130 when interrupted and 143 when ended by SIGTERM.
 
@@ -18,7 +22,7 @@ def main() -> None:
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
         terminated = True
-        raise KeyboardInterrupt
+        raise Terminated
 
     signal.signal(signal.SIGTERM, end)
     try:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ from moodbench.spec.canonical import content_id
 
 Device = Literal["cpu", "cuda", "mps"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
+_OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def environment(device: Device) -> dict[str, Any]:
         "libraries": {name: library_version(name) for name in LIBRARIES},
         "moodbench": library_version("moodbench"),
         "code_revision": _code_revision(),
-        "threads": {k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if k in os.environ},
+        "threads": {
+            k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY") if k in os.environ
+        },
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
     return facts
@@ -189,3 +193,14 @@ def _output(*command: str) -> str:
     """The standard output of `command`, or "" when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def num_oom_kills() -> int:
+    """How many processes the system has killed for want of memory so far, in this control group if it counts them."""
+    for path in map(Path, _OOM_COUNTERS):
+        with suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0

@@ -25,6 +25,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from moodbench.errors import DISK_ERRORS, SpecError, is_of_disk
+from moodbench.evaluation.measuring import MeasuringProcessError
+from moodbench.evaluation.process_clock import peak_resident_bytes
+from moodbench.execution.executor import outcome_of
 from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
@@ -40,9 +43,12 @@ KIND_OF_CODE = {
     OUT_OF_GPU_MEMORY: "out of memory",
 }
 MACHINE_ERRORS = DISK_ERRORS | {
-    getattr(errno, name) for name in ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT") if hasattr(errno, name)
-}
-"""What an OSError means that another machine may not see: its disk is full, broken or away."""
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPIPE",
+                 "EAGAIN", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}  # fmt: skip
+"""What an OSError means that another machine may not see: its disk is full, broken or away, or it has no processes or files left."""
 PhaseName = Literal["fit", "evaluate", "measure"]
 Tell = Callable[[Mapping[str, Any]], None]
 type Steps[T] = Generator[None, None, T]
@@ -168,13 +174,13 @@ def _finished(steps: Steps[int]) -> int:
 
 def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
     """The exit code after one phase; yields where another measurement may take its turn."""
-    if store.record(KIND_OF_PHASE[phase.phase], phase.id) is not None:
-        tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
-        return OK
     started = datetime.now(UTC)
-    tell({"event": "started", "phase": phase.phase, "id": phase.id})
     # The edge of a trial: whatever goes wrong in it becomes a record, and other trials go on.
     try:
+        if store.record(KIND_OF_PHASE[phase.phase], phase.id) is not None:
+            tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
+            return OK
+        tell({"event": "started", "phase": phase.phase, "id": phase.id})
         with store.attempt() as attempt:
             won = yield from _run_and_commit(store, attempt, job, phase, tell)
     except Exception as error:  # noqa: BLE001
@@ -193,7 +199,8 @@ def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
 
 def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell: Tell) -> Steps[bool]:
     def report(progress: Mapping[str, Any]) -> None:
-        tell({"event": "progress", "phase": phase.phase, "id": phase.id, **progress})
+        memory = {"peak_memory_bytes": peak_resident_bytes()} if phase.phase == "fit" else {}
+        tell({"event": "progress", "phase": phase.phase, "id": phase.id, **memory, **progress})
 
     outputs: dict[str, Path] = {}
     if isinstance(phase, FitPhase):
@@ -265,10 +272,27 @@ def code_of(error: Exception) -> int:
     """The exit code that tells what kind of failure `error` is: memory, this machine, or the program."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of an accelerator; on the CPU it raises RuntimeError
         return OUT_OF_GPU_MEMORY
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, MeasuringProcessError):
+        return _code_of_ending(error)
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if no_memory or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return OUT_OF_MEMORY
-    away = isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+    away = isinstance(error, OSError) and (error.errno in MACHINE_ERRORS or _is_of_object_store(error))
     return MACHINE if away or is_of_disk(error) else FAILED
+
+
+def _code_of_ending(error: MeasuringProcessError) -> int:
+    """What a measuring process that ended badly ended of: the same kinds as of a worker."""
+    if "OutOfMemoryError" in error.tail:
+        return OUT_OF_GPU_MEMORY
+    if error.out_of_memory or "MemoryError" in error.tail or "DefaultCPUAllocator" in error.tail:
+        return OUT_OF_MEMORY
+    return MACHINE if outcome_of(error.return_code, error.tail).kind == "infrastructure" else FAILED
+
+
+def _is_of_object_store(error: OSError) -> bool:
+    """Whether the S3 client says that it could not do it; it gives no number of the system."""
+    return error.errno is None and "AWS Error" in str(error)
 
 
 def _short(error: Exception) -> str:
@@ -285,7 +309,12 @@ def main() -> None:
         events.write(json.dumps({"time": time.time(), **event}) + "\n")
 
     job = Job.model_validate_json(sys.stdin.read())
-    sys.exit(run_job(job, tell))
+    try:
+        code = run_job(job, tell)
+    except Exception as error:  # noqa: BLE001 - not of a phase: the store is out of reach, say
+        traceback.print_exc()
+        code = code_of(error)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class ClusterSite:
         """The living nodes that have passed their check; new ones are asked to look at themselves."""
         alive = self._workers()
         for node_id in alive.keys() - self._found.keys() - self._refused.keys() - set(self._checking.values()):
-            self._ask(node_id)
+            self._ask(alive[node_id])
         now = {i: self._known.get(i) or self._node(alive[i]) for i in alive if i in self._found}
         for node_id in now.keys() - self._known.keys():
             self._news.append({"event": "node_joined", "node": now[node_id].name, "kind": now[node_id].kind})
@@ -163,14 +163,14 @@ class ClusterSite:
         marker.write_text(self._secret, encoding="utf-8")
         return str(marker)
 
-    def _ask(self, node_id: str) -> None:
+    def _ask(self, node: RayNode) -> None:
         asked = {"store": self._store.uri, "marker": self._marker, "secret": self._secret}
-        key = f"{_CHECK}{node_id}"
-        self._checking[key] = node_id
-        self._names[node_id] = self._workers()[node_id].name
+        key = f"{_CHECK}{node.id}"
+        self._checking[key] = node.id
+        self._names[node.id] = node.name
         argv = ("-m", "moodbench.benchmark.node_check")
         command = Command(key, argv, json.dumps(asked), 0, exclusive=False, deadline_s=CHECK_S)
-        self._cluster.start(command, node_id)
+        self._cluster.start(command, node.id)
 
     def _found_out(self, node_id: str, event: Mapping[str, Any]) -> None:
         ours, theirs = versions(), event.get("versions", {})

@@ -213,7 +213,8 @@ class _Run:
         for task, each in outcomes:
             self._task_ended(task, start.node, each, took / len(start.tasks), (held - took) / len(start.tasks))
         if quarantined is not None and len(self._nodes) > 1:
-            detail = next(each.detail for _, each in outcomes if each.kind == "infrastructure")
+            told = (each.detail for _, each in outcomes if each.kind == "infrastructure")
+            detail = next(told, outcome.detail)  # every task of a block may have ended before its worker was lost
             self.tell({"event": "node_quarantined", "node": start.node.name, "detail": detail})
 
     def _outcome(self, task: Task, start: Start, outcome: Outcome) -> Outcome:

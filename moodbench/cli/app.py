@@ -12,6 +12,8 @@ from moodbench.benchmark.queue import RunQueue
 from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.execution.ray_cluster import check_form
+from moodbench.execution.ray_glance import Lookout
 from moodbench.hardware import hardware
 from moodbench.serving.panel import Panel
 from moodbench.store import Store
@@ -41,8 +43,17 @@ def add_to(commands: Any) -> None:
         help=f"address to listen on; any but this machine's own needs --user and a password in {PASSWORD}",
     )
     parser.add_argument("--user", metavar="NAME", help=f"ask visitors for this name and the password in {PASSWORD}")
-    parser.add_argument("--show-texts", action="store_true", help="show private texts of your own data on the page too")
+    parser.add_argument(
+        "--show-texts",
+        action="store_true",
+        help="show private texts of your own data on the page too, and messages of failures that may quote them",
+    )
     parser.add_argument("--allow-runs", action="store_true", help="let visitors start and cancel runs on this machine")
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="Live also shows the nodes of this Ray cluster (its head, or auto) and what is free of them, while it can be reached",
+    )
     add_config(parser)
     parser.set_defaults(command=execute)
 
@@ -53,11 +64,19 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise UsageError(f"--port {arguments.port}: allowed is 1 to 65535")
     store, catalogue = Store.open(arguments.store), load_catalogue(arguments.config)
+    if arguments.address is not None:
+        check_form(arguments.address, "--address")
     from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
     runner = RunQueue(store, catalogue, hardware()) if arguments.allow_runs else None
-    services = Services(ask=Panel(store).ask, runner=runner, show_texts=arguments.show_texts, catalogue=catalogue)
+    services = Services(
+        ask=Panel(store).ask,
+        runner=runner,
+        show_texts=arguments.show_texts,
+        cluster=None if arguments.address is None else Lookout(arguments.address).latest,
+        catalogue=catalogue,
+    )
     try:
         page = build_page(store, hardware(), services)
         _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())

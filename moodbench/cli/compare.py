@@ -55,9 +55,11 @@ def execute(arguments: argparse.Namespace) -> int:
         out.print(said, markup=False, soft_wrap=True)
         print_table(HEADINGS, calibration_cells(compared.calibrations), out, left={"Model"})
         for review in _reviews(compared, arguments):
-            who = a if review["right"] == "a" else b
+            who, other = (a, b) if review["right"] == "a" else (b, a)
+            wrong = review["b"] if review["right"] == "a" else review["a"]
+            label, said = compared.class_names[review["label"]], compared.class_names[wrong]
             text = review["text"] if review["text"] is not None else f"{review['example_id']} (text not shown)"
-            out.print(f"  only {who} is right: {text}", markup=False, soft_wrap=True)
+            out.print(f"  only {who} is right ({label}; {other} says {said}): {text}", markup=False, soft_wrap=True)
     for note in calibration_notes([each for compared in found for each in compared.calibrations]):
         out.print(note, markup=False, soft_wrap=True, style="dim")
     return 0

@@ -1,4 +1,4 @@
-"""`moodbench report`: the board of a store as Markdown, CSV, JSON and one page of HTML with figures."""
+"""`moodbench report`: the board of a store as Markdown, CSV, JSON, figures, and one page of HTML with all of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add_to(commands: Any) -> None:
     """Nothing; adds the command."""
     parser = commands.add_parser(
         "report",
-        help="write a report: Markdown, CSV, JSON and one HTML page",
-        description="Writes report.md, report.html (figures inside, needs no network), and leaderboard and calibration as "
-        ".csv and .json. None of them holds a text of a data set.",
+        help="write a report: Markdown, CSV, JSON, figures as SVG and PNG, and one HTML page",
+        description="Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no network), and leaderboard "
+        "and calibration as .csv and .json. None of them holds a text of a data set.",
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")

@@ -13,7 +13,7 @@ from moodbench.config.schema import Quantization
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
-from moodbench.spec.benchmark_spec import overridden, spec_from_values
+from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
            "device", "prepare", "sampling", "quantization")  # fmt: skip
@@ -97,7 +97,7 @@ def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The fields of BenchmarkSpec that the options give."""
     values = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
     values |= own_values(arguments)
-    for part in ("lora", "train", "text", "augment"):
+    for part in RECIPE_PARTS:
         if getattr(arguments, part, None) is not None:
             values[part] = parse_fields(f"--{part}", getattr(arguments, part))
     return values

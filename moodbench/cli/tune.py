@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
-from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.estimating import class_here
-from moodbench.benchmark.run import prepare
-from moodbench.cli.carrying_out import carry_out, exit_code
-from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
 from moodbench.cli.place import place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
-from moodbench.config import Catalogue, load_catalogue
+from moodbench.cli.tune_confirm import Confirmation
+from moodbench.cli.tune_context import TuneContext
+from moodbench.config import load_catalogue
 from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.hardware import Hardware
-from moodbench.spec.benchmark_spec import BenchmarkSpec, spec_from_values
+from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tuning.tuned import tuned_name
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.comparison_view import compare_models, sentence
 from moodbench.visualization.search_view import search_lines, write_search_page
 from moodbench.visualization.search_words import shown
 from moodbench.visualization.terminal import console
@@ -64,6 +57,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--scheduler", choices=("asha", "hyperband", "median", "none"), default="asha")
     parser.add_argument("--search", choices=("optuna", "random", "grid"), default="optuna")
     parser.add_argument(
+        "--objective",
+        choices=("quality", "memory"),
+        default="quality",
+        help="memory: search for quality and little training memory, show the front of both, and pick what takes the least memory "
+        "within a point of the best score",
+    )
+    parser.add_argument(
         "--together",
         type=int,
         default=1,
@@ -87,7 +87,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 with a winner, 1 when no trial finished or one of the confirmation failed, 130 when interrupted."""
+    """0 with a winner, 1 when no trial has a score or one of the confirmation failed, 130 when interrupted."""
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
     catalogue = load_catalogue(overlay, trust_remote_code=arguments.trust_remote_code)
     num_seeds, arguments.seeds = arguments.seeds, None
@@ -107,47 +107,41 @@ def execute(arguments: argparse.Namespace) -> int:
         return _Tuning(arguments, spec, catalogue, store, machine, site, words).carry_out(num_seeds)
 
 
-@dataclass
-class _Tuning:
-    arguments: argparse.Namespace
-    spec: BenchmarkSpec
-    catalogue: Catalogue
-    store: Store
-    machine: Hardware
-    site: ClusterSite | None
-    words: Console
-
+class _Tuning(TuneContext):
     def carry_out(self, num_seeds: int) -> int:
         """See execute."""
-        from moodbench.tuning.records import search_trials, winner
+        from moodbench.tuning.records import search_trials
         from moodbench.tuning.registered import register
         from moodbench.tuning.searched import searched
+        from moodbench.tuning.unfinished import with_unfinished
 
         request = self._request()
         if self.arguments.action == "apply":
-            return self._apply(request, winner(search_trials(self.store, request.search_id)))
+            return self._apply(
+                request, with_unfinished(self.store, request, search_trials(self.store, request.search_id))
+            )
         place = self._place(request)
         registered = register(self.store, request, num_seeds)
         request = replace(request, warm=tuple(each.configuration for each in registered.warm_start))
         self._announce(request, registered)
         try:
-            trials = self._search(request, place)
+            trials = with_unfinished(self.store, request, self._search(request, place))
         except KeyboardInterrupt:
-            self._say(f"Interrupted. What was tried is in {self.store.uri}; the same command goes on.")
+            self.say(f"Interrupted. What was tried is in {self.store.uri}; the same command goes on.")
             return INTERRUPTED
         found = searched(trials, request) if trials else None
-        best = winner(trials)
+        best = found.best if found else None
         for line in search_lines(found) if found else ():
-            self._say(line)
+            self.say(line)
         if best is None:
             self.words.print(
-                "No configuration was trained to its end: give a longer --budget, or --scheduler none.", style="red"
+                "No configuration was trained to its first validation: give a longer --budget.", style="red"
             )
             return 1
         assert found is not None
         page = write_search_page(self.store, found)
         if page is not None:
-            self._say(f"Plots: {page}")
+            self.say(f"Plots: {page}")
         return 0 if num_seeds == 0 else self._confirm(request, registered, trials, best)
 
     def _request(self) -> Any:
@@ -167,6 +161,7 @@ class _Tuning:
             store=self.store,
             together=given.together,
             warm_start=given.warm_start == "auto",
+            objective=given.objective,
         )
 
     def _price_per_hour(self) -> float | None:
@@ -194,7 +189,7 @@ class _Tuning:
         begun = len(proposed(self.store, request.search_id).keys() - done)
         limit = f", at most {arguments.budget}" if arguments.budget else ""
         wanted = f"all {request.num_wanted}" if request.searcher == "grid" else f"up to {request.num_wanted}"
-        self._say(
+        self.say(
             f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on {request.base.dataset.name}: "
             f"{wanted} configurations{limit}, {len(done)} of them there already"
             + (f", {begun} begun and gone on with" if begun else "")
@@ -205,14 +200,19 @@ class _Tuning:
                 f"search {each.search_id[:12]} on {each.dataset}, {each.metric} {shown(each.score, each.metric)} there"
                 for each in registered.warm_start
             )
-            self._say(f"Tried first, from earlier searches: {sources}.")
+            self.say(f"Tried first, from earlier searches: {sources}.")
+        if arguments.together > 1 and request.device == "cpu":
+            self.say(
+                "On a CPU shared passes are the same sums as passes of one after another, and with batches of 32 they took longer where "
+                "it was measured; leave --together out unless processes are what is dear here."
+            )
         if arguments.budget:
-            self._say(
+            self.say(
                 f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting Ray, loading, "
                 "training and validation of everything tried, side by side. The confirmation comes on top."
             )
         seeds = ", ".join(map(str, registered.confirmation_seeds))
-        self._say(
+        self.say(
             f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}."
         )
 
@@ -221,12 +221,12 @@ class _Tuning:
 
         def tell(event: Any) -> None:
             if event["event"] == "trial_unfinished":
-                self._say(f"not ended: {event['detail']}. The same command tries it again.")
+                self.say(f"not ended: {event['detail']}. The same command tries it again.")
                 return
             trial = event["trial"]
             score = "no score" if trial.score is None else shown(trial.score, trial.metric)
             error = f" ({trial.error})" if trial.error else ""
-            self._say(
+            self.say(
                 f"{event['num_done']}/{request.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
                 f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
             )
@@ -234,65 +234,10 @@ class _Tuning:
         return search(request, self.store, place, tell)
 
     def _confirm(self, request: Any, registered: Any, trials: Any, best: Any) -> int:
-        from moodbench.tuning.confirmed import tested_before
-        from moodbench.tuning.requesting import tuned_entry, with_tuned
+        return Confirmation(self).carry_out(request, registered.confirmation_seeds, trials, best)
 
-        model, store = self.arguments.model, self.store
-        name = tuned_name(model)
-        both = with_tuned(self.catalogue, name, tuned_entry(request, best, len(trials), self.catalogue, self.spec))
-        confirm = self.spec.model_copy(update={"models": (model, name), "seeds": registered.confirmation_seeds})
-        found, plan = prepare(confirm, both, store, self.machine)
-        self._say(
-            f"Confirmation: {name} and {model} trained anew with seeds {', '.join(map(str, confirm.seeds))}, "
-            f"compared on the test split; {plan.num_phases_missing} phases to run."
-        )
-        before = tested_before(store, request, trials, name) - {best.fit_id}
-        if before:
-            self._say(
-                f"{len(before)} other winner{'s' if len(before) > 1 else ''} of this search {'were' if len(before) > 1 else 'was'} "
-                "tested before: with each that is compared, the chance grows that one looks better by luck."
-            )
-        summary = carry_out(
-            found,
-            plan,
-            store,
-            self.machine,
-            catalogue=both,
-            executor="ray",
-            site=self.site,
-            words=self.words,
-            spec=confirm,
-        )
-        if summary is None:
-            return INTERRUPTED
-        output(view_board(store, self.machine), self.arguments, self.words)
-        if summary.failures:
-            return exit_code(summary, self.words)
-        recipes = {trial.fit.config_id for trial in found}
-        for compared in compare_models(store, name, model, request.base.dataset.name, config_ids=recipes):
-            said = sentence(
-                name, model, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe
-            )
-            self._say(said)
-            self._say(self._pick(request, trials, best, compared.difference))
-        return 0
-
-    def _pick(self, request: Any, trials: Any, best: Any, difference: Any) -> str:
-        from moodbench.tuning.underway import spent
-
-        cut_texts, cut_s = spent(self.store, request.search_id).without({t.fit_id for t in trials})
-        texts = sum(t.texts_trained for t in trials) + cut_texts
-        seconds = sum(t.train_time_s for t in trials) + cut_s
-        low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
-        return (
-            f"Pick: {json.dumps(best.configuration)}; accuracy on the test split {100 * difference.delta:+.1f} points to the default, "
-            f"{100 * difference.level:.0f} % interval {low} to {high}. The search cost {texts:,} texts trained, "
-            f"{100 * texts / request.grid_texts:.1f} % of the {request.grid_texts:,} of the full grid of {request.num_grid:,}, in "
-            f"{seconds:.0f} s of trials, {cut_texts:,} texts of it in what was cut off."
-        )
-
-    def _apply(self, request: Any, best: Any) -> int:
-        from moodbench.tuning.records import search_trials
+    def _apply(self, request: Any, trials: Any) -> int:
+        from moodbench.tuning.objectives import winner
         from moodbench.tuning.requesting import tuned_entry
 
         path = self.arguments.config
@@ -300,13 +245,19 @@ class _Tuning:
             raise UsageError("tune apply: give the file to write with --config FILE.yaml")
         if path.is_dir():
             raise UsageError(f"--config {path}: is a folder; tune apply writes one YAML file")
+        best = winner(trials, request.objective, request.base.fit_id)
         if best is None:
             raise UsageError(
-                f"tune apply: this search has no finished trial in {self.store.uri}; run it first, without `apply`"
+                f"tune apply: this search has no trial with a score in {self.store.uri}; run it first, without `apply`"
             )
-        name = tuned_name(self.arguments.model)
-        num_tried = len(search_trials(self.store, request.search_id))
-        entry = tuned_entry(request, best, num_tried, self.catalogue, self.spec)
+        if request.is_default(best.fit_id):
+            self.say(
+                f"The pick of this search is the default recipe, so {path} stays as it is: {self.arguments.model} with the options "
+                "given here is what to run."
+            )
+            return 0
+        name = tuned_name(self.arguments.model, request.search_id)
+        entry = tuned_entry(request, best, len(trials), self.catalogue, self.spec)
         text = path.read_text("utf-8") if path.exists() else ""
         changed, before = with_entry(
             text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True)
@@ -315,7 +266,7 @@ class _Tuning:
         staged.write_text(changed, "utf-8")
         staged.replace(path)
         if before is not None:
-            self._say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
+            self.say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
         options = "".join(
             f" {option} {' '.join(values)}"
             for option, values in (
@@ -324,10 +275,7 @@ class _Tuning:
             )
             if values
         )
-        self._say(
+        self.say(
             f"{name} is in {path}: moodbench run --config {path} --models {name} --datasets {best.dataset}{options}"
         )
         return 0
-
-    def _say(self, text: str) -> None:
-        self.words.print(text, markup=False, highlight=False, soft_wrap=True)

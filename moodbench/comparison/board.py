@@ -14,30 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.comparison.composite import Anchors, Composite, Weights, get_composite, load_anchors
+from moodbench.comparison.composite import Anchors, Weights, load_anchors
 from moodbench.comparison.intervals import Interval, clipped, two_way, wilson
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.overall import OVERALL as OVERALL
-from moodbench.comparison.overall import covered, overall, worst_verdict
-from moodbench.comparison.pareto import layers
-from moodbench.comparison.standing import ScoreDraws, mean_draws, score_draws, with_places, with_quality
+from moodbench.comparison.overall import QUALITY, SIZES, SPEED, worst_verdict
+from moodbench.comparison.scoring import Scoring, speed_for_score
+from moodbench.comparison.standing import with_quality
 from moodbench.comparison.zero import departures, with_zero
 
-QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
-SPEED = (
-    "latency_p50_s",
-    "latency_p99_s",
-    "latency_p99_high_s",
-    "throughput_texts_per_s",
-    "throughput_tokens_per_s",
-    "throughput_batch_size",
-    "cold_start_s",
-    "memory_peak_batch1_bytes",
-    "memory_peak_bytes",
-    "weights_bytes",
-    "clean_share",
-)
-SIZES = ("num_params", "num_trainable")
 COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
 CONTENDER = [*TRACK, "model", "config_id"]
@@ -76,7 +61,7 @@ def leaderboard(
     quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
     rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict.
     """
-    return scored(contenders(trials, correct, anchors), weights=weights, anchors=anchors, composite=composite)
+    return Scoring(contenders(trials, correct, anchors), anchors=anchors, composite=composite).board(weights)
 
 
 def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
@@ -87,73 +72,6 @@ def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.D
     rows = pd.DataFrame([_contender(key, group, correct) for key, group in ordered.groupby(CONTENDER, sort=True)])
     rows = rows.assign(name=contender_names(rows), track=_track_names(rows))
     return with_zero(rows, anchors, TRACK)
-
-
-def scored(
-    rows: pd.DataFrame,
-    *,
-    weights: Weights,
-    anchors: Anchors,
-    composite: str = "pinned",
-    joints: Mapping[str, JointDraws] | None = None,
-    placed: str | None = None,
-) -> pd.DataFrame:
-    """The board of the `contenders` under these weights; see `leaderboard`.
-
-    With joint draws by track, the rows say where each contender may stand: see `standing.with_places`. With the name of a
-    track in `placed` only its rows do, which takes a part of the time.
-    """
-    if rows.empty:
-        return rows
-    alone = placed is not None and not placed.startswith(OVERALL)
-    needed = joints or {} if not alone else {name: j for name, j in (joints or {}).items() if name == placed}
-    tracks_scored = _scored_tracks(rows, weights, anchors, composite)
-    parts, drawn = [], _draws(tracks_scored, needed, weights, anchors, composite)
-
-    def places(name: str, draws: ScoreDraws | None) -> ScoreDraws | None:
-        return draws if placed is None or name.startswith(OVERALL) == placed.startswith(OVERALL) else None
-
-    scheme = get_composite(composite)
-    for name, track in tracks_scored.items():
-        part = _ranked(track, scheme)
-        parts.append(part if joints is None else with_places(part, places(name, drawn.get(name))))
-    tracks = covered(rows)
-    if tracks:
-        part = _ranked(overall(pd.concat(parts), tracks, [*QUALITY, "score", "train_time_s"], [*SPEED, *SIZES]), scheme)
-        whole = mean_draws([drawn[t] for t in tracks]) if set(tracks) <= set(drawn) else None
-        parts.append(part if joints is None else with_places(part, places(OVERALL, whole)))
-    return pd.concat(parts, ignore_index=True)
-
-
-def draws_by_track(
-    rows: pd.DataFrame, joints: Mapping[str, JointDraws], *, weights: Weights, anchors: Anchors, composite: str
-) -> dict[str, ScoreDraws]:
-    """Track to the joint draws of the scores of its contenders; a track without draws or scores is left out."""
-    return _draws(_scored_tracks(rows, weights, anchors, composite), joints, weights, anchors, composite)
-
-
-def _scored_tracks(rows: pd.DataFrame, weights: Weights, anchors: Anchors, composite: str) -> dict[str, pd.DataFrame]:
-    """Track to its rows with their scores."""
-    score = get_composite(composite).score
-    return {
-        str(name): track.assign(score=score(track.assign(**speed_for_score(track)), weights, anchors))
-        for name, track in rows.groupby("track", sort=False)
-    }
-
-
-def _draws(
-    tracks: Mapping[str, pd.DataFrame],
-    joints: Mapping[str, JointDraws],
-    weights: Weights,
-    anchors: Anchors,
-    composite: str,
-) -> dict[str, ScoreDraws]:
-    """`draws_by_track` of tracks whose scores are known."""
-    made = {
-        name: score_draws(track, joints.get(name), speed_for_score(track), weights, anchors, composite)
-        for name, track in tracks.items()
-    }
-    return {name: draws for name, draws in made.items() if draws is not None}
 
 
 def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
@@ -246,35 +164,3 @@ def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
     several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
     revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
     return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
-
-
-def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
-    """Wall-clock speed, or its CPU-time estimate where the measurement was disturbed; none where it is invalid."""
-    valid = track["verdict"] != "invalid"
-    wall = ~track["provisional"]
-    return {
-        "latency_p50_s": track["latency_p50_s"].where(wall, track["cpu_time_p50_s"]).where(valid),
-        "throughput_texts_per_s": track["throughput_texts_per_s"].where(wall, track["texts_per_cpu_s"]).where(valid),
-    }
-
-
-def _ranked(track: pd.DataFrame, scheme: Composite) -> pd.DataFrame:
-    """`track`, best score first, with ranks among the clean rows, or among all where none is clean.
-
-    Without a score the rank is that of the Pareto layer of error, latency and memory: 1 is beaten by none.
-    """
-    order = track["score"]
-    if scheme.utilities is None:
-        known = track.assign(**speed_for_score(track)) if track["dataset"].iloc[0] != OVERALL else track
-        costs = [1 - known["accuracy"], known["latency_p50_s"], known["memory_peak_batch1_bytes"]]
-        clean = ~track["provisional"].astype(bool) & known["latency_p50_s"].notna()
-        fit = clean if clean.any() else pd.Series(True, index=track.index)
-        fit &= track.get("on_all", True)
-        order = pd.Series(-layers(np.stack([c.astype(float).where(fit) for c in costs], axis=1)), index=track.index)
-    scored = order.notna()
-    clean = scored & ~track["provisional"].astype(bool)
-    ranked = clean if clean.any() else scored
-    ranks = order.where(ranked).rank(ascending=False, method="min" if scheme.utilities else "dense")
-    return track.assign(rank=ranks.astype("Int64")).sort_values(
-        ["rank", "score", "accuracy"], ascending=[True, False, False], na_position="last"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from moodbench.comparison.joint import JointDraws, f1_of_confusion, joint_draws
 from moodbench.comparison.paired import difference_interval, paired_accuracy, paired_f1
 from moodbench.comparison.people import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.speed_noise import speed_noise
 from moodbench.comparison.standing import score_draws, with_places
 from moodbench.metrics import Predictions
 
@@ -46,6 +48,10 @@ CELLS = {
 """Number of classes to their unequal shares, and how often each (rows) is given each label."""
 SPEEDS_S = (0.010, 0.010, 0.004, 0.020, 0.002, 0.001)
 """Latency of the models of a world with scores; the last is the baseline."""
+
+SPEED_SD, NUM_PROCESSES = 0.3, 3
+"""Of ln speed from one fresh process to the next, and how many measure each model and seed, as the full protocol has them."""
+MOSTLY_SPEED = Weights(accuracy=0.1, f1=0.1, throughput=0.4, latency=0.4)
 
 
 def board_worlds() -> list[World]:
@@ -135,6 +141,14 @@ def board_worlds() -> list[World]:
             SHARP,
         )
     )
+    for n in (200, 1500):
+        world = f"n = {n}, A better by 1 point, B never right alone"
+        rows.append(World("TOST at 1 point", world, "errs", partial(_tost_one_sided, n), SHARP))
+    for num_seeds, sd, weights in ((1, 0.0, Weights()), (1, 0.0, MOSTLY_SPEED), (3, 0.3, MOSTLY_SPEED)):
+        shares = f"{100 * (weights.throughput + weights.latency):g} % of the weight on speed"
+        world = f"n = {1000 if num_seeds == 1 else 300}, {_seeds(num_seeds, sd)}, speed noise sd {SPEED_SD}, {shares}"
+        once = partial(_noisy_speed_ranks, 1000 if num_seeds == 1 else 300, num_seeds, sd, weights)
+        rows.append(World("rank intervals by score with speed noise, all of 6 together", world, "covers", once))
     return rows
 
 
@@ -145,11 +159,37 @@ def _seeds(num_seeds: int, sd: float) -> str:
 def _score_ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
     """Whether every range of places by score holds those of the true scores; the first two are equal in all."""
     drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
+    return _ranges_hold(drawn, _speeds(np.array(SPEEDS_S)), sd, Weights())
+
+
+def _noisy_speed_ranks(n: int, num_seeds: int, sd: float, weights: Weights, rng: Rng) -> Seen:
+    """As `_score_ranks`, and each process of each measurement has a speed of its own, about the true one."""
+    drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
+    slower = np.exp(SPEED_SD * rng.standard_normal((NUM_MODELS, num_seeds, NUM_PROCESSES)))
+    latency = np.array(SPEEDS_S)[:, None, None] * slower
+    measured = pd.DataFrame(
+        {
+            "measurement_ids": [[str(rng.integers(2**63)) for _ in range(num_seeds)] for _ in SPEEDS_S],
+            "process_speed": [[[_speeds(s) for s in seed] for seed in model] for model in latency],
+            "provisional": False,
+        }
+    )
+    noisy = replace(drawn, speed_noise=speed_noise(measured, NUM_DRAWS))
+    return _ranges_hold(noisy, _speeds(np.median(np.median(latency, axis=2), axis=1)), sd, weights)
+
+
+def _speeds(latency_s: Any) -> dict[str, Any]:
+    """Latency and the throughput that goes with it, under the names of the records of processes."""
+    return {"latency_p50_s": latency_s, "texts_per_s": 4 / latency_s}
+
+
+def _ranges_hold(drawn: JointDraws, measured: dict[str, Any], sd: float, weights: Weights) -> Seen:
+    """Whether the ranges of places from `drawn` and the `measured` speeds all hold the places of the true scores."""
     true = np.array([truth(sd, ITEM_SD, below) for below in SPREAD])
-    exact, _ = _scored(drawn.names, true, true)
-    _, rows = _scored(drawn.names, drawn.accuracy, drawn.f1_macro)
+    exact, _ = _scored(drawn.names, true, true, _speeds(np.array(SPEEDS_S)), weights)
+    _, rows = _scored(drawn.names, drawn.accuracy, drawn.f1_macro, measured, weights)
     speed = {c: rows[c] for c in ("throughput_texts_per_s", "latency_p50_s")}
-    placed = with_places(rows, score_draws(rows, drawn, speed, Weights(), load_anchors()))
+    placed = with_places(rows, score_draws(rows, drawn, speed, weights, load_anchors()))
     first = 1 + (exact[None] > exact[:, None] + 1e-9).sum(axis=1)
     last = NUM_MODELS - (exact[None] < exact[:, None] - 1e-9).sum(axis=1)
     low, high = (placed[c].to_numpy(dtype=float) for c in ("rank_low", "rank_high"))
@@ -157,19 +197,20 @@ def _score_ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _scored(
-    names: Sequence[str], accuracy: npt.ArrayLike, f1: npt.ArrayLike
+    names: Sequence[str], accuracy: npt.ArrayLike, f1: npt.ArrayLike, speeds: dict[str, Any], weights: Weights
 ) -> tuple[npt.NDArray[np.float64], pd.DataFrame]:
     """The pinned scores of a world's models, and their rows as the board has them; the last is the baseline."""
-    rows = pd.DataFrame({"name": list(names), "accuracy": accuracy, "f1_macro": f1, "latency_p50_s": SPEEDS_S})
+    rows = pd.DataFrame({"name": list(names), "accuracy": accuracy, "f1_macro": f1})
     rows = rows.assign(
-        throughput_texts_per_s=4 / rows["latency_p50_s"],
+        latency_p50_s=speeds["latency_p50_s"],
+        throughput_texts_per_s=speeds["texts_per_s"],
         base_name=names[-1],
         base_accuracy=rows["accuracy"].iloc[-1],
         base_f1_macro=rows["f1_macro"].iloc[-1],
         ceiling_accuracy=np.nan,
         ceiling_f1_macro=np.nan,
     )
-    score = pinned(rows, Weights(), load_anchors())
+    score = pinned(rows, weights, load_anchors())
     return np.asarray(score, dtype=np.float64), rows.assign(
         score=score, rank=score.rank(ascending=False, method="min").astype("Int64")
     )
@@ -296,6 +337,14 @@ def _wrong(num_seeds: int, rng: Rng) -> Seen:
 
 def _tost(num_seeds: int, rng: Rng) -> Seen:
     found = _one_point(num_seeds, rng)
+    return -found.rope < found.rope_low and found.rope_high < found.rope, None
+
+
+def _tost_one_sided(n: int, rng: Rng) -> Seen:
+    """A is alone right on 1 % of texts and B on none: the fewest differing texts that such a difference can have."""
+    alone = rng.random(n) < 0.01
+    b = (np.arange(n) % 2 == 0) & ~alone
+    found = paired_accuracy(b | alone, b)
     return -found.rope < found.rope_low and found.rope_high < found.rope, None
 
 

@@ -155,7 +155,7 @@ def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[
     baseline falls below 0 (to -30 with the default weights), as its skill does. Weights are never re-normalised,
     and a component of weight 0 is still needed. Columns: see `pinned_utilities`.
     """
-    return _weighted(pinned_utilities(rows, anchors), weights)
+    return weighted(pinned_utilities(rows, anchors), weights)
 
 
 def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None) -> pd.Series[float]:
@@ -164,7 +164,7 @@ def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None)
     Adding or removing a row changes the others and can reverse them, so a page says "relative to the models shown".
     No logarithm, and `anchors` is not used: it is there so that all composites are called alike.
     """
-    return _weighted(minmax_utilities(rows), weights)
+    return weighted(minmax_utilities(rows), weights)
 
 
 def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
@@ -197,7 +197,7 @@ def geomean(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series
 
     A row's score depends on no other row but the baseline's. Source: Fleming & Wallace 1986; as SPEC, with errors for quality.
     """
-    return _weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
+    return weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
 
 
 def unscored(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
@@ -231,12 +231,17 @@ def get_composite(name: str) -> Composite:
     return COMPOSITES[name]
 
 
-def effective_shares(utilities: pd.DataFrame, weights: Weights) -> dict[str, float]:
-    """How much each criterion decides on this board: weight x sd of its utility over the rows, adding up to 1.
+def spread(utilities: pd.DataFrame) -> pd.Series[float]:
+    """The sd, with n below, of each criterion over the complete rows."""
+    return utilities[list(CRITERIA)].dropna().std(ddof=0)
 
-    Over the complete rows, sd with n below. All NaN where nothing differs, as on a board of one row.
+
+def effective_shares(spreads: pd.Series[float], weights: Weights) -> dict[str, float]:
+    """How much each criterion decides on a board with this `spread`: weight x spread, adding up to 1.
+
+    All NaN where nothing differs, as on a board of one row.
     """
-    moved = weights.as_series() * utilities[list(CRITERIA)].dropna().std(ddof=0)
+    moved = weights.as_series() * spreads
     total = float(moved.sum())
     return {name: float(moved[name]) / total if total > 0 else math.nan for name in CRITERIA}
 
@@ -290,10 +295,10 @@ def latency_for_a_point(
     return latency * math.expm1(log_factor) if log_factor < 50 else None
 
 
-def _weighted(
+def weighted(
     utilities: pd.DataFrame, weights: Weights, link: Callable[[Any], Any] = lambda u: 100 * u
 ) -> pd.Series[float]:
-    """The link of the weighted sum; NaN in, NaN out."""
+    """The link of the weighted sum of `utilities`, a score; NaN in, NaN out."""
     made: pd.Series[float] = link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
     return made
 

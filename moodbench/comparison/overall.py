@@ -10,6 +10,21 @@ import pandas as pd
 from moodbench.comparison.intervals import Interval, mean_of_independent
 
 OVERALL = "overall"
+QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
+SPEED = (
+    "latency_p50_s",
+    "latency_p99_s",
+    "latency_p99_high_s",
+    "throughput_texts_per_s",
+    "throughput_tokens_per_s",
+    "throughput_batch_size",
+    "cold_start_s",
+    "memory_peak_batch1_bytes",
+    "memory_peak_bytes",
+    "weights_bytes",
+    "clean_share",
+)
+SIZES = ("num_params", "num_trainable")
 MIXED = "mixed"
 """The estimand of a mean over tracks some of which speak of weights and others of recipes."""
 
@@ -33,8 +48,8 @@ def covered(rows: pd.DataFrame) -> list[str]:
     return tracks if len(tracks) > 1 else []
 
 
-def overall(board: pd.DataFrame, tracks: Sequence[str], means: Sequence[str], medians: Sequence[str]) -> pd.DataFrame:
-    """The contenders over `tracks`: unweighted means, and medians; one that misses a track has no score.
+def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
+    """The contenders over `tracks`: unweighted means of quality, medians of speed; `on_all` says who misses no track.
 
     `board` holds the rows of all tracks. The interval of the mean joins the tracks' intervals as independent: see
     `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`; the device is named where there is one alone.
@@ -45,16 +60,15 @@ def overall(board: pd.DataFrame, tracks: Sequence[str], means: Sequence[str], me
     what = "data sets" if sets else "tracks"
     number = f"{len(tracks)}" if every == len(tracks) else f"{len(tracks)} of {every}"
     groups = part.groupby("name", sort=True)
-    columns = dict.fromkeys([*means, *medians], "float64")
-    numeric = part[["name", *columns]].astype(columns).groupby("name")
+    means, medians = [*QUALITY, "train_time_s"], [*SPEED, *SIZES]
+    numeric = part[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
     size, first = groups.size(), groups[["model", "method", "quantization"]].first()
-    rows = pd.concat([numeric[list(means)].mean(), numeric[list(medians)].median(), first], axis=1)
+    rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
     ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in part else {})
     ends = pd.DataFrame(
         {name: _joined(group, ends_of) for name, group in groups},
         index=[f"{s}_{e}" for s in ends_of for e in ("low", "high")],
     ).T
-    whole = (size == len(tracks)) & (groups["score"].count() == size)
     rows = rows.assign(
         track=f"{OVERALL} ({number} {what})",
         dataset=OVERALL,
@@ -70,7 +84,6 @@ def overall(board: pd.DataFrame, tracks: Sequence[str], means: Sequence[str], me
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
         verdict=_joined_texts(part, "verdict", worst_verdict),
-        score=rows["score"].where(whole),
     )
     return rows.reset_index()
 

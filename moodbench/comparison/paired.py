@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,8 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 from moodbench.comparison.intervals import Estimand, two_way_variance, wilson
 from moodbench.comparison.joint import Floats, f1_of_confusion, joint_draws
 from moodbench.comparison.ranks import minimum_detectable_effect, step_down
+from moodbench.comparison.settling import Verdict, exact_ends, judge, reviews_needed
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
 ROPE = 0.01
 """One point of accuracy: differences within it do not matter in practice."""
 
@@ -49,6 +48,8 @@ class PairedDifference:
     """The true difference (share) that this test finds with 80 % power with so many items and seeds."""
     num_items_needed: int | None
     """Of undecided ones: reviews that would settle it with 80 % power if the difference stays; None where only more seeds could."""
+    needed_at_most: bool
+    """Whether `num_items_needed` is an upper limit: the two differ on too few reviews to say more."""
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:
@@ -73,7 +74,8 @@ def paired_accuracy(
     One seed: McNemar's mid-p and Newcombe's interval, about these checkpoints; in the rare case that the two disagree about
     0 (by less than 0.1 points at 200 items), the end of the interval that is nearer to 0 is moved there. Several: the two-way t interval
     of the differences and its p-value, about the recipes; seed s of A is compared with seed s of B.
-    Equivalence: both one-sided tests of level 1 - `level` reject, by the interval of level 2 `level` - 1 within +-`rope`.
+    Equivalence: both one-sided tests of level 1 - `level` reject, by the interval of level 2 `level` - 1 within +-`rope`, and by that
+    of `settling.exact_ends`, for where hardly any review tells A and B apart the first alone errs in up to 13 % of cases.
     Source: Schuirmann 1987 (TOST).
     """
     right_a, right_b = _outcomes(correct_a), _outcomes(correct_b)
@@ -106,8 +108,23 @@ def paired_accuracy(
 
     separated = p_value <= 1 - level
     low, high = _agreeing(*interval(level), delta, separated)
-    rope_low, rope_high = interval(max(2 * level - 1, 0.01))
+    narrower = max(2 * level - 1, 0.01)
+    exact = exact_ends((right_a & ~right_b).mean(axis=1), (right_b & ~right_a).mean(axis=1), narrower)
+    seen = interval(narrower)
+    rope_low, rope_high = min(seen[0], exact[0]), max(seen[1], exact[1])
     said = judge(delta, separated, rope_low, rope_high, rope)
+    needed = None
+    if said == "undecided":
+        needed = reviews_needed(
+            delta,
+            (only_a + only_b) / num_seeds,
+            num_items,
+            num_items * item_variance,
+            seed_variance,
+            num_seeds,
+            rope,
+            level,
+        )
     return PairedDifference(
         delta=delta,
         low=low,
@@ -124,17 +141,9 @@ def paired_accuracy(
         rope_high=rope_high,
         verdict=said,
         detectable=smallest,
-        num_items_needed=items_needed(delta, num_items * item_variance, seed_variance, rope, level)
-        if said == "undecided"
-        else None,
+        num_items_needed=None if needed is None else needed.num_items,
+        needed_at_most=needed is not None and needed.at_most,
     )
-
-
-def judge(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
-    """The verdict on A from the difference, whether its test rejects, and the narrower interval for equivalence."""
-    if separated:
-        return "better" if delta > 0 else "worse"
-    return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
 
 
 def _agreeing(low: float, high: float, delta: float, separated: bool) -> tuple[float, float]:
@@ -142,20 +151,6 @@ def _agreeing(low: float, high: float, delta: float, separated: bool) -> tuple[f
     if not separated:
         return min(low, 0.0), max(high, 0.0)
     return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
-
-
-def items_needed(delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95) -> int | None:
-    """How many reviews would separate the two, or show them equivalent, with 80 % power if the difference stays `delta`.
-
-    `item_sd2` is the variance of the difference over single reviews. The smaller of the two numbers; None where the
-    seeds alone vary too much for either.
-    """
-    z_level, z_one_sided = scipy.stats.norm.ppf((1 + level) / 2), scipy.stats.norm.ppf(level)
-    targets = [(abs(delta) / (z_level + scipy.stats.norm.ppf(0.8))) ** 2]
-    if abs(delta) < rope:
-        targets.append(((rope - abs(delta)) / (z_one_sided + scipy.stats.norm.ppf(0.9))) ** 2)
-    needed = [item_sd2 / (t - seed_variance) for t in targets if t > seed_variance]
-    return max(2, math.ceil(min(needed))) if needed else None
 
 
 @dataclass(frozen=True)

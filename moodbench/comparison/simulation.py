@@ -37,7 +37,7 @@ Reviews of a world share their difficulty between models (sd 1.5 on the logit, m
 effect for each training with the sd named (0.3 on the logit is about 4 points of accuracy from one training to the next).
 With *one seed* the statements are about these trained weights on new reviews (the estimand *checkpoint*); with *several* they are
 about the recipe trained again (*recipe*). Intervals with 2 or 3 seeds are wide on purpose: two trainings say little about
-a third.
+a third. With *speed noise* each of three fresh processes measures a speed of its own, with the sd named on the logarithm.
 
 {table}
 
@@ -76,7 +76,7 @@ class Finding:
 
 
 def simulate(num_worlds: int, seed: int = 0, pool: Executor | None = None, *, reduced: bool = False) -> list[Finding]:
-    """The whole table; about 1.2 s of one core for each world. ValueError unless there is a world.
+    """The whole table; about 1.4 s of one core for each world. ValueError unless there is a world.
 
     `reduced`, for CI: every row as often, but those that are slow a fifth as often; 0.3 s for each world.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from moodbench.comparison.ranks import rank_all
 
 Floats = npt.NDArray[np.float64]
 SPEEDS = ("latency_p50_s", "texts_per_s")
@@ -61,3 +64,17 @@ def speed_noise(track: pd.DataFrame, num_draws: int) -> Floats:
             drawn = np.stack([measurement_noise(logs, i, num_draws)[:, column] for i, logs in known], axis=1) + middle
             made[:, m, column] = np.median(drawn, axis=1) - np.median(middle)
     return made
+
+
+def tied_fastest(latency_s: npt.ArrayLike, noise: Floats) -> list[bool | None]:
+    """For each contender whether no other answers a text sooner for sure, all pairs at once (5 %); None where the latency is not known.
+
+    `latency_s` `(M,)` are the medians shown, `noise` `(B, M)` draws of how much their logs may differ. One whose processes are not
+    known is as measured. With three processes each, one of six equal contenders is left out in 9 % of worlds. Source: as `ranks.rank_all`, whose correction for the number of texts does not apply to times.
+    """
+    logs = np.log(np.asarray(latency_s, dtype=np.float64))
+    known = np.flatnonzero(np.isfinite(logs))
+    names = [str(m) for m in known]
+    ranking = rank_all(names, -logs[known], -(logs + noise)[:, known], num_items=sys.maxsize)
+    tied = dict(zip(known.tolist(), ranking.tied_best.tolist(), strict=True))
+    return [tied.get(m) for m in range(len(logs))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from moodbench.comparison.intervals import clipped
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.pareto import contributions, membership
 from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.speed_noise import tied_fastest
 from moodbench.comparison.stability import drawn_weights
 
 Floats = npt.NDArray[np.float64]
@@ -49,6 +50,7 @@ QUALITY_COLUMNS = (
     "accuracy_letters",
     "tied_best",
     "tied_f1",
+    "tied_latency",
     *PARETO_COSTS.values(),
     *AREA_COLUMNS.values(),
 )
@@ -78,6 +80,24 @@ class ScoreDraws:
         return ScoreDraws(tuple(names), self.scores[:, at], self.free[:, at], self.num_items)
 
 
+@dataclass(frozen=True)
+class UtilityDraws:
+    """What the scores of a track's contenders are made of in each draw, whatever the weights."""
+
+    names: tuple[str, ...]
+    utilities: Floats
+    """`(B, M, criteria)`."""
+    link: Callable[[Any], Any]
+    """Makes a score of a weighted sum."""
+    num_items: int
+
+    def under(self, weights: Weights) -> ScoreDraws:
+        """The scores under these weights, and under weights drawn around them."""
+        fixed: Floats = np.array(weights.as_series().tolist())
+        free = np.einsum("bmc,bc->bm", self.utilities, drawn_weights(fixed, len(self.utilities)))
+        return ScoreDraws(self.names, self.link(self.utilities @ fixed), self.link(free), self.num_items)
+
+
 def num_draws(num_contenders: int) -> int | None:
     """How many joint draws ranges of places come from; None is all."""
     return None if num_contenders <= MANY else FEW_DRAWS if num_contenders <= VERY_MANY else FEWEST_DRAWS
@@ -89,7 +109,8 @@ def with_quality(
     """`track`, all rows of one track, with QUALITY_COLUMNS: what does not depend on weights.
 
     f1_low ... f1_high is the joint bootstrap's interval. accuracy_rank_low ... accuracy_rank_high, accuracy_letters
-    (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field. p_pareto_* is
+    (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field, and so does
+    tied_latency, of those whose clock was not disturbed, over fresh processes. p_pareto_* is
     the chance to be in the Pareto set of error and that cost, latency as in `latency_s`, drawn over processes; other costs as measured.
     hypervolume_* is the area that the row alone adds in error x log cost, of the area between no error at the least cost and all
     wrong at the greatest (AREA_SCALES). Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
@@ -110,6 +131,10 @@ def with_quality(
     intervals = [clipped(joint.interval(name, "f1_macro")) for name in track["name"]]
     costs = {c: track[c].astype(float).to_numpy() for c in PARETO_COSTS}
     costs["latency_p50_s"] = latency_s.astype(float).to_numpy()
+    clear = costs["latency_p50_s"].copy()
+    clear[track["provisional"].to_numpy(dtype=bool)] = np.nan
+    noise = np.zeros((1, len(at))) if joint.speed_noise is None else joint.speed_noise[:, at, 0]
+    fastest = tied_fastest(clear, noise[: num_draws(len(at))])
     if joint.speed_noise is not None:
         costs["latency_p50_s"] = costs["latency_p50_s"] * np.exp(joint.speed_noise[:, at, 0])
     return made.assign(
@@ -120,6 +145,7 @@ def with_quality(
         accuracy_letters=[accuracy.letters[m] for m in at],
         tied_best=accuracy.tied_best[at],
         tied_f1=f1.tied_best[at],
+        tied_latency=pd.array(fastest, dtype="boolean"),
         **{column: membership(1 - joint.accuracy_draws[:, at], costs[cost]) for cost, column in PARETO_COSTS.items()},
     )
 
@@ -133,15 +159,19 @@ def score_draws(
     composite: str = "pinned",
 ) -> ScoreDraws | None:
     """The scores of the rows with a score in each draw, speed as in `speed`; None without draws or without a score."""
+    made = drawn_utilities(track.assign(**speed)[track["score"].notna()], joint, anchors, composite)
+    return None if made is None else made.under(weights)
+
+
+def drawn_utilities(
+    rows: pd.DataFrame, joint: JointDraws | None, anchors: Anchors, composite: str = "pinned"
+) -> UtilityDraws | None:
+    """The utilities of `rows`, all with a score, in each draw; None without rows, draws or a score."""
     scheme = COMPOSITES[composite]
-    rows = track.assign(**speed)[track["score"].notna()]
     if joint is None or scheme.utilities is None or rows.empty or not set(rows["name"]) <= set(joint.names):
         return None
     utilities = utility_draws(rows, joint, anchors, composite)
-    fixed: Floats = np.array(weights.as_series().tolist())
-    drawn = drawn_weights(fixed, len(utilities))
-    free = np.einsum("bmc,bc->bm", utilities, drawn)
-    return ScoreDraws(tuple(rows["name"]), scheme.link(utilities @ fixed), scheme.link(free), joint.num_items)
+    return UtilityDraws(tuple(rows["name"]), utilities, scheme.link, joint.num_items)
 
 
 def mean_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
@@ -157,17 +187,21 @@ def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
 
     Source: Mogstad et al. 2024 (rank intervals); Lahdelma & Salminen 2001 (SMAA-2, P(best)).
     """
-    made = track.assign(**dict.fromkeys(SCORE_COLUMNS))
-    ranked = track[track["rank"].notna()]
-    if draws is not None and len(ranked) and set(ranked["name"]) <= set(draws.names):
-        own = draws.of(ranked["name"].tolist())
-        few = own.scores[: num_draws(len(own.names))]
-        standing = rank_all(own.names, ranked["score"].to_numpy(dtype=float), few, own.num_items)
+    ranked = track["rank"].notna().to_numpy()
+    names = track.loc[ranked, "name"].tolist()
+    found = {column: np.full(len(track), np.nan) for column in SCORE_COLUMNS}
+    if draws is not None and names and set(names) <= set(draws.names):
+        own = draws.of(names)
+        few = own.scores[: num_draws(len(names))]
+        standing = rank_all(own.names, track.loc[ranked, "score"].to_numpy(dtype=float), few, own.num_items)
         best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
-        made.loc[ranked.index, "rank_low"] = standing.low
-        made.loc[ranked.index, "rank_high"] = standing.high
-        made.loc[ranked.index, "p_best"] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
-    return made.astype({"rank_low": "Int64", "rank_high": "Int64", "p_best": "float64"})
+        found["rank_low"][ranked], found["rank_high"][ranked] = standing.low, standing.high
+        found["p_best"][ranked] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    return track.assign(
+        rank_low=pd.array(found["rank_low"], dtype="Int64"),
+        rank_high=pd.array(found["rank_high"], dtype="Int64"),
+        p_best=found["p_best"],
+    )
 
 
 def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, composite: str = "pinned") -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moodbench.hardware import num_oom_kills
 from moodbench.metrics.contamination import Verdict, Window, judge_windows
 from moodbench.metrics.quantiles import quantile_with_interval
 from moodbench.spec import MeasureSpec
@@ -25,6 +27,15 @@ KNEE_SHARE = 0.95
 """The knee is the smallest batch size that reaches this share of the best throughput."""
 
 Processes = list[dict[str, Any]]
+
+
+class MeasuringProcessError(RuntimeError):
+    """A measuring process ended without its figures."""
+
+    def __init__(self, return_code: int, tail: str, *, out_of_memory: bool) -> None:
+        """`tail` is the end of its standard error; `out_of_memory`: the system killed it for want of memory."""
+        super().__init__(f"the measuring process ended with {return_code}:\n{tail}")
+        self.return_code, self.tail, self.out_of_memory = return_code, tail, out_of_memory
 
 
 def run_processes(
@@ -38,7 +49,7 @@ def run_processes(
     """The raw figures of each fresh process as it ends, with requests in seeded orders that differ between processes.
 
     A model too large for one CUDA device is spread over `num_gpus`.
-    Raises RuntimeError with the end of its output when a process fails.
+    Raises MeasuringProcessError with the end of its output when a process fails.
     """
     for number in range(spec.protocol.processes):
         report({"step": number, "num_steps": spec.protocol.processes})
@@ -56,10 +67,12 @@ def run_processes(
         environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         job_file.write_text(json.dumps({**job, "spawned_ns": time.monotonic_ns()}), encoding="utf-8")
         command = [sys.executable, "-m", "moodbench.evaluation.speed_process", str(job_file), str(result_file)]
+        kills = num_oom_kills()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not result_file.exists():
             tail = "\n".join(done.stderr.splitlines()[-20:])
-            raise RuntimeError(f"the measuring process ended with {done.returncode}:\n{tail}")
+            killed = done.returncode == -signal.SIGKILL and num_oom_kills() > kills
+            raise MeasuringProcessError(done.returncode, tail, out_of_memory=killed)
         report({"step": number + 1, "num_steps": spec.protocol.processes})
         yield json.loads(result_file.read_text("utf-8"))
 
@@ -174,17 +187,17 @@ def _throughput(processes: Processes) -> dict[str, Any]:
 
 def _process_speed(processes: Processes, used: pd.DataFrame, knee: int) -> list[dict[str, float | None]]:
     """The speed of each process by itself, at the batch size `knee`; None where no request of it counts."""
-    latency = used.groupby("process")["latency_s"].median()
     found: list[dict[str, float | None]] = []
-    for number, process in enumerate(processes):
+    for latency, process in zip(process_latencies(used, len(processes)), processes, strict=True):
         speeds = [p["texts_per_s"] for p in process["throughput_points"] if p["batch_size"] == knee]
-        found.append(
-            {
-                "latency_p50_s": float(latency[number]) if number in latency.index else None,
-                "texts_per_s": float(np.median(speeds)) if speeds else None,
-            }
-        )
+        found.append({"latency_p50_s": latency, "texts_per_s": float(np.median(speeds)) if speeds else None})
     return found
+
+
+def process_latencies(used: pd.DataFrame, num_processes: int) -> list[float | None]:
+    """The median latency of the `used` requests of each process in seconds; None where none of them counts."""
+    medians = used.groupby("process")["latency_s"].median()
+    return [float(medians[n]) if n in medians.index else None for n in range(num_processes)]
 
 
 def knee_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from moodbench.execution.executor import outcome_of
+from moodbench.hardware import hardware, num_oom_kills
 from moodbench.schedule import Outcome
 
 STDERR_LINES = 20
@@ -26,16 +26,34 @@ MAX_DETAIL_CHARS = 8_000
 """Of the end of standard error; it travels with the outcome, which must stay small."""
 ALIVE: dict[str, Any] = {"event": "alive"}
 """What a process is said to tell when it has told nothing for a while."""
-_OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
+BUSY_LOAD_PER_CORE = 1.5
+"""From so many runnable threads per core on, a machine has other work to do than ours: we give each core one."""
+
+
+def thread_settings(num_threads: int, *, exclusive: bool) -> dict[str, str]:
+    """What the environment of a process says to numerical libraries about threads.
+
+    OpenMP's threads wait for each other awake, which is quickest on a quiet machine. On a busy one they wait for a thread that
+    has no core, and burn the time that it needs: there they are told to sleep. Never in an `exclusive` command, a measurement:
+    what it measures must not hang on the load. A policy that the user set is left alone.
+    """
+    settings = {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+    if num_threads > 1 and not exclusive and "OMP_WAIT_POLICY" not in os.environ and _is_busy():
+        settings["OMP_WAIT_POLICY"] = "passive"
+    return settings
+
+
+def _is_busy() -> bool:
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY_LOAD_PER_CORE * hardware().num_cores
 
 
 class RunningProcess:
-    """A started Python with these arguments. Libraries in it use `num_threads` threads."""
+    """A started Python with these arguments. Libraries in it use `num_threads` threads; see `thread_settings`."""
 
-    def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int) -> None:
+    def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int, *, exclusive: bool = False) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
-        self._oom_kills = _oom_kills()
+        environment |= thread_settings(num_threads, exclusive=exclusive)
+        self._oom_kills = num_oom_kills()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by messages()
         self._process = subprocess.Popen(
             (sys.executable, *argv),
@@ -108,7 +126,7 @@ class RunningProcess:
         tail = "\n".join([*stray, *self._errors.read().splitlines()][-STDERR_LINES:])[-MAX_DETAIL_CHARS:]
         if overdue is not None:
             return Outcome("deadline", overdue, peak_bytes)
-        if sys.platform == "linux" and return_code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+        if sys.platform == "linux" and return_code == -signal.SIGKILL and num_oom_kills() > self._oom_kills:
             return Outcome("out of memory", "killed by the system, as memory ran out", peak_bytes)
         outcome = outcome_of(return_code, tail)
         return replace(outcome, peak_bytes=peak_bytes)
@@ -141,14 +159,3 @@ def ended(message: dict[str, Any]) -> Outcome | None:
     if "outcome" not in message:
         return None
     return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0), message.get("on_gpu", False))
-
-
-def _oom_kills() -> int:
-    """How many processes the system has killed for want of memory so far, in this control group if it counts them."""
-    for path in map(Path, _OOM_COUNTERS):
-        with suppress(OSError):
-            for line in path.read_text().splitlines():
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
-    return 0

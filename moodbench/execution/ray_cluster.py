@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation
-from moodbench.execution.ray_phases import Phases, own_sigterm, set_up_environment
+from moodbench.execution.ray_phases import Phases, own_sigterm
+from moodbench.execution.ray_settings import core_with_settings, set_up_environment, set_up_token
 from moodbench.schedule.resources import GIB
 
 EXCLUSIVE = "exclusive"
@@ -27,9 +27,6 @@ SLIVER = 0.001
 NODES_EVERY_S = 2.0
 HEAD_SILENCE_S = 30.0
 """A head that has not answered for so long is gone."""
-_TOKEN_ADVICE = (
-    "expected the token that the cluster's head was started with: copy its file here and name it in RAY_AUTH_TOKEN_PATH"
-)
 ASK_S = 15.0
 """How long the head may take to name its nodes."""
 
@@ -134,7 +131,8 @@ class ClusterExecutor:
         node_id = self._where.pop(ended.key, "")
         if ended.outcome.kind != "not started" or not (free := self.free(node_id)):
             return ended
-        name = self._nodes[node_id].name
+        node = self._nodes.get(node_id)  # it may have left since
+        name = node.name if node else "it"
         detail = f"{ended.outcome.detail}: others use {name}, where Ray has {free} free"
         return replace(ended, outcome=replace(ended.outcome, detail=detail))
 
@@ -192,7 +190,7 @@ def connect(address: str, said: str = "--address") -> Any:
         fault = _fault(address)
         if fault is not None:
             raise PrerequisiteError(f"{said} {address}: {fault}")
-    import ray
+    ray = core_with_settings()
 
     try:
         with own_sigterm():
@@ -250,16 +248,22 @@ print(json.dumps([node.node_manager_address for node in nodes if node.state == 0
 """
 
 
-def check_address(address: str, said: str = "--address") -> None:
-    """Nothing; UsageError for an address of another service, PrerequisiteError when nothing listens there."""
-    if address == "auto":
-        return
+def check_form(address: str, said: str = "--address") -> None:
+    """Nothing; UsageError for what is no address of a head."""
     host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
+    if address != "auto" and ("://" in address or not host or not port.isdigit()):
         raise UsageError(
             f"{said} {address!r}: expected HOST:PORT of Ray's head, such as 10.0.0.1:6379, or auto on a node of the "
             "cluster; from elsewhere use `moodbench submit --address http://HEAD:8265 -- run ...`"
         )
+
+
+def check_address(address: str, said: str = "--address") -> None:
+    """Nothing; UsageError for an address of another service, PrerequisiteError when nothing listens there."""
+    check_form(address, said)
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
@@ -267,25 +271,3 @@ def check_address(address: str, said: str = "--address") -> None:
             f"{said} {address}: nothing answers there ({error}); start the cluster with "
             "`ray start --head`, see cluster/README.md, or give none to run on this machine"
         ) from error
-
-
-def set_up_token() -> None:
-    """Nothing; token authentication is on when a token is known and off when none is, and never left to Ray's guess.
-
-    PrerequisiteError when it is on and there is no token to give.
-    """
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_MODE" not in os.environ:
-        on = os.environ.get("RAY_AUTH_TOKEN") or given or path.exists()
-        os.environ["RAY_AUTH_MODE"] = "token" if on else "disabled"
-    if os.environ["RAY_AUTH_MODE"].lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
-        return
-    where = f"RAY_AUTH_TOKEN_PATH={given}" if given else f"RAY_AUTH_MODE=token, and {path}"
-    try:
-        empty = not path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise PrerequisiteError(f"{where}: {reason}; {_TOKEN_ADVICE}") from error
-    if empty:
-        raise PrerequisiteError(f"{where}: the file is empty; {_TOKEN_ADVICE}")

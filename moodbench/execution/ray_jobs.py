@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.execution.ray_cluster import set_up_token
-from moodbench.execution.ray_phases import set_up_environment
+from moodbench.execution.ray_settings import core_with_settings, set_up_environment, set_up_token
 
 POLL_S = 1.0
 SILENCE_S = 120.0
@@ -71,10 +70,10 @@ class Following:
     ) -> None:
         self._client, self._job_id, self._say, self._clock, self._sleep = client, job_id, say, clock, sleep
         self._num_said = 0
+        self._lost_at: float | None = None
 
     def exit_status(self) -> int:
         """The exit status of the job's command; ConnectionError when its server was away for RECONNECT_S."""
-        lost_at: float | None = None
         while True:
             try:
                 asyncio.run(self._follow())
@@ -83,12 +82,12 @@ class Following:
                     # The stream may have broken off just before the end.
                     self._rest_of(self._client.get_job_logs(self._job_id))
                     return self._status_of(info)
-                lost_at = None
+                self._lost_at = None
             except Exception as error:
-                if lost_at is None:
-                    lost_at = self._clock()
+                if self._lost_at is None:
+                    self._lost_at = self._clock()
                     self._say(f"[connection lost: {_short(error)}; trying again]\n")
-                if self._clock() - lost_at > RECONNECT_S:
+                if self._clock() - self._lost_at > RECONNECT_S:
                     raise ConnectionError(_short(error)) from error
             self._sleep(POLL_S)
 
@@ -101,6 +100,7 @@ class Following:
                     text = await anext(stream)
             except (StopAsyncIteration, TimeoutError):
                 return
+            self._lost_at = None  # it is back, whatever ends this stream
             told += len(text)
             new = told - self._num_said
             if new > 0:
@@ -138,6 +138,7 @@ def _client(address: str) -> Any:
         raise UsageError(f"--address {address!r}: expected the job server of Ray's head, such as http://127.0.0.1:8265")
     set_up_environment()
     set_up_token()
+    core_with_settings()
     from ray.job_submission import JobSubmissionClient
 
     try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import secrets
 import threading
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 import psutil
@@ -15,16 +13,13 @@ import psutil
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress
 from moodbench.execution.process import RunningProcess, ended
-from moodbench.execution.ray_phases import Phases, own_sigterm, set_up_environment
+from moodbench.execution.ray_phases import Phases, own_sigterm
+from moodbench.execution.ray_settings import core_with_settings, private_token, set_up_environment
 
 TRIES = 3
 """Ray gives its daemons 30 s and no setting changes that; a busy machine may need another try."""
-
-
-@cache
-def _token() -> str:
-    """The token of every Ray that this process starts: Ray's client remembers the first it was given."""
-    return secrets.token_hex(32)
+TOKEN = secrets.token_hex(32)
+"""Of every Ray that this process starts."""
 
 
 def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
@@ -33,14 +28,11 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
     `memory_bytes` is what its tasks may ask for in all; None leaves that to Ray.
     """
     set_up_environment()
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = _token()
-    import ray
-
     ours = set(psutil.Process().children())
     for attempt in range(1, TRIES + 1):
         try:
-            with own_sigterm():
+            with own_sigterm(), private_token(TOKEN):
+                ray = core_with_settings()
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -52,7 +44,7 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
                 )
         except Exception as error:  # Ray raises a plain one where its daemons were too slow
             _end_daemons(ours)
-            if attempt < TRIES and "timed out during startup" in str(error):
+            if attempt < TRIES and "timed out" in str(error).lower():
                 continue
             raise PrerequisiteError(
                 f"Ray did not start on this machine: {error}. `--executor inline` runs without it, one phase at a time"
@@ -125,7 +117,7 @@ class LocalRayExecutor:
     def forget(self, key: str) -> None:
         """Nothing; ends that command."""
         if self._alone and self._alone.key == key:
-            self._alone.process.kill()
+            self._alone.kill()
             self._alone = None
         elif self._phases:
             self._phases.forget(key)
@@ -133,7 +125,7 @@ class LocalRayExecutor:
     def close(self) -> None:
         """Nothing; Ray and everything that runs is ended."""
         if self._alone:
-            self._alone.process.kill()
+            self._alone.kill()
         self._stop_ray()
 
     def _started(self) -> Phases:
@@ -154,18 +146,29 @@ class _Alone:
     def __init__(self, command: Command) -> None:
         self.key = command.key
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.process: RunningProcess
+        self._process: RunningProcess | None = None
         started = threading.Event()
 
         # The thread that starts a process must live as long: on Linux the process is told to die with it.
         def collect() -> None:
-            self.process = RunningProcess(command.argv, command.stdin, command.num_threads)
-            started.set()
-            for message in self.process.messages(deadline_s=command.deadline_s):
-                self._messages.put(message)
+            try:
+                process = RunningProcess(command.argv, command.stdin, command.num_threads, exclusive=command.exclusive)
+                self._process = process
+                started.set()
+                for message in process.messages(deadline_s=command.deadline_s):
+                    self._messages.put(message)
+            except OSError as error:  # no process to be had, or no room for what it writes
+                self._messages.put({"outcome": "infrastructure", "detail": f"its process cannot run: {error}"})
+            finally:
+                started.set()
 
         threading.Thread(target=collect, daemon=True).start()
         started.wait()
+
+    def kill(self) -> None:
+        """Nothing; ends the process at once."""
+        if self._process is not None:
+            self._process.kill()
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
         """The end of the process, if it came; events go to `hear`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -15,14 +14,6 @@ from moodbench.execution.executor import Command, Ended, Hear, Progress
 from moodbench.execution.process import MAX_DETAIL_CHARS, RunningProcess, ended
 from moodbench.schedule import Outcome
 
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else every worker would run `uv run` again
-    "RAY_grpc_client_keepalive_time_ms": "10000",  # a cut link is noticed in seconds, not minutes
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-    "RAY_worker_niceness": "0",  # Ray's 15 lets trials starve, and measurements wait, for whatever else runs
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 BEAT_S = 5.0
 """A running command is heard of at least so often."""
 SILENCE_S = 35.0
@@ -31,12 +22,6 @@ START_S = 180.0
 """A command that has not begun after so long is taken back and tried again: others use its node."""
 GET_S = 10.0
 """What a command told is small and comes within so long, or its node is gone."""
-
-
-def set_up_environment() -> None:
-    """Nothing; the settings that this process's Ray, and whatever it starts, must have."""
-    os.environ.update(SETTINGS)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts three times slower without byte code
 
 
 @contextmanager
@@ -95,7 +80,7 @@ class Phases:
             .remote()
         )
         stream = actor.run.options(num_returns="streaming", name=command.key).remote(
-            command.argv, command.stdin, command.num_threads, command.deadline_s
+            command.argv, command.stdin, command.num_threads, command.exclusive, command.deadline_s
         )
         self._streams[stream] = _Running(command.key, actor, self._clock(), release=release)
 
@@ -194,8 +179,9 @@ class Phase:
     """The actor: one process on the node it was placed on."""
 
     def run(
-        self, argv: tuple[str, ...], stdin: str, num_threads: int, deadline_s: float | None
+        self, argv: tuple[str, ...], stdin: str, num_threads: int, exclusive: bool, deadline_s: float | None
     ) -> Iterator[dict[str, Any]]:
         """What the process tells, beginning with a sign of life; it dies with this actor."""
         yield {"event": "alive"}
-        yield from RunningProcess(argv, stdin, num_threads).messages(beat_s=BEAT_S, deadline_s=deadline_s)
+        process = RunningProcess(argv, stdin, num_threads, exclusive=exclusive)
+        yield from process.messages(beat_s=BEAT_S, deadline_s=deadline_s)

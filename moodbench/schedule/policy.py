@@ -105,6 +105,7 @@ class Scheduler:
         self._able: dict[tuple[Need, frozenset[str]], list[_Place]] = {}
         given = list(tasks)
         keys = {task.key for task in given}
+        self._after = {task.key: str(task.after) for task in given if task.after in keys}
         self.set_nodes(nodes)
         for task in given:
             if task.after in keys:
@@ -171,6 +172,7 @@ class Scheduler:
         place = self._places[self._where.pop(key)]
         share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
+        beside = any(not other.exclusive for other, _ in place.tasks.values())
         gpu_bytes = node.gpu_memory_bytes * task.need.gpus_on(node) if node.num_gpus else 0
         if node.id in self._gone and not place.tasks:
             del self._places[node.id]
@@ -182,6 +184,8 @@ class Scheduler:
             return After()
         may_grow = not (task.exclusive and place.together)
         again = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes, may_grow=may_grow)
+        if again is not None and beside and not outcome.on_gpu and not self._suits_any(again.need):
+            again = self._alone_in_memory(task, again)
         if again is not None and (again.need == task.need or self._suits_any(again.need)):
             if again.exclusive:
                 self._ready[key] = again
@@ -195,6 +199,10 @@ class Scheduler:
         """The waiting tasks that will never run because `key` will not; all are forgotten."""
         self._packed.pop(key, None)
         self._ready.pop(key, None)
+        if (after := self._after.get(key)) in self._held:  # it may itself still wait for another task
+            left = [task for task in self._held.pop(after) if task.key != key]
+            if left:
+                self._held[after] = left
         dropped: list[Task] = []
         for held in self._held.pop(key, []):
             dropped += [held, *self.drop(held.key)]
@@ -224,6 +232,12 @@ class Scheduler:
             if free:
                 found[reason] = found.get(reason, 0.0) + free
         return found
+
+    def _alone_in_memory(self, task: Task, again: Task) -> Task:
+        """`again` with all the memory of the largest node where `task` fits, so that nothing runs beside it, if that is more."""
+        able = [place.node.memory_bytes for place in self._alive() if task.need.lacks(place.node) is None]
+        most = max(able, default=0)
+        return again.with_memory(int(most)) if most > task.need.memory_bytes else again
 
     def _suits_any(self, need: Need) -> bool:
         return any(need.lacks(place.node) is None for place in self._places.values())
@@ -256,6 +270,11 @@ class Scheduler:
         """Marks the nodes that take no more packed tasks until they have measured."""
         alive = {place.node.id for place in self._alive()}
         self._draining &= alive
+        self._draining = {  # what avoids a node since it failed there must not keep it empty
+            node_id
+            for node_id in self._draining
+            if any(self._places[node_id] in self._eligible(task) for task in self._ready.values())
+        }
         if not self._ready:
             self._draining.clear()
             return

@@ -159,6 +159,10 @@ def _name_of(data: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "my-data"
 
 
+RECIPE_PARTS = ("lora", "train", "text", "augment")
+"""The fields of a spec that hold changes, key by key."""
+
+
 def spec_from_values(values: dict[str, Any], where: str, text: str | None = None) -> BenchmarkSpec:
     """The spec that `values` describe; SpecError lists every problem with its place in `where`."""
     try:
@@ -172,9 +176,13 @@ def spec_from_values(values: dict[str, Any], where: str, text: str | None = None
 
 
 def overridden(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a spec with those `given` on the command line; own data take the place of its data sets."""
+    """The fields of a spec with those `given` on the command line; own data take the place of its data sets.
+
+    Of a recipe's parts only the keys that are given change: `--train epochs=3` leaves the rest of `train` as it is.
+    """
     kept = {k: v for k, v in values.items() if k != "datasets"} if given.get("data") is not None else values
-    return kept | given
+    parts = {part: {**kept[part], **given[part]} for part in RECIPE_PARTS if kept.get(part) and given.get(part)}
+    return kept | given | parts
 
 
 def read_spec(path: Path) -> BenchmarkSpec:

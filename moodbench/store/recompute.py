@@ -1,7 +1,8 @@
 """The figures of records worked out again from what is stored beside them, by the code that made them.
 
 What cannot be worked out again, because its raw figures are not stored: cold start, memory, the throughput of each batch
-size, and the agreement of timed with evaluated labels; and of a fit, how long it took and what it cost.
+size and that of each of several processes, and the agreement of timed with evaluated labels; and of a fit, how long it took and
+what it cost.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of
+from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of, process_latencies, used_samples
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
@@ -92,18 +94,26 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
     """The columns of a measurement record that follow from its samples, and from its throughput points.
 
     The samples that count are those stored as kept. The verdict is judged again from the windows' signals; for a
-    measurement stored as invalid, whose labels were wrong, verdict and causes are left out.
+    measurement stored as invalid, whose labels were wrong, verdict and causes are left out. The throughput of a process is as
+    stored, unless it is the only one: then it is that at the knee.
     """
     verdict, _ = judge(samples, record["num_threads"])
     invalid = record["verdict"] == "invalid"
-    figures = {
-        **figures_of_samples(samples, verdict.verdict if invalid else record["verdict"]),
-        "clean_share": verdict.share_clean,
-    }
+    said = verdict.verdict if invalid else record["verdict"]
+    figures = {**figures_of_samples(samples, said), "clean_share": verdict.share_clean}
     if not invalid:
         figures |= {"verdict": verdict.verdict, "causes": list(verdict.causes)}
     if record["throughput_points"]:
         figures |= knee_of(record["throughput_points"])
+    if record["process_speed"] is not None:  # None in a record that is older than this column
+        texts_per_s = [process["texts_per_s"] for process in record["process_speed"]]
+        if figures["num_processes"] == 1 and texts_per_s != [None]:
+            texts_per_s = [figures.get("throughput_texts_per_s", record["throughput_texts_per_s"])]
+        latencies = process_latencies(used_samples(samples, said), figures["num_processes"])
+        figures["process_speed"] = [
+            {"latency_p50_s": latency, "texts_per_s": rate}
+            for latency, rate in zip_longest(latencies, texts_per_s[: len(latencies)])
+        ]
     return figures
 
 
@@ -117,6 +127,10 @@ def same(stored: Any, recomputed: Any) -> bool:
     """Whether two values of a column are equal: floats up to rounding, everything else exactly."""
     if isinstance(recomputed, About):
         return isinstance(stored, float) and abs(stored - recomputed.value) <= recomputed.tolerance
+    if isinstance(stored, list) and isinstance(recomputed, list):
+        return len(stored) == len(recomputed) and all(map(same, stored, recomputed))
+    if isinstance(stored, dict) and isinstance(recomputed, dict):
+        return stored.keys() == recomputed.keys() and all(same(stored[key], recomputed[key]) for key in stored)
     if isinstance(stored, float) and isinstance(recomputed, float):
         return math.isclose(stored, recomputed, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return bool(stored == recomputed)

@@ -17,7 +17,7 @@ KINDS = ("evaluations", "measurements")
 DERIVED = {
     "evaluations": (*METRIC_COLUMNS, "num_test", "num_classes", "confusion", "truncated_share"),
     "measurements": (
-        *("num_processes", "num_requests", "num_clean_requests", "clean_share", "run_delay_share"),
+        *("num_processes", "process_speed", "num_requests", "num_clean_requests", "clean_share", "run_delay_share"),
         *(f"latency_{q}_{part}" for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),
         *("latency_p99_needed", "cpu_time_p50_s", "cpu_time_p99_s", "length_intercept_s", "length_slope_s_per_token"),
         *("throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size"),

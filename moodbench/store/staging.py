@@ -29,6 +29,8 @@ except ImportError:  # Windows: nothing can be known to be dead, so nothing is s
 KEEP_CHECKPOINTS_S = 14 * 86400.0
 """A fit that nobody has taken up for so long loses its checkpoints; it can still be begun anew."""
 KEEP_ATTEMPTS = 3
+CLAIMING_S = 3600.0
+"""A lock file without its name after so long belongs to a process that ended while it made the file."""
 FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
     [
         "apfs",
@@ -73,9 +75,9 @@ class Claim:
 
 
 def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
-    """The names of what was removed: folders of dead attempts, and checkpoints of use to nobody.
+    """The names of what was removed: folders of dead attempts, locks that were never taken, and checkpoints of use to nobody.
 
-    These are empty ones, those of fits in `committed`, and those that nobody took up for long (until `now`).
+    The last are empty ones, those of fits in `committed`, and those that nobody took up for long (until `now`).
     """
     if not staging.is_dir():
         return []
@@ -85,7 +87,12 @@ def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[
             shutil.rmtree(staging / path.stem, ignore_errors=True)
             path.unlink(missing_ok=True)
             removed.append(path.stem)
-    oldest = (time.time() if now is None else now) - KEEP_CHECKPOINTS_S
+    now = time.time() if now is None else now
+    for path in sorted(staging.glob("*.lock.new")):
+        if _last_change(path) < now - CLAIMING_S and _is_dead(path):
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    oldest = now - KEEP_CHECKPOINTS_S
     for folder in sorted(staging.glob("fit-*")):
         done = folder.name.removeprefix("fit-") in committed
         for own in _ended(staging, folder):
@@ -166,7 +173,7 @@ def _one_machine_alone(path: Path) -> bool:
 
 
 def _last_change(folder: Path) -> float:
-    """When something in `folder` was last changed, in seconds since 1970."""
+    """When `folder` or something in it was last changed, in seconds since 1970; a file alone will do."""
     times = []
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moodbench.config.search_space import LogUniform, SearchSpace, values_of
@@ -14,6 +14,12 @@ MOST_LISTED = 8
 """Numbers that occur in trials alone are a list up to so many different ones, and a range above."""
 WIDE = 20
 """A range that is only known from trials is logarithmic from this ratio of its ends on."""
+OTHERS = 0.1
+"""The part of a range that is left to what is no number."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -27,22 +33,29 @@ class Axis:
     high: float = 1.0
     """Ends of the range."""
     is_log: bool = False
+    has_other: bool = False
+    """Of a range: whether a trial has something else than a number there, such as null; it takes the lowest tenth."""
 
     def place(self, value: Any) -> float:
         """Where `value` lies from 0 to 1: in the middle of its part of a list, or between the ends of a range."""
         if self.values is not None:
             return (self.values.index(value) + 0.5) / len(self.values)
+        if not _is_number(value):
+            return OTHERS / 2
         low, high, here = self.low, self.high, float(value)
         if self.is_log:
             low, high, here = math.log(low), math.log(high), math.log(here)
-        return (here - low) / (high - low) if high > low else 0.5
+        share = (here - low) / (high - low) if high > low else 0.5
+        return OTHERS + (1 - OTHERS) * share if self.has_other else share
 
     def with_value(self, value: Any) -> Axis:
         """The axis, made longer where `value` does not lie on it."""
         if self.values is not None:
             return self if value in self.values else Axis(self.name, (*self.values, value))
-        is_log = self.is_log and value > 0
-        return Axis(self.name, None, min(self.low, float(value)), max(self.high, float(value)), is_log)
+        if not _is_number(value):
+            return replace(self, has_other=True)
+        low, high = min(self.low, float(value)), max(self.high, float(value))
+        return replace(self, low=low, high=high, is_log=self.is_log and value > 0)
 
 
 def axes_of(space: SearchSpace) -> tuple[Axis, ...]:
@@ -68,7 +81,7 @@ def axes_seen(trials: Sequence[SearchTrial]) -> tuple[Axis, ...]:
 
 
 def _axis_of(name: str, values: Sequence[Any]) -> Axis:
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [v for v in values if _is_number(v)]
     if len(numbers) < len(values):
         return Axis(name, tuple(sorted(values, key=str)))
     if len(numbers) <= MOST_LISTED and not any(isinstance(v, float) and not v.is_integer() for v in numbers):

@@ -12,7 +12,7 @@ from moodbench.store import Store
 from moodbench.tuning.proposals import members_of
 from moodbench.tuning.records import SearchTrial, put_trial, sign
 from moodbench.tuning.request import SearchRequest
-from moodbench.tuning.slot import NOT_FINAL
+from moodbench.tuning.slot import NOT_FINAL, committed_curve
 from moodbench.tuning.underway import Session, Spent, proposed, put_proposal
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -44,6 +44,7 @@ def recorder(
         def __init__(self) -> None:
             self.curves: dict[str, list[tuple[int, float]]] = {}
             self.errors: dict[str, tuple[str, str]] = {}
+            self.memory: dict[str, int | None] = {}
             self.nodes: dict[str, str] = {}
             self.num_unfinished = 0
             self.last_reason = ""
@@ -75,10 +76,11 @@ def recorder(
             self.nodes[trial.trial_id] = result["node"]
             if result["raw_score"] is None:
                 return
+            self.memory[result["fit_id"]] = result["memory_bytes"]
             point, curve = (result["texts"], result["raw_score"]), self.curves.setdefault(result["fit_id"], [])
             if point not in curve:
                 curve.append(point)
-            session.reached(result["fit_id"], max(texts for texts, _ in curve))
+                session.reached(result["fit_id"], *point)
             session.write()
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -94,20 +96,23 @@ def recorder(
             spec = request.fit(configuration)
             if spec.fit_id in known:
                 return
-            committed = store.record("fits", spec.fit_id) is not None
-            error = None if committed else self.errors.get(spec.fit_id, error)
+            committed = store.record("fits", spec.fit_id)
+            error = self.errors.get(spec.fit_id, error) if committed is None else None
             if error is not None and error[0] == NOT_FINAL:
                 self.num_unfinished += 1
                 self.last_reason = error[1]
                 session.leave(spec.fit_id)
                 tell({"event": "trial_unfinished", "fit_id": spec.fit_id, "detail": error[1], "over": self.halted()})
                 return
-            if self.over and not committed and error is None:
+            if self.over and committed is None and error is None:
                 session.leave(spec.fit_id)
                 return  # cut off: the next command goes on with it
             self.num_unfinished = 0
             known.add(spec.fit_id)
-            curve = tuple(sorted(self.curves.get(spec.fit_id, ())))
+            curve, memory = tuple(sorted(self.curves.get(spec.fit_id, ()))), self.memory.get(spec.fit_id)
+            if committed is not None:  # a scheduler that stops it while it is told hears but the beginning
+                curve = tuple(committed_curve(spec, committed))
+                memory = None if memory is None else committed["train_peak_memory_bytes"]
             scores = [sign(request.metric) * score for _, score in curve]
             ended = SearchTrial(
                 search_id=request.search_id,
@@ -116,7 +121,7 @@ def recorder(
                 dataset=spec.dataset.name,
                 space=request.space_name,
                 configuration=request.space.active(configuration),
-                status="finished" if committed else "failed" if error else "stopped",
+                status="failed" if error else "stopped" if committed is None else "finished",
                 metric=request.metric,
                 score=sign(request.metric) * max(scores) if scores else None,
                 texts_trained=curve[-1][0] if curve else 0,
@@ -124,6 +129,7 @@ def recorder(
                 train_time_s=session.end(spec.fit_id) + before.open.get(spec.fit_id, (0, 0.0))[1],
                 elapsed_s=before.elapsed_s + session.elapsed_s,
                 error=error[1] if error else None,
+                memory_bytes=memory,
             )
             self._write(partial(put_trial, store, ended))
             session.write(now=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 from moodbench.store import Store, stamped, write_table
 from moodbench.store.reading import read_table
 
-Status = Literal["finished", "stopped", "failed"]
+Status = Literal["finished", "stopped", "failed", "unfinished"]
 SEARCH_TRIALS = pa.schema(
     [
         ("search_id", pa.string()),
@@ -29,6 +28,7 @@ SEARCH_TRIALS = pa.schema(
         ("train_time_s", pa.float64()),
         ("elapsed_s", pa.float64()),
         ("error", pa.string()),
+        ("memory_bytes", pa.int64()),
     ]
 )
 
@@ -44,7 +44,8 @@ class SearchTrial:
     space: str
     configuration: dict[str, Any]
     status: Status
-    """finished: trained to its own end, the fit is in the store; stopped early by the scheduler; failed."""
+    """finished: trained to its own end, the fit is in the store; stopped early by the scheduler; failed; unfinished: under way, or
+    cut off when a command ended, and gone on with by the next. Only the first three are ever written."""
     metric: str
     """The validation score."""
     score: float | None
@@ -57,6 +58,8 @@ class SearchTrial:
     elapsed_s: float
     """Seconds of searching when it ended, those of earlier interrupted commands included."""
     error: str | None = None
+    memory_bytes: int | None = None
+    """Peak memory of its training process as far as it came; None where several shared a process, or an older version wrote it."""
 
 
 def put_trial(store: Store, trial: SearchTrial) -> None:
@@ -88,12 +91,6 @@ def search_trials(store: Store, search_id: str | None = None) -> list[SearchTria
         for row in rows
     ]
     return sorted(trials, key=lambda t: (t.search_id, t.elapsed_s, t.fit_id))
-
-
-def winner(trials: Sequence[SearchTrial]) -> SearchTrial | None:
-    """The finished trial with the best validation score, the cheaper one of equals; None when none finished."""
-    finished = [t for t in trials if t.status == "finished" and t.score is not None]
-    return max(finished, key=lambda t: (sign(t.metric) * (t.score or 0.0), -t.texts_trained, t.fit_id), default=None)
 
 
 def sign(metric: str) -> int:

@@ -10,6 +10,7 @@ from moodbench.config.search_space import SearchSpace
 from moodbench.errors import StoreError, UsageError
 from moodbench.spec import FitSpec
 from moodbench.store import Store
+from moodbench.tuning.objectives import Objective
 from moodbench.tuning.records import search_trials
 from moodbench.tuning.request import SearcherName, SearchRequest
 from moodbench.tuning.schedulers import SchedulerName
@@ -37,6 +38,8 @@ class Registered(BaseModel):
     """The validation score."""
     searcher: SearcherName
     scheduler: SchedulerName
+    objective: Objective = "quality"
+    """What the pick is chosen by."""
     num_trials: int
     """Configurations that the first command asked for; a later one may have asked for more."""
     budget_s: float | None
@@ -103,6 +106,7 @@ def _of(request: SearchRequest, num_seeds: int, warm: tuple[WarmPoint, ...]) -> 
         metric=request.metric,
         searcher=request.searcher,
         scheduler=request.scheduler,
+        objective=request.objective,
         num_trials=request.num_wanted,
         budget_s=request.budget_s,
         num_train=request.num_train,

@@ -13,17 +13,31 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from moodbench.store import Store
-from moodbench.tuning.records import search_trials
-from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, scheduler_of
+from moodbench.tuning.chance import chance_in
+from moodbench.tuning.objectives import beats
+from moodbench.tuning.records import SearchTrial, search_trials
+from moodbench.tuning.registered import Registered, registered
+from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, SchedulerName, scheduler_of
 
 Curve = Sequence[tuple[int, float]]
 """Texts trained and the validation score then, more is better."""
-TOLERANCE = 0.005
+NEAR = 0.005
+"""A pick that loses at most this is as good as the best."""
+
+
+class Recorded(NamedTuple):
+    """Learning curves of one search."""
+
+    curves: Sequence[Curve]
+    chance: float | None
+    """The best score of one answer to every text."""
+    default: int | None
+    """Which of them is the default recipe's."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +47,21 @@ class Replay:
     share: float
     """Texts trained, of those that training every configuration to its end takes."""
     regret: float
-    """Best score of all full trainings less that of the pick."""
+    """Best score of all full trainings less that of the pick's."""
 
 
-def replay(curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_workers: int) -> Replay:
+def replay(
+    curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_workers: int, default: int | None = None
+) -> Replay:
     """The outcome of starting the configurations in `order`, `num_workers` at a time, where all train equally fast.
 
-    The pick is the best of those that were trained to their end. A configuration's score is the best of its curve.
+    The pick is the configuration with the best score that was seen, of equals the one that was trained further; number `default`
+    stays it, once trained to its end, unless that one `beats` it, as in a search. What is lost is counted by what a full training
+    of the pick reaches, as its confirmation trains it in full.
     """
     from ray.tune.schedulers import TrialScheduler
 
-    waiting, spent, finished = list(order), 0, []
+    waiting, spent, seen = list(order), 0, list[tuple[float, int, int]]()
     running: list[tuple[int, int, int, Any]] = []  # texts on the clock, start number, point that comes next, trial
 
     def start(clock: int) -> None:
@@ -70,42 +88,94 @@ def replay(curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_wo
                 decision = scheduler.on_trial_result(None, trial, result)
         if last or decision == TrialScheduler.STOP:
             spent += curve[point][0]
-            if last:
-                finished.append(best)
+            seen.append((best, curve[point][0], int(trial.trial_id)))
             start(clock)
         else:
             heapq.heappush(running, (clock + curve[point + 1][0] - curve[point][0], started, point + 1, trial))
     full = sum(curve[-1][0] for curve in curves)
-    top = max(score for curve in curves for _, score in curve)
-    return Replay(spent / full, top - max(finished, default=-np.inf))
+    reached = [max(score for _, score in curve) for curve in curves]
+    best, _, pick = max(seen)
+    if default is not None and (reached[default], curves[default][-1][0], default) in seen:
+        pick = pick if beats(best, reached[default]) else default
+    return Replay(spent / full, max(reached) - reached[pick])
 
 
 def replays(
-    curves: Sequence[Curve], make: Callable[[], Any], num_replays: int, num_workers: int, seed: int = 0
+    curves: Sequence[Curve],
+    make: Callable[[], Any],
+    num_replays: int,
+    num_workers: int,
+    seed: int = 0,
+    *,
+    default: int | None = None,
 ) -> list[Replay]:
-    """Replays with the configurations in random orders, a scheduler made anew for each."""
+    """Replays with the configurations in random orders, or number `default` and then the others so; a scheduler anew for each."""
     generator = np.random.default_rng(seed)
-    return [replay(curves, make(), list(generator.permutation(len(curves))), num_workers) for _ in range(num_replays)]
+    orders = (generator.permutation(len(curves)).tolist() for _ in range(num_replays))
+    begun = [] if default is None else [default]
+    return [
+        replay(curves, make(), [*begun, *(n for n in order if n != default)], num_workers, default) for order in orders
+    ]
 
 
-def table(curves: Sequence[Curve], num_replays: int, num_workers: int) -> str:
-    """Markdown: scheduler, mean share of the steps of full training, regret in points, and how often it is at most 0.5."""
+def table(recorded: Recorded, num_replays: int, num_workers: int) -> str:
+    """Markdown: scheduler, mean share of the steps of full training, regret in points, and how often it is at most 0.5.
+
+    The default recipe, where it is among the curves, is tried first and picked as every search does, the others in random orders.
+    """
+    curves, chance, default = recorded
     longest = max(curve[-1][0] for curve in curves)
     lines = [
         "| scheduler | steps of full training | points lost, mean | at most 0.5 points lost |",
         "| --- | --- | --- | --- |",
     ]
     for name in SCHEDULERS:
-        found = replays(curves, lambda name=name: scheduler_of(name, longest, "max"), num_replays, num_workers)  # type: ignore[misc]
+
+        def make(name: SchedulerName = name) -> Any:
+            return scheduler_of(name, longest, "max", chance, lambda trial: trial.trial_id == str(default))
+
+        found = replays(curves, make, num_replays, num_workers, default=default)
         share, lost = np.mean([r.share for r in found]), np.mean([r.regret for r in found])
-        near = np.mean([r.regret <= TOLERANCE for r in found])
+        near = np.mean([r.regret <= NEAR for r in found])
         lines.append(f"| {name} | {100 * share:.0f} % | {100 * lost:.2f} | {100 * near:.0f} % of replays |")
     return "\n".join(lines)
 
 
-def read_curves(path: Path) -> list[Curve]:
-    """The curves of a file that `main` wrote."""
-    return [[(int(t), float(s)) for t, s in each["curve"]] for each in json.loads(path.read_text("utf-8"))["trials"]]
+def recording(trials: Sequence[SearchTrial], searches: Sequence[Registered]) -> str:
+    """The curves of `trials` of one or more searches of one recipe, with how they came about, as JSON of one line for each trial."""
+    asked = searches[0]
+    assert asked.base.train is not None
+    head = {
+        "model": asked.model,
+        "dataset": asked.dataset,
+        "space": asked.space_name,
+        "metric": asked.metric,
+        "chance": chance_in(asked.base),
+        "num_train": asked.num_train,
+        "max_validation_examples": asked.base.dataset.max_validation_examples,
+        "searcher": asked.searcher,
+        "search_seeds": [each.space.seed for each in searches],
+        "training_seed": asked.space.training_seed,
+        "train": asked.base.train.model_dump(mode="json"),
+    }
+    lines = [
+        json.dumps(
+            {"configuration": t.configuration, "is_default": t.fit_id == asked.base.fit_id, "curve": t.curve},
+            sort_keys=True,
+        )
+        for t in trials
+    ]
+    opening = json.dumps({**head, "trials": []}, indent=1)
+    return opening.replace('"trials": []', '"trials": [\n  ' + ",\n  ".join(lines) + "\n ]") + "\n"
+
+
+def read_curves(text: str) -> Recorded:
+    """The curves in what `recording` wrote."""
+    held = json.loads(text)
+    trials = held["trials"]
+    curves = [[(int(t), float(s)) for t, s in each["curve"]] for each in trials]
+    default = next((number for number, each in enumerate(trials) if each["is_default"]), None)
+    return Recorded(curves, held["chance"], default)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -113,7 +183,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m moodbench.tuning.replay", description=__doc__)
     parser.add_argument("curves", nargs="?", type=Path, help="a file of curves")
     parser.add_argument("--store", help="where the search is, instead of a file")
-    parser.add_argument("--search", help="its id, as searches/ in the store names it")
+    parser.add_argument(
+        "--search", nargs="+", help="its id, as searches/ in the store names it; several ids of searches of one recipe"
+    )
     parser.add_argument("--output", type=Path, help="keep the curves of the search as a file")
     parser.add_argument("--replays", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2, help="configurations at a time")
@@ -121,17 +193,20 @@ def main(given: Sequence[str] | None = None) -> None:
     if (arguments.curves is None) == (arguments.store is None):
         parser.error("give a file of curves, or --store and --search")
     if arguments.curves is not None:
-        curves = read_curves(arguments.curves)
+        text = arguments.curves.read_text("utf-8")
     else:
-        trials = [t for t in search_trials(Store.open(arguments.store), arguments.search) if t.status == "finished"]
-        if len({t.search_id for t in trials}) != 1 or any(t.metric == "nll" for t in trials):
-            parser.error("--search: name one search whose score is accuracy or F1")
-        curves = [t.curve for t in trials]
+        store = Store.open(arguments.store)
+        asked = [registered(store, each) for each in arguments.search or ()]
+        known = [each for each in asked if each is not None]
+        if not known or len(known) < len(asked) or len({each.base.fit_id for each in known}) > 1:
+            parser.error("--search: give ids of searches of one recipe, all with a request.json in the store")
+        if known[0].metric == "nll":
+            parser.error("--search: the score is nll; give a search whose score is accuracy or F1")
+        trials = {t.fit_id: t for each in known for t in search_trials(store, each.search_id) if t.status == "finished"}
+        text = recording(list(trials.values()), known)
         if arguments.output is not None:
-            kept = [{"configuration": t.configuration, "curve": t.curve} for t in trials]
-            head = {"model": trials[0].model, "dataset": trials[0].dataset, "metric": trials[0].metric}
-            arguments.output.write_text(json.dumps({**head, "trials": kept}, indent=0), "utf-8")
-    sys.stdout.write(table(curves, arguments.replays, arguments.workers) + "\n")
+            arguments.output.write_text(text, "utf-8")
+    sys.stdout.write(table(read_curves(text), arguments.replays, arguments.workers) + "\n")
 
 
 if __name__ == "__main__":

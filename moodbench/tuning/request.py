@@ -12,11 +12,12 @@ from moodbench.errors import SpecError
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 from moodbench.spec.canonical import content_id
+from moodbench.tuning.objectives import Objective
 from moodbench.tuning.optuna_space import EPOCHS, grid_counts
 from moodbench.tuning.schedulers import SchedulerName
 
 SearcherName = Literal["optuna", "random", "grid"]
-SEARCH_CODE_VERSION = 1
+SEARCH_CODE_VERSION = 2
 """Raised by hand when earlier searches must not be continued."""
 
 
@@ -40,14 +41,18 @@ class SearchRequest:
     budget_s: float | None
     """Seconds of searching; confirmation comes on top."""
     device: Device
+    chance: float | None = None
+    """The best validation score of one answer to every text; None of a metric that is no share of right answers."""
     settled: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the space searches, but of whose values this device has only one."""
+    """Parameters that the space searches, but of whose values this device has only one, where that is not the model's own."""
     warm_start: bool = True
     """Whether what earlier searches found is tried first."""
     warm: tuple[Configuration, ...] = ()
     """Those points, as they were registered."""
     together: int = 1
     """Configurations that are trained in one process on one slot, sharing passes through the base model."""
+    objective: Objective = "quality"
+    """What the searcher goes for and the pick is chosen by."""
 
     @property
     def metric(self) -> str:
@@ -68,12 +73,17 @@ class SearchRequest:
                 "scheduler": self.scheduler,
                 "code_version": SEARCH_CODE_VERSION,
                 **({} if self.warm_start else {"warm_start": False}),
+                **({} if self.objective == "quality" else {"objective": self.objective}),
             },
         )
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
         """The fit that a configuration stands for."""
         return fit_of(self.base, self.space, configuration, self.targets, self.formats)
+
+    def is_default(self, fit_id: str) -> bool:
+        """Whether that fit of the search is the model's default recipe, which what is `settled` is not part of."""
+        return fit_id == self.base.fit_id and not self.settled
 
     @property
     def num_wanted(self) -> int:

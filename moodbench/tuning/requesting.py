@@ -29,10 +29,16 @@ from moodbench.models.features import check_optimizer, check_quantization, weigh
 from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.store import Store
+from moodbench.tuning.chance import chance_in
+from moodbench.tuning.objectives import Objective
 from moodbench.tuning.optuna_space import grid
 from moodbench.tuning.records import SearchTrial
 from moodbench.tuning.request import SearcherName, SearchRequest
 from moodbench.tuning.schedulers import SchedulerName
+from moodbench.tuning.underway import proposed
+
+UNCORRECTED = 0.5
+"""So much of an estimate that nothing on this machine has corrected yet is taken for granted."""
 
 
 def make_request(
@@ -48,6 +54,7 @@ def make_request(
     store: Store,
     together: int = 1,
     warm_start: bool = True,
+    objective: Objective = "quality",
 ) -> SearchRequest:
     """The search of the space `space_name` for the one model of `spec` on its one data set, its own or a named one.
 
@@ -67,6 +74,11 @@ def make_request(
         raise UsageError(
             f"--together {together} with --scheduler {scheduler}: needs 1 or more, and from 2 on --scheduler none, as "
             "configurations that share passes cannot be stopped one by one"
+        )
+    if together > 1 and objective == "memory":
+        raise UsageError(
+            f"--together {together} with --objective memory: configurations that share a process have no memory of their own; "
+            "leave one of the two out"
         )
     family_name, family = family_of(name, entry, catalogue.families)
     space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
@@ -93,9 +105,11 @@ def make_request(
         num_trials=num_trials or space.num_trials,
         budget_s=budget_s,
         device=device,
+        chance=chance_in(base),
         settled=settled,
         warm_start=warm_start,
         together=together,
+        objective=objective,
     )
     if searcher == "grid":
         if num_trials is not None:
@@ -104,7 +118,7 @@ def make_request(
                 "leave --trials out, or take --search random"
             )
         grid(space)  # refuses one that is too large
-    if budget_s is not None:
+    if budget_s is not None and not proposed(store, request.search_id):  # one that has begun shows how long it takes
         _check_budget(request, budget_s, catalogue, machine, store)
     return request
 
@@ -112,7 +126,10 @@ def make_request(
 def _check_budget(
     request: SearchRequest, budget_s: float, catalogue: Catalogue, machine: Hardware, store: Store
 ) -> None:
-    """Nothing; SpecError for a budget in which, by estimate, not even the shortest configuration could end."""
+    """Nothing; SpecError for a budget in which, by estimate, not even the shortest configuration could end.
+
+    An estimate that nothing here has corrected may be twice too long.
+    """
     base = request.base
     assert base.train is not None
     estimator = estimator_of([base], catalogue, store)
@@ -121,17 +138,18 @@ def _check_budget(
     epochs = request.space.parameters.get("train.epochs")
     shortest = base.train.epochs if epochs is None else min(ends_of(epochs))
     fit = base.model_copy(update={"train": base.train.model_copy(update={"epochs": shortest})})
-    needed = estimator.trial(
+    found = estimator.trial(
         fit,
         class_here(machine, request.device, catalogue),
         catalogue.protocol(None),
         batch_size=catalogue.evaluation.prediction_batch_size,
         machine=machine_of(asdict(machine), request.device),
-    ).fit.seconds
+    ).fit
+    needed = found.seconds if found.num_observations else found.seconds * UNCORRECTED
     if budget_s < needed:
         raise SpecError(
             f"--budget of {budget_s:.0f} s: one configuration of {request.space_name} ({shortest:g} epochs of "
-            f"{request.num_train:,} texts) takes {needed:.0f} s here by estimate, so none would end; allowed are budgets above "
+            f"{request.num_train:,} texts) takes {needed:.0f} s or more here by estimate, so none would end; allowed are budgets above "
             "that, or fewer texts with --max-train-examples"
         )
 
@@ -179,7 +197,10 @@ def _possible_on(
         if lacking:
             space = space.without(parameter, lacking)
         if len(left) == 1:  # not searched any more, but what the space says
-            settled[parameter] = left[0]
+            if left[0] != (
+                base.quantization if parameter == QUANTIZATION or base.train is None else base.train.optimizer
+            ):
+                settled[parameter] = left[0]
             stored = {"quantization": left[0]} if parameter == QUANTIZATION else {}
             train = base.train if stored or base.train is None else base.train.model_copy(update={"optimizer": left[0]})
             base = base.model_copy(update={**stored, "train": train})
@@ -187,9 +208,18 @@ def _possible_on(
 
 
 def tuned_entry(
-    request: SearchRequest, best: SearchTrial, num_tried: int, catalogue: Catalogue, spec: BenchmarkSpec
+    request: SearchRequest,
+    best: SearchTrial,
+    num_tried: int,
+    catalogue: Catalogue,
+    spec: BenchmarkSpec,
+    *,
+    stays: bool = False,
 ) -> ModelEntry:
-    """The catalogue entry of the winner: its base's, with what the options of `spec` and the search changed."""
+    """The catalogue entry of the trial `best`: its base's, with what the options of `spec` and the search changed.
+
+    `stays` says that the default recipe is the pick and this the best of the others.
+    """
     assert request.base.lora is not None
     entry = catalogue.model(best.model)
     changed: dict[str, dict[str, Any]] = overrides({**request.settled, **best.configuration}, request.base.lora)
@@ -200,7 +230,7 @@ def tuned_entry(
             "text": merge(entry.text, spec.text),
             "quantization": best.configuration.get(QUANTIZATION, request.base.quantization),
             "description": f"{best.model} with the best of {num_tried} configurations of {best.space} "
-            f"on {best.dataset}'s validation split",
+            f"on {best.dataset}'s validation split" + (", where the default recipe stays the pick" if stays else ""),
         }
     )
 

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SCHEDULERS: tuple[SchedulerName, ...] = ("asha", "hyperband", "median", "none")
-REDUCTION = 3
+KEEP_ONE_IN = 4
 """ASHA and HyperBand keep one in so many trials at each rung."""
-GRACE_SHARE = 9
-"""No trial is stopped before one part in so many of the longest training."""
-BRACKETS = 3
-"""Of HyperBand: the second spares a trial until a third of the longest training, the third lets it go on to its end."""
+RUNGS = (1, 2, 4, 8)
+"""Ninths of the longest training at which ASHA compares: just before the default recipe's first, second, fourth and eighth of
+its eight validations. No trial is stopped before the first."""
+SPARED = (1, 4, 9)
+"""Of HyperBand: the first rung of each bracket. The second spares a trial until four ninths of the longest training, the third lets
+it go on to its end."""
+SHARES = (0.65, 0.25, 0.1)
+"""Of the trials in each of these brackets."""
 
 
-def scheduler_of(name: SchedulerName, longest: int, mode: str) -> Any:
+def scheduler_of(
+    name: SchedulerName,
+    longest: int,
+    mode: str,
+    chance: float | None = None,
+    spares: Callable[[Any], bool] = lambda trial: False,
+) -> Any:
     """Ray Tune's scheduler called `name` for trainings of at most `longest` texts; None for `none`.
 
+    `chance` is the best score of answering the same to every text, None where scores tell trainings apart from the first step.
+    A trial that it `spares` is never stopped: what the others are to beat must be known.
     HyperBand is the asynchronous one: nothing is paused, which would lose the steps since the last checkpoint. No rung lies
     at the end of the longest training, where stopping would only throw away what is done.
     """
-    from ray.tune import schedulers
 
-    grace = max(1, -(-longest // GRACE_SHARE))
+    def spared(trial: Any) -> bool:
+        return getattr(trial, "is_recorded", False) or spares(trial)
+
     if name in ("asha", "hyperband"):
-        return schedulers.ASHAScheduler(
-            time_attr="texts",
-            metric="score",
-            mode=mode,
-            max_t=max(grace, longest - 1),
-            grace_period=grace,
-            reduction_factor=REDUCTION,
-            brackets=BRACKETS if name == "hyperband" else 1,
-            stop_last_trials=False,
-        )
+        from moodbench.tuning.rungs import DoublingASHA, Rungs
+
+        firsts, shares = (SPARED, SHARES) if name == "hyperband" else (SPARED[:1], (1.0,))
+        brackets = [Rungs(_milestones(longest, first), KEEP_ONE_IN, chance) for first in firsts]
+        return DoublingASHA(brackets, shares, longest, mode, spared)
     if name == "median":
-        return schedulers.MedianStoppingRule(
-            time_attr="texts", metric="score", mode=mode, grace_period=grace, min_time_slice=math.inf
-        )
+        from moodbench.tuning.rungs import SparingMedian
+
+        return SparingMedian(mode, _part(longest, 1), spared)
     return None
+
+
+def _part(longest: int, number: int) -> int:
+    return max(1, -(-number * longest // 9))
+
+
+def _milestones(longest: int, first: int) -> list[int]:
+    parts = {_part(longest, number) for number in RUNGS if number >= first}
+    return sorted(part for part in parts if part < longest)
 
 
 @dataclass(eq=False)
@@ -51,6 +67,8 @@ class PastTrial:
     trial_id: str
     status: str = "RUNNING"
     config: dict[str, Any] = field(default_factory=dict)
+    is_recorded: bool = False
+    """Whether it ended before its scheduler was made, so that nothing can stop it any more."""
 
 
 def prime(scheduler: Any, curves: Iterable[Sequence[tuple[int, float]]], direction: int) -> None:
@@ -58,7 +76,7 @@ def prime(scheduler: Any, curves: Iterable[Sequence[tuple[int, float]]], directi
     if scheduler is None:
         return
     for number, curve in enumerate(curves):
-        trial = PastTrial(f"recorded-{number}")
+        trial = PastTrial(f"recorded-{number}", is_recorded=True)
         scheduler.on_trial_add(None, trial)
         best = None
         for texts, score in curve:

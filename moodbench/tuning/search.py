@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from moodbench.config.search_space import Configuration, default_configuration, values_of
@@ -13,7 +13,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.store import Store
 from moodbench.tuning.optuna_space import GRID_LIMIT, DefineByRun, grid
 from moodbench.tuning.places import Place
-from moodbench.tuning.proposals import Known, proposals
+from moodbench.tuning.proposals import MEMBERS, Known, members_of, proposals
 from moodbench.tuning.recorder import MAX_UNFINISHED, Tell, halt_of, recorder
 from moodbench.tuning.records import SearchTrial, search_trials, sign
 from moodbench.tuning.request import SearchRequest
@@ -86,7 +86,7 @@ def _tune(
     direction = sign(request.metric)
     mode = "max" if direction > 0 else "min"
     begun = list(proposed(store, request.search_id).values())
-    scheduler = scheduler_of(request.scheduler, request.max_texts, mode)
+    scheduler = scheduler_of(request.scheduler, request.max_texts, mode, request.chance, default_of(request))
     prime(scheduler, [t.curve for t in recorded], direction)
     session = Session(store, request.search_id)
     watched = recorder(request, store, {t.fit_id for t in recorded}, before, session, left_s, tell)
@@ -126,6 +126,19 @@ def _tune(
         )
 
 
+def default_of(request: SearchRequest) -> Callable[[Any], bool]:
+    """Whether a trial of Ray Tune is the default recipe, which is trained to its end."""
+    known: dict[str, bool] = {}
+
+    def is_default(trial: Any) -> bool:
+        if trial.trial_id not in known:
+            members = members_of(trial.config) if MEMBERS in trial.config else ()
+            known[trial.trial_id] = any(request.fit(each).fit_id == request.base.fit_id for each in members)
+        return known[trial.trial_id]
+
+    return is_default
+
+
 def _searcher(
     request: SearchRequest, recorded: Sequence[SearchTrial], begun: Sequence[Configuration], mode: str
 ) -> Any:
@@ -140,14 +153,15 @@ def _searcher(
         if request.searcher == "optuna"
         else optuna.samplers.RandomSampler(seed=seed)
     )
+    both = request.objective == "memory"
     inner = OptunaSearch(
         DefineByRun(request.space),
-        metric="score",
-        mode=mode,
+        metric=["score", "memory_bytes"] if both else "score",
+        mode=[mode, "min"] if both else mode,
         points_to_evaluate=first_points(request, recorded, begun),
         sampler=sampler,
     )
-    known = [Known(t.configuration, t.fit_id, None if t.score is None else {"score": t.score}) for t in recorded]
+    known = [Known(t.configuration, t.fit_id, _values(t, both=both)) for t in recorded]
     return proposals(
         inner,
         known,
@@ -157,6 +171,13 @@ def _searcher(
         left=_every_point(request, seed),
         mode=mode,
     )
+
+
+def _values(trial: SearchTrial, *, both: bool) -> dict[str, float] | None:
+    """What the searcher is told of a recorded trial; None where it failed or lacks one of the objectives."""
+    if trial.status == "failed" or trial.score is None or (both and trial.memory_bytes is None):
+        return None
+    return {"score": trial.score} | ({"memory_bytes": float(trial.memory_bytes or 0)} if both else {})
 
 
 def _every_point(request: SearchRequest, seed: int) -> Iterator[Configuration]:

@@ -14,8 +14,10 @@ from moodbench.errors import StoreError
 from moodbench.spec import FitSpec
 from moodbench.store import Store
 from moodbench.tuning.axes import Axis, axes_of, axes_seen
-from moodbench.tuning.records import SearchTrial, search_trials, winner
+from moodbench.tuning.objectives import Objective, winner
+from moodbench.tuning.records import SearchTrial, search_trials
 from moodbench.tuning.registered import Registered, registered
+from moodbench.tuning.unfinished import with_unfinished
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Searched:
     """What each parameter is where a configuration does not set it."""
     max_texts: int | None = None
     """Texts that the longest possible training goes through; None where no request is kept."""
+    objective: Objective = "quality"
+    """What the pick is chosen by."""
+    default_fit_id: str | None = None
+    """The fit of the default recipe with the seed of the search; None where no request is kept."""
 
     @property
     def model(self) -> str:
@@ -54,8 +60,8 @@ class Searched:
 
     @property
     def best(self) -> SearchTrial | None:
-        """The pick; None when no trial was trained to its end."""
-        return winner(self.trials)
+        """The pick; None when no trial has a score."""
+        return winner(self.trials, self.objective, self.default_fit_id)
 
     @property
     def title(self) -> str:
@@ -69,11 +75,20 @@ class Searched:
 
 def searches(store: Store) -> tuple[Searched, ...]:
     """The searches of `store`, those of one model and data set together."""
-    by_id: dict[str, list[SearchTrial]] = {}
+    by_id: dict[str, list[SearchTrial]] = {search_id: [] for search_id in _search_ids(store)}
     for trial in search_trials(store):
         by_id.setdefault(trial.search_id, []).append(trial)
-    found = [searched(each, _request(store, search_id)) for search_id, each in by_id.items()]
+    found = []
+    for search_id, recorded in by_id.items():
+        asked = _request(store, search_id)
+        trials = recorded if asked is None else with_unfinished(store, asked, recorded)
+        if trials:
+            found.append(searched(trials, asked))
     return tuple(sorted(found, key=lambda s: (s.model, s.dataset, s.space, s.search_id)))
+
+
+def _search_ids(store: Store) -> list[str]:
+    return sorted({key.split("/")[1] for key in store.location.keys("searches")})
 
 
 def _request(store: Store, search_id: str) -> Registered | None:
@@ -98,6 +113,10 @@ class Asked(Protocol):
     def max_texts(self) -> int:
         """Texts that the longest possible training goes through."""
 
+    @property
+    def objective(self) -> Objective:
+        """What the pick is chosen by."""
+
 
 def searched(trials: Sequence[SearchTrial], asked: Asked | None = None) -> Searched:
     """One search from its trials and, where it is known, its request."""
@@ -105,7 +124,8 @@ def searched(trials: Sequence[SearchTrial], asked: Asked | None = None) -> Searc
     if asked is None or asked.base.lora is None or asked.base.train is None:
         return Searched(search_id, tuple(trials), axes_seen(trials), _catalogued(trials[0].model))
     defaults = recipe_values(asked.base.lora, asked.base.train, asked.base.quantization)
-    return Searched(search_id, tuple(trials), axes_of(asked.space), defaults, asked.max_texts)
+    axes, default = axes_of(asked.space), asked.base.fit_id
+    return Searched(search_id, tuple(trials), axes, defaults, asked.max_texts, asked.objective, default)
 
 
 def _catalogued(model: str) -> Mapping[str, Any]:

@@ -83,9 +83,15 @@ class Progress:
         self._specs, self._tell, self.metric, self._node = specs, tell, first.select_by, node
         self._best: dict[str, float] = {}
         self._points: dict[str, set[tuple[int, float]]] = {}
+        self._memory: dict[str, int] = {}
         self.errors: dict[str, tuple[str, str]] = {}
         """Fit -> kind and detail of what ended it."""
         self._last: tuple[str, int, float | None] | None = None
+
+    def took(self, fit_id: str, memory_bytes: int | None) -> None:
+        """Nothing; the training of that fit took so much memory so far. Of fits that share a process nothing is known."""
+        if memory_bytes is not None and len(self._specs) == 1:
+            self._memory[fit_id] = max(self._memory.get(fit_id, 0), memory_bytes)
 
     def reached(self, fit_id: str, texts: int, score: float) -> None:
         """Nothing; tells a point of a learning curve, once."""
@@ -110,13 +116,18 @@ class Progress:
         self._last = (fit_id, texts, score)
         direction = sign(self.metric)
         top = max(self._best.values(), key=lambda value: direction * value, default=WORST[direction])
-        outcomes = {f: {"score": value} for f, value in self._best.items() if f not in self.errors}
+        outcomes = {
+            f: {"score": value, "memory_bytes": self._memory.get(f)}
+            for f, value in self._best.items()
+            if f not in self.errors
+        }
         self._tell(
             {
                 "texts": texts,
                 "score": top,
                 "raw_score": score,
                 "fit_id": fit_id,
+                "memory_bytes": self._memory.get(fit_id),
                 "outcomes": outcomes,
                 "errors": dict(self.errors),
                 "node": self._node,
@@ -159,9 +170,18 @@ def run_slot(config: dict[str, Any], sent: Sent) -> None:
 
 
 def _retold(progress: Progress, spec: FitSpec, record: Mapping[str, Any]) -> None:
-    for point in record["curve"]:
-        if point["validation_score"] is not None:
-            progress.reached(spec.fit_id, _texts(spec, point["step"]), point["validation_score"])
+    progress.took(spec.fit_id, record["train_peak_memory_bytes"])
+    for texts, score in committed_curve(spec, record):
+        progress.reached(spec.fit_id, texts, score)
+
+
+def committed_curve(spec: FitSpec, record: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Texts trained and the validation score then, as the `record` of the fit has them."""
+    return [
+        (_texts(spec, point["step"]), point["validation_score"])
+        for point in record["curve"]
+        if point["validation_score"] is not None
+    ]
 
 
 def _run(sent: Sent, missing: Mapping[str, FitSpec], progress: Progress) -> None:
@@ -183,6 +203,7 @@ def _run(sent: Sent, missing: Mapping[str, FitSpec], progress: Progress) -> None
             kind, fit_id = message.get("event"), message.get("id", "")
             if kind == "progress":
                 spec = missing[fit_id]
+                progress.took(fit_id, message["peak_memory_bytes"])
                 for step, score in message.get("earlier", ()):
                     progress.reached(fit_id, _texts(spec, step), score)
                 score = message.get(f"eval_{progress.metric}")

@@ -62,7 +62,7 @@ def equal_scores(trials: Sequence[SearchTrial]) -> EqualScores:
     number: it would have trained no further.
     """
     scored = [t for t in trials if t.score is not None and t.status != "failed" and t.curve]
-    ends = sorted((t.curve[-1][0] for t in scored if t.status == "stopped"), reverse=True)
+    ends = sorted((t.curve[-1][0] for t in scored if t.status != "finished"), reverse=True)
     if not ends:
         final = tuple(t.score for t in scored if t.score is not None)
         return EqualScores(tuple(scored), final, None, 0)
@@ -79,11 +79,11 @@ def equal_scores(trials: Sequence[SearchTrial]) -> EqualScores:
 
 
 def best_so_far(trials: Sequence[SearchTrial]) -> list[tuple[int, float]]:
-    """Texts trained in all up to the end of a trial that was trained to its end, and the best score of those so far."""
+    """Texts trained in all up to the end of a trial that has a score, and the best score of those so far."""
     spent, best, found = 0, None, list[tuple[int, float]]()
     for trial in trials:
         spent += trial.texts_trained
-        if trial.status == "finished" and trial.score is not None:
+        if trial.status != "failed" and trial.score is not None:
             direction = sign(trial.metric)
             best = trial.score if best is None else direction * max(direction * best, direction * trial.score)
             found.append((spent, best))

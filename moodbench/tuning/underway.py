@@ -25,6 +25,8 @@ class Spent:
     """Seconds of searching."""
     open: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Fit -> texts trained and seconds of configurations that were cut off, whether or not they ended since."""
+    curves: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """Fit -> texts trained and validation score then, of those."""
 
     def without(self, fit_ids: set[str]) -> tuple[int, float]:
         """Texts and seconds of what was cut off, those of `fit_ids` left out."""
@@ -49,14 +51,16 @@ def proposed(store: Store, search_id: str) -> dict[str, Configuration]:
 
 def spent(store: Store, search_id: str) -> Spent:
     """What all commands of the search have spent."""
-    elapsed_s, costs = 0.0, dict[str, tuple[int, float]]()
+    elapsed_s, costs, points = 0.0, dict[str, tuple[int, float]](), dict[str, set[tuple[int, float]]]()
     for key in store.location.keys(f"searches/{search_id}/sessions"):
         session = _read(store, key)
         elapsed_s += session["elapsed_s"]
         for fit_id, (texts, seconds) in session["open"].items():
             before = costs.get(fit_id, (0, 0.0))
             costs[fit_id] = (max(before[0], texts), before[1] + seconds)
-    return Spent(elapsed_s, costs)
+        for fit_id, curve in session.get("curves", {}).items():  # earlier versions did not keep them
+            points.setdefault(fit_id, set()).update((texts, score) for texts, score in curve)
+    return Spent(elapsed_s, costs, {fit_id: tuple(sorted(curve)) for fit_id, curve in points.items()})
 
 
 class Session:
@@ -67,7 +71,7 @@ class Session:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
         self._key = f"searches/{search_id}/sessions/{name}.json"
         self._started: dict[str, tuple[float, int]] = {}
-        self._texts: dict[str, int] = {}
+        self._curves: dict[str, list[tuple[int, float]]] = {}
         self._left: dict[str, float] = {}
 
     @property
@@ -79,9 +83,9 @@ class Session:
         """Nothing; from now on the time of a slot with so many members counts for that fit, until it ends."""
         self._started.setdefault(fit_id, (self._clock(), num_members))
 
-    def reached(self, fit_id: str, texts: int) -> None:
-        """Nothing; that fit has trained so many texts."""
-        self._texts[fit_id] = texts
+    def reached(self, fit_id: str, texts: int, score: float) -> None:
+        """Nothing; that fit has trained so many texts, and its validation score is then so much."""
+        self._curves.setdefault(fit_id, []).append((texts, score))
 
     def end(self, fit_id: str) -> float:
         """The seconds that the fit took in this command; it has its record now."""
@@ -97,10 +101,15 @@ class Session:
             return
         self._written = self._clock()
         seconds = self._left | {fit_id: self._seconds(each) for fit_id, each in self._started.items()}
-        costs = {fit_id: (self._texts.get(fit_id, 0), each) for fit_id, each in seconds.items()}
+        curves = {fit_id: self._curves[fit_id] for fit_id in seconds if fit_id in self._curves}
+        costs = {
+            fit_id: (max((texts for texts, _ in curves.get(fit_id, ())), default=0), each)
+            for fit_id, each in seconds.items()
+        }
+        said = {"elapsed_s": self.elapsed_s, "open": costs, "curves": curves}
         with self._store.attempt() as attempt:
             path = attempt.folder / "session.json"
-            path.write_text(json.dumps({"elapsed_s": self.elapsed_s, "open": costs}, sort_keys=True), "utf-8")
+            path.write_text(json.dumps(said, sort_keys=True), "utf-8")
             self._store.location.replace(path, self._key)
 
     def _seconds(self, started: tuple[float, int]) -> float:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from moodbench.comparison import people
-from moodbench.comparison.board import OVERALL, choose_machine, scored
-from moodbench.comparison.composite import Weights, get_composite, load_anchors
+from moodbench.comparison.board import OVERALL, choose_machine
+from moodbench.comparison.composite import Weights, load_anchors
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.overall import MIXED, coverage_note, covered
 from moodbench.comparison.pairs import AllPairs
+from moodbench.comparison.scoring import Scoring
 from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
-from moodbench.comparison.together import TIES, mean_joint
+from moodbench.comparison.together import mean_joint
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.store import Store
@@ -42,9 +44,13 @@ EXPORTED = [
     "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
     "train_time_s", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
     "fit_ids", "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
-    "f1_low", "f1_high", "tied_f1", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
+    "f1_low", "f1_high", "tied_f1", "tied_latency", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
 ]  # fmt: skip
 """Columns of --json and --csv, in base units."""
+
+
+WIDTH_OF_NONE = 1e-9
+"""An interval that is narrower has no width."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Results:
     """What `together` says of each contender: see `together.mean_ties`."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
     """Track, or `overall`, to what all its pairs can show."""
+    _scorings: dict[str, Scoring] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def joint_of(self, track: str) -> JointDraws | None:
         """The joint draws of one track, or of all tracks together; None where texts cannot be paired."""
@@ -136,32 +143,11 @@ class Results:
     ) -> BoardView:
         """The board under these weights; `with_robustness` also says how its order holds, `placed` names the one track whose
         rows are to have their ranges of places."""
-        get_composite(composite)
         weights = weights or Weights()
-        board = scored(
-            self.contenders,
-            weights=weights,
-            anchors=load_anchors(),
-            composite=composite,
-            joints=self.joints,
-            placed=placed,
-        ).assign(composite=composite)
-        if self.ties is not None:
-            overall = board["dataset"] == OVERALL
-            for column in TIES:
-                board.loc[overall, column] = board.loc[overall, "name"].map(self.ties[column])
-        tested = (
-            robustness(self.contenders, board, self.joints, weights, load_anchors(), composite)
-            if with_robustness
-            else []
-        )
-        notes = [
-            *score_notes(board, weights, composite),
-            *coverage_note(board, list(dict.fromkeys(self.contenders["track"]))),
-            *_notes(board, self.failures, self.num_elsewhere),
-            *standing_notes(self.pairs, self.joints),
-            *robustness_notes(tested),
-        ]
+        scoring = self._scoring(composite)
+        board = scoring.board(weights, placed).assign(composite=composite)
+        tested = robustness(board, scoring, weights) if with_robustness else []
+        notes = [*score_notes(board, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
         if self.searches and not board.empty:
             notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
         if len(self.references):
@@ -169,6 +155,28 @@ class Results:
         return BoardView(
             board, self.failures, tuple(notes), self.references, self.joints, tuple(tested), self.searches, self.pairs
         )
+
+    def _scoring(self, composite: str) -> Scoring:
+        """The scoring by this composite; the last one is kept, as the draws of a large field take room."""
+        found = self._scorings.get(composite)
+        if found is None:
+            found = Scoring(
+                self.contenders, anchors=load_anchors(), composite=composite, joints=self.joints, ties=self.ties
+            )
+            self._scorings.clear()
+            self._scorings[composite] = found
+        return found
+
+    @cached_property
+    def _lasting_notes(self) -> list[str]:
+        """What is said of the rows whatever their scores."""
+        known = next(iter(self._scorings.values()), None)  # the rows of any composite will do
+        rows = (known or self._scoring("pinned")).rows
+        return [
+            *coverage_note(rows, list(dict.fromkeys(self.contenders["track"]))),
+            *_notes(rows, self.failures, self.num_elsewhere),
+            *standing_notes(self.pairs, self.joints, self.contenders),
+        ]
 
 
 def view_board(
@@ -249,19 +257,26 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
             "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
             "no rank beside undisturbed ones, and one in brackets where there are none. Quiet the machine and measure again."
         )
-    kinds = board[["verdict", "provisional", "quick"]].drop_duplicates()  # a few, however many rows: a slider waits
+    given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in board]
+    kinds = board[given].drop_duplicates()  # a few, however many rows: a slider waits
     found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
-    for mark in ("quick", "unknown", "invalid"):
+    for mark in ("quick", "unknown", "invalid", "partial"):
         if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (board["num_seeds"] == 1).any():
         notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
+    if (board["estimand"] == "recipe").any():
+        notes.append("Several seeds: intervals hold for the recipe trained again, on new texts.")
     if (board["estimand"] == MIXED).any():
         notes.append(
             "Mixed: the overall interval joins data sets with one seed (these weights) and with several (training again)."
         )
     if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
         notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
+    if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
+        notes.append(
+            "F1 with an interval of no width: every text got the same label, and the shares of the classes are held as they are."
+        )
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")
     if len(failures):

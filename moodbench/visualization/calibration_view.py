@@ -33,7 +33,7 @@ NO_VALIDATION = (
 )
 EXPLAINED = (
     "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). ECE: mean gap "
-    "of stated probability and accuracy of the chosen label, 15 equal bins; beside it what a calibrated model would score, "
+    "of stated probability and accuracy of the chosen label, 15 bins of equally many texts; beside it what a calibrated model would score, "
     "and how many seeds are above that (p at most 0.05). T: temperature chosen on validation texts, above 1 where the model was too "
     "sure; after: the test texts with it. Means over seeds; T changes no label."
 )
@@ -137,7 +137,7 @@ def calibration_cells(found: Sequence[Calibration]) -> list[list[str]]:
 
 def calibration_notes(found: Sequence[Calibration]) -> list[str]:
     """What the columns mean, and for whom there is no temperature and why."""
-    without = [each.name for each in found if each.note]
+    without = list(dict.fromkeys(each.name for each in found if each.note))
     return [EXPLAINED, *([f"{', '.join(without)}: {NO_VALIDATION}."] if without else [])]
 
 

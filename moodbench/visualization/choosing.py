@@ -79,10 +79,13 @@ def _fastest_first(row: pd.Series[Any]) -> tuple[float, float]:
 
 
 def overlap(rows: pd.DataFrame) -> Tied:
-    """Ties by overlap of the intervals: cautious, where no pairing of the texts is at hand."""
+    """Ties by overlap of the intervals: cautious, where no pairing of the texts is at hand; what has no interval is separated
+    from nobody."""
     low, high = (dict(zip(rows["name"], rows[f"accuracy_{end}"], strict=True)) for end in ("low", "high"))
 
     def tied(a: str, b: str) -> bool:
+        if any(missing(end[name]) for end in (low, high) for name in (a, b)):
+            return True
         return bool(low[a] <= high[b] and low[b] <= high[a])
 
     return tied
@@ -166,7 +169,10 @@ def _speed_gain(wider: pd.DataFrame, pick: pd.Series[Any]) -> str | None:
     ratio = float(pick["latency_p50_s"]) / float(fastest["latency_p50_s"])
     if ratio <= 1:
         return None
-    lost = f"accuracy {percent(fastest['accuracy'])} %, from {percent(fastest['accuracy_low'])} %"
+    low = fastest["accuracy_low"]
+    lost = f"accuracy {percent(fastest['accuracy'])} %, " + (
+        "its interval not known" if missing(low) else f"from {percent(low)} %"
+    )
     return f"{ratio:.1f} times as fast with less accuracy ({fastest['name']}: {lost})"
 
 
@@ -181,10 +187,7 @@ def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:
             _miss(limits.p99_s, worst.iloc[place], milliseconds, "ms at the 99th percentile"),
             _miss(limits.memory_bytes, row["memory_peak_batch1_bytes"], mebibytes, "MiB"),
         ]
-        if limits.accuracy is not None and row["accuracy_low"] < limits.accuracy:
-            low = max(float(row["accuracy_low"]), 1e-6)
-            short = f"accuracy at least {percent(low)} %, {100 * (limits.accuracy - low):.1f} points short"
-            found.append((math.log(limits.accuracy / low), short))
+        found.append(_shortfall(limits.accuracy, row["accuracy_low"]))
         over = [miss for miss in found if miss is not None]
         measures.append(
             (max((excess for excess, _ in over), default=0.0), str(row["name"]), [text for _, text in over])
@@ -196,12 +199,24 @@ def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:
     return Choice(None, None, 0, len(rows), why, nearest=name, misses=tuple(misses))
 
 
+def _shortfall(limit: float | None, low: Any) -> tuple[float, str] | None:
+    """By which log ratio the lower end of an accuracy falls short of `limit`, and in words; None where it does not."""
+    if limit is None:
+        return None
+    if missing(low):
+        return math.inf, "the interval of its accuracy is not known"
+    if low >= limit:
+        return None
+    low = max(float(low), 1e-6)
+    return math.log(limit / low), f"accuracy at least {percent(low)} %, {100 * (limit - low):.1f} points short"
+
+
 def _miss(limit: float | None, value: Any, show: Callable[[Any], str], unit: str) -> tuple[float, str] | None:
     """By which log ratio `value` is over `limit`, and in words; None where it is not."""
     if limit is None:
         return None
     if missing(value):
-        return math.inf, f"not measured: {unit}"
+        return math.inf, f"{unit} not known, for want of a measurement or of enough undisturbed requests"
     if value <= limit:
         return None
     return math.log(value / limit), f"{show(value)} {unit}, {show(value - limit)} over"

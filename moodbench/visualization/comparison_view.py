@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,24 @@ from moodbench.errors import StoreError, UsageError
 from moodbench.store import Store
 from moodbench.visualization.calibration_view import Calibration, calibration_of
 from moodbench.visualization.contender_names import meant, named_trials, one_recipe, parse
+
+PAIR_HEADINGS = (
+    "Pair",
+    "Difference, points",
+    "95 % interval",
+    "Only first right",
+    "Only second right",
+    "p",
+    "Found from, points (80 % power)",
+    "Verdict",
+)
+
+_VERDICTS = {
+    "better": "separated",
+    "worse": "separated",
+    "equivalent": "equivalent within {margin}",
+    "undecided": "not separated",
+}
 
 
 @dataclass(frozen=True)
@@ -29,15 +48,18 @@ class Compared:
     ("a" or "b"), text and private (null where the store does not hold the text)."""
     calibrations: tuple[Calibration, ...]
     """How far the probabilities of each can be trusted."""
+    class_names: tuple[str, ...]
+    """The classes of `flipped` by their numbers."""
     same_recipe: bool
     """Whether the two are trainings of one recipe with different seeds: then no winner is named."""
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values in base units, without the reviews."""
+        """Plain values in base units, without the reviews. Trainings of one recipe have the verdict `same recipe`: no winner."""
         return {
             "track": self.track,
             "same_recipe": self.same_recipe,
             **asdict(self.difference),
+            **({"verdict": "same recipe"} if self.same_recipe else {}),
             "f1": asdict(self.f1),
             "calibration": [each.to_record() for each in self.calibrations],
             "num_flipped_only_a": int((self.flipped["right"] == "a").sum()),
@@ -108,12 +130,22 @@ def compare_models(
                 f1=paired_f1(labels, flat[0], flat[1], num_classes),
                 flipped=_flipped(texts, answers[0].index, labels, said[0][:, 0], said[1][:, 0]),
                 calibrations=tuple(calibration_of(store, name, ids) for name, ids in zip((a, b), chosen, strict=True)),
+                class_names=class_names(fits, sides[0]["fit_id"].iloc[0], num_classes),
                 same_recipe=bool(same_recipe),
             )
         )
     if not found:
         raise UsageError(f"{a} and {b} share no data set and seed in {store.uri}; run both on the same, then compare")
     return found
+
+
+def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str, ...]:
+    """The names of the classes in the spec of the fit `fit_id`, most negative first; their numbers where it names none."""
+    spec = fits.loc[fits["fit_id"] == fit_id, "spec"].iloc[0]
+    try:
+        return tuple(json.loads(spec)["dataset"]["labels"])
+    except (TypeError, ValueError, KeyError):
+        return tuple(map(str, range(num_classes)))
 
 
 def sentence(
@@ -131,15 +163,15 @@ def sentence(
     over = ", counted once for each seed," if difference.estimand == "recipe" else ""
     evidence = (
         f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, of the {difference.estimand}s; "
-        f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a}, "
-        f"only {b} on {difference.only_b}; p = {difference.p_value:.2g}"
+        f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a:,}, "
+        f"only {b} on {difference.only_b:,}; p = {difference.p_value:.2g}"
     )
     if difference.detectable > 0:
         evidence += f"; found with 80 % power: differences from {100 * difference.detectable:.1f} points on"
     if f1 is not None:
         ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
         evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
-    margin = f"{100 * difference.rope:g} point{'' if difference.rope == 0.01 else 's'}"
+    margin = _margin(difference.rope)
     if same_recipe:
         verdict = (
             f"{a} and {b} are trainings of one recipe: no winner is named; {100 * difference.delta:+.1f} points of accuracy "
@@ -152,10 +184,39 @@ def sentence(
     elif difference.verdict == "equivalent":
         verdict = f"{a} and {b} are equivalent within {margin}"
     else:
-        needed = difference.num_items_needed
-        cure = f"about {needed:,} reviews would settle it" if needed else "more seeds are needed, not more reviews"
-        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {cure}"
+        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {_cure(difference)}"
     return f"{track}: {verdict} ({evidence})."
+
+
+def pair_cells(pairs: Sequence[tuple[str, str, PairedDifference]]) -> list[list[str]]:
+    """A row below PAIR_HEADINGS for each pair (A, B, A minus B in accuracy)."""
+    return [
+        [
+            f"{a} − {b}",
+            f"{100 * d.delta:+.1f}",
+            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
+            f"{d.only_a:,}",
+            f"{d.only_b:,}",
+            f"{d.p_value:.2g}",
+            f"{100 * d.detectable:.1f}" if d.detectable > 0 else "—",
+            _VERDICTS[d.verdict].format(margin=_margin(d.rope)),
+        ]
+        for a, b, d in pairs
+    ]
+
+
+def _margin(rope: float) -> str:
+    return f"{100 * rope:g} point{'' if rope == 0.01 else 's'}"
+
+
+def _cure(difference: PairedDifference) -> str:
+    """What would settle an undecided pair."""
+    needed = difference.num_items_needed
+    if needed is None:
+        return "more seeds are needed, not more reviews"
+    if difference.needed_at_most:
+        return f"and they differ on so few reviews that only a limit is known of how many would settle it: at most about {needed:,}"
+    return f"about {needed:,} reviews would settle it if the difference stays"
 
 
 def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:

@@ -11,14 +11,13 @@ import yaml
 
 from moodbench import __version__
 from moodbench.comparison.board import OVERALL
-from moodbench.spec.canonical import content_id
 from moodbench.store import Store
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import COLUMNS, cells, missing, track_facts
 from moodbench.visualization.score_notes import effect_words
 
-EEE_SCHEMA_VERSION = "0.2.1"
-"""Source: eval.schema.json of github.com/evaleval/every_eval_ever at commit 0666632d."""
+EEE_SCHEMA_VERSION = "0.3.0"
+"""Source: schemas/eval.schema.json of the package every-eval-ever 0.3.0, from github.com/evaleval/every_eval_ever."""
 METRICS = {
     "accuracy": ("accuracy", "Accuracy", False),
     "f1_macro": ("f1", "Macro F1", False),
@@ -39,7 +38,8 @@ LATEX_COLUMNS = (
     "Params",
 )
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "—": "--", "·": r"$\cdot$"}  # fmt: skip
+          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "—": "--", "–": "--", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$",
+          "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # fmt: skip
 
 
 class Evaluated(NamedTuple):
@@ -56,10 +56,14 @@ class Evaluated(NamedTuple):
         return found
 
     @property
+    def on_hub(self) -> bool:
+        """Whether its base model is a repository of the hub."""
+        return bool(self.spec["model"].get("source") == "hub")
+
+    @property
     def model_id(self) -> str:
         """The repository of its base model; its name where it has none."""
-        model = self.spec["model"]
-        return str(model["location"]) if model.get("source") == "hub" else str(self.row["model"])
+        return str(self.spec["model"]["location"] if self.on_hub else self.row["model"])
 
 
 def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
@@ -120,8 +124,9 @@ def every_eval_ever(each: Evaluated) -> bytes:
     source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
     if hub:
         source |= {"hf_repo": hub["id"], "hf_split": "test", "samples_number": int(row["num_test"])}
+        source["additional_details"] = {key: str(hub[key]) for key in ("config", "revision") if hub.get(key)}
     results = []
-    for column, (_, heading, lower) in METRICS.items():
+    for column, (kind, heading, lower) in METRICS.items():
         if missing(row[column]):
             continue
         score: dict[str, Any] = {"score": float(row[column])}
@@ -142,6 +147,10 @@ def every_eval_ever(each: Evaluated) -> bytes:
                 "evaluation_timestamp": each.ended_at.isoformat(),
                 "metric_config": {
                     "evaluation_description": f"{heading}, mean over {int(row['num_seeds'])} seeds",
+                    "metric_id": column,
+                    "metric_name": heading,
+                    "metric_kind": kind,
+                    "metric_unit": "proportion",
                     "lower_is_better": lower,
                     "score_type": "continuous",
                     "min_score": 0.0,
@@ -151,17 +160,14 @@ def every_eval_ever(each: Evaluated) -> bytes:
             }
         )
     details = {"method": row["method"], "num_train": int(row["num_train"]), "num_seeds": int(row["num_seeds"]),
-               "config_id": row["config_id"], "fit_ids": " ".join(row["fit_ids"])}  # fmt: skip
+               "config_id": row["config_id"], "fit_ids": " ".join(row["fit_ids"]), "deployment_type": "self_deployed",
+               "model_availability": "open_weights" if each.on_hub else "unknown"}  # fmt: skip
     model: dict[str, Any] = {"name": str(row["name"]), "id": each.model_id, "inference_platform": "local"}
     if "/" in each.model_id:
         model["developer"] = each.model_id.split("/")[0]
     document = {
         "schema_version": EEE_SCHEMA_VERSION,
         "evaluation_id": f"{row['dataset']}/{each.model_id}/{written}",
-        "dedupe_identity": {
-            "run_fingerprint": content_id("export", {"fit_ids": sorted(row["fit_ids"])}),
-            "hash_algorithm": "sha256",
-        },
         "evaluation_timestamp": each.ended_at.isoformat(),
         "retrieved_timestamp": written,
         "source_metadata": {

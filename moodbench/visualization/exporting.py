@@ -26,7 +26,7 @@ FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface
 COUNTS = (
     "num_train", "rank", "num_seeds", "num_test", "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
 )  # fmt: skip
-FLAGS = ("provisional", "quick", "tied_best", "tied_f1")
+FLAGS = ("provisional", "quick", "tied_best", "tied_f1", "tied_latency")
 TEXTS = (
     "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand", "verdict", "device_name",
     "config_id", "accuracy_letters",

@@ -7,7 +7,7 @@ distinguish). Text takes the page's colour by CSS, so that it is read on a dark 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,18 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from moodbench.comparison.calibration import ReliabilityCurve
-from moodbench.visualization.formatting import MARKS, marked, marks, missing, valid
+from moodbench.visualization.formatting import (
+    MARKS,
+    count,
+    duration,
+    marked,
+    marks,
+    mebibytes,
+    milliseconds,
+    missing,
+    three_digits,
+    valid,
+)
 
 GRID = "rgba(128,128,128,.25)"
 INK = "#6b7280"
@@ -42,15 +53,17 @@ class Cost(NamedTuple):
     """From base units to those of the title."""
     better: str
     """Which end is better."""
+    show: Callable[[Any], str]
+    """Base units to text with a unit, as the table has it."""
 
 
 COSTS: Mapping[str, Cost] = {
-    "latency_p50_s": Cost("median time to label, ms", 1e3, "left"),
-    "latency_p99_s": Cost("99th percentile of the time to label, ms", 1e3, "left"),
-    "memory_peak_batch1_bytes": Cost("memory of the process, MiB", 2.0**-20, "left"),
-    "train_time_s": Cost("training time, s", 1.0, "left"),
-    "throughput_texts_per_s": Cost("texts per second", 1.0, "right"),
-    "num_params": Cost("parameters, millions", 1e-6, "left"),
+    "latency_p50_s": Cost("median time to label, ms", 1e3, "left", lambda s: f"{milliseconds(s)} ms"),
+    "latency_p99_s": Cost("99th percentile of the time to label, ms", 1e3, "left", lambda s: f"{milliseconds(s)} ms"),
+    "memory_peak_batch1_bytes": Cost("memory of the process, MiB", 2.0**-20, "left", lambda b: f"{mebibytes(b)} MiB"),
+    "train_time_s": Cost("training time, s", 1.0, "left", duration),
+    "throughput_texts_per_s": Cost("texts per second", 1.0, "right", three_digits),
+    "num_params": Cost("parameters, millions", 1e-6, "left", count),
 }
 """Column of the board to the axis that it makes, the trade-offs of a contender."""
 
@@ -126,7 +139,7 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
                 "color": colour,
                 "symbol": marks,
                 "size": sizes[mask],
-                "opacity": np.where(on[mask], 0.95, 0.45),
+                "opacity": np.where(on[mask], 0.95, np.where(group["provisional"], 0.8, 0.45)),
                 "line": {"width": 1, "color": colour},
             },
         )
@@ -183,7 +196,8 @@ def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> 
             mode="lines",
             name=name,
             line={"width": 2.2, "shape": "hv", "color": PALETTE[number % 6], "dash": DASHES[number % 6]},
-            hovertemplate="%{y:.1f} % within %{x:.3g} ms<extra>" + name + "</extra>",
+            customdata=[milliseconds(seconds) for seconds in ordered[rows]],
+            hovertemplate="%{y:.1f} % within %{customdata} ms<extra>" + name + "</extra>",
         )
     figure.add_hline(y=99, line_dash="dot", line_width=1, line_color=INK, annotation_text="99 %")
     _log_axis(figure, "time to label, ms (log)", 1e3 * np.concatenate(list(latencies_s.values())))
@@ -268,8 +282,9 @@ def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
     if not curves:
         return message("Choose contenders to see how far their probabilities can be trusted")
     figure = go.Figure()
+    start = max(0.0, 100 * min(float(curve.stated[0]) for curve in curves.values()) - 3)
     line = {"width": 1, "dash": "dot", "color": INK}
-    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", name="as stated", line=line, hoverinfo="skip")
+    figure.add_scatter(x=[start, 100], y=[start, 100], mode="lines", name="as stated", line=line, hoverinfo="skip")
     for number, (name, curve) in enumerate(curves.items()):
         colour = PALETTE[number % 6]
         stated = 100 * curve.stated
@@ -294,9 +309,8 @@ def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
             line={"width": 2.2, "shape": "hv", "color": colour, "dash": DASHES[number % 6]},
             hovertemplate="stated %{x:.0f} %, right %{y:.1f} %<extra>" + name + "</extra>",
         )
-    start = 100 * min(float(curve.stated[0]) for curve in curves.values())
-    figure.update_xaxes(title="stated probability of the chosen label, % (band: 95 % of calibrated models)")
-    figure.update_xaxes(range=[max(0.0, start - 3), 101])
+    figure.update_xaxes(title="stated probability, % (band: if calibrated)")
+    figure.update_xaxes(range=[start, 101])
     figure.update_yaxes(title="label right, %", range=[0, 103])
     return styled(figure, 440)
 
@@ -305,7 +319,8 @@ def _hover(row: pd.Series[Any]) -> str:
     lines = [
         f"accuracy {100 * row['accuracy']:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
     ]
-    lines += [f"{axis.title}: {row[c] * axis.factor:,.3g}" for c, axis in COSTS.items() if not missing(row[c])]
+    known = {column: axis for column, axis in COSTS.items() if not missing(row[column])}
+    lines += [f"{axis.title.partition(',')[0]}: {axis.show(row[column])}" for column, axis in known.items()]
     lines += [f"{mark}: {MARKS[mark]}" for mark in marks(row)]
     return "<br>".join(lines)
 

@@ -10,6 +10,8 @@ import pandas as pd
 
 from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 
+type Row = Mapping[Any, Any] | pd.Series[Any]
+"""A row of the board."""
 MISSING = "—"
 MEASURED = (
     "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s", "throughput_texts_per_s",
@@ -21,7 +23,8 @@ MARKS: Mapping[str, str] = {
     "contaminated": "other load disturbed the clock: the score uses CPU time and is provisional",
     "provisional": "other load disturbed the clock on some data sets: the score uses CPU time there and is provisional",
     "unknown": "whether other load disturbed the clock could not be seen",
-    "quick": "measured with a quick protocol (one process): good for a first look, not for publication",
+    "quick": "measured with a quick protocol (few processes): good for a first look, not for publication",
+    "partial": "not run on all data sets that overall covers: its means are over the others, and it has no score there",
 }
 """What is said of a row wherever it appears, and what that means."""
 
@@ -32,7 +35,7 @@ class Column:
 
     key: str
     heading: str
-    show: Callable[[pd.Series[Any]], str]
+    show: Callable[[Row], str]
     """A row of the board to the text of its cell."""
     help: str
     """What the number is, in one line."""
@@ -43,7 +46,7 @@ def missing(value: Any) -> bool:
     return value is None or bool(pd.isna(value))
 
 
-def marks(row: pd.Series[Any]) -> tuple[str, ...]:
+def marks(row: Row) -> tuple[str, ...]:
     """Which of MARKS hold for a row of the board or a measurement.
 
     Made-up rows have no mark because there can be none: nothing in the program writes a record without having measured.
@@ -54,10 +57,12 @@ def marks(row: pd.Series[Any]) -> tuple[str, ...]:
         found.append("provisional")
     if row.get("quick") == True:  # noqa: E712 - missing is not quick
         found.append("quick")
+    if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+        found.append("partial")
     return tuple(str(mark) for mark in found)
 
 
-def marked(row: pd.Series[Any]) -> str:
+def marked(row: Row) -> str:
     """The row's name with its marks: MiniLM-L6 (quick)."""
     found = marks(row)
     return str(row["name"]) + (f" ({', '.join(found)})" if found else "")
@@ -120,7 +125,7 @@ def duration(value: Any) -> str:
     return f"{minutes} m {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def _rank(row: pd.Series[Any]) -> str:
+def _rank(row: Row) -> str:
     if missing(row["rank"]):
         return MISSING
     if not missing(row.get("rank_low")):
@@ -130,30 +135,30 @@ def _rank(row: pd.Series[Any]) -> str:
     return f"({row['rank']})" if row["provisional"] else str(row["rank"])
 
 
-def _letters(row: pd.Series[Any]) -> str:
+def _letters(row: Row) -> str:
     letters = row.get("accuracy_letters")
-    return MISSING if missing(letters) else str(letters)
+    return MISSING if missing(letters) or not letters else str(letters)
 
 
-def _score(row: pd.Series[Any]) -> str:
+def _score(row: Row) -> str:
     if missing(row["score"]):
         return MISSING
     return f"{row['score']:.1f}" + ("*" if row["provisional"] else "")
 
 
-def _accuracy(row: pd.Series[Any]) -> str:
+def _accuracy(row: Row) -> str:
     if missing(row["accuracy"]):
         return MISSING
     return f"{percent(row['accuracy'])} [{percent(row['accuracy_low'])}, {percent(row['accuracy_high'])}]"
 
 
-def _f1(row: pd.Series[Any]) -> str:
+def _f1(row: Row) -> str:
     if missing(row.get("f1_low")):
         return percent(row["f1_macro"])
     return f"{percent(row['f1_macro'])} [{percent(row['f1_low'])}, {percent(row['f1_high'])}]"
 
 
-def _pareto(row: pd.Series[Any]) -> str:
+def _pareto(row: Row) -> str:
     """L, M, T with the chance in percent where it is not certain; a dash where it is under 5 % for all."""
     chances = [(letter, row.get(column)) for letter, column in zip("LMT", PARETO_COSTS.values(), strict=True)]
     shown = [(letter, float(p)) for letter, p in chances if p is not None and p >= 0.05]  # NaN is not
@@ -161,11 +166,11 @@ def _pareto(row: pd.Series[Any]) -> str:
     return " ".join(letter if p > 0.95 else f"{letter}{100 * p:.0f}" for letter, p in shown) + star or MISSING
 
 
-def _plain(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], str]:
+def _plain(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
     return lambda row: show(row[key])
 
 
-def _optional(key: str, show: Callable[[Any], str]) -> Callable[[pd.Series[Any]], str]:
+def _optional(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
     return lambda row: show(row.get(key))
 
 
@@ -212,7 +217,8 @@ COLUMNS: tuple[Column, ...] = (
         "p_pareto_latency",
         "Pareto",
         _pareto,
-        "nobody both errs less and costs less in L latency, M memory, T training time; L60: in 60 % of joint draws of the texts",
+        "nobody both errs less and costs less in L latency, M memory, T training time; L60: in 60 % of joint draws of texts, seeds and, "
+        "where several processes measured it, speed",
     ),
     Column("train_time_s", "Training", _plain("train_time_s", duration), "time of fitting, validation included"),
     Column("num_params", "Params", _plain("num_params", count), "parameters of the fitted model"),

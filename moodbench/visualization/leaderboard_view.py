@@ -20,6 +20,9 @@ PRESETS: Mapping[str, tuple[int, int, int, int]] = {
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
+TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
+"""Column to the one that says who is not separated from its best."""
+
 
 def chosen_track(tracks: Sequence[str], state: State) -> str:
     """The one of `tracks` that `state` names, else all of them together, else the first."""
@@ -44,8 +47,23 @@ def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd
 
 
 def answer(track: pd.DataFrame) -> str:
-    """The answer in one sentence: who leads under these weights, and how sure that is."""
+    """The answer: who leads under these weights, how sure that is, and who might have a better score but no place."""
     ranked = track[track["rank"].notna()]
+    ahead = _ahead_without_place(track, ranked)
+    if len(ahead):
+        be = "have better scores" if len(ahead) > 1 else "has a better score"
+        return f"{_leader(ranked)} {listed(ahead)} {be}, from a clock that other load disturbed, and so no place."
+    return _leader(ranked)
+
+
+def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+    """Who has a better score than the leader but, as it is provisional, no place."""
+    if ranked.empty or missing(ranked["score"].iloc[0]):
+        return []
+    return list(track.loc[track["rank"].isna() & (track["score"] > ranked["score"].iloc[0]), "name"])
+
+
+def _leader(ranked: pd.DataFrame) -> str:
     if ranked.empty:
         return "No contender has a score here yet: a score needs quality, throughput and latency, and the baseline's result."
     first = ranked.iloc[0]
@@ -67,24 +85,24 @@ def answer(track: pd.DataFrame) -> str:
     return f"{text}, {first['score'] - second['score']:.1f} ahead of {second['name']}."
 
 
-def tied_best(track: pd.DataFrame) -> dict[str, set[object]]:
-    """Column to the index labels of its best rows, and of those that are not separated from the best.
+def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -> dict[str, set[object]]:
+    """Each of `columns` that has a best to the index labels of its best rows, and of those that are not separated from the best.
 
-    Accuracy and F1 go by the joint draws where the board has them (`tied_best`, `tied_f1`); in other columns, and
+    Accuracy, F1 and P50 go by the joint draws where the board has them (TIED); in other columns, and
     where there are none, the best alone is named.
     Rows whose clock was disturbed do not count for what the clock says, invalid measurements for nothing measured.
     """
     found: dict[str, set[object]] = {}
     measured = valid(track)
     quiet = measured[~measured["provisional"].astype(bool)]
-    for column in (*HIGHER, *LOWER):
-        if column not in track:
+    for column in columns:
+        if column not in track or column not in (*HIGHER, *LOWER):
             continue
         clocked = column in ("score", "throughput_texts_per_s", "latency_p50_s", "latency_p99_s")
         values = (quiet if clocked else measured)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
-            tied = track.get({"accuracy": "tied_best", "f1_macro": "tied_f1"}.get(column, ""))
+            tied = track.get(TIED.get(column, ""))
             level = False if tied is None else tied.loc[values.index].eq(True)
             found[column] = set(values.index[(values == best) | level])
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,6 +27,9 @@ EXPLAINED = (
 BACKED = 2 / 3
 """Share of raters from which on a doubted label is backed by people."""
 HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
+
+Contenders = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+"""Of each contender its evaluations: their ids, and the files with what they said."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
         if track["config_id"].nunique() < MIN_CONTENDERS:
             continue
         contenders = tuple(
-            tuple(group.groupby("seed").tail(1)["evaluation_id"]) for _, group in track.groupby("config_id", sort=True)
+            tuple(
+                (str(i), tuple(f["path"] for f in files if f["path"].startswith("predictions/")))
+                for i, files in zip(
+                    *(group.groupby("seed").tail(1)[c] for c in ("evaluation_id", "files")), strict=True
+                )
+            )
+            for _, group in track.groupby("config_id", sort=True)
         )
         queues.append(_queue(store, f"{key[0]} ({key[2]:,} training texts)", track, contenders))
     if not queues:
@@ -100,7 +108,7 @@ def queue_cells(queue: Queue, most: int) -> list[list[str]]:
     ]
 
 
-def _queue(store: Store, name: str, track: pd.DataFrame, contenders: tuple[tuple[str, ...], ...]) -> Queue:
+def _queue(store: Store, name: str, track: pd.DataFrame, contenders: Contenders) -> Queue:
     first = track.iloc[0]
     if not isinstance(first["spec"], str):
         raise StoreError(f"{name}: the record of fit {first['fit_id']} has no spec, which names the labels")
@@ -132,24 +140,27 @@ def _rater_shares(counts: pd.Series[Any], labels: pd.Series[int], num_labels: in
 
 
 def _probabilities(
-    store: Store, contenders: tuple[tuple[str, ...], ...]
+    store: Store, contenders: Contenders
 ) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
     """Example ids, labels `(n,)`, and of each contender the probabilities averaged over its evaluations `(n, k)`."""
     return _read(store.uri, contenders)
 
 
 @lru_cache(maxsize=8)
-def _read(
-    uri: str, contenders: tuple[tuple[str, ...], ...]
-) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+def _read(uri: str, contenders: Contenders) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
     """Predictions never change under their evaluation_id, so that what was read once for the page serves again."""
-    store = Store.open(uri)
+    location = Store.open(uri).location
     labels: pd.Series[Any] | None = None
     tables = []
-    for ids in contenders:
+    for evaluations in contenders:
+        keys = [key for _, paths in evaluations for key in paths]
+        every = read_bulk(location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "logits"])
+        by_evaluation = dict(iter(every.groupby("evaluation_id", sort=False)))
         parts = []
-        for evaluation_id in ids:
-            said = _predictions(store, evaluation_id)
+        for evaluation_id, _ in evaluations:
+            if evaluation_id not in by_evaluation:
+                raise StoreError(f"{uri}: what evaluation {evaluation_id} said of each text is not stored")
+            said = by_evaluation[evaluation_id].set_index("example_id").sort_index()
             logits = np.stack(said["logits"].to_list()).astype(float)
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
             parts.append(powers / powers.sum(axis=1, keepdims=True))
@@ -160,11 +171,3 @@ def _read(
         tables.append(np.mean(parts, axis=0))
     assert labels is not None
     return list(labels.index), labels.to_numpy(), tables
-
-
-def _predictions(store: Store, evaluation_id: str) -> pd.DataFrame:
-    record = store.record("evaluations", evaluation_id)
-    assert record is not None
-    keys: Sequence[str] = [f["path"] for f in record["files"] if f["path"].startswith("predictions/")]
-    said = read_bulk(store.location, keys, PREDICTIONS, ["example_id", "label", "logits"])
-    return said.set_index("example_id").sort_index()

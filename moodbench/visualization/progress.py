@@ -42,6 +42,8 @@ class Job:
     num_steps: int = 0
     losses: list[float] = field(default_factory=list)
     error: str = ""
+    error_kind: str = ""
+    """What kind of error it was, without its message, which may quote a text."""
     node: str = ""
     longest_pause: timedelta = timedelta(0)
 
@@ -69,6 +71,9 @@ class RunProgress:
     """The phases of each trial that began, in order."""
     last_error: str
     now: datetime
+    last_error_kind: str = ""
+    """The last error without its message, which may quote a text."""
+    last_error_trial: str = ""
     cancelled: bool = False
     """Whether it ended because somebody asked for that."""
     standing: Mapping[str, Any] = field(default_factory=dict)
@@ -138,7 +143,8 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
     started = ended = None
     counts = {"num_jobs": 0, "num_done": 0}
     num_ended = num_failed = 0
-    last_error, cancelled = "", False
+    last_error = last_kind = last_trial = ""
+    cancelled = False
     standing: Mapping[str, Any] = {}
     nodes: dict[str, str] = {}
     told = None
@@ -157,7 +163,8 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
         elif name == "node_joined":
             nodes[str(event.get("node"))] = "joined"
         elif name in NODE_NEWS:
-            why = f": {event['detail']}" if event.get("detail") else ""
+            is_told = event.get("detail") and name != "node_quarantined"  # whose detail is what a trial printed last
+            why = f": {event['detail']}" if is_told else ""
             nodes[str(event.get("node"))] = NODE_NEWS[name] + why
         elif name == "started":
             jobs[trial, phase] = Job(trial, phase, "running", at, at, node=str(event.get("node", "")))
@@ -165,14 +172,16 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
             num_ended += not event.get("retry")
             if event.get("outcome") != "ok":
                 num_failed += not event.get("retry")
-                last_error = f"{trial}: {event.get('outcome')}: {_last_line(event.get('detail'))}"
+                last_trial, last_kind = trial, f"{trial}: {event.get('outcome')}"
+                last_error = f"{last_kind}: {_last_line(event.get('detail'))}"
                 for job in jobs.values():
                     if job.trial == trial and job.state == "running":
                         job.state, job.ended, job.last_heard = "retrying" if event.get("retry") else "failed", at, at
-                        job.error = job.error or last_error
+                        job.error, job.error_kind = job.error or last_error, job.error_kind or last_kind
         elif (trial, phase) in jobs:
             _update(jobs[trial, phase], name, event, at)
             if name == "failed":
+                last_trial, last_kind = trial, f"{trial}: {phase}: {jobs[trial, phase].error_kind}"
                 last_error = f"{trial}: {phase}: {event.get('error', '')}"
     if started is None:
         return None
@@ -185,7 +194,7 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
                 job.state = "stalled"
     return RunProgress(
         run_id, started, ended, counts["num_jobs"], counts["num_done"], num_ended, num_failed,
-        tuple(jobs.values()), last_error, now, cancelled, standing, nodes, told,
+        tuple(jobs.values()), last_error, now, last_kind, last_trial, cancelled, standing, nodes, told,
     )  # fmt: skip
 
 
@@ -205,6 +214,7 @@ def _update(job: Job, name: str, event: Mapping[str, Any], at: datetime) -> None
         job.state, job.ended = ("done" if name == "committed" else "skipped"), at
     elif name == "failed":
         job.state, job.ended, job.error = "failed", at, str(event.get("error", ""))
+        job.error_kind = _class_of(job.error)
 
 
 def _events(text: str) -> Iterable[dict[str, Any]]:
@@ -215,6 +225,18 @@ def _events(text: str) -> Iterable[dict[str, Any]]:
             yield {**event, "event": str(event["event"]), "time": datetime.fromisoformat(event["at"])}
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def dataset_of(trial: str) -> str:
+    """The data set of a trial by its label; empty where the label names none."""
+    parts = trial.split(" · ")
+    return parts[1] if len(parts) > 2 else ""
+
+
+def _class_of(error: str) -> str:
+    """The class that stands before the message of an error."""
+    name = error.partition(":")[0]
+    return name if name.isidentifier() else "error"
 
 
 def _last_line(detail: Any) -> str:

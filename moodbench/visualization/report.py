@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -26,6 +27,7 @@ from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, 
 from moodbench.visualization.leaderboard_view import answer
 from moodbench.visualization.report_figures import (
     TRADE_OFFS,
+    Drawing,
     accuracy_figure,
     critical_difference_figure,
     f1_figure,
@@ -33,17 +35,34 @@ from moodbench.visualization.report_figures import (
     trade_off_figure,
 )
 from moodbench.visualization.score_notes import Robustness, effect_words
-from moodbench.visualization.search_report import search_html, search_markdown
+from moodbench.visualization.search_report import drawings, file_name, search_html, search_markdown
 
-CHANCES = "In percent, over joint draws of the test texts, the seeds and the weights (Dirichlet around those shown)."
+CHANCES = (
+    "In percent, over joint draws of the test texts, the seeds, the speed where several processes measured it, and the weights "
+    "(Dirichlet around those shown)."
+)
 MAX_CURVES = 8
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}
+th,td{padding:.25rem .45rem;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}
 th{border-bottom:2px solid #9aa0a6}.left{text-align:left}.scroll{overflow-x:auto}
 figure{margin:1rem 0}svg{max-width:100%;height:auto}.note{color:#555;font-size:13px}
+:root{color-scheme:light dark}
+@media screen and (prefers-color-scheme:dark){
+body{color:#e5e7eb;background:#18181b}th,td{border-bottom-color:#3f3f46}th{border-bottom-color:#71717a}
+.note{color:#b4b4bb}svg{filter:invert(.91) hue-rotate(180deg)}
+}
 """
+
+
+class Figure(NamedTuple):
+    """A figure of the report."""
+
+    key: str
+    """What it shows, as a part of a file name."""
+    caption: str
+    drawing: Drawing
 
 
 @dataclass(frozen=True)
@@ -55,8 +74,7 @@ class TrackSection:
     answer: str
     table: pd.DataFrame
     """Cells as text, a column per heading."""
-    figures: tuple[tuple[str, str], ...]
-    """Caption and SVG of each."""
+    figures: tuple[Figure, ...]
     calibration: pd.DataFrame | None = None
     """Likewise, how far the probabilities can be trusted; None for all tracks together."""
     calibration_notes: tuple[str, ...] = ()
@@ -65,8 +83,8 @@ class TrackSection:
 
 
 def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
-    """The files written to `folder`: report.md, report.html, and leaderboard and calibration as .csv and .json, each replaced
-    whole.
+    """The files written to `folder`: report.md with its figures as .svg and .png, report.html, and leaderboard and calibration as .csv
+    and .json, each replaced whole.
 
     StoreError when there is nothing to report on or the folder cannot be written.
     """
@@ -75,14 +93,25 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
     sections = [section(view, name, store) for name in view.tracks]
     each = view.board[view.board["dataset"] != OVERALL]
     across = data_sets_together(each)
+    whole = [Figure("f1-by-data-set", "Macro-F1 by data set.", f1_figure(each))]
+    if across is not None:
+        whole.append(Figure("critical-difference", across.words, across.figure))
+    drawn = [drawings(search) for search in view.searches]
     contents = {
-        "report.md": markdown(view, sections, across).encode(),
-        "report.html": page(view, sections, f1_figure(each), across).encode(),
+        "report.md": markdown(view, sections, whole, drawn).encode(),
+        "report.html": page(view, sections, whole, drawn).encode(),
         "leaderboard.csv": board_bytes(view, "csv"),
         "leaderboard.json": board_bytes(view, "json"),
         "calibration.csv": calibration_csv(sections),
         "calibration.json": json.dumps([record for each in sections for record in each.records], indent=1).encode(),
     }
+    parts = [(each.name, each.figures) for each in sections] + [("", tuple(whole))]
+    for number, (track, shown) in enumerate(parts):
+        for figure in shown:
+            stem = figure_stem(number, track, figure.key)
+            contents |= {f"{stem}.svg": figure.drawing.svg_file, f"{stem}.png": figure.drawing.png}
+    for search, figures in zip(view.searches, drawn, strict=True):
+        contents |= {file_name(search, key): svg.encode() for key, svg in figures.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [replaced(folder / name, content) for name, content in contents.items()]
@@ -111,39 +140,49 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     ]
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
     curves = {each.name: each.curve for name in best for each in trust if each.name == name}
-    figures: tuple[tuple[str, str], ...] = (
-        ("Accuracy on the test texts. Ties are judged on the same texts for all pairs at once (Romano-Wolf, 5 %), not by "
-         "whether intervals overlap.",
+    figures = [
+        Figure("accuracy", f"Accuracy on the test texts. {interval_words(rows)}Ties are judged on the same texts for all pairs at once "
+         "(Romano-Wolf, 5 %), not by whether intervals overlap.",
          accuracy_figure(rows, f"Accuracy · {name}")),
-    )  # fmt: skip
+        *trade_offs(rows, name),
+    ]  # fmt: skip
     if curves:
         caption = (
             "Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a contender is surer "
             "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts."
         )
-        figures = (*figures, (caption, reliability_figure(curves, f"Reliability · {name}")))
-    figures = (figures[0], *trade_offs(rows, name), *figures[1:])
+        figures.append(Figure("reliability", caption, reliability_figure(curves, f"Reliability · {name}")))
     return TrackSection(
         name,
         track_facts(rows),
         answer(rows) + tied,
         pd.concat([cells(rows), reference_cells(view.references_of(name))]),
-        figures,
+        tuple(figures),
         pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)) if trust else None,
         tuple(calibration_notes(trust)) if trust else (),
         tuple({"track": name, **each.to_record()} for each in trust),
     )
 
 
+def interval_words(rows: pd.DataFrame) -> str:
+    """Of what the intervals of accuracy of one track are, as a sentence and a space; empty where there is none."""
+    meant = {
+        "checkpoint": "of these weights on new texts (one seed)",
+        "recipe": "of the recipe trained again, on new texts (several seeds)",
+    }
+    said = [words for estimand, words in meant.items() if (rows["estimand"] == estimand).any()]
+    return f"Intervals {' or '.join(said)}. " if said else ""
+
+
 class Together(NamedTuple):
     """What tests with data sets as the sample say."""
 
     words: str
-    figure: str
+    figure: Drawing
 
 
-def trade_offs(rows: pd.DataFrame, name: str) -> list[tuple[str, str]]:
-    """Caption and figure of error against each cost that at least one contender of the track has; a training time of 0 is none."""
+def trade_offs(rows: pd.DataFrame, name: str) -> list[Figure]:
+    """The figure of error against each cost that at least one contender of the track has; a training time of 0 is none."""
     found = []
     for cost, (word, _, _) in TRADE_OFFS.items():
         costs = valid(rows)[cost].astype("float64")
@@ -151,7 +190,8 @@ def trade_offs(rows: pd.DataFrame, name: str) -> list[tuple[str, str]]:
         if shown[cost].notna().any():
             caption = f"Error against {word}; on the dotted frontier nobody both errs less and has less {word}."
             front = frontier(shown[cost], rows["accuracy"])
-            found.append((caption, trade_off_figure(shown, cost, front, f"Error and {word} · {name}")))
+            drawing = trade_off_figure(shown, cost, front, f"Error and {word} · {name}")
+            found.append(Figure(f"error-and-{word.replace(' ', '-')}", caption, drawing))
     return found
 
 
@@ -203,20 +243,25 @@ def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
     return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
 
 
-def markdown(view: BoardView, sections: Sequence[TrackSection], across: Together | None = None) -> str:
-    """The report as Markdown."""
+def markdown(
+    view: BoardView,
+    sections: Sequence[TrackSection],
+    whole: Sequence[Figure],
+    drawn: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """The report as Markdown; `whole` are the figures of all tracks, `drawn` those of each of the view's searches."""
     parts = ["# MoodBench report", ""]
-    for each in sections:
+    for number, each in enumerate(sections):
         parts += [f"## {each.name}", "", f"{each.facts}. {each.answer}", "", *_markdown_table(each.table), ""]
         if each.calibration is not None:
             parts += ["### Calibration", "", *_markdown_table(each.calibration), ""]
             parts += [line for note in each.calibration_notes for line in (note, "")]
-    if across is not None:
-        parts += ["## All data sets", "", across.words, ""]
+        parts += _markdown_figures(each.figures, number, each.name)
+    parts += ["## All data sets", "", *_markdown_figures(whole, len(sections), "")]
     for tested in view.robustness:
         parts += [f"## Chance of each place: {tested.track}", "", *_markdown_table(chances(tested)), ""]
-    for search in view.searches:
-        parts += search_markdown(search)
+    for search, figures in zip(view.searches, drawn, strict=True):
+        parts += search_markdown(search, figures)
     parts += ["## Notes", "", *(f"- {note}" for note in view.notes), ""]
     if len(view.failures):
         parts += ["## Failed", "", *(f"- {line}" for line in _failures(view)), ""]
@@ -224,7 +269,12 @@ def markdown(view: BoardView, sections: Sequence[TrackSection], across: Together
     return "\n".join(parts)
 
 
-def page(view: BoardView, sections: Sequence[TrackSection], f1: str, across: Together | None = None) -> str:
+def page(
+    view: BoardView,
+    sections: Sequence[TrackSection],
+    whole: Sequence[Figure],
+    drawn: Sequence[Mapping[str, str]] = (),
+) -> str:
     """The report as one HTML page: styles and figures inside, no script, no request to anywhere."""
     body = ["<h1>MoodBench report</h1>"]
     for each in sections:
@@ -233,17 +283,13 @@ def page(view: BoardView, sections: Sequence[TrackSection], f1: str, across: Tog
         if each.calibration is not None:
             body += ["<h3>Calibration</h3>", '<div class="scroll">', _html_table(each.calibration), "</div>"]
             body += [f"<p class=note>{escape(note)}</p>" for note in each.calibration_notes]
-        body += [
-            f"<figure>{svg}<figcaption class=note>{escape(text)}</figcaption></figure>" for text, svg in each.figures
-        ]
-    body += ["<h2>Macro-F1 by data set</h2>", f"<figure>{f1}</figure>"]
-    if across is not None:
-        caption = f"<figcaption class=note>{escape(across.words)}</figcaption>"
-        body += ["<h2>All data sets</h2>", f"<figure>{across.figure}{caption}</figure>"]
+        body += _html_figures(each.figures)
+    body += ["<h2>All data sets</h2>", *_html_figures(whole)]
     for tested in view.robustness:
         body += [f"<h2>Chance of each place: {escape(tested.track)}</h2>", f"<p class=note>{CHANCES}</p>"]
         body += ['<div class="scroll">', _html_table(chances(tested)), "</div>"]
-    body += [part for search in view.searches for part in search_html(search)]
+    for search, figures in zip(view.searches, drawn, strict=True):
+        body += search_html(search, figures)
     body += ["<h2>Notes</h2>"]
     body += [f"<p class=note>{escape(note)}</p>" for note in view.notes]
     if len(view.failures):
@@ -259,6 +305,24 @@ def page(view: BoardView, sections: Sequence[TrackSection], f1: str, across: Tog
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def figure_stem(number: int, track: str, key: str) -> str:
+    """The name, without its ending, of the file with that figure of that track, the number-th section of the report."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", track).strip("-").lower()
+    return "-".join(filter(None, [f"figure-{number + 1}", slug, key]))
+
+
+def _markdown_figures(figures: Sequence[Figure], number: int, track: str) -> list[str]:
+    lines = []
+    for figure in figures:
+        stem = figure_stem(number, track, figure.key)
+        lines += [f"![{figure.key.replace('-', ' ')}]({stem}.svg)", "", f"{figure.caption} ([PNG]({stem}.png))", ""]
+    return lines
+
+
+def _html_figures(figures: Sequence[Figure]) -> list[str]:
+    return [f"<figure>{f.drawing.svg}<figcaption class=note>{escape(f.caption)}</figcaption></figure>" for f in figures]
 
 
 def _failures(view: BoardView) -> list[str]:

@@ -1,4 +1,4 @@
-"""Static figures of the report, as SVG: accuracy with intervals, the trade-off, F1 by data set, reliability.
+"""Static figures of the report, as SVG and PNG: accuracy with intervals, the trade-off, F1 by data set, reliability.
 
 Drawn by matplotlib without a display, in one colour-blind safe palette (Okabe and Ito); text stays text.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,9 +28,39 @@ INK, GREY, BLUE, ORANGE = "#222222", "#9aa0a6", "#0072B2", "#D55E00"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = "osD^vPX*"
 PANELS_ACROSS = 4
+DISTURBED = "\nopen where the clock was disturbed"
+LETTER, LINE, DOT = 4.6, 9.0, 3.0
+"""Width of a letter and height of a line of names, and half the width of a point, in points."""
+DOTS_PER_INCH = 150
 
 
-def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
+@dataclass(frozen=True)
+class Drawing:
+    """One figure, as it is wanted."""
+
+    figure: Figure
+    title: str | None = None
+    """What ids within the SVG begin with, by default the title of its axes."""
+
+    @cached_property
+    def svg(self) -> str:
+        """The svg element, for a page."""
+        return svg_text(self.figure, self.title)
+
+    @cached_property
+    def svg_file(self) -> bytes:
+        """The same as a file of its own."""
+        return b'<?xml version="1.0" encoding="utf-8"?>\n' + self.svg.encode()
+
+    @cached_property
+    def png(self) -> bytes:
+        """As an image of DOTS_PER_INCH, the same to the byte each time."""
+        sink = io.BytesIO()
+        self.figure.savefig(sink, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
+        return sink.getvalue()
+
+
+def accuracy_figure(rows: pd.DataFrame, title: str) -> Drawing:
     """Accuracy with its interval, best on top; with tied_best and accuracy_letters, groups of ties in colour and letters."""
     shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
     figure, axes = panel(0.36 * len(shown) + 1.3)
@@ -41,22 +73,22 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> str:
         text = f"{middle:.1f}" + (f"  {row['accuracy_letters']}" if ranked else "")
         axes.annotate(text, (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(shown)), [marked(row) for _, row in shown.iterrows()])
-    note = "; in colour: may be the best; who shares a letter is tied" if ranked else ""
+    note = "\nin colour: may be the best; who shares a letter is tied" if ranked else ""
     axes.set_xlabel(f"accuracy, % with 95 % interval{note}")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.08)
-    return svg_text(figure)
+    return Drawing(figure)
 
 
 TRADE_OFFS = {
     "latency_p50_s": ("latency", 1000.0, "median time from one text to its label, ms"),
-    "memory_peak_batch1_bytes": ("memory", 2.0**-20, "memory of the process while it answers one text at a time, MiB"),
-    "train_time_s": ("training time", 1.0, "training, s"),
+    "memory_peak_batch1_bytes": ("memory", 2.0**-20, "memory of the process, one text at a time, MiB"),
+    "train_time_s": ("training time", 1.0, "training time, s"),
 }
 """Cost to its name, the factor from base units to those of the figure, and the words on the axis."""
 
 
-def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_], title: str) -> str:
+def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_], title: str) -> Drawing:
     """Error against a `cost` of TRADE_OFFS on a log axis, with the frontier: nobody both errs less and costs less.
 
     `front` says of each row whether it is on the frontier. Rows without that cost or with an invalid measurement are not shown.
@@ -70,19 +102,51 @@ def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_]
     order = np.argsort(x[on], kind="stable")
     axes.step(x[on][order], y[on][order], where="post", color=GREY, linestyle=":", zorder=1, label="frontier")
     names = [marked(row) for _, row in shown.iterrows()]
-    for i, (name, disturbed) in enumerate(zip(names, shown["provisional"], strict=True)):
+    for i, disturbed in enumerate(shown["provisional"]):
         colour = BLUE if on[i] else GREY
         axes.plot([x[i]], [y[i]], "o", color=colour, markerfacecolor="white" if disturbed else colour, zorder=2)
-        axes.annotate(name, (x[i], y[i]), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel(f"{words} (log); left is better, open where the clock was disturbed")
+    _plain_numbers(axes)
+    axes.set_xlabel(f"{words} (log); left is better" + (DISTURBED if shown["provisional"].any() else ""))
     axes.set_ylabel("error, %; down is better")
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.15, y=0.1)
-    return svg_text(figure)
+    _named(axes, x, y, names)
+    return Drawing(figure)
 
 
-def f1_figure(board: pd.DataFrame) -> str:
+def _plain_numbers(axes: Axes) -> None:
+    """Nothing; writes the numbers of the log axis as 0.1, 40 and 200 where matplotlib would write powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, value: float, pos: int | None = None) -> str:
+            return f"{value:g}" if super().__call__(value, pos) else ""
+
+    axes.xaxis.set_major_formatter(Plain())
+    axes.xaxis.set_minor_formatter(Plain(minor_thresholds=(1, 0.4)))
+
+
+def _named(axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], names: Sequence[str]) -> None:
+    """Nothing; writes each name beside its point, at the first corner at which it covers no other point and no name before it."""
+    points = axes.transData.transform(np.stack([x, y], axis=1)) * 72 / axes.figure.dpi
+    taken = [(left - DOT, low - DOT, left + DOT, low + DOT) for left, low in points]
+    for i, name in enumerate(names):
+        left, low = points[i]
+        width, others = LETTER * len(name), taken[:i] + taken[i + 1 :]
+        for right, dy in ((True, 4), (True, -11), (False, 4), (False, -11)):
+            start = left + 5 if right else left - 5 - width
+            box = (start, low + dy, start + width, low + dy + LINE)
+            if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in others):
+                break
+        taken.append(box)
+        side = "left" if right else "right"
+        axes.annotate(
+            name, (x[i], y[i]), xytext=(5 if right else -5, dy), textcoords="offset points", fontsize=8, ha=side
+        )
+
+
+def f1_figure(board: pd.DataFrame) -> Drawing:
     """Macro-F1 of each contender on each track: a mark per track."""
     shown = board[board["f1_macro"].notna()]
     names = list(shown.groupby("name")["f1_macro"].mean().sort_values().index)
@@ -94,10 +158,10 @@ def f1_figure(board: pd.DataFrame) -> str:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("macro-F1, %")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
-    return svg_text(figure)
+    return Drawing(figure)
 
 
-def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> str:
+def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> Drawing:
     """A panel per contender: how often the chosen label was right at each stated probability, with its band.
 
     The step line is CORP's; the band holds 95 % of the lines of models that are right as often as they state.
@@ -120,10 +184,10 @@ def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> st
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.supxlabel("stated probability of the chosen label, %", fontsize=9)
     figure.supylabel("right, %", fontsize=9)
-    return svg_text(figure, title)
+    return Drawing(figure, title)
 
 
-def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> str:
+def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> Drawing:
     """Mean ranks over data sets, best on the left; a bar joins those that no pair of Wilcoxon's tests with Holm separates.
 
     Source: Demsar 2006, figure 1; bars from Wilcoxon with Holm instead of the critical difference (Benavoli et al. 2016).
@@ -143,7 +207,7 @@ def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> 
     axes.set_xlabel("mean rank over data sets; left is better, bars join those that are not separated")
     axes.set_title("Critical difference diagram", loc="left", fontsize=10)
     axes.margins(x=0.2)
-    return svg_text(figure)
+    return Drawing(figure)
 
 
 def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple[int, int]]:

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from moodbench.comparison.board import OVERALL, draws_by_track, speed_for_score
 from moodbench.comparison.composite import (
-    COMPOSITES,
     CRITERIA,
-    Anchors,
     Weights,
     effective_shares,
     exchange_rate,
     latency_for_a_point,
-    load_anchors,
 )
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.pairs import AllPairs
+from moodbench.comparison.scoring import Scoring
 from moodbench.comparison.stability import Flip, Stability, closest_flip, stability
+from moodbench.visualization.formatting import milliseconds
+
+LEAST_SHOWN = 5e-4
+"""A difference that is found from less on would be shown as 0.0 points."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +53,22 @@ class Robustness:
         }
 
 
-def robustness(
-    contenders: pd.DataFrame,
-    board: pd.DataFrame,
-    joints: Mapping[str, JointDraws],
-    weights: Weights,
-    anchors: Anchors,
-    composite: str,
-) -> list[Robustness]:
-    """For each track with two ranked contenders or more whose answers can be paired; empty without a score."""
-    scheme = COMPOSITES[composite]
-    if board.empty or scheme.utilities is None:
-        return []
+def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
+    """For each track of `board`, made by `scoring` under `weights`, with two ranked contenders or more whose answers can be
+    paired; empty without a score."""
     found = []
-    drawn = draws_by_track(contenders, joints, weights=weights, anchors=anchors, composite=composite)
-    for name, draws in drawn.items():
+    for name, draws in scoring.draws(weights).items():
         rows = board[board["track"] == name]
-        ranked = rows[rows["rank"].notna()]
-        if len(ranked) < 2:
+        names = rows.loc[rows["rank"].notna(), "name"].tolist()
+        if len(names) < 2:
             continue
-        complete = rows[rows["score"].notna()]
-        utilities = scheme.utilities(complete.assign(**speed_for_score(complete)), anchors).loc[ranked.index]
-        names = ranked["name"].tolist()
+        own, score = (frame.set_index("name") for frame in (scoring.tracks[name], rows))
+        utilities = scoring.utilities[name].set_axis(own.index).loc[names]
         found.append(
             Robustness(
                 track=name,
                 first=str(names[0]),
-                stability=stability(names, ranked["score"].to_numpy(dtype=float), draws.of(names).free),
+                stability=stability(names, score.loc[names, "score"].to_numpy(dtype=float), draws.of(names).free),
                 flip=closest_flip(names, utilities.to_numpy(dtype=float), weights.as_series().to_numpy()),
                 weights=weights,
             )
@@ -109,11 +99,12 @@ def _flip_words(r: Robustness) -> str:
     return f"The smallest change of weights that brings another level with {r.first}: {moved} ({r.flip.rival})."
 
 
-def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[str]:
-    """How the score is made, the effective share of each criterion, and what a point of accuracy is worth."""
+def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
+    """How the score of `board`, made by `scoring`, comes about, the effective share of each criterion, and what a point of
+    accuracy is worth."""
     if board.empty:
         return []
-    scheme, anchors = COMPOSITES[composite], load_anchors()
+    scheme, composite = scoring.scheme, scoring.composite
     if scheme.utilities is None:
         return [
             "No score: rank 1 are those whom nobody beats in error, latency and memory at once, rank 2 those whom only rank 1 beats, "
@@ -122,24 +113,23 @@ def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[s
     w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
     notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
     if composite == "pinned":
-        notes += _pinned_notes(board, weights, anchors)
+        notes += _pinned_notes(scoring, weights)
     shares, worth = [], []
-    for name, rows in board[board["dataset"] != OVERALL].groupby("track", sort=False):
-        complete = rows[rows["score"].notna()]
-        if len(complete) < 2:
+    leaders = board[board["score"].notna()].drop_duplicates("track").set_index("track")["name"]
+    for name, rows in scoring.complete.items():
+        if len(rows) < 2:
             continue
-        speed = complete.assign(**speed_for_score(complete))
-        share = effective_shares(scheme.utilities(speed, anchors), weights)
+        share = effective_shares(scoring.spreads[name], weights)
         if not np.isnan(share["accuracy"]):
-            shares.append(f"{_short(str(name))} " + ", ".join(f"{100 * v:.0f}% {k}" for k, v in share.items()))
-        first = speed.iloc[0]
-        spans = [float(np.ptp(speed[c].astype(float))) for c in ("accuracy", "latency_p50_s")]
+            shares.append(f"{_short(name)} " + ", ".join(f"{100 * v:.0f}% {k}" for k, v in share.items()))
+        first = rows.iloc[rows["name"].tolist().index(leaders[name])]
+        spans = [float(np.ptp(rows[c].astype(float))) for c in ("accuracy", "latency_p50_s")]
         seconds = latency_for_a_point(
-            composite, weights, anchors, {str(k): v for k, v in first.items()}, spans[0], spans[1]
+            composite, weights, scoring.anchors, {str(k): v for k, v in first.items()}, spans[0], spans[1]
         )
         if seconds is not None:
             worth.append(
-                f"{_short(str(name))} {1000 * seconds:.3g} ms ({first['name']}, {1000 * first['latency_p50_s']:.3g} ms)"
+                f"{_short(name)} {milliseconds(seconds)} ms ({first['name']}, {milliseconds(first['latency_p50_s'])} ms)"
             )
     if shares:
         notes.append(f"What the weights amount to here, weight x spread among the contenders: {'; '.join(shares)}.")
@@ -148,14 +138,12 @@ def score_notes(board: pd.DataFrame, weights: Weights, composite: str) -> list[s
     return notes
 
 
-def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> list[str]:
+def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
     """What 0 and 1 are on each track and what a point weighs there, or that nothing is left to gain."""
     ends, rates, full = [], [], []
-    for name, rows in board[board["dataset"] != OVERALL].groupby("track", sort=False):
-        base = rows[rows["name"] == rows["base_name"]]
-        if base.empty:
-            continue
-        zero, short = base.iloc[0], _short(str(name))
+    anchors = scoring.anchors
+    for name, zero in scoring.zeros.items():
+        short = _short(name)
         tops = [1.0 if pd.isna(c) else float(c) for c in (zero["ceiling_accuracy"], zero["ceiling_f1_macro"])]
         if zero["accuracy"] >= tops[0] or zero["f1_macro"] >= tops[1]:
             full.append(f"{short} ({zero['name']} {100 * zero['accuracy']:.1f} % of {100 * tops[0]:.1f} %)")
@@ -180,24 +168,29 @@ def _pinned_notes(board: pd.DataFrame, weights: Weights, anchors: Anchors) -> li
     return notes
 
 
-def standing_notes(pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws]) -> list[str]:
-    """How ranks are to be read, whose speed is drawn too, and what all pairs of each track can show."""
+def standing_notes(
+    pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws], contenders: pd.DataFrame
+) -> list[str]:
+    """How ranks are to be read, for whose of the `contenders` speed is drawn too, and what all pairs of each track can show."""
     if not pairs:
         return []
     return [
-        "Rank 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        f"not separated in accuracy. {_speed_words(joints)}",
+        "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
+        f"not separated in accuracy. {_speed_words(joints, contenders)}",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
 
 
-def _speed_words(joints: Mapping[str, JointDraws]) -> str:
-    """Whether places and Pareto chances hold the noise of speed."""
+def _speed_words(joints: Mapping[str, JointDraws], contenders: pd.DataFrame) -> str:
+    """Whether places and Pareto chances hold the noise of speed; contenders that were not measured do not count."""
+    timed = contenders[contenders["latency_p50_s"].notna()]
+    measured = set(zip(timed["track"], timed["name"], strict=True))
     drawn = [
         bool(moves)
-        for j in joints.values()
+        for track, j in joints.items()
         if j.speed_noise is not None
-        for moves in np.ptp(j.speed_noise, axis=0).any(axis=1)
+        for name, moves in zip(j.names, np.ptp(j.speed_noise, axis=0).any(axis=1), strict=True)
+        if (track, name) in measured
     ]
     if not any(drawn):
         return "Speed is taken as measured: places and Pareto chances leave its noise out."
@@ -213,10 +206,17 @@ def _speed_words(joints: Mapping[str, JointDraws]) -> str:
 def effect_words(each: AllPairs) -> str:
     """The smallest difference that is found and how many pairs two methods separate, in words."""
     about = "these weights" if each.estimand == "checkpoint" else "training again"
-    words = f"Differences in accuracy found with 80 % power: from {100 * each.one_pair:.1f} points on for one pair"
-    if each.num_pairs > 1:
-        words += f", from {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
-    words += f" (new texts, {about}). Pairs separated, all at once: {each.num_separated} of {each.num_pairs} by max-T"
+    words = "Differences in accuracy found with 80 % power: "
+    if each.one_pair < LEAST_SHOWN:
+        words += "not known, as most pairs give the same answers"
+    else:
+        words += f"from {100 * each.one_pair:.1f} points on for one pair"
+        median = ""
+        if each.num_pairs > 1:
+            words += f", from {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
+            median = "median pair; "
+        words += f" ({median}new texts, {about})"
+    words += f". Pairs separated, all at once: {each.num_separated} of {each.num_pairs} by max-T"
     cross = "" if each.num_holm is None else f", {each.num_holm} by Holm on each pair's own test"
     return f"{words}{cross}."
 

@@ -9,11 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from moodbench.config.search_space import ALPHA_OVER_R
+from moodbench.tuning.objectives import front
 from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.visualization.figures import INK, PALETTE, styled
-from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, value_words
+from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, mib, value_words
 
 
 def rank_alpha_map(search: Searched) -> go.Figure | None:
@@ -107,7 +108,7 @@ def budget_curve(search: Searched) -> go.Figure | None:
             y=[scale * score for _, score in so_far],
             mode="lines+markers",
             line={"shape": "hv", "color": PALETTE[1]},
-            name="best of those trained to their end so far",
+            name="best so far",
         )
     figure.update_xaxes(title="texts trained, all configurations together", rangemode="tozero")
     figure.update_yaxes(title=axis_title(search.metric))
@@ -138,10 +139,40 @@ def importance_bars(search: Searched) -> go.Figure | None:
     return styled(figure, 130 + 30 * len(found))
 
 
+def memory_front(search: Searched) -> go.Figure | None:
+    """Best score over the memory of training, with the front and the pick; None with fewer than two such trials."""
+    known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
+    if len(known) < 2:
+        return None
+    scale, best, line = factor(search.metric), search.best, front(search.trials)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[mib(t) for t in line],
+        y=[scale * (t.score or 0.0) for t in line],
+        mode="lines",
+        line={"shape": "hv", "color": PALETTE[1]},
+        name="front",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[mib(t) for t in known],
+        y=[scale * (t.score or 0.0) for t in known],
+        mode="markers",
+        marker={"color": PALETTE[0], "size": 9, "symbol": ["circle" if t is best else "circle-open" for t in known]},
+        customdata=[", ".join(f"{k} {value_words(v)}" for k, v in t.configuration.items()) for t in known],
+        hovertemplate="%{x:,.0f} MiB, %{y:.1f}<br>%{customdata}<extra></extra>",
+        name="configurations, the pick filled",
+    )
+    figure.update_xaxes(title="peak memory of training, MiB")
+    figure.update_yaxes(title=axis_title(search.metric))
+    return styled(figure, 400)
+
+
 FIGURES: Mapping[str, Callable[[Searched], go.Figure | None]] = {
     "map": rank_alpha_map,
     "coordinates": parallel_coordinates,
     "budget": budget_curve,
     "importance": importance_bars,
+    "front": memory_front,
 }
 """Figure of TITLES -> what draws it."""

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from moodbench.config.search_space import ALPHA_OVER_R
+from moodbench.tuning.objectives import front
 from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.visualization.report_figures import BLUE, GREY, INK, ORANGE, panel, svg_text
-from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, value_words
+from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, mib, value_words
 
 
 def rank_alpha_svg(search: Searched) -> str | None:
@@ -106,7 +107,7 @@ def budget_svg(search: Searched) -> str | None:
         axes.plot(x, scale * curve.middle, "--", color=BLUE, label=label)
     if so_far:
         spent, scores = zip(*so_far, strict=True)
-        label = "best of those trained to their end so far"
+        label = "best so far"
         axes.step(spent, scale * np.array(scores), "o-", where="post", color=ORANGE, markersize=4, label=label)
     axes.set_xlim(left=0)
     axes.set_xlabel("texts trained, all configurations together")
@@ -130,10 +131,30 @@ def importance_svg(search: Searched) -> str | None:
     return svg_text(figure, f"importance {search.search_id}")
 
 
+def front_svg(search: Searched) -> str | None:
+    """Best score over the memory of training, with the front and the pick; None with fewer than two such trials."""
+    known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
+    if len(known) < 2:
+        return None
+    figure, axes = panel(3.2)
+    scale, line = factor(search.metric), front(search.trials)
+    axes.step(
+        [mib(t) for t in line], [scale * (t.score or 0.0) for t in line], where="post", color=ORANGE, label="front"
+    )
+    for trial in known:
+        face = BLUE if trial is search.best else "none"
+        axes.plot([mib(trial)], [scale * (trial.score or 0.0)], "o", markeredgecolor=BLUE, markerfacecolor=face)
+    axes.set_xlabel("peak memory of training, MiB")
+    axes.set_ylabel(axis_title(search.metric))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
+    return svg_text(figure, f"front {search.search_id}")
+
+
 DRAWN: Mapping[str, Callable[[Any], str | None]] = {
     "map": rank_alpha_svg,
     "coordinates": coordinates_svg,
     "budget": budget_svg,
     "importance": importance_svg,
+    "front": front_svg,
 }
 """Figure of TITLES -> what draws it."""

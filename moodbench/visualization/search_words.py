@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moodbench.tuning.records import sign
+from moodbench.tuning.objectives import TOLERANCE, front, winner
+from moodbench.tuning.records import SearchTrial, sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import Cell, EqualScores, equal_scores, expected_curve, importances
 
@@ -19,6 +20,7 @@ TITLES = {
     "coordinates": "Configurations and their validation score",
     "budget": "What a budget buys",
     "importance": "Which parameters mattered",
+    "front": "Validation score and memory of training",
 }
 """Figure -> its heading, in the order in which they are shown."""
 EMPTY = {
@@ -26,6 +28,7 @@ EMPTY = {
     "coordinates": "Fewer than two configurations have a score",
     "budget": "Fewer than two configurations have a score",
     "importance": "Fewer than 8 configurations have scores that can be compared",
+    "front": "Fewer than two configurations have a score and a known memory",
 }
 """Figure -> why there is none."""
 
@@ -45,6 +48,11 @@ def shown(score: float | None, metric: str) -> str:
     if score is None:
         return "none"
     return f"{score:.3f}" if factor(metric) == 1 else f"{100 * score:.1f}"
+
+
+def mib(trial: SearchTrial) -> float:
+    """The memory of its training in MiB; 0 where it is not known."""
+    return (trial.memory_bytes or 0) / 2**20
 
 
 def value_words(value: Any) -> str:
@@ -81,6 +89,8 @@ def caption(key: str, search: Searched) -> str:
         "coordinates": f"Scores {after(equal)}",
         "budget": "The expected best describes random draws; a guided search does better at equal cost, if it works",
         "importance": f"Scores {after(equal)}; what a condition switches off counts with its default",
+        "front": "Best score and peak memory of the training process; the line joins the front, on which no other configuration is "
+        "better in one and as good in the other; the filled mark is the pick",
     }
     return f"{TITLES[key]}. {more[key]}."
 
@@ -92,10 +102,11 @@ def cost_words(search: Searched) -> str:
     if search.max_texts:
         full = len(search.trials) * search.max_texts
         share = f", {100 * texts / full:.0f} % of training each to the longest end"
-    num = len(search.trials)
+    num, num_left = len(search.trials), search.num("unfinished")
+    left = f", {num_left} begun and not ended" if num_left else ""
     return (
         f"{num} configuration{'s' if num != 1 else ''}: {search.num('finished')} trained to their end, "
-        f"{search.num('stopped')} stopped early, {search.num('failed')} failed. {texts:,} texts trained in "
+        f"{search.num('stopped')} stopped early, {search.num('failed')} failed{left}. {texts:,} texts trained in "
         f"{seconds:.0f} s of trials{share}."
     )
 
@@ -104,9 +115,24 @@ def findings(search: Searched) -> list[str]:
     """Sentences: the pick, what a budget was worth, and which parameters mattered."""
     best = search.best
     if best is None:
-        return ["No configuration was trained to its end, so there is no pick."]
+        return ["No configuration has a validation score, so there is no pick."]
     chosen = ", ".join(f"{name} {value_words(value)}" for name, value in best.configuration.items())
-    said = [f"Best on validation: {chosen}; {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
+    part = "" if best.status == "finished" else f" after {best.texts_trained:,} texts, not trained to its end,"
+    said = [f"Best on validation:{part} {chosen}; {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
+    first = winner(search.trials)
+    if search.objective == "quality" and first is not None and first is not best:
+        said = [
+            f"Pick: the default recipe, {chosen}; validation {best.metric} {shown(best.score, best.metric)}. The best score was "
+            f"{shown(first.score, first.metric)}, not more than {factor(search.metric) * TOLERANCE:g} better, which the best of "
+            f"{len(search.trials)} may owe to luck."
+        ]
+    if search.objective == "memory":
+        said = [f"Pick:{part} {chosen}; validation {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
+        points = "; ".join(f"{shown(t.score, t.metric)} with {mib(t):,.0f} MiB" for t in front(search.trials))
+        said.append(
+            f"Picked by memory: the least among the scores at most {factor(search.metric) * TOLERANCE:g} below the best. Front of "
+            f"score and memory of training: {points or 'no memory is known'}."
+        )
     curve = expected_curve(search.trials)
     if curve is not None and len(curve.middle) >= 4:
         half = len(curve.middle) // 2
@@ -129,13 +155,13 @@ def findings(search: Searched) -> list[str]:
 def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of text: every trial, the pick first, then the finished ones by score, then the others."""
     best, direction = search.best, sign(search.metric)
-    order = {"finished": 0, "stopped": 1, "failed": 2}
+    order = {"finished": 0, "unfinished": 1, "stopped": 2, "failed": 3}
     trials = sorted(search.trials, key=lambda t: (t is not best, order[t.status], -direction * (t.score or 0.0)))
     names = [axis.name for axis in search.axes]
     headings = ["Ended", f"Validation {search.metric}{'' if factor(search.metric) == 1 else ' %'}", "Texts", "Seconds"]
     rows = [
         [
-            "pick" if t is best else t.status,
+            t.status if t is not best else "pick" if t.status == "finished" else f"pick, {t.status}",
             shown(t.score, t.metric),
             f"{t.texts_trained:,}",
             f"{t.train_time_s:.0f}",

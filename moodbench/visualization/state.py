@@ -59,8 +59,7 @@ class State:
         total = self.accuracy + self.f1 + self.throughput + self.latency
         if not total:
             return Weights()
-        first = {name: getattr(self, name) / total for name in CRITERIA[:-1]}
-        return Weights(**first, latency=max(0.0, 1 - sum(first.values())))
+        return Weights(**{name: getattr(self, name) / total for name in CRITERIA})
 
     def to_query(self) -> str:
         """The canonical query string, without the question mark."""

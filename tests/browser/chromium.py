@@ -162,7 +162,7 @@ def chromium(executable: str):
                     is_mobile=phone, has_touch=phone, color_scheme="dark" if dark else "light",
                     reduced_motion="reduce", locale="en-GB", accept_downloads=True,
                 )  # fmt: skip
-                made.set_default_timeout(20_000)
+                made.set_default_timeout(60_000)
                 recorder = Recorder()
                 recorder.attach(made)
                 return made, recorder

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from chromium import Server, chromium
@@ -33,6 +35,14 @@ presets:
     description: three contenders on few product reviews
     models: [tfidf-logreg, vader, MiniLM-L3]
     datasets: [icwsm-product]
+    max_train_examples: 96
+    max_validation_examples: 48
+    protocol: short
+    train: {epochs: 1, evaluations_per_epoch: 1}
+  both:
+    description: both of these
+    models: [tfidf-logreg, vader, MiniLM-L3]
+    datasets: [icwsm-tweets, icwsm-product]
     max_train_examples: 96
     max_validation_examples: 48
     protocol: short
@@ -117,13 +127,40 @@ def browser(executable):
 @pytest.fixture(scope="module")
 def site(browser, axe_js, shots, config, tmp_path_factory):
     """The page of a store that does not exist yet, and a browser that is open on it."""
-    folder = tmp_path_factory.mktemp("site")
-    command = ["-m", "moodbench", "app", "--store", str(folder / "results"), "--allow-runs", "--config", str(config)]
-    server = Server(command, folder / "server")
+    with opened(browser, axe_js, shots, config, tmp_path_factory.mktemp("site") / "results") as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def filled_store(config, tmp_path_factory) -> Path:
+    """A store with three contenders on two data sets; nobody writes to it."""
+    store = tmp_path_factory.mktemp("filled") / "results"
+    command = [sys.executable, "-m", "moodbench", "run", "both", "--config", str(config), "--store", str(store)]
+    done = subprocess.run([*command, "--executor", "inline"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return store
+
+
+@pytest.fixture(scope="module")
+def filled(browser, axe_js, shots, config, filled_store):
+    """The page of a store with results, and a browser that is open on it."""
+    with opened(browser, axe_js, shots, config, filled_store) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser, axe_js, shots, config, store):
+    """The page of a store while a server shows it; at the end nothing went wrong and nothing went out."""
+    command = ["-m", "moodbench", "app", "--store", str(store), "--allow-runs", "--config", str(config)]
+    server = Server(command, store.parent / f"server-{uuid4().hex[:8]}")
     try:
         server.wait()
         context, recorder = browser()
-        yield Site(server, folder / "results", context.new_page(), recorder, axe_js, shots, config)
+        yield Site(server, store, context.new_page(), recorder, axe_js, shots, config)
+        assert recorder.problems == []
+        assert server.egress == []
+        log = server.log.read_text()
+        assert "Traceback" not in log and "Warning" not in log, log[-2000:]
         context.close()
     finally:
         server.stop()

@@ -1,6 +1,6 @@
 """Faults injected into a real cluster, and a table of what became of every trial.
 
-    python tests/cluster/campaign.py                    # all of it: at least 30 faults, under 30 minutes on 2 cores; needs root
+    python tests/cluster/campaign.py                    # all of it: at least 30 faults, 35 to 45 minutes on 2 cores; needs root
     python tests/cluster/campaign.py --part 1/3 --summary FILE    # a third; each part adds to FILE and prints the whole table;
                                                         # the first keeps its undisturbed run in FILE.undisturbed for the others
     python tests/cluster/campaign.py --rounds 2,6       # only these rounds
@@ -21,12 +21,13 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from campaign_verdict import ROUNDS, Fault, RoundResult, good, left_over, same_predictions, shortfalls, table
 from hosts import HEAD, Hosts, events_of, first, missing, wait_for
 
 from moodbench.store import Store
@@ -48,67 +49,12 @@ evaluation:
 """
 CLASSES = "drain_at: 2\nnode_return_s: 60\ndeadline: {factor: 0.01, extra_s: 200}\n"
 NUM_TRIALS = 6
-ROUNDS = (
-    ("power", "worker"),
-    ("cut and late", "worker"),
-    ("raylet", "driver", "worker"),
-    ("full disk", "worker"),
-    ("hang", "worker"),
-    ("memory", "worker"),
-    ("cut", "driver", "power"),
-    ("head", "worker"),
-    ("driver", "driver", "worker"),
-    ("raylet", "power", "worker"),
-    ("two drivers", "worker", "power"),
-    ("cut and healed", "worker"),
-    ("measuring power", "measuring worker", "driver"),
-    ("not shared",),
-)
-"""What is done to each run, one after another."""
-KINDS_OF_FAULT = frozenset(
-    kind if not kind.startswith("measuring ") else f"{kind.removeprefix('measuring ')} while measuring"
-    for kinds in ROUNDS
-    for kind in kinds
-)
-"""What a whole campaign must have done at least once."""
-MIN_FAULTS = 30
-NOTICED_WITHIN_S = 60
-"""A silent partition."""
+MAX_STARTS = 6
+"""How often one run is started, by whoever sees that it has failed or was killed."""
+LATE_AFTER_S = 45
+"""A stopped worker of a cut node goes on then at the latest: Ray on that node gives itself up 60 s after it lost its head."""
 TRIES = 3
 """How often the moment for a fault is looked for anew, when what it was meant for had just ended."""
-OURS = ("moodbench.worker", "speed_process", "moodbench run", "ray::")
-"""What the command lines of our processes hold; the last begins the title that Ray gives an actor."""
-IDLE = "ray::IDLE"
-"""The title of a process that Ray keeps for the next one."""
-NODES_OF_CAMPAIGN = ("n1", "n2", "n3", "n4")
-
-
-@dataclass
-class Fault:
-    """One fault and what it did."""
-
-    round: int
-    kind: str
-    node: str = ""
-    noticed_s: float | None = None
-
-
-@dataclass
-class RoundResult:
-    """How a round ended."""
-
-    round: int
-    faults: list[Fault] = field(default_factory=list)
-    seconds: float = 0.0
-    num_starts: int = 0
-    lost: int = 0
-    doubled: int = 0
-    wrong: int = 0
-    duplicates: int = 0
-    verify: int = 0
-    left_over: int = 0
-    missed: list[str] = field(default_factory=list)
-    """Kinds of fault that were meant and struck nothing."""
 
 
 class Round:
@@ -195,7 +141,8 @@ class Round:
         signalled = self._do(kind, node, workers)
         fault.noticed_s = self._noticed(target, at, "out of memory" if kind == "memory" else None)
         if kind == "cut and late":
-            wait_for(lambda: self._again(target), 240, "second attempt")
+            with suppress(TimeoutError):
+                wait_for(lambda: self._done_elsewhere(target), LATE_AFTER_S, "second attempt's record")
             self._signal(workers, signal.SIGCONT)
             self._late += [(node, worker) for worker in workers]
         if kind == "cut and healed":
@@ -226,9 +173,17 @@ class Round:
         return True
 
     def _target(self, phase: str, kind: str) -> dict[str, Any] | None:
-        """The start of a phase that still goes on, of a model that takes long enough; None when the run ends first."""
+        """The start of a phase that still goes on, of a model that takes long enough; None when the run ends well first."""
         end = time.monotonic() + 240
-        while time.monotonic() < end and self.driver.poll() is None:
+        while time.monotonic() < end:
+            code = self.driver.poll()
+            if code == 0:
+                return None
+            if code is not None:  # the nodes that are left could not do it
+                if self.result.num_starts == MAX_STARTS:
+                    return None
+                self._restore()
+                self.driver = self._start()
             under_way: dict[str, dict[str, Any]] = {}
             for event in self._news():
                 if event["event"] == "started":
@@ -261,10 +216,10 @@ class Round:
             return None
         return time.monotonic() - at
 
-    def _again(self, target: dict[str, Any]) -> bool:
+    def _done_elsewhere(self, target: dict[str, Any]) -> bool:
+        """Whether another attempt has made the record: one that goes on before would make it itself, with no duplicate to keep."""
         return any(
-            e["event"] in ("started", "skipped") and e.get("id") == target["id"] and e["at"] > target["at"]
-            for e in self._news()
+            e["event"] == "committed" and e.get("id") == target["id"] and e["at"] > target["at"] for e in self._news()
         )
 
     def _signal(self, processes: list[int], number: int) -> int:
@@ -319,7 +274,7 @@ class Round:
     def _finish(self, process: Any) -> None:
         """Waits for the end; a run that failed or was killed is started again, as a person would."""
         code = process.wait(timeout=600)
-        while code != 0 and self.result.num_starts < 6:
+        while code != 0 and self.result.num_starts < MAX_STARTS:
             self._restore()
             again = self._start()
             code = again.wait(timeout=600)
@@ -351,87 +306,7 @@ class Round:
         result.verify = done.returncode
         if done.returncode:
             (self.folder / "verify.log").write_text(done.stdout + done.stderr)
-        result.left_over = len(left_over(self.hosts))
-
-
-def left_over(hosts: Hosts, seconds: float = 15) -> list[int]:
-    """Processes of ours that are still on a node some seconds after the last run ended."""
-    end = time.monotonic() + seconds
-    while True:
-        found = [
-            process
-            for node in NODES_OF_CAMPAIGN
-            for word in OURS
-            for process in set(hosts.processes(node, word)) - set(hosts.processes(node, IDLE))
-        ]
-        if not found or time.monotonic() > end:
-            return found
-        time.sleep(0.5)
-
-
-def same_predictions(store: Store, reference: Store, id_: str) -> bool:
-    """Whether both stores hold the same prediction of every text."""
-    if id_ not in reference.ids("evaluations"):
-        return False
-    a, b = (s.predictions([id_]).set_index("example_id").sort_index() for s in (store, reference))
-    logits = (np.stack(frame["logits"].to_list()) for frame in (a, b))
-    return bool(a.index.equals(b.index) and np.allclose(*logits, atol=1e-4))
-
-
-def table(results: list[RoundResult]) -> str:
-    """The summary, one line per round and the sums."""
-    lines = [
-        "round  faults (seconds until noticed)                                         runs  lost  doubled  wrong  duplicates kept  verify  left over"
-    ]
-    for r in results:
-        names = ", ".join(
-            f"{f.kind} {f.node}" + (f" ({f.noticed_s:.0f} s)" if f.noticed_s is not None else "") for f in r.faults
-        )
-        lines.append(f"{r.round:5}  {names:70} {r.num_starts:8} {r.lost:5} {r.doubled:8} {r.wrong:6} {r.duplicates:16} "
-                     f"{'ok' if r.verify == 0 else 'FAILED':>7} {r.left_over:10}")  # fmt: skip
-    faults = [f for r in results for f in r.faults]
-    cuts = [f.noticed_s for f in faults if f.kind.startswith("cut") and f.noticed_s is not None]
-    lines.append(
-        f"{len(faults)} faults in {len(results)} rounds ({sum(r.seconds for r in results) / 60:.1f} min): "
-        f"{sum(r.lost for r in results)} lost, {sum(r.doubled for r in results)} doubled, {sum(r.wrong for r in results)} wrong; "
-        f"verify failed {sum(r.verify != 0 for r in results)} times, {sum(r.left_over for r in results)} processes left over"
-        + (f"; silent partitions noticed within {max(cuts):.0f} s" if cuts else "")
-    )
-    return "\n".join(lines)
-
-
-def shortfalls(results: list[RoundResult]) -> list[str]:
-    """Why the campaign does not prove what it is to prove, a sentence each; none where it does.
-
-    Any rounds: nothing lost, doubled, wrong or left over, every fault struck, every partition noticed in time, and late work
-    kept as a duplicate. All rounds: so many faults, and every kind of them.
-    """
-    said = []
-    for r in results:
-        for what in ("lost", "doubled", "wrong", "left_over"):
-            if getattr(r, what):
-                said.append(f"round {r.round}: {getattr(r, what)} {what.replace('_', ' ')}")
-        if r.verify:
-            said.append(f"round {r.round}: moodbench verify ended with {r.verify}")
-        said += [f"round {r.round}: {kind} struck nothing" for kind in r.missed]
-        if any(fault.kind == "cut and late" for fault in r.faults) and not r.duplicates:
-            said.append(f"round {r.round}: a cut node finished late, and no duplicate was kept")
-    faults = [fault for r in results for fault in r.faults]
-    for fault in faults:
-        if fault.kind.startswith("cut") and (fault.noticed_s is None or fault.noticed_s >= NOTICED_WITHIN_S):
-            noticed = "was not timed" if fault.noticed_s is None else f"took {fault.noticed_s:.0f} s to notice"
-            said.append(f"round {fault.round}: {fault.kind} {fault.node} {noticed}, allowed are {NOTICED_WITHIN_S} s")
-    if {r.round for r in results} >= set(range(1, len(ROUNDS) + 1)):
-        if len(faults) < MIN_FAULTS:
-            said.append(f"{len(faults)} faults, expected at least {MIN_FAULTS}")
-        never = sorted(KINDS_OF_FAULT - {fault.kind for fault in faults})
-        said += [f"{kind}: never injected" for kind in never]
-    return said
-
-
-def good(results: list[RoundResult]) -> bool:
-    """True when nothing is missing: see `shortfalls`."""
-    return not shortfalls(results)
+        result.left_over = left_over(self.hosts)
 
 
 def undisturbed(hosts: Hosts, folder: Path, seed: int, summary: Path | None) -> Path:

@@ -141,6 +141,13 @@ class Hosts:
 
     def processes(self, node: str, word: str) -> list[int]:
         """Processes of `node` whose command line holds `word`, as this machine numbers them."""
+        return [process for process, line in self._running(node) if word in line]
+
+    def command_lines(self, node: str) -> list[str]:
+        """The command line of each process of `node`."""
+        return [line for _, line in self._running(node)]
+
+    def _running(self, node: str) -> list[tuple[int, str]]:
         try:
             init = (Path(f"/tmp/{self.name}") / f"{node}.pid").read_text().split()[0]
             namespace = Path(f"/proc/{init}/ns/pid").readlink()
@@ -151,10 +158,9 @@ class Hosts:
             try:
                 if entry.name.isdigit() and (entry / "ns" / "pid").readlink() == namespace:
                     state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                    if state != "Z" and word in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(
-                        errors="replace"
-                    ):
-                        found.append(int(entry.name))
+                    if state != "Z":
+                        line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                        found.append((int(entry.name), line.decode(errors="replace").strip()))
             except OSError:
                 continue  # it has just ended
         return found

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from campaign import KINDS_OF_FAULT, MIN_FAULTS, ROUNDS, Fault, RoundResult, good, shortfalls
+from campaign_verdict import KINDS_OF_FAULT, MIN_FAULTS, ROUNDS, Fault, RoundResult, good, shortfalls
 
 
 def whole():
@@ -52,7 +52,7 @@ def test_each_kind_of_fault_must_have_struck(kind):
         (changed(lost=1), "round 1: 1 lost"),
         (changed(doubled=2), "round 1: 2 doubled"),
         (changed(wrong=1), "round 1: 1 wrong"),
-        (changed(left_over=3), "round 1: 3 left over"),
+        (changed(left_over=["n2: ray::fit"]), "round 1: left over on n2: ray::fit"),
         (changed(verify=1), "round 1: moodbench verify ended with 1"),
         (changed(missed=["worker"]), "round 1: worker struck nothing"),
         (changed(LATE, duplicates=0), f"round {LATE}: a cut node finished late, and no duplicate was kept"),

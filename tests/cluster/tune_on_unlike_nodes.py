@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from moodbench.benchmark.run import cluster_site
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
-from moodbench.execution.ray_phases import set_up_environment
+from moodbench.execution.ray_settings import set_up_environment
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tuning.places import cluster_place

@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 import moodbench
 from moodbench.execution.executor import Command
 from moodbench.execution.ray_cluster import ClusterExecutor
-from moodbench.execution.ray_phases import set_up_environment
+from moodbench.execution.ray_settings import set_up_environment
 from moodbench.schedule import Need, Node, Scheduler, Task
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store
@@ -48,7 +48,7 @@ def started_cluster() -> Cluster:
         try:
             return Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "labels": {"pool": "head"}})
         except Exception as error:
-            if attempt == 2 or "timed out during startup" not in str(error):
+            if attempt == 2 or "timed out" not in str(error).lower():
                 raise
     raise AssertionError
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import HubServer, point_at
 
 SHORT = """
 evaluation:
@@ -54,3 +55,21 @@ def ray_run(tmp_path_factory, config):
     folder = tmp_path_factory.mktemp("ray-run")
     done = moodbench("run", "small", "--config", config, "--json", cwd=folder)
     return folder, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> dict[str, bytes]:
+    """The files of a tiny BERT with random weights, by name."""
+    from tiny_models import save_checkpoint  # it loads torch, which most tests here leave to processes
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(folder, "bert", decoder=False)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on loopback that this process takes for the hub, with caches of its own."""
+    with HubServer() as server:
+        point_at(server, tmp_path, monkeypatch)
+        yield server

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import yaml
-from hub_server import HubServer, point_at
-from tiny_models import save_checkpoint
+from hub_server import point_at
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
@@ -25,25 +24,11 @@ def source(**changes):
     return ModelSource.model_validate({"hub": TINY} | changes)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(folder, "bert", decoder=False)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer() as server:
-        point_at(server, tmp_path, monkeypatch)
-        yield server
-
-
-def test_a_model_is_fetched_once_under_its_commit_and_is_there_without_the_hub(hub, files, tmp_path, monkeypatch):
-    commit = hub.add("model", TINY, files).commit
+def test_a_model_is_fetched_once_under_its_commit_and_is_there_without_the_hub(hub, checkpoint, tmp_path, monkeypatch):
+    commit = hub.add("model", TINY, checkpoint).commit
     found = locate("BERT-tiny", load_catalogue().model("BERT-tiny").source)
     assert (found.revision, found.folder.name) == (commit, commit)
-    assert (found.folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert (found.folder / "model.safetensors").read_bytes() == checkpoint["model.safetensors"]
     point_at(hub, tmp_path, monkeypatch, offline=True)
     asked = len(hub.requests)
     assert locate("BERT-tiny", source(revision=commit)) == found
@@ -60,8 +45,8 @@ def test_without_network_the_message_names_files_and_how_to_fetch_them(hub, tmp_
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_gated_repository_says_where_to_accept_its_terms(hub, files, status):
-    hub.add("model", TINY, files, gated=status)
+def test_a_gated_repository_says_where_to_accept_its_terms(hub, checkpoint, status):
+    hub.add("model", TINY, checkpoint, gated=status)
     with pytest.raises(
         PrerequisiteError,
         match=r"is gated: accept its terms at https://huggingface.co/prajjwal1/bert-tiny, then log in",
@@ -69,16 +54,16 @@ def test_a_gated_repository_says_where_to_accept_its_terms(hub, files, status):
         locate("BERT-tiny", source())
 
 
-def test_a_missing_repository_and_a_missing_revision_are_told_apart(hub, files):
+def test_a_missing_repository_and_a_missing_revision_are_told_apart(hub, checkpoint):
     with pytest.raises(PrerequisiteError, match="does not exist, or is private"):
         locate("BERT-tiny", source())
-    hub.add("model", TINY, files)
+    hub.add("model", TINY, checkpoint)
     with pytest.raises(PrerequisiteError, match="no such revision"):
         locate("BERT-tiny", source(revision="f" * 40))
 
 
-def test_pickled_weights_are_refused_and_never_fetched(hub, files):
-    pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
+def test_pickled_weights_are_refused_and_never_fetched(hub, checkpoint):
+    pickled = {name: content for name, content in checkpoint.items() if name != "model.safetensors"}
     hub.add("model", TINY, pickled | {"pytorch_model.bin": b"never read"})
     with pytest.raises(PrerequisiteError, match=r"pickled weights only \(pytorch_model.bin\), which can run any code"):
         locate("BERT-tiny", source())
@@ -86,8 +71,10 @@ def test_pickled_weights_are_refused_and_never_fetched(hub, files):
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "weights.pt", "model.PTH", "model.pkl", "last.ckpt"])
-def test_pickles_are_told_alike_on_the_hub_and_in_a_folder(hub, files, tmp_path, pickle):
-    kept = {name: content for name, content in files.items() if name != "model.safetensors"} | {pickle: b"never read"}
+def test_pickles_are_told_alike_on_the_hub_and_in_a_folder(hub, checkpoint, tmp_path, pickle):
+    kept = {name: content for name, content in checkpoint.items() if name != "model.safetensors"} | {
+        pickle: b"never read"
+    }
     hub.add("model", TINY, kept)
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -106,17 +93,17 @@ def test_code_may_be_trusted_in_a_folder_and_not_in_a_package():
         ModelSource(package="p", folder="f", trust_remote_code=True)
 
 
-def test_code_of_a_repository_is_refused_unless_allowed(hub, files):
-    config = json.loads(files["config.json"]) | {"model_type": "novel", "auto_map": {"AutoModel": "novel.Model"}}
-    hub.add("model", TINY, files | {"config.json": json.dumps(config).encode(), "novel.py": b""})
+def test_code_of_a_repository_is_refused_unless_allowed(hub, checkpoint):
+    config = json.loads(checkpoint["config.json"]) | {"model_type": "novel", "auto_map": {"AutoModel": "novel.Model"}}
+    hub.add("model", TINY, checkpoint | {"config.json": json.dumps(config).encode(), "novel.py": b""})
     with pytest.raises(PrerequisiteError, match=r"asks for code of its own \(AutoModel\).*trust_remote_code"):
         locate("BERT-tiny", source())
     assert (locate("BERT-tiny", source(trust_remote_code=True)).folder / "novel.py").exists()
 
 
-def test_wrong_bytes_are_not_used(hub, files):
-    hub.add("model", TINY, files)
-    weights = files["model.safetensors"]
+def test_wrong_bytes_are_not_used(hub, checkpoint):
+    hub.add("model", TINY, checkpoint)
+    weights = checkpoint["model.safetensors"]
     hub.wrong["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
     with pytest.raises(PrerequisiteError, match=r"differs from the sha256 that the hub lists"):
         locate("BERT-tiny", source())
@@ -130,29 +117,35 @@ def test_wrong_bytes_are_not_used(hub, files):
         ("tokenizer", r"no tokenizer files in .*; expected tokenizer.json"),
     ],
 )
-def test_a_file_that_the_repository_lacks_is_named(hub, files, absent, message):
-    hub.add("model", "owner/model", {name: content for name, content in files.items() if not name.startswith(absent)})
+def test_a_file_that_the_repository_lacks_is_named(hub, checkpoint, absent, message):
+    hub.add(
+        "model", "owner/model", {name: content for name, content in checkpoint.items() if not name.startswith(absent)}
+    )
     spec = BenchmarkSpec(models=("owner/model",), datasets=("icwsm-tweets",))
     with pytest.raises(PrerequisiteError, match=message):
         resolve(spec, load_catalogue(), CPU)
 
 
-def test_an_interrupted_download_goes_on_where_it_broke_off(hub, files):
-    hub.add("model", TINY, files)
-    size = len(files["model.safetensors"])
+def test_an_interrupted_download_goes_on_where_it_broke_off(hub, checkpoint):
+    hub.add("model", TINY, checkpoint)
+    size = len(checkpoint["model.safetensors"])
     hub.cut["model.safetensors"] = size // 2
     try:
         found = locate("BERT-tiny", source())
     except PrerequisiteError as error:
         assert "the download broke off" in str(error) and "the same command goes on from there" in str(error)
         found = locate("BERT-tiny", source())
-    assert not hub.cut and (found.folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert not hub.cut and (found.folder / "model.safetensors").read_bytes() == checkpoint["model.safetensors"]
     assert sum("model.safetensors" in path and how == "GET" for how, path in hub.requests) == 2
 
 
-def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, files, tmp_path, capsys):
-    huge = json.loads(files["config.json"]) | {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 32768}
-    hub.add("model", "owner/huge", files | {"config.json": json.dumps(huge).encode()})
+def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, checkpoint, tmp_path, capsys):
+    huge = json.loads(checkpoint["config.json"]) | {
+        "hidden_size": 8192,
+        "num_hidden_layers": 80,
+        "intermediate_size": 32768,
+    }
+    hub.add("model", "owner/huge", checkpoint | {"config.json": json.dumps(huge).encode()})
     arguments = [
         "run",
         "--models",
@@ -170,8 +163,8 @@ def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, files,
     assert "fitting needs about 3" in capsys.readouterr().err  # 4 bytes x 80 x 12 x 8192^2 and a quarter are 300 GiB
 
 
-def test_pin_writes_revisions_that_the_catalogue_reads(hub, files, tmp_path, capsys):
-    commit = hub.add("model", TINY, files).commit
+def test_pin_writes_revisions_that_the_catalogue_reads(hub, checkpoint, tmp_path, capsys):
+    commit = hub.add("model", TINY, checkpoint).commit
     output = tmp_path / "pinned.yaml"
     with pytest.raises(SystemExit) as ended:
         main(["catalogue", "pin", "BERT-tiny", "BERT-mini", "--output", str(output)])
@@ -181,8 +174,8 @@ def test_pin_writes_revisions_that_the_catalogue_reads(hub, files, tmp_path, cap
     assert load_catalogue(output).model("BERT-tiny").source.revision == commit
 
 
-def test_fetch_says_what_is_there_and_what_cannot_be_had(hub, files, capsys):
-    commit = hub.add("model", TINY, files).commit
+def test_fetch_says_what_is_there_and_what_cannot_be_had(hub, checkpoint, capsys):
+    commit = hub.add("model", TINY, checkpoint).commit
     with pytest.raises(SystemExit) as ended:
         main(["fetch", "BERT-tiny", "BERT-mini"])
     assert ended.value.code == 2

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hub_data
 from hub_server import HubServer
-from tiny_models import rows, save_checkpoint
+from tiny_models import rows
 
 from moodbench.models.conversion import BOT, TITLE
 
@@ -38,13 +38,6 @@ def run(arguments, folder, env):
 
 LEARNED = ("learning_rate=1e-2", "epochs=5", "effective_batch_size=16", "base_dropout=0")
 """Tiny random weights learn in seconds with these."""
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(folder, "bert", decoder=False)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def learnable(sizes, *, text, label, config="default"):

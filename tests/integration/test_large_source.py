@@ -103,7 +103,8 @@ def test_four_times_the_rows_take_no_more_memory_to_draw_from(tmp_path):
     assert told[many]["source"] > 3.9 * told[few]["source"]
     extra = (many - few) * 10 / 9 * 350  # bytes of text that only the larger source has
     grown = {num_rows: found["anonymous"] - found["before"] for num_rows, found in told.items()}
-    assert grown[many] - grown[few] < 0.25 * extra, {k: f"{v / 2**20:.0f} MiB" for k, v in grown.items()}
+    # Whole in memory it would be all of it and more; allocators and threads make a few dozen MiB from run to run.
+    assert grown[many] - grown[few] < 0.6 * extra, {k: f"{v / 2**20:.0f} MiB" for k, v in grown.items()}
 
 
 @pytest.mark.performance

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import socket
@@ -6,9 +7,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -21,16 +24,18 @@ from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.page.board_table import PROVISIONAL, board_table, failures_table, why_missing
+from moodbench.visualization.page.board_cells import PROVISIONAL
+from moodbench.visualization.page.board_table import board_table, failures_table
 from moodbench.visualization.page.downloads import Downloads
 from moodbench.visualization.page.filling import fill
 from moodbench.visualization.page.html import empty
 from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
-from moodbench.visualization.page.shell import TABS
+from moodbench.visualization.page.shell import TABS, Shell
 from moodbench.visualization.page.starting import asked
 from moodbench.visualization.page.tab import Services
 from moodbench.visualization.page.which import use_command
-from moodbench.visualization.state import State
+from moodbench.visualization.page.why_missing import why_missing
+from moodbench.visualization.state import State, read_state
 
 pytestmark = pytest.mark.integration
 
@@ -81,13 +86,21 @@ class Page(HTMLParser):
             self.headings[-1] += data
 
 
-def write_trial(store: Store, number: int, model: str, accuracy: float, speed: dict | None) -> str:
-    """The fit id of a committed trial; `speed` is what differs in its measurement, None for no measurement."""
+def write_trial(
+    store: Store,
+    number: int,
+    model: str,
+    accuracy: float,
+    speed: dict | None,
+    dataset: str = "toy-set",
+    **changes,
+) -> str:
+    """The fit id of a committed trial; `speed` is what differs in its measurement, None for no measurement; `changes` in its fit."""
     fit_id, evaluation_id, measurement_id = (f"{kind}{number}" + "0" * 18 for kind in "abc")
-    trial = {"model": model, "dataset": "toy-set", "seed": 0, "config_id": f"{number}" * 20, "fit_id": fit_id}
+    trial = {"model": model, "dataset": dataset, "seed": 0, "config_id": f"{number}" * 20, "fit_id": fit_id}
     when = {"started_at": datetime(2026, 1, 1, tzinfo=UTC), "ended_at": datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
     fit = {"status": "ok", "dataset_revision": "r1", "num_train": 1000, "method": "baseline", "num_params": 1234}
-    fit |= {"train_time_s": 0.25}
+    fit |= {"train_time_s": 0.25, **changes}
     quality = dict.fromkeys(("accuracy", "f1_macro", "precision_macro", "recall_macro"), accuracy)
     with store.attempt() as attempt:
         attempt.commit("fits", fit_id, {k: v for k, v in (trial | fit | when).items() if k != "fit_id"}, {})
@@ -109,7 +122,7 @@ def write_trial(store: Store, number: int, model: str, accuracy: float, speed: d
 
 
 def board_html(view) -> str:
-    return board_table(view.board, view.board, view.failures) + failures_table(view.failures)
+    return board_table(view.board, view.board, view.failures) + failures_table(view.failures, lambda dataset: True)
 
 
 @pytest.fixture
@@ -176,6 +189,14 @@ def test_an_empty_store_says_how_to_start(tmp_path):
     assert filled(nothing).notice == empty(nothing.uri)
     assert f"moodbench run quickstart --store {nothing.uri}" in empty(nothing.uri)
     assert not (tmp_path / "nothing-yet").exists(), "looking creates nothing"
+
+
+def test_the_matrix_of_fits_says_what_was_not_run(store):
+    write_trial(store, 5, "elsewhere", 0.7, None, dataset="other-set")
+    shown = " ".join(str(each) for each in filled(store, "training").contents)
+    rows = {row[0]: row[1:] for row in Page(shown).tables[0]}
+    assert rows["elsewhere"] == ["1,000 texts: seed 0", "not run"]
+    assert rows["unmeasured"] == ["not run", "1,000 texts: seed 0"]
 
 
 def test_a_store_of_failures_only_shows_them(tmp_path):
@@ -264,6 +285,100 @@ def test_the_command_is_one_that_works(store):
         said.append(use_command(pd.Series({**row, "method": "lora"}), reading))
     assert [words.split()[1] for words in said] == ["predict", "export-model", "export-model"]
     assert all(words.endswith(f" --store {store.uri}") for words in said)
+
+
+def test_the_command_for_all_data_sets_names_a_fit_of_that_very_contender(tmp_path):
+    store = Store.open(tmp_path / "results")
+    for number, (name, dataset) in enumerate(product(("plain", "nf4"), ("one-set", "other-set"))):
+        speed = {"latency_p50_s": 0.010 if name == "plain" else 0.020}
+        write_trial(store, 2 * number + 1, "tfidf-logreg", 0.6, {}, dataset=dataset, seed=number)
+        write_trial(
+            store, 2 * number + 2, "big", 0.8, speed, dataset=dataset, quantization="none" if name == "plain" else name
+        )
+    reading = Reader(store, MACHINE).current()
+    whole = reading.order(State().weights).track(reading.tracks[-1])
+    fits = reading.results.fits.set_index("fit_id")
+    found = {}
+    for _, row in whole[whole["model"] == "big"].iterrows():
+        which = use_command(row, reading).split(" --model ")[1].split()[0]
+        found[row["name"]] = tuple(fits.loc[which, ["model", "dataset", "quantization"]])
+    assert found == {"big": ("big", "one-set", "none"), "big nf4": ("big", "one-set", "nf4")}
+    assert "</code> (its fit on one-set)" in filled(store, "which").contents[0]
+    assert "(its fit on" not in filled(store, "which", track=reading.tracks[0]).contents[0], "the page says which set"
+
+
+def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
+    write_trial(store, 5, "fast", 0.65, {"latency_p50_s": 1e-4, "throughput_texts_per_s": 1e4})
+    quality, speed = ({"accuracy": a, "f1": a, "throughput": s, "latency": s} for a, s in ((50, 0), (0, 50)))
+    shown = [filled(store, **weights).contents for weights in (quality, speed)]
+    ranked = [[row[1] for row in Page(contents[1]).tables[0]] for contents in shown]
+    assert ranked[0] != ranked[1], "otherwise this shows nothing"
+    orders = [list(contents[4].layout.yaxis.categoryarray) for contents in shown]
+    assert orders[0] == orders[1] == ["unmeasured", "fast", HOSTILE, "tfidf-logreg", "disturbed"], "the best on top"
+
+
+def at_addresses(store: Store, *queries: dict) -> list[tuple[State, dict]]:
+    """The state of the page at each of these, and the values that its controls then have, once they have taken them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
+        found = _at_addresses(store, queries)
+        gc.collect()
+    return found
+
+
+def _at_addresses(store, queries):
+    shell = Shell(store, MACHINE, Services(), TABS)
+    shell.build()
+    found = []
+    for query in queries:
+        state, values = shell._offered_state(read_state(query)), {}
+        for (name, control), update in zip(shell._controls.items(), shell._control_updates(state), strict=True):
+            control.choices = update.get("choices", getattr(control, "choices", None))
+            values[name] = control.preprocess(update["value"])  # raises for a value that is not among the choices
+        found.append((state, values))
+    return found
+
+
+def test_what_no_control_offers_counts_as_not_given(store):
+    strange = {name: "bogus" for name in ("against", "columns", "methods", "models", "track")}
+    partly = {"columns": "bogus;mcc", "models": "bogus;unmeasured", "max_params": "25", "against": "num_params"}
+    (plain, _), *found = at_addresses(store, {}, strange | {"max_params": "33"}, partly)
+    understood = State(columns=("mcc",), models=("unmeasured",), max_params=25.0, against="num_params")
+    assert [state for state, _ in found] == [plain, understood] and plain == State()
+    assert [read_state(values) for _, values in found] == [plain, understood], "the controls show the same view"
+
+
+def test_an_address_keeps_what_a_store_that_cannot_be_read_may_offer_later(store):
+    os.truncate(next((Path(store.uri) / "fits").rglob("*.parquet")), 100)
+    given = {"track": "toy-set (1,000 training texts)", "models": "unmeasured", "against": "num_params"}
+    (state, values), (other, _) = at_addresses(store, given, given | {"against": "bogus"})
+    assert state == read_state(given) and other == replace(state, against=State().against)
+    assert values["against"] == "num_params" and values["track"] is None
+
+
+def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
+    """The texts of toy-set are not in this store, so that they may be private."""
+    for key in ("leaderboard", "training", "method"):
+        (tab,) = (tab for tab in TABS if tab.key == key)
+        hidden, shown = (
+            str(fill(Reader(store, MACHINE), tab, State(tab=key), Services(show_texts=asked_for)).contents)
+            for asked_for in (False, True)
+        )
+        if key != "training":  # which lists fits that failed; here a measurement did
+            assert "second &lt;b" in shown and "RuntimeError" in hidden
+        assert "second &lt;b" not in hidden, key
+
+
+def test_an_empty_store_keeps_a_message_back_too(tmp_path):
+    store = Store.open(tmp_path / "results")
+    with store.attempt() as attempt:
+        failure = {"phase": "fit", "model": "toy", "dataset": "d", "seed": 1, "error_class": "OSError"}
+        attempt.fail("a9", {**failure, "message": "cannot read 'a private text'"})
+    assert "a private text" not in filled(store).notice
+    for key in ("leaderboard", "training"):
+        (tab,) = (tab for tab in TABS if tab.key == key)
+        shown = fill(Reader(store, MACHINE), tab, State(tab=key), Services(show_texts=True)).notice
+        assert "a private text" in shown
 
 
 @pytest.mark.parametrize("tab", [tab.key for tab in TABS])

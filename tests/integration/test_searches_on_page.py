@@ -1,6 +1,7 @@
 """Searches on the page and in the report, and that the page notices a new one."""
 
 from datetime import datetime
+from xml.etree import ElementTree
 
 import pytest
 from test_page import MACHINE, write_trial
@@ -65,7 +66,12 @@ def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path
 def test_the_report_has_a_section_for_each_search(tmp_path):
     store = write_toy_store(tmp_path / "results")
     with_search(store)
-    write_report(view_board(store, MACHINE), store, tmp_path / "report")
+    written = write_report(view_board(store, MACHINE), store, tmp_path / "report")
+    figures = [path for path in written if path.suffix == ".svg" and path.name.startswith("search-")]
+    assert [path.name for path in figures] == [
+        f"search-{'s' * 12}-{key}.svg" for key in ("map", "coordinates", "budget")
+    ]
+    assert all(ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg" for path in figures)
     for name in ("report.md", "report.html"):
         text = (tmp_path / "report" / name).read_text("utf-8")
         assert "Search: MiniLM-L3 · icwsm-movie · lora_rank_alpha" in text and "3 trained to their end" in text

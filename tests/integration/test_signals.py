@@ -71,3 +71,16 @@ def test_a_run_leaves_nothing_staged_and_says_what_to_do(tmp_path, number, code)
     assert "the same command does the rest" in errors and "Traceback" not in errors
     assert list(tmp_path.glob("results/staging/*")) == []
     Store.open(tmp_path / "results").records("fits")
+
+
+def test_sigterm_that_comes_while_code_made_from_text_runs_keeps_its_exit_code(tmp_path):
+    """As in dataclasses and named tuples; Python remembers a plain KeyboardInterrupt that passes there, and ends by SIGINT."""
+    (tmp_path / "ended.py").write_text(
+        "import moodbench.cli, moodbench.__main__ as command\n"
+        "moodbench.cli.main = lambda: exec('import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)')\n"
+        "command.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "ended"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (143, "moodbench: interrupted\n")

@@ -8,8 +8,10 @@ import pytest
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.store import Store
-from moodbench.tuning.records import search_trials, winner
+from moodbench.tuning.records import search_trials
 from moodbench.tuning.registered import registered
+from moodbench.tuning.searched import searches
+from moodbench.tuning.tuned import tuned_name
 
 pytestmark = pytest.mark.integration
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "64",
@@ -54,12 +56,55 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
     with pytest.raises(SystemExit) as ended:
         main(["tune", "apply", *WORDS[1:], "--config", "mine.yaml"])
     assert ended.value.code == 0
-    best = winner(again)
-    assert best is not None
-    entry = load_catalogue(tmp_path / "mine.yaml").model("MiniLM-L3-tuned")
-    assert entry.lora["r"] == best.configuration["lora.r"]
-    assert entry.train["learning_rate"] == best.configuration["train.learning_rate"]
-    assert "best of 3 configurations of lora_rank_alpha" in entry.description
+    (search,) = searches(store)
+    assert search.best is not None and search.best.fit_id == search.default_fit_id
+    assert "mine.yaml stays as it is" in capsys.readouterr().out and not (tmp_path / "mine.yaml").exists()
+
+
+LONGER = """description: longer training than the default's
+parameters:
+  train.epochs: {distribution: choice, values: [5, 6]}
+"""
+
+
+def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_default(
+    tmp_path, monkeypatch, capsys, config
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "longer.yaml").write_text(LONGER, "utf-8")
+    words = ["--model", "MiniLM-L3", "--dataset", "icwsm-tweets", "--space", "longer.yaml", "--max-train-examples", "320",
+             "--max-validation-examples", "60", "--scheduler", "none", "--train", "effective_batch_size=8",
+             "evaluations_per_epoch=1"]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", *words, "--trials", "2", "--seeds", "1", "--config", str(config), "--protocol", "short"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0, said
+    store = Store.open("results")
+    (search,) = searches(store)
+    best = search.best
+    assert best is not None and "Registered beforehand" in said and "Plots: " in said
+    name = tuned_name("MiniLM-L3", search.search_id)
+    evaluated = store.records("evaluations").set_index("model")["accuracy"]
+    delta = 100 * (evaluated[name] - evaluated["MiniLM-L3"])
+    assert delta > 10, "five epochs learn, two do not"
+    pick = next(line for line in said.splitlines() if line.startswith("Pick: "))
+    assert pick.startswith(f"Pick: {json.dumps(best.configuration)}; accuracy on the test split {delta:+.1f} points")
+    low, high, narrow = (float(each) for each in re.findall(r"(?:interval|to|from) ([+-][0-9.]+[0-9])", pick))
+    assert 0 < low < narrow < delta < high
+    texts = sum(t.texts_trained for t in search.trials)
+    assert texts == 320 * (5 + 6) and f"The search cost {texts:,} texts trained, 100.0 % of the {texts:,}" in said
+
+    with pytest.raises(SystemExit):
+        main(["leaderboard", "--json"])
+    board = json.loads(capsys.readouterr().out)
+    assert {name, "MiniLM-L3"} < {row["name"] for row in board["board"]}
+
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "apply", *words, "--config", "mine.yaml"])
+    assert ended.value.code == 0
+    entry = load_catalogue(tmp_path / "mine.yaml").model(name)
+    assert entry.train["epochs"] == best.configuration["train.epochs"]
+    assert "best of 2 configurations of longer.yaml" in entry.description
 
 
 def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkeypatch, capsys):
@@ -68,9 +113,11 @@ def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkey
         main([*WORDS, "--trials", "3", "--seeds", "0", "--together", "2"])
     said = capsys.readouterr().out
     assert ended.value.code == 0, said
+    assert "On a CPU shared passes are the same sums" in said
     store = Store.open("results")
     trials = search_trials(store)
     assert [t.status for t in trials] == ["finished"] * 3
+    assert sum(t.memory_bytes is not None for t in trials) == 1, "only the third had a process of its own"
     assert {t.fit_id for t in trials} == store.ids("fits")
     records = [store.record("fits", t.fit_id) for t in trials]
     for trial, record in zip(trials, records, strict=True):

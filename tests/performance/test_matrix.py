@@ -20,7 +20,7 @@ from moodbench.schedule.bound import Spent, lower_bound_s
 from moodbench.schedule.capacity import Capacity
 from moodbench.store import Store
 
-pytestmark = pytest.mark.performance
+pytestmark = [pytest.mark.performance, pytest.mark.timeout(3600)]
 NUM_TEXTS = int(os.environ.get("MOODBENCH_TRAIN_TEXTS", "600"))
 
 

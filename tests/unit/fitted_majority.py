@@ -1,9 +1,11 @@
-"""A store with a fitted majority baseline, made at once."""
+"""A store with a fitted majority baseline, made at once, and a classifier of it."""
 
 import numpy as np
 import pandas as pd
 
 from moodbench.models.baselines import Majority
+from moodbench.serving.classifier import Classifier
+from moodbench.serving.fits import ChosenFit
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 
 
@@ -33,3 +35,7 @@ def commit_fit(store, name, *, num_train=100, seed=0, environment="{}", run_id="
         Majority(np.log([0.25, 0.75])).save(folder)
         assert attempt.commit("fits", fit_id, record, {f"artifacts/{fit_id}": folder}).won
     return fit_id
+
+
+def classifier() -> Classifier:
+    return Classifier(Majority(np.log([0.25, 0.75])), ChosenFit(spec_of("majority"), {"fit_id": "x"}, 0))

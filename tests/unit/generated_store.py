@@ -45,7 +45,14 @@ WORDS = [
 
 
 def generate(
-    root: Path, *, num_models: int, num_datasets: int, num_seeds: int, num_test: int = 500, predictions: bool = True
+    root: Path,
+    *,
+    num_models: int,
+    num_datasets: int,
+    num_seeds: int,
+    num_test: int = 500,
+    num_processes: int = 3,
+    predictions: bool = True,
 ) -> Store:
     """Trials of made-up models, named synthetic-N but for the baseline of the score; with current snapshots.
 
@@ -66,7 +73,9 @@ def generate(
                 trial = _trial(dataset, model, seed, len(rows["fits"]))
                 evaluated = _evaluation(root if predictions else None, trial, ids, labels, margin)
                 rows["evaluations"].append(trial | evaluated)
-                rows["measurements"].append(trial | _measurement(root, trial, speed, size[model], ids, rng))
+                rows["measurements"].append(
+                    trial | _measurement(root, trial, speed, size[model], ids, num_processes, rng)
+                )
                 rows["fits"].append(trial | _fit(trial, model, size[model], speed, evaluated["f1_macro"]))
     for kind, made in rows.items():
         _write_records(root, kind, made)
@@ -123,7 +132,9 @@ def _evaluation(root: Path | None, trial: dict, ids: list[str], labels: np.ndarr
     }  # fmt: skip
 
 
-def _measurement(root: Path, trial: dict, speed: float, size: float, ids: list[str], rng: np.random.Generator) -> dict:
+def _measurement(
+    root: Path, trial: dict, speed: float, size: float, ids: list[str], num_processes: int, rng: np.random.Generator
+) -> dict:
     measurement = "c" + trial["fit_id"][1:]
     n = NUM_REQUESTS
     latencies = speed * np.exp(rng.normal(0, 0.2, n))
@@ -141,9 +152,14 @@ def _measurement(root: Path, trial: dict, speed: float, size: float, ids: list[s
     ]  # fmt: skip
     cold = {f"cold_{part}_s": 0.5 for part in ("interpreter", "import", "load", "first_label")}
     ends = {f"latency_p50_{end}_s": factor * speed for end, factor in (("low", 0.97), ("high", 1.03))}
+    processes = [
+        {"latency_p50_s": factor * speed, "texts_per_s": points[-1]["texts_per_s"] / factor}
+        for factor in np.linspace(0.96, 1.05, num_processes).tolist()
+    ]
     return {
         "measurement_id": measurement, "machine_key": hardware().machine_key, "perf_key": "generated", "device_name": "made up",
-        "num_threads": 2, "verdict": "clean", "quick": False, "clean_share": 1.0, "num_requests": n, "num_clean_requests": n,
+        "num_threads": 2, "verdict": "clean", "quick": False, "num_processes": num_processes,
+        "process_speed": processes, "clean_share": 1.0, "num_requests": n, "num_clean_requests": n,
         "latency_p50_s": speed, **ends, "latency_p99_s": 2 * speed, "latency_p99_high_s": 2.2 * speed, "cpu_time_p50_s": speed,
         "throughput_texts_per_s": points[-1]["texts_per_s"], "throughput_batch_size": 32, "throughput_points": points, **cold,
         "cold_start_s": 2.0, "weights_bytes": int(4 * size), "memory_imports_bytes": int(3e7),

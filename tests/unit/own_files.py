@@ -1,10 +1,14 @@
-"""Contents of a person's own files, as spreadsheets and programs write them."""
+"""Contents of a person's own files, as spreadsheets and programs write them, and how tests read them."""
 
 import csv
 import io
 import json
+from pathlib import Path
 
 import pandas as pd
+
+from moodbench.config.schema import FileSource
+from moodbench.data.own import load_own
 
 N = 150
 
@@ -36,3 +40,26 @@ def parquet(**parts):
 
 
 STARS = rows(("1", "2", "3", "4", "5"), 300)
+SPLIT = [(t, lb, ("train", "Dev", "TEST")[i // 2 % 3]) for i, (t, lb) in enumerate(rows())]
+
+# Texts that trip a reader: nothing, line breaks, separators, quotes, other alphabets, white space at the ends.
+TEXTS = ["A fine film.", "", "two\nlines, with a comma", 'she said "no"', "schön 🎬 \u2028 end", "  spaces  "]
+
+
+def write_csv(path, rows, *, delimiter=",", encoding="utf-8", newline="\r\n"):
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=newline).writerows(rows)
+    Path(path).write_bytes(text.getvalue().encode(encoding))
+
+
+def source(path, **more):
+    return FileSource(path=str(path), **({"text_column": "text", "label_column": "label"} | more))
+
+
+def load(name, content, **more):
+    Path(name).write_bytes(content)
+    return load_own("mine", source(name, **more))
+
+
+def splits_of(data):
+    return dict(zip(data.examples.frame["text"], data.examples.frame["split"], strict=True))

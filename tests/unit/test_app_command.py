@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from moodbench.cli import main
@@ -31,6 +35,7 @@ def test_a_password_must_be_there_and_long_enough(password, seen):
         (["--host", "0.0.0.0", "--user", "me"], f"{PASSWORD} is not set"),
         (["--port", "70000"], "--port 70000: allowed is 1 to 65535"),
         (["--store", __file__], "is a file"),
+        (["--address", "http://head:8265"], "--address 'http://head:8265': expected HOST:PORT of Ray's head"),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(flags, message, monkeypatch, capsys):
@@ -39,3 +44,27 @@ def test_a_wrong_request_is_refused_in_one_line(flags, message, monkeypatch, cap
         main(["app", *flags])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+LOADED = """
+import warnings
+from moodbench.visualization.page import quiet_environment
+if {hushed}: quiet_environment()
+with warnings.catch_warnings():  # what another thread may do while Gradio looks away from warnings
+    warnings.warn("something else", RuntimeWarning)
+    import pydub.utils
+    pydub.utils.get_encoder_name()
+"""
+
+
+@pytest.mark.parametrize("hushed", [True, False])
+def test_a_missing_ffmpeg_which_no_page_needs_is_not_told_to_whoever_opens_one(hushed, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(hushed=hushed)],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0 and "something else" in done.stderr
+    assert ("ffmpeg" in done.stderr) is not hushed

@@ -219,6 +219,9 @@ def test_a_preset_is_a_spec_and_options_override_it():
     assert (spec.max_train_examples, spec.protocol) == (preset.max_train_examples, "quick")
     assert spec.datasets == ("icwsm-movie",)
     assert spec_of_preset("embedded", PACKAGED, {}).seeds == (0, 1, 2)
+    changed = spec_of_preset("quickstart", PACKAGED, {"train": {"epochs": 3, "weight_decay": 0.1}, "lora": {"r": 4}})
+    assert changed.train == {"epochs": 3, "evaluations_per_epoch": 1, "weight_decay": 0.1}, "only what was given"
+    assert changed.lora == {"r": 4}
 
 
 def test_the_presets_of_named_models_are_on_amazon_and_on_other_data_where_one_says_so():

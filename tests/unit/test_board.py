@@ -1,95 +1,16 @@
 """Boards from small records made by hand. The first row's score is worked out in test_composite.py: 59.5."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from board_records import ANCHORS, BASELINE, OTHER, WORKED, board_of, no_items, ranks, records, right, row_of
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.comparison.board import CONTENDER, QUALITY, SPEED, choose_machine, leaderboard, trials_frame
-from moodbench.comparison.composite import Weights, load_anchors
+from moodbench.comparison.board import CONTENDER, choose_machine, leaderboard, trials_frame
+from moodbench.comparison.composite import Weights
 from moodbench.comparison.intervals import two_way
-from moodbench.comparison.overall import coverage_note
 from moodbench.config import load_catalogue
-
-ANCHORS = load_anchors()
-BASELINE = {"model": "tfidf-logreg", "accuracy": 0.80, "f1_macro": 0.82, "texts_per_s": 1e4, "latency_s": 0.001}
-WORKED = {"model": "mini", "accuracy": 0.90, "f1_macro": 0.94, "texts_per_s": 1000.0, "latency_s": 0.010}
-OTHER = WORKED | {"model": "other", "accuracy": 0.85, "f1_macro": 0.90}
-
-
-def records(*trials):
-    """Fits, evaluations and measurements of trials given as the values that matter to a test."""
-    fits, evaluations, measurements = [], [], []
-    for trial in trials:
-        t = {
-            "dataset": "movie", "revision": "r1", "num_train": 3000, "seed": 0, "recipe": "x", "verdict": "clean",
-            "quick": False, "num_test": 200, "quantization": "none", "machine": "m1", "train_time_s": 10.0, "measured": True,
-            "ceiling_accuracy": np.nan, "ceiling_f1_macro": 0.98, "texts_per_cpu_s": 700.0, "cpu_s": 0.015,
-        } | trial  # fmt: skip
-        config_id = f"{t['recipe'] * 6}-{t['model']}-{t['dataset']}-{t['revision']}-{t['num_train']}"
-        fit_id = f"{config_id}-{t['seed']}"
-        fits.append(
-            {"fit_id": fit_id, "model": t["model"], "spec": json.dumps(t["spec"]) if "spec" in t else None,
-             "dataset_revision": t["revision"], "num_train": t["num_train"], "method": "lora",
-             "quantization": t["quantization"],
-             "family": "bert", "status": "ok", "train_time_s": t["train_time_s"], "num_params": 22, "num_trainable": 2}
-        )  # fmt: skip
-        quality = dict.fromkeys(QUALITY, 0.5) | {k: t[k] for k in ("accuracy", "f1_macro")}
-        evaluations.append(
-            {"fit_id": fit_id, "evaluation_id": f"e-{fit_id}", "ended_at": pd.Timestamp(0, unit="s"), "config_id": config_id, "environment": "{}", "files": [],
-             **{k: t[k] for k in ("model", "dataset", "seed", "num_test", "ceiling_accuracy", "ceiling_f1_macro")},
-             **quality}
-        )  # fmt: skip
-        speed = dict.fromkeys(SPEED, 1.0)
-        speed |= {"latency_p50_s": t["latency_s"], "throughput_texts_per_s": t["texts_per_s"]}
-        points = [{"batch_size": 1, "texts_per_cpu_s": 1.0}, {"batch_size": 4, "texts_per_cpu_s": t["texts_per_cpu_s"]}]
-        measurements.append(
-            {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
-             "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
-             "cpu_time_p50_s": t["cpu_s"], "throughput_points": points,
-             "process_speed": t.get("process_speed"), **speed}
-        )  # fmt: skip
-        if not t["measured"]:
-            measurements.pop()
-    columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads",
-               "ended_at",
-               "cpu_time_p50_s", "throughput_points", "process_speed", *SPEED]  # fmt: skip
-    return (
-        pd.DataFrame(fits).drop_duplicates("fit_id"),
-        pd.DataFrame(evaluations).drop_duplicates("evaluation_id"),
-        pd.DataFrame(measurements, columns=columns),
-    )
-
-
-def no_items(evaluation_ids):
-    raise AssertionError("the items of one seed are not needed")
-
-
-def right(evaluation_ids):
-    """200 items; each seed is right about the first 170 and about 5 more, its own."""
-    table = np.zeros((200, len(evaluation_ids)), dtype=bool)
-    table[:170] = True
-    for column in range(len(evaluation_ids)):
-        table[170 + 5 * column : 175 + 5 * column, column] = True
-    return table
-
-
-def board_of(*trials, correct=no_items, composite="pinned"):
-    return leaderboard(
-        trials_frame(*records(*trials)), correct, weights=Weights(), anchors=ANCHORS, composite=composite
-    )
-
-
-def row_of(board, name, track=None):
-    (row,) = board[(board["name"] == name) & ((board["track"] == track) | (track is None))].to_dict("records")
-    return row
-
-
-def ranks(board):
-    return {name: None if pd.isna(rank) else int(rank) for name, rank in zip(board["name"], board["rank"], strict=True)}
 
 
 def test_the_score_is_that_worked_out_by_hand_with_the_zero_of_the_baselines_row():
@@ -237,74 +158,6 @@ def test_a_quantised_contender_says_so_in_its_name_beside_the_plain_one():
     assert set(both["name"]) == {"mini", "mini nf4 #bbbbbb", "mini nf4 #cccccc", "tfidf-logreg"}
 
 
-def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():
-    tweets = [t | {"dataset": "tweets", "num_test": 20, "accuracy": t["accuracy"] - 0.1} for t in (BASELINE, WORKED)]
-    board = board_of(BASELINE, WORKED, *tweets)
-    overall = row_of(board, "mini", "overall (2 data sets)")
-    parts = board[(board["name"] == "mini") & (board["dataset"] != "overall")]
-    assert overall["accuracy"] == pytest.approx((0.90 + 0.80) / 2)
-    # on tweets the skill is (.8 - .7) / (1 - .7) = 1/3 in place of 1/2
-    assert overall["score"] == pytest.approx((59.5 + 59.5 - 30 * (1 / 2 - 1 / 3)) / 2)
-    assert (overall["rank"], overall["num_test"], overall["num_train"]) == (1, 220, 6000)
-    low = [proportion_confint(180, 200, method="wilson")[0], proportion_confint(16, 20, method="wilson")[0]]
-    assert overall["accuracy_low"] == pytest.approx(0.85 - np.hypot(0.9 - low[0], 0.8 - low[1]) / 2)
-    assert (parts["accuracy_low"].mean() < overall["accuracy_low"] < 0.85, overall["interval_method"]) == (
-        True,
-        "mover",
-    )
-
-
-TWIN = WORKED | {"model": "twin"}
-
-
-def test_a_contender_that_misses_a_track_has_no_overall_score():
-    tweets = [t | {"dataset": "tweets"} for t in (BASELINE, WORKED, TWIN)]
-    board = board_of(BASELINE, WORKED, TWIN, OTHER, *tweets)
-    overall = board[board["dataset"] == "overall"]
-    assert ranks(overall) == {"mini": 1, "twin": 1, "tfidf-logreg": 3, "other": None}
-    assert overall["name"].tolist()[-1] == "other"
-
-
-def test_one_contender_on_one_more_data_set_takes_nobodys_overall_score():
-    both = [t | {"dataset": d} for t in (BASELINE, WORKED, OTHER) for d in ("movie", "tweets")]
-    before = board_of(*both)
-    for more in ([BASELINE, WORKED], [WORKED]):  # with and without a baseline there
-        after = board_of(*both, *(t | {"dataset": "shop"} for t in more))
-        assert set(after["track"]) - set(before["track"]) == {
-            "shop (3,000 training texts)", "overall (2 of 3 data sets)",
-        }  # fmt: skip
-        whole = after[after["dataset"] == "overall"]
-        assert set(whole["covers"]) == {("movie (3,000 training texts)", "tweets (3,000 training texts)")}
-        kept = ["name", "score", "rank", "accuracy", "accuracy_low", "accuracy_high", "num_test"]
-        pd.testing.assert_frame_equal(
-            whole[kept].reset_index(drop=True),
-            before.loc[before["dataset"] == "overall", kept].reset_index(drop=True),
-        )
-        (note,) = coverage_note(after, list(dict.fromkeys(after.loc[after["dataset"] != "overall", "track"])))
-        assert "Left out" in note and "shop (3,000 training texts)" in note.split("Left out")[1]
-
-
-def test_where_only_one_track_is_shared_by_most_there_is_no_overall():
-    board = board_of(BASELINE, WORKED, OTHER, *(t | {"dataset": "tweets"} for t in (BASELINE, WORKED)))
-    assert set(board["dataset"]) == {"movie", "tweets"}
-
-
-def test_recipes_of_one_name_count_once_for_what_overall_covers():
-    """The id in a name differs between data sets, as the recipe holds the data: such rows have no overall score."""
-    twice = [WORKED | {"recipe": r, "dataset": d} for r, d in (("a", "movie"), ("b", "movie"), ("c", "tweets"), ("d", "tweets"))]  # fmt: skip
-    rest = [t | {"dataset": d} for t in (BASELINE, OTHER) for d in ("movie", "tweets")]
-    overall = board_of(*twice, *rest).query("dataset == 'overall'")
-    assert {name: rank for name, rank in ranks(overall).items() if rank} == {"other": 1, "tfidf-logreg": 2}
-
-
-def test_overall_says_mixed_where_one_track_speaks_of_weights_and_another_of_the_recipe():
-    seeds = [t | {"seed": s} for t in (BASELINE, WORKED) for s in (0, 1, 2)]
-    board = board_of(*seeds, *(t | {"dataset": "tweets"} for t in (BASELINE, WORKED)), correct=right)
-    assert board.groupby("dataset")["estimand"].unique().map(list).to_dict() == {
-        "movie": ["recipe"], "tweets": ["checkpoint"], "overall": ["mixed"],
-    }  # fmt: skip
-
-
 def test_the_zero_is_the_pinned_configuration_of_the_baseline_whatever_its_other_recipes_reach():
     ours = {"tfidf": dict(ANCHORS.baseline_tfidf), "preparation": [], "augmentation": None}
     other = ours | {"tfidf": ours["tfidf"] | {"max_ngram": 1}}
@@ -342,14 +195,6 @@ def test_several_seeds_without_stored_predictions_have_no_interval():
     row = row_of(board_of(BASELINE, *seeds, correct=none), "mini")
     assert row["accuracy"] == 0.90 and row["score"] == pytest.approx(59.5)
     assert np.isnan(row["accuracy_low"]) and np.isnan(row["accuracy_high"]) and pd.isna(row["interval_method"])
-
-
-def test_a_score_missing_on_one_track_is_missing_overall_and_a_provisional_one_stays_provisional():
-    tweets = [BASELINE, WORKED | {"verdict": "invalid"}, OTHER | {"verdict": "contaminated"}]
-    board = board_of(BASELINE, WORKED, OTHER, *(t | {"dataset": "tweets"} for t in tweets))
-    overall = board[board["dataset"] == "overall"]
-    assert ranks(overall) == {"tfidf-logreg": 1, "mini": None, "other": None}
-    assert overall.set_index("name")["provisional"].to_dict() == {"tfidf-logreg": False, "mini": False, "other": True}
 
 
 MANY = [

@@ -1,4 +1,7 @@
-"""What a board says beside its rows where a score cannot be."""
+"""What a board says beside its rows where a score cannot be, of speed, and of what a search chose."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +9,9 @@ import toy_store
 
 from moodbench.comparison.composite import load_anchors
 from moodbench.hardware import hardware
-from moodbench.visualization.board_view import view_board
+from moodbench.tuning.records import SearchTrial
+from moodbench.tuning.searched import searched
+from moodbench.visualization.board_view import read_results, view_board
 
 
 def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_path, monkeypatch):
@@ -46,9 +51,59 @@ def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, 
     assert (joint.speed_noise[:, toy] == 0).all()
     note = "drawn over fresh processes, for 1 of 2 results; that of the others is taken as measured"
     assert any(note in said for said in view.notes), view.notes
+    (record,) = (Path(store.uri) / "measurements" / "c0").glob("*.parquet")
+    record.unlink()  # what was not measured is not said to be taken as measured
+    assert any("drawn over fresh processes." in said for said in view_board(store, hardware()).notes)
 
 
 def test_speed_of_one_process_each_is_said_to_be_as_measured(tmp_path):
     store = toy_store.write_toy_store(tmp_path)
     toy_store.write_toy_trial(store, toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18)
     assert any("Speed is taken as measured: places" in said for said in view_board(store, hardware()).notes)
+
+
+def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board(tmp_path):
+    """Two winners of one search stand on the board with the starts of their ids in their names; the note is of both."""
+    store = toy_store.write_toy_store(tmp_path)
+    first = toy_store.toy_fit(model="toy-tuned")
+    second = first.model_copy(update={"code_version": 7})
+    for number, fit in enumerate((first, second), start=1):
+        toy_store.write_toy_trial(store, fit, f"e{number}" + "0" * 18, f"c{number}" + "0" * 18)
+    trial = SearchTrial(
+        search_id="s" * 20,
+        fit_id="f",
+        model="toy",
+        dataset="toy-set",
+        space="lora_rank_alpha",
+        configuration={},
+        status="finished",
+        metric="f1_macro",
+        score=0.8,
+        texts_trained=300,
+        curve=(),
+        train_time_s=60.0,
+        elapsed_s=1.0,
+    )
+    results = replace(read_results(store, hardware()), searches=(searched([trial]),))
+    view = results.view()
+    assert set(view.board["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
+    (note,) = (note for note in view.notes if "was chosen from" in note)
+    assert note.startswith("toy-tuned on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
+    assert note.endswith(" 2 configurations were tested under that name, so read the best of them with care.")
+
+
+def test_intervals_say_of_what_they_are(tmp_path):
+    store = toy_store.write_toy_store(tmp_path)
+    one = "One seed: intervals hold for these weights on new texts, not for training again."
+    several = "Several seeds: intervals hold for the recipe trained again, on new texts."
+    assert {one, several} & set(view_board(store, hardware()).notes) == {one}
+    toy_store.write_toy_trial(store, toy_store.toy_fit(seed=1), "e1" + "0" * 18, "c1" + "0" * 18)
+    assert {one, several} & set(view_board(store, hardware()).notes) == {several}
+
+
+def test_an_f1_interval_without_width_is_explained(tmp_path):
+    results = read_results(toy_store.write_toy_store(tmp_path), hardware())
+    for width, said in ((0.0, True), (0.01, False)):
+        rows = results.contenders.assign(f1_low=0.4, f1_high=0.4 + width)
+        notes = replace(results, contenders=rows).view().notes
+        assert any(note.startswith("F1 with an interval of no width") for note in notes) == said

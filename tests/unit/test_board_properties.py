@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from board_records import ANCHORS, BASELINE, board_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_board import ANCHORS, BASELINE, board_of
 
 # Without shrinking: a board takes a tenth of a second, and a failing one is small already.
 SETTINGS = settings(

@@ -88,6 +88,6 @@ def test_the_diagrams_show_the_line_and_its_band_of_every_contender(tmp_path):
     assert list(lines[0].y) == pytest.approx(100 * curve.right)
     assert list(bands[0].y) == pytest.approx([*(100 * curve.low), *(100 * curve.high[::-1])])
     assert list(diagonal.x) == list(diagonal.y)
-    svg = reliability_figure({"a": curve, "b <c>": curve}, "Reliability")
+    svg = reliability_figure({"a": curve, "b <c>": curve}, "Reliability").svg
     assert svg.count("b &lt;c&gt;") == 1
     assert "stated probability" in svg

@@ -67,6 +67,16 @@ def test_where_nothing_fits_the_nearest_miss_is_named():
     assert choice.misses == ("accuracy at least 78.0 %, 4.0 points short",)
 
 
+def test_a_limit_on_what_is_not_known_is_missed_and_says_so():
+    """A P99 that is withheld for want of undisturbed requests is not a time within the limit."""
+    withheld = rows().assign(latency_p99_s=None, latency_p99_high_s=None)
+    choice = pick(Limits(p99_s=10.0), of=withheld)
+    assert choice.pick is None and choice.nearest == "fast", "the first of the board, as all miss it alike"
+    assert choice.misses == (
+        "ms at the 99th percentile not known, for want of a measurement or of enough undisturbed requests",
+    )
+
+
 @pytest.mark.parametrize(
     ("limits", "nearest", "misses"),
     [
@@ -105,6 +115,29 @@ def test_nobody_is_the_fastest_where_nothing_was_measured():
     assert why.endswith(
         "not separated from 3 others within the limits; which of these is the fastest was not measured."
     )
+
+
+def without_interval(*names):
+    """`rows`, of which these have no interval, as where several seeds have no stored predictions."""
+    of = rows()
+    of.loc[of["name"].isin(names), ["accuracy_low", "accuracy_high"]] = None
+    return of
+
+
+def test_who_has_no_interval_is_separated_from_nobody():
+    choice = pick(Limits(p99_s=0.2), of=without_interval("big"))
+    assert choice.pick == "fast", "of three that nothing separates the fastest"
+    assert "do not separate its accuracy from that of big" in choice.why
+    assert pick(Limits(p99_s=0.2), of=without_interval("fast")).pick == "fast", "nor is it, the other way round"
+
+
+def test_a_limit_on_accuracy_is_missed_by_whom_no_interval_is_known():
+    choice = pick(Limits(accuracy=0.85), of=without_interval("fast", "big").head(3).drop(1))
+    assert (choice.pick, choice.nearest) == (None, "fast")
+    assert choice.misses == ("the interval of its accuracy is not known",)
+    assert pick(Limits(accuracy=0.85), of=without_interval("fast").head(2)).nearest == "middle", "it misses by less"
+    fast = pick(Limits(p99_s=0.2, accuracy=0.835), of=without_interval("fast").head(3))
+    assert fast.costs == ("10.0 times as fast with less accuracy (fast: accuracy 80.0 %, its interval not known)",)
 
 
 def test_what_the_limit_on_accuracy_costs_is_said_in_speed():

@@ -1,8 +1,7 @@
-"""A cluster seen from the driver: its file, its nodes' own checks, its address, its jobs; a stand-in answers for Ray."""
+"""A cluster's nodes as the driver meets them: checked, named, classed, and what fits where."""
 
 import io
 import json
-import os
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +17,9 @@ from moodbench.benchmark.what_fits import WhatFits
 from moodbench.cli.place import place_of
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
-from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Progress
-from moodbench.execution.ray_cluster import RayNode, free_text, set_up_token
-from moodbench.execution.ray_jobs import Following, files_to_ship
-from moodbench.execution.ray_phases import GET_S, START_S, Phases, outcome_of_error
+from moodbench.execution.ray_cluster import RayNode, free_text
 from moodbench.hardware import Gpu, Hardware
 from moodbench.schedule import Node, Outcome
 from moodbench.schedule.resources import GIB
@@ -34,6 +31,8 @@ def refused(capsys, *arguments):
 
 
 CPU = Hardware("A CPU", 8, 64 * GIB, (), mps=False)
+
+
 GPU = Hardware("A CPU", 8, 64 * GIB, (Gpu("A10G", 24 * GIB, "550", "[N/A]", "300"),), mps=False)
 
 
@@ -226,9 +225,6 @@ def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
     assert "cannot use the store" in check(str(tmp_path / "file"), None, "")["store"]
 
 
-# The file.
-
-
 def test_classes_of_the_file_come_before_the_catalogues_and_one_without_labels_takes_no_node(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("devices: {h100-80g: {labels: {ray.io/accelerator-type: A10G}}}")
@@ -269,256 +265,11 @@ def test_a_wrong_cluster_file_is_refused_with_the_place(tmp_path, capsys, text, 
     assert said in message and "classes.yaml" in message
 
 
-# The command line.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["run", "quickstart", "--address", "http://10.0.0.1:8265"], "expected HOST:PORT of Ray's head"),
-        (["run", "quickstart", "--address", "somewhere"], "expected HOST:PORT"),
-        (["run", "quickstart", "--address", "127.0.0.1:1"], "nothing answers there"),
-        (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one of them"),
-        (["run", "quickstart", "--cluster", "no-such.yaml"], "has no use on this machine alone"),
-        (["cluster", "status"], "which cluster? give --address"),
-        (["cluster", "status", "--address", "127.0.0.1:1"], "nothing answers there"),
-        (["submit", "--address", "127.0.0.1:8265", "--", "run", "quickstart"], "such as http://127.0.0.1:8265"),
-        (["submit", "--address", "http://127.0.0.1:8265"], "no command"),
-        (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is no folder"),
-    ],
-)  # fmt: skip
-def test_a_wrong_request_is_refused_with_what_to_do(tmp_path, capsys, monkeypatch, arguments, said):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert said in refused(capsys, *arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_ray_address_counts_and_is_named(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    assert "RAY_ADDRESS 127.0.0.1:1: nothing answers there" in refused(capsys, "run", "quickstart", "--store", tmp_path)
-
-
-def test_a_job_must_name_a_store_that_outlives_it(capsys, monkeypatch):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    said = refused(capsys, "run", "quickstart", "--address", "127.0.0.1:1")
-    assert "--store results: a submitted job runs in a temporary folder" in said
-
-
-# Jobs, tokens, outcomes.
-
-
-def test_files_named_by_a_relative_path_go_along(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "specs").mkdir()
-    (tmp_path / "specs" / "a.yaml").write_text("models: [vader]")
-    (tmp_path / "other.txt").write_text("stays")
-    target = tmp_path / "ship"
-    target.mkdir()
-    assert files_to_ship(["run", "specs/a.yaml", "--store", "/shared"], target) == target
-    assert [p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()] == ["specs/a.yaml"]
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert files_to_ship(["run", "quickstart"], empty) is None
-    monkeypatch.chdir(tmp_path / "specs")
-    with pytest.raises(UsageError, match="lies outside this folder"):
-        files_to_ship(["run", "../other.txt"], empty)
-
-
-class Job:
-    """A job server that tells `log` from the beginning each time, as far as `cuts` let it, and then breaks off."""
-
-    def __init__(self, log, cuts, status="SUCCEEDED", code=None, back=True):
-        self.log, self.cuts, self.back = log, list(cuts), back
-        self.status, self.message, self.driver_exit_code = Status(status), "as it says", code
-
-    async def tail_job_logs(self, job_id):
-        if not self.back and not self.cuts:
-            raise RuntimeError("Connection refused")
-        until = self.cuts.pop(0) if self.cuts else len(self.log)
-        for start in range(0, until, 4):
-            yield self.log[start : min(start + 4, until)]
-        if until < len(self.log):
-            raise RuntimeError("WebSocket connection closed unexpectedly")
-
-    def get_job_info(self, job_id):
-        return self
-
-    def get_job_logs(self, job_id):
-        return self.log
-
-
-class Status(str):
-    def is_terminal(self):
-        return self in ("SUCCEEDED", "FAILED", "STOPPED")
-
-
-def followed(job):
-    said, now = [], [0.0]
-
-    def sleep(seconds):
-        now[0] += seconds
-
-    status = Following(job, "job-1", said.append, clock=lambda: now[0], sleep=sleep).exit_status()
-    return status, "".join(said)
-
-
-def test_a_log_goes_on_where_its_connection_broke_and_the_exit_status_is_passed_through():
-    lost = "[connection lost: WebSocket connection closed unexpectedly; trying again]\n"
-    assert followed(Job("one two three\n", [])) == (0, "one two three\n")
-    assert followed(Job("one two three\n", [6])) == (0, f"one tw{lost}o three\n")
-    status, said = followed(Job("one two\n", [], "FAILED", 2))
-    assert (status, said) == (2, "one two\n[job-1 FAILED: as it says]\n")
-    assert followed(Job("", [], "STOPPED"))[0] == 1
-
-
-def test_a_connection_that_never_comes_back_is_given_up():
-    with pytest.raises(ConnectionError, match="Connection refused"):
-        followed(Job("one two three\n", [6], back=False))
-
-
-def test_a_job_that_is_not_taken_or_is_lost_is_one_sentence(monkeypatch):
-    from moodbench.execution import ray_jobs
-
-    class Refusing:
-        def submit_job(self, **_):
-            raise RuntimeError("Request failed with status code 500: No available agent")
-
-    monkeypatch.setattr(ray_jobs, "_client", lambda address: Refusing())
-    with pytest.raises(PrerequisiteError, match="the job was not taken: Request failed with status code 500"):
-        ray_jobs.submit("http://h:8265", ["models"], say=lambda text: None)
-    lost = Job("one\n", [], back=False)
-    lost.submit_job = lambda **_: "job-1"
-    monkeypatch.setattr(ray_jobs, "_client", lambda address: lost)
-    monkeypatch.setattr(ray_jobs, "RECONNECT_S", -1.0)
-    with pytest.raises(
-        PrerequisiteError, match=r"how the job ends is not known here\. job-1 goes on; follow it with: ray job logs"
-    ):
-        ray_jobs.submit("http://h:8265", ["models"], say=lambda text: None)
-
-
-@pytest.fixture
-def token(monkeypatch, tmp_path):
-    """Sets the variables of a token, undone after the test; a home without one."""
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    for name in names:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "token").write_text("secret")
-    (tmp_path / "empty").write_text("\n")
-
-    def give(**given):
-        for name, value in given.items():
-            monkeypatch.setenv(name, value.replace("TMP", str(tmp_path)))
-        set_up_token()
-
-    return give
-
-
-@pytest.mark.parametrize(
-    ("given", "mode"),
-    [({"RAY_AUTH_TOKEN": "x"}, "token"), ({"RAY_AUTH_TOKEN_PATH": "TMP/token"}, "token"), ({}, "disabled"),
-     ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": "/nope"}, "disabled")],
-)  # fmt: skip
-def test_the_authentication_mode_is_never_left_to_a_guess(token, given, mode):
-    token(**given)
-    assert os.environ["RAY_AUTH_MODE"] == mode
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [({"RAY_AUTH_TOKEN_PATH": "/nope/token"}, "RAY_AUTH_TOKEN_PATH=/nope/token: No such file or directory"),
-     ({"RAY_AUTH_TOKEN_PATH": "TMP/empty"}, "empty: the file is empty"),
-     ({"RAY_AUTH_TOKEN_PATH": "TMP"}, "Is a directory"),
-     ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE=token, and .*/.ray/auth_token: No such file")],
-)  # fmt: skip
-def test_a_token_that_is_not_there_is_said_before_anything_is_asked_of_the_cluster(token, given, said):
-    with pytest.raises(PrerequisiteError, match=said) as refusal:
-        token(**given)
-    assert "copy its file here and name it in RAY_AUTH_TOKEN_PATH" in str(refusal.value)
-
-
-def test_rays_memory_monitor_counts_as_out_of_memory():
-    killed = RuntimeError("The actor died: Task was killed due to the node running low on memory.")
-    assert outcome_of_error(killed).kind == "out of memory"
-    assert outcome_of_error(RuntimeError("The actor's node has died")).kind == "infrastructure"
-
-
-@pytest.mark.parametrize(
-    ("cause", "kind"),
-    [(ValueError("no"), "program error"), (OSError(28, "No space left on device"), "infrastructure"), (MemoryError(), "out of memory")],
-)  # fmt: skip
-def test_what_is_raised_inside_an_actor_is_the_programs_error_unless_the_system_raised_it(cause, kind):
-    class RayTaskError(Exception):
-        """As Ray's own, which also is one of the cause's class."""
-
-    raised = type("RayTaskError(X)", (RayTaskError, type(cause)), {"cause": cause})("Traceback ...")
-    outcome = outcome_of_error(raised)
-    assert outcome.kind == kind and outcome.detail.startswith(type(cause).__name__)
-
-
 def test_what_ray_has_free_is_told_in_words():
     node = ray_node("n2", cpus=2, gpus=1, memory=4 * GIB)
     # Ray leaves out what is used up.
     assert free_text(node, {"memory": 1.5 * GIB}) == "0 of 2 CPUs, 1.5 GiB of memory, 0 of 1 GPUs"
     assert free_text(ray_node("n", memory=0), {"CPU": 0.5}) == "0.5 of 4 CPUs"
-
-
-class FakeRay:
-    """Ray as Phases asks it: nothing is ever ready, or reading what is ready takes too long."""
-
-    class exceptions:
-        class RayError(Exception):
-            pass
-
-        class GetTimeoutError(RayError):
-            pass
-
-    def __init__(self, ready=False):
-        self.ready, self.killed = ready, []
-
-    def remote(self, cls):
-        return self
-
-    def options(self, **_):
-        self.run = self
-        return type("Maker", (), {"remote": lambda *_: iter([1]) if self.made else self._actor()})()
-
-    made = False
-
-    def _actor(self):
-        self.made = True
-        return self
-
-    def wait(self, streams, **_):
-        return (streams[:1], []) if self.ready else ([], streams)
-
-    def get(self, ref, timeout):
-        assert timeout == GET_S
-        raise self.exceptions.GetTimeoutError("slow")
-
-    def kill(self, actor, **_):
-        self.killed.append(actor)
-
-
-def test_a_command_that_never_began_has_not_failed():
-    now = [0.0]
-    phases = Phases(FakeRay(), clock=lambda: now[0])
-    phases.start(Command("a", (), "", 1, exclusive=False))
-    assert phases.poll(0, lambda progress: None) == [] and not phases.begun("a")
-    now[0] = START_S + 1
-    (ended,) = phases.poll(0, lambda progress: None)
-    assert (ended.outcome.kind, ended.seconds, len(phases)) == ("not started", None, 0)
-    assert "did not begin within 181 s" in ended.outcome.detail
-
-
-def test_news_that_does_not_arrive_ends_its_command_and_not_the_driver():
-    phases = Phases(FakeRay(ready=True))
-    phases.start(Command("a", (), "", 1, exclusive=False))
-    (ended,) = phases.poll(0, lambda progress: None)
-    assert (ended.key, ended.outcome.kind) == ("a", "infrastructure")
-    assert "did not arrive within 10 s" in ended.outcome.detail
 
 
 def test_status_says_what_fits_where_by_estimates_and_why_not():
@@ -566,10 +317,3 @@ def test_what_fits_is_what_a_run_would_start_there():
         and "on one GPU or spread over several, and the node has 1 GPU of 4 GiB" in verdict(1, 4).reason
     )
     assert verdict(1, 80).fits and verdict(4, 14).fits
-
-
-def test_python_may_name_a_cluster_too(tmp_path):
-    import moodbench
-
-    with pytest.raises(PrerequisiteError, match=r"address 127\.0\.0\.1:1: nothing answers there"):
-        moodbench.run("vader", "icwsm-tweets", store=tmp_path, address="127.0.0.1:1")

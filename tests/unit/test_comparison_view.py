@@ -1,6 +1,7 @@
 """`compare` on the toy store: seeds of one model, private texts, and requests that cannot be honoured."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_tr
 
 from moodbench.cli import main
 from moodbench.comparison.paired import paired_accuracy
-from moodbench.visualization.comparison_view import compare_models, sentence
+from moodbench.visualization.comparison_view import PAIR_HEADINGS, compare_models, pair_cells, sentence
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def test_two_seeds_of_one_model_name_no_winner(two_seeds, capsys):
     _, out, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--json")
     (found,) = json.loads(out)
     assert (found["delta"], found["p_value"], found["f1"]["p_value"], found["same_recipe"]) == (0, 1, 1, True)
+    assert found["verdict"] == "same recipe"
 
 
 @pytest.mark.parametrize(
@@ -76,10 +78,13 @@ def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_
 
     monkeypatch.setattr(comparison_view, "predicted_classes", other_seed_is_wrong_on_the_first)
     _, hidden, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3")
-    assert "only toy@0 is right: 00000000000000000000000000000004 (text not shown)" in hidden
+    assert (
+        "only toy@0 is right (negative; toy@1 says positive): 00000000000000000000000000000004 (text not shown)"
+        in hidden
+    )
     assert SECRET not in hidden
     _, shown, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3", "--with-text")
-    assert f"only toy@0 is right: {SECRET} 4" in shown
+    assert f"only toy@0 is right (negative; toy@1 says positive): {SECRET} 4" in shown
 
 
 def test_names_of_the_board_can_be_compared_and_a_name_of_several_recipes_is_refused(recipes, capsys):
@@ -115,3 +120,26 @@ def test_the_smallest_difference_that_would_be_found_stands_in_the_sentence():
     assert "power" not in sentence("a", "b", "t", paired_accuracy(right[0], right[0])), (
         "nothing is known where nothing differs"
     )
+
+
+def test_two_seeds_that_do_differ_have_no_winner_in_the_json_either(two_seeds):
+    (found,) = compare_models(two_seeds, "toy@0", "toy@1", None)
+    apart = paired_accuracy(*(np.repeat(x, [800, 60, 20, 120]) for x in ([1, 1, 0, 0], [1, 0, 1, 0])))
+    assert apart.verdict == "better"
+    assert replace(found, difference=apart).to_record()["verdict"] == "same recipe"
+    assert replace(found, difference=apart, same_recipe=False).to_record()["verdict"] == "better"
+
+
+def test_the_table_of_pairs_shows_what_would_be_found_and_only_equivalence_that_is_shown():
+    """1,000 texts: 60 against 20 is 2.8016 sqrt(0.08 / 1000) = 2.5 points; 12 against 18 leaves all open; none differs."""
+    tables = {"apart": (800, 60, 20, 120), "open": (800, 12, 18, 170), "same": (800, 0, 0, 200)}
+    pairs = [
+        (name, "b", paired_accuracy(*(np.repeat(x, counts) for x in ([1, 1, 0, 0], [1, 0, 1, 0]))))
+        for name, counts in tables.items()
+    ]
+    apart, undecided, same = (dict(zip(PAIR_HEADINGS, row, strict=True)) for row in pair_cells(pairs))
+    found, verdict = "Found from, points (80 % power)", "Verdict"
+    assert apart["Pair"] == "apart − b" and (apart["Difference, points"], apart["Only first right"]) == ("+4.0", "60")
+    assert (apart[found], apart[verdict]) == ("2.5", "separated")
+    assert (undecided[found], undecided[verdict]) == ("1.5", "not separated")
+    assert (same[found], same[verdict], same["p"]) == ("—", "equivalent within 1 point", "1")

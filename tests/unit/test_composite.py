@@ -28,6 +28,7 @@ from moodbench.comparison.composite import (
     minmax_utilities,
     pinned,
     pinned_utilities,
+    spread,
 )
 from moodbench.errors import SpecError, UnknownNameError
 
@@ -164,10 +165,10 @@ def test_scores_keep_the_index_of_the_rows_and_an_empty_board_has_none():
 def test_the_effective_share_is_weight_times_spread():
     utilities = pd.DataFrame({"accuracy": [0.4, 0.6], "f1": [0.5, 0.5], "throughput": [0, 1], "latency": [1, 0.5]})
     # spreads 0.1, 0, 0.5, 0.25 -> 0.03, 0, 0.10, 0.05
-    assert effective_shares(utilities, DEFAULT) == pytest.approx(
+    assert effective_shares(spread(utilities), DEFAULT) == pytest.approx(
         {"accuracy": 3 / 18, "f1": 0, "throughput": 10 / 18, "latency": 5 / 18}
     )
-    assert all(math.isnan(share) for share in effective_shares(utilities[:1], DEFAULT).values())
+    assert all(math.isnan(share) for share in effective_shares(spread(utilities[:1]), DEFAULT).values())
 
 
 @pytest.mark.parametrize("weights", [DEFAULT, Weights(0.5, 0.1, 0.1, 0.3), Weights(0.5, 0.3, 0.0, 0.2)])

@@ -296,6 +296,45 @@ def test_a_lost_block_of_measurements_counts_once_against_its_node(tmp_path):
     assert not any(e["event"] == "node_quarantined" for e in events)
 
 
+def test_a_measurement_whose_kind_of_machine_left_under_a_running_fit_fails_and_the_run_ends(tmp_path):
+    class Leaving(Place):
+        """The measuring node leaves as soon as a fit runs on the other; that fit ends later."""
+
+        def nodes(self):
+            if self._running:
+                self._nodes = [each for each in self._nodes if each.machine_key != MACHINE.machine_key]
+            return tuple(self._nodes)
+
+        def poll(self, timeout_s, hear):
+            self.looks += 1
+            assert self.looks < 200, "the run waits for what can never come"
+            return super().poll(timeout_s, hear) if self.looks % 4 == 0 else []
+
+    place = Leaving(nodes=(node("measures"), replace(node("other"), machine_key="another")))
+    place.looks = 0
+    summary, _ = play(tmp_path, place)
+    assert summary.num_committed == 6, "fits and evaluations"
+    assert len(summary.failures) == 3
+
+
+def test_a_block_that_was_done_when_its_worker_was_lost_names_the_loss_in_the_quarantine_of_its_node(
+    tmp_path, monkeypatch
+):
+    class Lost(Place):
+        def poll(self, timeout_s, hear):
+            blocks = {k for k, (c, _) in self._running.items() if len(Job.model_validate_json(c.stdin).phases) == 2
+                      and '"phase":"measure"' in c.stdin.replace(" ", "")}  # fmt: skip
+            lost = Outcome("infrastructure", "no sign of life")
+            return [Ended(e.key, lost) if e.key in blocks else e for e in super().poll(timeout_s, hear)]
+
+    monkeypatch.setattr("moodbench.schedule.retry.QUARANTINE_AFTER", 1)
+    place = Lost(nodes=("n1", "n2"))
+    place.drain_at = None
+    summary, events = play(tmp_path, place)
+    assert (summary.num_committed, summary.failures) == (9, [])
+    assert [e["detail"] for e in events if e["event"] == "node_quarantined"] == ["no sign of life"]
+
+
 def test_a_measurement_that_hangs_does_not_take_its_neighbours_down(tmp_path):
     """The block of three passes its deadline; then each is measured alone, and only the one at fault is given up."""
 

@@ -2,12 +2,18 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from moodbench.cli import main
 from moodbench.errors import is_of_disk
-from moodbench.worker import FAILED, MACHINE, OUT_OF_MEMORY, code_of
+from moodbench.evaluation.measuring import MeasuringProcessError
+from moodbench.execution import ray_local
+from moodbench.execution.executor import Command
+from moodbench.schedule import Outcome
+from moodbench.worker import FAILED, MACHINE, OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, code_of
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
@@ -23,7 +29,7 @@ def test_a_disk_that_takes_no_more_is_the_machines_fault_for_worker_and_command_
 
 
 def _raises(error: Exception):
-    def execute(arguments):
+    def execute(*arguments, **options):
         raise error
 
     return execute
@@ -37,5 +43,60 @@ def test_a_librarys_own_error_that_quotes_the_disk_is_known_too():
 def test_other_errors_are_not_the_disks():
     assert not is_of_disk(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "gone"))
     assert code_of(OSError(errno.EIO, "broken")) == MACHINE and not is_of_disk(OSError(errno.EIO, "broken"))
+    for number in (errno.ESTALE, errno.ECONNRESET, errno.EAGAIN, errno.EMFILE):
+        assert code_of(OSError(number, "for now")) == MACHINE
+    assert code_of(OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation")) == MACHINE
+    assert code_of(OSError("something else")) == FAILED
+    assert code_of(OSError(errno.ENOMEM, "Cannot allocate memory")) == OUT_OF_MEMORY
     assert code_of(ValueError("wrong")) == FAILED
     assert code_of(MemoryError()) == OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("return_code", "tail", "killed", "expected"),
+    [
+        (-9, "", True, OUT_OF_MEMORY),
+        (-9, "", False, MACHINE),
+        (-15, "", False, MACHINE),
+        (-11, "", False, FAILED),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", False, OUT_OF_GPU_MEMORY),
+        (
+            1,
+            "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory",
+            False,
+            OUT_OF_MEMORY,
+        ),
+        (1, "MemoryError", False, OUT_OF_MEMORY),
+        (1, "ValueError: wrong", False, FAILED),
+    ],
+)
+def test_a_measuring_process_ends_of_what_a_worker_ends_of(return_code, tail, killed, expected):
+    error = MeasuringProcessError(return_code, tail, out_of_memory=killed)
+    assert code_of(error) == expected and f"ended with {return_code}" in str(error)
+
+
+OUT_OF_REACH = """
+import errno, sys
+from moodbench import worker
+from moodbench.store import Store
+def gone(uri): raise OSError(errno.ESTALE, "Stale file handle", uri)
+Store.open = gone
+worker.main()
+"""
+JOB = '{"run_id": "r", "store": "/shared", "phases": [], "device": "cpu", "num_threads": 1}'
+
+
+def test_a_store_that_is_out_of_reach_is_the_machines_fault():
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_REACH], input=JOB, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == MACHINE and "Stale file handle" in done.stderr
+
+
+def test_a_measurement_whose_process_cannot_be_started_ends_and_does_not_hang(monkeypatch):
+    monkeypatch.setattr(ray_local, "RunningProcess", _raises(OSError(errno.EAGAIN, "Resource temporarily unavailable")))
+    alone = ray_local._Alone(Command("k", ("-m", "x"), "", 1, exclusive=True))
+    (ended,) = alone.poll(10.0, lambda progress: None)
+    assert ended.key == "k" and isinstance(ended.outcome, Outcome)
+    assert ended.outcome.kind == "infrastructure" and "temporarily unavailable" in ended.outcome.detail
+    alone.kill()

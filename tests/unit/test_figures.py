@@ -52,6 +52,23 @@ def test_the_trade_off_shows_milliseconds_percent_intervals_and_the_frontier():
     assert list(lora.marker.symbol) == ["circle-open", "circle"], "a disturbed clock has an open marker"
 
 
+def test_pointed_at_a_mark_says_its_costs_as_the_table_does():
+    slow = board().head(1).assign(
+        latency_p50_s=1.234, memory_peak_batch1_bytes=1234 * 2**20, train_time_s=3600.0, throughput_texts_per_s=1234.5,
+        num_params=22.7e6,
+    )  # fmt: skip
+    ((_, said),) = figures.trade_off(slow).data[1].customdata
+    assert said.split("<br>")[1:] == [
+        "median time to label: 1,234 ms", "memory of the process: 1,234 MiB", "training time: 60 m 00 s",
+        "texts per second: 1,234", "parameters: 22.7M",
+    ]  # fmt: skip
+
+
+def test_a_slow_request_is_said_without_an_exponent():
+    (line,) = figures.latency_distribution({"a": np.array([1.5, 2.5])}).data
+    assert list(line.customdata) == ["1,500", "2,500"] and "%{customdata} ms" in line.hovertemplate
+
+
 def test_a_figure_of_nothing_says_why():
     empty = board().head(0)
     made = (figures.trade_off(empty), figures.scores_by_dataset(empty.assign(track=[], f1_macro=[]), []), figures.latency_distribution({}),

@@ -24,6 +24,11 @@ def test_a_name_carries_its_marks(verdict, provisional, quick, expected):
     assert set(marks(row)) <= set(MARKS), "each mark is explained"
 
 
+@pytest.mark.parametrize(("on_all", "expected"), [(np.False_, "m (partial)"), (True, "m"), (np.nan, "m"), (None, "m")])
+def test_a_mean_over_fewer_data_sets_than_the_others_have_is_marked(on_all, expected):
+    assert marked(pd.Series({"name": "m", "verdict": "clean", "on_all": on_all})) == expected
+
+
 def test_an_invalid_measurement_says_nothing_of_speed_and_memory_and_all_of_quality():
     rows = pd.DataFrame(
         {"verdict": ["invalid", "clean", None], "accuracy": [0.9, 0.8, 0.7], "latency_p50_s": [1.0, 2.0, 3.0],

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from generated_store import generate
 from toy_store import SECRET, change_row, path_of, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
 from moodbench.comparison.mislabelled import suspects
+from moodbench.errors import StoreError
+from moodbench.visualization.mislabelled_view import mislabelled
 
 
 def table(*positive):
@@ -136,3 +139,23 @@ def test_one_contender_is_not_enough(tmp_path, capsys):
     code, _, errors = run(capsys, "mislabelled", "--store", write_toy_store(tmp_path).uri)
     assert code == 2
     assert "at least 2 contenders" in errors
+
+
+def test_where_the_answers_are_not_stored_the_message_says_so(tmp_path):
+    store = generate(tmp_path / "results", num_models=6, num_datasets=1, num_seeds=2, num_test=20, predictions=False)
+    with pytest.raises(StoreError, match="said of each text is not stored"):
+        mislabelled(store)
+
+
+def test_seeds_are_averaged_as_if_read_one_by_one(tmp_path):
+    store = generate(tmp_path / "results", num_models=6, num_datasets=1, num_seeds=2, num_test=400)
+    (queue,) = mislabelled(store)
+    evaluations = store.records("evaluations").sort_values("config_id")
+    tables = {}
+    for recipe, own in evaluations.groupby("config_id"):
+        said = [store.predictions([i]).set_index("example_id").sort_index() for i in own["evaluation_id"]]
+        odds = [np.exp(np.stack(each["logits"].to_list()).astype(float)) for each in said]
+        tables[recipe] = np.mean([each / each.sum(axis=1, keepdims=True) for each in odds], axis=0)
+    expected = suspects(said[0]["label"].to_numpy(), tables)
+    assert len(expected) == len(queue.rows) > 0
+    assert queue.rows["stated"].tolist() == pytest.approx(expected["stated"].tolist())

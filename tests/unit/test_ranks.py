@@ -1,5 +1,8 @@
 """Joint draws and what is read off them, against scipy, statsmodels and tables worked by hand."""
 
+import math
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from moodbench.comparison import ranks
 from moodbench.comparison.joint import joint_draws
 from moodbench.comparison.ranks import (
     across_datasets,
@@ -132,6 +136,31 @@ def test_adjusted_p_values_lie_between_the_unadjusted_and_bonferroni():
     assert adjusted == pytest.approx(np.maximum.accumulate(sidak[::-1])[::-1], abs=0.03)
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 2048])
+def test_all_pairs_are_tested_as_one_after_another_however_many_at_once(monkeypatch, at_once):
+    rng = np.random.default_rng(5)
+    draws = rng.standard_normal((50, 8)) @ np.diag(rng.random(8)) + np.linspace(0, 2, 8)
+    draws[:, 3] = draws[:, 2] + 0.5  # a pair whose difference never varies
+    point = draws.mean(axis=0)
+    monkeypatch.setattr(ranks, "PAIRS_AT_ONCE", at_once)
+    found = rank_all("abcdefgh", point, draws, 40).p_adjusted
+
+    def extreme(i, j, values):
+        error = draws[:, i] - draws[:, j] - (point[i] - point[j])
+        low, high = np.quantile(error, stats.norm.cdf([-1, 1]))
+        return np.abs(values) / ((high - low) / 2 or max(float(error.std()), 1e-12)), error
+
+    observed, null = {}, {}
+    for i, j in combinations(range(8), 2):
+        t, error = extreme(i, j, point[i] - point[j])
+        observed[i, j], null[i, j] = t / math.sqrt(1 + t**2 / 40), extreme(i, j, error)[0]
+    least = 0.0
+    for pair in sorted(observed, key=observed.get, reverse=True):  # the most extreme first, then without it
+        rest = [null[other] for other in observed if observed[other] <= observed[pair]]
+        least = max(least, (1 + (np.max(rest, axis=0) >= observed[pair] - 1e-12).sum()) / 51)
+        assert found[pair] == pytest.approx(least), pair
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(p):
@@ -156,6 +185,32 @@ def test_two_share_a_letter_exactly_where_they_are_not_separated(m, seed):
     for i in range(m):
         for j in range(m):
             assert bool(set(letters[i]) & set(letters[j])) != apart[i, j]
+    groups = {frozenset(i for i in range(m) if letter in letters[i]) for letter in set("".join(letters))}
+    alike = [
+        frozenset(chosen)
+        for size in range(1, m + 1)
+        for chosen in combinations(range(m), size)
+        if not any(apart[i, j] for i, j in combinations(chosen, 2))
+    ]
+    assert groups == {one for one in alike if not any(one < other for other in alike)}, (
+        "each group is as large as can be"
+    )
+
+
+def test_letters_of_hundreds_of_contenders_are_there_at_once():
+    """400 in a row, each alike with the 20 nearest on either side: 380 groups of 21, told by the first and last of each."""
+    place = np.arange(400)
+    letters = compact_letters(-place, np.abs(place[:, None] - place) > 20)
+    assert letters[0] == "a" and letters[1] == "ab" and len(set(letters)) == 400
+
+
+def test_more_groups_than_anybody_could_read_have_no_letters():
+    """Ten separated pairs: a group takes one of each, so there are 2^10."""
+    apart = np.zeros((20, 20), dtype=bool)
+    for i in range(0, 20, 2):
+        apart[i, i + 1] = apart[i + 1, i] = True
+    assert compact_letters(range(20), apart) == ("",) * 20
+    assert len(set("".join(compact_letters(range(8), apart[:8, :8])))) == 16
 
 
 def test_the_minimum_detectable_effect_is_that_of_the_published_table():

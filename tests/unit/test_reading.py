@@ -16,7 +16,7 @@ from moodbench.hardware import hardware
 from moodbench.store import Store
 from moodbench.visualization import board_view, kept_results
 from moodbench.visualization.board_view import read_results
-from moodbench.visualization.kept_results import results_of
+from moodbench.visualization.kept_results import results_of, stamps_of
 from moodbench.visualization.page import reading
 from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
 
@@ -50,10 +50,28 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
     add_trial(store, 1)
     clock.now += LOOK_EVERY_S
     assert reader.current() is first and reader.current() is first, "it is being read, and nobody waits"
+    monkeypatch.setattr(reading, "PATIENCE_S", 30.0)
+    assert reader.current(patience_s=0) is first, "a slider has no patience at all"
     go_on.set()
     reader._thread.join()
     later = reader.current()
     assert len(later.results.fits) == 2 and len(first.results.fits) == 1
+
+
+def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_path, monkeypatch):
+    store, clock, looks = toy_store.write_toy_store(tmp_path / "results"), Clock(), []
+
+    def slow(of):
+        clock.now += 1.0
+        looks.append(clock.now)
+        return stamps_of(of)
+
+    monkeypatch.setattr(reading, "stamps_of", slow)
+    reader = Reader(store, hardware(), clock)
+    for _ in range(100):
+        reader.current()
+        clock.now += 1.0
+    assert 4 <= len(looks) <= 6, "a twentieth of the time at most"
 
 
 def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from toy_store import EVALUATION_ID, change_row, write_toy_store
+from toy_store import EVALUATION_ID, MEASUREMENT_ID, change_row, write_toy_store
 
 from moodbench.cli import main
 
@@ -34,3 +34,13 @@ def test_a_changed_record_is_counted_and_stays_as_it_is(tmp_path, capsys):
     assert row["accuracy"] == 0.75
     assert store.record("evaluations", EVALUATION_ID)["accuracy"] == 0.875
     assert store.records("evaluations")["accuracy"].tolist() == [0.875]
+
+
+def test_a_changed_speed_of_a_process_differs_and_is_worked_out_again(tmp_path, capsys):
+    store = write_toy_store(tmp_path / "results")
+    right = store.record("measurements", MEASUREMENT_ID)["process_speed"]
+    change_row(store, "measurements/c0/*.parquet", process_speed=[right[0] | {"latency_p50_s": 0.001}])
+    _, measurements = recompute(store, capsys)
+    assert "1 differ from what is stored" in measurements
+    (row,) = pq.read_table(Path(store.uri) / "snapshots" / "recomputed-measurements.parquet").to_pylist()
+    assert row["process_speed"] == right == [{"latency_p50_s": pytest.approx(0.0035), "texts_per_s": 390.0}]

@@ -1,10 +1,18 @@
 """Searches played again: the accounts checked by hand, and the schedulers on curves whose outcome is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from moodbench.tuning.replay import Replay, replay, replays
-from moodbench.tuning.schedulers import SCHEDULERS, scheduler_of
+from moodbench.tuning.chance import chance_of
+from moodbench.tuning.replay import Replay, main, read_curves, replay, replays
+from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, scheduler_of
+
+RECORDED = Path(__file__).parent / "learning_curves.json"
+"""Of `moodbench tune --model MiniLM-L3 --dataset icwsm-movie --scheduler none --search random --seeds 0 --max-train-examples 2000
+--max-validation-examples 500`, and of the same with a copy of the space whose seed is 1 and --warm-start none; kept by
+`python -m moodbench.tuning.replay --store S --search ID ID --output F`. What was finished when both were stopped."""
 
 RISING = [[(t * 100, 0.5 + level * 0.01 * t) for t in range(1, 10)] for level in range(27)]
 """27 curves that never cross; the last is the best, 0.5 + 26 x 0.09."""
@@ -37,7 +45,7 @@ def test_hyperband_spares_more_trials_than_asha() -> None:
     assert shares["asha"] < shares["hyperband"] < 1
 
 
-def test_what_a_stopped_best_costs_is_the_difference_to_the_pick() -> None:
+def test_what_a_stopped_best_costs_is_the_difference_to_a_full_training_of_the_pick() -> None:
     # The late bloomer is last at the first rung, so it is stopped, and 0.9 - 0.6 is lost.
     curves = [
         [(100, 0.55), (900, 0.6)],
@@ -49,7 +57,64 @@ def test_what_a_stopped_best_costs_is_the_difference_to_the_pick() -> None:
     assert found.regret == pytest.approx(0.3)
 
 
+def test_the_default_stays_the_pick_unless_another_is_better_by_more_than_a_point() -> None:
+    for score, lost in ((0.81, 0.01), (0.8101, 0.0)):  # 0.8 + 0.01 and a little more
+        curves = [[(100, 0.5), (900, 0.8)], [(100, 0.6), (900, score)]]
+        assert replay(curves, None, [0, 1], 1, default=0).regret == pytest.approx(lost)
+        assert replay(curves, None, [0, 1], 1).regret == 0, "where none of them is the default"
+
+
 def test_asha_saves_most_steps_where_curves_do_not_cross() -> None:
     found = replays(RISING, lambda: scheduler_of("asha", 900, "max"), 40, 2)
     assert np.mean([r.share for r in found]) < 0.5
     assert np.mean([r.regret <= 0.005 for r in found]) > 0.9
+
+
+def test_what_learned_nothing_is_stopped_where_another_did_and_goes_on_where_none_did() -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    scheduler = scheduler_of("asha", 900, "max", chance=0.4)
+
+    def decided(name: str, *points: tuple[int, float]) -> list[str]:
+        trial = PastTrial(name)
+        scheduler.on_trial_add(None, trial)
+        return [scheduler.on_trial_result(None, trial, {"texts": at, "score": score}) for at, score in points]
+
+    on, stop = TrialScheduler.CONTINUE, TrialScheduler.STOP
+    assert decided("a", (100, 0.33), (200, 0.33)) == [on, on]
+    assert decided("b", (100, 0.40), (200, 0.40)) == [on, on], "at chance like all before it"
+    assert decided("c", (100, 0.40), (200, 0.60)) == [on, on], "learns between the two rungs"
+    assert decided("d", (100, 0.40), (200, 0.40)) == [on, stop], "as high as a quarter of the others, but c has learned"
+    assert decided("e", (100, 0.40), (200, 0.65), (400, 0.65)) == [on, on, on]
+
+
+def test_chance_is_the_best_of_one_answer_to_every_text() -> None:
+    labels = np.array([0, 0, 0, 1])
+    assert chance_of("accuracy", labels, 2) == 0.75
+    # Answering 0: precision 3/4, recall 1, F1 6/7 for class 0 and 0 for class 1.
+    assert chance_of("f1_macro", labels, 2) == pytest.approx(3 / 7)
+    assert chance_of("nll", labels, 2) is None
+
+
+def test_on_recorded_trainings_asha_takes_two_fifths_of_the_steps_and_picks_as_full_training_does() -> None:
+    curves, chance, default = read_curves(RECORDED.read_text("utf-8"))
+    assert len(curves) >= 24 and default is not None and chance == pytest.approx(0.3351, abs=1e-4)
+    longest = max(curve[-1][0] for curve in curves)
+
+    def asha() -> object:
+        return scheduler_of("asha", longest, "max", chance)
+
+    as_searched = replays(curves, asha, 200, 2, default=default)
+    assert np.mean([r.share for r in as_searched]) <= 0.40
+    assert np.mean([r.regret <= 0.005 for r in as_searched]) >= 0.8
+    # The default recipe is the best here, so beginning with it sets the bar at once; without that more is trained.
+    in_any_order = replays(curves, asha, 200, 2)
+    assert np.mean([r.share for r in in_any_order]) <= 0.5
+    assert np.mean([r.regret <= 0.005 for r in in_any_order]) >= 0.9
+
+
+def test_the_table_of_recorded_trainings_is_printed_from_their_file(capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(RECORDED), "--replays", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(SCHEDULERS)
+    assert lines[-1] == "| none | 100 % | 0.00 | 100 % of replays |"

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +25,7 @@ from moodbench.visualization.calibration_view import HEADINGS
 from moodbench.visualization.formatting import COLUMNS, cells
 from moodbench.visualization.report import chances, data_sets_together, ties, trade_offs
 from moodbench.visualization.report_figures import joined_ranges, trade_off_figure
-from moodbench.visualization.score_notes import Robustness
+from moodbench.visualization.score_notes import Robustness, effect_words
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,8 @@ class Tags(HTMLParser):
         self.open = None
 
 
-def test_it_writes_six_files(written):
-    assert sorted(p.name for p in written[1].iterdir()) == [
+def test_it_writes_the_report_the_figures_and_the_numbers(written):
+    assert sorted(p.name for p in written[1].iterdir() if not p.name.startswith("figure-")) == [
         "calibration.csv",
         "calibration.json",
         "leaderboard.csv",
@@ -108,14 +109,36 @@ def test_ids_of_the_figures_are_unique_and_every_reference_has_its_target(writte
 
 def test_no_file_holds_a_text_of_the_data(written):
     for path in written[1].iterdir():
-        assert SECRET not in path.read_text()
+        assert SECRET.encode() not in path.read_bytes()
 
 
 def test_a_second_report_is_the_same_to_the_byte(written, tmp_path):
     store, folder = written
     with pytest.raises(SystemExit):
         main(["report", "--store", store.uri, "--output", str(tmp_path)])
-    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in files if (tmp_path / name).read_bytes() != (folder / name).read_bytes()] == []
+
+
+def test_every_figure_is_beside_the_report_as_svg_and_as_png(written):
+    folder = written[1]
+    text = (folder / "report.md").read_text()
+    linked = re.findall(r"\(((?:figure)-[^)]+)\)", text)
+    assert sorted(linked) == sorted(path.name for path in folder.glob("figure-*")) and len(linked) >= 8
+    stems = {Path(name).stem for name in linked}
+    assert len(linked) == 2 * len(stems)
+    assert {stem.split("-texts-")[-1] for stem in stems} >= {"accuracy", "error-and-latency", "reliability"}
+    page = (folder / "report.html").read_text()
+    for stem in stems:
+        svg = (folder / f"{stem}.svg").read_text()
+        drawn = ElementTree.fromstring(svg)
+        assert page.count(svg[svg.index("<svg") :]) == 1, "the page shows the same"
+        image = matplotlib.image.imread(folder / f"{stem}.png")
+        width, height = (float(drawn.get(side).removesuffix("pt")) for side in ("width", "height"))
+        assert image.shape[:2] == pytest.approx((height * 150 / 72, width * 150 / 72), abs=1), "both of one size"
+        shades = np.unique(image[:, :, :3].reshape(-1, 3), axis=0)
+        assert len(shades) > 20 and (image[0, 0, :3] == 1).all(), "something is drawn, on white"
 
 
 def test_a_figure_is_well_formed_and_shows_every_name():
@@ -127,9 +150,25 @@ def test_a_figure_is_well_formed_and_shows_every_name():
             "provisional": [False, True, False],
         }
     )
-    svg = trade_off_figure(rows, "latency_p50_s", np.array([True, True, False]), "trade-off")
+    svg = trade_off_figure(rows, "latency_p50_s", np.array([True, True, False]), "trade-off").svg
     texts = {e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
     assert {"A<b>", "B (provisional)"} <= texts and "C" not in texts
+
+
+def test_names_of_near_points_cover_neither_each_other_nor_a_point_and_the_axis_has_plain_numbers():
+    """Two points a few pixels apart: the lower one's name stands below it; nothing was disturbed, so that nothing is said of it."""
+    rows = pd.DataFrame({"name": ["lower", "upper", "far"], "accuracy": [0.880, 0.873, 0.6], "verdict": "clean"})
+    rows = rows.assign(provisional=False, memory_peak_batch1_bytes=np.array([69, 71, 300]) * 2.0**20)
+    svg = trade_off_figure(rows, "memory_peak_batch1_bytes", np.array([True, False, False]), "near").svg
+    texts = [e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")]
+    words = [e.text for e in texts]
+    assert {"60", "100", "200"} <= set(words) and not any("10^" in str(w) or "disturbed" in str(w) for w in words)
+    heights = {
+        e.text: float(re.search(r"[\d.]+\)$", e.get("transform")).group(0)[:-1])
+        for e in texts
+        if e.text in ("lower", "upper")
+    }
+    assert heights["lower"] - heights["upper"] > 10, "in SVG down is more"
 
 
 def test_error_is_drawn_against_each_cost_that_somebody_has():
@@ -144,7 +183,7 @@ def test_error_is_drawn_against_each_cost_that_somebody_has():
             "provisional": [False, False],
         }
     )
-    found = {caption.split(";")[0]: svg for caption, svg in trade_offs(rows, "movie")}
+    found = {each.caption.split(";")[0]: each.drawing.svg for each in trade_offs(rows, "movie")}
     assert list(found) == ["Error against memory", "Error against training time"], "an invalid clock is no latency"
     names = {
         k: {e.text for e in ElementTree.fromstring(v).iter() if e.tag.endswith("text")} & {"A", "B (invalid)"}
@@ -172,9 +211,19 @@ def test_the_report_says_who_ties_for_the_best_accuracy():
     # A and B agree throughout, C is wrong where they are right: the median pair differs everywhere, d = 1
     assert ties(pairs, rows) == (
         "Tied for the best accuracy: A, B (all pairs at once, 5 %). Differences in accuracy found with 80 % power: from 14.0 "
-        "points on for one pair, from 16.2 for all 3 at once (new texts, these weights). Pairs separated, all at once: 2 of 3 by "
-        "max-T, 2 by Holm on each pair's own test."
+        "points on for one pair, from 16.2 for all 3 at once (median pair; new texts, these weights). Pairs separated, all at once: "
+        "2 of 3 by max-T, 2 by Holm on each pair's own test."
     )
+
+
+def test_where_most_pairs_answer_alike_no_difference_of_0_points_is_promised():
+    truth = np.arange(400) % 2
+    drawn = joint_draws(truth, [truth, truth], "AB", 2)
+    words = effect_words(all_pairs(drawn, pair_p_values(truth, [truth, truth], [(0,)] * 2)))
+    assert words.startswith(
+        "Differences in accuracy found with 80 % power: not known, as most pairs give the same answers. "
+    )
+    assert words.endswith("Pairs separated, all at once: 0 of 1 by max-T, 0 by Holm on each pair's own test.")
 
 
 def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
@@ -193,7 +242,7 @@ def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
     )
     found = data_sets_together(board)
     assert "Over 10 data sets, 3 contenders" in found.words and "separates 3 of 3 pairs" in found.words
-    assert found.figure.count("<svg") == 1 and "A  1.00" in found.figure and "C  3.00" in found.figure
+    assert found.figure.svg.count("<svg") == 1 and "A  1.00" in found.figure.svg and "C  3.00" in found.figure.svg
     fewer = board[board["dataset"] != "t3"]
     assert data_sets_together(fewer) is None
     again = fewer[fewer["dataset"] == "t4"].assign(track="t4 (900 training texts)")
@@ -210,7 +259,7 @@ def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
         for name, accuracy in each.items()
     ]
     found = data_sets_together(pd.DataFrame(rows))
-    assert "Over 10 data sets" in found.words and "B  1.00" in found.figure and "A  2.00" in found.figure
+    assert "Over 10 data sets" in found.words and "B  1.00" in found.figure.svg and "A  2.00" in found.figure.svg
 
 
 def test_bars_join_runs_without_a_separated_pair():

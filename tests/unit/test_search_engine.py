@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_search_request import request_in
+from test_tuning_study import trial as tried
 
 from moodbench.config import load_catalogue
 from moodbench.config.overlay import with_entry
@@ -13,8 +15,11 @@ from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError
 from moodbench.store import Store
 from moodbench.tuning.optuna_space import DefineByRun, grid
-from moodbench.tuning.proposals import Known, members_of, proposals
+from moodbench.tuning.proposals import MEMBERS, Known, members_of, proposals
+from moodbench.tuning.recorder import recorder
+from moodbench.tuning.records import search_trials
 from moodbench.tuning.schedulers import PastTrial, prime, scheduler_of
+from moodbench.tuning.search import _values, default_of, first_points
 from moodbench.tuning.underway import Session, Spent, proposed, put_proposal, spent
 
 SPACE = """description: x
@@ -28,7 +33,7 @@ def id_of(point):
     return f"{point['lora.r']}-{point['lora.alpha_over_r']}"
 
 
-def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=()):
+def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=(), metric="score", mode="max"):
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -38,7 +43,7 @@ def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=()):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = [each.configuration for each in known]
     sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
-    inner = OptunaSearch(DefineByRun(space), metric="score", mode="max", points_to_evaluate=first, sampler=sampler)
+    inner = OptunaSearch(DefineByRun(space), metric=metric, mode=mode, points_to_evaluate=first, sampler=sampler)
     made = proposals(inner, known, id_of, size=size, num_wanted=num_wanted, left=iter(grid(space)), mode="max")
     return made, inner
 
@@ -108,6 +113,93 @@ def test_a_scheduler_that_saw_recorded_curves_stops_what_they_beat() -> None:
     assert fresh.on_trial_result(None, bad, {"texts": 100, "score": 0.2}) == TrialScheduler.CONTINUE
 
 
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_what_is_spared_goes_on_to_its_end_and_is_beaten_by_none_unseen(name: str) -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    scheduler = scheduler_of(name, 900, "max", spares=lambda trial: trial.trial_id == "default")  # type: ignore[arg-type]
+    good = [[(100 * part, 0.8 + 0.01 * part) for part in range(1, 10)]] * 8
+    prime(scheduler, good, 1)
+    other, default = PastTrial("other"), PastTrial("default")
+    for trial in (other, default):
+        scheduler.on_trial_add(None, trial)
+    poor = [{"texts": 100 * part, "score": 0.3} for part in range(1, 10)]
+    assert any(scheduler.on_trial_result(None, other, result) == TrialScheduler.STOP for result in poor[:-1])
+    assert {scheduler.on_trial_result(None, default, result) for result in poor[:-1]} == {TrialScheduler.CONTINUE}
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_recorded_curves_that_fall_behind_one_another_are_taken_in_whole(name: str) -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    scheduler = scheduler_of(name, 900, "max")  # type: ignore[arg-type]
+    prime(scheduler, [[(100 * part, 0.9 - 0.1 * number) for part in range(1, 10)] for number in range(6)], 1)
+    good, bad = PastTrial("good"), PastTrial("bad")
+    for trial in (good, bad):
+        scheduler.on_trial_add(None, trial)
+    assert scheduler.on_trial_result(None, good, {"texts": 200, "score": 0.95}) == TrialScheduler.CONTINUE
+    if name != "hyperband":  # which may have drawn a bracket that spares it
+        assert scheduler.on_trial_result(None, bad, {"texts": 200, "score": 0.1}) == TrialScheduler.STOP
+
+
+def test_what_is_spared_is_not_stopped_by_a_rung_that_its_last_batches_lie_beyond() -> None:
+    from ray.tune.schedulers import TrialScheduler
+
+    # 37 texts, 2 epochs of 2 batches of 32: the third step stands at 96 texts, the longest training at 74.
+    scheduler = scheduler_of("asha", 74, "max", spares=lambda trial: trial.trial_id == "default")
+    prime(scheduler, [[(32, 0.8), (64, 0.9), (96, 0.9), (128, 0.9)]] * 5, 1)
+    default = PastTrial("default")
+    scheduler.on_trial_add(None, default)
+    for texts in (32, 64, 96):
+        decided = scheduler.on_trial_result(None, default, {"texts": texts, "score": 0.3})
+        assert decided == TrialScheduler.CONTINUE
+
+
+def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_it_while_it_is_told(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _ = request_in(tmp_path, store=store)
+    configuration = first_points(request, [], [])[0]
+    fit_id = request.fit(configuration).fit_id
+    curve = [{"step": step, "validation_score": score} for step, score in ((1, 0.4), (2, None), (3, 0.88), (4, 0.8))]
+    kept = {"curve": curve, "train_peak_memory_bytes": 7}
+
+    class Holding:
+        location, uri, attempt = store.location, store.uri, store.attempt
+
+        def record(self, kind: str, id_: str) -> object:
+            return kept if (kind, id_) == ("fits", fit_id) else None
+
+    heard: list[object] = []
+    session = Session(store, request.search_id)
+    watched = recorder(request, Holding(), set(), Spent(), session, None, heard.append)  # type: ignore[arg-type]
+    trial = PastTrial("t", config={MEMBERS: [configuration]})
+    session.begin(fit_id, 1)
+    said = {"errors": {}, "node": "n", "raw_score": 0.4, "fit_id": fit_id, "memory_bytes": 5, "texts": 32}
+    watched.on_trial_result(1, [], trial, said)
+    watched.on_trial_complete(1, [], trial)
+    (found,) = search_trials(store, request.search_id)
+    assert (found.status, found.score, found.texts_trained, found.memory_bytes) == ("finished", 0.88, 128, 7)
+    assert found.curve == ((32, 0.4), (96, 0.88), (128, 0.8))
+
+
+def test_the_searcher_hears_of_a_recorded_failure_as_of_one_that_it_saw() -> None:
+    assert _values(tried(0, 0.7, "failed"), both=False) is None
+    assert _values(tried(0, 0.7, "stopped"), both=False) == {"score": 0.7}
+
+
+def test_the_default_recipe_is_what_a_search_spares(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "tune_spaces" / "lora_rank_alpha.yaml").read_text("utf-8")
+    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
+    spares = default_of(request)
+    default = first_points(request, [], [])[0]
+    assert spares(PastTrial("a", config={MEMBERS: [default]}))
+    assert not spares(PastTrial("b", config={MEMBERS: [{**default, "lora.r": 16}]}))
+    assert spares(PastTrial("c", config={MEMBERS: [{**default, "lora.r": 16}, default]})), "it shares a slot"
+    assert not spares(PastTrial("recorded-0"))
+
+
 def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     put_proposal(store, "s" * 20, 1, "b", {"lora.r": 4})
@@ -116,15 +208,17 @@ def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None
     times = iter(np.arange(0.0, 1000.0, 10.0))
     session = Session(store, "s" * 20, clock=lambda: float(next(times)))
     session.begin("a", 2)  # at 10
-    session.reached("a", 160)
+    session.reached("a", 80, 0.4)
+    session.reached("a", 160, 0.6)
     session.write(now=True)
     first = spent(store, "s" * 20)
     assert first.elapsed_s > 0 and first.open["a"][0] == 160 and first.open["a"][1] > 0
+    assert first.curves == {"a": ((80, 0.4), (160, 0.6))}
     assert first.without({"a"}) == (0, 0)
     seconds = session.end("a")
     session.write(now=True)
     last = spent(store, "s" * 20)
-    assert seconds > first.open["a"][1] and last.open == {} and last.elapsed_s > first.elapsed_s
+    assert seconds > first.open["a"][1] and last.open == last.curves == {} and last.elapsed_s > first.elapsed_s
     assert spent(store, "t" * 20) == Spent()
 
 

@@ -11,10 +11,10 @@ from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial, put_trial
 from moodbench.tuning.searched import Searched, searched
 from moodbench.visualization.search_figures import FIGURES
-from moodbench.visualization.search_report import search_html, search_markdown
+from moodbench.visualization.search_report import drawings, search_html, search_markdown
 from moodbench.visualization.search_svg import DRAWN
 from moodbench.visualization.search_view import search_lines, write_search_page
-from moodbench.visualization.search_words import EMPTY, TITLES, caption, cost_words, trial_table
+from moodbench.visualization.search_words import EMPTY, TITLES, caption, cost_words, findings, trial_table
 
 
 def a_search(metric: str = "f1_macro") -> Searched:
@@ -27,7 +27,8 @@ def a_search(metric: str = "f1_macro") -> Searched:
         if number == 11:
             del values["train.learning_rate"]
         score = 1 - score if metric == "nll" else score
-        made.append(replace(trial(number, score, **values), metric=metric, curve=((100, score),)))
+        memory = (700 + number) * 2**20
+        made.append(replace(trial(number, score, **values), metric=metric, curve=((100, score),), memory_bytes=memory))
     return searched(made)
 
 
@@ -91,9 +92,12 @@ def test_page_and_report_draw_the_same_figures_as_valid_xml(metric: str) -> None
 def test_the_report_has_words_figures_and_every_trial_and_escapes_what_a_store_says() -> None:
     search = a_search()
     hostile = replace(search, trials=tuple(replace(t, space="<b>|x") for t in search.trials))
-    text, page = "\n".join(search_markdown(hostile)), "".join(search_html(hostile))
+    drawn = drawings(hostile)
+    text, page = "\n".join(search_markdown(hostile, drawn)), "".join(search_html(hostile, drawn))
     assert text.count("| finished |") == 11 and "| pick | 71.1 | 1,200 |" in text
-    assert page.count("<svg") == 4 and "<b>" not in page and "&lt;b&gt;|x" in page
+    for key, title in TITLES.items():
+        assert f"![{title}](search-{'s' * 12}-{key}.svg)" in text
+    assert page.count("<svg") == 5 and "<b>" not in page and "&lt;b&gt;|x" in page
     assert "12 configurations: 12 trained to their end, 0 stopped early, 0 failed. 7,800 texts trained" in page
 
 
@@ -103,14 +107,31 @@ def test_the_cost_is_a_share_of_full_training_where_the_request_is_known() -> No
 
 
 def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
-    trials = [trial(0, 0.9, "stopped"), trial(1, None, "failed"), trial(2, 0.7), trial(3, 0.8)]
+    trials = [
+        trial(0, 0.75, "stopped"),
+        trial(1, None, "failed"),
+        trial(2, 0.7),
+        trial(3, 0.8),
+        trial(4, 0.6, "unfinished"),
+    ]
     headings, rows = trial_table(searched(trials))
     assert headings == ["Ended", "Validation f1_macro %", "Texts", "Seconds"]
     assert [row[:2] for row in rows] == [
         ["pick", "80.0"],
         ["finished", "70.0"],
-        ["stopped", "90.0"],
+        ["unfinished", "60.0"],
+        ["stopped", "75.0"],
         ["failed", "none"],
+    ]
+
+
+def test_a_pick_that_was_cut_off_is_named_so() -> None:
+    search = searched([trial(0, 0.9, "unfinished"), trial(1, 0.8)])
+    assert trial_table(search)[1][0][:2] == ["pick, unfinished", "90.0"]
+    assert findings(search)[0].startswith("Best on validation: after 100 texts, not trained to its end, ")
+    assert "1 trained to their end, 0 stopped early, 0 failed, 1 begun and not ended." in cost_words(search)
+    assert findings(searched([trial(0, None, "failed")])) == [
+        "No configuration has a validation score, so there is no pick."
     ]
 
 

@@ -1,18 +1,27 @@
-"""What a search is asked for: earlier finds that it begins from, options that stay, bundles, and what was tested before."""
+"""What a search is asked for: earlier finds that it begins from, options that stay, bundles, what was tested before, and what is refused."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelEntry
+from moodbench.errors import SpecError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tuning.places import Room, local_place
 from moodbench.tuning.records import SearchTrial, put_trial
 from moodbench.tuning.registered import register, registered
-from moodbench.tuning.requesting import make_request, tuned_entry
+from moodbench.tuning.request import SearchRequest
+from moodbench.tuning.requesting import make_request, narrowest, tuned_entry
+from moodbench.tuning.search import first_points
+from moodbench.tuning.searched import searches
+from moodbench.tuning.underway import Session, put_proposal
 from moodbench.tuning.warm_start import warm_points
 
 SPACE = """description: x
@@ -22,7 +31,8 @@ parameters:
 """
 
 
-def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, searcher: str = "optuna", **options):
+def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, asked: Mapping[str, Any] = {}, **options):
+    """The request for a search of this space with `options` of the specification, and the specification."""
     path = tmp_path / "space.yaml"
     path.write_text(text, "utf-8")
     values = {
@@ -38,11 +48,7 @@ def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, searcher: str
         str(path),
         load_catalogue(),
         hardware(),
-        searcher=searcher,
-        scheduler="none",
-        num_trials=None,
-        budget_s=None,
-        store=store,
+        **{"searcher": "optuna", "scheduler": "none", "num_trials": None, "budget_s": None, "store": store, **asked},
     )
     return made, spec
 
@@ -104,6 +110,7 @@ def test_the_one_optimiser_that_a_device_has_of_a_space_stays_with_the_winner_an
     assert entry.train["optimizer"] == "adafactor" and entry.train["epochs"] == 1
     assert entry.lora["r"] == 4 and entry.lora["lora_dropout"] == 0.3
     assert request.fit(best.configuration).train.optimizer == "adafactor"
+    assert not request.is_default(request.base.fit_id), "the model's own recipe has another optimiser"
 
 
 def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that_is(tmp_path: Path) -> None:
@@ -127,3 +134,115 @@ def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that
     assert place.bundles.of(two)[0]["memory"] == pytest.approx(sum(needs))
     nowhere = type(place.bundles)(**{**vars(place.bundles), "rooms": (Room("tight", here.kind, 1000.0, 1),)})
     assert nowhere.of(small) == ({"CPU": 1.0, "memory": 1000.0}, ["tight"])
+
+
+def test_what_was_cut_off_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _ = request_in(tmp_path, store=store)
+    register(store, request, 3)
+    fits = [request.fit({"lora.r": r}).fit_id for r in (2, 4, 8)]
+    for number, (fit_id, rank) in enumerate(zip(fits, (2, 4, 8), strict=True)):
+        put_proposal(store, request.search_id, number, fit_id, {"lora.r": rank})
+    session = Session(store, request.search_id)
+    for fit_id, points in zip(fits, ([(32, 0.4), (64, 0.3)], [(32, 0.6)], []), strict=True):
+        session.begin(fit_id, 1)
+        for texts, score in points:
+            session.reached(fit_id, texts, score)
+    session.write(now=True)
+    (search,) = searches(store)
+    assert [(t.configuration["lora.r"], t.score, t.texts_trained, t.status) for t in search.trials] == [
+        (2, 0.4, 64, "unfinished"),
+        (4, 0.6, 32, "unfinished"),
+    ], "the third has no score yet"
+    assert search.best is search.trials[1] and search.trials[0].curve == ((32, 0.4), (64, 0.3))
+    put_trial(store, replace(search.trials[1], status="stopped", score=0.65))
+    assert [t.status for t in searches(store)[0].trials] == ["stopped", "unfinished"], "a record goes before"
+
+
+def test_the_default_recipe_as_a_point_of_the_space_is_the_fit_of_the_base(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    text = (Path(__file__).parents[2] / "tune_spaces" / "lora_rank_alpha.yaml").read_text("utf-8")
+    request, _ = request_in(tmp_path, store=store, text=text)
+    point = first_points(request, [], [])[0]
+    assert point["lora.r"] == 8 and request.fit(point).fit_id == request.base.fit_id
+
+
+def test_a_budget_in_which_nothing_could_end_is_refused_before_a_search_begins_and_not_after(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _spec = request_in(tmp_path, store=store)
+
+    def asked(budget_s: float) -> SearchRequest:
+        return request_in(tmp_path, store=store, asked={"budget_s": budget_s})[0]
+
+    with pytest.raises(SpecError, match=r"--budget of 0 s: one configuration of .*space.yaml \(2 epochs of 64 texts\)"):
+        asked(0.1)
+    put_proposal(store, request.search_id, 0, request.base.fit_id, {"lora.r": 8})
+    assert asked(0.1).budget_s == 0.1
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "width"),
+    [
+        ({"hidden_size": 384, "num_attention_heads": 12, "num_key_value_heads": 12}, "bert", 384),
+        ({"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}, "llama", 192),
+        ({"hidden_size": 640, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}, "llama", 256),
+        ({"n_embd": 768, "num_attention_heads": 12, "num_key_value_heads": 1}, "gpt2", 768),
+        ({"model_type": "strange"}, "bert", None),
+    ],
+)
+def test_the_narrowest_layer_is_that_of_the_keys_where_heads_share_them(
+    config: dict[str, int], family: str, width: int | None
+) -> None:
+    assert narrowest(config, load_catalogue().families[family]) == width
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--space", "lora_rank"], ["unknown search space", "did you mean 'lora_rank_alpha'"]),
+        (["--space", "missing.yaml"], ["missing.yaml", "expected a YAML file with a search space"]),
+        (["--budget", "soon"], ["--budget soon", "30m"]),
+        (["--budget", "-3m"], ["--budget -3m", "above 0"]),
+        (["--budget", "$5"], ["no price per hour", "--price-per-hour"]),
+        (["--budget", "1s"], ["--budget of 1 s", "one configuration of lora_rank_alpha", "by estimate", "allowed are"]),
+        (["--together", "2"], ["--together 2 with --scheduler asha", "--scheduler none"]),
+        (["--together", "0"], ["--together 0"]),
+        (["--space", "qlora", "--quantization", "nf4"], ["--quantization nf4", "qlora searches it"]),
+        (["--trials", "0"], ["--trials 0"]),
+        (["--search", "grid", "--trials", "5"], ["--trials 5 with --search grid", "96 configurations"]),
+        (["--search", "grid", "--space", "lora_full"], ["combinations; possible are 10,000"]),
+        (["--lora", "r=4"], ["--lora r=4: lora_rank_alpha searches it"]),
+        (["--lora", "lora_alpha=4"], ["--lora lora_alpha=4: lora_rank_alpha searches it"]),
+        (["--train", "learning_rate=0.001"], ["--train learning_rate=0.001: lora_rank_alpha searches it"]),
+        (
+            ["--space", "lora_variants", "--quantization", "int8"],
+            ["lora_variants.yaml, line ", "parameters.lora.", "int8", "leave the value out"],
+        ),
+        (["--seeds", "-1"], ["--seeds -1"]),
+        (["--seeds", "101"], ["--seeds 101", "0 to 100"]),
+        (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
+        (["--dataset", "nowhere"], ["unknown data set 'nowhere'"]),
+        (["apply"], ["--config FILE.yaml"]),
+        (["apply", "--config", "mine.yaml"], ["no trial with a score"]),
+    ],
+)
+def test_a_wrong_request_ends_with_exit_code_2_and_writes_nothing(
+    arguments: list[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["tune", *arguments]
+    for name, value in (("--model", "MiniLM-L3"), ("--dataset", "icwsm-movie")):
+        given += [] if name in arguments else [name, value]
+    given = [
+        f"--budget={given[i + 1]}" if a == "--budget" else a for i, a in enumerate(given) if given[i - 1] != "--budget"
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert all(part in said for part in expected), said
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ from typing import get_args
 
 import pytest
 
-from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults, LoraInitialisation, TrainDefaults
 from moodbench.config.search_space import (
@@ -18,7 +17,6 @@ from moodbench.config.search_space import (
 from moodbench.config.space_file import available_spaces, load_space
 from moodbench.errors import MoodBenchError
 from moodbench.tuning.optuna_space import DefineByRun, grid, grid_counts
-from moodbench.tuning.requesting import narrowest
 
 TRAINING = load_catalogue().training
 GOOD = """description: x
@@ -345,71 +343,3 @@ def test_null_can_be_searched_where_a_fit_has_it(tmp_path: Path) -> None:
         "lora.r": 8, "lora.alpha_over_r": 2, "train.base_dropout": None,
     }  # fmt: skip
     assert SearchSpace.model_validate_json(space.model_dump_json()) == space
-
-
-@pytest.mark.parametrize(
-    ("config", "family", "width"),
-    [
-        ({"hidden_size": 384, "num_attention_heads": 12, "num_key_value_heads": 12}, "bert", 384),
-        ({"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}, "llama", 192),
-        ({"hidden_size": 640, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}, "llama", 256),
-        ({"n_embd": 768, "num_attention_heads": 12, "num_key_value_heads": 1}, "gpt2", 768),
-        ({"model_type": "strange"}, "bert", None),
-    ],
-)
-def test_the_narrowest_layer_is_that_of_the_keys_where_heads_share_them(
-    config: dict[str, int], family: str, width: int | None
-) -> None:
-    assert narrowest(config, load_catalogue().families[family]) == width
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--space", "lora_rank"], ["unknown search space", "did you mean 'lora_rank_alpha'"]),
-        (["--space", "missing.yaml"], ["missing.yaml", "expected a YAML file with a search space"]),
-        (["--budget", "soon"], ["--budget soon", "30m"]),
-        (["--budget", "-3m"], ["--budget -3m", "above 0"]),
-        (["--budget", "$5"], ["no price per hour", "--price-per-hour"]),
-        (["--budget", "1s"], ["--budget of 1 s", "one configuration of lora_rank_alpha", "by estimate", "allowed are"]),
-        (["--together", "2"], ["--together 2 with --scheduler asha", "--scheduler none"]),
-        (["--together", "0"], ["--together 0"]),
-        (["--space", "qlora", "--quantization", "nf4"], ["--quantization nf4", "qlora searches it"]),
-        (["--trials", "0"], ["--trials 0"]),
-        (["--search", "grid", "--trials", "5"], ["--trials 5 with --search grid", "96 configurations"]),
-        (["--search", "grid", "--space", "lora_full"], ["combinations; possible are 10,000"]),
-        (["--lora", "r=4"], ["--lora r=4: lora_rank_alpha searches it"]),
-        (["--lora", "lora_alpha=4"], ["--lora lora_alpha=4: lora_rank_alpha searches it"]),
-        (["--train", "learning_rate=0.001"], ["--train learning_rate=0.001: lora_rank_alpha searches it"]),
-        (
-            ["--space", "lora_variants", "--quantization", "int8"],
-            ["lora_variants.yaml, line ", "parameters.lora.", "int8", "leave the value out"],
-        ),
-        (["--seeds", "-1"], ["--seeds -1"]),
-        (["--seeds", "101"], ["--seeds 101", "0 to 100"]),
-        (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
-        (["--dataset", "nowhere"], ["unknown data set 'nowhere'"]),
-        (["apply"], ["--config FILE.yaml"]),
-        (["apply", "--config", "mine.yaml"], ["no finished trial"]),
-    ],
-)
-def test_a_wrong_request_ends_with_exit_code_2_and_writes_nothing(
-    arguments: list[str],
-    expected: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = ["tune", *arguments]
-    for name, value in (("--model", "MiniLM-L3"), ("--dataset", "icwsm-movie")):
-        given += [] if name in arguments else [name, value]
-    given = [
-        f"--budget={given[i + 1]}" if a == "--budget" else a for i, a in enumerate(given) if given[i - 1] != "--budget"
-    ]
-    with pytest.raises(SystemExit) as stopped:
-        main(given)
-    said = capsys.readouterr().err
-    assert stopped.value.code == 2
-    assert all(part in said for part in expected), said
-    assert list(tmp_path.iterdir()) == []

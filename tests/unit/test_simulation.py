@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from moodbench.comparison import board_worlds
 from moodbench.comparison.drawing import ITEM_SD, World, outcomes, seen, truth
 from moodbench.comparison.intervals import Interval
 from moodbench.comparison.paired import paired_accuracy
@@ -73,6 +74,15 @@ def test_a_method_that_forgets_the_seeds_or_the_other_pairs_raises_the_alarm():
         row, rng = World("bad", "w", kind, once), np.random.default_rng(2)
         hits = [row.once(rng)[0] for _ in range(NUM_WORLDS)]
         assert alarm(Finding(row.what, row.world, kind, float(np.mean(hits)), None, NUM_WORLDS))
+
+
+def test_ranges_of_places_that_take_speed_as_measured_raise_the_alarm(monkeypatch):
+    """Where most of the weight is on speed, processes that differ by 30 % move places that a range without their noise misses."""
+    monkeypatch.setattr(board_worlds, "speed_noise", lambda measured, num: np.zeros((num, len(measured), 2)))
+    (row,) = (w for w in worlds() if "speed noise" in w.what and "1 seed" in w.world and "80 %" in w.world)
+    rng = np.random.default_rng(2)
+    hits = [row.once(rng)[0] for _ in range(NUM_WORLDS)]
+    assert alarm(Finding(row.what, row.world, "covers", float(np.mean(hits)), None, NUM_WORLDS))
 
 
 def test_two_trainings_of_one_recipe_never_have_a_winner_in_words():

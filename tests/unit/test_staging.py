@@ -10,7 +10,7 @@ import pytest
 
 from moodbench.store import Store
 from moodbench.store import staging as module
-from moodbench.store.staging import KEEP_CHECKPOINTS_S, sweep
+from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, sweep
 
 FIT = "ab" * 10
 OWNER = "import sys, time\nfrom moodbench.store import Store\nattempt = Store.open(sys.argv[1]).attempt()\n" + (
@@ -64,6 +64,17 @@ def test_what_has_no_lock_is_somebody_elses_and_stays(tmp_path):
     (staging / "unknown" / "file").write_text("")
     assert sweep(staging, set()) == []
     assert (staging / "unknown" / "file").exists()
+
+
+def test_a_lock_whose_maker_was_killed_before_it_had_a_name_goes_an_hour_later(tmp_path):
+    abandoned, making = tmp_path / "a.lock.new", tmp_path / "b.lock.new"
+    for path in (abandoned, making):
+        path.write_text("")
+    past = time.time() - CLAIMING_S
+    os.utime(abandoned, (past - 1, past - 1))
+    os.utime(making, (past + 60, past + 60))
+    assert sweep(tmp_path, set()) == ["a.lock.new"]
+    assert making.exists()
 
 
 def checkpoint(store: Store, fit_id: str) -> Path:

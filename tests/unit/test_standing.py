@@ -1,21 +1,44 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from generated_store import generate
 
-from moodbench.comparison.board import draws_by_track
 from moodbench.comparison.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
+from moodbench.comparison.scoring import Scoring
 from moodbench.hardware import hardware
-from moodbench.visualization.leaderboard_view import answer, tied_best
+from moodbench.visualization.formatting import COLUMNS
+from moodbench.visualization.leaderboard_view import answer, chosen_track, tied_best
+from moodbench.visualization.page import leaderboard
+from moodbench.visualization.page.board_table import board_table
 from moodbench.visualization.page.reading import Reader
+from moodbench.visualization.page.tab import Services
 from moodbench.visualization.report import write_report
+from moodbench.visualization.state import State
+
+VIEWS = [
+    (Weights(), "pinned"),
+    (Weights(0, 0, 0.5, 0.5), "geomean"),
+    (Weights(0.5, 0.5, 0, 0), "pinned"),
+    (Weights(), "none"),
+]
 
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory):
-    """Five contenders on two data sets of 500 texts, one seed."""
-    store = generate(tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1)
+    """Five contenders on two data sets of 500 texts, one seed, measured in one process."""
+    store = generate(
+        tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1, num_processes=1
+    )
     return Reader(store, hardware()).current()
+
+
+def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(reading, monkeypatch):
+    prepared = reading.view(State().weights, State().composite, placed=chosen_track(reading.tracks, State()))
+    monkeypatch.setattr(type(reading.results), "view", None)
+    assert leaderboard.render(reading, State(), Services())[0].startswith('<p class="mb-answer"')
+    assert reading.view(Weights(), "pinned", placed=reading.tracks[-1]) is prepared
 
 
 @pytest.mark.parametrize("composite", ["pinned", "geomean"])
@@ -23,9 +46,8 @@ def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     weights = Weights(0.4, 0.2, 0.3, 0.1)
     results = reading.results
     board = results.view(weights, composite).board
-    drawn = draws_by_track(
-        results.contenders, results.joints, weights=weights, anchors=load_anchors(), composite=composite
-    )
+    scoring = Scoring(results.contenders, anchors=load_anchors(), composite=composite, joints=results.joints)
+    drawn = scoring.draws(weights)
     assert len(drawn) == 2
     for name, draws in drawn.items():
         score = board[board["track"] == name].set_index("name")["score"].loc[list(draws.names)]
@@ -53,6 +75,7 @@ def test_who_is_not_separated_from_the_most_accurate_is_named_with_it(reading):
     assert best["tied_best"] and "a" in best["accuracy_letters"]
     assert tied_best(track)["accuracy"] == set(track.index[track["tied_best"].astype(bool)])
     assert tied_best(track)["f1_macro"] == set(track.index[track["tied_f1"].astype(bool)])
+    assert tied_best(track)["latency_p50_s"] == {track["latency_p50_s"].idxmin()}, "one process each: as measured"
     worst = track.loc[track["accuracy"].idxmin()]
     assert best["accuracy"] - worst["accuracy"] > 0.08 and not worst["tied_best"], "500 texts tell 8 points"
     assert len(tied_best(track.drop(columns=["tied_best", "tied_f1"]))["accuracy"]) == 1, "without draws the best alone"
@@ -126,7 +149,7 @@ def test_several_seeds_without_predictions_have_a_board_without_intervals(tmp_pa
     view = Reader(store, hardware()).current().view(Weights())
     assert view.board["score"].notna().all() and view.board["accuracy_low"].isna().all()
     assert any("No interval" in note for note in view.notes)
-    assert len(write_report(view, store, tmp_path / "report")) == 6
+    assert len(write_report(view, store, tmp_path / "report")) == 6 + 2 * (2 * 4 + 1), "accuracy, three costs; and F1"
 
 
 def board(**columns):
@@ -145,6 +168,35 @@ def test_the_answer_says_how_sure_it_is():
     assert answer(unsure).endswith("probability 60 %; b could be first as well: the data do not separate them.")
 
 
+def test_the_answer_names_those_who_are_ahead_but_have_no_place():
+    disturbed = board(rank=[None, 1, 2], provisional=[True, False, False])
+    assert answer(disturbed) == (
+        "b leads with a score of 49.0, 29.0 ahead of c. "
+        "a has a better score, from a clock that other load disturbed, and so no place."
+    )
+    behind = board(rank=[1, None, None], provisional=[False, True, True])
+    assert answer(behind) == "a leads with a score of 50.0; no other contender has a place here."
+
+
 def test_without_a_score_the_answer_names_the_pareto_set():
     rows = board(score=float("nan"), rank=[1, 1, 2])
     assert answer(rows) == "Nobody beats a and b in error, latency and memory at once."
+
+
+def test_cells_that_are_kept_read_as_made_anew(reading):
+    kept = {}
+    for weights in (Weights(), Weights(0.0, 0.0, 0.5, 0.5), Weights(0.1, 0.1, 0.4, 0.4)):
+        view = reading.view(weights)
+        for name in view.tracks:
+            for pinned in ((), ("synthetic-2",)):
+                track = view.track(name)
+                anew = board_table(track, track, view.failures, pinned)
+                assert board_table(track, track, view.failures, pinned, kept=kept) == anew
+    assert {key[2] for key in kept} == {c.key for c in COLUMNS} - {"rank", "score"}
+
+
+def test_a_view_after_others_is_that_of_a_fresh_reading(reading):
+    before = [reading.results.view(w, c).board for w, c in VIEWS]
+    fresh = [replace(reading.results).view(w, c).board for w, c in VIEWS]
+    for a, b in zip(before, fresh, strict=True):
+        pd.testing.assert_frame_equal(a, b, check_exact=True)

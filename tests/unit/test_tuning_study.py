@@ -9,9 +9,10 @@ import pytest
 from moodbench.config import load_catalogue
 from moodbench.config.space_file import load_space
 from moodbench.store import Store
-from moodbench.tuning.axes import axes_of, axes_seen, points
+from moodbench.tuning.axes import Axis, axes_of, axes_seen, points
 from moodbench.tuning.fanova import tree_shares, variance_shares
-from moodbench.tuning.records import SearchTrial, put_trial, search_trials, winner
+from moodbench.tuning.objectives import challenger, winner
+from moodbench.tuning.records import SearchTrial, put_trial, search_trials
 from moodbench.tuning.request import budget_seconds
 from moodbench.tuning.searched import searched, searches
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_best, expected_curve, importances
@@ -43,9 +44,32 @@ def test_expected_best_equals_the_mean_over_every_possible_draw() -> None:
         assert found == pytest.approx(np.mean(every))
 
 
-def test_the_winner_is_a_finished_trial_and_the_cheaper_of_equals() -> None:
-    assert winner([trial(0, 0.9, "stopped"), trial(2, 0.8), trial(1, 0.8), trial(3, None, "failed")]) == trial(1, 0.8)
-    assert winner([trial(0, 0.9, "stopped")]) is None
+def test_the_winner_has_the_best_score_and_of_equals_is_finished_and_cheaper() -> None:
+    assert winner([trial(2, 0.8), trial(1, 0.8), trial(0, 0.8, "stopped"), trial(3, 0.9, "failed")]) == trial(1, 0.8)
+    cut = trial(0, 0.9, "unfinished")
+    assert winner([trial(1, 0.8), cut, trial(2, 0.85, "stopped")]) is cut, (
+        "training it further could only raise its best"
+    )
+    assert winner([trial(3, None, "failed")]) is None
+    losses = [replace(trial(i, score), metric="nll") for i, score in enumerate((0.4, 0.3, 0.5))]
+    assert winner(losses) is losses[1]
+
+
+def test_the_default_trained_to_its_end_is_the_pick_unless_another_is_more_than_a_point_better() -> None:
+    default, near, far = trial(1, 0.80), trial(2, 0.809), trial(3, 0.811, "stopped")
+    assert winner([default, near], default=default.fit_id) is default
+    assert winner([default, near, far], default=default.fit_id) is far
+    assert winner([default, near]) is near, "where no request says what the default was"
+    assert challenger([default, near, far], "quality", default.fit_id) is far
+    assert challenger([default, near], "quality", default.fit_id) is near, (
+        "also one that the default keeps from being the pick"
+    )
+    assert challenger([default], "quality", default.fit_id) is None
+    cut = replace(default, status="stopped")
+    assert winner([cut, near], default=cut.fit_id) is near, "what it would have reached is not known"
+    losses = [replace(trial(i, score), metric="nll") for i, score in enumerate((0.400, 0.391, 0.389))]
+    assert winner(losses[:2], default=losses[0].fit_id) is losses[0]
+    assert winner(losses, default=losses[0].fit_id) is losses[2]
 
 
 def test_records_come_back_as_they_were_and_are_written_once(tmp_path: object) -> None:
@@ -86,7 +110,7 @@ def test_scores_are_compared_after_as_many_texts_as_nine_tenths_of_the_trials_re
 
 
 def test_best_so_far_counts_only_what_could_be_picked() -> None:
-    trials = [trial(0, 0.5), trial(1, 0.9, "stopped"), trial(2, 0.7), trial(3, 0.6)]
+    trials = [trial(0, 0.5), trial(1, 0.9, "failed"), trial(2, 0.7, "stopped"), trial(3, 0.6)]
     assert best_so_far(trials) == [(100, 0.5), (600, 0.7), (1000, 0.7)]
     losses = [replace(t, metric="nll") for t in trials]
     assert best_so_far(losses) == [(100, 0.5), (600, 0.5), (1000, 0.5)]
@@ -180,6 +204,19 @@ def test_axes_without_a_request_are_what_the_trials_show() -> None:
     assert rows[2] == pytest.approx([0.5, 0.75]) and rows[-1] == pytest.approx([0.7, 0.25])
 
 
+def test_a_default_that_is_no_number_has_a_place_of_its_own_beside_a_range() -> None:
+    # base_dropout is null where nothing sets it; here one condition switches it on for every other trial.
+    space = [Axis("train.base_dropout", None, 0.0, 0.2)]
+    trials = [
+        trial(i, 0.5 + 0.02 * i, **({"train.base_dropout": 0.02 * i} if i % 2 else {"lora.r": 4})) for i in range(11)
+    ]
+    rows = [row[0] for row in points(space, trials, {"train.base_dropout": None})]
+    assert rows[1] == pytest.approx(0.1 + 0.9 * 0.1) and rows[9] == pytest.approx(0.1 + 0.9 * 0.9)
+    assert set(rows[::2]) == {0.05}
+    (found,) = importances(space, trials, {"train.base_dropout": None})
+    assert found.parameter == "train.base_dropout"
+
+
 def test_a_search_is_put_together_from_its_trials_alone(tmp_path: object) -> None:
     store = Store.open(str(tmp_path))
     for each in (trial(0, 0.8, **{"lora.r": 4}), trial(1, 0.9, **{"lora.r": 8})):
@@ -200,13 +237,20 @@ def test_a_tuned_contender_says_how_many_configurations_it_was_chosen_from() -> 
     first = searched([trial(0, 0.8), trial(1, 0.7, "stopped")])
     second = searched([replace(trial(2, None, "failed"), search_id="t" * 20, space="mine.yaml")])
     elsewhere = searched([replace(trial(3, 0.9), dataset="icwsm-tweets")])
-    names = ("MiniLM-L3", "MiniLM-L3-tuned", "MiniLM-L6-tuned")
+    names = ("MiniLM-L3", "MiniLM-L3-tuned-ssssss", "MiniLM-L6-tuned-ssssss", "MiniLM-L3-tuned-zzzzzz")
     shown = [(name, "icwsm-movie", name) for name in names]
     note = (
-        "MiniLM-L3-tuned on icwsm-movie was chosen from 3 configurations (2 searches of lora_rank_alpha, mine.yaml, "
+        "MiniLM-L3-tuned-ssssss on icwsm-movie was chosen from 3 configurations (2 searches of lora_rank_alpha, mine.yaml, "
         "validation split): 600 texts trained in 0.1 min of trials, beside its own training time."
     )
     assert search_notes(shown, [first, second, elsewhere]) == [note]
-    again = [*shown, ("MiniLM-L3-tuned", "icwsm-movie", "another recipe")]
+    again = [*shown, ("MiniLM-L3-tuned-ssssss", "icwsm-movie", "another recipe")]
     (longer,) = search_notes(again, [first, second, elsewhere])
-    assert longer == f"{note} 2 of their winners were tested, so read the best of them with care."
+    assert longer == f"{note} 2 configurations were tested under that name, so read the best of them with care."
+    stays = replace(first, default_fit_id=trial(0, 0.8).fit_id)
+    (beside,) = search_notes(shown, [stays, second, elsewhere])
+    assert beside == note.replace("was chosen from", "is the best but for the default recipe, which stays the pick, of")
+    (older,) = search_notes([("MiniLM-L3-tuned", "icwsm-movie", "r")], [first])
+    assert older.startswith("MiniLM-L3-tuned on icwsm-movie was chosen from 2 configurations"), (
+        "as older versions named it"
+    )

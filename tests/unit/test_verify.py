@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import toy_store
 from toy_store import EVALUATION_ID, MEASUREMENT_ID, change_row, path_of, toy_fit, write_toy_store
 
 from moodbench.cli import main
@@ -89,6 +90,9 @@ def test_a_rounding_of_the_last_digit_is_no_difference_but_a_count_is(store):
         ("cpu_time_p50_s", 0.001), ("cpu_time_p99_s", 0.001), ("length_intercept_s", 0.0),
         ("length_slope_s_per_token", 0.0002), ("throughput_texts_per_s", 400.0), ("throughput_batch_size", 32),
         ("causes", []),
+        ("process_speed", [{"latency_p50_s": 0.0036, "texts_per_s": 390.0}]),
+        ("process_speed", [{"latency_p50_s": 0.0035, "texts_per_s": 391.0}]),
+        ("process_speed", [{"latency_p50_s": 0.0035, "texts_per_s": 390.0}] * 2), ("process_speed", []),
     ],
 )  # fmt: skip
 def test_a_changed_figure_of_speed_is_named_alone(store, column, value):
@@ -96,6 +100,30 @@ def test_a_changed_figure_of_speed_is_named_alone(store, column, value):
     assert [(d.kind, d.id, d.column, d.stored) for d in verify(store.location).differences] == [
         ("measurements", MEASUREMENT_ID, column, value)
     ]
+
+
+def test_the_speed_of_a_record_older_than_its_column_is_not_asked_for(store):
+    change_row(store, MEASUREMENT, process_speed=None)
+    assert named(store) == set()
+
+
+def test_the_latency_of_one_process_of_several_is_worked_out_again(tmp_path, monkeypatch):
+    """The second waits 2 ms longer: 36 of 40 requests of each count, 2 to 5 and 4 to 7 ms; its throughput is nowhere else."""
+    slow = toy_store.toy_process()
+    slow["requests"]["latency_s"] = [s + 0.002 for s in slow["requests"]["latency_s"]]
+    monkeypatch.setattr(toy_store, "toy_processes", lambda: [toy_store.toy_process(), slow])
+    store = write_toy_store(tmp_path / "two")
+    assert named(store) == set()
+    speed = store.record("measurements", MEASUREMENT_ID)["process_speed"]
+    assert [p["latency_p50_s"] for p in speed] == pytest.approx([0.0035, 0.0055])
+    for wrong in (
+        [speed[0], speed[1] | {"latency_p50_s": 0.0054}],
+        [speed[0], speed[1] | {"latency_p50_s": None}],
+        speed[::-1],
+        speed[:1],
+    ):
+        change_row(store, MEASUREMENT, process_speed=wrong)
+        assert named(store) == {("measurements", "process_speed")}, wrong
 
 
 def test_a_verdict_better_than_the_windows_allow_is_named(store):

@@ -17,7 +17,7 @@ from moodbench.visualization.calibration_view import (
     calibration_notes,
     calibrations,
 )
-from moodbench.visualization.comparison_view import sentence
+from moodbench.visualization.comparison_view import PAIR_HEADINGS, class_names, pair_cells, sentence
 from moodbench.visualization.formatting import MARKS, marked, marks, percent
 from moodbench.visualization.page.html import details, hint, scroll, table
 from moodbench.visualization.page.reading import Reading
@@ -68,33 +68,14 @@ def _calibration(trust: Sequence[Calibration]) -> str:
 
 def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
     """The names of the classes, from the spec of one of the row's fits; numbers where it names none."""
-    import json
-
-    fits = reading.results.fits
-    spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
-    try:
-        return tuple(json.loads(spec)["dataset"]["labels"])
-    except (TypeError, ValueError, KeyError):
-        numbers = reading.results.evaluations["num_classes"].dropna()
-        return tuple(str(i) for i in range(int(numbers.max()) if len(numbers) else 2))
+    numbers = reading.results.evaluations["num_classes"].dropna()
+    return class_names(reading.results.fits, row["fit_ids"][0], int(numbers.max()) if len(numbers) else 2)
 
 
 def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str) -> str:
-    rows = [
-        [
-            f"{a} − {b}",
-            f"{100 * d.delta:+.1f}",
-            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
-            f"{d.only_a:,}",
-            f"{d.only_b:,}",
-            f"{d.p_value:.2g}",
-            "separated" if d.verdict in ("better", "worse") else "not separated",
-        ]
-        for a, b, d in pairs
-    ]
-    headings = ["Pair", "Difference, points", "95 % interval", "Only first right", "Only second right", "p", "Verdict"]
     words = "".join(f"<li>{escape(sentence(a, b, track, d))}</li>" for a, b, d in pairs)
-    return table(headings, rows, f"Paired on the same texts of {track}") + details("In words", f"<ul>{words}</ul>")
+    shown = table(PAIR_HEADINGS, pair_cells(pairs), f"Paired on the same texts of {track}, each pair by its own test")
+    return shown + details("In words", f"<ul>{words}</ul>")
 
 
 def _slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]) -> str:

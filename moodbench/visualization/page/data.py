@@ -72,7 +72,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     cut = f" The table shows the first {MOST_ROWS:,}." if len(shown) > MOST_ROWS else ""
     link = "?" + state.to_query()
     words = (
-        f"<p>This view: {len(rows)} rows of {escape(name)}, as <code>{escape(with_store('moodbench leaderboard --csv', reading.store.uri))}</code> names them. Everything: "
+        f"<p>This view: {len(rows)} row{'' if len(rows) == 1 else 's'} of {escape(name)}, as <code>{escape(with_store('moodbench leaderboard --csv', reading.store.uri))}</code> names them. Everything: "
         f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
         f'<code>{escape(reading.store.uri)}</code>. <a class="mb-link" href="{escape(link)}">Link to this view</a></p>'
     )

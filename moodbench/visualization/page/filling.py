@@ -36,10 +36,11 @@ def fill(reader: Reader, tab: Tab, state: State, services: Services, *, rerank: 
     try:
         if not tab.needs_results:
             return Filled(f'<p role="status">{uri}</p>', address, "", tab.render(reader.store, state, services))
-        reading = reader.current()
+        reading = reader.current(patience_s=0 if rerank else None)
         read = f'<p role="status">{uri} · read {reading.at:%Y-%m-%d %H:%M:%S}</p>'
         if reading.is_empty and not tab.without_results(reading):
-            return Filled(read, address, html.empty(reader.store.uri) + failures_table(reading.results.failures), None)
+            failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))
+            return Filled(read, address, html.empty(reader.store.uri) + failed, None)
         return Filled(
             read, address, "", (tab.rerank if rerank and tab.rerank else tab.render)(reading, state, services)
         )

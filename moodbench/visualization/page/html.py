@@ -26,9 +26,10 @@ def scroll(content: str, label: str) -> str:
     return f'<div class="mb-scroll" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
 
 
-def details(summary: str, content: str, *, is_open: bool = False) -> str:
-    """`content` (HTML) folded below `summary` (text)."""
-    return f"<details{' open' if is_open else ''}><summary>{escape(summary)}</summary>{content}</details>"
+def details(summary: str, content: str, *, is_open: bool = False, key: str = "") -> str:
+    """`content` (HTML) folded below `summary` (text); by `key` the browser knows it again when it is made anew."""
+    known = f' data-key="{escape(key)}"' if key else ""
+    return f"<details{known}{' open' if is_open else ''}><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def table(

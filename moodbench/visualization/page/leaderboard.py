@@ -15,11 +15,12 @@ from moodbench.visualization import figures
 from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import MARKS, MEASURED, MORE_COLUMNS, columns_with, missing
 from moodbench.visualization.leaderboard_view import PRESETS, answer, chosen_track, visible
-from moodbench.visualization.page.board_table import board_table, columns_html, failures_table, why_missing
+from moodbench.visualization.page.board_table import board_table, columns_html, failures_table
 from moodbench.visualization.page.html import hint, not_shown
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.script import TABLE_JS
 from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
+from moodbench.visualization.page.why_missing import why_missing
 from moodbench.visualization.state import State
 
 SIZES = [("any size", 0.0), *((f"up to {n} million parameters", float(n)) for n in (1, 10, 25, 50, 100, 200, 500))]
@@ -65,10 +66,10 @@ def build(layout: Layout, services: Services) -> None:
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods", min_width=200)
         layout.control("methods", methods, "input", _methods)
         sizes = gr.Dropdown(SIZES, value=0.0, label="Size", elem_id="max-params", min_width=160)
-        layout.control("max_params", sizes, "input", blank=0.0)
+        layout.control("max_params", sizes, "input", SIZES, blank=0.0)
         extra = [(f"{c.heading}: {c.help}", c.key) for c in MORE_COLUMNS]
         more = gr.CheckboxGroup(extra, label="More columns", elem_id="columns", min_width=200)
-        layout.control("columns", more, "input")
+        layout.control("columns", more, "input", extra)
     layout.output(gr.HTML(elem_id="mb-board", js_on_load=TABLE_JS, apply_default_css=False, elem_classes="mb"))
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
@@ -76,6 +77,7 @@ def build(layout: Layout, services: Services) -> None:
         "against",
         gr.Dropdown(axes, value="latency_p50_s", label="Horizontal axis", elem_id="against"),
         "input",
+        axes,
     )
     layout.output(gr.Plot(show_label=False, container=False, elem_id="trade-off"))
     layout.output(gr.HTML(elem_id="mb-trade-off-words", elem_classes="mb"))
@@ -87,22 +89,23 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The answer, the table, the two figures and the notes."""
-    answered, table, notes, rows, view = _ranked(reading, state)
+    answered, table, notes, rows, view = _ranked(reading, state, services)
     cost = state.against if state.against in figures.COSTS else "latency_p50_s"
     each = view.board[view.board["dataset"] != OVERALL]
-    by_dataset = figures.scores_by_dataset(each, list(rows["name"]))
-    lacking = not_shown(_without_f1(each, list(rows["name"])))
+    names = _by_f1(each, list(rows["name"]))
+    by_dataset = figures.scores_by_dataset(each, names)
+    lacking = not_shown(_without_f1(each, names))
     words = _frontier_words(rows, cost) + _without_trade_off(rows, cost, view.failures)
     return answered, table, figures.trade_off(rows, cost), words, by_dataset, lacking, notes
 
 
 def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """What other weights change; the figures do not depend on them."""
-    answered, table, notes, *_ = _ranked(reading, state)
+    answered, table, notes, *_ = _ranked(reading, state, services)
     return answered, table, None, None, None, None, notes
 
 
-def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame, BoardView]:
+def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, BoardView]:
     """The answer, the table and the notes, and the rows shown of which view."""
     name = chosen_track(reading.tracks, state)
     view = reading.view(state.weights, state.composite, placed=name)
@@ -116,11 +119,10 @@ def _ranked(reading: Reading, state: State) -> tuple[str, str, str, pd.DataFrame
     if rows.empty:
         table = hint("No contender matches. Clear the search or widen the filters.")
     else:
-        table = board_table(rows, track, view.failures, state.models, view.references_of(name), columns)
+        table = board_table(rows, track, view.failures, state.models, view.references_of(name), columns, reading.cells)
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
-    below = (
-        f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html(columns)}{failures_table(view.failures)}'
-    )
+    failed = failures_table(view.failures, reading.tells(show_texts=services.show_texts))
+    below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html(columns)}{failed}'
     return sentence, table, below, rows, view
 
 
@@ -145,6 +147,12 @@ def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) ->
         lacks = "accuracy" if missing(row["accuracy"]) else cost
         reasons[str(row["name"])] = MARKS["invalid"] if invalid else why_missing(lacks, row, failures)
     return not_shown(reasons)
+
+
+def _by_f1(board: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """`names` by their mean F1 over the data sets that they have, best first: an order that no weights change."""
+    means = board[board["name"].isin(names)].groupby("name")["f1_macro"].mean()
+    return [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
 
 
 def _without_f1(board: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from moodbench.execution.ray_cluster import EXCLUSIVE
+from moodbench.execution.ray_glance import ClusterNow, NodeNow
+from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 from moodbench.visualization.formatting import MISSING, duration
 from moodbench.visualization.page.html import card, details, hint, table, with_store
+from moodbench.visualization.page.privacy import Tells, public_datasets, tells_of, untold_hint
+from moodbench.visualization.page.script import FOLDS_JS
 from moodbench.visualization.page.starting import build_starting, queue_html
 from moodbench.visualization.page.tab import Layout, Services, Tab
-from moodbench.visualization.progress import Job, RunProgress, shown_runs
+from moodbench.visualization.progress import Job, RunProgress, dataset_of, shown_runs
 from moodbench.visualization.state import State
 
 ORDER = ("stalled", "running", "retrying", "failed", "stopped", "done", "skipped")
@@ -24,19 +29,22 @@ def build(layout: Layout, services: Services) -> None:
 
     if services.runner is not None:
         build_starting(layout, services.runner)
-    layout.output(gr.HTML(elem_id="mb-live", elem_classes="mb"))
+    layout.output(gr.HTML(elem_id="mb-live", js_on_load=FOLDS_JS, elem_classes="mb"))
 
 
 def render(store: Store, state: State, services: Services) -> Sequence[Any]:
     """The run that began last, and every other that is under way."""
     runs = shown_runs(store)
     none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
-    shown = "".join(run_html(run) for run in runs) or hint(none)
-    return [shown] if services.runner is None else [queue_html(services.runner), shown]
+    cluster = None if services.cluster is None else services.cluster()
+    shown = "" if cluster is None else cluster_html(cluster)
+    tells = tells_of(public_datasets(store), show_texts=services.show_texts)
+    shown += "".join(run_html(run, tells) for run in runs) or hint(none)
+    return [shown] if services.runner is None else [queue_html(store, services), shown]
 
 
-def run_html(run: RunProgress) -> str:
-    """A run as HTML: how far it is, each job, and the last error."""
+def run_html(run: RunProgress, tells: Tells) -> str:
+    """A run as HTML: how far it is, each job, and the last error; its message for data sets that `tells` allows."""
     heading = "running" if run.is_going else "stopped without saying so"
     if run.ended:
         heading = "cancelled" if run.cancelled else "ended"
@@ -50,7 +58,9 @@ def run_html(run: RunProgress) -> str:
     words += _standing(run) if run.is_going else ""
     took = duration(((run.ended or (run.now if run.is_going else run.last_heard)) - run.started).total_seconds())
     began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_going else ''}"
-    error = f"<p><strong>Last error:</strong> {escape(run.last_error)}</p>" if run.last_error else ""
+    last = run.last_error if tells(dataset_of(run.last_error_trial)) else run.last_error_kind
+    error = f"<p><strong>Last error:</strong> {escape(last)}</p>" if last else ""
+    error += untold_hint(any(job.error and not tells(dataset_of(job.trial)) for job in run.jobs))
     top = card(
         f"<h3>Run {escape(run.run_id)}: {heading}</h3>"
         f'<progress max="100" value="{100 * share:.0f}" aria-label="jobs ended"></progress>'
@@ -61,8 +71,44 @@ def run_html(run: RunProgress) -> str:
     jobs = sorted(run.jobs, key=lambda j: ORDER.index(j.state))
     open_jobs = [j for j in jobs if j.state not in ("done", "skipped")]
     closed = [j for j in jobs if j.state in ("done", "skipped")]
-    made = top + (_table(open_jobs, run, "Under way") if open_jobs else "")
-    return made + (details(f"{len(closed)} phases done", _table(closed, run, "Done")) if closed else "")
+    made = top + (_table(open_jobs, run, "Under way", tells) if open_jobs else "")
+    if not closed:
+        return made
+    return made + details(f"{len(closed)} phases done", _table(closed, run, "Done", tells), key=run.run_id)
+
+
+def cluster_html(cluster: ClusterNow) -> str:
+    """The nodes of a Ray cluster and what is free of each; or that the log alone tells, and why."""
+    if cluster.problem:
+        return hint(f"Ray at {cluster.address} does not tell: {cluster.problem}. What is below comes from the log.")
+    rows = [
+        [
+            node.name or node.address,
+            node.status,
+            _of(node, "CPU"),
+            _of(node, "memory", GIB),
+            _of(node, "GPU"),
+            _measured(node),
+        ]
+        for node in cluster.nodes
+    ]
+    headings = ["Node", "State", "CPUs free", "Memory free", "GPUs free", "Measures"]
+    return table(headings, rows, f"Ray at {cluster.address}", left=2)
+
+
+def _of(node: NodeNow, resource: str, unit: float = 1.0) -> str:
+    """How much of a resource of a node is free."""
+    if resource not in node.total:
+        return MISSING
+    free, total = (each.get(resource, 0.0) / unit for each in (node.free, node.total))
+    return f"{free:.1f} of {total:.1f} GiB" if unit != 1 else f"{free:g} of {total:g}"
+
+
+def _measured(node: NodeNow) -> str:
+    """Whether a measurement holds all of the node."""
+    if EXCLUSIVE not in node.total:
+        return MISSING
+    return "alone" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
 
 
 def _standing(run: RunProgress) -> str:
@@ -77,12 +123,12 @@ def _standing(run: RunProgress) -> str:
     return words + (f"; at least {duration(eta)} left by its own estimate" if isinstance(eta, (int, float)) else "")
 
 
-def _table(jobs: list[Job], run: RunProgress, caption: str) -> str:
+def _table(jobs: list[Job], run: RunProgress, caption: str, tells: Tells) -> str:
     headings = ["Trial", "Phase", "State", "Progress", "Loss", "Left", "Last heard", "Node", "Error"]
-    return table(headings, [_row(job, run) for job in jobs], caption, raw=True)
+    return table(headings, [_row(job, run, tells) for job in jobs], caption, raw=True)
 
 
-def _row(job: Job, run: RunProgress) -> list[str]:
+def _row(job: Job, run: RunProgress, tells: Tells) -> list[str]:
     share = job.share
     bar = MISSING
     if share is not None:
@@ -92,10 +138,11 @@ def _row(job: Job, run: RunProgress) -> list[str]:
     ago = (run.now - job.last_heard).total_seconds()
     heard = f"{duration(ago)} ago" if job.state in ("running", "stalled", "retrying") else f"{job.last_heard:%H:%M:%S}"
     left = run.remaining_s(job)
+    error = job.error if tells(dataset_of(job.trial)) else job.error_kind
     kind = {"done": " mb-done", "skipped": " mb-done", "running": " mb-running"}.get(job.state, " mb-failed")
     return [
         escape(job.trial), escape(job.phase), f'<span class="mb-pill{kind}">{job.state}</span>', bar, _loss(job.losses),
-        _range(left) if left else MISSING, heard, escape(job.node) or MISSING, escape(job.error) or MISSING,
+        _range(left) if left else MISSING, heard, escape(job.node) or MISSING, escape(error) or MISSING,
     ]  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """The facts with the fields they come from, and the failures."""
     rows = [[fact.about, fact.text, fact.source] for fact in facts(reading.results)]
     made = table(["About", "What the records say", "Field"], rows, "How these results came about", left=3)
-    return [made + columns_html() + failures_table(reading.results.failures)]
+    failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))
+    return [made + columns_html() + failed]
 
 
 TAB = Tab("method", "Method", build, render)

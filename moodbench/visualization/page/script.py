@@ -1,4 +1,4 @@
-"""The page's own JavaScript: sorting the table by its headings, and keeping the address in step."""
+"""The page's own JavaScript: sorting the table by its headings, keeping folds open, and keeping the address in step."""
 
 TABLE_JS = r"""
 // Runs once. Events are taken on `element`, which outlives what is rendered into it; the order is applied again after.
@@ -28,6 +28,20 @@ element.addEventListener('click', event => {
   history.replaceState(history.state, '', url);
   apply();
 });
+watch('value', apply);
+apply();
+"""
+
+FOLDS_JS = r"""
+// Runs once. What a visitor has unfolded stays so when the whole is made anew, known again by its key.
+const unfolded = new Set();
+element.addEventListener('click', event => {
+  const fold = event.target.closest('summary') && event.target.closest('details[data-key]'); if (!fold) return;
+  if (fold.open) unfolded.delete(fold.dataset.key); else unfolded.add(fold.dataset.key);  // it turns after this event
+});
+function apply() {
+  element.querySelectorAll('details[data-key]').forEach(fold => { fold.open = unfolded.has(fold.dataset.key); });
+}
 watch('value', apply);
 apply();
 """

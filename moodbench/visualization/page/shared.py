@@ -59,6 +59,8 @@ def shown_text(row: Mapping[Any, Any] | pd.Series[Any], services: Services) -> s
     """The text of a test example as this page may show it, or why it does not."""
     if missing(row.get("text")):
         return "text not in the store"
-    if row.get("private") == True and not services.show_texts:  # noqa: E712 - missing is not private
-        return "private text: start with --show-texts to see it"
-    return str(row["text"])
+    private = row.get("private")
+    if services.show_texts or (not missing(private) and not private):
+        return str(row["text"])
+    why = "not known whether private" if missing(private) else "private text"
+    return f"{why}: start with --show-texts to see it"

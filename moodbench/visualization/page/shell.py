@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from moodbench.visualization.page.reading import Reader, Reading
 from moodbench.visualization.page.script import ADDRESS_JS
 from moodbench.visualization.page.shared import build_shared
 from moodbench.visualization.page.tab import QUIET, Layout, Services, Tab
-from moodbench.visualization.state import State, read_state
+from moodbench.visualization.state import DEFAULT, State, read_state
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -184,37 +185,56 @@ class Shell:
         """Everything, as the address says."""
         import gradio as gr
 
-        state = read_state(query)
+        state = self._offered_state(read_state(query))
         key = state.tab if state.tab in self._tabs else next(iter(self._tabs))
         state = read_state({**vars(state), "tab": key})
         timer = gr.Timer(active=self._tabs[key].is_live)
         filled = self._spread(key, self._filled(key, state))
         return [key, gr.Tabs(selected=key), timer, *self._control_updates(state), *filled]
 
+    def _offered_state(self, state: State) -> State:
+        """`state` where a value that its control does not offer counts as not given; where nothing is offered yet, it stays."""
+        kept: dict[str, Any] = {}
+        for name, offered in self._offered().items():
+            value, values = self._shown_value(name, state), [value for _, value in offered]
+            if isinstance(value, list):
+                kept[name] = tuple(v for v in value if v in values) if values else tuple(value)
+            elif values and value not in values:
+                kept[name] = getattr(DEFAULT, name)
+        return replace(state, **kept)
+
     def _control_updates(self, state: State) -> list[Any]:
-        """The controls at the state's values, offering what the store holds."""
+        """The controls at the values of a state that they offer, see `_offered_state`: with another one every later callback
+        would fail. Where nothing is offered yet, nothing is chosen."""
         import gradio as gr
 
+        choices = self._offered()
+        updates = []
+        for name in self._controls:
+            value = self._shown_value(name, state)
+            if name not in choices:
+                updates.append(gr.update(value=value))
+                continue
+            nothing: list[Any] | None = [] if isinstance(value, list) else None
+            updates.append(gr.update(choices=choices[name], value=value if choices[name] else nothing))
+        return updates
+
+    def _shown_value(self, name: str, state: State) -> Any:
+        """What the control of a field shows for `state`."""
+        value = getattr(state, name)
+        value = self._blanks[name] if value is None else value
+        return list(value) if isinstance(value, tuple) else value
+
+    def _offered(self) -> dict[str, list[tuple[str, Any]]]:
+        """What each control that offers a choice offers now; nothing of the store where it cannot be read."""
         try:
             reading: Reading | None = self._reader.current()
         except MoodBenchError:
             reading = None
-        updates = []
-        for name in self._controls:
-            value = getattr(state, name)
-            value = self._blanks[name] if value is None else value
-            value = list(value) if isinstance(value, tuple) else value
-            if name not in self._choices:
-                updates.append(gr.update(value=value))
-                continue
-            offered = list(self._choices[name](reading)) if reading is not None else []
-            values = [value for _, value in offered]
-            if isinstance(value, list):
-                value = [v for v in value if v in values]
-            elif value not in values:
-                value = values[0] if values else None
-            updates.append(gr.update(choices=offered, value=value))
-        return updates
+        return {
+            name: list(offer) if not callable(offer) else list(offer(reading)) if reading is not None else []
+            for name, offer in self._choices.items()
+        }
 
     def _filled(self, key: str, state: State, *, rerank: bool = False) -> list[Any]:
         """Read line, address, notice, body and contents of one tab."""

@@ -10,11 +10,11 @@ import pandas as pd
 from moodbench.evaluation.measuring import used_samples
 from moodbench.visualization import figures
 from moodbench.visualization.formatting import MISSING, marked, mebibytes, milliseconds, missing, percent
-from moodbench.visualization.page.board_table import why_missing
 from moodbench.visualization.page.html import hint, not_shown, table
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
 from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.page.why_missing import why_missing
 from moodbench.visualization.state import State
 
 SHOWN = 6

@@ -11,6 +11,7 @@ from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.visualization.page.html import card, error
+from moodbench.visualization.page.privacy import UNTOLD, may_quote
 from moodbench.visualization.page.tab import Layout, Services
 from moodbench.visualization.state import State
 
@@ -64,11 +65,15 @@ def build_starting(layout: Layout, queue: RunQueue) -> None:
     layout.action(told, [cancel.click], [], _cancel)
 
 
-def queue_html(queue: RunQueue) -> str:
+def queue_html(store: Store, services: Services) -> str:
     """How the run that this page started stands; empty before there is one."""
+    queue = services.runner
+    assert queue is not None
     state, message = queue.state
     if state == "idle":
         return ""
+    if state == "failed" and not services.show_texts and may_quote(store, queue.catalogue):
+        message = UNTOLD
     kind = {"ended": "good", "failed": "warning", "cancelled": "warning"}.get(state, "plain")
     return card(f"<p><strong>Started here: {state}.</strong> {escape(message)}</p>", kind)
 
@@ -91,7 +96,7 @@ def _start(
         queue.start(spec_of_preset(preset, queue.catalogue, values))
     else:
         queue.start(spec_from_values({"seeds": (0,), **values}, "the page"))
-    return queue_html(queue)
+    return queue_html(store, services)
 
 
 def asked(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
@@ -104,4 +109,4 @@ def _cancel(store: Store, state: State, services: Services) -> str:
     queue = services.runner
     assert queue is not None
     queue.cancel()
-    return queue_html(queue)
+    return queue_html(store, services)

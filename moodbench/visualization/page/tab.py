@@ -8,9 +8,12 @@ from typing import Any, Protocol
 
 from moodbench.benchmark.queue import RunQueue
 from moodbench.config import Catalogue
+from moodbench.execution.ray_glance import ClusterNow
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.state import State
 
+Offer = Sequence[tuple[str, Any]] | Callable[[Reading], Sequence[tuple[str, Any]]]
+"""Titles and values that a component lets one choose from, always or for a reading."""
 QUIET: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How every listener is registered: hidden from the API, and past the queue, which would keep a stream open."""
 
@@ -49,6 +52,8 @@ class Services:
     """Whether private texts may be shown."""
     runner: RunQueue | None = None
     """Starts runs; None where the page only reads."""
+    cluster: Callable[[], ClusterNow | None] | None = None
+    """What was last seen of the Ray cluster, at once; None where the page was told of none."""
     catalogue: Catalogue | None = None
     """Names the licences of models and data sets; None is the one that comes with the program."""
 
@@ -69,8 +74,8 @@ class Layout:
 
     controls: dict[str, Any] = field(default_factory=dict)
     """Field of State to the component that sets it."""
-    choices: dict[str, Callable[[Reading], Sequence[tuple[str, str]]]] = field(default_factory=dict)
-    """Field of State to what its component offers for a reading: titles and values."""
+    choices: dict[str, Offer] = field(default_factory=dict)
+    """Field of State to what its component offers."""
     blanks: dict[str, Any] = field(default_factory=dict)
     """Field of State to what its component shows for None."""
     outputs: list[Any] = field(default_factory=list)
@@ -91,7 +96,7 @@ class Layout:
         name: str,
         component: Any,
         event: str,
-        choices: Callable[[Reading], Sequence[tuple[str, str]]] | None = None,
+        choices: Offer | None = None,
         *,
         blank: Any = None,
         weighs: bool = False,

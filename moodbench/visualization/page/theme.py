@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.resources import files
 from typing import Any
 from urllib.request import getproxies
 
 
 def quiet_environment() -> None:
-    """Nothing; turns telemetry off. Call it before Gradio is imported."""
+    """Nothing; turns telemetry off. Call it before Gradio is imported, and before there are other threads.
+
+    Gradio itself hushes what its audio library says where ffmpeg is missing, but by a way that another thread can undo.
+    """
+    warnings.filterwarnings("ignore", "Couldn't find ffmpeg", RuntimeWarning)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # of the runs that the page starts
     os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"  # Gradio asks itself whether it is up

@@ -14,6 +14,7 @@ from moodbench.visualization.formatting import count, duration, missing, percent
 from moodbench.visualization.page import searches
 from moodbench.visualization.page.board_table import failures_table
 from moodbench.visualization.page.html import empty, scroll, table
+from moodbench.visualization.page.privacy import Tells
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows
 from moodbench.visualization.page.tab import Layout, Services, Tab
@@ -38,8 +39,9 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
     Where nothing is evaluated yet, only the search.
     """
+    tells = reading.tells(show_texts=services.show_texts)
     if reading.is_empty:
-        nothing = empty(reading.store.uri) + failures_table(reading.results.failures)
+        nothing = empty(reading.store.uri) + failures_table(reading.results.failures, tells)
         return [nothing, figures.message("Nothing is evaluated yet"), "", *searches.render(reading, state)]
     fits = reading.results.fits
     track = one_track(reading.order(state.weights), state)
@@ -47,15 +49,15 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     ids = [i for row in shown["fit_ids"] for i in row]
     learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
     return [
-        _matrix(fits, reading.results.failures),
+        _matrix(fits, reading.results.failures, tells),
         figures.learning_curves(learned),
         _fits(learned),
         *searches.render(reading, state),
     ]
 
 
-def _matrix(fits: pd.DataFrame, failures: pd.DataFrame) -> str:
-    """A table of models by data sets; a cell names the seeds that are fitted, and those that failed."""
+def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, tells: Tells) -> str:
+    """A table of models by data sets; a cell names the seeds that are fitted, and those that failed, with the failures below."""
     datasets = sorted({*fits["dataset"].dropna(), *failures["dataset"].dropna()})
     models = sorted({*fits["model"].dropna(), *failures["model"].dropna()})
     failed = failures[failures["phase"] == "fit"]
@@ -77,7 +79,7 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame) -> str:
         "<caption><div><strong>Fits</strong>seeds that are fitted, with their validation F1 in percent</div></caption>"
     )
     made = f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Model</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return scroll(made, "Fits") + failures_table(failed)
+    return scroll(made, "Fits") + failures_table(failed, tells)
 
 
 def _cell(ok: Sequence[tuple[float, int, float | None]], bad: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from moodbench.comparison.board import OVERALL
 from moodbench.comparison.joint import JointDraws
+from moodbench.comparison.overall import covered
 from moodbench.comparison.together import separated
 from moodbench.visualization.choosing import Choice, Limits, Tied, choose, overlap
 from moodbench.visualization.formatting import (
@@ -25,10 +26,10 @@ from moodbench.visualization.formatting import (
     valid,
 )
 from moodbench.visualization.leaderboard_view import chosen_track
-from moodbench.visualization.page.board_table import why_missing
 from moodbench.visualization.page.html import card, table, with_store
 from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.tab import Layout, Services, Tab
+from moodbench.visualization.page.why_missing import why_missing
 from moodbench.visualization.state import State
 
 SHOWN = (
@@ -109,7 +110,7 @@ def _card(choice: Choice, rows: pd.DataFrame, failures: pd.DataFrame, reading: R
         f"<p>Use</p><h3>{escape(choice.pick)}</h3><p>{escape(_facts(row))}</p><p>{escape(choice.why)} "
         f"{choice.num_fitting} of {choice.num_rows} contenders are within the limits.</p>"
         + (f"<p>What the limits cost:</p><ul class='mb-list'>{costs}</ul>" if costs else "")
-        + f"<p><code>{escape(use_command(row, reading))}</code></p>"
+        + f"<p><code>{escape(use_command(row, reading))}</code>{escape(_fitted_on(row, reading))}</p>"
     )
     names = [name for name in (choice.pick, choice.runner_up) if name]
     cells = [
@@ -147,13 +148,28 @@ def _facts(row: pd.Series[Any]) -> str:
 
 def use_command(row: pd.Series[Any], reading: Reading) -> str:
     """The command that puts the contender of a row to use: as a folder for transformers where that is possible."""
-    ids = row.get("fit_ids")
+    ids = _row_of_fit(row, reading).get("fit_ids")
     which = ids[0] if isinstance(ids, list) and ids else row["model"]
     fits = reading.results.fits
     own = fits[fits["fit_id"] == which] if which in set(fits["fit_id"]) else fits[fits["model"] == which]
     if row["method"] in EXPORTED_METHODS and not any(_prepares(spec) for spec in own["spec"]):
         return with_store(f"moodbench export-model {which} my-{row['model']}", reading.store.uri)
     return with_store(f"moodbench predict --model {which} --input reviews.csv --output labels.csv", reading.store.uri)
+
+
+def _row_of_fit(row: pd.Series[Any], reading: Reading) -> pd.Series[Any]:
+    """The row whose fit stands for the contender of `row`: its own, or of those over all data sets that of the first."""
+    if row["dataset"] != OVERALL:
+        return row
+    contenders = reading.results.contenders
+    own = contenders[(contenders["name"] == row["name"]) & contenders["track"].isin(covered(contenders))]
+    return row if own.empty else own.iloc[0]
+
+
+def _fitted_on(row: pd.Series[Any], reading: Reading) -> str:
+    """Which data set the fit of the command learned, where the row is over several; else empty."""
+    one = _row_of_fit(row, reading)
+    return "" if one["dataset"] == row["dataset"] else f" (its fit on {one['dataset']})"
 
 
 def _prepares(spec: Any) -> bool:

@@ -1,0 +1,170 @@
+"""The end of `moodbench tune`: the pick and the default trained anew with the registered seeds, and compared on test.
+
+Where the default recipe is the pick, the best of the others takes the place beside it, so that what the search was worth is shown
+either way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moodbench.benchmark.driver import RunSummary
+from moodbench.benchmark.run import plan_of, prepare
+from moodbench.cli.carrying_out import carry_out, exit_code
+from moodbench.cli.leaderboard import output
+from moodbench.cli.tune_context import TuneContext
+from moodbench.comparison.paired import PairedDifference
+from moodbench.config import Catalogue
+from moodbench.errors import INTERRUPTED
+from moodbench.plan import PhaseName
+from moodbench.spec import TrialSpec
+from moodbench.spec.benchmark_spec import BenchmarkSpec
+from moodbench.store import Store
+from moodbench.tuning.objectives import TOLERANCE, challenger
+from moodbench.tuning.tuned import tuned_name
+from moodbench.visualization.board_view import view_board
+from moodbench.visualization.comparison_view import compare_models, sentence
+from moodbench.visualization.search_words import shown
+
+if TYPE_CHECKING:
+    from moodbench.tuning.records import SearchTrial
+    from moodbench.tuning.request import SearchRequest
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What `moodbench tune` does with a winner."""
+
+    context: TuneContext
+
+    def carry_out(
+        self, request: SearchRequest, seeds: tuple[int, ...], trials: Sequence[SearchTrial], best: SearchTrial
+    ) -> int:
+        """0 when both are compared, 1 when a trial failed, 130 when interrupted.
+
+        Quality comes first: the verdict is there before anything is measured. Speed hangs on the recipe and not on its seed, so
+        one seed of each is measured.
+        """
+        from moodbench.tuning.confirmed import tested_before
+        from moodbench.tuning.requesting import tuned_entry, with_tuned
+
+        model = self.context.arguments.model
+        name = tuned_name(model, request.search_id)
+        default = request.base.fit_id
+        stays = request.is_default(best.fit_id)
+        beside = challenger(trials, request.objective, default) if stays else best
+        both, models = self.context.catalogue, tuple[str, ...]((model,))
+        if beside is not None:
+            entry = tuned_entry(request, beside, len(trials), self.context.catalogue, self.context.spec, stays=stays)
+            both, models = with_tuned(self.context.catalogue, name, entry), (model, name)
+        confirm = self.context.spec.model_copy(update={"models": models, "seeds": seeds})
+        found, _ = prepare(confirm, both, self.context.store, self.context.machine)
+        num_missing = plan_of(found, self.context.store, "evaluate").num_phases_missing
+        said = ", ".join(map(str, seeds))
+        self.context.say(
+            f"Confirmation: nothing but the default recipe has a score, so {model} alone is trained anew with seeds {said}."
+            if beside is None
+            else f"Confirmation: {name}, {'the best of the others' if stays else 'the pick'}, and {model}, the default recipe, are "
+            f"trained anew with seeds {said} and compared on the test split; {num_missing} phases to run."
+        )
+        before = tested_before(self.context.store, request, trials, name) - {beside.fit_id if beside else ""}
+        if before:
+            self.context.say(
+                f"{len(before)} other configuration{'s' if len(before) > 1 else ''} of this search {'were' if len(before) > 1 else 'was'} "
+                "tested before: with each that is compared, the chance grows that one looks better by luck."
+            )
+        tested = self._run(found, confirm, both, "evaluate")
+        if tested is None:
+            return INTERRUPTED
+        if not tested.failures:
+            self._verdict(request, trials, best, beside, found)
+        measured = self._run([t for t in found if t.fit.seeds.init == seeds[0]], None, both, "measure")
+        if measured is None:
+            return INTERRUPTED
+        output(view_board(self.context.store, self.context.machine), self.context.arguments, self.context.words)
+        return max(exit_code(tested, self.context.words), exit_code(measured, self.context.words))
+
+    def _run(
+        self, trials: Sequence[TrialSpec], spec: BenchmarkSpec | None, catalogue: Catalogue, until: PhaseName
+    ) -> RunSummary | None:
+        plan = plan_of(trials, self.context.store, until)
+        return carry_out(
+            trials,
+            plan,
+            self.context.store,
+            self.context.machine,
+            catalogue=catalogue,
+            executor="ray",
+            site=self.context.site,
+            words=self.context.words,
+            spec=spec,
+        )
+
+    def _verdict(
+        self,
+        request: SearchRequest,
+        trials: Sequence[SearchTrial],
+        best: SearchTrial,
+        beside: SearchTrial | None,
+        found: Sequence[TrialSpec],
+    ) -> None:
+        model, dataset = self.context.arguments.model, request.base.dataset.name
+        name, recipes = tuned_name(model, request.search_id), {trial.fit.config_id for trial in found}
+        compared = (
+            () if beside is None else compare_models(self.context.store, name, model, dataset, config_ids=recipes)
+        )
+        for each in compared:
+            self.context.say(sentence(name, model, each.track, each.difference, each.f1, same_recipe=each.same_recipe))
+            self.context.say(pick_words(request, best, beside, each.difference))
+        if not compared:
+            self.context.say(pick_words(request, best, beside, None))
+        self.context.say(search_cost(self.context.store, request, trials))
+
+
+def pick_words(
+    request: SearchRequest, best: SearchTrial, beside: SearchTrial | None, difference: PairedDifference | None
+) -> str:
+    """The pick, and how what was confirmed beside the default recipe stands to it on the test split."""
+    words = None if difference is None else difference_words(difference)
+    said = f"Pick: {json.dumps(best.configuration)}"
+    if not request.is_default(best.fit_id):
+        return f"{said}; {words}." if words else f"{said}."
+    why = (
+        "of the scores near the best it takes the least memory"
+        if request.objective == "memory"
+        else f"nothing that was tried beat it by more than {shown(TOLERANCE, best.metric)} on validation"
+    )
+    said = f"{said}, the default recipe: {why}."
+    if beside is None or words is None:
+        return said
+    return (
+        f"{said} The best of the others, {json.dumps(beside.configuration)}: {words}. The pick was settled on validation "
+        "and stays what it is."
+    )
+
+
+def difference_words(difference: PairedDifference) -> str:
+    """The difference on the test split with its interval, and the lower end of the one by which equivalence is judged."""
+    low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+    narrow = f"{100 * max(2 * difference.level - 1, 0.01):.0f} % interval from {100 * difference.rope_low:+.1f}"
+    return (
+        f"accuracy on the test split {100 * difference.delta:+.1f} points to the default, "
+        f"{100 * difference.level:.0f} % interval {low} to {high}, {narrow}"
+    )
+
+
+def search_cost(store: Store, request: SearchRequest, trials: Sequence[Any]) -> str:
+    """What the search cost beside the full grid."""
+    from moodbench.tuning.underway import spent
+
+    ended = [t for t in trials if t.status != "unfinished"]
+    cut_texts, cut_s = spent(store, request.search_id).without({t.fit_id for t in ended})
+    texts = sum(t.texts_trained for t in ended) + cut_texts
+    seconds = sum(t.train_time_s for t in ended) + cut_s
+    return (
+        f"The search cost {texts:,} texts trained, {100 * texts / request.grid_texts:.1f} % of the {request.grid_texts:,} of the "
+        f"full grid of {request.num_grid:,}, in {seconds:.0f} s of trials, {cut_texts:,} texts of it in what was cut off."
+    )

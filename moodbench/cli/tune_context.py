@@ -1,0 +1,32 @@
+"""What the parts of `moodbench tune` share: what was asked for, where it runs, and where it is said."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.config import Catalogue
+from moodbench.hardware import Hardware
+from moodbench.spec.benchmark_spec import BenchmarkSpec
+from moodbench.store import Store
+
+
+@dataclass(frozen=True)
+class TuneContext:
+    """One call of `moodbench tune`."""
+
+    arguments: argparse.Namespace
+    spec: BenchmarkSpec
+    catalogue: Catalogue
+    store: Store
+    machine: Hardware
+    site: ClusterSite | None
+    """The cluster; None on this machine's own Ray."""
+    words: Console
+
+    def say(self, text: str) -> None:
+        """Nothing; prints a line as it is."""
+        self.words.print(text, markup=False, highlight=False, soft_wrap=True)

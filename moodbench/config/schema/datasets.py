@@ -1,0 +1,191 @@
+"""datasets.yaml: labelled texts and where they come from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from moodbench.config.schema.base import Count, Entry, NonNegative, Positive, Sampling, Split
+
+
+class Labelling(Entry):
+    """How the labels of a table become classes."""
+
+    label_map: dict[str, str] = {}
+    """Label -> class, or `drop` to leave the row out; empty keeps the labels as classes."""
+    labels: tuple[str, ...] = ()
+    """Class names, most negative first; empty for the order of numbers, known words or the alphabet."""
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _words_in_map(cls, value: object) -> object:
+        return {_word(k): _word(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return [_word(v) for v in value] if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _classes_possible(self) -> Labelling:
+        if self.labels and (len(set(self.labels)) != len(self.labels) or len(self.labels) not in (2, 3, 5)):
+            raise ValueError(f"labels: 2, 3 or 5 different ones are possible, given {list(self.labels)}")
+        classes = dict.fromkeys(v for v in self.label_map.values() if v != "drop")
+        if self.label_map and len(classes) not in (2, 3, 5):
+            raise ValueError(f"label_map: makes {len(classes)} classes ({', '.join(classes)}); possible are 2, 3 or 5")
+        if self.label_map and self.labels and set(classes) != set(self.labels):
+            raise ValueError(
+                f"labels {list(self.labels)} and the classes of label_map {list(classes)} must be the same"
+            )
+        return self
+
+
+class FileSource(Labelling):
+    """A table of texts and labels, a person's own or one that Kaggle keeps: CSV, TSV, JSONL or Parquet."""
+
+    path: str = Field(min_length=1)
+    """The file; a relative path starts at the working directory, or in the Kaggle data set."""
+    kaggle: str | None = Field(None, pattern="^[^/ ]+/[^/ ]+$")
+    """Kaggle data set (owner/name) that has the file; null for a file of one's own."""
+    version: Count | None = None
+    """Version of the Kaggle data set; null for the newest."""
+    text_column: str
+    """Column with the texts."""
+    label_column: str
+    """Column with stars, numbers or words."""
+    split_column: str | None = None
+    """Column that says train, validation or test; null for splits made by content."""
+    group_column: str | None = None
+    """Rows of one group stay on one side."""
+    id_column: str | None = None
+    """Rows with an id that another row has are left out."""
+    segment_column: str | None = None
+    """Part of the source, such as a shop's branch, kept beside each text."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> FileSource:
+        if self.version is not None and self.kaggle is None:
+            raise ValueError("version is the version of a Kaggle data set; give `kaggle` as well")
+        if self.split_column is not None and self.group_column is not None:
+            raise ValueError("split_column and group_column exclude each other: given splits are taken as they are")
+        given = (self.text_column, self.label_column, self.split_column, self.group_column, self.id_column)
+        columns = [c for c in (*given, self.segment_column) if c is not None]
+        repeated = sorted({c for c in columns if columns.count(c) > 1})
+        if repeated:
+            raise ValueError(f"column {', '.join(map(repr, repeated))} is given two roles; each needs its own")
+        return self
+
+
+class HubSource(Labelling):
+    """A data set of the Hugging Face hub, or of any server that speaks its protocol (HF_ENDPOINT)."""
+
+    id: str = Field(pattern="^[^/ ]+(/[^/ ]+)?$")
+    """Repository id."""
+    config: str | None = None
+    """Configuration (subset) of the repository; null for its default."""
+    revision: str | None = None
+    """Commit, branch or tag; null for the newest commit, which the run then records."""
+    splits: dict[Split, str] = {}
+    """Our split -> the repository's; empty takes those of the usual names. A missing validation split is carved from
+    train; with train alone, splits are made by content."""
+    text_columns: tuple[str, ...] = Field(min_length=1)
+    """Columns whose texts, joined by line ends, are the text."""
+    label_column: str
+    """Column with the label: a class name, number or word."""
+    draw: dict[Split, Count] = {}
+    """Our split -> draw so many rows of it with the seed `draw_seed`; a split that is not named is taken whole."""
+    draw_by: Sampling = "stratified"
+    """Class shares of what is drawn: those of the source, or equal ones."""
+    draw_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> HubSource:
+        if self.splits and "train" not in self.splits:
+            raise ValueError(f"splits: train is needed, given {', '.join(self.splits)}")
+        return self
+
+
+def _word(value: object) -> object:
+    """YAML's 4 and 4.0 as "4", the way a file's label is read."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) else value
+
+
+class DatasetEntry(Entry):
+    """One labelled data set, from exactly one of an embedded text, a file and a hub repository."""
+
+    embedded: str | None = None
+    """Name of the embedded text."""
+    file: FileSource | None = None
+    """A file on this machine or at Kaggle."""
+    hub: HubSource | None = None
+    """A repository of the Hugging Face hub."""
+    labels: tuple[str, ...] = ()
+    """Class names of an embedded text in the order of their ids, most negative first."""
+    neutral_band: NonNegative | None = None
+    """Mean ratings of an embedded text within plus or minus this are neutral."""
+    num_source_rows: dict[str, Count] = {}
+    """The source's splits and their rows as published; a run says when the source differs."""
+    mean_words: Positive | None = None
+    """Words per text, roughly: what estimates use before the texts are on this machine."""
+    licence: str = "not stated"
+    terms: str | None = None
+    """What binds who uses the texts, beyond the licence's name."""
+    citation: str | None = None
+    description: str = "your own data"
+    """One line for lists."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> DatasetEntry:
+        sources = ("embedded", "file", "hub")
+        given = [key for key in sources if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(sources)}; given: {', '.join(given) or 'none'}")
+        if self.embedded is None:
+            idle = [key for key in ("labels", "neutral_band") if getattr(self, key) not in (None, ())]
+            if idle:
+                raise ValueError(f"{', '.join(idle)}: read for embedded texts only; give it under `{given[0]}`")
+            return self
+        if len(self.labels) not in (2, 3):
+            raise ValueError(f"labels: 2 (neutral items are left out) or 3 are possible, given {list(self.labels)}")
+        missing = {"neutral_band", "licence", "citation", "description"} - self.model_fields_set
+        if missing:
+            raise ValueError(f"an embedded text needs {', '.join(sorted(missing))}")
+        return self
+
+    @property
+    def expected_rows(self) -> dict[Split, int] | None:
+        """Texts per split that loading will give, as far as published sizes say it: after drawing and carving."""
+        if self.file is not None and "all" in self.num_source_rows:
+            rows = self.num_source_rows["all"]
+            return {"train": round(0.7 * rows), "validation": round(0.1 * rows), "test": round(0.2 * rows)}
+        if self.hub is None:
+            return None
+        theirs = self.hub.splits or {"train": "train", "validation": "validation", "test": "test"}
+        rows_of: dict[Split, int] = {
+            ours: self.num_source_rows[name] for ours, name in theirs.items() if name in self.num_source_rows
+        }
+        if not {"train", "test"} <= set(rows_of):
+            return None
+        draw, train = self.hub.draw, rows_of["train"]
+        drawn: dict[Split, int] = {ours: min(rows, draw.get(ours, rows)) for ours, rows in rows_of.items()}
+        if "validation" not in drawn:
+            pool = train if "train" not in draw else min(train, draw["train"] + draw.get("validation", 0))
+            carved = min(pool // 8, draw.get("validation", pool))
+            drawn |= {"train": pool - carved, "validation": carved}
+        return drawn
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, most negative first, as far as the entry alone says them."""
+        return self.labels or (self.file.labels if self.file else self.hub.labels if self.hub else ())
+
+
+class DatasetsFile(Entry):
+    """datasets.yaml."""
+
+    datasets: dict[str, DatasetEntry]

@@ -1,0 +1,113 @@
+"""What a Ray cluster has and has free, asked from outside by a process of its own: who looks on joins nothing and waits for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from moodbench.errors import MoodBenchError
+from moodbench.execution.ray_cluster import check_address
+from moodbench.execution.ray_settings import set_up_environment, set_up_token
+
+ANSWER_S = 10.0
+"""How long the head may take to answer, with the time that Python takes to start."""
+EVERY_S = 15.0
+"""A cluster is not asked more often: each look costs about a second of one core."""
+_ASK = """
+import json, sys
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply, NodeStatus
+given = sys.argv[1]
+client = GcsClient(address=canonicalize_bootstrap_address_or_die(given) if given == "auto" else given)
+names = {key.hex(): node.node_manager_hostname for key, node in client.get_all_node_info(timeout=5).items()}
+reply = GetClusterResourceStateReply.FromString(client.get_cluster_resource_state(timeout_s=5))
+print(json.dumps([
+    {"name": names.get(node.node_id.hex(), ""), "address": node.node_ip_address, "status": NodeStatus.Name(node.status).lower(),
+     "total": dict(node.total_resources), "free": dict(node.available_resources)}
+    for node in reply.cluster_resource_state.node_states
+]))
+"""
+
+
+@dataclass(frozen=True)
+class NodeNow:
+    """A node as the head of its cluster describes it."""
+
+    name: str
+    address: str
+    status: str
+    """running, idle, dead or draining."""
+    total: Mapping[str, float]
+    """Resource to how much of it there is; memory in bytes."""
+    free: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClusterNow:
+    """A cluster at one moment."""
+
+    address: str
+    nodes: tuple[NodeNow, ...] = ()
+    problem: str = ""
+    """Why it could not be asked; empty where it answered."""
+
+
+def look(address: str, timeout_s: float = ANSWER_S) -> ClusterNow:
+    """The cluster at `address` (HOST:PORT of its head, or auto) now, or why it does not tell; never an error, never long."""
+    try:
+        check_address(address)
+        set_up_environment()
+        set_up_token()
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK, address], capture_output=True, text=True, timeout=timeout_s, check=False,
+            stdin=subprocess.DEVNULL, env=dict(os.environ),
+        )  # fmt: skip
+    except MoodBenchError as error:
+        return ClusterNow(address, problem=str(error))
+    except subprocess.TimeoutExpired:
+        return ClusterNow(address, problem=f"no answer in {timeout_s:.0f} s")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return ClusterNow(address, problem=lines[-1][:300] if lines else f"asking ended with {done.returncode}")
+    return ClusterNow(address, tuple(NodeNow(**node) for node in json.loads(done.stdout)))
+
+
+class Lookout:
+    """Looks at one cluster now and then, in the background, as long as somebody asks for the latest."""
+
+    def __init__(
+        self,
+        address: str,
+        look: Callable[[str], ClusterNow] = look,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address, self._look, self._clock = address, look, clock
+        self._lock = threading.Lock()
+        self._latest: ClusterNow | None = None
+        self._began = -float("inf")
+        self._thread: threading.Thread | None = None
+
+    def latest(self) -> ClusterNow | None:
+        """What was seen last, at once; None before the first look has ended. Begins another look every EVERY_S."""
+        with self._lock:
+            busy = self._thread is not None and self._thread.is_alive()
+            if not busy and self._clock() - self._began >= EVERY_S:
+                self._began = self._clock()
+                self._thread = threading.Thread(target=self._see, name="moodbench-ray-glance", daemon=True)
+                self._thread.start()
+        return self._latest
+
+    def wait(self, timeout_s: float) -> None:
+        """Nothing, once the look under way has ended or the time is up."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _see(self) -> None:
+        self._latest = self._look(self._address)

@@ -1,0 +1,156 @@
+"""The cells of the board as HTML: whiskers, bars, ties and marks; those that no weights change are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from moodbench.visualization.formatting import MARKS, MISSING, Column, Row, marks, missing
+from moodbench.visualization.leaderboard_view import TIED, chance, tied_best
+from moodbench.visualization.page.why_missing import READ_FOR_SCORE, why_missing
+
+BEST, TIED_BEST = "the best", "the best, or not separated from it"
+VARYING = ("rank", "score")
+"""Columns whose cells other weights change."""
+CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
+"""Columns that other load disturbs."""
+PROVISIONAL = "provisional: other load disturbed the clock"
+WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
+ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
+"""Columns that a narrow screen shows."""
+NEEDED = ("name", *VARYING, "rank_low", "rank_high", "p_best", "provisional", "verdict", "composite", *READ_FOR_SCORE)
+"""What the cells of VARYING are made from."""
+
+
+class Axis(NamedTuple):
+    """The ends of the accuracy axis that the rows of a track share, as shares."""
+
+    low: float
+    high: float
+
+    def x(self, share: float) -> float:
+        """Where `share` lies in the drawing, in pixels, at its edge when beyond the axis."""
+        place = (share - self.low) / (self.high - self.low)
+        return 4 + min(max(place, 0.0), 1.0) * (WHISKER_WIDTH - 8)
+
+
+class Cell(NamedTuple):
+    """One cell of the table."""
+
+    html: str
+    why: str | None
+    """Why it holds no value; None where it holds one."""
+
+
+Kept = dict[tuple[str, str, str, bool], Cell]
+"""Track, contender, column and whether the contender is pinned to the cell."""
+
+
+def rows_of_cells(
+    rows: pd.DataFrame,
+    track: pd.DataFrame,
+    failures: pd.DataFrame,
+    axis: Axis | None,
+    pinned: Sequence[str],
+    columns: Sequence[Column],
+    kept: Kept,
+) -> list[list[Cell]]:
+    """The cells of each of the `rows` of a `track`; what `kept` has and no weights change is taken from there, and else put there."""
+    name = str(track["track"].iloc[0])
+    lasting = cache(lambda: tied_best(track))
+    varying = tied_best(track, VARYING)
+    brief = rows[[c for c in NEEDED if c in rows]].to_dict("records")
+    made = []
+    for index, facts in zip(rows.index, brief, strict=True):
+        whole: Row | None = None
+        cells = []
+        for column in columns:
+            key = (name, str(facts["name"]), column.key, facts["name"] in pinned)
+            varies = column.key in VARYING
+            cell = None if varies else kept.get(key)
+            if cell is None:
+                ties = varying if varies else lasting()
+                best = ties.get(column.key, set())
+                title = None if index not in best else BEST if len(best) == 1 else TIED_BEST
+                if not varies and whole is None:
+                    whole = rows.loc[index]
+                row = facts if varies or whole is None else whole
+                cell = _cell(column, row, failures, axis, best=title, is_pinned=key[-1])
+                if not varies:
+                    kept[key] = cell
+            cells.append(cell)
+        made.append(cells)
+    return made
+
+
+def _cell(c: Column, row: Row, failures: pd.DataFrame, axis: Axis | None, *, best: str | None, is_pinned: bool) -> Cell:
+    text = c.show(row)
+    why = why_missing(c.key, row, failures) if text == MISSING else None
+    about = [why] if why else []
+    extra = []
+    if row["provisional"] and c.key in CLOCKED:
+        extra.append("mb-hatched")
+        about.append(PROVISIONAL)
+    if best:
+        extra.append("mb-best")
+        about.append(best if c.key in TIED else BEST)
+    title = f' title="{escape("; ".join(about))}"' if about else ""
+    names = " ".join([classes(c.key), *extra])
+    value = f' data-v="{escape(_sort_value(row.get(c.key)))}" data-label="{escape(c.heading)}"'
+    if c.key == "name":
+        pin = ' <span class="mb-pin">pinned</span>' if is_pinned else ""
+        html = f'<th scope="row" role="rowheader" class="{names}"{value}>{_mark(row)}{_marked_html(row)}{pin}</th>'
+        return Cell(html, why)
+    drawing = "" if why else _drawing(c.key, row, axis)
+    return Cell(f'<td role="cell" class="{names}"{value}{title}><span>{escape(text)}</span>{drawing}</td>', why)
+
+
+def classes(key: str) -> str:
+    """The class names of a column's cells."""
+    return f"mb-{key}" if key in ON_PHONE else f"mb-{key} mb-wide"
+
+
+def _mark(row: Row) -> str:
+    """The method's mark before the name, decoration beside the method's name in the tooltip."""
+    return f'<span class="mb-mark mb-method-{escape(str(row["method"]))}" title="{escape(str(row["method"]))}"></span>'
+
+
+def _marked_html(row: Row) -> str:
+    """The name and, smaller, its marks with what they mean: the text of `formatting.marked`."""
+    found = marks(row)
+    title = escape("; ".join(f"{mark}: {MARKS[mark]}" for mark in found))
+    tags = f' <small class="mb-tag" title="{title}">({", ".join(found)})</small>' if found else ""
+    return escape(str(row["name"])) + tags
+
+
+def _sort_value(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if missing(value) else f"{float(value):.9g}"
+
+
+def _drawing(key: str, row: Row, axis: Axis | None) -> str:
+    if key == "accuracy" and axis:
+        return _whisker_svg(row, axis)
+    if key == "rank" and not missing(row.get("p_best")):
+        return f'<small title="share of joint draws of texts and seeds in which it is first">best: {chance(row["p_best"])}</small>'
+    if key == "score":
+        width = min(max(float(row["score"]), 0), 100)
+        return f'<span class="mb-bar" aria-hidden="true"><span style="width:{width:.0f}%"></span></span>'
+    return ""
+
+
+def _whisker_svg(row: Row, axis: Axis) -> str:
+    """A dot at the accuracy and a line over its interval; hidden from readers, who have the text."""
+    low, dot, high = (axis.x(row[k]) for k in ("accuracy_low", "accuracy", "accuracy_high"))
+    middle, w, h = WHISKER_HEIGHT / 2, WHISKER_WIDTH, WHISKER_HEIGHT
+    return (
+        f'<svg class="mb-whisker" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">'
+        f'<path class="mb-line" d="M0 {middle}H{w}"/>'
+        f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} 4V{h - 4}M{high:.1f} 4V{h - 4}"/>'
+        f'<circle cx="{dot:.1f}" cy="{middle}" r="3"/></svg>'
+    )

@@ -1,0 +1,153 @@
+"""The other tabs in a real browser: a pick, a comparison, figures, a text, files."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from chromium import address, until
+from looking import TWEETS, board, clean, drawn, shot
+
+from moodbench.serving.classifier import open_classifier
+from moodbench.store import Store
+from moodbench.visualization.comparison_view import compare_models, sentence
+from moodbench.visualization.exporting import board_bytes
+
+pytestmark = pytest.mark.browser
+
+
+def test_limits_are_in_the_address_and_come_back_from_it(filled):
+    page = filled.open(f"tab=which&track={TWEETS}")
+    limits = {"Time to label, ms at most": "5000", "Memory, MiB at most": "4000", "Accuracy, % at least": "12.5"}
+    for label, value in limits.items():
+        page.get_by_label(label).fill(value)
+        page.keyboard.press("Tab")
+    until(lambda: all(f"={value}" in address(page) for value in limits.values()), "all three limits are in the address")
+    seen = page.locator("#mb-pick").inner_text(), address(page)
+    again = page.context.new_page()
+    filled.open(seen[1].split("?")[1], again)
+    assert (again.locator("#mb-pick").inner_text(), address(again)) == seen
+    assert [again.get_by_label(label).input_value() for label in limits] == list(limits.values())
+    again.close()
+
+
+def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
+    page = filled.open(f"tab=which&track={TWEETS}")
+    text = page.locator("#mb-pick").inner_text
+    until(lambda: "Use" in text(), "a pick")
+    rows = board(filled).track(TWEETS).set_index("name")
+    page.get_by_label("Memory, MiB at most").fill("300")
+    page.keyboard.press("Tab")
+    until(lambda: "max_memory_mib=300" in address(page), "the limit is in the address")
+    light = rows[rows["memory_peak_batch1_bytes"] <= 300 * 2**20]
+    until(lambda: f"{len(light)} of {len(rows)} contenders are within" in text(), "heavier ones are out")
+    assert any(f"--model {i}" in text() for i in [*light["fit_ids"].explode(), *light["model"]]), (
+        "the command to use it"
+    )
+    shot(filled, "which")
+    clean(filled)
+    page.get_by_label("Time to label, ms at most").fill("0.0001")
+    page.keyboard.press("Tab")
+    until(lambda: "No measured contender keeps to all limits" in text() and "Nearest" in text(), "the nearest miss")
+    shot(filled, "which-none")
+    clean(filled)
+
+
+def test_two_models_are_compared_as_the_command_does(filled):
+    page = filled.open(f"tab=compare&track={TWEETS}")
+    page.locator("#models input").click()
+    page.get_by_role("option", name="vader").click()
+    page.locator("#models input").click()
+    page.get_by_role("option", name="tfidf-logreg").click()
+    page.keyboard.press("Escape")
+    until(lambda: "models=vader%3Btfidf-logreg" in address(page), "both are pinned")
+    (found,) = compare_models(Store.open(filled.store), "vader", "tfidf-logreg", "icwsm-tweets")
+    words = sentence("vader", "tfidf-logreg", found.track, found.difference)
+    until(
+        lambda: words in page.locator("#mb-pairs").inner_text() or words in page.locator("#mb-pairs").text_content(),
+        words,
+    )
+    drawn(page, "reliability")
+    differing = page.locator("#mb-differences table").last.locator("tbody tr")
+    assert 1 <= differing.count() <= 20
+    shown = differing.first.locator("th").text_content()
+    store = Store.open(filled.store)
+    revision = store.records("fits").query("dataset == 'icwsm-tweets'")["dataset_revision"].iloc[0]
+    assert shown in set(store.examples("icwsm-tweets", revision)["text"])
+    page.wait_for_timeout(300)
+    shot(filled, "compare")
+    clean(filled)
+
+
+def test_speed_and_training_draw_their_figures(filled):
+    page = filled.open(f"tab=speed&track={TWEETS}")
+    for figure in ("latency", "batches", "cold-start", "memory"):
+        drawn(page, figure)
+    assert page.locator("#mb-verdicts tbody tr").count() == 3
+    page.wait_for_timeout(300)
+    shot(filled, "speed")
+    clean(filled)
+    page.get_by_role("tab", name="Training").click()
+    drawn(page, "curves")
+    until(lambda: "MiniLM-L3" in page.locator("#mb-matrix").inner_text(), "the matrix of fits")
+    assert "not run" not in page.locator("#mb-matrix").inner_text(), "all three were run on both data sets"
+    assert page.locator("#curves .scatterlayer .trace").count() == 1, "one fit learned by steps"
+    page.wait_for_timeout(300)
+    shot(filled, "training")
+    clean(filled)
+
+
+def test_a_text_is_labelled_side_by_side(filled):
+    page = filled.open(f"tab=try&track={TWEETS}&models=vader;MiniLM-L3")
+    page.get_by_label("Your text").fill("What a wonderful day, I love it!")
+    page.get_by_role("button", name="Label it").click()
+    page.wait_for_selector("#mb-answers tbody tr", timeout=120_000)  # torch is loaded first
+    rows = page.locator("#mb-answers tbody tr").all_inner_texts()
+    assert len(rows) == 2 and rows[0].startswith("vader") and rows[1].startswith("MiniLM-L3")
+    fit = board(filled).track(TWEETS).set_index("name").loc["vader", "fit_ids"][0]
+    (expected,) = open_classifier(Store.open(filled.store), fit).predict(["What a wonderful day, I love it!"])
+    assert expected.label in rows[0] and f"{100 * expected.probability:.1f} %" in rows[0] and " ms" in rows[0]
+    assert "wonderful" not in address(page), "a text is nobody else's business"
+    shot(filled, "try")
+    clean(filled)
+    page.get_by_label("Your text").fill("  ")
+    page.get_by_role("button", name="Label it").click()
+    until(lambda: "Write a text first" in page.locator("#mb-answers").inner_text(), "an empty text")
+
+
+def test_the_method_names_what_the_records_say(filled):
+    page = filled.open("tab=method")
+    text = page.locator("#mb-method").inner_text()
+    fits = Store.open(filled.store).records("fits")
+    assert set(fits["dataset_revision"]) <= set(text.replace(";", " ").split())
+    assert "learning_rate" in text and "50 requests each" in text
+    shot(filled, "method")
+    clean(filled)
+
+
+def test_files_are_fetched_and_read_back(filled):
+    page = filled.open("tab=data&search=vader")
+    fetched = {}
+    for key in ("view-csv", "view-parquet", "all-csv", "all-parquet"):
+        with page.expect_download() as download:
+            page.locator(f"#get-{key}").click()
+        fetched[key] = Path(download.value.path()).read_bytes()
+    view = board(filled)
+    whole = pd.read_csv(BytesIO(board_bytes(view, "csv")))
+    mine = whole[(whole["name"] == "vader") & whole["track"].str.startswith("overall")]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(BytesIO(fetched["view-csv"])),
+        mine.reset_index(drop=True),
+        check_dtype=False,
+    )
+    scores = pd.read_parquet(BytesIO(fetched["view-parquet"]))["score"].tolist()
+    assert scores == pytest.approx(mine["score"].tolist(), rel=1e-14), (
+        "what is read of a CSV may differ in its last bit"
+    )
+    fits = set(Store.open(filled.store).records("evaluations")["fit_id"])
+    assert set(pd.read_csv(BytesIO(fetched["all-csv"]))["fit_id"]) == fits
+    assert set(pd.read_parquet(BytesIO(fetched["all-parquet"]))["fit_id"]) == fits
+    shot(filled, "data")
+    clean(filled)
+    link = page.get_by_role("link", name="Link to this view").get_attribute("href")
+    assert link == "?" + address(page).split("?")[1]

@@ -1,0 +1,58 @@
+"""The classifier that the package gives: a label and probabilities for each text, or the reason why there are none."""
+
+import numpy as np
+import pytest
+from fitted_majority import classifier, spec_of
+
+from moodbench.errors import DataError
+from moodbench.models.baselines import Majority
+from moodbench.serving.classifier import Classifier, Prediction, probabilities
+from moodbench.serving.fits import ChosenFit
+
+
+def test_probabilities_are_those_of_scipys_softmax_and_survive_extremes():
+    from scipy.special import softmax
+
+    logits = np.array([[1.0, 2.0, 3.0], [1000.0, -1000.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(probabilities(logits), softmax(logits.astype(np.float64), axis=1), atol=1e-15)
+
+
+def test_no_texts_give_no_predictions():
+    assert classifier().predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ("a film", "texts is the one text 'a film'; expected a list"),
+        (["a", None], "text 1 is missing or null; expected a text"),
+        (["a", 3.0], "text 1 is a number"),
+        ([b"a"], "text 0 is a bytes"),
+        (["\ud83c"], "half a surrogate pair"),
+    ],
+)
+def test_what_is_no_text_is_refused(texts, expected):
+    with pytest.raises(DataError, match=expected):
+        classifier().predict(texts)
+
+
+def test_logits_that_are_not_finite_give_no_label():
+    broken = Classifier(Majority([np.nan, 0.0]), ChosenFit(spec_of("majority"), {"fit_id": "x", "model": "majority",
+        "dataset": "toy", "num_train": 4, "seed": 0}, 0))  # fmt: skip
+    with pytest.raises(DataError, match="logits that are not finite"):
+        broken.predict(["a"])
+
+
+def test_a_prediction_names_every_class():
+    (made,) = classifier().predict(["a"])
+    assert isinstance(made, Prediction)
+    assert made.label == "positive" and made.probability == made.probabilities["positive"] == pytest.approx(0.75)
+    assert list(made.probabilities) == ["negative", "positive"] and sum(made.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_package_refuses_names_it_does_not_have():
+    import moodbench
+
+    with pytest.raises(AttributeError, match="no attribute 'leaderbord'"):
+        _ = moodbench.leaderbord
+    assert {"run", "leaderboard", "load_predictor"} <= set(dir(moodbench))

@@ -1,0 +1,171 @@
+"""A person's own file as a data set: its entry in a catalogue, its place in a run, and the ids of its fits."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from own_files import STARS, rows, source, table
+
+from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.room import check_room
+from moodbench.cli import main, parser
+from moodbench.cli.request import spec_of
+from moodbench.config.catalogue import load_catalogue
+from moodbench.config.schema import DatasetEntry, FileSource
+from moodbench.errors import DataError, SpecError
+from moodbench.hardware import Hardware
+from moodbench.plan import make_plan
+from moodbench.spec import BenchmarkSpec, TrialSpec, spec_of_preset
+from moodbench.store import Store
+
+MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def entry(path, **more):
+    return DatasetEntry(file=source(path, **more))
+
+
+def resolved(name, path, models=("tfidf-logreg",), **more):
+    catalogue = dataclasses.replace(load_catalogue(), datasets={name: entry(path, **more)})
+    return resolve(BenchmarkSpec(models=models, datasets=(name,)), catalogue, MACHINE)
+
+
+def test_ids_do_not_depend_on_where_the_file_is_but_on_what_it_says():
+    for folder in ("here", "there"):
+        Path(folder).mkdir()
+        Path(folder, "a.csv").write_bytes(table(rows()))
+    (here,), (there,) = resolved("mine", "here/a.csv"), resolved("mine", "there/a.csv")
+    assert here.fit.dataset.file.path != there.fit.dataset.file.path
+    assert Path(here.fit.dataset.file.path).is_absolute() and here.fit.dataset.private
+    assert (here.fit.config_id, here.evaluate.evaluation_id) == (there.fit.config_id, there.evaluate.evaluation_id)
+    Path("there/a.csv").write_bytes(table([*rows(), ("one more text", "negative")]))
+    (changed,) = resolved("mine", "there/a.csv")
+    assert changed.fit.config_id != here.fit.config_id
+    assert TrialSpec.model_validate_json(here.model_dump_json()).fit.fit_id == here.fit.fit_id
+
+
+def test_a_worker_refuses_a_file_that_has_changed_since_the_plan():
+    from moodbench.trial import examples_of
+
+    Path("a.csv").write_bytes(table(rows()))
+    (trial,) = resolved("mine", "a.csv")
+    assert examples_of(trial.fit).revision == trial.fit.dataset.revision
+    Path("a.csv").write_bytes(table(rows(n=160)))
+    with pytest.raises(DataError, match=r"a\.csv has changed since"):
+        examples_of(trial.fit)
+
+
+def test_a_catalogue_entry_may_be_a_file():
+    Path("a.csv").write_bytes(table(STARS))
+    Path("mine.yaml").write_text(
+        "datasets:\n  shop:\n    file:\n      path: a.csv\n      text_column: text\n      label_column: label\n"
+        "      label_map: {1: negative, 2: negative, 3: drop, 4: positive, 5: positive}\n"
+    )
+    (trial,) = resolve(
+        BenchmarkSpec(models=("tfidf-logreg",), datasets=("shop",)), load_catalogue(Path("mine.yaml")), MACHINE
+    )
+    assert trial.fit.dataset.labels == ("negative", "positive")
+
+
+def test_the_list_of_data_sets_shows_a_file_without_reading_it(capsys):
+    Path("mine.yaml").write_text("datasets: {shop: {file: {path: gone.csv, text_column: t, label_column: l}}}")
+    with pytest.raises(SystemExit) as ended:
+        main(["datasets", "--config", "mine.yaml", "--json"])
+    assert ended.value.code == 0
+    (row,) = (r for r in json.loads(capsys.readouterr().out) if r["name"] == "shop")
+    assert (row["num_texts"], row["labels"], row["licence"]) == (None, None, "not stated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "datasets"),
+    [
+        (["quickstart"], ("my-shop",)),
+        (["--models", "vader", "--datasets", "icwsm-movie"], ("my-shop", "icwsm-movie")),
+        (["quickstart", "--data-name", "shop_2.0"], ("shop_2.0",)),
+    ],
+)
+def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(arguments, datasets):
+    given = parser().parse_args(
+        ["run", *arguments, "--data", "my shop!.csv", "--text-column", "t", "--label-column", "l"]
+    )
+    spec = spec_of(given, load_catalogue())
+    name, entry = spec.own
+    assert entry.file == FileSource(path="my shop!.csv", text_column="t", label_column="l")
+    assert (name, *spec.datasets) == datasets
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("{}", "give exactly one of embedded, file, hub; given: none"),
+        ("{embedded: icwsm-movie, file: {path: a, text_column: t, label_column: l}}", "given: embedded, file"),
+        (
+            "{file: {path: a, text_column: t, label_column: l}, neutral_band: 1}",
+            "neutral_band: read for embedded texts only",
+        ),
+        ("{file: {path: a, text_column: t}}", "datasets.x.file.label_column: Field required"),
+        ("{file: {path: a, text_column: t, label_column: l, colour: red}}", "datasets.x.file.colour: unknown key"),
+        (
+            "{embedded: icwsm-movie, labels: [a, b]}",
+            "an embedded text needs citation, description, licence, neutral_band",
+        ),
+    ],
+)
+def test_a_catalogue_entry_with_a_wrong_source_is_refused(values, message):
+    Path("mine.yaml").write_text(f"datasets:\n  x: {values}\n")
+    with pytest.raises(SpecError) as told:
+        load_catalogue(Path("mine.yaml"))
+    assert message in str(told.value) and "mine.yaml, line 2" in str(told.value)
+
+
+# Ids of the packaged presets, as they were before data sets could be files: old records must stay theirs.
+CONFIG_IDS = {
+    ("quickstart", "majority", "icwsm-movie"): "fef1fdbeaa678f15182d",
+    ("quickstart", "vader", "icwsm-movie"): "d6238454f11ed4e2521a",
+    ("quickstart", "tfidf-logreg", "icwsm-movie"): "5ec366b2989043b0b699",
+    ("quickstart", "MiniLM-L6-probe", "icwsm-movie"): "76ad491d258030bf1d6e",
+    ("quickstart", "MiniLM-L3", "icwsm-movie"): "f3c11ded0c0d0dd3f25c",
+    ("quickstart", "MiniLM-L6", "icwsm-movie"): "a0c64030a71500f14e64",
+    ("embedded", "majority", "icwsm-movie"): "15d0039c0ce4929fd289",
+    ("embedded", "vader", "icwsm-movie"): "7a261d11ab30caf589db",
+    ("embedded", "tfidf-logreg", "icwsm-movie"): "8ba2ca66bc010a87c63a",
+    ("embedded", "MiniLM-L6-probe", "icwsm-movie"): "5ec30c537584189387f7",
+    ("embedded", "MiniLM-L3", "icwsm-movie"): "e6e6780aa37e9cccdc93",
+    ("embedded", "MiniLM-L6", "icwsm-movie"): "85d5eae476469e46c935",
+    ("embedded", "majority", "icwsm-product"): "2e8f19e271e9185f792d",
+    ("embedded", "vader", "icwsm-product"): "b4a7abd2f2761faee0f7",
+    ("embedded", "tfidf-logreg", "icwsm-product"): "f8fbfbc8d2e560fd5cef",
+    ("embedded", "MiniLM-L6-probe", "icwsm-product"): "ce3e584c0aba9a083e7f",
+    ("embedded", "MiniLM-L3", "icwsm-product"): "0d9dcf8d2cdade6ff3db",
+    ("embedded", "MiniLM-L6", "icwsm-product"): "e14d091876002ec22da5",
+    ("embedded", "majority", "icwsm-tweets"): "2441266610749cce99c4",
+    ("embedded", "vader", "icwsm-tweets"): "1073305266c3adde6451",
+    ("embedded", "tfidf-logreg", "icwsm-tweets"): "1a3f9a549e8dd1998774",
+    ("embedded", "MiniLM-L6-probe", "icwsm-tweets"): "d9d2904d995e0d5f5d90",
+    ("embedded", "MiniLM-L3", "icwsm-tweets"): "51bf8eb0ef1808317014",
+    ("embedded", "MiniLM-L6", "icwsm-tweets"): "18bbb16e28d9d724239d",
+}
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "embedded"])
+def test_the_ids_of_embedded_data_are_what_they_were_before_files(preset):
+    catalogue = load_catalogue()
+    sizes = {"max_train_examples": 2000, "max_validation_examples": 300} if preset == "quickstart" else {}
+    trials = resolve(spec_of_preset(preset, catalogue, sizes), catalogue, MACHINE)
+    found = {(preset, t.fit.model.name, t.fit.dataset.name): t.fit.config_id for t in trials}
+    assert found == {key: value for key, value in CONFIG_IDS.items() if key[0] == preset}
+
+
+def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():
+    Path("a.csv").write_bytes(table(STARS))
+    (trial,) = resolved(
+        "mine", "a.csv", label_map={"1": "negative", "5": "positive", "2": "drop", "3": "drop", "4": "drop"}
+    )
+    plan = make_plan([trial], {"fits": set(), "evaluations": set(), "measurements": set()})
+    check_room(plan, Store.open("results"), MACHINE)

@@ -1,0 +1,156 @@
+"""Quality against memory: the front and the pick by hand, and what a slot and the searcher are told."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_search_engine import id_of, searcher
+from test_search_request import request_in
+from test_tuning_study import trial
+
+from moodbench.cli.tune_confirm import pick_words
+from moodbench.comparison.paired import paired_accuracy
+from moodbench.errors import UsageError
+from moodbench.store import Store
+from moodbench.tuning.objectives import front, winner
+from moodbench.tuning.proposals import Known, members_of
+from moodbench.tuning.records import put_trial, search_trials
+from moodbench.tuning.searched import searched
+from moodbench.tuning.slot import Progress
+from moodbench.visualization.search_figures import FIGURES
+from moodbench.visualization.search_words import findings
+
+MIB = 2**20
+
+
+def of(number: int, score: float | None, mib: int | None, status: str = "finished"):
+    return replace(trial(number, score, status), memory_bytes=None if mib is None else mib * MIB)
+
+
+TRIALS = [
+    of(0, 0.800, 900),
+    of(1, 0.795, 700),  # the least memory within a point of 0.804
+    of(2, 0.790, 500),  # 1.4 points below
+    of(3, 0.804, 950),
+    of(4, 0.780, 600),  # behind the third in both
+    of(5, 0.900, 400, "failed"),
+    of(6, 0.800, None),
+]
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    assert [t.fit_id for t in front(TRIALS)] == ["fit002", "fit001", "fit000", "fit003"]
+    same = [of(0, 0.8, 500), of(1, 0.8, 500), of(2, 0.8, 600)]
+    assert [t.fit_id for t in front(same)] == ["fit000"]
+    assert front([of(0, 0.8, None)]) == []
+
+
+def test_a_pick_by_memory_is_not_called_the_best() -> None:
+    (said, by_memory, *_) = findings(replace(searched([of(0, 0.795, 100), of(1, 0.800, 200)]), objective="memory"))
+    assert said.startswith("Pick: ") and "validation f1_macro 79.5" in said and "80.0 with 200 MiB" in by_memory
+
+
+def test_a_search_whose_default_is_hardly_beaten_says_why_it_is_the_pick() -> None:
+    trials = [of(0, 0.800, 500), of(1, 0.808, 500)]
+    (said, *_) = findings(replace(searched(trials), default_fit_id="fit000"))
+    assert said.startswith("Pick: the default recipe, ") and "The best score was 80.8, not more than 1 better" in said
+    (said, *_) = findings(replace(searched(trials), default_fit_id="fit001"))
+    assert said.startswith("Best on validation: ")
+
+
+def test_the_end_of_a_search_says_what_is_picked_and_how_the_other_stands_to_the_default(tmp_path: Path) -> None:
+    text = "description: x\nparameters:\n  lora.r: {distribution: choice, values: [4, 8]}\n"
+    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
+    default, other = (
+        replace(trial(0, 0.8, **{"lora.r": 8}), fit_id=request.base.fit_id),
+        trial(1, 0.805, **{"lora.r": 4}),
+    )
+    # 4 of 100 texts only the one has right, 5 only the other: a point less, whatever else is said of it.
+    found = paired_accuracy(np.arange(100) >= 5, np.arange(100) < 96)
+    low, high = f"{100 * found.low:+.1f}", f"{100 * found.high:+.1f}"
+    assert (round(found.delta, 6), found.only_a, found.only_b) == (-0.01, 4, 5)
+    said = f"accuracy on the test split -1.0 points to the default, 95 % interval {low} to {high}, 90 % interval from "
+    assert pick_words(request, other, other, found).startswith(f'Pick: {{"lora.r": 4}}; {said}')
+    words = pick_words(request, default, other, found)
+    assert words.startswith(
+        'Pick: {"lora.r": 8}, the default recipe: nothing that was tried beat it by more than 1.0 on validation.'
+    )
+    assert f'The best of the others, {{"lora.r": 4}}: {said}' in words and words.endswith("stays what it is.")
+    alone = pick_words(replace(request, objective="memory"), default, None, None)
+    assert alone.endswith("the default recipe: of the scores near the best it takes the least memory.")
+
+
+def test_the_front_is_that_of_a_search_through_all_pairs() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = [of(i, float(generator.integers(5)) / 10, int(generator.integers(1, 6))) for i in range(12)]
+        beaten = {
+            b.fit_id
+            for a, b in itertools.permutations(drawn, 2)
+            if a.score >= b.score
+            and a.memory_bytes <= b.memory_bytes
+            and (a.score, a.memory_bytes) != (b.score, b.memory_bytes)
+        }
+        left = {(t.score, t.memory_bytes) for t in drawn if t.fit_id not in beaten}
+        assert [(t.score, t.memory_bytes) for t in front(drawn)] == sorted(left, key=lambda each: each[1])
+
+
+def test_the_pick_by_memory_takes_the_least_within_a_point_of_the_best() -> None:
+    assert winner(TRIALS, "memory") is TRIALS[1] and winner(TRIALS) is TRIALS[3]
+    assert winner(TRIALS[6:], "memory") is TRIALS[6], "where no memory is known, the best"
+    losses = [replace(t, metric="nll", score=1 - (t.score or 0.0)) for t in TRIALS]
+    assert winner(losses, "memory") is losses[1]
+    search = replace(searched(TRIALS), objective="memory")
+    assert search.best is TRIALS[1]
+    said = " ".join(findings(search))
+    assert "at most 1 below the best" in said and "79.0 with 500 MiB; 79.5 with 700 MiB; 80.0 with 900 MiB" in said
+
+
+def test_the_front_is_drawn_with_the_pick_filled() -> None:
+    figure = FIGURES["front"](replace(searched(TRIALS), objective="memory"))
+    assert figure is not None
+    line, points = figure.data
+    assert list(line.x) == [500, 700, 900, 950] and list(line.y) == pytest.approx([79.0, 79.5, 80.0, 80.4])
+    assert list(points.marker.symbol) == ["circle-open", "circle", *["circle-open"] * 3]
+
+
+def test_a_slot_tells_the_memory_of_a_process_that_a_fit_has_alone(tmp_path: Path) -> None:
+    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")))
+    one, other = (request.fit({"lora.r": r}) for r in (2, 4))
+    told: list[dict[str, object]] = []
+    alone = Progress([one], told.append)
+    alone.took(one.fit_id, 700)
+    alone.took(one.fit_id, 500)
+    alone.reached(one.fit_id, 32, 0.5)
+    assert told[-1]["memory_bytes"] == 700
+    assert told[-1]["outcomes"] == {one.fit_id: {"score": 0.5, "memory_bytes": 700}}
+    shared = Progress([one, other], told.append)
+    shared.took(one.fit_id, 700)
+    shared.reached(one.fit_id, 32, 0.5)
+    assert told[-1]["memory_bytes"] is None
+
+
+def test_a_searcher_by_memory_learns_both_and_has_the_same_front(tmp_path: Path) -> None:
+    scores = {2: (0.70, 500.0), 4: (0.80, 600.0), 8: (0.75, 700.0)}
+    known = [
+        Known({"lora.r": r, "lora.alpha_over_r": 1}, f"{r}-1", {"score": score, "memory_bytes": memory})
+        for r, (score, memory) in scores.items()
+    ]
+    made, inner = searcher(tmp_path, num_wanted=5, known=known, metric=["score", "memory_bytes"], mode=["max", "min"])
+    config = made.suggest("t0")
+    (point,) = members_of(config)
+    made.on_trial_complete("t0", {"score": 0.9, "outcomes": {id_of(point): {"score": 0.9, "memory_bytes": 800.0}}})
+    best = {tuple(t.values) for t in inner._ot_study.best_trials}
+    assert best == {(0.70, 500.0), (0.80, 600.0), (0.9, 800.0)}, "0.75 with 700 is behind 0.80 with 600"
+
+
+def test_a_search_by_memory_is_another_search_and_its_trials_keep_what_they_took(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _spec = request_in(tmp_path, store=store)
+    assert replace(request, objective="memory").search_id != request.search_id
+    put_trial(store, TRIALS[0])
+    assert [t.memory_bytes for t in search_trials(store)] == [900 * MIB]
+    with pytest.raises(UsageError, match="--together 2 with --objective memory"):
+        request_in(tmp_path, store=store, asked={"together": 2, "objective": "memory"})

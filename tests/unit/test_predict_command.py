@@ -1,0 +1,164 @@
+"""`moodbench predict`: what it writes and where, which fit it takes, and the requests it refuses."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fitted_majority import commit_fit
+from own_files import TEXTS, write_csv
+from refused import fail
+
+from moodbench.cli import main
+from moodbench.errors import UnknownNameError
+from moodbench.serving.fits import choose_fit
+from moodbench.serving.stream import open_output
+from moodbench.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def store() -> Store:
+    made = Store.open("results")
+    commit_fit(made, "majority")
+    return made
+
+
+def predict(arguments, capsys):
+    """What the command printed: standard output and standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", *arguments])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed
+    return printed.out, printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model", "majorty", "--input", "a.txt"], "'majorty': did you mean 'majority'? known are majority"),
+        (["--model", "0123456789", "--input", "a.txt"], "unknown model in"),
+        (["--model", "majority", "--input", "nowhere.txt"], "nowhere.txt: No such file or directory; expected a file"),
+        (["--model", "majority", "--input", "folder.txt"], "folder.txt: Is a directory; expected a file"),
+        (["--model", "majority", "--input", "a.txt", "--output", "folder.txt"], "--output folder.txt: is a folder"),
+        (["--model", "majority", "--input", "a.txt", "--output", "no/b.csv"], "--output no/b.csv: No such file or dir"),
+        (["--model", "majority", "--input", "a.txt", "--output", "./a.txt"], "--output ./a.txt: is the input"),
+        (["--model", "majority", "--input", "a.txt", "--batch-size", "0"], "--batch-size 0: allowed is 1 or more"),
+        (["--model", "majority", "--input", "a.txt", "--store", "other"], "has no fit yet; start with"),
+        (["--model", "majority", "--input", "-", "--text-column", "x"], "standard input has one text per line"),
+    ],
+)
+def test_a_wrong_request_is_explained(arguments, expected, store, capsys):
+    Path("a.txt").write_text("good\n")
+    Path("folder.txt").mkdir()
+    assert expected in fail(["predict", *arguments], capsys)
+    assert Path("a.txt").read_text() == "good\n"
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.txt", "folder.txt", "results"]
+
+
+def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(store, capsys):
+    Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": 1}\n')
+    Path("out.csv").write_text("yesterday's")
+    message = fail(["predict", "--model", "majority", "--input", "a.jsonl", "--output", "out.csv"], capsys)
+    assert "a.jsonl: line 5001: 'text' is a number" in message
+    assert Path("out.csv").read_text() == "yesterday's"
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.jsonl", "out.csv", "results"]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(monkeypatch):
+    Path("a.txt").write_text("x")
+    with pytest.raises(Exception, match=r"--output b.txt: No space left on device; nothing was written"):  # noqa: SIM117
+        with open_output("b.txt", "a.txt"):
+            raise OSError(28, "No space left on device")
+    assert [p.name for p in Path.cwd().iterdir()] == ["a.txt"]
+
+
+def test_each_text_gets_one_row_in_order_and_is_not_repeated(store, capsys):
+    write_csv("a.csv", [("text", "n"), *((t, i) for i, t in enumerate(TEXTS))])
+    out, err = predict(["--model", "majority", "--input", "a.csv"], capsys)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows == [
+        {"index": i, "label": "positive", "probability": pytest.approx(0.75), "truncated": False} for i in range(6)
+    ]
+    assert "majority, fit " in err and "(toy, 100 training texts, seed 0)" in err
+
+
+def test_csv_output_is_read_back_by_pandas_with_all_probabilities_and_texts(store, capsys):
+    write_csv("a.csv", [("text", "n"), *((t, i) for i, t in enumerate(TEXTS))])
+    asked = ["--probabilities", "all", "--with-text", "--output", "out.csv"]
+    assert predict(["--model", "majority", "--input", "a.csv", *asked], capsys)[0] == ""
+    frame = pd.read_csv("out.csv", keep_default_na=False)
+    assert list(frame) == [
+        "index", "label", "probability", "truncated", "probability_negative", "probability_positive", "text",
+    ]  # fmt: skip
+    assert frame["text"].tolist() == TEXTS
+    assert frame["probability_negative"].to_numpy() == pytest.approx(0.25)
+    assert frame["truncated"].dtype == bool
+
+
+def test_a_format_that_is_asked_for_wins_over_the_outputs_name(store, capsys):
+    Path("a.txt").write_text("x\n")
+    predict(["--model", "majority", "--input", "a.txt", "--output", "o.csv", "--format", "jsonl"], capsys)
+    assert json.loads(Path("o.csv").read_text())["label"] == "positive"
+
+
+def test_standard_input_may_hold_a_byte_order_mark(store, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffgood\nbad".encode())))
+    out, _ = predict(["--model", "majority", "--input", "-", "--with-text"], capsys)
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["good", "bad"]
+
+
+# Choosing the fit
+
+
+def test_a_name_means_the_most_training_texts_then_the_lowest_seed(store):
+    small = choose_fit(store, "majority").fit_id
+    wanted = commit_fit(store, "majority", num_train=500, seed=1)
+    commit_fit(store, "majority", num_train=500, seed=2)
+    commit_fit(store, "vader", num_train=900)
+    chosen = choose_fit(store, "majority")
+    assert (chosen.fit_id, chosen.num_alternatives) == (wanted, 2)
+    assert choose_fit(store, small).fit_id == small
+
+
+def test_what_a_search_tried_is_chosen_only_where_there_is_nothing_else(store):
+    plain = choose_fit(store, "majority").fit_id
+    commit_fit(store, "majority", num_train=900, run_id="search-abc")
+    tried = commit_fit(store, "vader", num_train=900, run_id="search-abc")
+    assert choose_fit(store, "majority").fit_id == plain
+    assert choose_fit(store, "vader").fit_id == tried
+
+
+def test_an_id_that_is_not_there_suggests_the_nearest_id(store):
+    fit_id = choose_fit(store, "majority").fit_id
+    with pytest.raises(UnknownNameError, match=f"did you mean '{fit_id}'"):
+        choose_fit(store, fit_id[:-1] + ("0" if fit_id[-1] != "0" else "1"))
+
+
+def test_an_artifact_that_was_cut_short_is_not_used(store, capsys):
+    fit_id = choose_fit(store, "majority").fit_id
+    Path(f"results/artifacts/{fit_id}/baseline.json").write_text("{}")
+    Path("a.txt").write_text("x\n")
+    message = fail(["predict", "--model", "majority", "--input", "a.txt"], capsys)
+    assert f"artifacts/{fit_id}/baseline.json: is not as it was committed with fit {fit_id}" in message
+    assert "moodbench verify --set-aside" in message
+
+
+def test_a_spec_of_another_version_is_told(store, capsys):
+    import pyarrow.parquet as pq
+
+    (path,) = Path("results/fits").rglob("*.parquet")
+    table = pq.read_table(path, partitioning=None)
+    spec = json.loads(table["spec"][0].as_py()) | {"future": 1}
+    at = table.schema.get_field_index("spec")
+    pq.write_table(table.set_column(at, table.schema.field(at), [[json.dumps(spec)]]), path)
+    Path("a.txt").write_text("x\n")
+    assert "was written by another version of moodbench" in fail(
+        ["predict", "--model", "majority", "--input", "a.txt"], capsys
+    )
