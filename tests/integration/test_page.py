@@ -1,26 +1,16 @@
-import gc
-import json
+"""What each tab of the page shows of a small store."""
+
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-import warnings
 from dataclasses import replace
-from datetime import UTC, datetime
-from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
+from page_store import HOSTILE, MACHINE, Page, filled, four_contenders, write_trial
 
 from moodbench.comparison.composite import Weights
 from moodbench.comparison.standing import PARETO_COSTS
-from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.formatting import COLUMNS, cells
@@ -29,96 +19,15 @@ from moodbench.visualization.page.board_table import board_table, failures_table
 from moodbench.visualization.page.downloads import Downloads
 from moodbench.visualization.page.filling import fill
 from moodbench.visualization.page.html import empty
-from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
-from moodbench.visualization.page.shell import TABS, Shell
+from moodbench.visualization.page.reading import Reader
+from moodbench.visualization.page.shell import TABS
 from moodbench.visualization.page.starting import asked
 from moodbench.visualization.page.tab import Services
 from moodbench.visualization.page.which import use_command
 from moodbench.visualization.page.why_missing import why_missing
-from moodbench.visualization.state import State, read_state
+from moodbench.visualization.state import State
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[2]
-MACHINE = Hardware("toy CPU", num_cores=2, memory_bytes=2**33, gpus=(), mps=False)
-HOSTILE = '<img src=x onerror="alert(1)">&'
-
-
-class Page(HTMLParser):
-    """The cells of each table's body as text, their titles, and the headings of all tables."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.headings: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self._titles: list[list[str | None]] = []
-        self._open: list[str] = []
-        self.feed(html)
-
-    def title(self, model: str, heading: str) -> str | None:
-        """The title of one cell of the board."""
-        names = [row[1].split(" (")[0] for table in self.tables for row in table]
-        return self._titles[names.index(model)][[c.heading for c in COLUMNS].index(heading)]
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self._open.append(tag)
-        if tag == "tbody":
-            self.tables.append([])
-        elif "tbody" in self._open and tag == "tr":
-            self.tables[-1].append([])
-            self._titles.append([])
-        elif "tbody" in self._open and tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._titles[-1].append(dict(attrs).get("title"))
-        elif tag == "th":
-            self.headings.append("")
-
-    def handle_endtag(self, tag):
-        while self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if "tbody" in self._open:
-            self.tables[-1][-1][-1] += data
-        elif self._open[-1:] in (["th"], ["button"]):
-            self.headings[-1] += data
-
-
-def write_trial(
-    store: Store,
-    number: int,
-    model: str,
-    accuracy: float,
-    speed: dict | None,
-    dataset: str = "toy-set",
-    **changes,
-) -> str:
-    """The fit id of a committed trial; `speed` is what differs in its measurement, None for no measurement; `changes` in its fit."""
-    fit_id, evaluation_id, measurement_id = (f"{kind}{number}" + "0" * 18 for kind in "abc")
-    trial = {"model": model, "dataset": dataset, "seed": 0, "config_id": f"{number}" * 20, "fit_id": fit_id}
-    when = {"started_at": datetime(2026, 1, 1, tzinfo=UTC), "ended_at": datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
-    fit = {"status": "ok", "dataset_revision": "r1", "num_train": 1000, "method": "baseline", "num_params": 1234}
-    fit |= {"train_time_s": 0.25, **changes}
-    quality = dict.fromkeys(("accuracy", "f1_macro", "precision_macro", "recall_macro"), accuracy)
-    with store.attempt() as attempt:
-        attempt.commit("fits", fit_id, {k: v for k, v in (trial | fit | when).items() if k != "fit_id"}, {})
-        attempt.commit("evaluations", evaluation_id, trial | quality | when | {"num_test": 500}, {})
-        if speed is not None:
-            points = [{"batch_size": 1, "texts_per_s": 100.0, "texts_per_cpu_s": 110.0}]
-            measured = {
-                "verdict": "clean",
-                "quick": False,
-                "perf_key": "toy",
-                "machine_key": "toy",
-                "device_name": "toy CPU",
-            }
-            measured |= {"latency_p50_s": 0.010, "latency_p99_s": 0.020, "cpu_time_p50_s": 0.009}
-            measured |= {"throughput_texts_per_s": 100.0, "throughput_points": points}
-            measured |= {"memory_peak_batch1_bytes": 100 * 2**20}
-            attempt.commit("measurements", measurement_id, trial | measured | when | speed, {})
-    return fit_id
 
 
 def board_html(view) -> str:
@@ -127,17 +36,7 @@ def board_html(view) -> str:
 
 @pytest.fixture
 def store(tmp_path):
-    """Four contenders: clean, disturbed and without a P99, one whose measuring failed, one that is not measured."""
-    made = Store.open(tmp_path / "results")
-    write_trial(made, 1, "tfidf-logreg", 0.76, {})
-    write_trial(made, 2, "disturbed", 0.82, {"verdict": "contaminated", "latency_p99_s": None})
-    failed = write_trial(made, 3, HOSTILE, 0.70, None)
-    write_trial(made, 4, "unmeasured", 0.60, None)
-    with made.attempt() as attempt:
-        message = "<script>alert('worker')</script>\nsecond <b>line</b>"
-        failure = {"phase": "measure", "model": HOSTILE, "dataset": "toy-set", "seed": 0, "fit_id": failed}
-        attempt.fail("c3" + "0" * 18, failure | {"error_class": "RuntimeError", "message": message})
-    return made
+    return four_contenders(tmp_path / "results")
 
 
 def test_the_page_and_the_terminal_show_the_same_cells(store):
@@ -176,12 +75,6 @@ def test_names_and_messages_cannot_become_markup(store):
     (failure,) = page.tables[1]
     assert failure[:4] == [HOSTILE, "toy-set", "0", "measure"]
     assert failure[4] == "RuntimeError: <script>alert('worker')</script>second <b>line</b>"
-
-
-def filled(store, key="leaderboard", **state):
-    """What one tab shows."""
-    (tab,) = (tab for tab in TABS if tab.key == key)
-    return fill(Reader(store, MACHINE), tab, State(tab=key, **state), Services())
 
 
 def test_an_empty_store_says_how_to_start(tmp_path):
@@ -317,45 +210,6 @@ def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
     assert orders[0] == orders[1] == ["unmeasured", "fast", HOSTILE, "tfidf-logreg", "disturbed"], "the best on top"
 
 
-def at_addresses(store: Store, *queries: dict) -> list[tuple[State, dict]]:
-    """The state of the page at each of these, and the values that its controls then have, once they have taken them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Gradio leaves event loops open
-        found = _at_addresses(store, queries)
-        gc.collect()
-    return found
-
-
-def _at_addresses(store, queries):
-    shell = Shell(store, MACHINE, Services(), TABS)
-    shell.build()
-    found = []
-    for query in queries:
-        state, values = shell._offered_state(read_state(query)), {}
-        for (name, control), update in zip(shell._controls.items(), shell._control_updates(state), strict=True):
-            control.choices = update.get("choices", getattr(control, "choices", None))
-            values[name] = control.preprocess(update["value"])  # raises for a value that is not among the choices
-        found.append((state, values))
-    return found
-
-
-def test_what_no_control_offers_counts_as_not_given(store):
-    strange = {name: "bogus" for name in ("against", "columns", "methods", "models", "track")}
-    partly = {"columns": "bogus;mcc", "models": "bogus;unmeasured", "max_params": "25", "against": "num_params"}
-    (plain, _), *found = at_addresses(store, {}, strange | {"max_params": "33"}, partly)
-    understood = State(columns=("mcc",), models=("unmeasured",), max_params=25.0, against="num_params")
-    assert [state for state, _ in found] == [plain, understood] and plain == State()
-    assert [read_state(values) for _, values in found] == [plain, understood], "the controls show the same view"
-
-
-def test_an_address_keeps_what_a_store_that_cannot_be_read_may_offer_later(store):
-    os.truncate(next((Path(store.uri) / "fits").rglob("*.parquet")), 100)
-    given = {"track": "toy-set (1,000 training texts)", "models": "unmeasured", "against": "num_params"}
-    (state, values), (other, _) = at_addresses(store, given, given | {"against": "bogus"})
-    assert state == read_state(given) and other == replace(state, against=State().against)
-    assert values["against"] == "num_params" and values["track"] is None
-
-
 def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
     """The texts of toy-set are not in this store, so that they may be private."""
     for key in ("leaderboard", "training", "method"):
@@ -408,73 +262,3 @@ def test_what_the_form_leaves_open_is_as_the_preset_says():
         "seeds": (0, 1, 2),
     }
     assert asked(["vader"], (), 1) == {"models": ("vader",), "seeds": (0,)}, "one seed is not the preset's number"
-
-
-def test_the_app_serves_the_board_to_this_machine_alone(store):
-    port = _free_port()
-    command = [sys.executable, "app.py", "--store", store.uri, "--port", str(port)]
-    behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.org"}
-    app = subprocess.Popen(
-        command, cwd=ROOT, env=behind_a_proxy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        _wait(app, f"http://127.0.0.1:{port}/")
-        listening = [c.laddr for c in psutil.Process(app.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", port)]
-        config = _json(f"http://127.0.0.1:{port}/config")
-        assert {d["api_visibility"] for d in config["dependencies"]} == {"private"}
-        (opened,) = (d["id"] for d in config["dependencies"] if d["targets"][0][1] == "load")
-        assert Page(_call(port, opened)).tables[0] == cells(view_board(store, MACHINE).board).to_numpy().tolist()
-        write_trial(store, 5, "finished-meanwhile", 0.5, {})
-        until = time.monotonic() + 60
-        while "finished-meanwhile" not in _call(port, opened):
-            assert time.monotonic() < until, "a change is seen"
-            time.sleep(LOOK_EVERY_S / 2)
-    finally:
-        app.terminate()
-        said = app.communicate(timeout=60)[0]
-    assert f"http://127.0.0.1:{port}/" in said and "Traceback" not in said
-
-
-def test_the_app_refuses_a_folder_of_something_else_in_one_line(tmp_path):
-    (tmp_path / "thesis.tex").write_text("")
-    done = subprocess.run(
-        [sys.executable, "app.py", "--store", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
-    assert "is not a MoodBench store (it holds thesis.tex)" in done.stderr and "Traceback" not in done.stderr
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _call(port: int, fn_index: int) -> str:
-    """The table that a callback of the page returns, asked as the page asks."""
-    body = {"data": [], "fn_index": fn_index}
-    answer = _json(f"http://127.0.0.1:{port}/gradio_api/run/predict", body)["data"]
-    html, *_ = (value for value in answer if isinstance(value, str) and "<tbody" in value)
-    return html
-
-
-def _json(url: str, body: dict | None = None) -> dict:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def _wait(app: subprocess.Popen, url: str, limit_s: float = 120) -> None:
-    """Nothing, once `url` answers with 200."""
-    until = time.monotonic() + limit_s
-    while time.monotonic() < until:
-        assert app.poll() is None, app.communicate()[0]
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
-                assert answer.status == 200
-                return
-        except urllib.error.URLError:
-            time.sleep(0.2)
-    pytest.fail(f"{url} did not answer within {limit_s:.0f} s")

@@ -4,7 +4,7 @@ from datetime import datetime
 from xml.etree import ElementTree
 
 import pytest
-from test_page import MACHINE, write_trial
+from page_store import MACHINE, write_trial
 from test_tuning_study import trial
 from toy_store import write_toy_store
 

@@ -18,6 +18,8 @@ from toy_store import change_row, write_toy_store
 from moodbench.benchmark import room
 from moodbench.cli import main
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
 
@@ -25,11 +27,6 @@ Memory = namedtuple("Memory", "total available")
 def written(name, text):
     Path(name).write_text(text)
     return name
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def full_disk(monkeypatch):

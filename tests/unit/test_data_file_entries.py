@@ -19,12 +19,9 @@ from moodbench.plan import make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec, spec_of_preset
 from moodbench.store import Store
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def entry(path, **more):

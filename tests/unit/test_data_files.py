@@ -17,10 +17,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.models.baselines import Majority
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 NEWLINE = [("first line\nsecond line, with a comma and quotes", "negative"), *rows()]

@@ -9,10 +9,7 @@ from own_files import SPLIT, load, rows, sentence, splits_of, table
 from moodbench.data.report import ModelLengths, data_report
 from moodbench.data.splits import normalised
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def reported(data, **more):

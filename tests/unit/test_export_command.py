@@ -3,27 +3,15 @@
 from pathlib import Path
 
 import pytest
-from fitted_majority import commit_fit
 from refused import fail
 
 from moodbench.errors import UsageError
-from moodbench.store import Store
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store() -> Store:
-    made = Store.open("results")
-    commit_fit(made, "majority")
-    return made
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.mark.parametrize("model", ["majority"])
-def test_a_contender_without_a_transformers_class_is_not_exported(model, store, capsys):
+def test_a_contender_without_a_transformers_class_is_not_exported(model, majority_store, capsys):
     message = fail(["export-model", model, "out"], capsys)
     assert "is a classical baseline and no transformer" in message and "moodbench predict --model" in message
     assert not Path("out").exists()

@@ -15,19 +15,8 @@ from moodbench.cli import main
 from moodbench.errors import UnknownNameError
 from moodbench.serving.fits import choose_fit
 from moodbench.serving.stream import open_output
-from moodbench.store import Store
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store() -> Store:
-    made = Store.open("results")
-    commit_fit(made, "majority")
-    return made
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def predict(arguments, capsys):
@@ -54,7 +43,7 @@ def predict(arguments, capsys):
         (["--model", "majority", "--input", "-", "--text-column", "x"], "standard input has one text per line"),
     ],
 )
-def test_a_wrong_request_is_explained(arguments, expected, store, capsys):
+def test_a_wrong_request_is_explained(arguments, expected, majority_store, capsys):
     Path("a.txt").write_text("good\n")
     Path("folder.txt").mkdir()
     assert expected in fail(["predict", *arguments], capsys)
@@ -62,7 +51,7 @@ def test_a_wrong_request_is_explained(arguments, expected, store, capsys):
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.txt", "folder.txt", "results"]
 
 
-def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(store, capsys):
+def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(majority_store, capsys):
     Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": 1}\n')
     Path("out.csv").write_text("yesterday's")
     message = fail(["predict", "--model", "majority", "--input", "a.jsonl", "--output", "out.csv"], capsys)
@@ -79,7 +68,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(monkeypatch):
     assert [p.name for p in Path.cwd().iterdir()] == ["a.txt"]
 
 
-def test_each_text_gets_one_row_in_order_and_is_not_repeated(store, capsys):
+def test_each_text_gets_one_row_in_order_and_is_not_repeated(majority_store, capsys):
     write_csv("a.csv", [("text", "n"), *((t, i) for i, t in enumerate(TEXTS))])
     out, err = predict(["--model", "majority", "--input", "a.csv"], capsys)
     rows = [json.loads(line) for line in out.splitlines()]
@@ -89,7 +78,7 @@ def test_each_text_gets_one_row_in_order_and_is_not_repeated(store, capsys):
     assert "majority, fit " in err and "(toy, 100 training texts, seed 0)" in err
 
 
-def test_csv_output_is_read_back_by_pandas_with_all_probabilities_and_texts(store, capsys):
+def test_csv_output_is_read_back_by_pandas_with_all_probabilities_and_texts(majority_store, capsys):
     write_csv("a.csv", [("text", "n"), *((t, i) for i, t in enumerate(TEXTS))])
     asked = ["--probabilities", "all", "--with-text", "--output", "out.csv"]
     assert predict(["--model", "majority", "--input", "a.csv", *asked], capsys)[0] == ""
@@ -102,13 +91,13 @@ def test_csv_output_is_read_back_by_pandas_with_all_probabilities_and_texts(stor
     assert frame["truncated"].dtype == bool
 
 
-def test_a_format_that_is_asked_for_wins_over_the_outputs_name(store, capsys):
+def test_a_format_that_is_asked_for_wins_over_the_outputs_name(majority_store, capsys):
     Path("a.txt").write_text("x\n")
     predict(["--model", "majority", "--input", "a.txt", "--output", "o.csv", "--format", "jsonl"], capsys)
     assert json.loads(Path("o.csv").read_text())["label"] == "positive"
 
 
-def test_standard_input_may_hold_a_byte_order_mark(store, capsys, monkeypatch):
+def test_standard_input_may_hold_a_byte_order_mark(majority_store, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffgood\nbad".encode())))
     out, _ = predict(["--model", "majority", "--input", "-", "--with-text"], capsys)
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["good", "bad"]
@@ -117,32 +106,32 @@ def test_standard_input_may_hold_a_byte_order_mark(store, capsys, monkeypatch):
 # Choosing the fit
 
 
-def test_a_name_means_the_most_training_texts_then_the_lowest_seed(store):
-    small = choose_fit(store, "majority").fit_id
-    wanted = commit_fit(store, "majority", num_train=500, seed=1)
-    commit_fit(store, "majority", num_train=500, seed=2)
-    commit_fit(store, "vader", num_train=900)
-    chosen = choose_fit(store, "majority")
+def test_a_name_means_the_most_training_texts_then_the_lowest_seed(majority_store):
+    small = choose_fit(majority_store, "majority").fit_id
+    wanted = commit_fit(majority_store, "majority", num_train=500, seed=1)
+    commit_fit(majority_store, "majority", num_train=500, seed=2)
+    commit_fit(majority_store, "vader", num_train=900)
+    chosen = choose_fit(majority_store, "majority")
     assert (chosen.fit_id, chosen.num_alternatives) == (wanted, 2)
-    assert choose_fit(store, small).fit_id == small
+    assert choose_fit(majority_store, small).fit_id == small
 
 
-def test_what_a_search_tried_is_chosen_only_where_there_is_nothing_else(store):
-    plain = choose_fit(store, "majority").fit_id
-    commit_fit(store, "majority", num_train=900, run_id="search-abc")
-    tried = commit_fit(store, "vader", num_train=900, run_id="search-abc")
-    assert choose_fit(store, "majority").fit_id == plain
-    assert choose_fit(store, "vader").fit_id == tried
+def test_what_a_search_tried_is_chosen_only_where_there_is_nothing_else(majority_store):
+    plain = choose_fit(majority_store, "majority").fit_id
+    commit_fit(majority_store, "majority", num_train=900, run_id="search-abc")
+    tried = commit_fit(majority_store, "vader", num_train=900, run_id="search-abc")
+    assert choose_fit(majority_store, "majority").fit_id == plain
+    assert choose_fit(majority_store, "vader").fit_id == tried
 
 
-def test_an_id_that_is_not_there_suggests_the_nearest_id(store):
-    fit_id = choose_fit(store, "majority").fit_id
+def test_an_id_that_is_not_there_suggests_the_nearest_id(majority_store):
+    fit_id = choose_fit(majority_store, "majority").fit_id
     with pytest.raises(UnknownNameError, match=f"did you mean '{fit_id}'"):
-        choose_fit(store, fit_id[:-1] + ("0" if fit_id[-1] != "0" else "1"))
+        choose_fit(majority_store, fit_id[:-1] + ("0" if fit_id[-1] != "0" else "1"))
 
 
-def test_an_artifact_that_was_cut_short_is_not_used(store, capsys):
-    fit_id = choose_fit(store, "majority").fit_id
+def test_an_artifact_that_was_cut_short_is_not_used(majority_store, capsys):
+    fit_id = choose_fit(majority_store, "majority").fit_id
     Path(f"results/artifacts/{fit_id}/baseline.json").write_text("{}")
     Path("a.txt").write_text("x\n")
     message = fail(["predict", "--model", "majority", "--input", "a.txt"], capsys)
@@ -150,7 +139,7 @@ def test_an_artifact_that_was_cut_short_is_not_used(store, capsys):
     assert "moodbench verify --set-aside" in message
 
 
-def test_a_spec_of_another_version_is_told(store, capsys):
+def test_a_spec_of_another_version_is_told(majority_store, capsys):
     import pyarrow.parquet as pq
 
     (path,) = Path("results/fits").rglob("*.parquet")

@@ -8,32 +8,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fitted_majority import classifier, commit_fit
+from fitted_majority import classifier
 from own_files import TEXTS, write_csv
 from refused import fail
 
 from moodbench.errors import DataError
 from moodbench.serving.stream import write_predictions
 from moodbench.serving.texts import CHUNK, read_texts
-from moodbench.store import Store
+
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 ONE_LINE = [t.replace("\n", " ") for t in TEXTS]
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def everything(source, column=None) -> list[str]:
     return [text for piece in read_texts(source, column) for text in piece]
-
-
-@pytest.fixture
-def store() -> Store:
-    made = Store.open("results")
-    commit_fit(made, "majority")
-    return made
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -191,7 +180,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "content", "column", "expected"), BAD, ids=lambda v: repr(v)[:40])
-def test_a_wrong_input_ends_with_two_and_says_what_where_and_why(name, content, column, expected, store, capsys):
+def test_a_wrong_input_ends_with_two_and_says_what_where_and_why(
+    name, content, column, expected, majority_store, capsys
+):
     Path(name).write_bytes(content)
     extra = ["--text-column", column] if column else []
     message = fail(["predict", "--model", "majority", "--input", name, "--output", "out.jsonl", *extra], capsys)

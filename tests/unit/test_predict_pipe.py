@@ -104,10 +104,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_wrong_pipe_ends_with_two_and_says_what_where_and_why(case, tmp_path, monkeypatch, capsys):
+def test_a_wrong_pipe_ends_with_two_and_says_what_where_and_why(case, tmp_path, majority_store, capsys):
     kind, content, column, expected = BAD[case]
-    monkeypatch.chdir(tmp_path)
-    commit_fit(Store.open("results"), "majority")
     extra = ["--text-column", column] if column else []
     with arriving(content):
         said = fail(
@@ -123,9 +121,7 @@ def test_a_quote_that_never_ends_is_refused_before_it_fills_memory():
         piped("csv", b'text\n"' + (b"x" * 1023 + b"\n") * 17 * 1024)
 
 
-def test_a_files_format_is_not_said_twice(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    commit_fit(Store.open("results"), "majority")
+def test_a_files_format_is_not_said_twice(majority_store, capsys):
     said = fail(["predict", "--model", "majority", "--input", "a.csv", "--input-format", "tsv"], capsys)
     assert "--input-format tsv: says what standard input holds, a.csv says it by its ending; leave it out" in said
 
