@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moodbench.benchmark.estimating import class_here
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
@@ -24,6 +25,9 @@ from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.search_view import search_lines, write_search_page
 from moodbench.visualization.search_words import shown
 from moodbench.visualization.terminal import console
+
+if TYPE_CHECKING:
+    from moodbench.tuning.records import SearchTrial
 
 
 def add_to(commands: Any) -> None:
@@ -107,6 +111,19 @@ def execute(arguments: argparse.Namespace) -> int:
         return _Tuning(arguments, spec, catalogue, store, machine, site, words).carry_out(num_seeds)
 
 
+def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str:
+    """Why a search of `trials`, none of which has a score, has no pick, and what to do."""
+    failed = [trial for trial in trials if trial.status == "failed"]
+    if failed:
+        error = (failed[-1].error or "no reason recorded").splitlines()[0]
+        return (
+            f"No pick: {len(failed)} of {len(trials)} configurations tried failed and no other has a score; the last failed with "
+            f"{error!r}. `moodbench train` with the same --model, data and --train trains the default recipe alone and says more."
+        )
+    longer = "give a longer --budget" if budget_s is not None else "give the same command again, which goes on"
+    return f"No configuration was trained to its first validation: {longer}."
+
+
 class _Tuning(TuneContext):
     def carry_out(self, num_seeds: int) -> int:
         """See execute."""
@@ -134,9 +151,7 @@ class _Tuning(TuneContext):
         for line in search_lines(found) if found else ():
             self.say(line)
         if best is None:
-            self.words.print(
-                "No configuration was trained to its first validation: give a longer --budget.", style="red"
-            )
+            self.words.print(_without_score(trials, request.budget_s), style="red", markup=False)
             return 1
         assert found is not None
         page = write_search_page(self.store, found)

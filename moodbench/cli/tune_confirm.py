@@ -81,7 +81,7 @@ class Confirmation:
             return INTERRUPTED
         if not tested.failures:
             self._verdict(request, trials, best, beside, found)
-        measured = self._run([t for t in found if t.fit.seeds.init == seeds[0]], None, both, "measure")
+        measured = self._run(evaluated(found, seeds[0], self.context.store), None, both, "measure")
         if measured is None:
             return INTERRUPTED
         output(view_board(self.context.store, self.context.machine), self.context.arguments, self.context.words)
@@ -122,6 +122,12 @@ class Confirmation:
         if not compared:
             self.context.say(pick_words(request, best, beside, None))
         self.context.say(search_cost(self.context.store, request, trials))
+
+
+def evaluated(trials: Sequence[TrialSpec], seed: int, store: Store) -> list[TrialSpec]:
+    """Those with this seed whose evaluation is in `store`: what failed before it is not tried once more to be measured."""
+    there = store.ids("evaluations")
+    return [trial for trial in trials if trial.fit.seeds.init == seed and trial.evaluate.evaluation_id in there]
 
 
 def pick_words(

@@ -77,7 +77,7 @@ def proposals(
             """Nothing; a searcher learns from ends alone."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            outcomes = {} if error or result is None else result.get("outcomes", {})
+            outcomes = {} if error or result is None else dict(result.get("outcomes", ()))
             for fit_id in self.members.pop(trial_id, ()):
                 values = self.ended[fit_id] = outcomes.get(fit_id)
                 for name in self.running.pop(fit_id):

@@ -203,6 +203,8 @@ def main(given: Sequence[str] | None = None) -> None:
         if known[0].metric == "nll":
             parser.error("--search: the score is nll; give a search whose score is accuracy or F1")
         trials = {t.fit_id: t for each in known for t in search_trials(store, each.search_id) if t.status == "finished"}
+        if not trials:
+            parser.error("--search: none of its configurations was trained to its end; let the search go on first")
         text = recording(list(trials.values()), known)
         if arguments.output is not None:
             arguments.output.write_text(text, "utf-8")

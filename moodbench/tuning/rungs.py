@@ -26,11 +26,12 @@ class Rungs(_Bracket):  # type: ignore[misc]
         self._rungs: list[tuple[int, dict[str, float]]] = [(at, {}) for at in sorted(milestones, reverse=True)]
 
     def cutoff(self, recorded: Mapping[str, float]) -> Any:
-        """The score below which a trial is stopped at a rung; None for the first that comes there."""
+        """The score below which a trial is stopped at a rung; None, and none is, for the first that comes there, and as long as
+        all that came answer by chance."""
         quantile = super().cutoff(recorded)
-        if quantile is None or self._chance is None or max(recorded.values()) <= self._chance + EQUAL:
+        if quantile is None or self._chance is None:
             return quantile
-        return max(quantile, self._chance + EQUAL)
+        return max(quantile, self._chance + EQUAL) if max(recorded.values()) > self._chance + EQUAL else None
 
 
 Spares = Callable[[Any], bool]

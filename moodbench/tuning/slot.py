@@ -116,11 +116,12 @@ class Progress:
         self._last = (fit_id, texts, score)
         direction = sign(self.metric)
         top = max(self._best.values(), key=lambda value: direction * value, default=WORST[direction])
-        outcomes = {
-            f: {"score": value, "memory_bytes": self._memory.get(f)}
+        # Pairs, as Ray Tune flattens the mappings of a result before its searcher gets it.
+        outcomes = [
+            (f, {"score": value, "memory_bytes": self._memory.get(f)})
             for f, value in self._best.items()
             if f not in self.errors
-        }
+        ]
         self._tell(
             {
                 "texts": texts,

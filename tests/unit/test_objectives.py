@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from test_search_engine import id_of, searcher
 from test_search_request import request_in
 from test_tuning_study import trial
 
-from moodbench.cli.tune_confirm import pick_words
+from moodbench.cli.tune import _without_score
+from moodbench.cli.tune_confirm import evaluated, pick_words
 from moodbench.comparison.paired import paired_accuracy
 from moodbench.errors import UsageError
 from moodbench.store import Store
@@ -125,7 +127,7 @@ def test_a_slot_tells_the_memory_of_a_process_that_a_fit_has_alone(tmp_path: Pat
     alone.took(one.fit_id, 500)
     alone.reached(one.fit_id, 32, 0.5)
     assert told[-1]["memory_bytes"] == 700
-    assert told[-1]["outcomes"] == {one.fit_id: {"score": 0.5, "memory_bytes": 700}}
+    assert told[-1]["outcomes"] == [(one.fit_id, {"score": 0.5, "memory_bytes": 700})]
     shared = Progress([one, other], told.append)
     shared.took(one.fit_id, 700)
     shared.reached(one.fit_id, 32, 0.5)
@@ -141,7 +143,7 @@ def test_a_searcher_by_memory_learns_both_and_has_the_same_front(tmp_path: Path)
     made, inner = searcher(tmp_path, num_wanted=5, known=known, metric=["score", "memory_bytes"], mode=["max", "min"])
     config = made.suggest("t0")
     (point,) = members_of(config)
-    made.on_trial_complete("t0", {"score": 0.9, "outcomes": {id_of(point): {"score": 0.9, "memory_bytes": 800.0}}})
+    made.on_trial_complete("t0", {"score": 0.9, "outcomes": [(id_of(point), {"score": 0.9, "memory_bytes": 800.0})]})
     best = {tuple(t.values) for t in inner._ot_study.best_trials}
     assert best == {(0.70, 500.0), (0.80, 600.0), (0.9, 800.0)}, "0.75 with 700 is behind 0.80 with 600"
 
@@ -154,3 +156,26 @@ def test_a_search_by_memory_is_another_search_and_its_trials_keep_what_they_took
     assert [t.memory_bytes for t in search_trials(store)] == [900 * MIB]
     with pytest.raises(UsageError, match="--together 2 with --objective memory"):
         request_in(tmp_path, store=store, asked={"together": 2, "objective": "memory"})
+
+
+def test_a_search_without_a_score_says_what_stopped_it() -> None:
+    failed = [replace(t, status="failed", score=None, error="OutOfMemoryError: 2 GiB\nmore") for t in TRIALS[:2]]
+    said = _without_score([*failed, replace(TRIALS[2], status="unfinished", score=None)], None)
+    assert (
+        "2 of 3 configurations tried failed" in said and "'OutOfMemoryError: 2 GiB'" in said and "--budget" not in said
+    )
+    assert "give a longer --budget" in _without_score([], 60.0)
+    assert "--budget" not in _without_score([], None)
+
+
+def test_only_what_was_evaluated_with_the_seed_is_measured() -> None:
+    trials = [
+        SimpleNamespace(
+            fit=SimpleNamespace(seeds=SimpleNamespace(init=seed)),
+            evaluate=SimpleNamespace(evaluation_id=f"{name}{seed}"),
+        )
+        for name in "ab"
+        for seed in (0, 1)
+    ]
+    store = SimpleNamespace(ids=lambda kind: {"evaluations": {"a0", "a1", "b1"}}[kind])
+    assert evaluated(trials, 0, store) == trials[:1]  # type: ignore[arg-type]

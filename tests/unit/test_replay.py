@@ -83,6 +83,7 @@ def test_what_learned_nothing_is_stopped_where_another_did_and_goes_on_where_non
     on, stop = TrialScheduler.CONTINUE, TrialScheduler.STOP
     assert decided("a", (100, 0.33), (200, 0.33)) == [on, on]
     assert decided("b", (100, 0.40), (200, 0.40)) == [on, on], "at chance like all before it"
+    assert decided("f", (100, 0.33), (200, 0.33)) == [on, on], "answers with the rarer class: no worse than the others"
     assert decided("c", (100, 0.40), (200, 0.60)) == [on, on], "learns between the two rungs"
     assert decided("d", (100, 0.40), (200, 0.40)) == [on, stop], "as high as a quarter of the others, but c has learned"
     assert decided("e", (100, 0.40), (200, 0.65), (400, 0.65)) == [on, on, on]

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from moodbench.tuning.recorder import recorder
 from moodbench.tuning.records import search_trials
 from moodbench.tuning.schedulers import PastTrial, prime, scheduler_of
 from moodbench.tuning.search import _values, default_of, first_points
+from moodbench.tuning.slot import Progress
 from moodbench.tuning.underway import Session, Spent, proposed, put_proposal, spent
 
 SPACE = """description: x
@@ -49,8 +51,16 @@ def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=(), metric
 
 
 def ended(made, trial_id, config, score=0.5):
-    outcomes = {id_of(each): {"score": score} for each in members_of(config)}
-    made.on_trial_complete(trial_id, {"score": score, "outcomes": outcomes})
+    """Nothing; tells the end of a trial as Ray Tune does, with flattened mappings."""
+    from ray.tune.utils import flatten_dict
+
+    told = []
+    train = SimpleNamespace(select_by="f1_macro")
+    fits = [SimpleNamespace(fit_id=id_of(each), train=train) for each in members_of(config)]
+    progress = Progress(fits, told.append)
+    for each in members_of(config):
+        progress.reached(id_of(each), 32, score)
+    made.on_trial_complete(trial_id, flatten_dict(told[-1]))
 
 
 def test_every_point_of_a_small_space_is_proposed_once_and_then_the_search_ends(tmp_path: Path) -> None:
@@ -65,6 +75,22 @@ def test_every_point_of_a_small_space_is_proposed_once_and_then_the_search_ends(
         seen += [id_of(each) for each in members_of(config)]
         ended(made, f"t{number}", config, score=0.9 if seen[-1] == "8-2" else 0.1)
     assert sorted(seen) == ["2-1", "2-2", "4-1", "4-2", "8-1", "8-2"]
+
+
+def test_what_a_trial_reached_is_told_to_the_searcher(tmp_path: Path) -> None:
+    made, inner = searcher(tmp_path, num_wanted=5)
+    reached = {}
+    for number, score in enumerate((0.6, 0.9, 0.7)):
+        config = made.suggest(f"t{number}")
+        reached[id_of(members_of(config)[0])] = score
+        ended(made, f"t{number}", config, score)
+    lost = made.suggest("t3")
+    made.on_trial_complete("t3", None, error=True)
+    reached[id_of(members_of(lost)[0])] = None
+    heard = {
+        (id_of(t.params), t.value) for t in inner._ot_study.trials
+    }  # a point may be proposed again, and is answered
+    assert heard == set(reached.items()) and len(heard) == 4
 
 
 def test_what_is_known_is_told_to_the_searcher_and_not_proposed(tmp_path: Path) -> None:
