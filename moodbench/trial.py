@@ -50,12 +50,18 @@ def run_fit(
     every_s: float,
     *,
     num_gpus: int = 1,
+    alone: bool = True,
 ) -> PhaseResult:
     """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json.
 
     A long fit leaves checkpoints in `checkpoints` every `every_s` seconds, and continues the best in the folders `earlier`.
-    A model too large for one CUDA device is spread over `num_gpus`.
+    A model too large for one CUDA device is spread over `num_gpus`. Of a fit that is not `alone` in its process no peak memory
+    is known.
     """
+
+    def peak_bytes() -> int:
+        return training_peak_bytes(spec, device) if alone else 0
+
     started = datetime.now(UTC)
     examples = examples_of(spec)
     data, seed = spec.dataset, spec.seeds.subsample
@@ -64,7 +70,7 @@ def run_fit(
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)
-    area = CheckpointArea(checkpoints, peak_resident_bytes, earlier, every_s)
+    area = CheckpointArea(checkpoints, peak_bytes, earlier, every_s)
     outcome = fit(spec, train, validation, folder, device, report, area, num_gpus=num_gpus)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     parts = {
@@ -100,11 +106,21 @@ def run_fit(
             "validation_f1_macro": outcome.validation.get("f1_macro"),
             "train_time_s": outcome.train_time_s,
             "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
-            "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_resident_bytes(),
+            "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_bytes() or None,
             "devices": device if num_gpus == 1 else f"{num_gpus} x {device}",
             **surroundings(started, device, attempts=outcome.num_attempts),
         }
     )
+
+
+def training_peak_bytes(spec: FitSpec, device: Device) -> int:
+    """The most memory, in bytes, that the training in this process took so far: allocated on its CUDA devices, all of them
+    together, where it trains on those; elsewhere resident."""
+    if device != "cuda" or spec.model.method == "baseline":
+        return peak_resident_bytes()
+    import torch
+
+    return sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
 
 
 def prepared(rows: pd.DataFrame, spec: FitSpec) -> pd.DataFrame:

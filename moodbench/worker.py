@@ -26,21 +26,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from moodbench.errors import DISK_ERRORS, SpecError, is_of_disk
 from moodbench.evaluation.measuring import MeasuringProcessError
-from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.execution.executor import outcome_of
 from moodbench.hardware import Device, die_with_parent
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
 from moodbench.training.together import Together
-from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings
+from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings, training_peak_bytes
 
-OK, FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY = 0, 1, 3, 4, 5
+OK, FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY, CRASHED = 0, 1, 3, 4, 5, 6
 KIND_OF_CODE = {
     FAILED: "program error",
     OUT_OF_MEMORY: "out of memory",
     MACHINE: "infrastructure",
     OUT_OF_GPU_MEMORY: "out of memory",
+    CRASHED: "crash",
 }
 MACHINE_ERRORS = DISK_ERRORS | {
     getattr(errno, name)
@@ -199,7 +199,9 @@ def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
 
 def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell: Tell) -> Steps[bool]:
     def report(progress: Mapping[str, Any]) -> None:
-        memory = {"peak_memory_bytes": peak_resident_bytes()} if phase.phase == "fit" else {}
+        memory = {}
+        if isinstance(phase, FitPhase):
+            memory["peak_memory_bytes"] = None if job.together else training_peak_bytes(phase.spec, job.device)
         tell({"event": "progress", "phase": phase.phase, "id": phase.id, **memory, **progress})
 
     outputs: dict[str, Path] = {}
@@ -217,6 +219,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
             earlier,
             job.checkpoint_interval_s,
             num_gpus=phase.num_gpus,
+            alone=not job.together,
         )
         outputs[f"artifacts/{phase.id}"] = folder
     elif isinstance(phase, EvaluatePhase):
@@ -287,7 +290,9 @@ def _code_of_ending(error: MeasuringProcessError) -> int:
         return OUT_OF_GPU_MEMORY
     if error.out_of_memory or "MemoryError" in error.tail or "DefaultCPUAllocator" in error.tail:
         return OUT_OF_MEMORY
-    return MACHINE if outcome_of(error.return_code, error.tail).kind == "infrastructure" else FAILED
+    kind = outcome_of(error.return_code, error.tail).kind
+    away = any(f"[Errno {number}]" in error.tail for number in MACHINE_ERRORS)
+    return MACHINE if kind == "infrastructure" or away or is_of_disk(error) else CRASHED if kind == "crash" else FAILED
 
 
 def _is_of_object_store(error: OSError) -> bool:

@@ -89,8 +89,8 @@ CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFP
 def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
     """The neutral outcome of a process.
 
-    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (this machine's fault: its disk is full, say) or 5
-    (out of the GPU's memory).
+    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (this machine's fault: its disk is full, say), 5 (out of
+    the GPU's memory) or 6 (native code of a process that measured for them crashed).
     """
     if return_code == 0:
         return Outcome("ok")
@@ -100,6 +100,8 @@ def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
         return Outcome("out of memory", stderr_tail, on_gpu=True)
     if return_code == 4:
         return Outcome("infrastructure", stderr_tail)
+    if return_code == 6:
+        return Outcome("crash", stderr_tail)
     if return_code < 0:
         known = {each.value: each for each in signal.Signals}
         name = known[-return_code].name if -return_code in known else "unknown"

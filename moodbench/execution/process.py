@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from moodbench.execution.executor import outcome_of
-from moodbench.hardware import hardware, num_oom_kills
+from moodbench.hardware import num_oom_kills
 from moodbench.schedule import Outcome
 
 STDERR_LINES = 20
@@ -26,33 +26,14 @@ MAX_DETAIL_CHARS = 8_000
 """Of the end of standard error; it travels with the outcome, which must stay small."""
 ALIVE: dict[str, Any] = {"event": "alive"}
 """What a process is said to tell when it has told nothing for a while."""
-BUSY_LOAD_PER_CORE = 1.5
-"""From so many runnable threads per core on, a machine has other work to do than ours: we give each core one."""
-
-
-def thread_settings(num_threads: int, *, exclusive: bool) -> dict[str, str]:
-    """What the environment of a process says to numerical libraries about threads.
-
-    OpenMP's threads wait for each other awake, which is quickest on a quiet machine. On a busy one they wait for a thread that
-    has no core, and burn the time that it needs: there they are told to sleep. Never in an `exclusive` command, a measurement:
-    what it measures must not hang on the load. A policy that the user set is left alone.
-    """
-    settings = {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
-    if num_threads > 1 and not exclusive and "OMP_WAIT_POLICY" not in os.environ and _is_busy():
-        settings["OMP_WAIT_POLICY"] = "passive"
-    return settings
-
-
-def _is_busy() -> bool:
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY_LOAD_PER_CORE * hardware().num_cores
 
 
 class RunningProcess:
-    """A started Python with these arguments. Libraries in it use `num_threads` threads; see `thread_settings`."""
+    """A started Python with these arguments. Libraries in it use `num_threads` threads."""
 
-    def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int, *, exclusive: bool = False) -> None:
+    def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        environment |= thread_settings(num_threads, exclusive=exclusive)
+        environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
         self._oom_kills = num_oom_kills()
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by messages()
         self._process = subprocess.Popen(

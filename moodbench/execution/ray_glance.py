@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from moodbench.errors import MoodBenchError
 from moodbench.execution.ray_cluster import check_address
-from moodbench.execution.ray_settings import set_up_environment, set_up_token
+from moodbench.execution.ray_settings import cluster_environment
 
 ANSWER_S = 10.0
 """How long the head may take to answer, with the time that Python takes to start."""
@@ -63,11 +62,9 @@ def look(address: str, timeout_s: float = ANSWER_S) -> ClusterNow:
     """The cluster at `address` (HOST:PORT of its head, or auto) now, or why it does not tell; never an error, never long."""
     try:
         check_address(address)
-        set_up_environment()
-        set_up_token()
         done = subprocess.run(
             [sys.executable, "-c", _ASK, address], capture_output=True, text=True, timeout=timeout_s, check=False,
-            stdin=subprocess.DEVNULL, env=dict(os.environ),
+            stdin=subprocess.DEVNULL, env=cluster_environment(),
         )  # fmt: skip
     except MoodBenchError as error:
         return ClusterNow(address, problem=str(error))

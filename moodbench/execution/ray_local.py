@@ -152,12 +152,12 @@ class _Alone:
         # The thread that starts a process must live as long: on Linux the process is told to die with it.
         def collect() -> None:
             try:
-                process = RunningProcess(command.argv, command.stdin, command.num_threads, exclusive=command.exclusive)
+                process = RunningProcess(command.argv, command.stdin, command.num_threads)
                 self._process = process
                 started.set()
                 for message in process.messages(deadline_s=command.deadline_s):
                     self._messages.put(message)
-            except OSError as error:  # no process to be had, or no room for what it writes
+            except Exception as error:  # noqa: BLE001 - no process or thread to be had, or no room for what it writes
                 self._messages.put({"outcome": "infrastructure", "detail": f"its process cannot run: {error}"})
             finally:
                 started.set()

@@ -80,7 +80,7 @@ class Phases:
             .remote()
         )
         stream = actor.run.options(num_returns="streaming", name=command.key).remote(
-            command.argv, command.stdin, command.num_threads, command.exclusive, command.deadline_s
+            command.argv, command.stdin, command.num_threads, command.deadline_s
         )
         self._streams[stream] = _Running(command.key, actor, self._clock(), release=release)
 
@@ -179,9 +179,9 @@ class Phase:
     """The actor: one process on the node it was placed on."""
 
     def run(
-        self, argv: tuple[str, ...], stdin: str, num_threads: int, exclusive: bool, deadline_s: float | None
+        self, argv: tuple[str, ...], stdin: str, num_threads: int, deadline_s: float | None
     ) -> Iterator[dict[str, Any]]:
         """What the process tells, beginning with a sign of life; it dies with this actor."""
         yield {"event": "alive"}
-        process = RunningProcess(argv, stdin, num_threads, exclusive=exclusive)
+        process = RunningProcess(argv, stdin, num_threads)
         yield from process.messages(beat_s=BEAT_S, deadline_s=deadline_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ SETTINGS = {
     "RAY_worker_niceness": "0",  # Ray's 15 lets trials starve, and measurements wait, for whatever else runs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_TOKEN = threading.RLock()
+"""Held while a private token stands in the environment, which all threads share."""
 _TOKEN_ADVICE = (
     "expected the token that the cluster's head was started with: copy its file here and name it in RAY_AUTH_TOKEN_PATH"
 )
@@ -56,16 +59,28 @@ def set_up_token() -> None:
 def private_token(token: str) -> Iterator[None]:
     """What Ray starts inside has `token`; afterwards the variables are as before, so that no other cluster is shown it."""
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with _TOKEN:
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def cluster_environment() -> dict[str, str]:
+    """The environment for a process that asks a cluster: the settings, and the token of clusters and never a private one.
+
+    PrerequisiteError as set_up_token.
+    """
+    with _TOKEN:
+        set_up_environment()
+        set_up_token()
+        return dict(os.environ)
 
 
 def core_with_settings() -> Any:

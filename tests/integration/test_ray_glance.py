@@ -1,6 +1,7 @@
 """What Live adds of a Ray cluster, seen on a real one of one node; and that no Ray is no fault."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -8,7 +9,7 @@ import toy_store
 
 from moodbench.execution.ray_glance import EVERY_S, ClusterNow, Lookout, NodeNow, look
 from moodbench.execution.ray_local import TOKEN, start_ray
-from moodbench.execution.ray_settings import private_token
+from moodbench.execution.ray_settings import cluster_environment, private_token
 from moodbench.visualization.page.live import cluster_html, render
 from moodbench.visualization.page.tab import Services
 from moodbench.visualization.state import State
@@ -44,6 +45,20 @@ def test_a_real_ray_tells_its_node_and_what_is_free_of_it():
         assert socket.gethostname() in html and "0.5 of 2" in html and "1.0 of 1.0 GiB" in html and address in html
     finally:
         ray.shutdown()
+
+
+def test_a_private_token_is_not_shown_to_the_cluster_that_another_thread_looks_at(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # where no token is
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    seen = []
+    looking = threading.Thread(target=lambda: seen.append(cluster_environment()))
+    with private_token("ours alone"):
+        looking.start()
+        looking.join(0.2)
+        assert seen == [], "it waits until the private one is gone"
+    looking.join(10)
+    assert (seen[0]["RAY_AUTH_MODE"], seen[0].get("RAY_AUTH_TOKEN")) == ("disabled", None)
 
 
 def test_where_nothing_listens_the_reason_is_told_at_once():

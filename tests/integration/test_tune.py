@@ -124,3 +124,4 @@ def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkey
         assert trial.score == pytest.approx(record["validation_f1_macro"])
     joined = [json.loads(record["hparams"])["chosen"].get("trained_together") for record in records]
     assert sorted(joined, key=str) == [2, 2, None]
+    assert [record["train_peak_memory_bytes"] is None for record in records] == [many == 2 for many in joined]

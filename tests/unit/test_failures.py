@@ -13,7 +13,7 @@ from moodbench.evaluation.measuring import MeasuringProcessError
 from moodbench.execution import ray_local
 from moodbench.execution.executor import Command
 from moodbench.schedule import Outcome
-from moodbench.worker import FAILED, MACHINE, OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, code_of
+from moodbench.worker import CRASHED, FAILED, MACHINE, OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, code_of
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
@@ -58,7 +58,10 @@ def test_other_errors_are_not_the_disks():
         (-9, "", True, OUT_OF_MEMORY),
         (-9, "", False, MACHINE),
         (-15, "", False, MACHINE),
-        (-11, "", False, FAILED),
+        (-11, "", False, CRASHED),
+        (1, "OSError: [Errno 28] No space left on device: 'result.json'", False, MACHINE),
+        (1, "OSError: [Errno 116] Stale file handle", False, MACHINE),
+        (1, "SafetensorError: No space left on device", False, MACHINE),
         (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", False, OUT_OF_GPU_MEMORY),
         (
             1,
@@ -93,10 +96,13 @@ def test_a_store_that_is_out_of_reach_is_the_machines_fault():
     assert done.returncode == MACHINE and "Stale file handle" in done.stderr
 
 
-def test_a_measurement_whose_process_cannot_be_started_ends_and_does_not_hang(monkeypatch):
-    monkeypatch.setattr(ray_local, "RunningProcess", _raises(OSError(errno.EAGAIN, "Resource temporarily unavailable")))
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EAGAIN, "Resource temporarily unavailable"), RuntimeError("can't start new thread")]
+)
+def test_a_measurement_whose_process_cannot_be_started_ends_and_does_not_hang(monkeypatch, error):
+    monkeypatch.setattr(ray_local, "RunningProcess", _raises(error))
     alone = ray_local._Alone(Command("k", ("-m", "x"), "", 1, exclusive=True))
     (ended,) = alone.poll(10.0, lambda progress: None)
     assert ended.key == "k" and isinstance(ended.outcome, Outcome)
-    assert ended.outcome.kind == "infrastructure" and "temporarily unavailable" in ended.outcome.detail
+    assert ended.outcome.kind == "infrastructure" and error.args[-1] in ended.outcome.detail
     alone.kill()
