@@ -35,8 +35,9 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "tune",
         help="search LoRA's rank, alpha and learning rate for one model and data set",
-        description="Try configurations of a search space on the validation split, then train the best and the default "
-        "anew with other seeds, and compare the two on the test split. The same command again goes on where it stopped.",
+        description="Try configurations of a search space on the validation split, then train the pick and the default anew with "
+        "other seeds (where the default is the pick, the best of the others beside it), and compare the two on the test split. The "
+        "same command again goes on where it stopped.",
     )
     parser.add_argument(
         "action", nargs="?", choices=("apply",), help="apply: only write the winner found so far into --config FILE"

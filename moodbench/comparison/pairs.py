@@ -13,10 +13,8 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.comparison.intervals import Estimand
 from moodbench.comparison.joint import Floats, JointDraws
-from moodbench.comparison.ranks import holm, minimum_detectable_effect, pair_scales, rank_all
+from moodbench.comparison.ranks import holm, minimum_detectable_effect, num_draws, pair_scales, rank_all
 
-MANY, FEW_DRAWS = 20, 500
-"""With more contenders than MANY, fewer draws are used, so that a board is there at once."""
 POWER = 0.8
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
 """The levels at which critical values of t are looked up; between two of them the p-value is off by less than 1e-5 of itself."""
@@ -44,7 +42,7 @@ def all_pairs(joint: JointDraws, p_values: Floats | None) -> AllPairs:
     if m < 2:
         raise ValueError(f"{m} contenders; needed are 2 or more")
     first, second = np.triu_indices(m, 1)
-    draws = joint.accuracy_draws if m <= MANY else joint.accuracy_draws[:FEW_DRAWS]
+    draws = joint.accuracy_draws[: num_draws(m)]
     ranking = rank_all(joint.names, joint.accuracy, draws, joint.num_items)
     one, every = detectable(joint, draws, formula=p_values is not None and joint.estimand == "checkpoint")
     return AllPairs(

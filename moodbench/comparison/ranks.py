@@ -21,6 +21,16 @@ PAIRS_AT_ONCE = 2048
 MAX_LETTERS = 26 + 26 * 26
 """As many groups as letters and pairs of letters name."""
 
+MANY, FEW_DRAWS = 20, 500
+"""With more contenders than MANY, all pairs are compared in fewer draws, so that a slider is answered at once."""
+VERY_MANY, FEWEST_DRAWS = 100, 200
+"""Likewise, where pairs count by ten thousands: the smallest p-value is then 1 / 201."""
+
+
+def num_draws(num_contenders: int) -> int | None:
+    """How many joint draws all pairs of so many contenders are compared in; None is all."""
+    return None if num_contenders <= MANY else FEW_DRAWS if num_contenders <= VERY_MANY else FEWEST_DRAWS
+
 
 @dataclass(frozen=True)
 class Ranking:

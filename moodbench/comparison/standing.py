@@ -23,7 +23,7 @@ from moodbench.comparison.composite import (
 from moodbench.comparison.intervals import clipped
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.pareto import contributions, membership
-from moodbench.comparison.ranks import rank_all
+from moodbench.comparison.ranks import num_draws, rank_all
 from moodbench.comparison.speed_noise import tied_fastest
 from moodbench.comparison.stability import drawn_weights
 
@@ -57,10 +57,6 @@ QUALITY_COLUMNS = (
 """What `with_quality` adds; all null where nothing is known."""
 SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
 """What `with_places` adds; all null where nothing is known."""
-MANY, FEW_DRAWS = 20, 500
-"""With more contenders than MANY, ranges of places come from fewer draws, so that a slider is answered at once."""
-VERY_MANY, FEWEST_DRAWS = 100, 200
-"""Likewise, where pairs count by ten thousands: the smallest p-value is then 1 / 201."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +94,6 @@ class UtilityDraws:
         return ScoreDraws(self.names, self.link(self.utilities @ fixed), self.link(free), self.num_items)
 
 
-def num_draws(num_contenders: int) -> int | None:
-    """How many joint draws ranges of places come from; None is all."""
-    return None if num_contenders <= MANY else FEW_DRAWS if num_contenders <= VERY_MANY else FEWEST_DRAWS
-
-
 def with_quality(
     track: pd.DataFrame, joint: JointDraws | None, latency_s: pd.Series[float], anchors: Anchors
 ) -> pd.DataFrame:
@@ -133,7 +124,7 @@ def with_quality(
     costs["latency_p50_s"] = latency_s.astype(float).to_numpy()
     clear = costs["latency_p50_s"].copy()
     clear[track["provisional"].to_numpy(dtype=bool)] = np.nan
-    noise = np.zeros((1, len(at))) if joint.speed_noise is None else joint.speed_noise[:, at, 0]
+    noise = np.zeros((len(joint.accuracy_draws), len(at))) if joint.speed_noise is None else joint.speed_noise[:, at, 0]
     fastest = tied_fastest(clear, noise[: num_draws(len(at))])
     if joint.speed_noise is not None:
         costs["latency_p50_s"] = costs["latency_p50_s"] * np.exp(joint.speed_noise[:, at, 0])

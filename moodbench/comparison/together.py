@@ -10,8 +10,7 @@ import pandas as pd
 
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.paired import difference_interval
-from moodbench.comparison.ranks import rank_all
-from moodbench.comparison.standing import num_draws
+from moodbench.comparison.ranks import num_draws, rank_all
 
 TIES = ("accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best", "tied_f1")
 """What `mean_ties` says of each contender."""

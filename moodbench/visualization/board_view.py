@@ -275,7 +275,7 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
         notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
     if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
         notes.append(
-            "F1 with an interval of no width: every text got the same label, and the shares of the classes are held as they are."
+            "F1 with an interval of no width: within each class every text got the same label, and the shares of the classes are held as they are."
         )
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")

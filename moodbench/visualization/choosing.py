@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.visualization.formatting import mebibytes, milliseconds, missing, percent, valid
+from moodbench.visualization.formatting import mebibytes, milliseconds, missing, on_all, percent, valid
 
 Tied = Callable[[str, str], bool]
 """Two names to whether the accuracy of the two is not separated by the data."""
@@ -48,7 +48,9 @@ class Choice:
 
 def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
     """The choice among the `rows` of one track."""
-    rows = valid(rows)
+    given, rows = len(rows), on_all(valid(rows))
+    if given and rows.empty:
+        return Choice(None, None, 0, given, "No contender was run on all of these data sets: look at one of them.")
     fitting = rows[_within(rows, limits)]
     if fitting.empty:
         return _nothing_fits(rows, limits)

@@ -25,6 +25,7 @@ from moodbench.visualization.formatting import (
     mebibytes,
     milliseconds,
     missing,
+    on_all,
     three_digits,
     valid,
 )
@@ -90,8 +91,8 @@ def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True)
 
 
 def with_trade_off(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """The `rows` that the trade-off figure can show: with an accuracy and this cost, validly measured."""
-    usable = valid(rows)
+    """The `rows` that the trade-off figure can show: with an accuracy and this cost, validly measured, on every data set."""
+    usable = on_all(valid(rows))
     return usable[usable[cost].notna() & (usable[cost] > 0) & usable["accuracy"].notna()]
 
 
@@ -316,9 +317,10 @@ def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
 
 
 def _hover(row: pd.Series[Any]) -> str:
-    lines = [
-        f"accuracy {100 * row['accuracy']:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
-    ]
+    ends = (
+        "" if missing(row["accuracy_low"]) else f" [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
+    )
+    lines = [f"accuracy {100 * row['accuracy']:.1f} %{ends}"]
     known = {column: axis for column, axis in COSTS.items() if not missing(row[column])}
     lines += [f"{axis.title.partition(',')[0]}: {axis.show(row[column])}" for column, axis in known.items()]
     lines += [f"{mark}: {MARKS[mark]}" for mark in marks(row)]

@@ -76,6 +76,11 @@ def valid(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{column: rows[column].where(keep) for column in MEASURED if column in rows})
 
 
+def on_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of `rows` that miss none of the data sets that the board joins: means over others do not compare."""
+    return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
+
+
 def percent(value: Any) -> str:
     """A share as percent with one decimal."""
     return MISSING if missing(value) else f"{100 * value:.1f}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from moodbench.comparison.board import OVERALL
-from moodbench.visualization.formatting import missing, valid
+from moodbench.visualization.formatting import missing, on_all, valid
 from moodbench.visualization.state import State
 
 PRESETS: Mapping[str, tuple[int, int, int, int]] = {
@@ -19,6 +19,12 @@ PRESETS: Mapping[str, tuple[int, int, int, int]] = {
 """Name to the weights of accuracy, F1, throughput and latency."""
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
+
+DRAWN_ANEW = (
+    "over joint draws of the test texts, the seeds, the speed where several processes measured it, and the weights (Dirichlet around "
+    "those shown)"
+)
+"""What chances of places are shares of."""
 
 TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
 """Column to the one that says who is not separated from its best."""
@@ -90,10 +96,11 @@ def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -
 
     Accuracy, F1 and P50 go by the joint draws where the board has them (TIED); in other columns, and
     where there are none, the best alone is named.
-    Rows whose clock was disturbed do not count for what the clock says, invalid measurements for nothing measured.
+    Rows whose clock was disturbed do not count for what the clock says, invalid measurements for nothing measured, rows that
+    miss a data set for nothing at all.
     """
     found: dict[str, set[object]] = {}
-    measured = valid(track)
+    measured = on_all(valid(track))
     quiet = measured[~measured["provisional"].astype(bool)]
     for column in columns:
         if column not in track or column not in (*HIGHER, *LOWER):

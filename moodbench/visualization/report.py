@@ -23,8 +23,8 @@ from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.calibration_view import HEADINGS, calibration, calibration_cells, calibration_notes
 from moodbench.visualization.exporting import board_bytes, replaced
 from moodbench.visualization.figures import frontier
-from moodbench.visualization.formatting import COLUMNS, cells, reference_cells, track_facts, valid
-from moodbench.visualization.leaderboard_view import answer
+from moodbench.visualization.formatting import COLUMNS, cells, on_all, reference_cells, track_facts, valid
+from moodbench.visualization.leaderboard_view import DRAWN_ANEW, answer
 from moodbench.visualization.report_figures import (
     TRADE_OFFS,
     Drawing,
@@ -35,12 +35,9 @@ from moodbench.visualization.report_figures import (
     trade_off_figure,
 )
 from moodbench.visualization.score_notes import Robustness, effect_words
-from moodbench.visualization.search_report import drawings, file_name, search_html, search_markdown
+from moodbench.visualization.search_report import drawings, search_html, search_markdown, search_stem
 
-CHANCES = (
-    "In percent, over joint draws of the test texts, the seeds, the speed where several processes measured it, and the weights "
-    "(Dirichlet around those shown)."
-)
+CHANCES = f"In percent, {DRAWN_ANEW}."
 MAX_CURVES = 8
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -111,7 +108,9 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
             stem = figure_stem(number, track, figure.key)
             contents |= {f"{stem}.svg": figure.drawing.svg_file, f"{stem}.png": figure.drawing.png}
     for search, figures in zip(view.searches, drawn, strict=True):
-        contents |= {file_name(search, key): svg.encode() for key, svg in figures.items()}
+        for key, drawing in figures.items():
+            stem = search_stem(search, key)
+            contents |= {f"{stem}.svg": drawing.svg_file, f"{stem}.png": drawing.png}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [replaced(folder / name, content) for name, content in contents.items()]
@@ -183,7 +182,7 @@ class Together(NamedTuple):
 
 def trade_offs(rows: pd.DataFrame, name: str) -> list[Figure]:
     """The figure of error against each cost that at least one contender of the track has; a training time of 0 is none."""
-    found = []
+    found, rows = [], on_all(rows)
     for cost, (word, _, _) in TRADE_OFFS.items():
         costs = valid(rows)[cost].astype("float64")
         shown = rows.assign(**{cost: costs.where(costs > 0)})
@@ -247,7 +246,7 @@ def markdown(
     view: BoardView,
     sections: Sequence[TrackSection],
     whole: Sequence[Figure],
-    drawn: Sequence[Mapping[str, str]] = (),
+    drawn: Sequence[Mapping[str, Drawing]] = (),
 ) -> str:
     """The report as Markdown; `whole` are the figures of all tracks, `drawn` those of each of the view's searches."""
     parts = ["# MoodBench report", ""]
@@ -273,7 +272,7 @@ def page(
     view: BoardView,
     sections: Sequence[TrackSection],
     whole: Sequence[Figure],
-    drawn: Sequence[Mapping[str, str]] = (),
+    drawn: Sequence[Mapping[str, Drawing]] = (),
 ) -> str:
     """The report as one HTML page: styles and figures inside, no script, no request to anywhere."""
     body = ["<h1>MoodBench report</h1>"]

@@ -18,7 +18,7 @@ import pandas as pd
 
 from moodbench.comparison.calibration import ReliabilityCurve
 from moodbench.comparison.ranks import AcrossDatasets
-from moodbench.visualization.formatting import marked, valid
+from moodbench.visualization.formatting import marked, missing, valid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,14 @@ def accuracy_figure(rows: pd.DataFrame, title: str) -> Drawing:
         axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([middle], [y], "o", color=colour)
         text = f"{middle:.1f}" + (f"  {row['accuracy_letters']}" if ranked else "")
-        axes.annotate(text, (high, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            text,
+            (middle if missing(high) else high, y),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(shown)), [marked(row) for _, row in shown.iterrows()])
     note = "\nin colour: may be the best; who shares a letter is tied" if ranked else ""
     axes.set_xlabel(f"accuracy, % with 95 % interval{note}")

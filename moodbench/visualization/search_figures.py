@@ -14,7 +14,17 @@ from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.visualization.figures import INK, PALETTE, styled
-from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, mib, value_words
+from moodbench.visualization.search_words import (
+    RANK,
+    UNUSED,
+    after,
+    axis_title,
+    cell_words,
+    factor,
+    mib,
+    shown,
+    value_words,
+)
 
 
 def rank_alpha_map(search: Searched) -> go.Figure | None:
@@ -159,8 +169,11 @@ def memory_front(search: Searched) -> go.Figure | None:
         y=[scale * (t.score or 0.0) for t in known],
         mode="markers",
         marker={"color": PALETTE[0], "size": 9, "symbol": ["circle" if t is best else "circle-open" for t in known]},
-        customdata=[", ".join(f"{k} {value_words(v)}" for k, v in t.configuration.items()) for t in known],
-        hovertemplate="%{x:,.0f} MiB, %{y:.1f}<br>%{customdata}<extra></extra>",
+        customdata=[
+            [shown(t.score or 0.0, t.metric), ", ".join(f"{k} {value_words(v)}" for k, v in t.configuration.items())]
+            for t in known
+        ],
+        hovertemplate="%{x:,.0f} MiB, %{customdata[0]}<br>%{customdata[1]}<extra></extra>",
         name="configurations, the pick filled",
     )
     figure.update_xaxes(title="peak memory of training, MiB")

@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from html import escape
 
 from moodbench.tuning.searched import Searched
-from moodbench.visualization.search_svg import DRAWN
+from moodbench.visualization.report_figures import Drawing
+from moodbench.visualization.search_drawings import DRAWN
 from moodbench.visualization.search_words import TITLES, caption, cost_words, findings, trial_table
 
 
-def drawings(search: Searched) -> dict[str, str]:
-    """The SVG of each figure of TITLES that has something to show."""
-    return {key: svg for key in TITLES if (svg := DRAWN[key](search)) is not None}
+def drawings(search: Searched) -> dict[str, Drawing]:
+    """Each figure of TITLES that has something to show."""
+    return {key: drawing for key in TITLES if (drawing := DRAWN[key](search)) is not None}
 
 
-def file_name(search: Searched, key: str) -> str:
-    """The name of the file beside report.md with that figure of the search."""
-    return f"search-{search.search_id[:12]}-{key}.svg"
+def search_stem(search: Searched, key: str) -> str:
+    """The name, without its ending, of the files beside report.md with that figure of the search."""
+    return f"search-{search.search_id[:12]}-{key}"
 
 
-def search_markdown(search: Searched, drawn: Mapping[str, str]) -> list[str]:
+def search_markdown(search: Searched, drawn: Mapping[str, Drawing]) -> list[str]:
     """Lines of Markdown: what the search cost and says, its `drawn` figures as files beside the report, and its trials."""
     headings, rows = trial_table(search)
     lines = [headings, [":--", *["--:"] * (len(headings) - 1)], *rows]
@@ -29,19 +30,21 @@ def search_markdown(search: Searched, drawn: Mapping[str, str]) -> list[str]:
     figures = [
         part
         for key in drawn
-        for part in (f"![{TITLES[key]}]({file_name(search, key)})", "", f"{caption(key, search)}.", "")
+        for part in (f"![{TITLES[key]}]({search_stem(search, key)}.svg)", "", f"{caption(key, search)}.", "")
     ]
     return [f"## Search: {search.title}", "", *said, *figures, *table, ""]
 
 
-def search_html(search: Searched, drawn: Mapping[str, str]) -> list[str]:
+def search_html(search: Searched, drawn: Mapping[str, Drawing]) -> list[str]:
     """Pieces of HTML: the same with the figures inside."""
     headings, rows = trial_table(search)
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     pieces = [f"<h2>Search: {escape(search.title)}</h2>"]
     pieces += [f"<p>{escape(line)}</p>" for line in (cost_words(search), *findings(search))]
-    for key, svg in drawn.items():
-        pieces.append(f"<figure>{svg}<figcaption class=note>{escape(caption(key, search))}</figcaption></figure>")
+    for key, drawing in drawn.items():
+        pieces.append(
+            f"<figure>{drawing.svg}<figcaption class=note>{escape(caption(key, search))}</figcaption></figure>"
+        )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return [*pieces, f'<div class="scroll">{table}</div>']

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -12,12 +13,17 @@ from moodbench.visualization.board_view import BoardView
 from moodbench.visualization.formatting import COLUMNS, Column, cells, reference_cells, track_facts
 
 LEFT = {"Model"}
+LINE = 160
+"""Letters in a line of a table where there is no terminal, or more where its numbers need them."""
+WRAPPED = 30
+"""A cell on the left breaks into lines of no fewer letters."""
+PADDING = 2
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or as the content needs where there is none."""
+    """A console as wide as the terminal, or, where there is none, as what is printed."""
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=160)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
 def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
@@ -41,11 +47,45 @@ def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUM
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Console, *, left: set[str]) -> None:
-    """Nothing; prints a table, numbers on the right. Cells are shown as they are, markup signs and all."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in headings:
-        is_left = heading in left
-        table.add_column(Text(heading), justify="left" if is_left else "right", no_wrap=not is_left)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
+    """Nothing; prints a table, numbers on the right. Cells are shown as they are, markup signs and all.
+
+    Cells of columns in `left` break into lines where the table is too wide. One that is still too wide for the terminal is printed
+    in parts below each other, each of which begins with the columns up to the first of `left`.
+    """
+    rows = [list(row) for row in rows]
+    lengths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    lead = next((number for number, heading in enumerate(headings) if heading in left), -1) + 1
+    whole = lead - 1 if not out.is_terminal else -1  # names in a pipe stay on one line
+    needs = [
+        PADDING + (length if heading not in left or number == whole else min(length, WRAPPED))
+        for number, (heading, length) in enumerate(zip(headings, lengths, strict=True))
+    ]
+    width = out.width if out.is_terminal else min(out.width, max(LINE, sum(needs)))
+    for number, part in enumerate(_parts(needs, width, lead)):
+        if number:
+            out.print()
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        for column in part:
+            is_left, least = headings[column] in left, needs[column] - PADDING
+            justify: JustifyMethod = "left" if is_left else "right"
+            table.add_column(
+                Text(headings[column]), justify=justify, no_wrap=not is_left, overflow="fold", min_width=least
+            )
+        for row in rows:
+            table.add_row(*(Text(row[column]) for column in part))
+        out.print(table, width=width)
+
+
+def _parts(needs: Sequence[int], width: int, lead: int) -> list[list[int]]:
+    """The numbers of the columns of each part, which takes at most `width` unless a single column needs more; all begin with the
+    first `lead` columns."""
+    room = width - sum(needs[:lead])
+    parts: list[list[int]] = [[]]
+    taken = 0
+    for column in range(lead, len(needs)):
+        if parts[-1] and taken + needs[column] > room:
+            parts.append([])
+            taken = 0
+        parts[-1].append(column)
+        taken += needs[column]
+    return [[*range(lead), *part] for part in parts]

@@ -143,6 +143,31 @@ def test_a_small_chance_is_not_taken_for_a_missing_record():
     assert why_missing("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "worked out for each data set alone"
 
 
+def test_what_all_contenders_are_needed_for_says_whose_lack_it_is():
+    none = pd.DataFrame({"phase": [], "fit_id": []})
+    measured = pd.Series(
+        {"fit_ids": ["a"], "latency_p50_s": 0.01, "memory_peak_batch1_bytes": None, "train_time_s": 1.0}
+    )
+    assert why_missing("accuracy_letters", measured, none) == "not known: the contenders were tested on different texts"
+    assert (
+        why_missing("hypervolume_latency", measured, none) == "not known: the contenders were tested on different texts"
+    )
+    assert why_missing("hypervolume_memory", measured, none) == "not recorded"
+    unmeasured = pd.Series({"fit_ids": ["a"]})
+    assert why_missing("hypervolume_latency", unmeasured, none) == "not measured on the machine shown"
+    overall = pd.Series({"fit_ids": None, "latency_p50_s": 0.01, "on_all": True})
+    assert why_missing("hypervolume_latency", overall, none) == "worked out for each data set alone"
+    partial = overall.replace({True: False})
+    assert why_missing("accuracy_letters", partial, none).startswith("worked out of those that were run on all")
+
+
+def test_minmax_needs_no_baseline_to_be_missing(tmp_path):
+    store = Store.open(tmp_path / "results")
+    write_trial(store, 1, "alone", 0.7, None)
+    title = Page(board_html(view_board(store, MACHINE, composite="minmax"))).title
+    assert title("alone", "Score") == "not measured on the machine shown"
+
+
 def test_without_a_score_no_part_of_it_is_called_missing(store):
     view = view_board(store, MACHINE, composite="none")
     title = Page(board_html(view)).title

@@ -71,6 +71,7 @@ def test_the_report_has_a_section_for_each_search(tmp_path):
     assert [path.name for path in figures] == [
         f"search-{'s' * 12}-{key}.svg" for key in ("map", "coordinates", "budget")
     ]
+    assert all(path.with_suffix(".png") in written for path in figures)
     assert all(ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg" for path in figures)
     for name in ("report.md", "report.html"):
         text = (tmp_path / "report" / name).read_text("utf-8")

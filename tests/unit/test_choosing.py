@@ -145,3 +145,12 @@ def test_what_the_limit_on_accuracy_costs_is_said_in_speed():
     assert choice.pick == "middle"
     assert choice.costs == ("10.0 times as fast with less accuracy (fast: accuracy 80.0 %, from 78.0 %)",)
     assert pick(Limits(accuracy=0.7)).costs == (), "a limit that binds nobody costs nothing"
+
+
+def test_who_was_not_run_on_all_data_sets_is_neither_picked_nor_compared():
+    partial = rows().assign(on_all=[True, True, False, False])
+    choice = pick(Limits(), of=partial)
+    assert (choice.pick, choice.runner_up, choice.num_rows) == ("middle", "fast", 2)
+    none = pick(Limits(), of=partial.tail(2))
+    assert none.pick is None and none.why.startswith("No contender was run on all of these data sets")
+    assert pick(Limits(), of=rows().assign(on_all=None)).num_rows == 4, "rows of one data set"

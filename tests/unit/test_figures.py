@@ -64,6 +64,19 @@ def test_pointed_at_a_mark_says_its_costs_as_the_table_does():
     ]  # fmt: skip
 
 
+def test_means_over_other_data_sets_are_no_trade_off():
+    partial = board().assign(on_all=[True, True, False], accuracy=[0.9, 0.8, 0.99])
+    assert list(figures.with_trade_off(partial, "latency_p50_s")["name"]) == ["a", "b"]
+    of_one_set = board().assign(on_all=None)
+    assert len(figures.with_trade_off(of_one_set, "latency_p50_s")) == 3
+
+
+def test_an_accuracy_without_an_interval_is_said_without_one():
+    bare = board().head(1).assign(accuracy_low=float("nan"), accuracy_high=float("nan"))
+    ((_, said),) = figures.trade_off(bare).data[1].customdata
+    assert said.split("<br>")[0] == "accuracy 90.0 %"
+
+
 def test_a_slow_request_is_said_without_an_exponent():
     (line,) = figures.latency_distribution({"a": np.array([1.5, 2.5])}).data
     assert list(line.customdata) == ["1,500", "2,500"] and "%{customdata} ms" in line.hovertemplate

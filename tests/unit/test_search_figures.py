@@ -10,9 +10,9 @@ from test_tuning_study import trial
 from moodbench.store import Store
 from moodbench.tuning.records import SearchTrial, put_trial
 from moodbench.tuning.searched import Searched, searched
+from moodbench.visualization.search_drawings import DRAWN
 from moodbench.visualization.search_figures import FIGURES
 from moodbench.visualization.search_report import drawings, search_html, search_markdown
-from moodbench.visualization.search_svg import DRAWN
 from moodbench.visualization.search_view import search_lines, write_search_page
 from moodbench.visualization.search_words import EMPTY, TITLES, caption, cost_words, findings, trial_table
 
@@ -81,9 +81,10 @@ def test_page_and_report_draw_the_same_figures_as_valid_xml(metric: str) -> None
     search = a_search(metric)
     for key in TITLES:
         assert FIGURES[key](search) is not None
-        svg = DRAWN[key](search)
-        assert svg is not None
-        ElementTree.fromstring(svg)
+        drawing = DRAWN[key](search)
+        assert drawing is not None
+        ElementTree.fromstring(drawing.svg_file)
+        assert drawing.png.startswith(b"\x89PNG")
         assert caption(key, search).startswith(TITLES[key])
     lone = searched([trial(0, None, "failed")])
     assert [FIGURES[key](lone) for key in TITLES] == [DRAWN[key](lone) for key in TITLES] == [None] * len(EMPTY)

@@ -47,6 +47,47 @@ def test_signs_of_markup_in_names_and_messages_are_shown_as_they_are():
     assert "a [b]" in out.getvalue() and "[/bold] [red]" in out.getvalue()
 
 
+BOARD = (
+    ["Rank", "Model", "Score", "Accuracy % [95 %]", "F1 %", "P50 ms"],
+    [
+        ["1", "MiniLM-L6 (quick)", "35.1", "79.3 [77.5, 81.0]", "79.0", "13.6"],
+        ["2", "a", "3.1", "9.3 [7.5, 11.0]", "9.0", "3.6"],
+    ],
+)
+
+
+def printed(headings, rows, left, **console) -> list[str]:
+    out = io.StringIO()
+    print_table(headings, rows, Console(file=out, **console), left=left)
+    assert all(len(line) <= console["width"] for line in out.getvalue().splitlines())
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_a_table_too_wide_for_the_terminal_is_printed_in_parts_that_all_name_their_rows():
+    lines = printed(*BOARD, {"Model"}, width=60, force_terminal=True, no_color=True, color_system=None)
+    assert lines == [
+        " Rank  Model              Score  Accuracy % [95 %]  F1 %",
+        "    1  MiniLM-L6 (quick)   35.1  79.3 [77.5, 81.0]  79.0",
+        "    2  a                    3.1    9.3 [7.5, 11.0]   9.0",
+        "",
+        " Rank  Model              P50 ms",
+        "    1  MiniLM-L6 (quick)    13.6",
+        "    2  a                     3.6",
+    ]
+    assert len(printed(*BOARD, {"Model"}, width=80, force_terminal=True, color_system=None)) == 3, "it fits"
+
+
+def test_where_there_is_no_terminal_no_line_of_numbers_is_broken():
+    headings = ["Model", *(f"a heading with the number {n}" for n in range(20))]
+    (head, row) = printed(headings, [["a" * 50, *"0123456789" * 2]], {"Model"}, width=10_000)
+    assert len(head) > 500 and row.split()[0] == "a" * 50
+
+
+def test_words_break_into_lines_and_numbers_do_not():
+    lines = printed(["Model", "Why", "N"], [["a", "many words " * 30, "1,000,000"]], {"Model", "Why"}, width=160)
+    assert len(lines) > 3 and lines[1].endswith("1,000,000") and lines[1].startswith(" a      many words")
+
+
 class Clock:
     now = 0.0
 

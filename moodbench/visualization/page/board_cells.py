@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from moodbench.visualization.formatting import MARKS, MISSING, Column, Row, marks, missing
-from moodbench.visualization.leaderboard_view import TIED, chance, tied_best
+from moodbench.visualization.leaderboard_view import DRAWN_ANEW, TIED, chance, tied_best
 from moodbench.visualization.page.why_missing import READ_FOR_SCORE, why_missing
 
 BEST, TIED_BEST = "the best", "the best, or not separated from it"
@@ -137,7 +137,7 @@ def _drawing(key: str, row: Row, axis: Axis | None) -> str:
     if key == "accuracy" and axis:
         return _whisker_svg(row, axis)
     if key == "rank" and not missing(row.get("p_best")):
-        return f'<small title="share of joint draws of texts and seeds in which it is first">best: {chance(row["p_best"])}</small>'
+        return f'<small title="chance to be first: {DRAWN_ANEW}">best: {chance(row["p_best"])}</small>'
     if key == "score":
         width = min(max(float(row["score"]), 0), 100)
         return f'<span class="mb-bar" aria-hidden="true"><span style="width:{width:.0f}%"></span></span>'
@@ -146,11 +146,13 @@ def _drawing(key: str, row: Row, axis: Axis | None) -> str:
 
 def _whisker_svg(row: Row, axis: Axis) -> str:
     """A dot at the accuracy and a line over its interval; hidden from readers, who have the text."""
-    low, dot, high = (axis.x(row[k]) for k in ("accuracy_low", "accuracy", "accuracy_high"))
     middle, w, h = WHISKER_HEIGHT / 2, WHISKER_WIDTH, WHISKER_HEIGHT
+    line = ""
+    if not missing(row["accuracy_low"]):  # several seeds without stored predictions have no interval
+        low, high = axis.x(row["accuracy_low"]), axis.x(row["accuracy_high"])
+        line = f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} 4V{h - 4}M{high:.1f} 4V{h - 4}"/>'
     return (
         f'<svg class="mb-whisker" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">'
         f'<path class="mb-line" d="M0 {middle}H{w}"/>'
-        f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} 4V{h - 4}M{high:.1f} 4V{h - 4}"/>'
-        f'<circle cx="{dot:.1f}" cy="{middle}" r="3"/></svg>'
+        f'{line}<circle cx="{axis.x(row["accuracy"]):.1f}" cy="{middle}" r="3"/></svg>'
     )

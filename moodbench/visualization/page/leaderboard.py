@@ -143,9 +143,13 @@ def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) ->
     shown = set(figures.with_trade_off(rows, cost)["name"])
     reasons = {}
     for _, row in rows[~rows["name"].isin(shown)].iterrows():
-        invalid = row["verdict"] == "invalid" and cost in MEASURED
-        lacks = "accuracy" if missing(row["accuracy"]) else cost
-        reasons[str(row["name"])] = MARKS["invalid"] if invalid else why_missing(lacks, row, failures)
+        if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+            reason = "not run on all of these data sets"
+        elif row["verdict"] == "invalid" and cost in MEASURED:
+            reason = MARKS["invalid"]
+        else:
+            reason = why_missing("accuracy" if missing(row["accuracy"]) else cost, row, failures)
+        reasons[str(row["name"])] = reason
     return not_shown(reasons)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 from moodbench.visualization.formatting import MEASURED, Row, missing
 
 READ_FOR_SCORE = ("fit_ids", "base_accuracy", *MEASURED)
 """What tells why there is no score."""
+COST_OF_AREA = {column: cost for cost, column in AREA_COLUMNS.items()}
 
 
 def why_missing(key: str, row: Row, failures: pd.DataFrame) -> str:
@@ -17,6 +18,11 @@ def why_missing(key: str, row: Row, failures: pd.DataFrame) -> str:
         return "no place: the score is provisional, and other rows were measured undisturbed"
     if key == "p_pareto_latency":
         return _why_no_pareto(row, failures)
+    if key == "accuracy_letters":
+        return _why_not_compared(row)
+    if key in COST_OF_AREA:
+        cost = COST_OF_AREA[key]
+        return why_missing(cost, row, failures) if missing(row.get(cost)) else _why_not_compared(row)
     if key == "score" and row.get("composite") == "none":
         return "no score was asked for"
     if key in ("rank", "score", "p_best"):
@@ -40,7 +46,7 @@ def _why_no_score(row: Row, failures: pd.DataFrame) -> str:
     if row["verdict"] == "invalid":
         return "no place: the timed model gave other labels than the evaluated one"
     by_score = row.get("composite") != "none"
-    if by_score and missing(row.get("base_accuracy")):
+    if by_score and row.get("composite") != "minmax" and missing(row.get("base_accuracy")):
         return "not scored: the baseline has no result on this data"
     parts = ("latency_p50_s", "throughput_texts_per_s" if by_score else "memory_peak_batch1_bytes")
     absent = [m for m in parts if missing(row[m])]
@@ -56,8 +62,15 @@ def _why_no_pareto(row: Row, failures: pd.DataFrame) -> str:
     known = [c for c in PARETO_COSTS.values() if not missing(row.get(c))]
     if known:
         return "in no Pareto set with a chance of 5 % or more"
+    if _fit_ids(row) and all(missing(row.get(cost)) for cost in PARETO_COSTS):
+        return why_missing("latency_p50_s", row, failures)
+    return _why_not_compared(row)
+
+
+def _why_not_compared(row: Row) -> str:
+    """Why what is worked out of all contenders at once is missing in a row."""
+    if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+        return "worked out of those that were run on all of these data sets"
     if not _fit_ids(row):
         return "worked out for each data set alone"
-    if all(missing(row.get(cost)) for cost in PARETO_COSTS):
-        return why_missing("latency_p50_s", row, failures)
     return "not known: the contenders were tested on different texts"

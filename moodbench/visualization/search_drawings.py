@@ -1,4 +1,4 @@
-"""Figures of a search for the report, as SVG: what search_figures draws for the page."""
+"""Figures of a search for the report: what search_figures draws for the page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from moodbench.tuning.objectives import front
 from moodbench.tuning.records import sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_curve, importances
-from moodbench.visualization.report_figures import BLUE, GREY, INK, ORANGE, panel, svg_text
+from moodbench.visualization.report_figures import BLUE, GREY, INK, ORANGE, Drawing, panel
 from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title, cell_words, factor, mib, value_words
 
 
-def rank_alpha_svg(search: Searched) -> str | None:
+def rank_alpha_drawing(search: Searched) -> Drawing | None:
     """Mean score by rank and alpha over rank, with the number of trials and the interval of the mean; None without both."""
     equal = equal_scores(search.trials)
     found = cells(equal, RANK, ALPHA_OVER_R)
@@ -45,10 +45,10 @@ def rank_alpha_svg(search: Searched) -> str | None:
     axes.set_xlabel("rank")
     axes.set_ylabel("alpha / rank")
     figure.colorbar(drawn, ax=axes, label=axis_title(search.metric))
-    return svg_text(figure, f"map {search.search_id}")
+    return Drawing(figure, f"map {search.search_id}")
 
 
-def coordinates_svg(search: Searched) -> str | None:
+def coordinates_drawing(search: Searched) -> Drawing | None:
     """Every trial as a line through its parameters to its score after equally many texts; None with fewer than two."""
     equal = equal_scores(search.trials)
     if len(equal.scores) < 2:
@@ -91,10 +91,10 @@ def coordinates_svg(search: Searched) -> str | None:
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.margins(x=0.06)
-    return svg_text(figure, f"coordinates {search.search_id}")
+    return Drawing(figure, f"coordinates {search.search_id}")
 
 
-def budget_svg(search: Searched) -> str | None:
+def budget_drawing(search: Searched) -> Drawing | None:
     """Best score so far over texts trained, and the expected best of as many random draws; None with neither."""
     scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
     if not so_far and curve is None:
@@ -113,10 +113,10 @@ def budget_svg(search: Searched) -> str | None:
     axes.set_xlabel("texts trained, all configurations together")
     axes.set_ylabel(axis_title(search.metric))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
-    return svg_text(figure, f"budget {search.search_id}")
+    return Drawing(figure, f"budget {search.search_id}")
 
 
-def importance_svg(search: Searched) -> str | None:
+def importance_drawing(search: Searched) -> Drawing | None:
     """The share of the score's variance that each parameter explains alone, with its interval; None where none can be told."""
     found = importances(search.axes, search.trials, search.defaults)[::-1]
     if not found:
@@ -128,10 +128,10 @@ def importance_svg(search: Searched) -> str | None:
     axes.set_yticks(range(len(found)), [each.parameter for each in found])
     axes.set_xlim(0, 101)
     axes.set_xlabel("share of the variance explained alone, % (fANOVA; 5 to 95 % over 100 resamples)")
-    return svg_text(figure, f"importance {search.search_id}")
+    return Drawing(figure, f"importance {search.search_id}")
 
 
-def front_svg(search: Searched) -> str | None:
+def front_drawing(search: Searched) -> Drawing | None:
     """Best score over the memory of training, with the front and the pick; None with fewer than two such trials."""
     known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
     if len(known) < 2:
@@ -147,14 +147,14 @@ def front_svg(search: Searched) -> str | None:
     axes.set_xlabel("peak memory of training, MiB")
     axes.set_ylabel(axis_title(search.metric))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
-    return svg_text(figure, f"front {search.search_id}")
+    return Drawing(figure, f"front {search.search_id}")
 
 
-DRAWN: Mapping[str, Callable[[Any], str | None]] = {
-    "map": rank_alpha_svg,
-    "coordinates": coordinates_svg,
-    "budget": budget_svg,
-    "importance": importance_svg,
-    "front": front_svg,
+DRAWN: Mapping[str, Callable[[Any], Drawing | None]] = {
+    "map": rank_alpha_drawing,
+    "coordinates": coordinates_drawing,
+    "budget": budget_drawing,
+    "importance": importance_drawing,
+    "front": front_drawing,
 }
 """Figure of TITLES -> what draws it."""
