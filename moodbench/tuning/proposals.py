@@ -49,7 +49,7 @@ def proposals(
     class Proposals(Searcher):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(metric="score", mode=mode)
-            self.ended: dict[str, Mapping[str, float] | None] = {}
+            self.ended: dict[str, Mapping[str, float | None] | None] = {}
             self.running: dict[str, list[str]] = {}
             self.members: dict[str, list[str]] = {}
             self.num_asked = 0
@@ -116,7 +116,10 @@ def proposals(
             self.num_asked += 1
             return f"proposal-{self.num_asked}"
 
-    def _tell(name: str, values: Mapping[str, float] | None) -> None:
-        inner.on_trial_complete(name, None if values is None else dict(values), error=values is None)
+    wanted = inner.metric if isinstance(inner.metric, list) else [inner.metric]
+
+    def _tell(name: str, values: Mapping[str, float | None] | None) -> None:
+        told = None if values is None or any(values.get(metric) is None for metric in wanted) else dict(values)
+        inner.on_trial_complete(name, told, error=told is None)
 
     return Proposals()

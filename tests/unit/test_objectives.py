@@ -146,6 +146,10 @@ def test_a_searcher_by_memory_learns_both_and_has_the_same_front(tmp_path: Path)
     made.on_trial_complete("t0", {"score": 0.9, "outcomes": [(id_of(point), {"score": 0.9, "memory_bytes": 800.0})]})
     best = {tuple(t.values) for t in inner._ot_study.best_trials}
     assert best == {(0.70, 500.0), (0.80, 600.0), (0.9, 800.0)}, "0.75 with 700 is behind 0.80 with 600"
+    (point,) = members_of(made.suggest("t1"))
+    made.on_trial_complete("t1", {"score": 0.99, "outcomes": [(id_of(point), {"score": 0.99, "memory_bytes": None})]})
+    states = [t.state.name for t in inner._ot_study.trials]
+    assert states[-1] == "FAIL" and set(states[:-1]) == {"COMPLETE"}, "its memory is not known"
 
 
 def test_a_search_by_memory_is_another_search_and_its_trials_keep_what_they_took(tmp_path: Path) -> None:
