@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress, outcome_of
@@ -32,7 +36,14 @@ class InlineExecutor:
         if not self._queue:
             return []
         command = self._queue.popleft()
-        code = self._entry(command.stdin, lambda event: hear(Progress(command.key, event)))
+        with _lasting_interrupts() as check:
+
+            def tell(event: Mapping[str, Any]) -> None:
+                check()
+                hear(Progress(command.key, event))
+
+            code = self._entry(command.stdin, tell)
+            check()
         return [Ended(command.key, outcome_of(code, ""))]
 
     def begun(self, key: str) -> bool:
@@ -50,3 +61,34 @@ class InlineExecutor:
     def close(self) -> None:
         """Nothing; what has not started is forgotten."""
         self._queue.clear()
+
+
+@contextmanager
+def _lasting_interrupts() -> Iterator[Callable[[], None]]:
+    """A check that raises once more what SIGINT or SIGTERM raised inside.
+
+    Python drops an exception that a signal raises while a finaliser or a callback of native code runs, of which a training has many;
+    an interrupt that met one would be lost.
+    """
+    came: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append((before[number], number))
+        before[number](number, frame)
+
+    def check() -> None:
+        if came:
+            handler, number = came[0]
+            handler(number, None)
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

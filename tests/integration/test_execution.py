@@ -1,6 +1,7 @@
 """Commands as processes: inline, under Ray and alone; events as they come and neutral outcomes."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,28 @@ def test_a_process_gets_its_threads_and_may_write_byte_code(monkeypatch):
     assert first == {"threads": "3", "bytecode": True}
 
 
+@pytest.mark.parametrize("tells_more", [True, False])
+def test_an_interrupt_that_something_swallowed_still_ends_an_inline_command(tells_more):
+    done = []
+
+    def entry(stdin, tell):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:  # as a finaliser of native code may
+            done.append("swallowed")
+        if tells_more:
+            tell({"step": 1})
+            done.append("went on")
+        return 0
+
+    before = signal.getsignal(signal.SIGINT)
+    inline = InlineExecutor(entry)
+    inline.start(command("a", ""), HERE)
+    with pytest.raises(KeyboardInterrupt):
+        inline.poll(1.0, lambda progress: None)
+    assert done == ["swallowed"] and signal.getsignal(signal.SIGINT) is before
+
+
 def test_inline_hears_events_while_the_command_runs():
     log = []
 
@@ -202,6 +225,7 @@ def test_a_ray_that_was_too_slow_to_start_is_tried_again_and_leaves_nothing(monk
 
 IMPORTED_EARLY = """
 import os
+import signal
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.pop("RAY_ENABLE_UV_RUN_RUNTIME_ENV", None)
