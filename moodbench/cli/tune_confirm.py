@@ -27,7 +27,7 @@ from moodbench.tuning.objectives import TOLERANCE, challenger
 from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.board_view import view_board
 from moodbench.visualization.comparison_view import compare_models, sentence
-from moodbench.visualization.search_words import shown
+from moodbench.visualization.search_words import NO_END, shown
 
 if TYPE_CHECKING:
     from moodbench.tuning.records import SearchTrial
@@ -138,11 +138,11 @@ def pick_words(
     said = f"Pick: {json.dumps(best.configuration)}"
     if not request.is_default(best.fit_id):
         return f"{said}; {words}." if words else f"{said}."
-    why = (
-        "of the scores near the best it takes the least memory"
-        if request.objective == "memory"
-        else f"nothing that was tried beat it by more than {shown(TOLERANCE, best.metric)} on validation"
-    )
+    why = f"nothing that was tried beat it by more than {shown(TOLERANCE, best.metric)} on validation"
+    if request.objective == "memory":
+        why = "of the scores near the best it takes the least memory"
+    elif best.status != "finished":
+        why = NO_END
     said = f"{said}, the default recipe: {why}."
     if beside is None or words is None:
         return said

@@ -22,6 +22,7 @@ def winner(
     step that validation preferred, so training one that was stopped or cut off to its end could only raise its score: it may
     be the pick, and is trained in full when it is confirmed. The default, once trained to its end, is the pick unless another is
     better by more than TOLERANCE: the best of many owes more than that to luck (as Breiman et al. 1984 prefer the simpler model).
+    It is the pick too where no training came to its end: who learns sooner need not end better.
 
     By memory: of those whose score is within TOLERANCE of the best and whose memory is known, the one that took the least. It
     lies on the front, unless one that took as little is better.
@@ -36,8 +37,10 @@ def winner(
     if best is None:
         return None
     if objective == "quality":
-        known = next((t for t in scored if t.fit_id == default and t.status == "finished"), None)
-        return best if known is None or beats(quality(best)[0], quality(known)[0]) else known
+        known = next((t for t in scored if t.fit_id == default), None)
+        if known is None or not any(t.status == "finished" for t in scored):
+            return known or best
+        return known if known.status == "finished" and not beats(quality(best)[0], quality(known)[0]) else best
     near = [t for t in scored if t.memory_bytes and quality(t)[0] >= quality(best)[0] - TOLERANCE]
     return min(near, key=lambda t: (t.memory_bytes or 0, *(-q for q in quality(t)[:3]), t.fit_id), default=best)
 

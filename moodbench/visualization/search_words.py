@@ -111,6 +111,10 @@ def cost_words(search: Searched) -> str:
     )
 
 
+NO_END = "no training came to its end, and who learns sooner need not end better"
+"""Why the default stays the pick where all were cut off."""
+
+
 def findings(search: Searched) -> list[str]:
     """Sentences: the pick, what a budget was worth, and which parameters mattered."""
     best = search.best
@@ -121,10 +125,14 @@ def findings(search: Searched) -> list[str]:
     said = [f"Best on validation:{part} {chosen}; {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
     first = winner(search.trials)
     if search.objective == "quality" and first is not None and first is not best:
+        why = (
+            f"not more than {factor(search.metric) * TOLERANCE:g} better, which the best of {len(search.trials)} may owe to luck"
+            if best.status == "finished"
+            else f"but {NO_END}"
+        )
         said = [
             f"Pick: the default recipe, {chosen}; validation {best.metric} {shown(best.score, best.metric)}. The best score was "
-            f"{shown(first.score, first.metric)}, not more than {factor(search.metric) * TOLERANCE:g} better, which the best of "
-            f"{len(search.trials)} may owe to luck."
+            f"{shown(first.score, first.metric)}, {why}."
         ]
     if search.objective == "memory":
         said = [f"Pick:{part} {chosen}; validation {best.metric} {shown(best.score, best.metric)}. {LUCK}"]

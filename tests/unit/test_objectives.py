@@ -80,6 +80,11 @@ def test_the_end_of_a_search_says_what_is_picked_and_how_the_other_stands_to_the
         'Pick: {"lora.r": 8}, the default recipe: nothing that was tried beat it by more than 1.0 on validation.'
     )
     assert f'The best of the others, {{"lora.r": 4}}: {said}' in words and words.endswith("stays what it is.")
+    cut_off = pick_words(request, replace(default, status="unfinished"), other, found)
+    assert (
+        "the default recipe: no training came to its end, and who learns sooner need not end better. The best of"
+        in cut_off
+    )
     alone = pick_words(replace(request, objective="memory"), default, None, None)
     assert alone.endswith("the default recipe: of the scores near the best it takes the least memory.")
 

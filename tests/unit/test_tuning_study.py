@@ -67,6 +67,9 @@ def test_the_default_trained_to_its_end_is_the_pick_unless_another_is_more_than_
     assert challenger([default], "quality", default.fit_id) is None
     cut = replace(default, status="stopped")
     assert winner([cut, near], default=cut.fit_id) is near, "what it would have reached is not known"
+    cut_too = replace(far, score=0.85)
+    assert winner([cut, cut_too], default=cut.fit_id) is cut, "who learns sooner need not end better"
+    assert winner([cut_too, replace(cut, status="failed")], default=cut.fit_id) is cut_too
     losses = [replace(trial(i, score), metric="nll") for i, score in enumerate((0.400, 0.391, 0.389))]
     assert winner(losses[:2], default=losses[0].fit_id) is losses[0]
     assert winner(losses, default=losses[0].fit_id) is losses[2]
