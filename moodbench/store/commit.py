@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
-from moodbench.store.staging import Claim, close_checkpoints, forget, open_checkpoints
+from moodbench.store.staging import Claim, forget
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,6 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        close_checkpoints(self.folder.parent, self.name)
         if self._claim:
             self._claim.release()
 
@@ -56,7 +53,8 @@ class Attempt:
 
         They outlive the attempt, and go when any attempt commits the fit.
         """
-        return open_checkpoints(self.folder.parent, fit_id, self.name)
+        assert self._claim, "outside of its `with`"
+        return self._claim.open_checkpoints(fit_id)
 
     def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
         """Publish `outputs` (key in the store -> staged file or folder), then the `record` of `kind` under `id_`.

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Set
+import weakref
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,7 +58,10 @@ class Claim:
 
     def __init__(self, staging: Path, name: str) -> None:
         staging.mkdir(parents=True, exist_ok=True)
-        self._path = staging / f"{name}.lock"
+        self._staging, self._name = staging, name
+        self._fits: list[str] = []
+        # An interrupt can meet any step of this and of `release`; what is left then goes with this object or with the process.
+        self._left = weakref.finalize(self, _end, staging, name, self._fits)
         made = staging / f"{name}.lock.new"
         # Locked before it has its name: nobody ever sees it unlocked while its owner lives.
         self._file = made.open("w", encoding="utf-8")
@@ -66,11 +70,26 @@ class Claim:
         if fcntl is not None:
             with suppress(OSError):  # a file system without locks: its attempts are never known to be dead
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        made.rename(self._path)
+        made.rename(staging / f"{name}.lock")
+
+    def open_checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
+        """The new folder of this attempt at `fit_id`, and those of other attempts, the newest first.
+
+        Of attempts that have ended only the newest KEEP_ATTEMPTS are kept: each has copied the best of those before it.
+        """
+        folder = self._staging / f"fit-{fit_id}"
+        own = folder / self._name
+        self._fits.append(fit_id)
+        own.mkdir(parents=True)
+        ended = [p for p in _ended(self._staging, folder) if any(p.iterdir())]
+        for old in ended[:-KEEP_ATTEMPTS]:
+            shutil.rmtree(old, ignore_errors=True)
+        return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
 
     def release(self) -> None:
-        """Nothing; the attempt has ended and its folder is gone."""
-        self._path.unlink(missing_ok=True)
+        """Nothing; the attempt has ended: its folder goes, and that of its checkpoints where it left none."""
+        _end(self._staging, self._name, self._fits)
+        self._left.detach()
         self._file.close()
 
 
@@ -103,27 +122,6 @@ def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[
     return removed
 
 
-def open_checkpoints(staging: Path, fit_id: str, name: str) -> tuple[Path, list[Path]]:
-    """The new folder of the attempt `name` at `fit_id`, and those of other attempts, the newest first.
-
-    Of attempts that have ended only the newest KEEP_ATTEMPTS are kept: each has copied the best of those before it.
-    """
-    folder = staging / f"fit-{fit_id}"
-    own = folder / name
-    own.mkdir(parents=True)
-    ended = [p for p in _ended(staging, folder) if any(p.iterdir())]
-    for old in ended[:-KEEP_ATTEMPTS]:
-        shutil.rmtree(old, ignore_errors=True)
-    return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
-
-
-def close_checkpoints(staging: Path, name: str) -> None:
-    """Nothing; where the attempt `name` left no checkpoint its folder goes too."""
-    for own in staging.glob(f"fit-*/{name}"):
-        remove_if_empty(own)
-        remove_if_empty(own.parent)
-
-
 def forget(staging: Path, fit_id: str, name: str) -> None:
     """Nothing; the fit is committed: its checkpoints by the attempt `name` and by every attempt that has ended go."""
     folder = staging / f"fit-{fit_id}"
@@ -136,6 +134,16 @@ def remove_if_empty(folder: Path) -> None:
     """Nothing; a folder with something in it stays."""
     with suppress(OSError):
         folder.rmdir()
+
+
+def _end(staging: Path, name: str, fits: Sequence[str]) -> None:
+    """Nothing; of the attempt `name` only its checkpoints of `fits` are left, and its lock goes last."""
+    shutil.rmtree(staging / name, ignore_errors=True)
+    for fit_id in fits:
+        remove_if_empty(staging / f"fit-{fit_id}" / name)
+        remove_if_empty(staging / f"fit-{fit_id}")
+    for suffix in (".lock.new", ".lock"):
+        (staging / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _ended(staging: Path, folder: Path) -> Iterator[Path]:

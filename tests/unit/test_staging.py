@@ -1,14 +1,16 @@
 """Sweeping the staging area: what is dead goes, what may live stays, whatever it looks like."""
 
+import gc
 import os
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from moodbench.store import Store
+from moodbench.store import Store, commit
 from moodbench.store import staging as module
 from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, sweep
 
@@ -56,6 +58,46 @@ def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dea
     monkeypatch.undo()
     monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
     assert store.sweep() == [name]
+
+
+def interrupted_at(line: int, use) -> bool:
+    """Whether `use` met the interrupt that comes before line number `line` of those it runs in the staging area's code."""
+    lines = count(1)
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename not in (module.__file__, commit.__file__):
+            return None
+        if event == "line" and next(lines) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        use()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lock's file, closed by nobody else
+def test_an_interrupt_at_any_moment_leaves_nothing_of_an_attempt(tmp_path):
+    store = Store.open(tmp_path / "results")
+
+    def use():
+        with store.attempt() as attempt:
+            (attempt.folder / "half").write_text("x")
+            attempt.checkpoints(FIT)
+
+    for line in count(1):
+        interrupted = interrupted_at(line, use)
+        gc.collect()
+        assert left(store) == set(), line
+        if not interrupted:
+            break
+    assert line > 25, "of the lines of taking, working and releasing none was passed over"
 
 
 def test_what_has_no_lock_is_somebody_elses_and_stays(tmp_path):
