@@ -66,6 +66,22 @@ def test_a_preset_sets_the_weights(filled):
     )
 
 
+def test_weights_send_the_table_and_no_figure(filled):
+    page = filled.open()
+    answers = []
+    page.on("response", lambda answer: answers.append(answer) if "/run/" in answer.url else None)
+
+    def sent() -> list[str]:
+        page.wait_for_timeout(50)  # in which answers are taken note of
+        return [answer.text() for answer in answers]
+
+    page.get_by_role("button", name="Most accurate").click()
+    until(lambda: any("<table" in each for each in sent()), "the table under these weights")
+    assert not any("plotly" in each for each in sent())
+    page.locator("#search textarea, #search input").first.fill("MiniLM")
+    until(lambda: any("plotly" in each for each in sent()), "figures of the rows that are left")
+
+
 def test_search_and_filters_hide_rows(filled):
     page = filled.open()
     box = page.locator("#search textarea, #search input").first

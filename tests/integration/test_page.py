@@ -235,6 +235,24 @@ def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
     assert orders[0] == orders[1] == ["unmeasured", "fast", HOSTILE, "tfidf-logreg", "disturbed"], "the best on top"
 
 
+def test_weights_moved_after_a_commit_fill_the_whole_tab_and_else_its_table_alone(store):
+    (tab,) = (tab for tab in TABS if tab.key == "leaderboard")
+    now = 0.0
+    reader = Reader(store, MACHINE, clock=lambda: now)
+    before, moved = State(tab=tab.key), State(tab=tab.key, accuracy=90)
+    opened = fill(reader, tab, before, Services())
+    again = fill(reader, tab, moved, Services(), seen=opened.read)
+    assert [each is None for each in again.contents] == [False, False, True, True, True, True, False]
+    assert again.read == opened.read and again.contents[1] != opened.contents[1]
+
+    write_trial(store, 5, "newcomer", 0.9, {})
+    now = 1000.0
+    reader.current(patience_s=60)
+    at_once = fill(reader, tab, moved, Services(), seen=opened.read)
+    assert at_once.read != opened.read
+    assert "newcomer" in at_once.contents[1] and "newcomer" in at_once.contents[4].layout.yaxis.categoryarray
+
+
 def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
     """The texts of toy-set are not in this store, so that they may be private."""
     for key in ("leaderboard", "training", "method"):

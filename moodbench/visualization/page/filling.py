@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -29,20 +30,28 @@ class Filled:
     """A value for each output of the tab; None where the notice stands."""
 
 
-def fill(reader: Reader, tab: Tab, state: State, services: Services, *, rerank: bool = False) -> Filled:
-    """The contents of `tab`, or the message of what the user can mend; with `rerank` only what weights change."""
+def fill(reader: Reader, tab: Tab, state: State, services: Services, *, seen: str | None = None) -> Filled:
+    """The contents of `tab`, or the message of what the user can mend.
+
+    `seen` is `Filled.read` of what the page shows, where weights alone have changed since: of that very reading, only what
+    they change is made anew.
+    """
     address = f'<span data-query="{escape(state.to_query())}"></span>'
     uri = escape(reader.store.uri)
     try:
         if not tab.needs_results:
             return Filled(f'<p role="status">{uri}</p>', address, "", tab.render(reader.store, state, services))
-        reading = reader.current(patience_s=0 if rerank else None)
-        read = f'<p role="status">{uri} · read {reading.at:%Y-%m-%d %H:%M:%S}</p>'
+        reading = reader.current(patience_s=None if seen is None else 0)
+        read = f'<p role="status">{uri} · read {_time(reading.at)}</p>'
         if reading.is_empty and not tab.without_results(reading):
             failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))
             return Filled(read, address, html.empty(reader.store.uri) + failed, None)
-        return Filled(
-            read, address, "", (tab.rerank if rerank and tab.rerank else tab.render)(reading, state, services)
-        )
+        render = tab.rerank if tab.rerank and seen == read else tab.render
+        return Filled(read, address, "", render(reading, state, services))
     except MoodBenchError as problem:
         return Filled(f'<p role="status">{uri}</p>', address, html.error(str(problem)), None)
+
+
+def _time(at: datetime) -> str:
+    """A time as one reads it; two readings of one second differ in the attribute."""
+    return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S}</time>'

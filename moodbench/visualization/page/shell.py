@@ -98,10 +98,11 @@ class Shell:
                     **QUIET,
                 )
             if layout.weighing:
-                again = partial(self._changed, key, rerank=True)
-                gr.on(layout.weighing, again, [self._open, *values], outputs, trigger_mode="always_last", **QUIET)
-            for listener in layout.chained:
-                listener.then(partial(self._changed, key, rerank=True), [self._open, *values], outputs, **QUIET)
+                given = [self._open, self._read, *values]
+                again = partial(self._reweighed, key)
+                gr.on(layout.weighing, again, given, outputs, trigger_mode="always_last", **QUIET)
+                for listener in layout.chained:
+                    listener.then(again, given, outputs, **QUIET)
             for action in layout.actions:
                 act = partial(self._acted, key, action.answer, len(action.given))
                 asked = [*action.given, *values]
@@ -137,13 +138,17 @@ class Shell:
     def _state(self, key: str, values: Sequence[Any]) -> State:
         return read_state({**dict(zip(self._controls, values, strict=True)), "tab": key})
 
-    def _changed(self, key: str, current: str | None, *values: Any, rerank: bool = False) -> list[Any]:
+    def _changed(self, key: str, current: str | None, *values: Any, seen: str | None = None) -> list[Any]:
         """One tab, after one of its controls has changed; nothing while it is not open: controls change when made, too."""
         import gradio as gr
 
         if current != key:
             return [gr.skip()] * (len(self._frame(key)) + len(self._layouts[key].outputs))
-        return self._filled(key, self._state(key, values), rerank=rerank)
+        return self._filled(key, self._state(key, values), seen=seen)
+
+    def _reweighed(self, key: str, current: str | None, seen: str, *values: Any) -> list[Any]:
+        """One tab, after weights have changed since it was filled with the reading of the line `seen`."""
+        return self._changed(key, current, *values, seen=seen)
 
     def _opened(self, key: str, current: str | None, *values: Any) -> list[Any]:
         """The tab and whether the timer runs; nothing before the address has been read into the controls."""
@@ -236,11 +241,11 @@ class Shell:
             for name, offer in self._choices.items()
         }
 
-    def _filled(self, key: str, state: State, *, rerank: bool = False) -> list[Any]:
+    def _filled(self, key: str, state: State, *, seen: str | None = None) -> list[Any]:
         """Read line, address, notice, body and contents of one tab."""
         import gradio as gr
 
-        made = fill(self._reader, self._tabs[key], state, self._services, rerank=rerank)
+        made = fill(self._reader, self._tabs[key], state, self._services, seen=seen)
         contents = made.contents or [None] * len(self._layouts[key].outputs)
         contents = [gr.skip() if each is None else each for each in contents]
         return [made.read, made.address, made.notice, gr.Column(visible=made.contents is not None), *contents]

@@ -85,7 +85,7 @@ class Layout:
     weighing: list[Any] = field(default_factory=list)
     """Events after which the tab is ranked again."""
     chained: list[Any] = field(default_factory=list)
-    """Listeners after whose end the tab is filled again."""
+    """Listeners after whose end the tab is ranked again."""
     actions: list[Action] = field(default_factory=list)
     """What is answered on request alone."""
     opened: Any = None
@@ -111,7 +111,7 @@ class Layout:
         return component
 
     def after(self, listener: Any) -> None:
-        """Nothing; fills the tab again when `listener` has set controls."""
+        """Nothing; ranks the tab again when `listener` has set weights."""
         self.chained.append(listener)
 
     def action(self, output: Any, events: Sequence[Any], given: Sequence[Any], answer: Callable[..., Any]) -> None:
