@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import os
@@ -9,8 +10,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pyarrow.fs as pafs
 
@@ -143,7 +146,7 @@ class RemoteLocation:
     def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
         self._filesystem, self._root = filesystem, root.rstrip("/")
         self.exclusive = False
-        self._cache = Path(tempfile.mkdtemp(prefix="moodbench-store-"))
+        self._kept: dict[str, str] = {}
 
     def create(self, source: Path, key: str) -> bool:
         """Upload; the caller has made `key` unique."""
@@ -175,25 +178,43 @@ class RemoteLocation:
                 "see to the connection and your rights, or give another place with --store"
             ) from error
         start = len(self._root) + 1
-        files = {i.path[start:]: f"{i.size}-{i.mtime_ns}" for i in found if i.type == pafs.FileType.File}
-        return dict(sorted(files.items()))
+        return dict(sorted((i.path[start:], _stamp(i)) for i in found if i.type == pafs.FileType.File))
 
     def replace(self, source: Path, key: str) -> None:
         """Upload over it; object stores show the old object until the new one is whole."""
         self.create(source, key)
 
     def local(self, key: str) -> Path:
-        """A download of the file or folder at `key`, kept for this process."""
-        target = self._cache / key
-        if target.exists():
-            return target
-        whole = self._filesystem.get_file_info(f"{self._root}/{key}").type == pafs.FileType.File
-        for each in [key] if whole else self.keys(key):
-            path = self._cache / each
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self._filesystem.open_input_stream(f"{self._root}/{each}") as reader, path.open("wb") as writer:
+        """A download of the file or folder at `key`, which goes with this process; each file is kept while it is untouched."""
+        info = self._filesystem.get_file_info(f"{self._root}/{key}")
+        stamps = {key: _stamp(info)} if info.type == pafs.FileType.File else self.stamps(key)
+        for each, stamp in stamps.items():
+            if self._kept.get(each) != stamp or not (self._cache / each).exists():
+                self._download(each)
+                self._kept[each] = stamp
+        for gone in [k for k in list(self._kept) if k not in stamps and (k == key or k.startswith(f"{key}/"))]:
+            (self._cache / gone).unlink(missing_ok=True)
+            del self._kept[gone]
+        return self._cache / key
+
+    @cached_property
+    def _cache(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="moodbench-store-")
+        # With the process and not with this object: whoever was given a path may keep it longer.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def _download(self, key: str) -> None:
+        """Nothing; the local file of `key` is whole, or as it was before where this fails."""
+        path = self._cache / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._cache / f".{uuid4().hex}.part"
+        try:
+            with self._filesystem.open_input_stream(f"{self._root}/{key}") as reader, part.open("xb") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
-        return target
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def staging(self) -> Path:
         """A folder of this machine, the same for every process, so that a stopped fit is continued here."""
@@ -225,6 +246,11 @@ def locate(uri: str | Path) -> Location:
     except (ValueError, OSError) as error:
         raise StoreError(f"--store {text!r}: {error}; give a folder or a URI such as s3://bucket/folder") from error
     return RemoteLocation(filesystem, root)
+
+
+def _stamp(info: Any) -> str:
+    """What stays equal while the file that `info` tells of is untouched."""
+    return f"{info.size}-{info.mtime_ns}"
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

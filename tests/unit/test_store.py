@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from moodbench.errors import StoreError
-from moodbench.store import PREDICTIONS, Store, stamped, write_table
+from moodbench.store import PREDICTIONS, Store, location, stamped, write_table
 from moodbench.store.location import RemoteLocation
 
 FIT_ID = "ab" + "0" * 18
@@ -160,6 +160,57 @@ def test_a_file_system_without_exclusive_creation_takes_the_first_attempt(tmp_pa
     assert len(store.records("fits")) == 1
     assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"first"
     assert "@" in existing.name and key > f"fits/ab/{existing.name}"
+
+
+def test_a_file_that_was_replaced_in_a_remote_store_is_fetched_again_and_one_that_went_is_gone(tmp_path):
+    remote = RemoteLocation(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "bucket")
+    (tmp_path / "text").write_text("first")
+    remote.replace(tmp_path / "text", "a/one")
+    remote.replace(tmp_path / "text", "a/two")
+    kept = remote.local("a/one")
+    assert (kept.read_text(), [p.name for p in kept.parent.iterdir()]) == ("first", ["one"])
+    assert sorted(p.name for p in remote.local("a").iterdir()) == ["one", "two"], "though one was there alone"
+    was = kept.stat().st_ino
+    assert remote.local("a/one").stat().st_ino == was, "what is untouched is fetched once"
+    (tmp_path / "text").write_text("the second")
+    remote.replace(tmp_path / "text", "a/one")
+    assert remote.local("a/one").read_text() == "the second"
+    remote.delete("a/two")
+    assert [p.name for p in remote.local("a").iterdir()] == ["one"]
+    remote.delete("a")
+    assert not remote.local("a/one").exists()
+
+
+def test_a_download_that_was_cut_off_is_not_taken_for_the_file(tmp_path, monkeypatch):
+    remote = RemoteLocation(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "bucket")
+    (tmp_path / "text").write_text("all of it")
+    remote.replace(tmp_path / "text", "a/one")
+
+    def cut_off(reader, writer, length):
+        writer.write(reader.read(3))
+        raise OSError("the connection was reset")
+
+    monkeypatch.setattr(location.shutil, "copyfileobj", cut_off)
+    with pytest.raises(OSError, match="reset"):
+        remote.local("a/one")
+    monkeypatch.undo()
+    assert remote.local("a/one").read_text() == "all of it"
+    assert [p.name for p in remote.local("a").parent.iterdir()] == ["a"], "no part is left"
+
+
+def test_downloads_go_with_the_process(tmp_path):
+    code = (
+        "import sys, pyarrow.fs as fs\nfrom moodbench.store.location import RemoteLocation\n"
+        "print(RemoteLocation(fs.SubTreeFileSystem(sys.argv[1], fs.LocalFileSystem()), 'bucket').local('a/one').read_text())"
+    )
+    (tmp_path / "bucket/a").mkdir(parents=True)
+    (tmp_path / "bucket/a/one").write_text("read")
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "read\n" and list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_failures_are_kept_per_attempt_and_block_nothing(tmp_path):
