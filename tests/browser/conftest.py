@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from chromium import Server, chromium
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # generated_store
 AXE = "axe-core@4.14.1"
@@ -133,10 +134,14 @@ def site(browser, axe_js, shots, config, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def filled_store(config, tmp_path_factory) -> Path:
-    """A store with three contenders on two data sets; nobody writes to it."""
-    store = tmp_path_factory.mktemp("filled") / "results"
+    """A store with three contenders on two data sets, made once for all processes of the tests; nobody writes to it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    store = shared / "filled" / "results"
     command = [sys.executable, "-m", "moodbench", "run", "both", "--config", str(config), "--store", str(store)]
-    done = subprocess.run([*command, "--executor", "inline"], capture_output=True, text=True)
+    with FileLock(shared / "filled.lock"):  # for whoever comes second the command has nothing left to do
+        done = subprocess.run([*command, "--executor", "inline"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return store
 
