@@ -8,13 +8,17 @@ from importlib.resources import files
 from typing import Any
 from urllib.request import getproxies
 
+from pydantic.warnings import UnsupportedFieldAttributeWarning
+
 
 def quiet_environment() -> None:
     """Nothing; turns telemetry off. Call it before Gradio is imported, and before there are other threads.
 
-    Gradio itself hushes what its audio library says where ffmpeg is missing, but by a way that another thread can undo.
+    Gradio hushes what its audio library says where ffmpeg is missing, and FastAPI what Pydantic says of fields that it
+    makes itself; both do it by `warnings.catch_warnings`, which another thread can undo.
     """
     warnings.filterwarnings("ignore", "Couldn't find ffmpeg", RuntimeWarning)
+    warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # of the runs that the page starts
     os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"  # Gradio asks itself whether it is up
