@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -180,14 +180,21 @@ def paired_f1(
 
     One seed: p by paired approximate randomisation, (1 + draws as large) / (draws + 1), where each draw swaps the answers
     of every item with chance one half. Several: p by the joint bootstrap with its seed effect.
+    Exchanging A and B turns the signs and changes nothing else: both ways the same draws are made.
     Source: Yeh 2000; Noreen 1989.
     """
     truth = np.asarray(labels, dtype=np.int64)
     a, b = (np.asarray(p, dtype=np.int64) for p in (predicted_a, predicted_b))
+    forth, back = _pattern_counts(truth, a, b), _pattern_counts(truth, b, a)
+    if back < forth:
+        found = paired_f1(truth, b, a, num_classes, level=level, num_draws=num_draws, seed=seed)
+        return replace(found, delta=-found.delta, low=-found.high, high=-found.low)
     joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
     delta = float(joint.f1_macro[0] - joint.f1_macro[1])
     drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]
     low, high = difference_interval(drawn, level)
+    if forth == back:  # as many reviews speak for either
+        low, high = (low - high) / 2, (high - low) / 2
     if joint.estimand == "recipe":
         p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, len(truth))[0][0])
         method = "joint bootstrap with t-distributed seeds"
@@ -195,6 +202,15 @@ def paired_f1(
         p_value = _randomisation_p(truth, a.ravel(), b.ravel(), num_classes, 5 * num_draws, seed)
         method = "stratified bootstrap, paired approximate randomisation"
     return F1Difference(delta, low, high, level, p_value, method, joint.estimand)
+
+
+def _pattern_counts(
+    truth: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
+) -> list[list[int]]:
+    """Each class with the answers to it and how often they come, sorted: the data without the order of their rows."""
+    rows = np.column_stack([truth, a, b])
+    patterns, counts = np.unique(rows, axis=0, return_counts=True)
+    return np.column_stack([patterns, counts]).tolist()  # type: ignore[no-any-return]
 
 
 def difference_interval(drawn: Floats, level: float) -> tuple[float, float]:

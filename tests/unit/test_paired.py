@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 from sklearn.metrics import f1_score
@@ -153,6 +153,25 @@ def test_the_f1_difference_agrees_with_scikit_learn_and_scipys_permutations():
     oracle = permutation_test((a, b), statistic, permutation_type="samples", n_resamples=1500, rng=rng)
     assert found.p_value == pytest.approx(oracle.pvalue, abs=0.04)
     assert found.low < found.delta < found.high
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(40,), (40, 3)]))
+@settings(max_examples=30, deadline=None)
+def test_swapping_a_and_b_turns_the_sign_of_the_f1_difference_and_nothing_else(seed, shape):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, 40)
+    truths = labels if len(shape) == 1 else np.repeat(labels[:, None], 3, axis=1)
+    a, b = (np.where(rng.random(shape) < share, truths, rng.integers(0, 3, shape)) for share in (0.8, 0.7))
+    forth, back = (paired_f1(labels, *pair, 3, num_draws=100) for pair in ((a, b), (b, a)))
+    assert (back.delta, back.low, back.high, back.p_value) == (-forth.delta, -forth.high, -forth.low, forth.p_value)
+    order = rng.permutation(40)
+    assert paired_f1(labels[order], a[order], b[order], 3, num_draws=100) == forth
+
+
+def test_as_many_reviews_for_either_give_an_interval_around_zero():
+    labels, a = np.zeros(60, int), np.arange(60) % 2
+    forth, back = (paired_f1(labels, *pair, 2, num_draws=200) for pair in ((a, 1 - a), (1 - a, a)))
+    assert forth == back and forth.low == -forth.high < 0 and forth.p_value == 1
 
 
 def test_identical_answers_differ_in_f1_with_p_one():
