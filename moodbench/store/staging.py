@@ -81,7 +81,7 @@ class Claim:
         own = folder / self._name
         self._fits.append(fit_id)
         own.mkdir(parents=True)
-        ended = [p for p in _ended(self._staging, folder) if any(p.iterdir())]
+        ended = [p for p in _ended(self._staging, folder) if _holds_a_file(p)]
         for old in ended[:-KEEP_ATTEMPTS]:
             shutil.rmtree(old, ignore_errors=True)
         return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
@@ -115,7 +115,7 @@ def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[
     for folder in sorted(staging.glob("fit-*")):
         done = folder.name.removeprefix("fit-") in committed
         for own in _ended(staging, folder):
-            if done or not any(own.iterdir()) or _last_change(own) < oldest:
+            if done or not _holds_a_file(own) or _last_change(own) < oldest:
                 shutil.rmtree(own, ignore_errors=True)
                 removed.append(f"{folder.name}/{own.name}")
         remove_if_empty(folder)
@@ -152,6 +152,11 @@ def _ended(staging: Path, folder: Path) -> Iterator[Path]:
         lock = staging / f"{own.name}.lock"
         if not lock.exists() or _is_dead(lock):
             yield own
+
+
+def _holds_a_file(folder: Path) -> bool:
+    """Whether there is a file anywhere below; one that is ended as it makes a checkpoint can leave that folder alone."""
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _is_dead(lock: Path) -> bool:

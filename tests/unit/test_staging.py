@@ -17,7 +17,7 @@ from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, sweep
 FIT = "ab" * 10
 OWNER = "import sys, time\nfrom moodbench.store import Store\nattempt = Store.open(sys.argv[1]).attempt()\n" + (
     "attempt.__enter__()\n(attempt.folder / 'half').write_text('x')\nown, _ = attempt.checkpoints(sys.argv[2])\n"
-    "(own / 'checkpoint-1').mkdir()\nprint(attempt.name, flush=True)\ntime.sleep(600)\n"
+    "(own / 'checkpoint-1').mkdir()\n(own / 'checkpoint-1' / 'state').write_text('x')\nprint(attempt.name, flush=True)\ntime.sleep(600)\n"
 )
 
 
@@ -44,7 +44,8 @@ def test_a_live_attempt_loses_nothing_and_a_killed_one_all_but_its_checkpoints(o
     process.kill()
     process.wait()
     assert store.sweep() == [name]
-    assert left(store) == {f"fit-{FIT}", f"fit-{FIT}/{name}", f"fit-{FIT}/{name}/checkpoint-1"}
+    own = f"fit-{FIT}/{name}"
+    assert left(store) == {f"fit-{FIT}", own, f"{own}/checkpoint-1", f"{own}/checkpoint-1/state"}
 
 
 def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dead(owned, monkeypatch):
@@ -124,6 +125,7 @@ def checkpoint(store: Store, fit_id: str) -> Path:
     with store.attempt() as attempt:
         own, _ = attempt.checkpoints(fit_id)
         (own / "checkpoint-5").mkdir()
+        (own / "checkpoint-5" / "trainer_state.json").write_text("{}")
     return own
 
 
@@ -131,7 +133,7 @@ def test_checkpoints_of_committed_and_of_forgotten_fits_go(tmp_path):
     store = Store.open(tmp_path / "results")
     fresh, old, done = (checkpoint(store, each * 10) for each in ("aa", "bb", "cc"))
     past = time.time() - KEEP_CHECKPOINTS_S - 60
-    for path in (old / "checkpoint-5", old):
+    for path in (*old.rglob("*"), old):
         os.utime(path, (past, past))
     assert sweep(tmp_path / "results" / "staging", {"cc" * 10}) == [
         f"fit-{'bb' * 10}/{old.name}",
@@ -139,6 +141,14 @@ def test_checkpoints_of_committed_and_of_forgotten_fits_go(tmp_path):
     ]
     assert fresh.exists()
     assert not old.parent.exists()
+
+
+def test_a_checkpoint_that_was_only_begun_is_of_no_use_and_goes(tmp_path):
+    store = Store.open(tmp_path / "results")
+    whole, begun = (checkpoint(store, each * 10) for each in ("aa", "bb"))
+    (begun / "checkpoint-5" / "trainer_state.json").unlink()
+    assert sweep(tmp_path / "results" / "staging", set()) == [f"fit-{'bb' * 10}/{begun.name}"]
+    assert whole.exists() and not begun.parent.exists()
 
 
 def test_a_commit_forgets_the_checkpoints_of_all_attempts_that_ended_and_of_its_own(owned):
