@@ -169,9 +169,22 @@ def test_families_of_the_shipped_spaces_change_what_they_are_said_to() -> None:
     for name in available_spaces():
         top = {f: ends_of(load_space(name, TRAINING, None, families, f).parameters["train.learning_rate"])[1]
                for f in ("bert", "roberta", "deberta-v2", "qwen3")}  # fmt: skip
-        assert top == {"bert": 2e-3, "roberta": 1e-3, "deberta-v2": 1e-3, "qwen3": 5e-4}
+        assert top == {"bert": 5e-3, "roberta": 1e-3, "deberta-v2": 1e-3, "qwen3": 5e-4}
     full = load_space("lora_full", TRAINING, None, families, "qwen3").parameters["train.effective_batch_size"]
     assert values_of(full) == (8, 16, 32)
+
+
+def test_what_the_catalogue_gives_a_model_is_well_inside_its_search() -> None:
+    catalogue = load_catalogue()
+    held = 0
+    for name in available_spaces():
+        for model in (m for m in catalogue.models.values() if m.method == "lora"):
+            space = load_space(name, catalogue.training, None, catalogue.families, model.family)
+            rate = model.train.get("learning_rate", catalogue.training.train.learning_rate)
+            lowest, highest = ends_of(space.parameters["train.learning_rate"])
+            assert 2 * lowest <= rate <= highest / 2, (name, model.family, rate)
+            held += 1
+    assert held >= 4 * 18
 
 
 def test_the_variants_cover_dora_rslora_lora_plus_and_every_initialisation() -> None:
