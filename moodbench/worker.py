@@ -206,7 +206,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
 
     outputs: dict[str, Path] = {}
     if isinstance(phase, FitPhase):
-        _prepare(phase.spec, job.num_threads)
+        _prepare(phase.spec, job)
         folder = attempt.folder / "artifact"
         folder.mkdir()
         checkpoints, earlier = attempt.checkpoints(phase.id)
@@ -223,7 +223,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
         )
         outputs[f"artifacts/{phase.id}"] = folder
     elif isinstance(phase, EvaluatePhase):
-        _prepare(phase.spec.fit, job.num_threads)
+        _prepare(phase.spec.fit, job)
         artifact = store.artifact(phase.spec.fit.fit_id)
         result = run_evaluate(phase.spec, artifact, job.device, report, num_gpus=phase.num_gpus)
         file = f"dataset={phase.spec.fit.dataset.name}/{phase.id}.parquet"
@@ -244,11 +244,17 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, tell
     return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
 
 
-def _prepare(spec: FitSpec, num_threads: int) -> None:
+def _prepare(spec: FitSpec, job: Job) -> None:
     if spec.model.method != "baseline":
-        from moodbench.models.device import prepare_torch
+        from moodbench.models.device import import_peft, prepare_torch
 
-        prepare_torch(num_threads)
+        prepare_torch(job.num_threads)
+        if spec.model.method == "lora":
+            import_peft(quantised=any(_fit_of(phase).quantization != "none" for phase in job.phases))
+
+
+def _fit_of(phase: Phase) -> FitSpec:
+    return phase.spec if isinstance(phase.spec, FitSpec) else phase.spec.fit
 
 
 def _write(rows: pd.DataFrame | None, schema: pa.Schema, path: Path) -> Path:
@@ -258,7 +264,7 @@ def _write(rows: pd.DataFrame | None, schema: pa.Schema, path: Path) -> Path:
 
 
 def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, started: datetime) -> str:
-    fit = phase.spec if isinstance(phase.spec, FitSpec) else phase.spec.fit
+    fit = _fit_of(phase)
     record = {
         **identity(fit),
         "run_id": job.run_id,

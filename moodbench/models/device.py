@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from moodbench.hardware import Device, hardware
@@ -24,6 +26,29 @@ def prepare_torch(num_threads: int) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def import_peft(*, quantised: bool) -> None:
+    """Nothing; imports peft, sooner where this process quantises no weights.
+
+    peft imports bitsandbytes, which loads torch's compiler for functions that only quantised weights call.
+    """
+    with nullcontext() if quantised else _no_compiler():
+        import peft  # noqa: F401
+
+
+@contextmanager
+def _no_compiler() -> Iterator[None]:
+    """What is decorated with torch.compile meanwhile runs as it is written."""
+    name, before = "TORCHDYNAMO_DISABLE", os.environ.get("TORCHDYNAMO_DISABLE")
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def get_device(wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:

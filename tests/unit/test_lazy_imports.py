@@ -59,3 +59,14 @@ def test_a_command_that_only_shows_loads_no_heavy_library(arguments, tmp_path):
 
 def test_a_heavy_library_would_be_seen():
     assert "sklearn" in loaded_by("import sklearn")
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_only_quantised_weights_bring_the_compiler(quantised):
+    told = (
+        "import os, sys\nfrom moodbench.models.device import import_peft\n"
+        f"import_peft(quantised={quantised})\n"
+        "print('torch._inductor.compile_fx' in sys.modules, 'bitsandbytes' in sys.modules, 'TORCHDYNAMO_DISABLE' in os.environ)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-3:] == [str(quantised), "True", "False"], done.stderr
