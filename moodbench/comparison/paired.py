@@ -188,7 +188,8 @@ def paired_f1(
     forth, back = _pattern_counts(truth, a, b), _pattern_counts(truth, b, a)
     if back < forth:
         found = paired_f1(truth, b, a, num_classes, level=level, num_draws=num_draws, seed=seed)
-        return replace(found, delta=-found.delta, low=-found.high, high=-found.low)
+        delta, low, high = (0.0 - x for x in (found.delta, found.high, found.low))  # 0.0 - 0.0 has no sign to print
+        return replace(found, delta=delta, low=low, high=high)
     joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
     delta = float(joint.f1_macro[0] - joint.f1_macro[1])
     drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]

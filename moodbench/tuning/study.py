@@ -135,7 +135,7 @@ class Cell:
     mean: float
     num_trials: int
     interval: Interval | None
-    """Student's t interval of the mean at 95 %; one trial has none."""
+    """Student's t interval of the mean at 95 %, so far as scores can reach; one trial has none."""
 
 
 def cells(equal: EqualScores, x: str, y: str) -> dict[tuple[Any, Any], Cell]:
@@ -144,16 +144,17 @@ def cells(equal: EqualScores, x: str, y: str) -> dict[tuple[Any, Any], Cell]:
     for trial, score in zip(equal.trials, equal.scores, strict=True):
         if {x, y} <= trial.configuration.keys():
             grouped[trial.configuration[x], trial.configuration[y]].append(score)
-    return {key: Cell(float(np.mean(values)), len(values), _t_interval(values)) for key, values in grouped.items()}
+    highest = np.inf if equal.trials and equal.trials[0].metric == "nll" else 1.0
+    return {k: Cell(float(np.mean(values)), len(values), _t_interval(values, highest)) for k, values in grouped.items()}
 
 
-def _t_interval(values: Sequence[float]) -> Interval | None:
+def _t_interval(values: Sequence[float], highest: float) -> Interval | None:
     if len(values) < 2:
         return None
     from scipy.stats import t
 
     half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(float(np.mean(values)) - half, float(np.mean(values)) + half)
+    return Interval(max(0.0, float(np.mean(values)) - half), min(highest, float(np.mean(values)) + half))
 
 
 @dataclass(frozen=True)

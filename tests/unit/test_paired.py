@@ -174,6 +174,14 @@ def test_as_many_reviews_for_either_give_an_interval_around_zero():
     assert forth == back and forth.low == -forth.high < 0 and forth.p_value == 1
 
 
+def test_no_difference_in_f1_is_plus_zero_in_either_order():
+    labels = np.repeat([0, 1, 2], 20)
+    a, b = labels.copy(), labels.copy()
+    a[0], b[1] = 1, 2  # the same slip, as classes 1 and 2 are alike
+    for pair in ((a, b), (b, a)):
+        assert str(paired_f1(labels, *pair, 3, num_draws=100).delta) == "0.0"
+
+
 def test_identical_answers_differ_in_f1_with_p_one():
     labels = np.arange(20) % 2
     for table in (labels, np.stack([labels, 1 - labels, labels], axis=1)):

@@ -120,11 +120,18 @@ def test_best_so_far_counts_only_what_could_be_picked() -> None:
 
 
 def test_a_cell_has_students_interval_and_one_trial_has_none() -> None:
-    two = [trial(i, score, **{"x": 1, "y": 2}) for i, score in enumerate((0.6, 0.8))]
+    two = [trial(i, score, **{"x": 1, "y": 2}) for i, score in enumerate((0.70, 0.72))]
     found = cells(equal_scores([*two, trial(2, 0.5, x=1, y=3)]), "x", "y")
     assert found[1, 3].num_trials == 1 and found[1, 3].interval is None
     # t(0.975, 1 degree of freedom) = 12.706 by any table; half the range is the standard error of two values.
-    assert found[1, 2].interval == pytest.approx((0.7 - 12.706 * 0.1, 0.7 + 12.706 * 0.1), abs=1e-3)
+    assert found[1, 2].interval == pytest.approx((0.71 - 12.706 * 0.01, 0.71 + 12.706 * 0.01), abs=1e-4)
+
+
+def test_the_interval_of_a_cell_holds_only_what_a_score_can_be() -> None:
+    two = [trial(i, score, **{"x": 1, "y": 2}) for i, score in enumerate((0.6, 0.8))]
+    assert cells(equal_scores(two), "x", "y")[1, 2].interval == (0, 1)
+    losses = [replace(t, metric="nll") for t in two]
+    assert cells(equal_scores(losses), "x", "y")[1, 2].interval == (0, pytest.approx(0.7 + 12.706 * 0.1, abs=1e-3))
 
 
 def test_importance_goes_to_the_parameter_that_sets_the_score() -> None:
