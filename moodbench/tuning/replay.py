@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
 
     curves: Sequence[Curve]
     chance: float | None
-    """The best score of one answer to every text."""
+    """The best score of answers that were given without reading."""
     default: int | None
     """Which of them is the default recipe's."""
 

@@ -17,7 +17,7 @@ from moodbench.tuning.optuna_space import EPOCHS, grid_counts
 from moodbench.tuning.schedulers import SchedulerName
 
 SearcherName = Literal["optuna", "random", "grid"]
-SEARCH_CODE_VERSION = 2
+SEARCH_CODE_VERSION = 3
 """Raised by hand when earlier searches must not be continued."""
 
 
@@ -42,7 +42,7 @@ class SearchRequest:
     """Seconds of searching; confirmation comes on top."""
     device: Device
     chance: float | None = None
-    """The best validation score of one answer to every text; None of a metric that is no share of right answers."""
+    """The best validation score of answers that were given without reading; None of a metric that is no share of right answers."""
     settled: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that the space searches, but of whose values this device has only one, where that is not the model's own."""
     warm_start: bool = True

@@ -29,7 +29,7 @@ def scheduler_of(
 ) -> Any:
     """Ray Tune's scheduler called `name` for trainings of at most `longest` texts; None for `none`.
 
-    `chance` is the best score of answering the same to every text, None where scores tell trainings apart from the first step.
+    `chance` is the best score of answers that were given without reading, None where scores tell trainings apart from the first step.
     A trial that it `spares` is never stopped: what the others are to beat must be known.
     HyperBand is the asynchronous one: nothing is paused, which would lose the steps since the last checkpoint. No rung lies
     at the end of the longest training, where stopping would only throw away what is done.

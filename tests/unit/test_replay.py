@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
+from sklearn.metrics import f1_score
 
 from moodbench.tuning.chance import chance_of
 from moodbench.tuning.replay import Replay, main, read_curves, replay, replays
@@ -89,17 +91,41 @@ def test_what_learned_nothing_is_stopped_where_another_did_and_goes_on_where_non
     assert decided("e", (100, 0.40), (200, 0.65), (400, 0.65)) == [on, on, on]
 
 
-def test_chance_is_the_best_of_one_answer_to_every_text() -> None:
-    labels = np.array([0, 0, 0, 1])
-    assert chance_of("accuracy", labels, 2) == 0.75
-    # Answering 0: precision 3/4, recall 1, F1 6/7 for class 0 and 0 for class 1.
-    assert chance_of("f1_macro", labels, 2) == pytest.approx(3 / 7)
-    assert chance_of("nll", labels, 2) is None
+def test_chance_is_what_answers_reach_that_were_given_without_reading() -> None:
+    lopsided = np.repeat([0, 1], [70, 430])
+    assert chance_of("accuracy", lopsided, 2) == 430 / 500, "always the frequent class"
+    # Always class 1: precision 0.86, recall 1, F1 0.925 and 0 for class 0; answers with the classes' shares reach more.
+    assert chance_of("f1_macro", lopsided, 2) > 0.925 / 2
+    even = np.arange(500) % 2
+    assert chance_of("accuracy", even, 2) == pytest.approx(binom.ppf(0.99, 500, 0.5) / 500, abs=0.003)
+    assert chance_of("nll", even, 2) is None
+
+
+@pytest.mark.parametrize("sizes", [(250, 250), (70, 430), (60, 200, 240)])
+def test_one_in_a_hundred_sets_of_drawn_answers_has_a_higher_f1_than_chance(sizes: tuple[int, ...]) -> None:
+    labels, generator = np.repeat(np.arange(len(sizes)), sizes), np.random.default_rng(5)
+    chance = chance_of("f1_macro", labels, len(sizes))
+    for shares in (np.full(len(sizes), 1 / len(sizes)), np.array(sizes) / sum(sizes)):
+        drawn = (generator.choice(len(sizes), size=len(labels), p=shares) for _ in range(400))
+        higher = sum(f1_score(labels, answers, average="macro") > chance for answers in drawn)
+        assert higher <= 12, "4 of 400 are expected of the better of the two, more than 12 in 1 of 3,000 runs"
+    assert chance > f1_score(labels, generator.permutation(labels), average="macro")
+
+
+def test_answers_at_random_count_as_nothing_learned() -> None:
+    """0.50 of a training that answers at random must not stop those that still give one answer, 0.33, and learn later."""
+    chance = chance_of("f1_macro", np.arange(500) % 2, 2)
+    curves = [
+        [(100, 0.50), (200, 0.51), (400, 0.52), (900, 0.63)],
+        [(100, 0.33), (200, 0.64), (400, 0.70), (900, 0.79)],
+    ]
+    assert replay(curves, scheduler_of("asha", 900, "max", chance), [0, 1], 1).regret == 0
+    assert replay(curves, scheduler_of("asha", 900, "max", 0.34), [0, 1], 1).regret == pytest.approx(0.16)
 
 
 def test_on_recorded_trainings_asha_takes_two_fifths_of_the_steps_and_picks_as_full_training_does() -> None:
     curves, chance, default = read_curves(RECORDED.read_text("utf-8"))
-    assert len(curves) >= 24 and default is not None and chance == pytest.approx(0.3351, abs=1e-4)
+    assert len(curves) >= 24 and default is not None and chance == pytest.approx(0.552, abs=1e-4)
     longest = max(curve[-1][0] for curve in curves)
 
     def asha() -> object:
