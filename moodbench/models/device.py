@@ -31,7 +31,8 @@ def prepare_torch(num_threads: int) -> None:
 def import_peft(*, quantised: bool) -> None:
     """Nothing; imports peft, sooner where this process quantises no weights.
 
-    peft imports bitsandbytes, which loads torch's compiler for functions that only quantised weights call.
+    peft imports bitsandbytes, which loads torch's compiler for functions that only quantised weights call. In a process that
+    quantises weights later all the same, as trials run inline do, these run as they are written, uncompiled.
     """
     with nullcontext() if quantised else _no_compiler():
         import peft  # noqa: F401

@@ -37,10 +37,11 @@ def chance_of(metric: str, labels: npt.NDArray[np.int64], num_classes: int) -> f
 def _drawn_scores(
     metric: str, sizes: npt.NDArray[np.int64], chances: npt.NDArray[np.float64], generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Accuracy or macro-F1 of `NUM_DRAWS` sets of answers with these `chances`, of `sizes` texts of each class."""
-    counts = np.stack(
-        [generator.multinomial(size, chances, NUM_DRAWS) for size in sizes], axis=1
-    )  # draw, class, answer
+    """Accuracy or macro-F1 of `NUM_DRAWS` sets of answers with these `chances`, of `sizes` texts of each class.
+
+    They are worked out from counts (draw, class, answer), for all draws at once.
+    """
+    counts = np.stack([generator.multinomial(size, chances, NUM_DRAWS) for size in sizes], axis=1)
     right = np.einsum("dkk->dk", counts)
     if metric == "accuracy":
         return np.asarray(right.sum(axis=1) / sizes.sum())
