@@ -23,7 +23,7 @@ from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.search_view import search_lines, write_search_page
-from moodbench.visualization.search_words import shown
+from moodbench.visualization.search_words import budget_words, shown
 from moodbench.visualization.terminal import console
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class _Tuning(TuneContext):
         place = self._place(request)
         registered = register(self.store, request, num_seeds)
         request = replace(request, warm=tuple(each.configuration for each in registered.warm_start))
-        self._announce(request, registered)
+        self._announce(request, registered, place)
         try:
             trials = with_unfinished(self.store, request, self._search(request, place))
         except KeyboardInterrupt:
@@ -196,7 +196,7 @@ class _Tuning(TuneContext):
             return local_place(request, self.catalogue, self.machine, self.store)
         return cluster_place(request, self.catalogue, self.site, self.store)
 
-    def _announce(self, request: Any, registered: Any) -> None:
+    def _announce(self, request: Any, registered: Any, place: Any) -> None:
         from moodbench.tuning.records import search_trials
         from moodbench.tuning.underway import proposed
 
@@ -227,6 +227,9 @@ class _Tuning(TuneContext):
                 f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting Ray, loading, "
                 "training and validation of everything tried, side by side. The confirmation comes on top."
             )
+            worth = None if done or begun else place.bundles.trainings(request.base, request.budget_s)
+            if worth and (words := budget_words(request.num_wanted, request.budget_s, worth, request.scheduler)):
+                self.say(words)
         seeds = ", ".join(map(str, registered.confirmation_seeds))
         self.say(
             f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}."

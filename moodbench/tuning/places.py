@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from moodbench.benchmark.cluster_site import ClusterSite
-from moodbench.benchmark.estimating import class_here, estimator_of
+from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
 from moodbench.benchmark.site import Deadlines
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, MeasureProtocol
@@ -43,6 +43,8 @@ class Room:
     num_gpus: int = 0
     leasable: bool = False
     """Whether it has the resource that keeps measurements alone."""
+    machine: str = ""
+    """The key under which its times are comparable; see machine_of."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,23 @@ class Bundles:
             needs["GPU"] = max(share, 0.01)
         return needs | {"memory": float(memory)}
 
+    def trainings(self, spec: FitSpec, seconds: float) -> float | None:
+        """How many trainings like `spec` all nodes together end in so many seconds, by estimate; None where a size is unknown.
+
+        Those that share a node take each other's time, so a node counts once, or once for each of its GPUs.
+        """
+        if not self.estimator.knows(spec):
+            return None
+        return sum(
+            max(1, min(room.num_gpus, int(room.num_cpus)))
+            * seconds
+            / self.estimator.trial(
+                spec, room.kind, self.protocol, batch_size=self.batch_size, machine=room.machine
+            ).fit.seconds
+            for room in self.rooms
+            if self.needs([spec], room) is not None
+        )
+
 
 @dataclass(frozen=True)
 class Place:
@@ -139,7 +158,9 @@ def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware,
     """This machine; PrerequisiteError where the recipe itself has no room on it."""
     kind = class_here(machine, request.device, catalogue)
     free = USABLE["cpu"] * psutil.virtual_memory().available
-    room = Room(None, kind, free, machine.num_cores, len(machine.gpus) if request.device == "cuda" else 0)
+    gpus = len(machine.gpus) if request.device == "cuda" else 0
+    key = machine_of(asdict(machine), request.device)
+    room = Room(None, kind, free, machine.num_cores, gpus, machine=key)
     slots = 1 if request.device == "mps" else machine.num_cores
     return _place(request, (room,), catalogue, store, Deadlines(), slots, shared=False)
 
@@ -158,6 +179,7 @@ def cluster_place(request: SearchRequest, catalogue: Catalogue, site: ClusterSit
             node.num_cpus,
             node.num_gpus,
             node.name not in unleased,
+            machine_of(asdict(site.machine_of(node.id)), request.device),
         )
         for node in nodes
     )

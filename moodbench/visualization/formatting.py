@@ -130,6 +130,13 @@ def duration(value: Any) -> str:
     return f"{minutes} m {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def hours(seconds: float) -> str:
+    """Seconds as a person plans with them: minutes, hours or days."""
+    if seconds < 3600:
+        return duration(seconds)
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+
+
 def _rank(row: Row) -> str:
     if missing(row["rank"]):
         return MISSING

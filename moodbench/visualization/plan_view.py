@@ -10,7 +10,7 @@ from typing import Any
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate import TrialEstimate
 from moodbench.estimate.placement import GIB, gpu_share, options_for
-from moodbench.visualization.formatting import MISSING, count, duration, missing
+from moodbench.visualization.formatting import MISSING, count, hours, missing
 
 HEADINGS = ("Model", "Params", "Trials", "Done", "One fit", "All trials", "GPU GiB", "RAM GiB", "GPU share", "How")
 LEFT = {"Model", "How"}
@@ -195,13 +195,6 @@ def absent_sentence(rows: Iterable[PlannedRow]) -> str:
         if names
         else ""
     )
-
-
-def hours(seconds: float) -> str:
-    """Seconds as a person plans with them: minutes, hours or days."""
-    if seconds < 3600:
-        return duration(seconds)
-    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
 
 
 def _line(name: str, rows: list[PlannedRow], device: DeviceClass) -> list[str]:

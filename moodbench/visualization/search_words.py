@@ -8,6 +8,7 @@ from moodbench.tuning.objectives import TOLERANCE, front, winner
 from moodbench.tuning.records import SearchTrial, sign
 from moodbench.tuning.searched import Searched
 from moodbench.tuning.study import Cell, EqualScores, equal_scores, expected_curve, importances
+from moodbench.visualization.formatting import hours
 
 RANK = "lora.r"
 UNUSED = "not used"
@@ -48,6 +49,21 @@ def shown(score: float | None, metric: str) -> str:
     if score is None:
         return "none"
     return f"{score:.3f}" if factor(metric) == 1 else f"{100 * score:.1f}"
+
+
+def budget_words(num_wanted: int, budget_s: float, num_trainings: float, scheduler: str) -> str:
+    """What a budget is by estimate too little for, and what to do; nothing where half of what was asked would be trained to its end.
+
+    `num_trainings` is how many trainings of the default recipe end in that time.
+    """
+    if num_trainings >= num_wanted / 2:
+        return ""
+    return (
+        f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, so few of the {num_wanted} "
+        f"configurations would be compared; all of them would take {hours(num_wanted * budget_s / num_trainings)}"
+        + (" if none were stopped early" if scheduler != "none" else "")
+        + ". To compare more of them, give a longer --budget, or fewer texts with --max-train-examples and --max-validation-examples."
+    )
 
 
 def mib(trial: SearchTrial) -> float:

@@ -22,7 +22,7 @@ from moodbench.tuning.records import put_trial, search_trials
 from moodbench.tuning.searched import searched
 from moodbench.tuning.slot import Progress
 from moodbench.visualization.search_figures import FIGURES
-from moodbench.visualization.search_words import findings
+from moodbench.visualization.search_words import budget_words, findings
 
 MIB = 2**20
 
@@ -188,3 +188,25 @@ def test_only_what_was_evaluated_with_the_seed_is_measured() -> None:
     ]
     store = SimpleNamespace(ids=lambda kind: {"evaluations": {"a0", "a1", "b1"}}[kind])
     assert evaluated(trials, 0, store) == trials[:1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("num_wanted", "worth", "scheduler", "said"),
+    [
+        (
+            12,
+            1.0,
+            "asha",
+            ("worth 1.0 trainings", "few of the 12", "take 2.0 h if none were stopped early.", "--max-train"),
+        ),
+        (12, 1.0, "none", ("take 2.0 h. To compare",)),
+        (4, 1.5, "none", ("worth 1.5 trainings", "take 26 m 40 s.")),
+    ],
+)
+def test_a_budget_too_small_for_what_was_asked_is_said(num_wanted, worth, scheduler, said):
+    words = budget_words(num_wanted, 600.0, worth, scheduler)
+    assert all(part in words for part in said), words
+
+
+def test_a_budget_in_which_half_of_it_ends_is_enough():
+    assert budget_words(12, 600.0, 6.0, "asha") == "" and budget_words(12, 600.0, 5.9, "asha")

@@ -136,6 +136,64 @@ def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that
     assert nowhere.of(small) == ({"CPU": 1.0, "memory": 1000.0}, ["tight"])
 
 
+def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _ = request_in(tmp_path, store=store)
+    bundles = local_place(request, load_catalogue(), hardware(), store).bundles
+    (here,) = bundles.rooms
+    one_s = bundles.estimator.trial(
+        request.base, here.kind, bundles.protocol, batch_size=bundles.batch_size
+    ).fit.seconds
+    assert here.machine and bundles.trainings(request.base, 3 * one_s) == pytest.approx(3)
+
+    slow_kind = here.kind.model_copy(update={"tflops": {k: v / 1e9 for k, v in here.kind.tflops.items()}})
+    rooms = (here, replace(here, id="twin"), replace(here, id="tight", memory_bytes=1000.0))
+    assert replace(bundles, rooms=rooms).trainings(request.base, one_s) == pytest.approx(2), "one has no room"
+    rooms = (here, replace(here, id="slow", kind=slow_kind))
+    assert replace(bundles, rooms=rooms).trainings(request.base, one_s) == pytest.approx(1, abs=1e-3)
+    unknown = request.base.model_copy(update={"model": request.base.model.model_copy(update={"name": "unheard-of"})})
+    assert bundles.trainings(unknown, one_s) is None
+
+
+def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("moodbench.tuning.search.search", lambda *_: [])
+    words = [
+        "tune",
+        "--model",
+        "MiniLM-L3",
+        "--dataset",
+        "icwsm-movie",
+        "--store",
+        str(tmp_path / "results"),
+        "--device",
+        "cpu",
+    ]
+
+    def said(*more: str) -> str:
+        with pytest.raises(SystemExit):
+            main([*words, *more])
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "of the 40 configurations would be compared" in said("--trials", "40", "--budget", "20m")
+    assert "would be compared" not in said("--trials", "40", "--budget", "300h")
+    assert "would be compared" not in said("--trials", "40")
+    (search,) = (tmp_path / "results" / "searches").iterdir()
+    put_proposal(Store.open(str(tmp_path / "results")), search.name, 0, "fit", {"lora.r": 8})
+    assert "would be compared" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
+
+
+@pytest.mark.parametrize(("num_gpus", "num_cpus", "worth"), [(4, 8, 4), (4, 2, 2), (1, 8, 1)])
+def test_each_gpu_of_a_node_with_a_core_for_it_counts(tmp_path: Path, num_gpus: int, num_cpus: int, worth: int) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    request, _ = request_in(tmp_path, store=store)
+    bundles = local_place(request, load_catalogue(), hardware(), store).bundles
+    kind = load_catalogue().device_class("rtx-3080-10g")
+    node = Room("node", kind, 1e12, num_cpus, num_gpus)
+    gpus = replace(bundles, rooms=(node, replace(node, id="cpu", num_gpus=0)), device="cuda")
+    one_s = gpus.estimator.trial(request.base, kind, gpus.protocol, batch_size=gpus.batch_size).fit.seconds
+    assert gpus.trainings(request.base, one_s) == pytest.approx(worth), "a node without a GPU trains nothing"
+
+
 def test_what_was_cut_off_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
     request, _ = request_in(tmp_path, store=store)
