@@ -16,7 +16,7 @@ from moodbench.benchmark.site import Deadlines
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.errors import PrerequisiteError
-from moodbench.estimate import Estimator
+from moodbench.estimate import Estimator, PhaseEstimate
 from moodbench.estimate.placement import USABLE, gpu_share
 from moodbench.execution.ray_cluster import EXCLUSIVE, SLIVER
 from moodbench.execution.ray_local import start_ray
@@ -93,7 +93,7 @@ class Bundles:
         needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.device == "cuda" else {})
         if not all(self.estimator.knows(spec) for spec in specs):
             return needs
-        found = [self.estimator.trial(spec, room.kind, self.protocol, batch_size=self.batch_size).fit for spec in specs]
+        found = [self.estimate(spec, room) for spec in specs]
         memory = sum(each.memory_bytes for each in found)
         if memory > room.memory_bytes:
             return None
@@ -103,6 +103,10 @@ class Bundles:
                 return None
             needs["GPU"] = max(share, 0.01)
         return needs | {"memory": float(memory)}
+
+    def estimate(self, spec: FitSpec, room: Room, *, machine: str = "") -> PhaseEstimate:
+        """What one training takes on a node; `machine` is the key under which history is looked up, none without it."""
+        return self.estimator.trial(spec, room.kind, self.protocol, batch_size=self.batch_size, machine=machine).fit
 
     def trainings(self, spec: FitSpec, seconds: float) -> float | None:
         """How many trainings like `spec` all nodes together end in so many seconds, by estimate; None where a size is unknown.
@@ -114,9 +118,7 @@ class Bundles:
         return sum(
             max(1, min(room.num_gpus, int(room.num_cpus)))
             * seconds
-            / self.estimator.trial(
-                spec, room.kind, self.protocol, batch_size=self.batch_size, machine=room.machine
-            ).fit.seconds
+            / self.estimate(spec, room, machine=room.machine).seconds
             for room in self.rooms
             if self.needs([spec], room) is not None
         )
@@ -223,8 +225,4 @@ def _deadline_s(request: SearchRequest, bundles: Bundles, deadlines: Deadlines) 
         return None
     longest = train.model_copy(update={"epochs": request.longest_epochs})
     fit = request.base.model_copy(update={"train": longest})
-    seconds = [
-        bundles.estimator.trial(fit, room.kind, bundles.protocol, batch_size=bundles.batch_size).fit.seconds
-        for room in bundles.rooms
-    ]
-    return deadlines.of(max(seconds))
+    return deadlines.of(max(bundles.estimate(fit, room).seconds for room in bundles.rooms))

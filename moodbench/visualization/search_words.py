@@ -59,8 +59,8 @@ def budget_words(num_wanted: int, budget_s: float, num_trainings: float, schedul
     if num_trainings >= num_wanted / 2:
         return ""
     return (
-        f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, so few of the {num_wanted} "
-        f"configurations would be compared; all of them would take {hours(num_wanted * budget_s / num_trainings)}"
+        f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, for {num_wanted} configurations "
+        f"asked for; all of them would take {hours(num_wanted * budget_s / num_trainings)}"
         + (" if none were stopped early" if scheduler != "none" else "")
         + ". To compare more of them, give a longer --budget, or fewer texts with --max-train-examples and --max-validation-examples."
     )

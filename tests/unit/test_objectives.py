@@ -197,7 +197,7 @@ def test_only_what_was_evaluated_with_the_seed_is_measured() -> None:
             12,
             1.0,
             "asha",
-            ("worth 1.0 trainings", "few of the 12", "take 2.0 h if none were stopped early.", "--max-train"),
+            ("worth 1.0 trainings", "for 12 conf", "take 2.0 h if none were stopped early.", "--max-train"),
         ),
         (12, 1.0, "none", ("take 2.0 h. To compare",)),
         (4, 1.5, "none", ("worth 1.5 trainings", "take 26 m 40 s.")),

@@ -157,29 +157,28 @@ def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_pat
 
 def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("moodbench.tuning.search.search", lambda *_: [])
-    words = [
-        "tune",
+    options = (
         "--model",
         "MiniLM-L3",
         "--dataset",
         "icwsm-movie",
-        "--store",
-        str(tmp_path / "results"),
         "--device",
         "cpu",
-    ]
+        "--store",
+        str(tmp_path / "results"),
+    )
 
     def said(*more: str) -> str:
         with pytest.raises(SystemExit):
-            main([*words, *more])
+            main(["tune", *options, *more])
         return " ".join(capsys.readouterr().out.split())
 
-    assert "of the 40 configurations would be compared" in said("--trials", "40", "--budget", "20m")
-    assert "would be compared" not in said("--trials", "40", "--budget", "300h")
-    assert "would be compared" not in said("--trials", "40")
+    assert "for 40 configurations asked for" in said("--trials", "40", "--budget", "20m")
+    assert "asked for" not in said("--trials", "40", "--budget", "300h")
+    assert "asked for" not in said("--trials", "40")
     (search,) = (tmp_path / "results" / "searches").iterdir()
     put_proposal(Store.open(str(tmp_path / "results")), search.name, 0, "fit", {"lora.r": 8})
-    assert "would be compared" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
+    assert "asked for" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
 
 
 @pytest.mark.parametrize(("num_gpus", "num_cpus", "worth"), [(4, 8, 4), (4, 2, 2), (1, 8, 1)])
