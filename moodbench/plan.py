@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moodbench.spec import FitSpec, TrialSpec
+from moodbench.spec.fit_schedule import TRAINING_COST, num_trained_on, steps_of
 
 PhaseName = Literal["fit", "evaluate", "measure"]
 PHASES: tuple[PhaseName, ...] = ("fit", "evaluate", "measure")
@@ -55,10 +56,14 @@ def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]], until
 def relative_work(fit: FitSpec) -> float:
     """How much a fit costs next to others, in arbitrary units, for ordering only: layers x passes, and a step for LoRA.
 
-    A transformer whose depth the spec does not limit counts as 12 layers.
+    A transformer whose depth the spec does not limit counts as 12 layers. Where the spec does not limit the training texts,
+    limits of the steps are left out, as it says nothing about how many epochs they amount to.
     """
     if fit.model.method == "baseline":
         return 0.0
     layers = fit.model.num_hidden_layers or 12
-    passes = 3 * fit.train.epochs if fit.train else 1  # a backward pass costs about two forward passes
-    return layers * passes
+    if fit.train is None:
+        return float(layers)
+    num_train = fit.dataset.max_train_examples
+    epochs = steps_of(fit.train, num_trained_on(fit, num_train)).epochs if num_train else fit.train.epochs
+    return layers * TRAINING_COST * epochs

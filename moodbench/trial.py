@@ -105,6 +105,7 @@ def run_fit(
             "validation_accuracy": outcome.validation.get("accuracy"),
             "validation_f1_macro": outcome.validation.get("f1_macro"),
             "train_time_s": outcome.train_time_s,
+            "validation_time_s": outcome.validation_time_s,
             "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
             "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_bytes() or None,
             "devices": device if num_gpus == 1 else f"{num_gpus} x {device}",

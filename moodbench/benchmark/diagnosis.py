@@ -16,7 +16,7 @@ from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.evaluation.process_clock import RunDelay
 from moodbench.hardware import LIBRARIES, Hardware, hardware, library_version
-from moodbench.models.locate import locate
+from moodbench.models.locate import checked_sha256
 from moodbench.store import Store
 
 QUIET_LOAD_PER_CORE = 0.1
@@ -72,11 +72,11 @@ def _models(catalogue: Catalogue) -> list[Check]:
         if entry.source is None or entry.source.hub:
             continue
         try:
-            found = locate(name, entry.source)
+            sha256 = checked_sha256(name, entry.source)
         except MoodBenchError as error:
             checks.append(Check(f"weights of {name}", False, str(error)))
         else:
-            checks.append(Check(f"weights of {name}", True, f"sha256 {found.weights_sha256[:12]}... as pinned"))
+            checks.append(Check(f"weights of {name}", True, f"sha256 {sha256[:12]}... as pinned"))
     return checks
 
 

@@ -23,7 +23,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config, shape_of_size
 from moodbench.estimate.history import Observation, PhaseName
 from moodbench.hardware import Device, Gpu, Hardware
-from moodbench.models.locate import config_of
+from moodbench.models.locate import config_of, locate
 from moodbench.plan import Plan, make_plan
 from moodbench.spec import (
     BASELINE_OF_SCORE,
@@ -43,6 +43,8 @@ CORE_TFLOPS, CORE_BANDWIDTH_GB_S = 0.1, 12.0
 MEAN_WORDS = 150.0
 """Of reviews whose length nobody states: too long rather than too short."""
 NUM_WORD_SAMPLES = 2000
+TWO_LABELS = ("negative", "positive")
+"""Of data sets whose labels are not known before they are fetched."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,12 @@ def intended_trials(
     here = device in machine.devices
     found = []
     for dataset, no_data in datasets.values():
-        for name, (model, no_model) in models.items():
+        for name, (model, folder, no_model) in models.items():
             entry = catalogue.model(name)
             where = device_of(entry.method, device)
             bf16 = machine.bf16 if bf16_in_hardware is None else bf16_in_hardware
-            recipe = recipe_of(name, entry, catalogue, spec, where, bf16_in_hardware=bf16)
+            labels = dataset.labels or TWO_LABELS
+            recipe = recipe_of(name, entry, catalogue, spec, where, labels, folder, bf16_in_hardware=bf16)
             absent = "; ".join(filter(None, (no_model, no_data)))
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
@@ -284,18 +287,20 @@ def _spec_of(row: Mapping[Any, Any]) -> FitSpec | None:
         return None
 
 
-def _model(name: str, entry: ModelEntry) -> tuple[ResolvedModel, str]:
+def _model(name: str, entry: ModelEntry) -> tuple[ResolvedModel, Path | None, str]:
+    """The model, the folder of its files where it has any here, and what is absent."""
     absent = ResolvedModel(
         name=name, method=entry.method, family=entry.family, num_hidden_layers=entry.num_hidden_layers
     )
     hub = entry.source.hub if entry.source is not None else None
     if hub is not None and not _hub_cache("models", hub).is_dir():
-        return absent, f"model {name}"
+        return absent, None, f"model {name}"
     try:
         with _no_network():
-            return resolve_model(name, entry), ""
+            folder = locate(name, entry.source).folder if entry.source is not None else None
+            return resolve_model(name, entry), folder, ""
     except PrerequisiteError:
-        return absent, f"model {name}"
+        return absent, None, f"model {name}"
 
 
 def _dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> tuple[ResolvedDataset, str]:

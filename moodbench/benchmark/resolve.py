@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from moodbench.benchmark.prompts import prompt_of
 from moodbench.config.catalogue import Catalogue, merge
 from moodbench.config.explaining import explain
 from moodbench.config.schema import (
@@ -36,7 +39,7 @@ from moodbench.models.features import (
     weights_format,
 )
 from moodbench.models.loading import deployed_form
-from moodbench.models.locate import locate
+from moodbench.models.locate import locate, location_of
 from moodbench.models.preparation import STEPS
 from moodbench.spec import (
     BASELINE_OF_SCORE,
@@ -83,7 +86,10 @@ def resolve(
     for dataset in data.values():
         for name, entry in entries.items():
             device = device_of(entry.method, machine.device(spec.device))
-            recipe = recipe_of(name, entry, catalogue, spec, device, bf16_in_hardware=machine.bf16)
+            folder = locate(name, entry.source).folder if entry.source is not None else None
+            recipe = recipe_of(
+                name, entry, catalogue, spec, device, dataset.labels, folder, bf16_in_hardware=machine.bf16
+            )
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
                 fit = FitSpec(model=models[name], dataset=dataset, seeds=seeds, **recipe)
@@ -168,14 +174,12 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
     source: Literal["package", "hub", "path"] = (
         "package" if entry.source.package else "hub" if entry.source.hub else "path"
     )
-    places = {"package": f"{entry.source.package}:{entry.source.folder}", "hub": entry.source.hub}
-    location = places.get(source) or str(located.folder)
     return ResolvedModel(
         name=name,
         method=entry.method,
         family=entry.family or model_type_of(name, located.folder),
         source=source,
-        location=location,
+        location=location_of(entry.source),
         revision=located.revision,
         weights_sha256=located.weights_sha256,
         tokenizer_sha256=located.tokenizer_sha256,
@@ -195,18 +199,21 @@ def recipe_of(
     catalogue: Catalogue,
     spec: BenchmarkSpec,
     device: Device,
+    labels: Sequence[str],
+    folder: Path | None,
     *,
     bf16_in_hardware: bool = False,
 ) -> dict[str, Any]:
-    """The parts of a fit spec that the contender's method reads, defaults overlaid by entry and request.
+    """Return the parts of a fit spec that the model's method reads, defaults overlaid by entry and request.
 
+    `labels` are those of the data set; `folder` has the model's files, None where they are not on this machine.
     `bf16_in_hardware` says whether the CUDA devices multiply it so.
     """
     preparation = tuple(step for step in STEPS if step in spec.prepare)
     if entry.baseline in COUNTING:
         return {"preparation": preparation}
     texts = {"preparation": preparation, "augmentation": augmentation_of(spec)}
-    return texts | _method_of(name, entry, catalogue, spec, device, bf16_in_hardware)
+    return texts | _method_of(name, entry, catalogue, spec, device, labels, folder, bf16_in_hardware)
 
 
 def augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
@@ -220,6 +227,8 @@ def _method_of(
     catalogue: Catalogue,
     spec: BenchmarkSpec,
     device: Device,
+    labels: Sequence[str],
+    folder: Path | None,
     bf16_in_hardware: bool,
 ) -> dict[str, Any]:
     defaults = catalogue.training
@@ -228,7 +237,6 @@ def _method_of(
     text = _overlaid(TextDefaults, defaults.text, f"model {name}", "text", entry.text, spec.text)
     if entry.method == "linear-probe":
         return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, f"model {name}", "probe", entry.probe)}
-    lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
     train = _overlaid(TrainDefaults, defaults.train, f"model {name}", "train", entry.train, spec.train)
     family = family_of(name, entry, catalogue.families)[1]
     quantization = check_quantization(spec.quantization or entry.quantization, device, name)
@@ -241,18 +249,24 @@ def _method_of(
         bf16_in_hardware=bf16_in_hardware,
     )
     num_params = num_params_of(name, entry)
+    answering = {
+        "text": text,
+        "prompt": prompt_of(name, entry, family, catalogue, spec, labels, folder),
+        "quantization": quantization,
+        "dtype": weights_format(precision, quantization, device, num_params),
+    }
+    if entry.method == "prompted":
+        return answering | {"augmentation": None}
+    lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
     changes = {
         "precision": precision,
         "optimizer": check_optimizer(train.optimizer, device, name),
         "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device, num_params),
     }
-    return {
-        "text": text,
+    return answering | {
         "lora": check_lora(lora, quantization, name),
         "target_modules": family.targets(lora.target_modules),
         "train": train.model_copy(update=changes),
-        "quantization": quantization,
-        "dtype": weights_format(precision, quantization, device, num_params),
     }
 
 

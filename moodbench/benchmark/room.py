@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 
 from moodbench.benchmark.estimating import class_here
+from moodbench.cache import cache_folder
 from moodbench.config import load_catalogue
 from moodbench.config.schema import DeviceClass
 from moodbench.data.source import load_source
-from moodbench.data.tokenised import cache_folder
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.estimator import trained_params

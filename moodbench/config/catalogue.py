@@ -25,6 +25,8 @@ from moodbench.config.schema import (
     ModelSource,
     Preset,
     PresetsFile,
+    PromptEntry,
+    PromptsFile,
     TrainingFile,
 )
 from moodbench.config.yaml_text import line_of, load_yaml
@@ -37,6 +39,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationFile,
     "presets": PresetsFile,
     "devices": DevicesFile,
+    "prompts": PromptsFile,
 }
 _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
 """Top-level key of a one-file overlay -> the catalogue file it belongs to."""
@@ -53,6 +56,7 @@ class Catalogue:
     evaluation: EvaluationFile
     presets: dict[str, Preset]
     devices: dict[str, DeviceClass]
+    prompts: dict[str, PromptEntry]
     trust_remote_code: bool = False
     """Models that are no names here, but hub ids or folders, may run code of their own."""
 
@@ -74,6 +78,10 @@ class Catalogue:
         """The class of devices `name`; UnknownNameError suggests the nearest."""
         return _named(self.devices, "device class", name)
 
+    def prompt(self, name: str) -> PromptEntry:
+        """Return the prompt `name`; UnknownNameError suggests the nearest."""
+        return _named(self.prompts, "prompt", name)
+
     def protocol(self, name: str | None = None) -> MeasureProtocol:
         """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
         return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
@@ -91,9 +99,9 @@ def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | N
 def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = False) -> Catalogue:
     """The packaged catalogue, with the user's `overlay` laid over it.
 
-    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml and devices.yaml, or
-    one file with `models`, `families`, `datasets`, `presets`, `devices`, `training` and `evaluation` as top-level keys. Mappings
-    are merged key by key, all else is replaced.
+    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml, devices.yaml and
+    prompts.yaml, or one file with `models`, `families`, `datasets`, `presets`, `devices`, `prompts`, `training` and `evaluation`
+    as top-level keys. Mappings are merged key by key, all else is replaced.
     With `trust_remote_code`, models given by hub id or folder may run the code that they bring.
     Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
     """
@@ -102,10 +110,11 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
     parts = {name: _part(name, packaged[name], layers.get(name)) for name in SCHEMAS}
     models, datasets = parts["models"], parts["datasets"]
     training, evaluation, presets = parts["training"], parts["evaluation"], parts["presets"]
-    devices = parts["devices"]
+    devices, prompts = parts["devices"], parts["prompts"]
     assert isinstance(models, ModelsFile) and isinstance(datasets, DatasetsFile)
     assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
     assert isinstance(presets, PresetsFile) and isinstance(devices, DevicesFile)
+    assert isinstance(prompts, PromptsFile)
     return Catalogue(
         models.models,
         models.families,
@@ -114,6 +123,7 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
         evaluation,
         presets.presets,
         devices.devices,
+        prompts.prompts,
         trust_remote_code,
     )
 

@@ -25,9 +25,13 @@ _NOT_SEARCHED = {
     "train.select_by",
     "train.evaluations_per_epoch",
     "train.max_evaluation_steps",
+    "train.validation_share",
+    "train.min_steps",
+    "train.max_steps",
     "train.precision",
 }
-"""Alpha follows from the ratio; the precision from the device; the others would change what is compared or when."""
+"""Alpha follows from the ratio; the precision from the device; the others would change what is compared or when, or how long
+a configuration is trained other than by its epochs."""
 KINDS = ("encoder", "decoder")
 QUANTIZATION = "quantization"
 """How the frozen weights are stored: none, int8 or nf4."""

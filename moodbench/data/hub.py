@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from moodbench.cache import cache_folder
 from moodbench.config.schema import HubSource
 from moodbench.data.labelled import SPLIT_NAMES
 from moodbench.data.labelling import label_text
-from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError, PrerequisiteError, nearest
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moodbench.cache import cache_folder
 from moodbench.config.schema import HubSource
 from moodbench.data.draw import draw_rows
 from moodbench.data.examples import COLUMNS, Examples, example_ids
@@ -25,7 +26,6 @@ from moodbench.data.loaded import Loaded
 from moodbench.data.partition import Partition, as_given, by_content, check_sizes
 from moodbench.data.report import Reading
 from moodbench.data.splits import SPLITS, content_key, near_duplicate_pairs, normalised
-from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError
 from moodbench.spec.canonical import content_id
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from moodbench.cache import cache_folder
 from moodbench.data.labelling import shown
 from moodbench.data.splits import SPLITS, content_key, near_duplicate_clusters, stratified_group_split
-from moodbench.data.tokenised import cache_folder
 from moodbench.errors import DataError
 from moodbench.spec.canonical import content_id
 

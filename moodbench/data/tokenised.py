@@ -22,14 +22,6 @@ Encode = Callable[[Sequence[str]], Sequence[tuple[list[int], bool]]]
 """Texts to, for each, its token ids and whether it was cut."""
 
 
-def cache_folder() -> Path:
-    """Where prepared data is kept between runs: MOODBENCH_CACHE, else the user's cache folder."""
-    base = os.environ.get("MOODBENCH_CACHE")
-    if base:
-        return Path(base).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "moodbench"
-
-
 def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path) -> Dataset:
     """A memory-mapped data set with input_ids, length, truncated, labels and example_id, in the order of `rows`.
 

@@ -23,6 +23,7 @@ from moodbench.estimate.placement import Placement, needed_bytes, place
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
 from moodbench.estimate.workload import DataSize, Workload
 from moodbench.spec import FitSpec
+from moodbench.spec.fit_schedule import num_trained_on, steps_of
 
 CHECKPOINTING_FROM_PARAMS = 1_000_000_000
 """From this size on activations are computed again in the backward pass instead of being kept."""
@@ -102,13 +103,12 @@ class Estimator:
         `machine` is the key under which history is looked up. With `may_change`, the fit is made to fit where it can be.
         """
         size = self.sizes[fit.dataset.name]
-        num_train, num_validation = size.num_train, size.num_validation
-        if fit.dataset.max_train_examples:
-            num_train = min(num_train, fit.dataset.max_train_examples)
+        num_train, num_validation = num_trained_on(fit, size.num_train), size.num_validation
         if fit.dataset.max_validation_examples:
             num_validation = min(num_validation, fit.dataset.max_validation_examples)
         size = replace(size, num_train=num_train, num_validation=num_validation)
-        work = size.as_read(fit.text.max_length if fit.text else 10**9)
+        template = () if fit.prompt is None else (len(fit.prompt.template.split()), fit.prompt.num_examples)
+        work = size.as_read(fit.text.max_length if fit.text else 10**9, *template)
         if fit.model.method == "baseline":
             raw = self._baseline(fit, work, protocol)
         else:
@@ -159,6 +159,8 @@ class Estimator:
         packed = _one_core(device)
         if fit.train is not None:
             fitting = fit_lora_s(shape, packed, load, fit.train, work)
+        elif fit.model.method == "prompted":
+            fitting = 0.0
         else:
             texts = work.num_train + work.num_validation
             fitting = predict_s(shape, packed, asking, texts, work)
@@ -184,12 +186,20 @@ class Estimator:
         """How the fit would be run on `device` as its spec asks for."""
         num_labels = work.num_labels
         if fit.train is None or fit.lora is None:
-            return Load(32, work.max_tokens, device.device, dropout=False)
+            return Load(
+                32,
+                work.max_tokens,
+                device.device,
+                precision=fit.dtype,
+                weights_precision=fit.dtype,
+                quantization=fit.quantization,
+                dropout=False,
+            )
         precision = fit.train.precision
         if precision not in device.tflops:
             precision = "fp16" if device.device == "cuda" and precision == "auto" else "fp32"
         return Load(
-            batch_size=min(fit.train.effective_batch_size, fit.train.max_device_batch_size),
+            batch_size=min(steps_of(fit.train, work.num_train).batch_size, fit.train.max_device_batch_size),
             num_tokens=work.max_tokens,
             device=device.device,
             precision=precision,
@@ -202,9 +212,9 @@ class Estimator:
 
 
 def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:
-    """Parameters that a LoRA fit trains: adapter and head."""
+    """Parameters that a LoRA fit trains: the adapter, and a classification head if it has one."""
     assert fit.lora is not None
-    head = shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
+    head = 0 if fit.prompt else shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
     return shape.lora_params(fit.target_modules, fit.lora.r) + head
 
 

@@ -41,8 +41,9 @@ class DataSize:
     """Words of the longest text; None: longer than any model reads."""
     num_labels: int = 2
 
-    def as_read(self, max_length: int) -> Workload:
-        """The same texts cut at `max_length` tokens."""
-        longest = max_length if self.max_words is None else round(tokens_of_words(self.max_words, max_length))
-        mean = tokens_of_words(self.mean_words, max_length)
+    def as_read(self, max_length: int, num_template_words: float = 0.0, num_examples: int = 0) -> Workload:
+        """Return the same texts in a template of so many words, after so many labelled examples, cut at `max_length` tokens."""
+        added = num_template_words + num_examples * (self.mean_words + num_template_words)
+        longest = max_length if self.max_words is None else round(tokens_of_words(self.max_words + added, max_length))
+        mean = tokens_of_words(self.mean_words + added, max_length)
         return Workload(self.num_train, self.num_validation, self.num_test, mean, longest, self.num_labels)

@@ -12,6 +12,7 @@ from moodbench.config.schema import LoraDefaults
 from moodbench.errors import PrerequisiteError
 from moodbench.models.base import BaseModel, load_classifier, set_pad_token
 from moodbench.models.quantised import copy_dequantised
+from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    from moodbench.models.label_words import LabelWordClassifier
+
     targets = lora_targets(base.model, target_modules, base.new_modules)
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        # peft saves the heads of sequence classifiers with the adapter; a language model's own head is frozen.
+        task_type=None if isinstance(base.model, LabelWordClassifier) else TaskType.SEQ_CLS,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
@@ -75,19 +79,28 @@ def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]
                 break
     for suffix, names in found.items():
         if not names:
+            outside = [name for name, module in model.named_modules() if name.split(".")[-1] == suffix]
+            where = (
+                f"is outside the layers ({outside[0]}): embeddings and heads are not adapted, as they may share their weights"
+                if outside
+                else f"matches no module of {type(model).__name__}"
+            )
             raise PrerequisiteError(
-                f"LoRA target {suffix!r} matches no module of {type(model).__name__}; "
-                "see its named_modules() and correct target_modules"
+                f"LoRA target {suffix!r} {where}; see its named_modules() and correct target_modules"
             )
     return [name for names in found.values() for name in names]
 
 
-def merged_model(spec: FitSpec, artifact: Path, pad_id: int) -> Any:
-    """The fitted model as plain fp32 weights without adapter; quantised weights are taken at their rounded values."""
-    plain = load_classifier(spec.model_copy(update={"quantization": "none", "dtype": "fp32"}), init_seed=0).model
+def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_head: bool = False) -> Any:
+    """Return the fitted model as plain fp32 weights without adapter; quantised weights are taken at their rounded values.
+
+    With `keep_head` a language model keeps all of its own head, to be saved with it.
+    """
+    unquantised = spec.model_copy(update={"quantization": "none", "dtype": "fp32"})
+    plain = load_classifier(unquantised, init_seed=0, tokenizer=tokenizer, keep_head=keep_head).model
     if spec.quantization != "none":
-        copy_dequantised(load_classifier(spec, init_seed=0).model, plain)
-    set_pad_token(plain, pad_id)
+        copy_dequantised(load_classifier(spec, init_seed=0, tokenizer=tokenizer).model, plain)
+    set_pad_token(plain, tokenizer.pad_id)
     return merge_adapter(plain, artifact / ADAPTER)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moodbench.config.schema import NumberFormat, Quantization
+from moodbench.config.schema import MASK, TEXT, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Device
 from moodbench.models.device import parameter_count
@@ -15,12 +15,21 @@ from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate, source_of
 from moodbench.models.quantised import (
     head_modules,
+    output_layer,
     quantization_config,
     unquantised_modules,
     widen_unquantised,
 )
-from moodbench.models.spreading import empty_classifier, spread
+from moodbench.models.spreading import empty_model, spread
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, ResolvedModel
+
+LANGUAGE_MODELS = {
+    "causal": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
+"""Kinds of prompts -> the class of transformers that loads a language model for it."""
 
 
 class BaseModel(NamedTuple):
@@ -42,13 +51,29 @@ def base_folder(model: ResolvedModel) -> Path:
     return located.folder
 
 
-def load_classifier(spec: FitSpec, init_seed: int, device: Device = "cpu", num_gpus: int = 1) -> BaseModel:
-    """The base model with a classification head; what the checkpoint lacks is drawn from `init_seed`."""
+def load_classifier(
+    spec: FitSpec,
+    init_seed: int,
+    device: Device = "cpu",
+    num_gpus: int = 1,
+    *,
+    tokenizer: Tokenizer | None = None,
+    keep_head: bool = False,
+) -> BaseModel:
+    """Return the base model as a classifier: with a new head, drawn from `init_seed`, or with the label words of `spec`.
+
+    The label words are those that `tokenizer` reads, by default the base model's. With `keep_head` a language model keeps
+    all of its own head, to be saved with it.
+    """
     changes: dict[str, Any] = {"trust_remote_code": True} if spec.model.trust_remote_code else {}
     if spec.model.num_hidden_layers:
         changes["num_hidden_layers"] = spec.model.num_hidden_layers
+    folder = base_folder(spec.model)
+    if spec.prompt is not None:
+        tokenizer = tokenizer or load_tokenizer(spec, folder)
+        return _load_label_words(spec, folder, tokenizer, device, num_gpus, keep_head, changes)
     return load_base(
-        base_folder(spec.model),
+        folder,
         spec.dataset.labels,
         init_seed,
         spec.quantization,
@@ -73,39 +98,90 @@ def load_base(
 
     Quantised weights are put on `device`, and any on CUDA devices when there are several to spread over.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+    from transformers import AutoModelForSequenceClassification, set_seed
 
     set_seed(init_seed)
     names = dict(enumerate(labels))
+    changes |= {"num_labels": len(names), "id2label": names, "label2id": {label: i for i, label in names.items()}}
+    auto = AutoModelForSequenceClassification
+    model, missing = _load(auto, folder, quantization, dtype, device, num_gpus, changes)
+    new_modules = owners_of_missing(missing, model.base_model_prefix)
+    _keep_precision(model, {*new_modules, *head_modules(model)}, quantization, dtype)
+    return BaseModel(model, new_modules)
+
+
+def _load_label_words(
+    spec: FitSpec,
+    folder: Path,
+    tokenizer: Tokenizer,
+    device: Device,
+    num_gpus: int,
+    keep_head: bool,
+    changes: dict[str, Any],
+) -> BaseModel:
+    import transformers
+
+    from moodbench.models.label_words import LabelWordClassifier
+
+    prompt, tokens = spec.prompt, tokenizer.label_tokens
+    assert prompt is not None and tokens is not None
+    auto = getattr(transformers, LANGUAGE_MODELS[prompt.kind])
+    lm, missing = _load(auto, folder, spec.quantization, spec.dtype, device, num_gpus, changes)
+    if lost := owners_of_missing(missing, lm.base_model_prefix):
+        raise PrerequisiteError(
+            f"model {spec.model.name}: {folder} has no weights of its language-model head ({', '.join(lost)}), which label "
+            "words need; use --head classification, or a checkpoint that was saved with its head"
+        )
+    mask_id, after = tokenizer.hf.mask_token_id, prompt.template.partition(TEXT)[2]
+    model = LabelWordClassifier(
+        lm, tokens, prompt.kind, mask_id=mask_id, mask_is_last=MASK in after, keep_head=keep_head
+    )
+    head = output_layer(lm)
+    _keep_precision(model, {f"lm.{head}"}, spec.quantization, spec.dtype, table=lm.get_input_embeddings())
+    return BaseModel(model, ())
+
+
+def _load(
+    auto: Any,
+    folder: Path,
+    quantization: Quantization,
+    dtype: NumberFormat,
+    device: Device,
+    num_gpus: int,
+    changes: dict[str, Any],
+) -> tuple[Any, Sequence[str]]:
+    """The model that the class `auto` of transformers loads, and the names of the parameters that the checkpoint lacks."""
+    from transformers import AutoConfig
+
     trusted = bool(changes.get("trust_remote_code"))
     layers = {k: v for k, v in changes.items() if k == "num_hidden_layers"}
     if quantization != "none":
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
-        changes["quantization_config"] = quantization_config(quantization, dtype, unquantised_modules(config, trusted))
-        changes["device_map"] = {"": device}
+        skipped = unquantised_modules(empty_model(auto, config, trust_remote_code=trusted))
+        changes |= {
+            "quantization_config": quantization_config(quantization, dtype, skipped),
+            "device_map": {"": device},
+        }
     if num_gpus > 1:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
-        changes["device_map"] = spread(empty_classifier(config, trust_remote_code=trusted), num_gpus)
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        output_loading_info=True,
-        num_labels=len(names),
-        id2label=names,
-        label2id={label: i for i, label in names.items()},
-        dtype=FORMAT_NAMES[dtype],
-        **changes,
-    )
+        changes["device_map"] = spread(empty_model(auto, config, trust_remote_code=trusted), num_gpus)
+    model, info = auto.from_pretrained(folder, output_loading_info=True, dtype=FORMAT_NAMES[dtype], **changes)
     if quantization == "nf4":
         # Otherwise CPUs with AVX-512 BF16 answer from weights packed anew, in bf16: other logits than in training.
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
-    new_modules = owners_of_missing(info["missing_keys"], model.base_model_prefix)
+    return model, info["missing_keys"]
+
+
+def _keep_precision(
+    model: Any, heads: Iterable[str], quantization: Quantization, dtype: NumberFormat, table: Any = None
+) -> None:
+    """Keep heads, and beside quantised weights whatever is small, in fp32."""
     if dtype != "fp32":
-        keep_in_fp32(model, {*new_modules, *head_modules(model)})
+        keep_in_fp32(model, heads)
         if quantization != "none":
-            widen_unquantised(model)
-    return BaseModel(model, new_modules)
+            widen_unquantised(model, table if table is not None else model.get_input_embeddings())
 
 
 def owners_of_missing(missing_keys: Sequence[str], prefix: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ PROBE_HEAD = "head.safetensors"
 
 
 class TransformerClassifier:
-    """A transformer with a classification head, in one of its deployed forms."""
+    """A transformer with a classification head or label words, in one of its deployed forms."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, device: Device) -> None:
         # bitsandbytes has put quantised weights on the device already.
@@ -124,11 +124,13 @@ def load_transformer(
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
     # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
     if form == "merged":
-        merged = merged_model(spec, artifact, tokenizer.pad_id)
+        merged = merged_model(spec, artifact, tokenizer)
         return TransformerClassifier(on_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
+    base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus, tokenizer=tokenizer).model
+    set_pad_token(base, tokenizer.pad_id)
+    if spec.model.method == "prompted":
+        return TransformerClassifier(base, tokenizer, device)
     from peft import PeftModel
 
-    base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus).model
-    set_pad_token(base, tokenizer.pad_id)
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)
     return TransformerClassifier(adapted, tokenizer, device)

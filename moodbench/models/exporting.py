@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from moodbench.models.adapter import merged_model
@@ -9,18 +10,33 @@ from moodbench.models.encoder import TOKENIZER
 from moodbench.models.tokenizer import load_tokenizer
 from moodbench.spec import FitSpec
 
+PROMPT_FILE = "label_words.json"
+"""File of an exported language model with its template, label words and their tokens."""
+
 
 def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
-    """Nothing; writes the LoRA model of `artifact` to `folder`, its adapter folded in, for transformers alone.
+    """Write the LoRA model of `artifact` to `folder`, its adapter folded in, for transformers alone.
 
-    The tokenizer's longest length is the one that the model was trained with, so that `truncation=True` cuts alike.
+    The tokenizer's longest length is the one that the model was trained with, so that `truncation=True` cuts alike. Beside a
+    language model that answers with label words, PROMPT_FILE has what its answer is read by.
     """
     from transformers import AutoTokenizer
 
     assert spec.text is not None
     tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
-    model = merged_model(spec, artifact, tokenizer.pad_id)
-    model.config.problem_type = "single_label_classification"
+    model = merged_model(spec, artifact, tokenizer, keep_head=spec.prompt is not None)
+    if spec.prompt is not None:
+        assert tokenizer.label_tokens is not None
+        model = model.with_own_head()
+        about = {
+            **spec.prompt.model_dump(exclude={"num_examples"}),
+            "labels": spec.dataset.labels,
+            "label_token_ids": tokenizer.label_tokens.words,
+            "ids_after_template": tokenizer.label_tokens.shared,
+        }
+        (folder / PROMPT_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    else:
+        model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # written for its owner only
     saved = AutoTokenizer.from_pretrained(artifact / TOKENIZER, trust_remote_code=spec.model.trust_remote_code)

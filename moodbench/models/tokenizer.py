@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.config.schema import TextDefaults
-from moodbench.spec import FitSpec
+from moodbench.config.schema import MASK, TextDefaults
+from moodbench.errors import PrerequisiteError
+from moodbench.models.prompting import TEMPLATE_FILE, LabelTokens, Template, label_tokens, template_of
+from moodbench.spec import FitSpec, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +21,15 @@ if TYPE_CHECKING:
 
 _COUNTED_AT_ONCE = 1000
 """Texts whose tokens are in memory while they are counted."""
+
+
+_LEAST_ROOM = 8
+"""Tokens of a text that a template must leave room for."""
+
+
+class _Filled(NamedTuple):
+    ids: list[int]
+    offsets: list[tuple[int, int]]
 
 
 class TokenisedText(NamedTuple):
@@ -28,9 +40,16 @@ class TokenisedText(NamedTuple):
 
 
 class Tokenizer:
-    """A model's tokenizer with the length limit of one recipe."""
+    """A model's tokenizer with the length limit of one recipe, and the template around each text if there is one."""
 
-    def __init__(self, tokenizer: Any, text: TextDefaults) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        text: TextDefaults,
+        prompt: Prompt | None = None,
+        template: Template | None = None,
+        name: str = "",
+    ) -> None:
         if tokenizer.pad_token is None:  # decoders are trained without; what stands there is masked
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         self.hf = tokenizer
@@ -40,21 +59,83 @@ class Tokenizer:
         self.limit: int = min(text.max_length, tokenizer.model_max_length)
         """Longest input in tokens: what the recipe allows, and no more than the model reads."""
         self._side = text.truncation_side
-        self._backend.enable_truncation(self.limit, direction=self._side)
+        self._template: Template | None = None
+        self.label_tokens: LabelTokens | None = None
+        """Label words of a prompt as tokens."""
+        if prompt is not None:
+            self._backend.no_truncation()
+            self.label_tokens = label_tokens(self._backend, prompt, name, tokenizer.mask_token)
+            self._template = _with_mask(template or template_of(prompt), tokenizer.mask_token)
+            self._check_room(name)
+        else:
+            self._backend.enable_truncation(self.limit, direction=self._side)
 
     @classmethod
-    def load(cls, folder: Path, text: TextDefaults, *, trust_remote_code: bool = False) -> Tokenizer:
-        """The tokenizer whose files are in `folder`; it never asks on the terminal whether to trust code there."""
+    def load(
+        cls,
+        folder: Path,
+        text: TextDefaults,
+        *,
+        trust_remote_code: bool = False,
+        prompt: Prompt | None = None,
+        template: Template | None = None,
+        name: str = "",
+    ) -> Tokenizer:
+        """Return the tokenizer whose files are in `folder`; it never asks on the terminal whether to trust code there.
+
+        With `prompt`, texts are read in its template, or in `template`, which has labelled examples before it.
+        PrerequisiteError, naming model `name`, for label words or a template that do not suit the tokenizer.
+        """
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), text)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        return cls(tokenizer, text, prompt, template, name)
+
+    def _check_room(self, name: str) -> None:
+        """Raise PrerequisiteError where the template leaves no room for a text."""
+        alone = len(self._in_template(self._template.fill("")).ids) if self._template else 0
+        if alone + _LEAST_ROOM > self._room:
+            raise PrerequisiteError(
+                f"model {name}: the template is {alone} tokens, of at most {self._room} that it reads with the label words; "
+                f"at least {_LEAST_ROOM} are needed for the text: raise text.max_length (--text max_length=...), shorten the "
+                "template, or show fewer examples"
+            )
+
+    @property
+    def _room(self) -> int:
+        """Tokens of an input without what may be appended to score label words."""
+        assert self.label_tokens is not None
+        return self.limit - len(self.label_tokens.shared) - max(map(len, self.label_tokens.paths))
 
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
-        """Each text as token ids, unpadded."""
+        """Each text as token ids, unpadded; in a template it is the text that is cut, never the template."""
+        if self._template is not None:
+            return [self._cut(text) for text in texts]
         return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
 
+    def _cut(self, text: str) -> TokenisedText:
+        assert self._template is not None and self.label_tokens is not None
+        found = self._in_template(self._template.fill(text))
+        ids, excess = found.ids, len(found.ids) - self._room
+        if excess > 0:
+            start = len(self._template.before)
+            end = start + len(text)
+            inside = [i for i, (a, b) in enumerate(found.offsets) if start <= a < b <= end]
+            dropped = set(inside[-excess:] if self._side == "right" else inside[:excess])
+            ids = [token for i, token in enumerate(ids) if i not in dropped]
+        return TokenisedText([*ids, *self.label_tokens.shared], excess > 0)
+
+    def _in_template(self, filled: str) -> _Filled:
+        """The tokens of a filled template and where each begins and ends in it, without special tokens after the answer."""
+        assert self.label_tokens is not None
+        found = self._backend.encode(filled)
+        kept = len(found.ids) - self.label_tokens.num_trailing
+        return _Filled(found.ids[:kept], found.offsets[:kept])
+
     def num_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Tokens of each whole text, special ones included; those above `limit` are cut by `encode`."""
+        """Tokens of each whole text, special ones and the template included; those above `limit` are cut by `encode`."""
+        if self._template is not None:
+            texts = [self._template.fill(text) for text in texts]
         self._backend.no_truncation()
         try:
             blocks = (texts[i : i + _COUNTED_AT_ONCE] for i in range(0, len(texts), _COUNTED_AT_ONCE))
@@ -62,7 +143,8 @@ class Tokenizer:
                 [len(e) for block in blocks for e in self._backend.encode_batch_fast(list(block))], np.int64
             )
         finally:
-            self._backend.enable_truncation(self.limit, direction=self._side)
+            if self._template is None:
+                self._backend.enable_truncation(self.limit, direction=self._side)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """input_ids and attention_mask (texts, longest), padded on the right."""
@@ -80,4 +162,32 @@ class Tokenizer:
 def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:
     """The tokenizer of a fit from `folder`, that of its base model or of its artifact."""
     assert spec.text is not None
-    return Tokenizer.load(folder, spec.text, trust_remote_code=spec.model.trust_remote_code)
+    template = Template.load(folder.parent) if (folder.parent / TEMPLATE_FILE).is_file() else None
+    trusted = spec.model.trust_remote_code
+    return Tokenizer.load(
+        folder, spec.text, trust_remote_code=trusted, prompt=spec.prompt, template=template, name=spec.model.name
+    )
+
+
+def _with_mask(template: Template, mask_token: str | None) -> Template:
+    """`template` with the tokenizer's own mask token in the place of `{mask}`."""
+    return Template(*(part.replace(MASK, mask_token or "") for part in template))
+
+
+def backend_of(folder: Path) -> tuple[Any, str | None]:
+    """Return the tokenizer in `folder` as the tokenizers library has it, and its mask token; quick where one file holds it."""
+    whole = folder / "tokenizer.json"
+    if whole.is_file():
+        import tokenizers
+
+        settings = folder / "tokenizer_config.json"
+        stated = json.loads(settings.read_text("utf-8")).get("mask_token") if settings.is_file() else None
+        loaded = tokenizers.Tokenizer.from_file(str(whole))
+        loaded.no_truncation()
+        mask = stated.get("content") if isinstance(stated, dict) else stated
+        known = next((t for t in (mask, "[MASK]", "<mask>") if t and loaded.token_to_id(t) is not None), None)
+        return loaded, known
+    from transformers import AutoTokenizer
+
+    slow = AutoTokenizer.from_pretrained(folder)
+    return slow.backend_tokenizer, slow.mask_token

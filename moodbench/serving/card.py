@@ -10,10 +10,14 @@ import pandas as pd
 
 from moodbench.comparison.intervals import wilson
 from moodbench.config.schema import DatasetEntry, ModelEntry
+from moodbench.models.base import LANGUAGE_MODELS
 from moodbench.serving.fits import ChosenFit
+from moodbench.spec import Prompt
 from moodbench.visualization.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
 
 NOT_MEASURED = "not measured"
+TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
+"""Kinds of prompts -> the hub's name of what such a model does."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,23 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _header(facts: CardFacts) -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-classification", "tags: [sentiment-analysis, moodbench]"]
+    task = "text-classification" if facts.fit.spec.prompt is None else TASKS[facts.fit.spec.prompt.kind]
+    lines = ["library_name: transformers", f"pipeline_tag: {task}", "tags: [sentiment-analysis, moodbench]"]
     if facts.model is not None:
         lines.append(f"license: {json.dumps(facts.model.licence.lower())}")
     return "\n".join(["---", *lines, "---"])
 
 
 def _use(facts: CardFacts) -> str:
-    text = facts.fit.spec.text
+    text, prompt = facts.fit.spec.text, facts.fit.spec.prompt
     assert text is not None
+    if prompt is not None:
+        return (
+            "This is a language model: its answer is read off the scores of label words after a template, both in "
+            f"`label_words.json` beside the weights.\n\n```python\n{label_word_snippet(prompt)}\n```\n\n"
+            f"Here a text is cut so that template and text are at most {text.max_length} tokens, on the {text.truncation_side}; "
+            "the snippet leaves longer texts whole."
+        )
     return (
         "```python\nfrom transformers import pipeline\n\n"
         'classify = pipeline("text-classification", "PATH/TO/THIS/FOLDER")\n'
@@ -69,6 +81,39 @@ def _use(facts: CardFacts) -> str:
         f"`truncation=True` cuts a text at {text.max_length} tokens on the {text.truncation_side}, as in training and in the "
         "figures below; without it a longer text gives other scores or an error."
     )
+
+
+def label_word_snippet(prompt: Prompt, folder: str = "PATH/TO/THIS/FOLDER") -> str:
+    """Return Python that labels a text with an exported language model, by transformers alone."""
+    lines = [
+        "import json, pathlib, torch",
+        f"from transformers import {LANGUAGE_MODELS[prompt.kind]}, AutoTokenizer",
+        "",
+        f'folder = "{folder}"',
+        'about = json.loads(pathlib.Path(folder, "label_words.json").read_text("utf-8"))',
+        f"model, tokenizer = {LANGUAGE_MODELS[prompt.kind]}.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)",
+        'text = about["template"].replace("{text}", "The plot is thin, the acting superb.")',
+    ]
+    if prompt.kind == "causal":
+        lines += [
+            'ids = torch.tensor([tokenizer(text)["input_ids"] + about["ids_after_template"]])',
+            "scores = model(ids).logits[0, -1].log_softmax(-1)",
+        ]
+    elif prompt.kind == "masked":
+        lines += [
+            'ids = tokenizer(text.replace("{mask}", tokenizer.mask_token), return_tensors="pt")["input_ids"]',
+            "scores = model(ids).logits[0, (ids[0] == tokenizer.mask_token_id).nonzero()[-1, 0]].log_softmax(-1)",
+        ]
+    else:
+        lines += [
+            'ids = tokenizer(text, return_tensors="pt")["input_ids"]',
+            "start = torch.tensor([[model.config.decoder_start_token_id]])",
+            "scores = model(ids, decoder_input_ids=start).logits[0, -1].log_softmax(-1)",
+        ]
+    lines.append(
+        'print(about["labels"][max(range(len(about["labels"])), key=lambda i: scores[about["label_token_ids"][i][0]])])'
+    )
+    return "\n".join(lines)
 
 
 def _quality(own: pd.DataFrame, facts: CardFacts) -> list[str]:

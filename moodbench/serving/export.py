@@ -17,6 +17,7 @@ from moodbench.store import Store
 WHY_NOT = {
     "linear-probe": "is a linear layer on mean-pooled, normalised embeddings, for which transformers has no class, so a "
     "pipeline could not load it",
+    "prompted": "is the published model itself with a template, and nothing was trained",
     "baseline": "is a classical baseline and no transformer, so a pipeline could not load it",
 }
 

@@ -16,6 +16,7 @@ from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
     FileSource,
+    Head,
     HubSource,
     LoraDefaults,
     PreparationStep,
@@ -78,6 +79,10 @@ class BenchmarkSpec(BaseModel):
     """Where to train and measure; auto takes CUDA, then MPS, then the CPU."""
     quantization: Quantization | None = None
     """How the frozen weights of fine-tuned models are stored; the catalogue's when null."""
+    head: Head | None = None
+    """Where class scores of fine-tuned models come from: classification or label-words; each model's own when null."""
+    prompt: str | None = None
+    """Template and label words: a prompt of the catalogue or a YAML file with one; each model's own when null."""
     lora: Annotated[dict[str, Any], ChangesOf(LoraDefaults)] = {}
     """LoRA fields that override the catalogue."""
     train: Annotated[dict[str, Any], ChangesOf(TrainDefaults)] = {}

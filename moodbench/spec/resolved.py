@@ -27,7 +27,7 @@ from moodbench.config.schema import (
 )
 from moodbench.spec.canonical import content_id
 
-FIT_CODE_VERSION = 1
+FIT_CODE_VERSION = 2
 """Raised by hand when a change of the fit phase may change results."""
 EVALUATE_CODE_VERSION = 1
 """Raised by hand when a change of the evaluate phase may change results."""
@@ -103,6 +103,19 @@ class SeedSpec(Frozen):
     subsample: int
 
 
+class Prompt(Frozen):
+    """A template, and the words after it that stand for the classes."""
+
+    kind: Literal["causal", "masked", "seq2seq"]
+    """Where the word is: after the input, in place of a mask, or the first that an encoder-decoder writes."""
+    template: str
+    """With `{text}`, and `{mask}` for masked language models."""
+    label_words: tuple[str, ...]
+    """One word per class, in the order of the labels."""
+    num_examples: int = 0
+    """Labelled training texts that come before each text, drawn with the seed of the sub-sample."""
+
+
 class FitSpec(Frozen):
     """Everything that determines a fitted artifact."""
 
@@ -122,6 +135,8 @@ class FitSpec(Frozen):
     """How every text is prepared before the model reads it, in training and in use."""
     augmentation: Augmentation | None = None
     """How training texts are multiplied; None for not at all."""
+    prompt: Prompt | None = None
+    """Template and label words of a language model that answers with a word; None for a classification head."""
     code_version: int = FIT_CODE_VERSION
     seeds: SeedSpec
 
@@ -138,7 +153,9 @@ class FitSpec(Frozen):
 
 _PLAIN_LORA = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "loraplus_lr_ratio": 1.0}
 """LoRA's younger fields as they were before there were any."""
-_ADDED = ("preparation", "augmentation")
+_PLAIN_TRAIN = {"optimizer": "adamw", "min_steps": 0, "max_steps": None, "validation_share": 1.0}
+"""Likewise those of fine-tuning."""
+_ADDED = ("preparation", "augmentation", "prompt")
 """Fields of a fit spec that came later: empty, they are no part of the ids, which thereby stay what they were."""
 
 
@@ -153,7 +170,7 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     recipe = {name: value for name, value in recipe.items() if (name, value) != ("dtype", "fp32")}
     recipe["model"] = {k: v for k, v in recipe["model"].items() if (k, v) != ("trust_remote_code", False)}
     if recipe.get("train"):
-        recipe["train"] = {k: v for k, v in recipe["train"].items() if (k, v) != ("optimizer", "adamw")}
+        recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _PLAIN_TRAIN or v != _PLAIN_TRAIN[k]}
     if recipe.get("lora"):
         recipe["lora"] = {k: v for k, v in recipe["lora"].items() if k not in _PLAIN_LORA or v != _PLAIN_LORA[k]}
     if recipe["model"]["source"] == "path":

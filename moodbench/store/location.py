@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pyarrow.fs as pafs
 
-from moodbench.data.tokenised import cache_folder
+from moodbench.cache import cache_folder
 from moodbench.errors import StoreError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 4
+SCHEMA_MINOR = 5
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Minor: nullable columns were added. Major: a migration is needed to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
@@ -57,6 +57,7 @@ FITS = pa.schema(
         ("validation_accuracy", _REAL),
         ("validation_f1_macro", _REAL),
         ("train_time_s", _REAL),
+        ("validation_time_s", _REAL),  # part of train_time_s; null for baselines and in older stores
         ("train_texts_per_s", _REAL),
         ("train_peak_memory_bytes", _INT),
         ("devices", _TEXT),

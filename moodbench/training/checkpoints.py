@@ -1,7 +1,7 @@
 """Checkpoints of a long fit: written now and then, whole or not at all, and taken up by the attempt that comes next.
 
-A checkpoint is what transformers.Trainer writes (adapter, optimiser, schedule, random state, history), the random state
-in which its epoch began (it decides the order of the texts), and last a manifest with the size and SHA-256 of every file.
+A checkpoint is what transformers.Trainer writes (adapter, optimiser, schedule, random state, history), and last a manifest
+with the size and SHA-256 of every file. The order of the texts needs no state: it follows from the seed and the epoch.
 An attempt never writes in another's folder: it copies what it takes up, and trusts only a copy that its manifest proves.
 """
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
 MANIFEST = "moodbench.json"
-EPOCH_RANDOM_STATE = "epoch_random_state.safetensors"
 DEFAULT_INTERVAL_S = 60.0
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 """Another version of these may continue differently, so a fit is begun anew."""
@@ -56,6 +55,8 @@ class Manifest(BaseModel):
     """The step whose checkpoint validation prefers so far; it lies beside this one."""
     elapsed_s: float
     """Training time up to here, over all attempts."""
+    validation_time_s: float
+    """Part of it that validation took."""
     num_attempts: int
     peak_memory_bytes: int
     """Highest of the attempts up to here."""
@@ -109,8 +110,6 @@ class Keeper:
     ) -> None:
         self._area, self._fit_id, self._device, self._taken, self._clock = area, fit_id, device, taken, clock
         self._began = self._saved = clock()
-        self._epoch_state: Any = None
-        self._resumed_epoch_pending = taken is not None
 
     @property
     def num_attempts(self) -> int:
@@ -138,17 +137,8 @@ class Keeper:
         if state.best_global_step is not None:
             state.best_model_checkpoint = str(self._area.folder / f"checkpoint-{state.best_global_step}")
         trainer._tr_loss += manifest.loss_sum
+        trainer.validation_time_s += manifest.validation_time_s
         trainer._globalstep_last_logged = manifest.loss_since_step
-
-    def begin_epoch(self) -> None:
-        """Nothing; keeps the random state from which this epoch draws its order, the first time the one it was begun with."""
-        import torch
-        from safetensors.torch import load_file
-
-        if self._resumed_epoch_pending and self._taken is not None:
-            torch.set_rng_state(load_file(self._taken.folder / EPOCH_RANDOM_STATE)["state"])
-            self._resumed_epoch_pending = False
-        self._epoch_state = torch.get_rng_state()
 
     def is_due(self) -> bool:
         """Whether the interval has passed since the last checkpoint."""
@@ -156,13 +146,8 @@ class Keeper:
 
     def complete(self, trainer: Trainer) -> None:
         """Nothing; the checkpoint that `trainer` just wrote gets its manifest, and those it replaces go."""
-        import torch
-        from safetensors.torch import save_file
-
         state = trainer.state
         folder = self._area.folder / f"checkpoint-{state.global_step}"
-        at_epoch_end = float(state.epoch).is_integer()
-        save_file({"state": torch.get_rng_state() if at_epoch_end else self._epoch_state}, folder / EPOCH_RANDOM_STATE)
         manifest = Manifest(
             fit_id=self._fit_id,
             device=self._device,
@@ -170,6 +155,7 @@ class Keeper:
             step=state.global_step,
             best_step=state.best_global_step,
             elapsed_s=self.elapsed_s(),
+            validation_time_s=trainer.validation_time_s,
             num_attempts=self.num_attempts,
             peak_memory_bytes=self.peak_memory_bytes(),
             loss_sum=trainer._tr_loss.item(),
@@ -192,9 +178,6 @@ def _callback(keeper: Keeper, trainer: Trainer) -> TrainerCallback:
     class Keeping(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             keeper.begin(trainer)
-
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            keeper.begin_epoch()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_save = control.should_save or keeper.is_due()

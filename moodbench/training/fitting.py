@@ -29,6 +29,10 @@ def fit(
         from moodbench.training.lora import fit_lora
 
         return fit_lora(spec, train, validation, folder, device, report, checkpoints, num_gpus=num_gpus)
+    if spec.model.method == "prompted":
+        from moodbench.training.prompted import fit_prompted
+
+        return fit_prompted(spec, train, folder)
     if spec.model.method == "linear-probe":
         from moodbench.training.probe import fit_probe
 

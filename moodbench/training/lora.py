@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from moodbench.cache import cache_folder
 from moodbench.config.schema import TrainDefaults
-from moodbench.data.tokenised import cache_folder, tokenised
+from moodbench.data.examples import subsample
+from moodbench.data.tokenised import tokenised
 from moodbench.hardware import Device
 from moodbench.metrics import get_metric, score_all
 from moodbench.models.adapter import ADAPTER, add_lora
@@ -21,6 +23,8 @@ from moodbench.models.encoder import TOKENIZER
 from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
+from moodbench.spec.fit_schedule import Schedule, schedule_of
+from moodbench.training.batches import LengthBuckets, longest_first
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 from moodbench.training.together import can_join, member
@@ -33,6 +37,8 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused"}
 JointStep = Callable[[Any, dict[str, Any]], Any]
 """From an adapted model and a batch to the loss with all gradients in place, or None to work them out alone."""
 VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
+LOSSES_PER_FIT = 32
+"""Points of a learning curve that hold a training loss; a long fit has one more often, see training_arguments."""
 
 
 def fit_lora(
@@ -52,26 +58,29 @@ def fit_lora(
     """
     assert spec.train is not None and spec.lora is not None and spec.text is not None
     tokenizer = load_tokenizer(spec, base_folder(spec.model))
-    base = load_classifier(spec, spec.seeds.init, device, num_gpus)
+    base = load_classifier(spec, spec.seeds.init, device, num_gpus, tokenizer=tokenizer)
     set_pad_token(base.model, tokenizer.pad_id)
     prepare_for_training(base)
     if spec.train.base_dropout is not None:
         set_dropout(base.model, spec.train.base_dropout)
     model = add_lora(base, spec.lora, spec.target_modules)
     initial = initial_adapter(model, spec.lora)
-    key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}"
+    prompt = spec.prompt.model_dump_json() if spec.prompt else ""
+    key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}{prompt}"
     seeds = spec.seeds
-    arguments = training_arguments(spec.train, len(train), seeds.init, seeds.data_order, device, checkpoints.folder)
+    schedule = schedule_of(spec.train, len(train), len(validation))
+    arguments = training_arguments(spec.train, schedule, seeds.init, seeds.data_order, device, checkpoints.folder)
     trainer = _trainer(
         model,
         arguments,
         tokenised(train, tokenizer.encode, key, cache_folder()),
-        tokenised(validation, tokenizer.encode, key, cache_folder()),
+        tokenised(subsample(validation, schedule.look_size, seeds.subsample), tokenizer.encode, key, cache_folder()),
         tokenizer,
         spec.train,
+        schedule,
         report,
         spec.lora.loraplus_lr_ratio,
-        _joint_step(spec, model, device),
+        _joint_step(spec, model, device, arguments.gradient_accumulation_steps),
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
@@ -84,11 +93,16 @@ def fit_lora(
     keeper = Keeper(checkpoints, spec.fit_id, device, taken)
     keeper.attach(trainer)
     trainer.train(resume_from_checkpoint=str(taken.folder) if taken else None)
-    others = member()
-    elapsed = keeper.elapsed_s() if others is None else others.seconds
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
+    if schedule.final_size != schedule.look_size:
+        final = tokenised(
+            subsample(validation, schedule.final_size, seeds.subsample), tokenizer.encode, key, cache_folder()
+        )
+        validated = trainer.predict(final, metric_key_prefix="eval").metrics
+    others = member()
+    elapsed = keeper.elapsed_s() if others is None else others.elapsed_s()
     save_adapter(model, folder / ADAPTER, initial)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
     return FitOutcome(
@@ -97,7 +111,8 @@ def fit_lora(
         num_train=len(train),
         num_validation=len(validation),
         train_time_s=elapsed,
-        num_texts_trained=round(trainer.state.global_step * spec.train.effective_batch_size),
+        validation_time_s=trainer.validation_time_s,
+        num_texts_trained=schedule.texts_at(trainer.state.global_step),
         best_step=best,
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=_curve(history, spec.train.select_by),
@@ -107,11 +122,11 @@ def fit_lora(
     )
 
 
-def _joint_step(spec: FitSpec, model: Any, device: Device) -> JointStep | None:
-    """How this fit takes its steps together with others; None where it trains alone."""
+def _joint_step(spec: FitSpec, model: Any, device: Device, num_accumulated: int) -> JointStep | None:
+    """Return how this fit takes its steps together with others; None where it trains alone."""
     others = member()
     assert spec.train is not None
-    if others is None or not can_join(spec, parameter_count(model.get_base_model()), accumulation_steps(spec.train)):
+    if others is None or not can_join(spec, parameter_count(model.get_base_model()), num_accumulated):
         return None
     modules = tuple(sorted(model.peft_config["default"].modules_to_save or ()))
     key = (
@@ -131,43 +146,33 @@ def _joint_step(spec: FitSpec, model: Any, device: Device) -> JointStep | None:
     return lambda adapted, batch: others.step(key, plain, adapted, batch)
 
 
-def accumulation_steps(train: TrainDefaults) -> int:
-    """Forward passes per optimiser step: the fewest equal ones that memory holds and that add up to the whole batch."""
-    whole = train.effective_batch_size
-    return next(n for n in range(1, whole + 1) if whole % n == 0 and whole // n <= train.max_device_batch_size)
-
-
-def evaluation_interval(train: TrainDefaults, num_train: int) -> int:
-    """Optimiser steps between validation runs: a share of the epoch, but no more than the limit or the whole run."""
-    steps_per_epoch = math.ceil(num_train / train.effective_batch_size)
-    share, whole_run = steps_per_epoch // train.evaluations_per_epoch, math.floor(steps_per_epoch * train.epochs)
-    return max(1, min(train.max_evaluation_steps, share, whole_run))
+def accumulation_steps(batch_size: int, max_device_batch_size: int) -> int:
+    """Return the forward passes per optimiser step: the fewest equal ones that memory holds and that make up the batch."""
+    return next(n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n <= max_device_batch_size)
 
 
 def training_arguments(
-    train: TrainDefaults, num_train: int, init_seed: int, data_seed: int, device: Device, folder: Path
+    train: TrainDefaults, schedule: Schedule, init_seed: int, data_seed: int, device: Device, folder: Path
 ) -> TrainingArguments:
-    """The Trainer's arguments for a recipe on a device."""
+    """Return the Trainer's arguments for a recipe on a device; the batches and looks that it cannot express are in _trainer."""
     from transformers import TrainingArguments
 
-    every = evaluation_interval(train, num_train)
-    accumulation = accumulation_steps(train)
+    accumulation = accumulation_steps(schedule.batch_size, train.max_device_batch_size)
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=train.epochs,
+        max_steps=schedule.num_steps,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         warmup_steps=train.warmup_share,
         lr_scheduler_type=train.lr_scheduler,
         max_grad_norm=train.max_grad_norm,
-        per_device_train_batch_size=train.effective_batch_size // accumulation,
+        per_device_train_batch_size=schedule.batch_size // accumulation,
         gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=train.max_device_batch_size,
-        train_sampling_strategy="group_by_length" if train.group_by_length else "random",
         eval_strategy="steps",
-        eval_steps=every,
+        eval_steps=schedule.num_steps,
         save_strategy="best",
-        logging_steps=max(1, every // 4),
+        logging_steps=max(1, min(train.max_evaluation_steps // 4, schedule.num_steps // LOSSES_PER_FIT)),
         load_best_model_at_end=True,
         restore_callback_states_from_checkpoint=True,
         metric_for_best_model=f"eval_{train.select_by}",
@@ -192,6 +197,7 @@ def _trainer(
     validation_set: Any,
     tokenizer: Tokenizer,
     train: TrainDefaults,
+    schedule: Schedule,
     report: Report,
     loraplus_lr_ratio: float = 1.0,
     joint_step: JointStep | None = None,
@@ -217,7 +223,27 @@ def _trainer(
                 )
             report({"step": state.global_step, "num_steps": state.max_steps, **shown})
 
+    class Looks(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_evaluate = control.should_evaluate or state.global_step in schedule.look_steps
+
     class ResumableTrainer(Trainer):  # type: ignore[misc]
+        validation_time_s = 0.0
+
+        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            found = super().evaluation_loop(*args, **kwargs)
+            self.validation_time_s += time.perf_counter() - began
+            return found
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if not train.group_by_length:
+                return super()._get_train_sampler(train_dataset)
+            return LengthBuckets(train_set["length"], schedule.batch_size, arguments.data_seed)
+
+        def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+            return longest_first(eval_dataset["length"])
+
         def _run_epoch(self, **arguments: Any) -> None:
             # A checkpoint of the last step leaves nothing to train; transformers would do a step more in a part of an epoch.
             if self.state.global_step < self.state.max_steps:
@@ -244,7 +270,7 @@ def _trainer(
         eval_dataset=validation_set,
         data_collator=collate,
         compute_metrics=scores,
-        callbacks=[Progress(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
+        callbacks=[Progress(), Looks(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
     )
 
 

@@ -41,5 +41,7 @@ class FitOutcome:
     curve: tuple[CurvePoint, ...] = ()
     num_attempts: int = 1
     """Attempts whose work is in it, this one included."""
+    validation_time_s: float | None = None
+    """Part of the training time that validation took; None where learning and validation are not told apart."""
     peak_memory_bytes: int | None = None
     """The most memory that any of them used; None where that is this process's own peak."""

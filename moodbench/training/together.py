@@ -35,6 +35,7 @@ def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
     return (
         spec.model.family in FAMILIES
         and spec.quantization == "none"
+        and spec.prompt is None
         and spec.train.precision == "fp32"
         and spec.lora.init_lora_weights not in CHANGE_THE_BASE
         and num_accumulated == 1
@@ -66,6 +67,10 @@ class Member:
     most_joined: int = 1
     """The most fits, itself included, that shared a pass with it."""
 
+    def elapsed_s(self) -> float:
+        """Return its share of the time until now; for the thread of the member, whose turn it is."""
+        return self.seconds + time.perf_counter() - self.group.since
+
     def step(
         self, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
     ) -> torch.Tensor | None:
@@ -91,7 +96,8 @@ class Together:
     _members: list[Member] = field(default_factory=list)
     _waiting: dict[int, _Waiting] = field(default_factory=dict)
     _bases: dict[Hashable, Any] = field(default_factory=dict)
-    _since: float = 0.0
+    since: float = 0.0
+    """When the turn of the fit that works now began."""
 
     def run[T](self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """What each job returns, in their order; the first exception of one is raised when all have ended."""
@@ -105,7 +111,7 @@ class Together:
                 self._turn.wait_for(lambda: self._current == number)
             _here.member = self._members[number]
             _set_random_state(begin)
-            self._since = time.perf_counter()
+            self.since = time.perf_counter()
             try:
                 results[number] = jobs[number]()
             except BaseException as error:  # noqa: BLE001 - raised again by run
@@ -140,14 +146,14 @@ class Together:
         else:
             self._pass()
         torch.set_rng_state(mine.random_state)
-        self._since = time.perf_counter()
+        self.since = time.perf_counter()
         return mine.loss
 
     def _all_wait(self) -> bool:
         return all(number in self._waiting for number in self._live)
 
     def _charge(self, one: Member) -> None:
-        one.seconds += time.perf_counter() - self._since
+        one.seconds += time.perf_counter() - self.since
 
     def _leave(self, number: int) -> None:
         self._charge(self._members[number])

@@ -12,8 +12,9 @@ from moodbench.errors import SpecError
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 from moodbench.spec.canonical import content_id
+from moodbench.spec.fit_schedule import steps_of
 from moodbench.tuning.objectives import Objective
-from moodbench.tuning.optuna_space import EPOCHS, grid_counts
+from moodbench.tuning.optuna_space import grid_counts
 from moodbench.tuning.schedulers import SchedulerName
 
 SearcherName = Literal["optuna", "random", "grid"]
@@ -28,7 +29,7 @@ class SearchRequest:
     base: FitSpec
     """The recipe with its defaults and the search's own seeds; only lora and train are changed."""
     num_train: int
-    """Texts of the training split after sub-sampling."""
+    """Texts that an epoch goes through: the training split after sub-sampling, with changed copies."""
     targets: Callable[[LoraDefaults], tuple[str, ...]]
     """The module names that a LoRA recipe adapts in this model."""
     formats: Mapping[Quantization, NumberFormat]
@@ -100,24 +101,33 @@ class SearchRequest:
         """Texts that training every point of the grid to its own end would go through."""
         assert self.base.train is not None
         own = self.base.train.epochs
-        return round(
-            sum(
-                num * (own if epochs is None else epochs) * self.num_train
-                for epochs, num in grid_counts(self.space).items()
-            )
+        return sum(
+            num * self._num_texts({"epochs": own if epochs is None else epochs})
+            for epochs, num in grid_counts(self.space).items()
         )
 
     @property
     def longest_epochs(self) -> float:
         """Epochs of the longest possible training."""
-        assert self.base.train is not None
-        epochs = self.space.parameters.get(EPOCHS)
-        return self.base.train.epochs if epochs is None else max(self.base.train.epochs, *ends_of(epochs))
+        return float(max(self._values("epochs")))
 
     @property
     def max_texts(self) -> int:
         """Texts that the longest possible training goes through."""
-        return round(self.longest_epochs * self.num_train)
+        batch_sizes = self._values("effective_batch_size")
+        return max(
+            self._num_texts({"epochs": self.longest_epochs, "effective_batch_size": size}) for size in batch_sizes
+        )
+
+    def _num_texts(self, changes: Mapping[str, Any]) -> int:
+        """Return the texts that a training of the recipe with these changes goes through."""
+        assert self.base.train is not None
+        return steps_of(self.base.train.model_copy(update=changes), self.num_train).num_texts
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        """Return the recipe's value of a field of `train`, and the ends of what the space has for it."""
+        searched = self.space.parameters.get(f"train.{name}")
+        return (getattr(self.base.train, name), *(() if searched is None else ends_of(searched)))
 
 
 def fit_of(

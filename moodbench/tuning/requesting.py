@@ -28,6 +28,7 @@ from moodbench.models.families import family_of
 from moodbench.models.features import check_optimizer, check_quantization, weights_format
 from moodbench.models.locate import config_of
 from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.spec.fit_schedule import num_trained_on
 from moodbench.store import Store
 from moodbench.tuning.chance import chance_in
 from moodbench.tuning.objectives import Objective
@@ -95,7 +96,7 @@ def make_request(
     num_train = int((load_source(data.name, data).examples.frame["split"] == "train").sum())
     request = SearchRequest(
         base=base,
-        num_train=min(num_train, data.max_train_examples or num_train),
+        num_train=num_trained_on(base, num_train),
         targets=lambda lora: family.targets(lora.target_modules),
         formats={q: weights_format(base.train.precision, q, device, num_params) for q in stored or ()},  # type: ignore[arg-type]
         space_name=space_name,

@@ -12,6 +12,7 @@ from moodbench.config.search_space import SearchSpace, values_of
 from moodbench.execution.process import RunningProcess
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
+from moodbench.spec.fit_schedule import steps_of
 from moodbench.store import Store
 from moodbench.tuning.proposals import members_of
 from moodbench.tuning.records import sign
@@ -40,6 +41,8 @@ class Sent:
     device: Device
     deadline_s: float | None
     """After so many seconds per configuration a process is given up."""
+    num_train: int
+    """Texts that an epoch goes through."""
 
     @classmethod
     def of(cls, request: SearchRequest, store: Store, deadline_s: float | None) -> Sent:
@@ -58,6 +61,7 @@ class Sent:
             request.search_id,
             request.device,
             deadline_s,
+            request.num_train,
         )
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
@@ -179,7 +183,7 @@ def _retold(progress: Progress, spec: FitSpec, record: Mapping[str, Any]) -> Non
 def committed_curve(spec: FitSpec, record: Mapping[str, Any]) -> list[tuple[int, float]]:
     """Texts trained and the validation score then, as the `record` of the fit has them."""
     return [
-        (_texts(spec, point["step"]), point["validation_score"])
+        (_texts(spec, record["num_train"], point["step"]), point["validation_score"])
         for point in record["curve"]
         if point["validation_score"] is not None
     ]
@@ -206,12 +210,15 @@ def _run(sent: Sent, missing: Mapping[str, FitSpec], progress: Progress) -> None
                 spec = missing[fit_id]
                 progress.took(fit_id, message["peak_memory_bytes"])
                 for step, score in message.get("earlier", ()):
-                    progress.reached(fit_id, _texts(spec, step), score)
+                    progress.reached(fit_id, _texts(spec, sent.num_train, step), score)
                 score = message.get(f"eval_{progress.metric}")
-                if score is not None and message["step"] >= message["num_steps"]:
-                    held[fit_id] = (_texts(spec, message["step"]), score)
-                elif score is not None:
-                    progress.reached(fit_id, _texts(spec, message["step"]), score)
+                if score is None:
+                    continue
+                point = (_texts(spec, sent.num_train, message["step"]), score)
+                if message["step"] >= message["num_steps"]:
+                    held[fit_id] = point
+                else:
+                    progress.reached(fit_id, *point)
             elif kind in ("committed", "skipped"):
                 committed.add(fit_id)
                 if fit_id in held:
@@ -227,6 +234,6 @@ def _run(sent: Sent, missing: Mapping[str, FitSpec], progress: Progress) -> None
         process.kill()
 
 
-def _texts(spec: FitSpec, step: int) -> int:
+def _texts(spec: FitSpec, num_train: int, step: int) -> int:
     assert spec.train is not None
-    return step * spec.train.effective_batch_size
+    return steps_of(spec.train, num_train).texts_at(step)

@@ -40,7 +40,7 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "lora": ("#0072B2", "circle"),
     "qlora": ("#56B4E9", "triangle-up"),
     "full": ("#009E73", "star"),
-    "zero-shot": ("#D55E00", "cross"),
+    "prompted": ("#D55E00", "cross"),
 }
 """Method to its colour and marker."""
 LOG_TICKS = [float(f"{m}e{e}") for e in range(-3, 7) for m in (1, 2, 5)]

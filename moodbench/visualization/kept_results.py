@@ -20,9 +20,9 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
+from moodbench.cache import cache_folder
 from moodbench.comparison.joint import JointDraws
 from moodbench.comparison.pairs import AllPairs
-from moodbench.data.tokenised import cache_folder
 from moodbench.hardware import Hardware
 from moodbench.store import Store
 from moodbench.store.commit import Attempt

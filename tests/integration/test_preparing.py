@@ -12,6 +12,7 @@ from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.models import base, features, quantised
 from moodbench.models.device import parameter_bytes
 from moodbench.models.manager import LoRAConfigManager
+from moodbench.models.spreading import empty_model
 
 pytestmark = [
     pytest.mark.integration,
@@ -113,7 +114,8 @@ def casting_of_peft(folder, quantization):
     from peft import prepare_model_for_kbit_training
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    skipped = quantised.unquantised_modules(AutoConfig.from_pretrained(folder))
+    empty = empty_model(AutoModelForSequenceClassification, AutoConfig.from_pretrained(folder))
+    skipped = quantised.unquantised_modules(empty)
     made = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.bfloat16, num_labels=2, device_map={"": "cpu"},
         quantization_config=quantised.quantization_config(quantization, "bf16", skipped),

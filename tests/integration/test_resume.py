@@ -28,16 +28,20 @@ class Stopped(BaseException):
     """What Ctrl-C is to a fit."""
 
 
+SIZES = {"train": 40, "validation": 40}
+
+
 class Fit:
     """One recipe on 40 texts of 5 steps an epoch, a checkpoint after every step, and attempts at it."""
 
-    def __init__(self, folder, **changes):
-        train = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "max_device_batch_size": 8}
+    def __init__(self, folder, sizes=SIZES, **changes):
+        train = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "max_device_batch_size": 8,
+                 "validation_share": 1}  # fmt: skip
         request = BenchmarkSpec(models=("MiniLM-L3",), datasets=("icwsm-tweets",), train=train | changes)
         trials = resolve(request, load_catalogue(), hardware())
         self.spec = next(t.fit for t in trials if t.fit.model.name == "MiniLM-L3")
         examples = examples_of(self.spec)
-        self.splits = [subsample(examples.split(name), 40, 0) for name in ("train", "validation")]
+        self.splits = [subsample(examples.split(name), size, 0) for name, size in sizes.items()]
         self.folder, self.areas, self.notes = folder, [], []
 
     def attempt(self, stop_at=None, interval_s=1e-9):
@@ -72,8 +76,9 @@ def assert_same_fit(one, other):
     for name in weights_a:
         np.testing.assert_array_equal(weights_a[name], weights_b[name], err_msg=name)
     for outcome in (a, b):
-        assert outcome.train_time_s > 0
-    ours, theirs = (replace(o, train_time_s=0.0, num_attempts=1, peak_memory_bytes=0) for o in (a, b))
+        assert 0 < outcome.validation_time_s < outcome.train_time_s
+    times = {"train_time_s": 0.0, "validation_time_s": 0.0}
+    ours, theirs = (replace(o, **times, num_attempts=1, peak_memory_bytes=0) for o in (a, b))
     assert ours == theirs
 
 
@@ -81,6 +86,12 @@ RECIPES = {
     "grouped by length": {},
     "in random order, accumulated": {"group_by_length": False, "max_device_batch_size": 4},
     "part of an epoch, other schedule": {"epochs": 1.6, "lr_scheduler": "cosine", "base_dropout": 0.2},
+    "looks at a part of the validation split": {
+        # 2.5 x 152 x 0.65 / 0.35 = 705 texts: the last score on all 344, and 3 looks at 120
+        "sizes": {"train": 76, "validation": 344},
+        "validation_share": 0.65,
+    },
+    "steps in place of epochs": {"epochs": 1, "min_steps": 9, "max_steps": 9, "effective_batch_size": 32},
 }
 
 
@@ -215,11 +226,11 @@ def test_training_time_and_peak_are_those_of_all_attempts(plain, tmp_path):
     _, stopped = plain
     fitting = copy_of(stopped, tmp_path)
     path = fitting.areas[0] / "checkpoint-7" / MANIFEST
-    path.write_text(
-        json.dumps(json.loads(path.read_text()) | {"elapsed_s": 5000.0, "peak_memory_bytes": 10**12, "num_attempts": 4})
-    )
+    earlier = {"elapsed_s": 5000.0, "validation_time_s": 2000.0, "peak_memory_bytes": 10**12, "num_attempts": 4}
+    path.write_text(json.dumps(json.loads(path.read_text()) | earlier))
     outcome, _ = fitting.attempt()
     assert 5000 < outcome.train_time_s < 5100
+    assert 2000 < outcome.validation_time_s < 2050
     assert (outcome.peak_memory_bytes, outcome.num_attempts) == (10**12, 5)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.models.spreading import empty_classifier, is_spread, split, spread
+from moodbench.models.spreading import empty_model, is_spread, split, spread
 from moodbench.schedule.resources import EVENNESS
 
 pytestmark = pytest.mark.integration
@@ -36,9 +36,11 @@ def test_no_split_into_neighbours_has_a_smaller_largest_group(sizes, num_groups)
 
 @pytest.fixture(scope="module", params=SHAPES)
 def model(request):
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    return empty_classifier(AutoConfig.for_model(request.param, num_labels=3, **SHAPES[request.param]))
+    return empty_model(
+        AutoModelForSequenceClassification, AutoConfig.for_model(request.param, num_labels=3, **SHAPES[request.param])
+    )
 
 
 @pytest.mark.parametrize("num_gpus", [2, 3, 4])

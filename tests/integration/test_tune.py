@@ -72,7 +72,7 @@ def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_de
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "longer.yaml").write_text(LONGER, "utf-8")
-    words = ["--model", "MiniLM-L3", "--dataset", "icwsm-tweets", "--space", "longer.yaml", "--max-train-examples", "320",
+    words = ["--model", "MiniLM-L3", "--dataset", "icwsm-tweets", "--space", "longer.yaml", "--max-train-examples", "192",
              "--max-validation-examples", "60", "--scheduler", "none", "--train", "effective_batch_size=8",
              "evaluations_per_epoch=1"]  # fmt: skip
     with pytest.raises(SystemExit) as ended:
@@ -92,7 +92,7 @@ def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_de
     low, high, narrow = (float(each) for each in re.findall(r"(?:interval|to|from) ([+-][0-9.]+[0-9])", pick))
     assert 0 < low < narrow < delta < high
     texts = sum(t.texts_trained for t in search.trials)
-    assert texts == 320 * (5 + 6) and f"The search cost {texts:,} texts trained, 100.0 % of the {texts:,}" in said
+    assert texts == 192 * (5 + 6) and f"The search cost {texts:,} texts trained, 100.0 % of the {texts:,}" in said
 
     with pytest.raises(SystemExit):
         main(["leaderboard", "--json"])

@@ -78,8 +78,9 @@ def save_tokenizer(folder: Path, *, decoder: bool) -> None:
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
         )
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
-        )
+            tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
+            mask_token="[MASK]",
+        )  # fmt: skip
     tokenizer.model_max_length = 32
     tokenizer.save_pretrained(folder)
 
@@ -100,13 +101,16 @@ def save_byte_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_checkpoint(folder: Path, model_type: str, *, decoder: bool, **changes) -> None:
-    """Nothing; writes a tiny random backbone without a head, and its tokenizer."""
+def save_checkpoint(folder: Path, model_type: str, *, decoder: bool, auto: str = "AutoModel", **changes) -> None:
+    """Write a tiny random model that the class `auto` of transformers makes, and its tokenizer."""
     import torch
-    from transformers import AutoConfig, AutoModel
+    import transformers
+    from transformers import AutoConfig
 
     torch.manual_seed(1)
-    model = AutoModel.from_config(AutoConfig.for_model(model_type, **CONFIGURATIONS[model_type] | changes))
+    model = getattr(transformers, auto).from_config(
+        AutoConfig.for_model(model_type, **CONFIGURATIONS[model_type] | changes)
+    )
     model.save_pretrained(folder)
     if model_type == "qwen2":  # transformers takes this family's own tokenizer class, which reads byte-level BPE only
         save_byte_tokenizer(folder)

@@ -24,6 +24,7 @@ from moodbench.models.encoder import TransformerClassifier
 from moodbench.models.predictor import predict_texts
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import BenchmarkSpec
+from moodbench.spec.fit_schedule import schedule_of, steps_of
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 from moodbench.training.lora import training_arguments
@@ -84,8 +85,8 @@ def plain_fit(spec, train, validation, folder, padding):
         for rows in (train, validation)
     ]
     model = add_lora(load_classifier(spec, 0), spec.lora, spec.target_modules)
-    arguments = training_arguments(spec.train, len(train), 0, 0, "cpu", folder)
-    arguments.train_sampling_strategy = "random"
+    schedule = schedule_of(spec.train, len(train), len(validation))
+    arguments = training_arguments(spec.train, schedule, 0, 0, "cpu", folder)
     arguments.metric_for_best_model, arguments.greater_is_better = "eval_loss", False
     collator = DataCollatorWithPadding(tokenizer)
     trainer = Trainer(model=model, args=arguments, train_dataset=sets[0], eval_dataset=sets[1], data_collator=collator)
@@ -106,7 +107,9 @@ def test_fine_tuning_beside_a_plain_trainer(contender, padding, tmp_path):
         area = CheckpointArea(folder / "area", lambda: 0)
         with timed(ours):
             outcome = fit(spec, train, validation, folder / "artifact", "cpu", lambda _: None, area)
-        assert outcome.num_texts_trained == steps * spec.train.effective_batch_size, "both sides train as many steps"
+        assert outcome.num_texts_trained == steps_of(spec.train, len(train)).texts_at(steps), (
+            "both sides train as many steps"
+        )
     say(f"fine-tuning, theirs padded {padding}", ours[1:], theirs[1:])
 
 

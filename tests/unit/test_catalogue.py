@@ -36,6 +36,7 @@ def test_the_packaged_catalogue_loads_with_the_figures_of_the_issue():
     train, lora = catalogue.training.train, catalogue.training.lora
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules) == (8, 16, 0.05, "attention")
     assert (train.learning_rate, train.max_evaluation_steps, train.evaluations_per_epoch) == (2e-4, 500, 4)
+    assert (train.min_steps, train.max_steps, train.validation_share) == (0, None, 0.2)
     contenders = ["majority", "vader", "tfidf-logreg", "MiniLM-L6-probe", "MiniLM-L3", "MiniLM-L6"]
     assert list(catalogue.preset("quickstart").models) == contenders
     assert catalogue.protocol("quick").model_dump(include={"processes", "requests", "batch_seconds"}) == {
@@ -244,21 +245,21 @@ PACKAGED = {
 
 
 def is_of_a_run_here(name, path):
-    """Sizes, and what only hub models and hub data sets read, have tests of their own (test_model_sizes.py,
-    test_hub_models.py, test_hub_data.py)."""
+    """Sizes, and what only hub models, GGUF files and hub data sets read, have tests of their own (test_model_sizes.py,
+    test_hub_models.py, test_gguf.py, test_hub_data.py)."""
     if name == "datasets":
         return "embedded" in PACKAGED["datasets"]["datasets"][path[1]]
     if name != "models":
-        return name != "devices"
+        return name not in ("devices", "prompts")
     if path[0] == "families":
         return path[1] == "bert"
-    return "size" not in path and "hub" not in PACKAGED["models"]["models"][path[1]].get("source", {})
+    return "size" not in path and not {"hub", "gguf"} & PACKAGED["models"]["models"][path[1]].get("source", {}).keys()
 
 
 LEAVES = [
     (name, path, value) for name in SCHEMAS for path, value in leaves(PACKAGED[name]) if is_of_a_run_here(name, path)
 ]
-"""Devices bear on estimates, not on what runs."""
+"""Devices bear on estimates, not on what runs; prompts have tests of their own (test_prompts.py)."""
 
 
 @cache

@@ -16,7 +16,7 @@ from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.errors import DataError, SpecError
 from moodbench.hardware import Hardware
 from moodbench.plan import make_plan
-from moodbench.spec import BenchmarkSpec, TrialSpec, spec_of_preset
+from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -119,44 +119,6 @@ def test_a_catalogue_entry_with_a_wrong_source_is_refused(values, message):
     with pytest.raises(SpecError) as told:
         load_catalogue(Path("mine.yaml"))
     assert message in str(told.value) and "mine.yaml, line 2" in str(told.value)
-
-
-# Ids of the packaged presets, as they were before data sets could be files: old records must stay theirs.
-CONFIG_IDS = {
-    ("quickstart", "majority", "icwsm-movie"): "fef1fdbeaa678f15182d",
-    ("quickstart", "vader", "icwsm-movie"): "d6238454f11ed4e2521a",
-    ("quickstart", "tfidf-logreg", "icwsm-movie"): "5ec366b2989043b0b699",
-    ("quickstart", "MiniLM-L6-probe", "icwsm-movie"): "76ad491d258030bf1d6e",
-    ("quickstart", "MiniLM-L3", "icwsm-movie"): "f3c11ded0c0d0dd3f25c",
-    ("quickstart", "MiniLM-L6", "icwsm-movie"): "a0c64030a71500f14e64",
-    ("embedded", "majority", "icwsm-movie"): "15d0039c0ce4929fd289",
-    ("embedded", "vader", "icwsm-movie"): "7a261d11ab30caf589db",
-    ("embedded", "tfidf-logreg", "icwsm-movie"): "8ba2ca66bc010a87c63a",
-    ("embedded", "MiniLM-L6-probe", "icwsm-movie"): "5ec30c537584189387f7",
-    ("embedded", "MiniLM-L3", "icwsm-movie"): "e6e6780aa37e9cccdc93",
-    ("embedded", "MiniLM-L6", "icwsm-movie"): "85d5eae476469e46c935",
-    ("embedded", "majority", "icwsm-product"): "2e8f19e271e9185f792d",
-    ("embedded", "vader", "icwsm-product"): "b4a7abd2f2761faee0f7",
-    ("embedded", "tfidf-logreg", "icwsm-product"): "f8fbfbc8d2e560fd5cef",
-    ("embedded", "MiniLM-L6-probe", "icwsm-product"): "ce3e584c0aba9a083e7f",
-    ("embedded", "MiniLM-L3", "icwsm-product"): "0d9dcf8d2cdade6ff3db",
-    ("embedded", "MiniLM-L6", "icwsm-product"): "e14d091876002ec22da5",
-    ("embedded", "majority", "icwsm-tweets"): "2441266610749cce99c4",
-    ("embedded", "vader", "icwsm-tweets"): "1073305266c3adde6451",
-    ("embedded", "tfidf-logreg", "icwsm-tweets"): "1a3f9a549e8dd1998774",
-    ("embedded", "MiniLM-L6-probe", "icwsm-tweets"): "d9d2904d995e0d5f5d90",
-    ("embedded", "MiniLM-L3", "icwsm-tweets"): "51bf8eb0ef1808317014",
-    ("embedded", "MiniLM-L6", "icwsm-tweets"): "18bbb16e28d9d724239d",
-}
-
-
-@pytest.mark.parametrize("preset", ["quickstart", "embedded"])
-def test_the_ids_of_embedded_data_are_what_they_were_before_files(preset):
-    catalogue = load_catalogue()
-    sizes = {"max_train_examples": 2000, "max_validation_examples": 300} if preset == "quickstart" else {}
-    trials = resolve(spec_of_preset(preset, catalogue, sizes), catalogue, MACHINE)
-    found = {(preset, t.fit.model.name, t.fit.dataset.name): t.fit.config_id for t in trials}
-    assert found == {key: value for key, value in CONFIG_IDS.items() if key[0] == preset}
 
 
 def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():

@@ -23,6 +23,7 @@ from moodbench.models.features import (
 from moodbench.spec import BenchmarkSpec
 
 CATALOGUE = load_catalogue()
+LABELS = ("negative", "positive")
 YES = {
     "4-bit weights (nf4)": {"cuda", "cpu"},
     "8-bit weights (int8)": {"cuda", "cpu"},
@@ -85,7 +86,9 @@ def test_a_recipe_for_cuda_takes_the_format_of_the_published_weights_where_the_c
     name, bf16_in_hardware, format_
 ):
     spec = BenchmarkSpec(models=[name], datasets=["x"])
-    recipe = recipe_of(name, CATALOGUE.model(name), CATALOGUE, spec, "cuda", bf16_in_hardware=bf16_in_hardware)
+    recipe = recipe_of(
+        name, CATALOGUE.model(name), CATALOGUE, spec, "cuda", LABELS, None, bf16_in_hardware=bf16_in_hardware
+    )
     assert recipe["train"].precision == format_
     if CATALOGUE.model(name).size.num_params >= 1e9:
         assert recipe["dtype"] == format_
@@ -134,7 +137,9 @@ def test_quantised_and_large_weights_follow_the_device():
                                                         ("BERT-tiny", "mps", 32), ("MiniLM-L6", "cpu", 32)])  # fmt: skip
 def test_the_batch_on_a_device_is_the_catalogues_and_the_effective_one_stays(name, device, batch):
     assert device_batch_size(CATALOGUE.model(name), 32, device) == batch
-    recipe = recipe_of(name, CATALOGUE.model(name), CATALOGUE, BenchmarkSpec(models=[name], datasets=["x"]), device)
+    recipe = recipe_of(
+        name, CATALOGUE.model(name), CATALOGUE, BenchmarkSpec(models=[name], datasets=["x"]), device, LABELS, None
+    )
     assert (recipe["train"].max_device_batch_size, recipe["train"].effective_batch_size) == (batch, 32)
 
 
@@ -156,9 +161,15 @@ def test_batches_on_apples_gpu_are_for_any_model_what_the_catalogue_gives_to_its
 
 def test_a_request_chooses_quantisation_and_the_recipe_says_so():
     spec = BenchmarkSpec(models=["MiniLM-L6"], datasets=["x"], quantization="nf4")
-    recipe = recipe_of("MiniLM-L6", CATALOGUE.model("MiniLM-L6"), CATALOGUE, spec, "cpu")
+    recipe = recipe_of("MiniLM-L6", CATALOGUE.model("MiniLM-L6"), CATALOGUE, spec, "cpu", LABELS, None)
     assert (recipe["quantization"], recipe["dtype"]) == ("nf4", "fp32")
     gemma = recipe_of(
-        "Gemma-2-2B", CATALOGUE.model("Gemma-2-2B"), CATALOGUE, BenchmarkSpec(models=["x"], datasets=["x"]), "cuda"
+        "Gemma-2-2B",
+        CATALOGUE.model("Gemma-2-2B"),
+        CATALOGUE,
+        BenchmarkSpec(models=["x"], datasets=["x"]),
+        "cuda",
+        LABELS,
+        None,
     )
     assert (gemma["train"].precision, gemma["dtype"]) == ("bf16", "bf16")

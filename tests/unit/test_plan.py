@@ -66,11 +66,19 @@ def test_records_of_other_trials_do_not_count():
 
 
 def test_the_longest_fits_come_first_and_equals_stay_in_order():
-    # layers x passes, a training pass as three: 6 x 3 x 2 epochs, 3 x 3 x 2, 12 (unlimited: counted as 12) x 1, 0, 0
+    # layers x passes, a training pass as 2.5: 12 (unlimited: counted as 12) x 2.5 x 2 epochs, 3 x 2.5 x 2, 12 x 1, 0, 0
     work = {t.fit.model.name: relative_work(t.fit) for t in TRIALS}
     names = [p.trial.fit.model.name for p in make_plan(TRIALS, NOTHING).trials]
     assert names == ["MiniLM-L6", "MiniLM-L3", "MiniLM-L6-probe", "majority", "tfidf-logreg"]
-    assert [work[n] for n in names] == [12 * 3 * 2, 3 * 3 * 2, 12, 0, 0]
+    assert [work[n] for n in names] == [60, 15, 12, 0, 0]
+
+
+def test_steps_count_where_the_number_of_training_texts_is_known():
+    fit = next(t.fit for t in TRIALS if t.fit.model.name == "MiniLM-L3")
+    train = fit.train.model_copy(update={"max_steps": 5})
+    few = fit.dataset.model_copy(update={"max_train_examples": 640})  # 20 steps an epoch: a quarter of one
+    assert relative_work(fit.model_copy(update={"train": train, "dataset": few})) == 3 * 2.5 / 4
+    assert relative_work(fit.model_copy(update={"train": train})) == relative_work(fit)
 
 
 def test_planning_is_pure():

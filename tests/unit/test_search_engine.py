@@ -171,7 +171,7 @@ def test_recorded_curves_that_fall_behind_one_another_are_taken_in_whole(name: s
 def test_what_is_spared_is_not_stopped_by_a_rung_that_its_last_batches_lie_beyond() -> None:
     from ray.tune.schedulers import TrialScheduler
 
-    # 37 texts, 2 epochs of 2 batches of 32: the third step stands at 96 texts, the longest training at 74.
+    # Points at 96 and 128 texts, of curves that count a short batch as a whole one, where the longest training has 74.
     scheduler = scheduler_of("asha", 74, "max", spares=lambda trial: trial.trial_id == "default")
     prime(scheduler, [[(32, 0.8), (64, 0.9), (96, 0.9), (128, 0.9)]] * 5, 1)
     default = PastTrial("default")
@@ -189,7 +189,7 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
     configuration = first_points(request, [], [])[0]
     fit_id = request.fit(configuration).fit_id
     curve = [{"step": step, "validation_score": score} for step, score in ((1, 0.4), (2, None), (3, 0.88), (4, 0.8))]
-    kept = {"curve": curve, "train_peak_memory_bytes": 7}
+    kept = {"curve": curve, "train_peak_memory_bytes": 7, "num_train": 40}
 
     class Holding:
         location, uri, attempt = store.location, store.uri, store.attempt
@@ -206,8 +206,8 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
     watched.on_trial_result(1, [], trial, said)
     watched.on_trial_complete(1, [], trial)
     (found,) = search_trials(store, request.search_id)
-    assert (found.status, found.score, found.texts_trained, found.memory_bytes) == ("finished", 0.88, 128, 7)
-    assert found.curve == ((32, 0.4), (96, 0.88), (128, 0.8))
+    assert (found.status, found.score, found.texts_trained, found.memory_bytes) == ("finished", 0.88, 80, 7)
+    assert found.curve == ((32, 0.4), (72, 0.88), (80, 0.8)), "epochs of a batch of 32 and one of 8"
 
 
 def test_the_searcher_hears_of_a_recorded_failure_as_of_one_that_it_saw() -> None:

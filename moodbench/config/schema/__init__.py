@@ -21,6 +21,7 @@ from moodbench.config.schema.models import (
     DeviceBatch,
     Family,
     Group,
+    Head,
     Method,
     ModelEntry,
     ModelsFile,
@@ -29,6 +30,7 @@ from moodbench.config.schema.models import (
     NumberFormat,
 )
 from moodbench.config.schema.presets import Preset, PresetsFile
+from moodbench.config.schema.prompts import MASK, TEXT, PromptEntry, PromptsFile
 from moodbench.config.schema.training import (
     FROM_ANY_WEIGHTS,
     MAX_LORA_ALPHA,
@@ -48,7 +50,9 @@ from moodbench.config.schema.training import (
 
 __all__ = [
     "FROM_ANY_WEIGHTS",
+    "MASK",
     "MAX_LORA_ALPHA",
+    "TEXT",
     "Augmentation",
     "Baseline",
     "BatchSize",
@@ -63,6 +67,7 @@ __all__ = [
     "Family",
     "FileSource",
     "Group",
+    "Head",
     "HubSource",
     "Labelling",
     "LoraDefaults",
@@ -81,6 +86,8 @@ __all__ = [
     "Preset",
     "PresetsFile",
     "ProbeDefaults",
+    "PromptEntry",
+    "PromptsFile",
     "Quantization",
     "Regularisation",
     "Sampling",

@@ -17,7 +17,9 @@ from moodbench.config.schema.training import (
     TrainDefaults,
 )
 
-Method = Literal["baseline", "linear-probe", "lora"]
+Method = Literal["baseline", "linear-probe", "lora", "prompted"]
+Head = Literal["classification", "label-words"]
+"""Where class scores come from: a new linear layer, or the language model's own head at a few words after a template."""
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 NumberFormat = Literal["fp32", "fp16", "bf16"]
 
@@ -41,8 +43,10 @@ class ModelSource(Entry):
     """Run Python code that the repository or folder brings, for an architecture that transformers lacks."""
     path: str | None = None
     """A folder on this machine."""
+    gguf: Annotated[str | None, Field(pattern=r"^[^/\\]+\.gguf$")] = None
+    """Name of a GGUF file in the package's folder or in `path`, which is read into fp32."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Expected digest of model.safetensors."""
+    """Expected digest of model.safetensors, or of the GGUF file."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ModelSource:
@@ -55,13 +59,15 @@ class ModelSource(Entry):
             raise ValueError("revision, gated and converted are read for hub repositories only")
         if self.package and self.trust_remote_code:
             raise ValueError("trust_remote_code is read for hub repositories and folders only")
+        if self.gguf and (self.hub or self.trust_remote_code):
+            raise ValueError("gguf goes with package and folder, or with path, and without trust_remote_code")
         return self
 
 
 class Family(Entry):
     """One architecture, named as transformers names its model type: what LoRA and loading need to know of it."""
 
-    kind: Literal["encoder", "decoder"] = "encoder"
+    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder"
     """An encoder reads both ways; a decoder answers at the last token, and so must be padded on the right."""
     attention: tuple[str, ...]
     """Query, key, value and output projections."""
@@ -119,7 +125,8 @@ _READ_BY: dict[str, set[str]] = {
     "vader": set(),
     "tfidf-logreg": {"tfidf"},
     "linear-probe": _ENCODER | {"probe"},
-    "lora": _ENCODER | {"lora", "train", "batch_size", "published_in"},
+    "lora": _ENCODER | {"lora", "train", "batch_size", "published_in", "head", "prompt"},
+    "prompted": _ENCODER | {"batch_size", "published_in", "prompt", "num_examples"},
 }
 """Baseline or method -> the optional keys of an entry that bear on it."""
 
@@ -143,6 +150,12 @@ class ModelEntry(Entry):
     """Replaces train.max_device_batch_size where that would hold more texts."""
     quantization: Quantization = "none"
     """How the frozen weights are stored; a request may change it."""
+    head: Head | None = None
+    """Null: label words for decoders and encoder-decoders that have a language-model head, else a classification head."""
+    prompt: str | None = None
+    """Template and label words, a key of `prompts`; null chooses by the model's kind and the data set's labels."""
+    num_examples: Annotated[int, Field(ge=0, le=64)] = 0
+    """Labelled training texts that a prompted model sees before each text."""
     licence: str
     description: str
     """One line for lists."""
@@ -160,9 +173,10 @@ class ModelEntry(Entry):
             raise ValueError("`baseline` is given exactly when method is baseline")
         if self.method != "baseline" and self.source is None:
             raise ValueError(f"method {self.method} needs `source`")
-        if self.quantization != "none" and self.method != "lora":
+        if self.quantization != "none" and self.method not in ("lora", "prompted"):
             raise ValueError(f"method {self.method} does not read quantization")
-        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in")
+        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in", "head", "prompt",
+                 "num_examples")  # fmt: skip
         fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
         if idle:

@@ -68,6 +68,10 @@ class TrainDefaults(Entry):
 
     epochs: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
     """Passes over the training split; the last may be partial."""
+    min_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Optimiser steps at least: there are more epochs until it is reached, and with few training texts smaller batches."""
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Optimiser steps at most; null: those of the epochs."""
     learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -77,7 +81,7 @@ class TrainDefaults(Entry):
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"]
     """Shape of the learning rate after warm-up."""
     effective_batch_size: BatchSize
-    """Examples per optimiser step."""
+    """Examples per optimiser step; with `min_steps` and few training texts fewer, down to 8."""
     max_device_batch_size: BatchSize
     """Examples that one forward pass may hold; smaller than the effective batch means accumulation."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
@@ -85,7 +89,9 @@ class TrainDefaults(Entry):
     base_dropout: ShareBelowOne | None
     """Dropout inside the base model while training; null keeps the checkpoint's own."""
     group_by_length: bool
-    """Batches of texts of similar length, so that less is padded."""
+    """Batches of texts of similar length in random order, so that less is padded."""
+    validation_share: Share = 1.0
+    """Share of a fit's time for validation at most: fewer runs, or on a part of the split; 1 is no limit."""
     evaluations_per_epoch: Annotated[int, Field(ge=1, le=1000)]
     """Validation runs per epoch."""
     max_evaluation_steps: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -99,6 +105,14 @@ class TrainDefaults(Entry):
     device has it in hardware, for weights published in it."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> TrainDefaults:
+        if self.max_steps is not None and self.max_steps < self.min_steps:
+            raise ValueError(
+                f"max_steps {self.max_steps} is below min_steps {self.min_steps}; raise max_steps, or lower min_steps to it"
+            )
+        return self
 
 
 class ProbeDefaults(Entry):

@@ -1,0 +1,109 @@
+"""The prompt of a model in a request: whether it answers with label words, after which template and with which words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from moodbench.config import Catalogue
+from moodbench.config.explaining import explain
+from moodbench.config.schema import MASK, Family, ModelEntry, PromptEntry
+from moodbench.config.yaml_text import load_yaml
+from moodbench.errors import PrerequisiteError, SpecError
+from moodbench.models.prompting import label_tokens
+from moodbench.models.tokenizer import backend_of
+from moodbench.spec import BenchmarkSpec, Prompt
+
+KINDS = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "seq2seq"}
+DEFAULTS = {"causal": "review", "masked": "mask", "seq2seq": "review"}
+STARS = "stars"
+"""The prompt of data sets whose labels are numbers of stars, for models that write their answer."""
+_LANGUAGE_MODEL_HEAD = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|ForSeq2Seq")
+
+
+def prompt_of(
+    name: str,
+    entry: ModelEntry,
+    family: Family,
+    catalogue: Catalogue,
+    spec: BenchmarkSpec,
+    labels: Sequence[str],
+    folder: Path | None,
+) -> Prompt | None:
+    """Return the prompt with which model `name` answers with one of `labels`; None where it has a classification head.
+
+    `folder` has the model's files, None where they are not on this machine: then nothing is checked against them.
+    UnknownNameError, SpecError or PrerequisiteError for a prompt that cannot be had or does not suit the model.
+    """
+    asked = "label-words" if entry.method == "prompted" else spec.head or entry.head
+    has_head = folder is None or has_language_model_head(folder)
+    if asked == "classification" or (asked is None and (family.kind == "encoder" or not has_head)):
+        return None
+    if not has_head:
+        raise PrerequisiteError(
+            f"model {name}: {folder} was saved without a language-model head, which label words need; "
+            "use --head classification, or a checkpoint of the whole language model"
+        )
+    kind = KINDS[family.kind]
+    chosen = spec.prompt or entry.prompt or _default(kind, labels)
+    found, where = read_prompt(chosen, catalogue)
+    if (MASK in found.template) != (kind == "masked"):
+        needs = (
+            f"has no {MASK}, where it would answer" if kind == "masked" else f"has {MASK}, which only encoders fill in"
+        )
+        raise SpecError(f"model {name}: {where}: template {found.template!r} {needs}; choose another with --prompt")
+    if len(labels) not in found.label_words:
+        raise SpecError(
+            f"model {name}: {where}: has label words for {' or '.join(map(str, sorted(found.label_words)))} classes, the data "
+            f"set has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
+        )
+    prompt = Prompt.model_validate(
+        {
+            "kind": kind,
+            "template": found.template,
+            "label_words": found.label_words[len(labels)],
+            "num_examples": entry.num_examples,
+        }
+    )
+    if folder is not None:
+        backend, mask_token = backend_of(folder)
+        label_tokens(backend, prompt, name, mask_token)
+    return prompt
+
+
+def _default(kind: str, labels: Sequence[str]) -> str:
+    return STARS if kind != "masked" and set(labels) <= set("12345") else DEFAULTS[kind]
+
+
+def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:
+    """Return the prompt that `chosen`, a name of the catalogue or a YAML file, means, and what to call it in a message.
+
+    PrerequisiteError for a file that cannot be read, SpecError for what is no prompt, UnknownNameError for no such name.
+    """
+    if not chosen.endswith((".yaml", ".yml")):
+        return catalogue.prompt(chosen), f"prompt {chosen}"
+    try:
+        text = Path(chosen).read_text("utf-8")
+    except OSError as error:
+        raise PrerequisiteError(
+            f"--prompt {chosen}: {error.strerror}; expected a YAML file with template and label_words"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"--prompt {chosen}: not UTF-8 text (byte {error.start}); expected YAML") from error
+    try:
+        return PromptEntry.model_validate(load_yaml(text, chosen)), chosen
+    except ValidationError as error:
+        raise SpecError(explain(error, chosen, text, schema=PromptEntry)) from error
+
+
+def has_language_model_head(folder: Path) -> bool:
+    """Return whether the model in `folder` was saved as a whole language model, as its config.json names its class."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return any(_LANGUAGE_MODEL_HEAD.search(str(each)) for each in config.get("architectures") or ())

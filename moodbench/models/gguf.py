@@ -1,0 +1,165 @@
+"""A GGUF file as a folder of transformers files in fp32, converted once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from moodbench.cache import cache_folder
+from moodbench.errors import PrerequisiteError
+
+CONVERSION_VERSION = 1
+"""Raised by hand when a change of the conversion may change weights, configuration or tokens."""
+WRITTEN = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""Files that every converted folder has."""
+DIGITS_ALONE = frozenset({"smollm"})
+"""Pre-tokenizers (`tokenizer.ggml.pre`) that make each digit a token before GPT-2's rules, which transformers does not know.
+
+Source: llama.cpp, `LLAMA_VOCAB_PRE_TYPE_SMOLLM` in src/llama-vocab.cpp.
+"""
+_ABANDONED_S = 3600.0
+"""Age from which the temporary folder of a conversion that was killed is deleted."""
+
+
+def converted_folder(sha256: str) -> Path:
+    """Return where the conversion of the GGUF file with this digest is kept, made or not."""
+    return cache_folder() / "gguf" / f"{sha256[:16]}-v{CONVERSION_VERSION}"
+
+
+def tokenizer_digest(sha256: str) -> str:
+    """Return the digest of the tokenizer made from the GGUF file with this digest, the same on every node."""
+    return hashlib.sha256(f"{sha256} v{CONVERSION_VERSION}".encode()).hexdigest()
+
+
+def is_converted(folder: Path) -> bool:
+    """Return whether `folder` has all files of a conversion."""
+    return all((folder / file).is_file() for file in WRITTEN)
+
+
+def converted(name: str, file: Path, sha256: str) -> Path:
+    """Return the folder made from GGUF `file`, with digest `sha256`, of model `name`; convert it where there is none.
+
+    Processes that want the same file wait for one conversion; where the file system knows no locks, the first to finish
+    is used by all. Raises PrerequisiteError for a file that is damaged or that transformers cannot read whole.
+    """
+    folder = converted_folder(sha256)
+    if is_converted(folder):
+        return folder
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not is_converted(folder):
+            _delete_abandoned(folder)
+            _publish(name, file, folder)
+    return folder
+
+
+def _publish(name: str, file: Path, folder: Path) -> None:
+    """Convert `file` in a temporary folder and rename it to `folder`."""
+    staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        made = staged / "made"  # not `staged` itself, which mkdtemp closes to other users
+        made.mkdir()
+        _convert(name, file, staged, made)
+        for path in made.iterdir():
+            shutil.copymode(made / "config.json", path)  # safetensors closes its file to other users
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+        if folder.exists() and not is_converted(folder):
+            folder.rename(staged / "damaged")
+        try:
+            made.rename(folder)
+        except OSError:
+            if not is_converted(folder):  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete temporary folders that conversions to `folder` left when they were killed."""
+    for path in folder.parent.glob(f"{folder.name}.*.part"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _convert(name: str, file: Path, source: Path, folder: Path) -> None:
+    """Write model and tokenizer of `file` to `folder`, reading it through a link in `source`."""
+    num_values, architecture, pre_tokenizer = _checked(name, file)
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    transformers.logging.disable_progress_bar()
+    # Beside the file there may be a tokenizer.json, which transformers would read instead.
+    (source / file.name).symlink_to(file.resolve())
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),  # else transformers saves no model from a GGUF file
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise PrerequisiteError(
+            f"model {name}: transformers {transformers.__version__} makes no language model of {file}, architecture "
+            f"{architecture!r} ({_first_line(error)}); give another GGUF file, or a folder with model.safetensors as `path`"
+        ) from error
+    num_read = sum(parameter.numel() for parameter in model.parameters())
+    if info["missing_keys"] or num_read != num_values:
+        raise PrerequisiteError(
+            f"model {name}: {file} has {num_values:,} values, of a {architecture!r} model of {num_read:,} parameters "
+            f"(not in the file: {', '.join(sorted(info['missing_keys'])[:3]) or 'none'}), so that some would be left out or "
+            "made up; give another GGUF file, or a folder with model.safetensors as `path`"
+        )
+    _save(model, tokenizer, pre_tokenizer, folder)
+
+
+def _checked(name: str, file: Path) -> tuple[int, str, str]:
+    """Return the number of values in `file`, its architecture and pre-tokenizer; PrerequisiteError for a damaged file."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+        architecture = reader.fields["general.architecture"].contents()
+        pre_tokenizer = reader.get_field("tokenizer.ggml.pre")
+        return (
+            sum(tensor.n_elements for tensor in reader.tensors),
+            str(architecture),
+            str(pre_tokenizer.contents()) if pre_tokenizer else "",
+        )
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise PrerequisiteError(
+            f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}); reinstall the package, or copy the "
+            "file again"
+        ) from error
+
+
+def _save(model: Any, tokenizer: Any, pre_tokenizer: str, folder: Path) -> None:
+    """Write plain fp32 weights and a tokenizer that reads as the GGUF file says."""
+    from tokenizers import pre_tokenizers
+
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if pre_tokenizer in DIGITS_ALONE:
+        backend = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        )
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,138 @@
+"""Templates filled with texts, and label words as tokens: what a language model reads and where it answers. Loads no library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from moodbench.config.schema import MASK, TEXT
+from moodbench.errors import PrerequisiteError
+from moodbench.spec import Prompt
+
+TEMPLATE_FILE = "template.json"
+"""File of a prompted model's artifact with its template, labelled examples included."""
+BETWEEN_EXAMPLES = "\n\n"
+_SAMPLE = "x"
+"""A text that stands for any other where the tokens after it are looked at."""
+
+
+class Template(NamedTuple):
+    """What a language model reads before and after a text."""
+
+    before: str
+    after: str
+
+    def fill(self, text: str) -> str:
+        """Return the whole input with `text` in its place."""
+        return f"{self.before}{text}{self.after}"
+
+    def answered(self, text: str, word: str) -> str:
+        """Return the whole input with `text` in its place and `word` as its answer."""
+        if MASK in self.before + self.after:
+            return f"{self.before.replace(MASK, word.strip())}{text}{self.after.replace(MASK, word.strip())}"
+        return f"{self.fill(text)}{word}"
+
+    def save(self, folder: Path) -> None:
+        """Write the template to TEMPLATE_FILE in `folder`."""
+        (folder / TEMPLATE_FILE).write_text(json.dumps(self._asdict(), ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Template:
+        """Return the template that `save` wrote in `folder`."""
+        return cls(**json.loads((folder / TEMPLATE_FILE).read_text("utf-8")))
+
+
+def template_of(prompt: Prompt, examples: Sequence[tuple[str, int]] = ()) -> Template:
+    """Return the template of `prompt`, after `examples` (text, label) with their answers."""
+    before, _, after = prompt.template.partition(TEXT)
+    plain = Template(before, after)
+    shown = [plain.answered(text, prompt.label_words[label]) + BETWEEN_EXAMPLES for text, label in examples]
+    return Template("".join(shown) + before, after)
+
+
+class LabelTokens(NamedTuple):
+    """Label words as token ids."""
+
+    shared: tuple[int, ...]
+    """Tokens with which every word begins; they are read as the end of the template."""
+    words: tuple[tuple[int, ...], ...]
+    """The rest of each word, one per class, never empty."""
+    num_trailing: int
+    """Special tokens that the tokenizer puts after an input, which a causal model must not read before it answers."""
+
+    @property
+    def paths(self) -> tuple[tuple[int, ...], ...]:
+        """The beginnings of words after which a token is scored, without those that are the beginning of another."""
+        begun = {word[:-1] for word in self.words}
+        return tuple(sorted(p for p in begun if not any(q != p and q[: len(p)] == p for q in begun)))
+
+
+def label_tokens(backend: Any, prompt: Prompt, name: str, mask_token: str | None = None) -> LabelTokens:
+    """Return the label words of `prompt` in the tokens of `backend`, a tokenizer of the tokenizers library.
+
+    Words of causal models are read as they follow the template, those of masked and encoder-decoder models alone.
+    PrerequisiteError, naming model `name`, for words that the vocabulary lacks, that read alike, that merge with the end of
+    the template, or that are more than one token where a masked model fills in one.
+    """
+    num_trailing = 0
+    if prompt.kind == "causal":
+        template = template_of(prompt)
+        base = backend.encode(template.fill(_SAMPLE)).ids
+        found = []
+        for word in prompt.label_words:
+            ids, trailing = _appended(base, backend.encode(template.answered(_SAMPLE, word)).ids)
+            if ids is None:
+                raise PrerequisiteError(
+                    f"model {name}: label word {word!r} merges with the end of the template {prompt.template!r} into other "
+                    "tokens; end the template without a space and begin the words with one"
+                )
+            found.append(ids)
+            num_trailing = trailing
+    else:
+        found = [tuple(backend.encode(word, add_special_tokens=False).ids) for word in prompt.label_words]
+    if prompt.kind == "masked" and mask_token is None:
+        raise PrerequisiteError(
+            f"model {name}: its tokenizer has no mask token, so template {prompt.template!r} cannot be filled; "
+            "use a template without {mask}, or a masked language model"
+        )
+    unknown = getattr(backend.model, "unk_token", None)
+    unknown_id = backend.token_to_id(unknown) if unknown else None
+    for word, ids in zip(prompt.label_words, found, strict=True):
+        if not ids or unknown_id in ids:
+            raise PrerequisiteError(
+                f"model {name}: label word {word!r} is not in its vocabulary; choose words that are, with --prompt"
+            )
+        if prompt.kind == "masked" and len(ids) > 1:
+            raise PrerequisiteError(
+                f"model {name}: label word {word!r} is {len(ids)} tokens, a masked language model fills in one; "
+                "choose words of one token, with --prompt"
+            )
+    for first, ids in enumerate(found):
+        if ids in found[:first]:
+            words = prompt.label_words
+            raise PrerequisiteError(
+                f"model {name}: label words {words[found.index(ids)]!r} and {words[first]!r} are the same tokens, so the "
+                "classes cannot be told apart; choose words that differ, with --prompt"
+            )
+    shared = _shared(found) if prompt.kind == "causal" else ()
+    return LabelTokens(shared, tuple(ids[len(shared) :] for ids in found), num_trailing)
+
+
+def _appended(base: Sequence[int], whole: Sequence[int]) -> tuple[tuple[int, ...] | None, int]:
+    """The tokens by which `whole` is longer than `base`, and how many tokens of `base` come after them; None if it differs."""
+    same = next((i for i, (a, b) in enumerate(zip(base, whole, strict=False)) if a != b), min(len(base), len(whole)))
+    trailing = len(base) - same
+    end = len(whole) - trailing
+    if end < same or list(whole[end:]) != list(base[same:]):
+        return None, 0
+    return tuple(whole[same:end]), trailing
+
+
+def _shared(words: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens with which all words begin, of which each keeps at least one."""
+    length = 0
+    while all(len(word) > length + 1 for word in words) and len({word[: length + 1] for word in words}) == 1:
+        length += 1
+    return words[0][:length]
