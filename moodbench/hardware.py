@@ -24,6 +24,8 @@ from moodbench.spec.canonical import content_id
 
 Device = Literal["cpu", "cuda", "mps"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
+_BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Names of Linux for instructions that multiply bf16, of x86 and Arm."""
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 
 
@@ -57,6 +59,8 @@ class Hardware:
     gpus: tuple[Gpu, ...]
     mps: bool
     """Apple's GPU is present."""
+    cpu_bf16: bool = False
+    """The processor has instructions that multiply bf16 (AVX-512 BF16, AMX, or Arm's BF16)."""
 
     def device(self, wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
         """The device to use: `wanted`, or the best one here; PrerequisiteError where `wanted` is not here."""
@@ -67,10 +71,9 @@ class Hardware:
             return wanted
         return "cuda" if self.gpus else "mps" if self.mps else "cpu"
 
-    @property
-    def bf16(self) -> bool:
-        """Whether every CUDA device here multiplies bf16 in hardware; False without any."""
-        return bool(self.gpus) and all(gpu.bf16 for gpu in self.gpus)
+    def multiplies_bf16(self, device: Device) -> bool:
+        """Return whether `device`, of CUDA every one here, multiplies bf16 in hardware."""
+        return {"cpu": self.cpu_bf16, "cuda": bool(self.gpus) and all(gpu.bf16 for gpu in self.gpus)}.get(device, False)
 
     def device_name(self, device: Device) -> str:
         """The name that a reader knows the device by."""
@@ -89,7 +92,7 @@ class Hardware:
         """The key of this kind of machine: what runs on it, on whichever of its devices, is one person's choice."""
         # MemTotal differs by some MiB between boots of one machine; whole GiB do not.
         gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
-        # It follows from the name, and was not asked for at first.
+        del gib["cpu_bf16"]  # follows from the name, as does the compute capability
         gib["gpus"] = [{k: v for k, v in gpu.items() if k != "compute_capability"} for gpu in gib["gpus"]]
         return content_id("machine_key", gib)
 
@@ -105,7 +108,7 @@ def hardware() -> Hardware:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    return Hardware(_cpu_name(), cores, psutil.virtual_memory().total, _gpus(), mps=apple)
+    return Hardware(_cpu_name(), cores, psutil.virtual_memory().total, _gpus(), mps=apple, cpu_bf16=_cpu_bf16())
 
 
 def environment(device: Device) -> dict[str, Any]:
@@ -167,6 +170,13 @@ def _cpu_name() -> str:
     if sys.platform == "darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     return platform.processor() or platform.machine()
+
+
+def _cpu_bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return not _BF16_INSTRUCTIONS.isdisjoint(features)
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -88,7 +88,14 @@ def resolve(
             device = device_of(entry.method, machine.device(spec.device))
             folder = locate(name, entry.source).folder if entry.source is not None else None
             recipe = recipe_of(
-                name, entry, catalogue, spec, device, dataset.labels, folder, bf16_in_hardware=machine.bf16
+                name,
+                entry,
+                catalogue,
+                spec,
+                device,
+                dataset.labels,
+                folder,
+                bf16_in_hardware=machine.multiplies_bf16(device),
             )
             for seed in spec.seeds:
                 seeds = SeedSpec(init=seed, data_order=seed, subsample=seed)
@@ -207,7 +214,7 @@ def recipe_of(
     """Return the parts of a fit spec that the model's method reads, defaults overlaid by entry and request.
 
     `labels` are those of the data set; `folder` has the model's files, None where they are not on this machine.
-    `bf16_in_hardware` says whether the CUDA devices multiply it so.
+    `bf16_in_hardware` says whether `device` multiplies it so.
     """
     preparation = tuple(step for step in STEPS if step in spec.prepare)
     if entry.baseline in COUNTING:
@@ -237,8 +244,13 @@ def _method_of(
     text = _overlaid(TextDefaults, defaults.text, f"model {name}", "text", entry.text, spec.text)
     if entry.method == "linear-probe":
         return {"text": text, "probe": _overlaid(ProbeDefaults, defaults.probe, f"model {name}", "probe", entry.probe)}
-    train = _overlaid(TrainDefaults, defaults.train, f"model {name}", "train", entry.train, spec.train)
     family = family_of(name, entry, catalogue.families)[1]
+    num_params = num_params_of(name, entry)
+    prompt = prompt_of(name, entry, family, catalogue, spec, labels, folder)
+    lora_values, train_values = catalogue.fine_tuning(
+        entry, family.kind, "classification" if prompt is None else "label-words", num_params, spec.recipe
+    )
+    train = _overlaid(TrainDefaults, None, f"model {name}", "train", train_values, spec.train)
     quantization = check_quantization(spec.quantization or entry.quantization, device, name)
     precision = precision_of(
         train.precision,
@@ -247,17 +259,17 @@ def _method_of(
         fp16_safe=family.fp16,
         published=published_in(name, entry),
         bf16_in_hardware=bf16_in_hardware,
+        num_params=num_params,
     )
-    num_params = num_params_of(name, entry)
     answering = {
         "text": text,
-        "prompt": prompt_of(name, entry, family, catalogue, spec, labels, folder),
+        "prompt": prompt,
         "quantization": quantization,
         "dtype": weights_format(precision, quantization, device, num_params),
     }
     if entry.method == "prompted":
         return answering | {"augmentation": None}
-    lora = _overlaid(LoraDefaults, defaults.lora, f"model {name}", "lora", entry.lora, spec.lora)
+    lora = _overlaid(LoraDefaults, None, f"model {name}", "lora", lora_values, spec.lora)
     changes = {
         "precision": precision,
         "optimizer": check_optimizer(train.optimizer, device, name),

@@ -93,7 +93,7 @@ def plan_views(
     devices = classes_asked(classes, catalogue) or {HERE: class_here(machine, here, catalogue)}
     views, estimator = [], None
     for name, device in devices.items():
-        bf16 = machine.bf16 if name == HERE else "bf16" in device.tflops
+        bf16 = machine.multiplies_bf16(device.device) if name == HERE else "bf16" in device.tflops
         intended = intended_trials(spec, catalogue, machine, device.device, bf16_in_hardware=bf16)
         plan = plan_of(intended, store)
         missing = {planned.trial.fit.fit_id: planned.missing for planned in plan.trials}

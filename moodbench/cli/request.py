@@ -16,7 +16,7 @@ from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device", "prepare", "sampling", "quantization", "head", "prompt")  # fmt: skip
+           "device", "prepare", "sampling", "quantization", "head", "prompt", "recipe")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +56,11 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         metavar="NAME|FILE.yaml",
         help="template and label words: a prompt of the catalogue, or a file with one",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by kind and size",
     )
     for part, example in (
         ("lora", "r=16 lora_alpha=32"),

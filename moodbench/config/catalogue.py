@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,14 +19,17 @@ from moodbench.config.schema import (
     DevicesFile,
     EvaluationFile,
     Family,
+    Head,
     MeasureProtocol,
     ModelEntry,
+    ModelKind,
     ModelsFile,
     ModelSource,
     Preset,
     PresetsFile,
     PromptEntry,
     PromptsFile,
+    Recipe,
     TrainingFile,
 )
 from moodbench.config.yaml_text import line_of, load_yaml
@@ -46,6 +49,14 @@ _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
 
 
 @dataclass(frozen=True)
+class Changes:
+    """Some hyper-parameters that change the defaults."""
+
+    lora: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """All that can be named in a run, and the defaults of running it."""
 
@@ -57,6 +68,8 @@ class Catalogue:
     presets: dict[str, Preset]
     devices: dict[str, DeviceClass]
     prompts: dict[str, PromptEntry]
+    own_training: dict[str, Any] = field(default_factory=dict)
+    """What the user's overlay says under `training`: its lora and train values come after every recipe."""
     trust_remote_code: bool = False
     """Models that are no names here, but hub ids or folders, may run code of their own."""
 
@@ -81,6 +94,25 @@ class Catalogue:
     def prompt(self, name: str) -> PromptEntry:
         """Return the prompt `name`; UnknownNameError suggests the nearest."""
         return _named(self.prompts, "prompt", name)
+
+    def recipe(self, name: str) -> Recipe:
+        """Return the recipe `name`; UnknownNameError suggests the nearest."""
+        return _named(self.training.recipes, "recipe", name)
+
+    def fine_tuning(
+        self, entry: ModelEntry, kind: ModelKind, head: Head, num_params: int, asked: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the lora and train values of a model: defaults, its recipe, the user's own defaults, its entry.
+
+        A recipe that is `asked` for takes the place of all after the defaults; UnknownNameError where there is none so named.
+        """
+        suiting = next((r for r in self.training.recipes.values() if r.suits(kind, head, num_params)), None)
+        own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
+        layers = [suiting or Changes(), own, entry] if asked is None else [self.recipe(asked)]
+        lora, train = self.training.lora.model_dump(), self.training.train.model_dump()
+        for layer in layers:
+            lora, train = merge(lora, layer.lora), merge(train, layer.train)
+        return lora, train
 
     def protocol(self, name: str | None = None) -> MeasureProtocol:
         """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
@@ -124,6 +156,7 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
         presets.presets,
         devices.devices,
         prompts.prompts,
+        layers["training"].values if "training" in layers else {},
         trust_remote_code,
     )
 

@@ -49,18 +49,21 @@ class LoRAConfigManager:
         if num_labels < 2:
             raise SpecError(f"model {model_name}: num_labels {num_labels}; a classifier needs 2 or more")
         place = device or get_device()
-        defaults = self.catalogue.training
-        lora = LoraDefaults.model_validate(defaults.lora.model_dump() | entry.lora)
-        text = TextDefaults.model_validate(defaults.text.model_dump() | entry.text)
+        text = TextDefaults.model_validate(self.catalogue.training.text.model_dump() | entry.text)
         family = family_of(model_name, entry, self.catalogue.families)[1]
+        num_params = num_params_of(model_name, entry)
+        lora = LoraDefaults.model_validate(
+            self.catalogue.fine_tuning(entry, family.kind, "classification", num_params)[0]
+        )
         quantization = check_quantization(self.quantization or entry.quantization, place, model_name)
         precision = auto_precision(
             place,
             fp16_safe=family.fp16,
             published=published_in(model_name, entry),
-            bf16_in_hardware=hardware().bf16,
+            bf16_in_hardware=hardware().multiplies_bf16(place),
+            num_params=num_params,
         )
-        dtype = weights_format(precision, quantization, place, num_params_of(model_name, entry))
+        dtype = weights_format(precision, quantization, place, num_params)
         folder = locate(model_name, entry.source).folder
         changes: dict[str, Any] = {"trust_remote_code": True} if entry.source.trust_remote_code else {}
         if entry.num_hidden_layers:

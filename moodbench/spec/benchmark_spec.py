@@ -83,6 +83,8 @@ class BenchmarkSpec(BaseModel):
     """Where class scores of fine-tuned models come from: classification or label-words; each model's own when null."""
     prompt: str | None = None
     """Template and label words: a prompt of the catalogue or a YAML file with one; each model's own when null."""
+    recipe: str | None = None
+    """Recipe of all fine-tuned models, a key of `recipes` in training.yaml; each model's own when null."""
     lora: Annotated[dict[str, Any], ChangesOf(LoraDefaults)] = {}
     """LoRA fields that override the catalogue."""
     train: Annotated[dict[str, Any], ChangesOf(TrainDefaults)] = {}

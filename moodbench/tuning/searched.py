@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from moodbench.config import load_catalogue
-from moodbench.config.catalogue import merge
 from moodbench.config.schema import LoraDefaults, TrainDefaults
 from moodbench.config.search_space import SearchSpace, recipe_values
 from moodbench.errors import StoreError
@@ -133,7 +132,9 @@ def _catalogued(model: str) -> Mapping[str, Any]:
     catalogue = load_catalogue()
     entry = catalogue.models.get(model)
     lora, train = catalogue.training.lora, catalogue.training.train
-    if entry is not None:
-        lora = LoraDefaults.model_validate(merge(lora.model_dump(), entry.lora))
-        train = TrainDefaults.model_validate(merge(train.model_dump(), entry.train))
+    if entry is not None and entry.family is not None:
+        kind = catalogue.families[entry.family].kind
+        head = entry.head or ("classification" if kind == "encoder" else "label-words")
+        found = catalogue.fine_tuning(entry, kind, head, entry.size.num_params if entry.size else 0)
+        lora, train = LoraDefaults.model_validate(found[0]), TrainDefaults.model_validate(found[1])
     return recipe_values(lora, train, entry.quantization if entry else "none")

@@ -65,8 +65,8 @@ def test_an_overlay_adds_entries_and_changes_single_fields(tmp_path, form):
     path = one_file(tmp_path, yaml.safe_dump(SECTIONS)) if form == "one file" else a_folder(tmp_path, **OVERLAY)
     packaged, mine = load_catalogue(), load_catalogue(path)
     assert mine.model("mine").source.path == "/weights"
-    assert mine.model("MiniLM-L6").train == {"learning_rate": 5e-4, "base_dropout": 0}
-    assert mine.model("MiniLM-L6").lora == packaged.model("MiniLM-L6").lora
+    assert mine.model("MiniLM-L6").train == {"learning_rate": 5e-4}
+    assert mine.model("MiniLM-L6").size == packaged.model("MiniLM-L6").size
     assert mine.families["roberta"].attention == ("query",)
     assert mine.families["bert"] == packaged.families["bert"]
     assert (mine.preset("small").seeds, mine.preset("small").models) == (1, ("mine",))
@@ -200,7 +200,7 @@ def test_unknown_names_suggest_the_nearest(ask, message):
 
 OTHER = {
     "adamw": "adamw_8bit",
-    "attention": "all-linear", "all-linear": "attention", "linear": "cosine", "f1_macro": "nll", "auto": "bf16",
+    "attention": ["query"], "all-linear": "attention", "linear": "cosine", "f1_macro": "nll", "auto": "bf16",
     "mean": "cls", "right": "left", "full": "quick", "quick": "full", "lora": "linear-probe", "linear-probe": "lora",
     "baseline": "lora", "majority": "vader", "vader": "majority", "tfidf-logreg": "majority", "bert": "gpt",
     "icwsm-movie": "icwsm-product", "icwsm-product": "icwsm-tweets", "icwsm-tweets": "icwsm-movie",
@@ -250,7 +250,7 @@ def is_of_a_run_here(name, path):
     if name == "datasets":
         return "embedded" in PACKAGED["datasets"]["datasets"][path[1]]
     if name != "models":
-        return name not in ("devices", "prompts")
+        return name not in ("devices", "prompts") and path[0] != "recipes"
     if path[0] == "families":
         return path[1] == "bert"
     return "size" not in path and not {"hub", "gguf"} & PACKAGED["models"]["models"][path[1]].get("source", {}).keys()
@@ -259,7 +259,8 @@ def is_of_a_run_here(name, path):
 LEAVES = [
     (name, path, value) for name in SCHEMAS for path, value in leaves(PACKAGED[name]) if is_of_a_run_here(name, path)
 ]
-"""Devices bear on estimates, not on what runs; prompts have tests of their own (test_prompts.py)."""
+"""Devices bear on estimates, not on what runs; prompts and recipes have tests of their own
+(test_prompts.py, test_recipes.py)."""
 
 
 @cache
@@ -322,5 +323,7 @@ def test_every_key_of_every_packaged_file_is_read(tmp_path, name, path, value):
 def test_the_table_of_keys_holds_every_field_of_the_schemas_that_has_a_default():
     defaults = {path for name, path, _ in LEAVES if name == "training"}
     for part, schema in SCHEMAS["training"].model_fields.items():
+        if part == "recipes":
+            continue
         assert {(part, field) for field in schema.annotation.model_fields} <= defaults
     assert Path(str(files("moodbench.config"))).joinpath("training.yaml").exists()

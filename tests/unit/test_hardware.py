@@ -87,9 +87,11 @@ def test_the_environment_of_a_record_names_the_hardware_and_the_versions():
 )
 def test_bf16_is_in_hardware_from_compute_capability_8_on(capability, has_it):
     card = dataclasses.replace(GPU, compute_capability=capability)
-    assert card.bf16 == has_it == dataclasses.replace(PLAIN, gpus=(card,)).bf16
-    assert not dataclasses.replace(PLAIN, gpus=(card, GPU)).bf16, "a fit may meet either"
-    assert not PLAIN.bf16
+    assert card.bf16 == has_it == dataclasses.replace(PLAIN, gpus=(card,)).multiplies_bf16("cuda")
+    assert not dataclasses.replace(PLAIN, gpus=(card, GPU)).multiplies_bf16("cuda"), "a fit may meet either"
+    assert not PLAIN.multiplies_bf16("cuda")
+    assert dataclasses.replace(PLAIN, cpu_bf16=True).multiplies_bf16("cpu") and not PLAIN.multiplies_bf16("cpu")
+    assert dataclasses.replace(PLAIN, cpu_bf16=True).machine_key == PLAIN.machine_key, "it follows from the name"
 
 
 def test_the_compute_capability_changes_no_key():

@@ -58,19 +58,24 @@ def test_the_training_format(wanted, device, safe, format_):
 @pytest.mark.parametrize("fp16_safe", [True, False])
 @pytest.mark.parametrize("published", [None, "fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("bf16_in_hardware", [True, False])
-@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_auto_is_bf16_only_on_cuda_for_who_overflows_or_was_published_so_where_the_card_has_it(
-    device, bf16_in_hardware, published, fp16_safe
+@pytest.mark.parametrize(
+    ("device", "num_params"), [("cpu", 99_999_999), ("cpu", 100_000_000), ("cuda", 1), ("mps", 2e8)]
+)
+def test_auto_is_bf16_where_the_device_multiplies_it_for_large_models_on_a_cpu_and_those_that_need_it_on_cuda(
+    device, num_params, bf16_in_hardware, published, fp16_safe
 ):
     if device != "cuda":
-        expected = "fp32"
+        expected = "bf16" if device == "cpu" and bf16_in_hardware and num_params >= 100_000_000 else "fp32"
     elif not fp16_safe:
         expected = "bf16"
     else:
         expected = {(True, "bf16"): "bf16"}.get((bf16_in_hardware, published), "fp16")
-    assert auto_precision(
-        device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware
-    ) == expected  # fmt: skip
+    assert (
+        auto_precision(
+            device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware, num_params=num_params
+        )
+        == expected
+    )
     for asked in ("fp32", "bf16"):
         if support(f"training in {asked}", device).works:
             more = {"published": published, "bf16_in_hardware": bf16_in_hardware}

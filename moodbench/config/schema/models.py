@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from moodbench.config.changes import ChangesOf
 from moodbench.config.schema.base import BatchSize, Count, Entry
 from moodbench.config.schema.training import (
+    Head,
     LoraDefaults,
+    ModelKind,
     ProbeDefaults,
     Quantization,
     TextDefaults,
@@ -18,8 +20,6 @@ from moodbench.config.schema.training import (
 )
 
 Method = Literal["baseline", "linear-probe", "lora", "prompted"]
-Head = Literal["classification", "label-words"]
-"""Where class scores come from: a new linear layer, or the language model's own head at a few words after a template."""
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 NumberFormat = Literal["fp32", "fp16", "bf16"]
 
@@ -67,8 +67,7 @@ class ModelSource(Entry):
 class Family(Entry):
     """One architecture, named as transformers names its model type: what LoRA and loading need to know of it."""
 
-    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder"
-    """An encoder reads both ways; a decoder answers at the last token, and so must be padded on the right."""
+    kind: ModelKind = "encoder"
     attention: tuple[str, ...]
     """Query, key, value and output projections."""
     feed_forward: tuple[str, ...]

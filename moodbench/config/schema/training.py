@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moodbench.config.schema.base import BatchSize, Count, Entry, Regularisation, Share, ShareBelowOne
+from moodbench.config.changes import ChangesOf
+from moodbench.config.schema.base import BatchSize, Count, Entry, Positive, Regularisation, Share, ShareBelowOne
+
+ModelKind = Literal["encoder", "decoder", "encoder-decoder"]
+"""An encoder reads both ways; a decoder answers at the last token, and so must be padded on the right."""
+Head = Literal["classification", "label-words"]
+"""Where class scores come from: a new linear layer, or the language model's own head at a few words after a template."""
 
 Quantization = Literal["none", "int8", "nf4"]
 """How frozen weights are stored: as they are, 8 bits (LLM.int8), or 4-bit NormalFloat with doubly quantised scales."""
@@ -101,7 +107,7 @@ class TrainDefaults(Entry):
     select_by: Literal["f1_macro", "accuracy", "nll"]
     """The validation score that chooses the kept checkpoint."""
     precision: Literal["auto", "fp32", "fp16", "bf16"]
-    """Number format in training; auto is fp32, but on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
+    """Number format in training; auto is fp32, on a CPU with bf16 instructions bf16 from 100 million parameters on, and on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
     device has it in hardware, for weights published in it."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
@@ -163,11 +169,36 @@ class Augmentation(Entry):
         return self
 
 
+class Recipe(Entry):
+    """Changes of the defaults that suit models of one kind and size, or that are asked for by name."""
+
+    description: str
+    """What it is for, and where it comes from."""
+    kind: ModelKind | None = None
+    """The recipe is the default of models of this kind, up to `max_params`; null: only by name."""
+    head: Head | None = None
+    """Only of models with this head."""
+    max_params: Positive | None = None
+    """Only of models with at most so many parameters."""
+    lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
+    train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
+
+    def suits(self, kind: ModelKind, head: Head, num_params: int) -> bool:
+        """Return whether this is a default of models of this kind, head and size (0 where it is unknown)."""
+        return (
+            self.kind == kind
+            and self.head in (None, head)
+            and (self.max_params is None or 0 < num_params <= self.max_params)
+        )
+
+
 class TrainingFile(Entry):
-    """training.yaml: defaults of every fit, which model and preset entries may change."""
+    """training.yaml: defaults of every fit, which recipes, model and preset entries may change."""
 
     lora: LoraDefaults
     train: TrainDefaults
     probe: ProbeDefaults
     tfidf: TfidfDefaults
     text: TextDefaults
+    recipes: dict[str, Recipe] = {}
+    """By name; of those that suit a model the first is its default."""
