@@ -14,8 +14,7 @@ from moodbench.config.explaining import explain
 from moodbench.config.schema import MASK, Family, ModelEntry, PromptEntry
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
-from moodbench.models.prompting import label_tokens
-from moodbench.models.tokenizer import backend_of
+from moodbench.models.tokenizer import check_prompt
 from moodbench.spec import BenchmarkSpec, Prompt
 
 KINDS = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "seq2seq"}
@@ -61,17 +60,19 @@ def prompt_of(
             f"model {name}: {where}: has label words for {' or '.join(map(str, sorted(found.label_words)))} classes, the data "
             f"set has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
         )
+    if found.chat and kind != "causal":
+        raise SpecError(f"model {name}: {where}: is a chat, which only decoders have; choose another with --prompt")
     prompt = Prompt.model_validate(
         {
             "kind": kind,
             "template": found.template,
             "label_words": found.label_words[len(labels)],
+            "chat": found.chat,
             "num_examples": entry.num_examples,
         }
     )
     if folder is not None:
-        backend, mask_token = backend_of(folder)
-        label_tokens(backend, prompt, name, mask_token)
+        check_prompt(folder, prompt, name)
     return prompt
 
 

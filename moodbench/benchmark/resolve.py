@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from moodbench.benchmark.prompts import prompt_of
-from moodbench.config.catalogue import Catalogue, merge
+from moodbench.benchmark.prompts import prompt_of, read_prompt
+from moodbench.config.catalogue import Catalogue, merge, with_changed_training
 from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     Augmentation,
@@ -105,7 +105,11 @@ def resolve(
 
 
 def check_changes(spec: BenchmarkSpec, catalogue: Catalogue) -> None:
-    """Nothing; SpecError for changed fields that do not go together, even where no model of the request reads them."""
+    """Raise SpecError or UnknownNameError for changed fields that cannot be, even where no model of the request reads them."""
+    if spec.recipe is not None:
+        catalogue.recipe(spec.recipe)
+    if spec.prompt is not None:
+        read_prompt(spec.prompt, catalogue)
     _overlaid(LoraDefaults, catalogue.training.lora, "the request", "lora", spec.lora)
     _overlaid(TrainDefaults, catalogue.training.train, "the request", "train", spec.train)
     _overlaid(TextDefaults, catalogue.training.text, "the request", "text", spec.text)
@@ -250,7 +254,7 @@ def _method_of(
     lora_values, train_values = catalogue.fine_tuning(
         entry, family.kind, "classification" if prompt is None else "label-words", num_params, spec.recipe
     )
-    train = _overlaid(TrainDefaults, None, f"model {name}", "train", train_values, spec.train)
+    train = _overlaid(TrainDefaults, None, f"model {name}", "train", with_changed_training(train_values, spec.train))
     quantization = check_quantization(spec.quantization or entry.quantization, device, name)
     precision = precision_of(
         train.precision,

@@ -111,7 +111,7 @@ class Catalogue:
         layers = [suiting or Changes(), own, entry] if asked is None else [self.recipe(asked)]
         lora, train = self.training.lora.model_dump(), self.training.train.model_dump()
         for layer in layers:
-            lora, train = merge(lora, layer.lora), merge(train, layer.train)
+            lora, train = merge(lora, layer.lora), with_changed_training(train, layer.train)
         return lora, train
 
     def protocol(self, name: str | None = None) -> MeasureProtocol:
@@ -168,6 +168,12 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def with_changed_training(train: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return training values with `changes`; a number of epochs that is given without `min_steps` is not extended to them."""
+    kept = {"min_steps": 0} if "epochs" in changes and "min_steps" not in changes else {}
+    return merge(train, kept | changes)
 
 
 @cache

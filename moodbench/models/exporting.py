@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from moodbench.config.schema import TEXT
 from moodbench.models.adapter import merged_model
 from moodbench.models.encoder import TOKENIZER
 from moodbench.models.tokenizer import load_tokenizer
@@ -26,10 +27,11 @@ def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
     tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
     model = merged_model(spec, artifact, tokenizer, keep_head=spec.prompt is not None)
     if spec.prompt is not None:
-        assert tokenizer.label_tokens is not None
+        assert tokenizer.label_tokens is not None and tokenizer.template is not None
         model = model.with_own_head()
         about = {
-            **spec.prompt.model_dump(exclude={"num_examples"}),
+            **spec.prompt.model_dump(exclude={"num_examples", "chat"}),
+            "template": tokenizer.template.fill(TEXT),
             "labels": spec.dataset.labels,
             "label_token_ids": tokenizer.label_tokens.words,
             "ids_after_template": tokenizer.label_tokens.shared,

@@ -14,6 +14,8 @@ from moodbench.spec import Prompt
 TEMPLATE_FILE = "template.json"
 """File of a prompted model's artifact with its template, labelled examples included."""
 BETWEEN_EXAMPLES = "\n\n"
+_PLACE = "\ue000"
+"""A character of no meaning that stands for the text while a chat is written."""
 _SAMPLE = "x"
 """A text that stands for any other where the tokens after it are looked at."""
 
@@ -69,8 +71,34 @@ class LabelTokens(NamedTuple):
         return tuple(sorted(p for p in begun if not any(q != p and q[: len(p)] == p for q in begun)))
 
 
-def label_tokens(backend: Any, prompt: Prompt, name: str, mask_token: str | None = None) -> LabelTokens:
-    """Return the label words of `prompt` in the tokens of `backend`, a tokenizer of the tokenizers library.
+def chat_template(tokenizer: Any, template: Template, name: str) -> Template:
+    """Return `template` as a user's turn in the chat format of a transformers `tokenizer`, up to the assistant's answer.
+
+    Whatever else the format says, such as a system's turn of its own, is part of it. PrerequisiteError, naming model `name`,
+    for a tokenizer without a chat format, or one that takes no lone user's turn.
+    """
+    turn = [{"role": "user", "content": template.fill(_PLACE)}]
+    if tokenizer.chat_template is None:
+        raise PrerequisiteError(f"model {name}: its tokenizer has no chat template; choose a prompt without chat")
+    try:
+        whole = str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+    except Exception as error:
+        raise PrerequisiteError(
+            f"model {name}: its chat template takes no lone user's turn ({error}); choose a prompt without chat"
+        ) from error
+    begin = tokenizer.bos_token
+    if begin and whole.startswith(begin) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
+        whole = whole.removeprefix(begin)  # the tokenizer adds it
+    before, place, after = whole.partition(_PLACE)
+    if not place:
+        raise PrerequisiteError(f"model {name}: its chat template leaves the text out; choose a prompt without chat")
+    return Template(before, after)
+
+
+def label_tokens(
+    backend: Any, prompt: Prompt, template: Template, name: str, mask_token: str | None = None
+) -> LabelTokens:
+    """Return the label words of `prompt` after `template` in the tokens of `backend`, a tokenizer of the tokenizers library.
 
     Words of causal models are read as they follow the template, those of masked and encoder-decoder models alone.
     PrerequisiteError, naming model `name`, for words that the vocabulary lacks, that read alike, that merge with the end of
@@ -78,7 +106,6 @@ def label_tokens(backend: Any, prompt: Prompt, name: str, mask_token: str | None
     """
     num_trailing = 0
     if prompt.kind == "causal":
-        template = template_of(prompt)
         base = backend.encode(template.fill(_SAMPLE)).ids
         found = []
         for word in prompt.label_words:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from moodbench.config.schema import MASK, TextDefaults
 from moodbench.errors import PrerequisiteError
-from moodbench.models.prompting import TEMPLATE_FILE, LabelTokens, Template, label_tokens, template_of
+from moodbench.models.prompting import TEMPLATE_FILE, LabelTokens, Template, chat_template, label_tokens, template_of
 from moodbench.spec import FitSpec, Prompt
 
 if TYPE_CHECKING:
@@ -59,13 +59,17 @@ class Tokenizer:
         self.limit: int = min(text.max_length, tokenizer.model_max_length)
         """Longest input in tokens: what the recipe allows, and no more than the model reads."""
         self._side = text.truncation_side
-        self._template: Template | None = None
+        self.template: Template | None = None
+        """What is read before and after each text."""
         self.label_tokens: LabelTokens | None = None
         """Label words of a prompt as tokens."""
         if prompt is not None:
             self._backend.no_truncation()
-            self.label_tokens = label_tokens(self._backend, prompt, name, tokenizer.mask_token)
-            self._template = _with_mask(template or template_of(prompt), tokenizer.mask_token)
+            template = template or template_of(prompt)
+            if prompt.chat:
+                template = chat_template(tokenizer, template, name)
+            self.label_tokens = label_tokens(self._backend, prompt, template, name, tokenizer.mask_token)
+            self.template = _with_mask(template, tokenizer.mask_token)
             self._check_room(name)
         else:
             self._backend.enable_truncation(self.limit, direction=self._side)
@@ -93,7 +97,7 @@ class Tokenizer:
 
     def _check_room(self, name: str) -> None:
         """Raise PrerequisiteError where the template leaves no room for a text."""
-        alone = len(self._in_template(self._template.fill("")).ids) if self._template else 0
+        alone = len(self._in_template(self.template.fill("")).ids) if self.template else 0
         if alone + _LEAST_ROOM > self._room:
             raise PrerequisiteError(
                 f"model {name}: the template is {alone} tokens, of at most {self._room} that it reads with the label words; "
@@ -109,16 +113,16 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
         """Each text as token ids, unpadded; in a template it is the text that is cut, never the template."""
-        if self._template is not None:
+        if self.template is not None:
             return [self._cut(text) for text in texts]
         return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
 
     def _cut(self, text: str) -> TokenisedText:
-        assert self._template is not None and self.label_tokens is not None
-        found = self._in_template(self._template.fill(text))
+        assert self.template is not None and self.label_tokens is not None
+        found = self._in_template(self.template.fill(text))
         ids, excess = found.ids, len(found.ids) - self._room
         if excess > 0:
-            start = len(self._template.before)
+            start = len(self.template.before)
             end = start + len(text)
             inside = [i for i, (a, b) in enumerate(found.offsets) if start <= a < b <= end]
             dropped = set(inside[-excess:] if self._side == "right" else inside[:excess])
@@ -134,8 +138,8 @@ class Tokenizer:
 
     def num_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokens of each whole text, special ones and the template included; those above `limit` are cut by `encode`."""
-        if self._template is not None:
-            texts = [self._template.fill(text) for text in texts]
+        if self.template is not None:
+            texts = [self.template.fill(text) for text in texts]
         self._backend.no_truncation()
         try:
             blocks = (texts[i : i + _COUNTED_AT_ONCE] for i in range(0, len(texts), _COUNTED_AT_ONCE))
@@ -143,7 +147,7 @@ class Tokenizer:
                 [len(e) for block in blocks for e in self._backend.encode_batch_fast(list(block))], np.int64
             )
         finally:
-            if self._template is None:
+            if self.template is None:
                 self._backend.enable_truncation(self.limit, direction=self._side)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
@@ -174,20 +178,26 @@ def _with_mask(template: Template, mask_token: str | None) -> Template:
     return Template(*(part.replace(MASK, mask_token or "") for part in template))
 
 
-def backend_of(folder: Path) -> tuple[Any, str | None]:
-    """Return the tokenizer in `folder` as the tokenizers library has it, and its mask token; quick where one file holds it."""
-    whole = folder / "tokenizer.json"
-    if whole.is_file():
+def check_prompt(folder: Path, prompt: Prompt, name: str) -> None:
+    """Raise PrerequisiteError where the words or the chat of `prompt` do not suit the tokenizer in `folder`.
+
+    Quick where one file holds the tokenizer and the prompt is no chat, as transformers is not loaded then.
+    """
+    whole, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    template = template_of(prompt)
+    if prompt.chat or not whole.is_file():
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(folder)
+        template = chat_template(loaded, template, name) if prompt.chat else template
+        backend, mask = loaded.backend_tokenizer, loaded.mask_token
+        backend.no_truncation()
+    else:
         import tokenizers
 
-        settings = folder / "tokenizer_config.json"
+        backend = tokenizers.Tokenizer.from_file(str(whole))
+        backend.no_truncation()
         stated = json.loads(settings.read_text("utf-8")).get("mask_token") if settings.is_file() else None
-        loaded = tokenizers.Tokenizer.from_file(str(whole))
-        loaded.no_truncation()
-        mask = stated.get("content") if isinstance(stated, dict) else stated
-        known = next((t for t in (mask, "[MASK]", "<mask>") if t and loaded.token_to_id(t) is not None), None)
-        return loaded, known
-    from transformers import AutoTokenizer
-
-    slow = AutoTokenizer.from_pretrained(folder)
-    return slow.backend_tokenizer, slow.mask_token
+        own = stated.get("content") if isinstance(stated, dict) else stated
+        mask = next((t for t in (own, "[MASK]", "<mask>") if t and backend.token_to_id(t) is not None), None)
+    label_tokens(backend, prompt, template, name, mask)

@@ -101,7 +101,7 @@ def label_word_snippet(prompt: Prompt, folder: str = "PATH/TO/THIS/FOLDER") -> s
         ]
     elif prompt.kind == "masked":
         lines += [
-            'ids = tokenizer(text.replace("{mask}", tokenizer.mask_token), return_tensors="pt")["input_ids"]',
+            'ids = tokenizer(text, return_tensors="pt")["input_ids"]',
             "scores = model(ids).logits[0, (ids[0] == tokenizer.mask_token_id).nonzero()[-1, 0]].log_softmax(-1)",
         ]
     else:

@@ -112,6 +112,8 @@ class Prompt(Frozen):
     """With `{text}`, and `{mask}` for masked language models."""
     label_words: tuple[str, ...]
     """One word per class, in the order of the labels."""
+    chat: bool = False
+    """The template is a user's turn in the chat format of the tokenizer."""
     num_examples: int = 0
     """Labelled training texts that come before each text, drawn with the seed of the sub-sample."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -86,6 +87,11 @@ def quick_reference(catalogue: Catalogue, commands: Sequence[tuple[str, str]]) -
     defaults = [[f"`{part}.{field}`", f"`{value}`"]
                 for part, values in (("lora", training.lora), ("train", training.train), ("text", training.text))
                 for field, value in values.model_dump(mode="json").items()]  # fmt: skip
+    recipes = [[f"`{name}`", ", ".join(f"`{part}.{k}={v}`" for part in ("lora", "train") for k, v in getattr(each, part).items()),
+                each.description] for name, each in training.recipes.items()]  # fmt: skip
+    prompts = [[f"`{name}`", f"`{json.dumps(each.template)[1:-1]}`",
+                "; ".join(", ".join(f"`{word}`" for word in words) for words in each.label_words.values()), each.description]
+               for name, each in catalogue.prompts.items()]  # fmt: skip
     parts = [
         "# Quick reference",
         NOTE,
@@ -102,6 +108,12 @@ def quick_reference(catalogue: Catalogue, commands: Sequence[tuple[str, str]]) -
                right={"RAM GiB", "GPU GiB", "Peak TFLOP/s", "GB/s"}),
         "## Defaults: `--lora FIELD=VALUE`, `--train FIELD=VALUE`, or a YAML file",
         _table(("Field", "Default"), defaults),
+        "## Recipes: `--recipe NAME`",
+        "Changes of these defaults. The first that suits a model's kind, head and size is its own; `--recipe` takes one for all.",
+        _table(("Name", "Changes", "For"), recipes),
+        "## Prompts: `--prompt NAME` or a YAML file",
+        "Templates and label words of models that answer with a word. A file of your own has `template` and `label_words`.",
+        _table(("Name", "Template", "Label words", "What"), prompts),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

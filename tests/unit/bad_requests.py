@@ -85,6 +85,45 @@ REQUESTS = [
         ["plan", *RUN[1:], "--lora", "r=3", "init_lora_weights=orthogonal"],
         "the request: lora: init_lora_weights orthogonal with r 3: needs",
     ),
+    ([*RUN, "--recipe", "clasic"], "unknown recipe 'clasic': did you mean 'classic'?"),
+    ([*RUN, "--prompt", "reviw"], "unknown prompt 'reviw': did you mean 'review'?"),
+    (
+        [*RUN, "--prompt", "nowhere.yaml"],
+        "--prompt nowhere.yaml: No such file or directory; expected a YAML file with template",
+    ),
+    ([*RUN, "--head", "words"], "argument --head: invalid choice: 'words'"),
+    (
+        ["run", "--models", "MiniLM-L6", "--datasets", "icwsm-tweets", "--head", "label-words"],
+        "was saved without a language-model head, which label words need; use --head classification",
+    ),
+    (["recipes", "chek"], "argument ACTION: invalid choice: 'chek'"),
+    (["recipes", "check", "BERT-tny"], "unknown model 'BERT-tny': did you mean 'BERT-tiny'?"),
+    (
+        ["recipes", "check", "vader"],
+        "recipes check: model vader: method baseline has no recipe; give a fine-tuned model with published results: BERT-tiny,",
+    ),
+    (
+        ["recipes", "check", "SmolLM2-135M-embedded-8-shot"],
+        "recipes check: model SmolLM2-135M-embedded-8-shot: method prompted has no recipe; give a fine-tuned model",
+    ),
+    (
+        ["recipes", "check", "MiniLM-L6"],
+        "recipes check: model MiniLM-L6: has no published results in the catalogue; give one that has: BERT-tiny,",
+    ),
+    (
+        ["recipes", "check", "BERT-tiny", "--dataset", "imdb"],
+        "recipes check: --dataset imdb: no published result of BERT-tiny on it; there are results on sst2",
+    ),
+    (["recipes", "check", "BERT-tiny", "--dataset", "sst3"], "unknown data set 'sst3': did you mean 'sst5'?"),
+    (
+        ["recipes", "check", "BERT-tiny", "--data", "hub:a/b", "--text-column", "x", "--label-column", "y"],
+        "recipes check: --data hub:a/b: only data sets of the catalogue have published results; use --dataset with sst2",
+    ),
+    (["recipes", "check", "BERT-tiny", "--recipe", "clasic"], "unknown recipe 'clasic': did you mean 'classic'?"),
+    (
+        ["recipes", "check", "BERT-tiny", "--seeds", "0"],
+        "command line: seeds: a number of seeds is 1 to 1000 (seen: 0)",
+    ),
     ([*RUN, "--executor", "slurm"], "argument --executor: invalid choice: 'slurm'"),
 ]
 """The command line, and the message."""
@@ -113,6 +152,22 @@ CATALOGUES = [
     (
         "models:\n  MiniLM-L6:\n    train:\n      lerning_rate: 1\n",
         "line 4: models.MiniLM-L6.train.lerning_rate: unknown key; did you mean 'learning_rate'",
+    ),
+    (
+        "published:\n  BERT-tiny:\n  - {dataset: sst2, split: dev, accuracy: 0.9, method: x, source: y}\n",
+        "line 3: published.BERT-tiny.0.accuracy: Input should be greater than 1 (seen: 0.9)",
+    ),
+    (
+        "published:\n  BERT-tny: [{dataset: sst2, split: dev, accuracy: 90, method: x, source: y}]\n",
+        "line 2: published.BERT-tny: 'BERT-tny': did you mean 'BERT-tiny'?",
+    ),
+    (
+        "published:\n  BERT-tiny: [{dataset: sst3, split: dev, accuracy: 90, method: x, source: y}]\n",
+        "line 2: published.BERT-tiny.0.dataset: 'sst3': did you mean 'sst5'?",
+    ),
+    (
+        "published:\n  BERT-tiny: [{dataset: sst2, split: dev, acuracy: 90, method: x, source: y}]\n",
+        "published.BERT-tiny.0.acuracy: unknown key; did you mean 'accuracy'?",
     ),
     ("presets:\n  quickstart:\n    lora: {rr: 1}\n", "line 3: presets.quickstart.lora.rr: unknown key"),
 ]

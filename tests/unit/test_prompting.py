@@ -43,13 +43,13 @@ def ids(*words):
     ],
 )  # fmt: skip
 def test_words_are_scored_after_what_they_share(words, shared, rest, paths):
-    found = label_tokens(backend(), prompt(*words), "m")
+    found = label_tokens(backend(), prompt(*words), template_of(prompt(*words)), "m")
     assert (found.shared, found.words, found.num_trailing) == (shared, rest, 0)
     assert found.paths == tuple(sorted(paths))
 
 
 def test_the_end_that_a_tokenizer_adds_is_not_read_before_the_answer():
-    found = label_tokens(backend(closing=True), prompt(" bad", " good"), "m")
+    found = label_tokens(backend(closing=True), prompt(" bad", " good"), template_of(prompt(" bad", " good")), "m")
     assert found == LabelTokens((), (ids("bad"), ids("good")), 1)
     read = a_tokenizer(prompt(" bad", " good"), closing=True)
     assert read.encode(["a b"])[0].input_ids == list(ids("so", "a", "b", ":"))
@@ -65,19 +65,21 @@ def test_the_end_that_a_tokenizer_adds_is_not_read_before_the_answer():
 )  # fmt: skip
 def test_words_that_cannot_be_told_apart_are_refused(given, message):
     with pytest.raises(PrerequisiteError, match=message):
-        label_tokens(backend(), given, "m", "[MASK]")
+        label_tokens(backend(), given, template_of(given), "m", "[MASK]")
 
 
 def test_a_word_that_merges_with_the_template_is_refused():
     whole = Backend(models.WordLevel({"x": 0, "end": 1, "endbad": 2, "endgood": 3, "[UNK]": 4}, unk_token="[UNK]"))
     whole.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(PrerequisiteError, match=r"'bad' merges with the end of the template '\{text\} end' into other"):
-        label_tokens(whole, prompt("bad", "good", template="{text} end"), "m")
+        merging = prompt("bad", "good", template="{text} end")
+        label_tokens(whole, merging, template_of(merging), "m")
 
 
 def test_a_model_without_a_mask_token_cannot_fill_one_in():
     with pytest.raises(PrerequisiteError, match="its tokenizer has no mask token"):
-        label_tokens(backend(), prompt(" bad", " good", template="{text} {mask}", kind="masked"), "m")
+        masked = prompt(" bad", " good", template="{text} {mask}", kind="masked")
+        label_tokens(backend(), masked, template_of(masked), "m")
 
 
 def a_tokenizer(given, max_length=16, side="right", closing=False, template=None):
@@ -119,3 +121,41 @@ def test_examples_with_their_answers_come_before_the_text(tmp_path):
     assert template.fill("Bad") == "Good It was great.\n\nBad It was {mask}."
     template.save(tmp_path)
     assert Template.load(tmp_path) == template
+
+
+CHAT = "{{ bos_token }}{% if messages[0].role != 'system' %}so very : {% endif %}{% for m in messages %}{{ m.content }}{% endfor %} a"
+FORMATS = {
+    "with a system's turn of its own": (CHAT, ("so", "very", ":", "b", "c", "so", "a")),
+    "without": ("{% for m in messages %}{{ m.content }}{% endfor %} :", ("b", "c", "so", ":")),
+}
+
+
+def chatting(chat, closing=False):
+    read = PreTrainedTokenizerFast(
+        tokenizer_object=backend(closing=closing),
+        unk_token="[UNK]",
+        eos_token="[SEP]",
+        mask_token="[MASK]",
+        chat_template=chat,
+    )
+    given = prompt(" bad", " good", template="b {text} so").model_copy(update={"chat": True})
+    return Tokenizer(read, TEXT.model_copy(update={"max_length": 32}), given, None, "m")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_chat_is_the_models_own_format_with_all_that_it_adds(form):
+    chat, expected = FORMATS[form]
+    assert chatting(chat).encode(["c"])[0].input_ids == list(ids(*expected))
+
+
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        (None, "model m: its tokenizer has no chat template; choose a prompt without chat"),
+        ("{{ raise_exception('roles must alternate') }}", r"takes no lone user's turn \(roles must alternate\)"),
+        ("nothing", "its chat template leaves the text out"),
+    ],
+)
+def test_a_chat_that_cannot_be_had_is_refused(chat, message):
+    with pytest.raises(PrerequisiteError, match=message):
+        chatting(chat)

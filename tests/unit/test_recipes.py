@@ -68,6 +68,15 @@ def test_a_users_own_defaults_come_after_recipes_and_before_entries(tmp_path):
     assert recipe("MiniLM-L6", mine, recipe="classic")["train"].learning_rate == 2e-4
 
 
+@pytest.mark.parametrize(
+    ("asked", "epochs", "min_steps"),
+    [({}, 2, 100), ({"epochs": 1}, 1, 0), ({"epochs": 1, "min_steps": 50}, 1, 50), ({"learning_rate": 0.5}, 2, 100)],
+)
+def test_epochs_that_are_asked_for_are_not_extended(asked, epochs, min_steps):
+    found = recipe("MiniLM-L6", train=asked)["train"]
+    assert (found.epochs, found.min_steps) == (epochs, min_steps)
+
+
 def test_classic_is_what_was_published_first_and_no_models_own():
     found = recipe("MiniLM-L6", recipe="classic")
     assert (found["lora"].r, found["lora"].lora_alpha, found["lora"].target_modules) == (8, 16, "attention")

@@ -116,7 +116,7 @@ def test_the_one_optimiser_that_a_device_has_of_a_space_stays_with_the_winner_an
 def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that_is(tmp_path: Path) -> None:
     text = "description: x\nparameters:\n  train.effective_batch_size: {distribution: choice, values: [8, 64]}\n"
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store, text=text, train={"max_device_batch_size": 64})
+    request, _ = request_in(tmp_path, store=store, text=text, train={"max_device_batch_size": 64, "min_steps": 0})
     place = local_place(request, load_catalogue(), hardware(), store)
     small, large = ({"members": [{"train.effective_batch_size": size}]} for size in (8, 64))
     needs = [place.bundles.of(config)[0]["memory"] for config in (small, large)]

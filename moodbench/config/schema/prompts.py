@@ -19,6 +19,8 @@ class PromptEntry(Entry):
     description: str = "a prompt of your own"
     template: str
     """Contains `{text}` once and, for masked language models, `{mask}` once."""
+    chat: bool = False
+    """The template is a user's turn in the chat format of the model's tokenizer, and the answer begins the assistant's."""
     label_words: dict[Annotated[int, Field(ge=2)], LabelWords] = Field(min_length=1)
     """Number of classes -> one word per class, most negative first; a plain list stands for as many classes as it has words."""
 

@@ -1,0 +1,306 @@
+"""Measure recipes on the embedded models and data sets, and write docs/RECIPES.md from what was measured.
+
+    uv run python tools/recipe_sweep.py --store recipe-store --hours 8
+    uv run python tools/recipe_sweep.py --write-only
+
+Each cell of the sweep is one fit, scored on the same 1,000 test texts as all others of its data set. Cells that are in
+docs/recipes.csv are not run again, so the sweep continues where it stopped, on this machine or another; a fit that was cut
+off continues from its checkpoint in the store. The most telling cells come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+RESULTS, PAGE = DOCS / "recipes.csv", DOCS / "RECIPES.md"
+COLUMNS = (
+    "fit_id", "model", "dataset", "num_train", "seed", "arm", "accuracy", "num_test", "train_time_s", "validation_time_s",
+    "train_peak_memory_bytes", "num_steps", "learning_rate",
+)  # fmt: skip
+NUM_TEST = 1000
+ENCODERS, DECODER = ("MiniLM-L6", "MiniLM-L3"), "SmolLM2-135M-embedded"
+MOVIE, OTHERS = "icwsm-movie", ("icwsm-product", "icwsm-tweets")
+ARMS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "classic": {"recipe": "classic"},
+    "attention alone": {"lora": {"target_modules": "attention"}},
+    "classification head": {"head": "classification"},
+    "learning rate x 1/2": {"lr": 0.5},
+    "learning rate x 2": {"lr": 2.0},
+    "random order": {"train": {"group_by_length": False}},
+}
+"""What is changed of a model's own recipe."""
+PROBE = "frozen encoder, linear head alone"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fit of the sweep."""
+
+    model: str
+    dataset: str
+    num_train: int
+    seed: int
+    arm: str = "default"
+    more: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def cells() -> Iterator[Cell]:
+    """Yield every cell, the most telling first."""
+    for size in (64, 256, 1024):
+        for seed in range(5):
+            for model in ENCODERS:
+                for arm in ("default", "classic", "attention alone", PROBE):
+                    yield Cell(model, MOVIE, size, seed, arm)
+            if seed < 3:
+                for arm in ("default", "classification head", "attention alone", "classic"):
+                    yield Cell(DECODER, MOVIE, size, seed, arm)
+    for dataset in OTHERS:
+        for size in (64, 256, 1024):
+            for seed in range(3):
+                for model in (*ENCODERS, DECODER):
+                    yield Cell(model, dataset, size, seed)
+                yield Cell(DECODER, dataset, size, seed, "classification head")
+    for dataset in (MOVIE, OTHERS[1]):
+        for seed in range(5):
+            yield Cell("MiniLM-L6", dataset, 1500, seed)
+            yield Cell("MiniLM-L6", dataset, 1500, seed, "random order")
+    for factor in ("learning rate x 1/2", "learning rate x 2"):
+        for size in (64, 256, 1024):
+            for seed in range(3):
+                for model in (*ENCODERS, DECODER):
+                    yield Cell(model, MOVIE, size, seed, factor)
+    for seed in range(3):
+        for model in (*ENCODERS, DECODER):
+            yield Cell(model, MOVIE, 4096, seed)
+
+
+def trial_of(cell: Cell) -> Any:
+    """Return the resolved trial of a cell; None where the model has no such arm."""
+    from moodbench.benchmark.resolve import resolve
+    from moodbench.config import load_catalogue
+    from moodbench.hardware import hardware
+    from moodbench.spec import BenchmarkSpec
+
+    catalogue, model, changes = load_catalogue(), cell.model, dict(ARMS.get(cell.arm, {}))
+    if cell.arm == PROBE:
+        model = f"{cell.model}-probe"
+        if model not in catalogue.models:
+            return None
+    factor = changes.pop("lr", None)
+    if factor is not None:
+        changes["train"] = {
+            "learning_rate": factor * trial_of(Cell(model, cell.dataset, cell.num_train, 0)).fit.train.learning_rate
+        }
+    spec = BenchmarkSpec(
+        models=(model,), datasets=(cell.dataset,), seeds=(cell.seed,), max_train_examples=cell.num_train, device="cpu", **changes
+    )  # fmt: skip
+    return resolve(spec, catalogue, hardware(), with_baseline=False)[0]
+
+
+def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
+    """Fit and score one cell in this process, with one thread; return its row of the results, None where it failed."""
+    from moodbench.data.examples import subsample
+    from moodbench.hardware import hardware  # noqa: F401 - resolves on the machine that runs
+    from moodbench.models.device import prepare_torch
+    from moodbench.models.loading import deployed_form, load_predictor
+    from moodbench.models.predictor import predict_texts
+    from moodbench.store import Store
+    from moodbench.trial import examples_of
+    from moodbench.worker import FitPhase, Job, run_job
+
+    prepare_torch(1)
+    trial = trial_of(cell)
+    fit = trial.fit
+    job = Job(run_id="recipes", store=store_uri, phases=(FitPhase(spec=fit),), device="cpu", num_threads=1)
+    if run_job(job, lambda event: None) != 0:
+        return None
+    store = Store.open(store_uri)
+    record = store.record("fits", fit.fit_id)
+    test = subsample(examples_of(fit).split("test"), NUM_TEST, 0)
+    predictor = load_predictor(fit, store.artifact(fit.fit_id), deployed_form(fit), "cpu")
+    logits, _ = predict_texts(predictor, test["text"].tolist(), 32)
+    shutil.rmtree(
+        store.artifact(fit.fit_id)
+    )  # an adapter each is not worth the disk: the record says how to make it again
+    row = {name: record.get(name) for name in COLUMNS if name in record}
+    return row | {
+        "fit_id": fit.fit_id,
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "num_train": cell.num_train,
+        "seed": cell.seed,
+        "arm": cell.arm,
+        "accuracy": float((logits.argmax(1) == test["label"].to_numpy()).mean()),
+        "num_test": len(test),
+        "learning_rate": fit.train.learning_rate if fit.train else None,
+    }
+
+
+def sweep(store: str, hours: float, processes: int) -> None:
+    """Run what docs/recipes.csv lacks, for at most so many hours, and add each row as it comes."""
+    known = set(results()["fit_id"])
+    deadline, pending = time.monotonic() + 3600 * hours, iter(cells())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=20) as pool:
+        running: dict[Any, Cell] = {}
+        while True:
+            while len(running) < processes and time.monotonic() < deadline:
+                cell = next(pending, None)
+                if cell is None:
+                    break
+                trial = trial_of(cell)
+                if trial is not None and trial.fit.fit_id not in known:
+                    running[pool.submit(run_cell, cell, store)] = cell
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell, row = running.pop(future), future.result()
+                print(f"{time.strftime('%H:%M:%S')} {cell}: {'failed' if row is None else row['accuracy']}", flush=True)
+                if row is not None:
+                    add(row)
+
+
+def results() -> pd.DataFrame:
+    """Return the rows measured so far, of these recipes and of former ones."""
+    return pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=list(COLUMNS))
+
+
+def current(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of fits that the recipes as they are now would make."""
+    return rows[rows["fit_id"].isin({trial.fit.fit_id for cell in cells() if (trial := trial_of(cell)) is not None})]
+
+
+def add(row: dict[str, Any]) -> None:
+    """Append a row to docs/recipes.csv."""
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def interval(values: pd.Series) -> str:
+    """Return the mean over seeds in percent with its 95 % t-interval, and the number of seeds."""
+    from scipy.stats import t
+
+    n, mean = len(values), 100 * values.mean()
+    if n < 2:
+        return f"{mean:.1f} (1)"
+    half = 100 * t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    return f"{mean:.1f} ± {half:.1f} ({n})"
+
+
+def paired(rows: pd.DataFrame, arm: str) -> str:
+    """Return the mean difference of `arm` to the default over the seeds that both have, in points with its t-interval."""
+    wide = rows[rows["arm"].isin(["default", arm])].pivot_table(index="seed", columns="arm", values="accuracy").dropna()
+    if arm not in wide or "default" not in wide or wide.empty:
+        return "—"
+    shown = interval(wide[arm] - wide["default"])
+    return shown if shown.startswith("-") else f"+{shown}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def published_table() -> str:
+    """Return the published results of the catalogue as a Markdown table."""
+    from moodbench.config import load_catalogue
+
+    rows = [
+        [model, result.dataset, result.split, f"{result.accuracy:g}", result.method, result.source]
+        for model, results in load_catalogue().published.items()
+        for result in results
+    ]
+    return table(["model", "data set", "split", "accuracy, %", "method", "source"], rows)
+
+
+def page(rows: pd.DataFrame) -> str:
+    """Return docs/RECIPES.md."""
+    default = rows[rows["arm"] == "default"]
+    own = [
+        [model, dataset, f"{size:,}", interval(g["accuracy"]), f"{g['num_steps'].median():.0f}", f"{g['train_time_s'].median():.0f}",
+         f"{(g['validation_time_s'] / g['train_time_s']).median():.0%}", f"{g['train_peak_memory_bytes'].median() / 2**20:,.0f}"]
+        for (model, dataset, size), g in default.groupby(["model", "dataset", "num_train"])
+    ]  # fmt: skip
+    others = [
+        [arm, model, dataset, f"{size:,}", interval(g[g["arm"] == arm]["accuracy"]), paired(g, arm)]
+        for arm in [*(a for a in ARMS if a != "default"), PROBE]
+        for (model, dataset, size), g in rows.groupby(["model", "dataset", "num_train"])
+        if (g["arm"] == arm).any()
+    ]
+    parts = [
+        "# Recipes: what each model learns with which settings",
+        "Made by `uv run python tools/recipe_sweep.py`, which continues where it stopped; every fit is a row of "
+        "[recipes.csv](recipes.csv). Accuracy in percent on the same 1,000 test texts of each data set, mean over seeds with the "
+        "95 % t-interval and the number of seeds. A seed sets the sample of training texts, their order and the initial "
+        "weights. Times are those of one thread beside another fit.",
+        "## Each model with its own recipe",
+        table(
+            [
+                "model",
+                "data set",
+                "training texts",
+                "accuracy",
+                "steps",
+                "fit, s",
+                "of it validation",
+                "peak memory, MiB",
+            ],
+            own,
+        ),
+        "## Other settings",
+        "The difference to the model's own recipe is paired by seed.",
+        table(["setting", "model", "data set", "training texts", "accuracy", "difference, points"], others),
+        PUBLISHED,
+        "## Published results, to compare with `moodbench recipes check MODEL`",
+        published_table(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+PUBLISHED = """\
+## Where the other values come from
+
+- **Encoders from 50 million parameters on** cannot be trained here. Their learning rate is that of LoRA's own experiments
+  (Hu et al. 2021, arXiv:2106.09685, table 9: RoBERTa-base on SST-2, r = 8, 5e-4).
+- **Decoders from 500 million parameters on**: learning rate 2e-4, LoRA on all linear layers (Dettmers et al. 2023,
+  arXiv:2305.14314, table 9 and figure 2: adapting all linear layers is what matters, more than the rank).
+- **Label words** instead of a new head: Schick & Schütze 2021 (arXiv:2001.07676); prompts of one adjective for masked models:
+  Gao et al. 2021 (arXiv:2012.15723)."""
+
+
+def main() -> None:
+    """Sweep, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", default="recipe-store", help="store of the fits; default: %(default)s")
+    parser.add_argument(
+        "--hours", type=float, default=8, help="begin no cell after so many hours; default: %(default)s"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="fits at once, one thread each; default: %(default)s")
+    parser.add_argument("--write-only", action="store_true", help="write the page from docs/recipes.csv, run nothing")
+    given = parser.parse_args()
+    if not given.write_only:
+        sweep(given.store, given.hours, given.processes)
+    PAGE.write_text(page(current(results())), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
