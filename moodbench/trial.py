@@ -101,6 +101,8 @@ def run_fit(
             "hparams": json.dumps({**hparams, **preparation, "chosen": dict(outcome.chosen)}),
             "spec": spec.model_dump_json(),
             "best_step": outcome.best_step,
+            "num_steps": outcome.num_steps,
+            "training_verdict": outcome.training_verdict,
             "curve": [asdict(point) for point in outcome.curve],
             "validation_accuracy": outcome.validation.get("accuracy"),
             "validation_f1_macro": outcome.validation.get("f1_macro"),

@@ -27,6 +27,7 @@ from moodbench.cli import (
     mislabelled,
     plan,
     predict,
+    recipes,
     recompute,
     report,
     run,
@@ -60,6 +61,7 @@ COMMANDS = (
     track,
     catalogue.MODELS,
     catalogue.DATASETS,
+    recipes,
     catalogue_pin,
     fetch,
     guide,
@@ -72,7 +74,8 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Nothing; exits with 0 when all went well, 1 when a trial failed or a check did, 2 when the request cannot be honoured."""
-    arguments = parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(given, argparse.Namespace(argv=given))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         code = arguments.command(arguments)

@@ -51,7 +51,15 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     out = console()
     for compared in found:
-        said = sentence(a, b, compared.track, compared.difference, compared.f1, same_recipe=compared.same_recipe)
+        said = sentence(
+            a,
+            b,
+            compared.track,
+            compared.difference,
+            compared.f1,
+            same_recipe=compared.same_recipe,
+            undertrained=compared.undertrained(a, b),
+        )
         out.print(said, markup=False, soft_wrap=True)
         print_table(HEADINGS, calibration_cells(compared.calibrations), out, left={"Model"})
         for review in _reviews(compared, arguments):

@@ -38,10 +38,14 @@ def existing_store(uri: str) -> Store:
     return store
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --config."""
+def add_config(parser: argparse.ArgumentParser, **default: Any) -> None:
+    """Add --config, with the `default` given; argparse.SUPPRESS keeps what was given before an action."""
     parser.add_argument(
-        "--config", type=Path, metavar="PATH", help="YAML file or folder that adds to or changes the catalogue"
+        "--config",
+        type=Path,
+        metavar="PATH",
+        help="YAML file or folder that adds to or changes the catalogue",
+        **default,
     )
 
 
@@ -99,9 +103,9 @@ def weights_of(arguments: argparse.Namespace) -> Weights:
     return Weights.parse(arguments.weights) if arguments.weights else Weights()
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --json."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+def add_json(parser: argparse.ArgumentParser, **default: Any) -> None:
+    """Add --json, with the `default` given; argparse.SUPPRESS keeps what was given before an action."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else", **default)
 
 
 def print_json(value: Any) -> None:

@@ -8,16 +8,19 @@ from typing import Any
 
 from rich.console import Console
 
+from moodbench.benchmark.driver import RunSummary
 from moodbench.benchmark.repeat import compare_repeats, open_rerun
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.run import prepare
+from moodbench.benchmark.retrain import undertrained
+from moodbench.benchmark.run import plan_of, prepare
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
+from moodbench.cli.retrain import add_retrain, proposals, to_retrain
 from moodbench.config import Catalogue
-from moodbench.errors import INTERRUPTED
+from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
@@ -46,6 +49,7 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="do every phase again under reruns/ of the store, and compare; the first results stand",
     )
+    add_retrain(parser)
     parser.set_defaults(command=execute, name="run")
 
 
@@ -55,15 +59,26 @@ def execute(arguments: argparse.Namespace) -> int:
     spec = spec_of(arguments, catalogue)
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)
+    if arguments.force and arguments.retrain:
+        raise UsageError(
+            f"run: --force and --retrain {arguments.retrain}: the one repeats fits as they are, the other changes their epochs; "
+            "leave one of the two out"
+        )
     if arguments.force:
         return _again(arguments, spec, catalogue, store, words)
     with place_of(arguments, store, words) as (machine, site):
-        trials, plan = prepare(spec, catalogue, store, machine)
+        asked, plan = prepare(spec, catalogue, store, machine)
+        trials = asked
+        if arguments.retrain:
+            trials = to_retrain(asked, store.records("fits"), words)
+            plan = plan_of(trials, store)
         how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
-        summary = carry_out(trials, plan, store, machine, **how)
+        summary = carry_out(trials, plan, store, machine, **how) if trials else RunSummary(run_id="")
     if summary is None:
         return INTERRUPTED
     output(view_board(store, machine), arguments, words)
+    for line in proposals(undertrained(asked, store.records("fits")), arguments):
+        words.print(line, soft_wrap=True, markup=False)
     return exit_code(summary, words)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from moodbench.benchmark.driver import RunSummary
 from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.retrain import undertrained
 from moodbench.benchmark.run import plan_of
 from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_training, add_what, spec_of
+from moodbench.cli.retrain import add_retrain, proposals, to_retrain
 from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.spec import BenchmarkSpec, TrialSpec
@@ -27,6 +30,8 @@ SHOWN = [
     "validation_accuracy",
     "validation_f1_macro",
     "train_time_s",
+    "num_steps",
+    "training_verdict",
 ]
 
 
@@ -41,6 +46,7 @@ def add_to(commands: Any) -> None:
     add_what(parser)
     add_training(parser)
     add_output(parser)
+    add_retrain(parser)
     parser.set_defaults(command=execute, name="train-all")
 
 
@@ -64,13 +70,17 @@ def fit_only(spec: BenchmarkSpec, catalogue: Catalogue, arguments: argparse.Name
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)
     with place_of(arguments, store, words) as (machine, site):
-        trials = resolve(spec, catalogue, machine, with_baseline=with_baseline)
+        asked = trials = resolve(spec, catalogue, machine, with_baseline=with_baseline)
+        if getattr(arguments, "retrain", None):
+            trials = to_retrain(asked, store.records("fits"), words)
         plan = plan_of(trials, store, until="fit")
         how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
-        summary = carry_out(trials, plan, store, machine, **how)
+        summary = carry_out(trials, plan, store, machine, **how) if trials else RunSummary(run_id="")
     if summary is None:
         return INTERRUPTED
     _show(trials, store, arguments, words)
+    for line in proposals(undertrained(asked, store.records("fits")), arguments):
+        words.print(line, soft_wrap=True, markup=False)
     return exit_code(summary, words)
 
 
@@ -78,7 +88,7 @@ def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, 
     wanted = [trial.fit.fit_id for trial in trials]
     fits = store.records("fits").set_index("fit_id", drop=False)
     found = fits.loc[[i for i in wanted if i in fits.index], SHOWN]
-    made = found.astype(object).where(found.notna(), None).to_dict("records")
+    made = found.astype({"num_steps": "Int64"}).astype(object).where(found.notna(), None).to_dict("records")
     if arguments.json:
         print_json({"fits": made})
         return
@@ -93,9 +103,9 @@ def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, 
         for fit in made
     ]
     headings = ["Fit", "Model", "Data set", "Seed", "Texts", "Valid. acc. %", "Valid. F1 %", "Training"]
-    words.print()
-    print_table(headings, rows, words, left={"Fit", "Model", "Data set"})
     if rows:
+        words.print()
+        print_table(headings, rows, words, left={"Fit", "Model", "Data set"})
         words.print(
             "Next: `moodbench evaluate` predicts and scores the test split, `moodbench benchmark` measures speed."
         )

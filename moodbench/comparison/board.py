@@ -22,6 +22,7 @@ from moodbench.comparison.overall import QUALITY, SIZES, SPEED, worst_verdict
 from moodbench.comparison.scoring import Scoring, speed_for_score
 from moodbench.comparison.standing import with_quality
 from moodbench.comparison.zero import departures, with_zero
+from moodbench.training.verdict import worst_training_verdict
 
 COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
@@ -33,7 +34,7 @@ seed's predictions are not stored."""
 
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """One row per evaluated fit: its newest evaluation, and its measurement: full before quick, the newest of equals."""
-    kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", *COSTS]
+    kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
     own = fits[kept].fillna({"quantization": "none"}).assign(departures=departures(fits, load_anchors()))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
@@ -59,7 +60,8 @@ def leaderboard(
 
     `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds, num_test, the
     quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
-    rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict.
+    rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict, and of the seeds the
+    worst training_verdict and the most num_steps.
     """
     return Scoring(contenders(trials, correct, anchors), anchors=anchors, composite=composite).board(weights)
 
@@ -71,7 +73,7 @@ def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.D
     ordered = trials.sort_values(["seed", "evaluation_id"])
     rows = pd.DataFrame([_contender(key, group, correct) for key, group in ordered.groupby(CONTENDER, sort=True)])
     rows = rows.assign(name=contender_names(rows), track=_track_names(rows))
-    return with_zero(rows, anchors, TRACK)
+    return with_zero(rows.astype({"num_steps": "Int64"}), anchors, TRACK)
 
 
 def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
@@ -100,6 +102,8 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
         "measurement_ids": group["measurement_id"].dropna().tolist(),
         "process_speed": group.loc[group["measurement_id"].notna(), "process_speed"].tolist(),
         "measured": int(group["measurement_id"].notna().sum()),
+        "training_verdict": worst_training_verdict(group["training_verdict"].tolist()),
+        "num_steps": group["num_steps"].max(),
     }
     row |= {name: group[name].mean() for name in QUALITY}
     row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from moodbench.comparison.intervals import Interval, mean_of_independent
+from moodbench.training.verdict import worst_training_verdict
 
 OVERALL = "overall"
 QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
@@ -84,6 +85,7 @@ def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
         verdict=_joined_texts(part, "verdict", worst_verdict),
+        training_verdict=_joined_texts(part, "training_verdict", worst_training_verdict),
     )
     return rows.reset_index()
 

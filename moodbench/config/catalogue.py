@@ -29,6 +29,8 @@ from moodbench.config.schema import (
     PresetsFile,
     PromptEntry,
     PromptsFile,
+    PublishedFile,
+    PublishedResult,
     Recipe,
     TrainingFile,
 )
@@ -43,6 +45,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "presets": PresetsFile,
     "devices": DevicesFile,
     "prompts": PromptsFile,
+    "published": PublishedFile,
 }
 _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
 """Top-level key of a one-file overlay -> the catalogue file it belongs to."""
@@ -68,6 +71,8 @@ class Catalogue:
     presets: dict[str, Preset]
     devices: dict[str, DeviceClass]
     prompts: dict[str, PromptEntry]
+    published: dict[str, tuple[PublishedResult, ...]] = field(default_factory=dict)
+    """Model -> results that others published of it, fine-tuned."""
     own_training: dict[str, Any] = field(default_factory=dict)
     """What the user's overlay says under `training`: its lora and train values come after every recipe."""
     trust_remote_code: bool = False
@@ -99,6 +104,10 @@ class Catalogue:
         """Return the recipe `name`; UnknownNameError suggests the nearest."""
         return _named(self.training.recipes, "recipe", name)
 
+    def own_recipe(self, kind: ModelKind, head: Head, num_params: int) -> str | None:
+        """Return the name of the recipe that models of this kind, head and size have as their own; None where there is none."""
+        return next((name for name, r in self.training.recipes.items() if r.suits(kind, head, num_params)), None)
+
     def fine_tuning(
         self, entry: ModelEntry, kind: ModelKind, head: Head, num_params: int, asked: str | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -106,9 +115,9 @@ class Catalogue:
 
         A recipe that is `asked` for takes the place of all after the defaults; UnknownNameError where there is none so named.
         """
-        suiting = next((r for r in self.training.recipes.values() if r.suits(kind, head, num_params)), None)
+        suiting = self.own_recipe(kind, head, num_params)
         own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
-        layers = [suiting or Changes(), own, entry] if asked is None else [self.recipe(asked)]
+        layers = [self.recipe(suiting) if suiting else Changes(), own, entry] if asked is None else [self.recipe(asked)]
         lora, train = self.training.lora.model_dump(), self.training.train.model_dump()
         for layer in layers:
             lora, train = merge(lora, layer.lora), with_changed_training(train, layer.train)
@@ -131,9 +140,10 @@ def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | N
 def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = False) -> Catalogue:
     """The packaged catalogue, with the user's `overlay` laid over it.
 
-    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml, devices.yaml and
-    prompts.yaml, or one file with `models`, `families`, `datasets`, `presets`, `devices`, `prompts`, `training` and `evaluation`
-    as top-level keys. Mappings are merged key by key, all else is replaced.
+    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml, devices.yaml,
+    prompts.yaml and published.yaml, or one file with `models`, `families`, `datasets`, `presets`, `devices`, `prompts`,
+    `published`, `training` and `evaluation` as top-level keys. Mappings are merged key by key, all else is replaced; results
+    under `published` are added to those of the same model.
     With `trust_remote_code`, models given by hub id or folder may run the code that they bring.
     Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
     """
@@ -142,11 +152,12 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
     parts = {name: _part(name, packaged[name], layers.get(name)) for name in SCHEMAS}
     models, datasets = parts["models"], parts["datasets"]
     training, evaluation, presets = parts["training"], parts["evaluation"], parts["presets"]
-    devices, prompts = parts["devices"], parts["prompts"]
+    devices, prompts, published = parts["devices"], parts["prompts"], parts["published"]
     assert isinstance(models, ModelsFile) and isinstance(datasets, DatasetsFile)
     assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
     assert isinstance(presets, PresetsFile) and isinstance(devices, DevicesFile)
-    assert isinstance(prompts, PromptsFile)
+    assert isinstance(prompts, PromptsFile) and isinstance(published, PublishedFile)
+    _check_names(published, models, datasets, layers.get("published"))
     return Catalogue(
         models.models,
         models.families,
@@ -156,6 +167,7 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
         presets.presets,
         devices.devices,
         prompts.prompts,
+        published.published,
         layers["training"].values if "training" in layers else {},
         trust_remote_code,
     )
@@ -231,9 +243,37 @@ def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseMode
     if layer is None:
         return schema.model_validate(packaged)
     try:
-        return schema.model_validate(merge(packaged, layer.values))
+        return schema.model_validate(_laid_over(packaged, layer.values, name))
     except ValidationError as error:
         raise SpecError(explain(error, layer.where, layer.text, layer.prefix, schema=schema)) from error
+
+
+def _laid_over(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:
+    """`merge`, but a user's published results stand before those of the package: their numbers are those of the user's file."""
+    merged = merge(packaged, own)
+    if name != "published" or not isinstance(own.get(name), dict):
+        return merged
+    rows = {m: [*r, *packaged[name].get(m, ())] for m, r in own[name].items() if isinstance(r, list)}
+    return merge(merged, {name: rows})
+
+
+def _check_names(published: PublishedFile, models: ModelsFile, datasets: DatasetsFile, layer: _Layer | None) -> None:
+    """Raise UnknownNameError for published results of a model or on a data set that is not in the catalogue."""
+    for model, results in published.published.items():
+        if model not in models.models and own_source(model) is None:
+            raise UnknownNameError(f"model {_place(layer, (model,))}", model, models.models)
+        for number, result in enumerate(results):
+            if result.dataset not in datasets.datasets:
+                raise UnknownNameError(
+                    f"data set {_place(layer, (model, number, 'dataset'))}", result.dataset, datasets.datasets
+                )
+
+
+def _place(layer: _Layer | None, path: tuple[str | int, ...]) -> str:
+    whole = ("published", *path)
+    if layer is None:
+        return f"in published.yaml: {'.'.join(map(str, whole))}:"
+    return f"in {layer.where}, line {line_of(layer.text, whole)}: {'.'.join(map(str, whole))}:"
 
 
 def _named[T](entries: dict[str, T], kind: str, name: str) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 5
+SCHEMA_MINOR = 6
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
 """Minor: nullable columns were added. Major: a migration is needed to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
@@ -50,6 +50,8 @@ FITS = pa.schema(
         ("hparams", _TEXT),  # JSON
         ("spec", _TEXT),  # JSON of the whole fit spec
         ("best_step", _INT),
+        ("num_steps", _INT),  # optimiser steps done; null where nothing is trained by gradients, and in older stores
+        ("training_verdict", _TEXT),  # ok | chance | undertrained | overfitted; null likewise
         (
             "curve",
             pa.list_(pa.struct([("step", _INT), ("loss", _REAL), ("metric", _TEXT), ("validation_score", _REAL)])),

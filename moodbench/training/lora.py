@@ -28,6 +28,7 @@ from moodbench.training.batches import LengthBuckets, longest_first
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 from moodbench.training.together import can_join, member
+from moodbench.training.verdict import training_verdict
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -96,15 +97,15 @@ def fit_lora(
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
+    scored = subsample(validation, schedule.final_size, seeds.subsample)
     if schedule.final_size != schedule.look_size:
-        final = tokenised(
-            subsample(validation, schedule.final_size, seeds.subsample), tokenizer.encode, key, cache_folder()
-        )
+        final = tokenised(scored, tokenizer.encode, key, cache_folder())
         validated = trainer.predict(final, metric_key_prefix="eval").metrics
     others = member()
     elapsed = keeper.elapsed_s() if others is None else others.elapsed_s()
     save_adapter(model, folder / ADAPTER, initial)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
+    curve = _curve(history, spec.train.select_by)
     return FitOutcome(
         num_params=parameter_count(model.get_base_model()),
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -115,10 +116,21 @@ def fit_lora(
         num_texts_trained=schedule.texts_at(trainer.state.global_step),
         best_step=best,
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
-        curve=_curve(history, spec.train.select_by),
+        curve=curve,
         chosen={} if others is None or others.most_joined == 1 else {"trained_together": others.most_joined},
         num_attempts=keeper.num_attempts,
         peak_memory_bytes=keeper.peak_memory_bytes(),
+        num_steps=trainer.state.global_step,
+        training_verdict=training_verdict(
+            curve,
+            best_step=best,
+            num_steps=trainer.state.global_step,
+            planned_steps=schedule.num_steps,
+            accuracy=validated["eval_accuracy"],
+            num_validation=len(scored),
+            majority_share=float(scored["label"].value_counts(normalize=True).max()),
+            num_look_texts=schedule.look_size,
+        ),
     )
 
 

@@ -45,3 +45,7 @@ class FitOutcome:
     """Part of the training time that validation took; None where learning and validation are not told apart."""
     peak_memory_bytes: int | None = None
     """The most memory that any of them used; None where that is this process's own peak."""
+    num_steps: int | None = None
+    """Optimiser steps done; None where nothing is trained by gradients."""
+    training_verdict: str | None = None
+    """Whether it was trained enough, see `verdict.training_verdict`; None where the learning curve does not say."""

@@ -35,6 +35,7 @@ from moodbench.visualization.score_notes import (
     standing_notes,
 )
 from moodbench.visualization.search_notes import search_notes
+from moodbench.visualization.training_notes import training_notes
 from moodbench.visualization.worked_out import Keep, Records, make_anew, work_out
 
 EXPORTED = [
@@ -42,7 +43,7 @@ EXPORTED = [
     "accuracy_high", "interval_method", "estimand", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll",
     "brier", "ece", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s",
     "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
-    "train_time_s", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
+    "train_time_s", "num_steps", "training_verdict", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
     "fit_ids", "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
     "f1_low", "f1_high", "tied_f1", "tied_latency", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
 ]  # fmt: skip
@@ -175,6 +176,7 @@ class Results:
         return [
             *coverage_note(rows, list(dict.fromkeys(self.contenders["track"]))),
             *_notes(rows, self.failures, self.num_elsewhere),
+            *training_notes(rows, self.fits),
             *standing_notes(self.pairs, self.joints, self.contenders),
         ]
 

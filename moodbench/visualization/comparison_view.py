@@ -13,8 +13,10 @@ from moodbench.comparison.board import TRACK
 from moodbench.comparison.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.errors import StoreError, UsageError
 from moodbench.store import Store
+from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
 from moodbench.visualization.calibration_view import Calibration, calibration_of
 from moodbench.visualization.contender_names import meant, named_trials, one_recipe, parse
+from moodbench.visualization.training_notes import recipes_words
 
 PAIR_HEADINGS = (
     "Pair",
@@ -52,12 +54,20 @@ class Compared:
     """The classes of `flipped` by their numbers."""
     same_recipe: bool
     """Whether the two are trainings of one recipe with different seeds: then no winner is named."""
+    training_verdicts: tuple[TrainingVerdict | None, TrainingVerdict | None] = (None, None)
+    """The worst of the compared fits of each; None where it is unknown or nothing was trained by gradients."""
+
+    def undertrained(self, a: str, b: str) -> list[str]:
+        """Return those of the names of the two that were not trained enough: then the difference is one of recipes."""
+        return [name for name, verdict in zip((a, b), self.training_verdicts, strict=True) if verdict in NOT_ENOUGH]
 
     def to_record(self) -> dict[str, Any]:
         """Plain values in base units, without the reviews. Trainings of one recipe have the verdict `same recipe`: no winner."""
         return {
             "track": self.track,
             "same_recipe": self.same_recipe,
+            "training_verdicts": dict(zip("ab", self.training_verdicts, strict=True)),
+            "difference_of": "recipes" if self.undertrained("a", "b") else "models",
             **asdict(self.difference),
             **({"verdict": "same recipe"} if self.same_recipe else {}),
             "f1": asdict(self.f1),
@@ -83,7 +93,7 @@ def compare_models(
     several recipes of a track, and where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
-    kept = ["fit_id", "dataset_revision", "num_train", "quantization"]
+    kept = ["fit_id", "dataset_revision", "num_train", "quantization", "training_verdict"]
     trials = named_trials(evaluations.merge(fits[kept], on="fit_id"))
     if config_ids is not None:
         trials = named_trials(trials[trials["config_id"].isin(config_ids)])
@@ -132,11 +142,17 @@ def compare_models(
                 calibrations=tuple(calibration_of(store, name, ids) for name, ids in zip((a, b), chosen, strict=True)),
                 class_names=class_names(fits, sides[0]["fit_id"].iloc[0], num_classes),
                 same_recipe=bool(same_recipe),
+                training_verdicts=(_verdict_of(sides[0], chosen[0]), _verdict_of(sides[1], chosen[1])),
             )
         )
     if not found:
         raise UsageError(f"{a} and {b} share no data set and seed in {store.uri}; run both on the same, then compare")
     return found
+
+
+def _verdict_of(side: pd.DataFrame, evaluation_ids: Collection[str]) -> TrainingVerdict | None:
+    """The worst verdict on the training of the fits of these evaluations."""
+    return worst_training_verdict(side.loc[side["evaluation_id"].isin(evaluation_ids), "training_verdict"])
 
 
 def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str, ...]:
@@ -156,8 +172,12 @@ def sentence(
     f1: F1Difference | None = None,
     *,
     same_recipe: bool = False,
+    undertrained: Sequence[str] = (),
 ) -> str:
-    """The verdict: which is better and by how much, or that they are equivalent, or what would settle it."""
+    """The verdict: which is better and by how much, or that they are equivalent, or what would settle it.
+
+    Where one of the two is in `undertrained`, the difference is named as one of recipes, and no model is called better.
+    """
     points = f"{100 * abs(difference.delta):.1f} points of accuracy"
     low, high = 100 * difference.low, 100 * difference.high
     over = ", counted once for each seed," if difference.estimand == "recipe" else ""
@@ -177,6 +197,9 @@ def sentence(
             f"{a} and {b} are trainings of one recipe: no winner is named; {100 * difference.delta:+.1f} points of accuracy "
             "is what training again changed"
         )
+    elif undertrained and difference.verdict in ("better", "worse"):
+        higher, lower = (a, b) if difference.verdict == "better" else (b, a)
+        verdict = f"{higher} as trained scores {points} above {lower} as trained; {recipes_words(undertrained)}"
     elif difference.verdict == "better":
         verdict = f"{a} is better than {b} by {points}"
     elif difference.verdict == "worse":
@@ -185,11 +208,15 @@ def sentence(
         verdict = f"{a} and {b} are equivalent within {margin}"
     else:
         verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {_cure(difference)}"
+    if undertrained and not same_recipe and difference.verdict not in ("better", "worse"):
+        verdict += f"; {recipes_words(undertrained)}"
     return f"{track}: {verdict} ({evidence})."
 
 
-def pair_cells(pairs: Sequence[tuple[str, str, PairedDifference]]) -> list[list[str]]:
-    """A row below PAIR_HEADINGS for each pair (A, B, A minus B in accuracy)."""
+def pair_cells(
+    pairs: Sequence[tuple[str, str, PairedDifference]], undertrained: Collection[str] = ()
+) -> list[list[str]]:
+    """A row below PAIR_HEADINGS for each pair (A, B, A minus B in accuracy), with a word where one is in `undertrained`."""
     return [
         [
             f"{a} − {b}",
@@ -199,7 +226,8 @@ def pair_cells(pairs: Sequence[tuple[str, str, PairedDifference]]) -> list[list[
             f"{d.only_b:,}",
             f"{d.p_value:.2g}",
             f"{100 * d.detectable:.1f}" if d.detectable > 0 else "—",
-            _VERDICTS[d.verdict].format(margin=_margin(d.rope)),
+            _VERDICTS[d.verdict].format(margin=_margin(d.rope))
+            + (" (recipes, not models)" if {a, b} & set(undertrained) else ""),
         ]
         for a, b, d in pairs
     ]

@@ -24,12 +24,12 @@ from moodbench.visualization.exchange import evaluated, every_eval_ever, hub_res
 Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
 FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
 COUNTS = (
-    "num_train", "rank", "num_seeds", "num_test", "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
+    "num_train", "rank", "num_steps", "num_seeds", "num_test", "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
 )  # fmt: skip
 FLAGS = ("provisional", "quick", "tied_best", "tied_f1", "tied_latency")
 TEXTS = (
     "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand", "verdict", "device_name",
-    "config_id", "accuracy_letters",
+    "config_id", "accuracy_letters", "training_verdict",
 )  # fmt: skip
 
 

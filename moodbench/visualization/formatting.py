@@ -24,9 +24,13 @@ MARKS: Mapping[str, str] = {
     "provisional": "other load disturbed the clock on some data sets: the score uses CPU time there and is provisional",
     "unknown": "whether other load disturbed the clock could not be seen",
     "quick": "measured with a quick protocol (few processes): good for a first look, not for publication",
+    "undertrained": "the training loss still fell and the last checkpoint was the best: differences to it are of recipes, not of models",
+    "at chance": "validation accuracy is not above the share of the most frequent class: differences to it are of recipes, not of models",
     "partial": "not run on all data sets that overall covers: its means are over the others, and it has no score there",
 }
 """What is said of a row wherever it appears, and what that means."""
+NOT_TRAINED_ENOUGH: Mapping[Any, str] = {"undertrained": "undertrained", "chance": "at chance"}
+"""Verdict on the training of a fit that was too short, see moodbench.training.verdict, to its mark."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def marks(row: Row) -> tuple[str, ...]:
         found.append("provisional")
     if row.get("quick") == True:  # noqa: E712 - missing is not quick
         found.append("quick")
+    if row.get("training_verdict") in NOT_TRAINED_ENOUGH:
+        found.append(NOT_TRAINED_ENOUGH[row["training_verdict"]])
     if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
         found.append("partial")
     return tuple(str(mark) for mark in found)
@@ -198,7 +204,7 @@ COLUMNS: tuple[Column, ...] = (
         "Model",
         marked,
         "contender, as named in the catalogue; nf4 or int8 where its weights are stored so; in brackets what to know of its "
-        "measurement",
+        "measurement and training",
     ),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),

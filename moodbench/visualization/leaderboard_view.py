@@ -9,6 +9,7 @@ import pandas as pd
 from moodbench.comparison.board import OVERALL
 from moodbench.visualization.formatting import missing, on_all, valid
 from moodbench.visualization.state import State
+from moodbench.visualization.training_notes import OF_RECIPES, not_trained_enough
 
 PRESETS: Mapping[str, tuple[int, int, int, int]] = {
     "Balanced": (30, 30, 20, 20),
@@ -53,13 +54,18 @@ def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd
 
 
 def answer(track: pd.DataFrame) -> str:
-    """The answer: who leads under these weights, how sure that is, and who might have a better score but no place."""
+    """The answer: who leads under these weights, how sure that is, who might have a better score but no place, and who was not
+    trained enough."""
     ranked = track[track["rank"].notna()]
-    ahead = _ahead_without_place(track, ranked)
+    ahead, short = _ahead_without_place(track, ranked), not_trained_enough(ranked)
+    text = _leader(ranked)
     if len(ahead):
         be = "have better scores" if len(ahead) > 1 else "has a better score"
-        return f"{_leader(ranked)} {listed(ahead)} {be}, from a clock that other load disturbed, and so no place."
-    return _leader(ranked)
+        text += f" {listed(ahead)} {be}, from a clock that other load disturbed, and so no place."
+    if len(short) and len(ranked) > 1:
+        be = "were" if len(short) > 1 else "was"
+        text += f" {listed(short)} {be} not trained enough: a difference to {'them' if len(short) > 1 else 'it'} is {OF_RECIPES}."
+    return text
 
 
 def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:

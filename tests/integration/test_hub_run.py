@@ -85,6 +85,48 @@ def test_bert_tiny_on_sst2_goes_from_the_hub_to_the_board(tmp_path, config, chec
     assert spec["dataset"]["hub"]["revision"] == texts
 
 
+PUBLISHED = """
+published:
+  BERT-tiny:
+  - {dataset: sst2, split: dev, accuracy: 60, method: full fine-tuning, source: a first paper}
+  - {dataset: sst2, split: dev, accuracy: 100, method: full fine-tuning, source: a second paper}
+"""
+
+
+def test_a_check_of_a_recipe_trains_and_evaluates_once_and_measures_nothing(tmp_path, checkpoint):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(PUBLISHED)
+    with HubServer() as hub:
+        hub.add("model", "prajjwal1/bert-tiny", checkpoint)
+        hub.add(
+            "dataset", "stanfordnlp/sst2", learnable({"train": 300, "validation": 100}, text="sentence", label="label")
+        )
+        command = ["-m", "moodbench", "recipes", "check", "BERT-tiny", "--config", str(overlay), "--seeds", "2",
+                   "--executor", "inline", "--max-train-examples", "64", "--train", "min_steps=0", "max_steps=4"]  # fmt: skip
+        done = run([*command, "--json"], tmp_path, environment(tmp_path, hub))
+        assert done.returncode == 0, done.stderr
+        again = run(command, tmp_path, environment(tmp_path, hub))
+        assert again.returncode == 0, again.stderr
+    document = json.loads(done.stdout)
+    assert (document["model"], document["recipe"]) == ("BERT-tiny", "small-encoder")
+    first, second, packaged = document["results"]
+    assert [row["source"] for row in (first, second)] == ["a first paper", "a second paper"]
+    for row in (first, second):
+        assert (row["published_split"], row["seeds"], row["num_train"]) == ("dev", [0, 1], 64)
+        assert row["interval_method"] == "two-way items x seeds" and row["accuracy_low"] < row["accuracy_high"]
+        assert row["difference_points"] == round(100 * row["accuracy"] - 100 * row["published_accuracy"], 6)
+        assert row["notes"] == ["sst2: ours is trained on 64 of 67,349 texts"]
+    assert not second["as_published"] and second["advice"][0].startswith("all training texts")
+    assert (
+        packaged["published_split"] == "GLUE test" and "are hidden; ours is on the validation" in packaged["notes"][0]
+    )
+    folders = {path.parts[len(tmp_path.parts) + 1] for path in (tmp_path / "results").glob("**/*.parquet")}
+    assert {"fits", "evaluations"} <= folders and "measurements" not in folders
+    assert {spec["model"]["name"] for spec in fit_specs(tmp_path / "results").values()} == {"BERT-tiny"}
+    assert "Nothing left to do." in again.stdout
+    assert f"BERT-tiny on sst2: {second['verdict']}: try all training texts" in " ".join(again.stdout.split())
+
+
 def test_any_data_set_of_the_hub_runs_by_id_and_columns(tmp_path, config):
     with HubServer() as hub:
         files = learnable({"learn": 300, "check": 80}, text="body", label="mood", config="shops")

@@ -36,7 +36,7 @@ class Fit:
 
     def __init__(self, folder, sizes=SIZES, **changes):
         train = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "max_device_batch_size": 8,
-                 "validation_share": 1}  # fmt: skip
+                 "validation_share": 1, "min_steps": 0}  # fmt: skip
         request = BenchmarkSpec(models=("MiniLM-L3",), datasets=("icwsm-tweets",), train=train | changes)
         trials = resolve(request, load_catalogue(), hardware())
         self.spec = next(t.fit for t in trials if t.fit.model.name == "MiniLM-L3")

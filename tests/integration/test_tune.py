@@ -15,7 +15,7 @@ from moodbench.tuning.tuned import tuned_name
 
 pytestmark = pytest.mark.integration
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "64",
-         "--max-validation-examples", "40", "--scheduler", "none", "--train", "epochs=1"]  # fmt: skip
+         "--max-validation-examples", "40", "--scheduler", "none", "--train", "epochs=1", "min_steps=0"]  # fmt: skip
 
 
 def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, monkeypatch, capsys):
@@ -74,7 +74,7 @@ def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_de
     (tmp_path / "longer.yaml").write_text(LONGER, "utf-8")
     words = ["--model", "MiniLM-L3", "--dataset", "icwsm-tweets", "--space", "longer.yaml", "--max-train-examples", "192",
              "--max-validation-examples", "60", "--scheduler", "none", "--train", "effective_batch_size=8",
-             "evaluations_per_epoch=1"]  # fmt: skip
+             "evaluations_per_epoch=1", "min_steps=0", "learning_rate=2e-3", "warmup_share=0.06"]  # fmt: skip
     with pytest.raises(SystemExit) as ended:
         main(["tune", *words, "--trials", "2", "--seeds", "1", "--config", str(config), "--protocol", "short"])
     said = capsys.readouterr().out

@@ -19,7 +19,8 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
-RECIPE = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "validation_share": 0.65, "patience": 100}
+RECIPE = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "validation_share": 0.65,
+          "min_steps": 0, "patience": 100}  # fmt: skip
 
 
 def test_the_chosen_checkpoint_is_scored_on_the_whole_split_and_looks_on_a_part(tmp_path):

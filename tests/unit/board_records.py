@@ -28,7 +28,7 @@ def records(*trials):
         fits.append(
             {"fit_id": fit_id, "model": t["model"], "spec": json.dumps(t["spec"]) if "spec" in t else None,
              "dataset_revision": t["revision"], "num_train": t["num_train"], "method": "lora",
-             "quantization": t["quantization"],
+             "quantization": t["quantization"], "training_verdict": t.get("training_verdict"), "num_steps": t.get("num_steps"),
              "family": "bert", "status": "ok", "train_time_s": t["train_time_s"], "num_params": 22, "num_trainable": 2}
         )  # fmt: skip
         quality = dict.fromkeys(QUALITY, 0.5) | {k: t[k] for k in ("accuracy", "f1_macro")}

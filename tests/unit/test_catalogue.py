@@ -250,7 +250,7 @@ def is_of_a_run_here(name, path):
     if name == "datasets":
         return "embedded" in PACKAGED["datasets"]["datasets"][path[1]]
     if name != "models":
-        return name not in ("devices", "prompts") and path[0] != "recipes"
+        return name not in ("devices", "prompts", "published") and path[0] != "recipes"
     if path[0] == "families":
         return path[1] == "bert"
     return "size" not in path and not {"hub", "gguf"} & PACKAGED["models"]["models"][path[1]].get("source", {}).keys()
@@ -259,8 +259,8 @@ def is_of_a_run_here(name, path):
 LEAVES = [
     (name, path, value) for name in SCHEMAS for path, value in leaves(PACKAGED[name]) if is_of_a_run_here(name, path)
 ]
-"""Devices bear on estimates, not on what runs; prompts and recipes have tests of their own
-(test_prompts.py, test_recipes.py)."""
+"""Devices bear on estimates, not on what runs; prompts, recipes and published results have tests of their own
+(test_prompts.py, test_recipes.py, test_published.py)."""
 
 
 @cache

@@ -298,5 +298,5 @@ def test_records_hold_their_own_schema_version_and_plain_types(tmp_path):
     write_fit(store, text=json.dumps({"a": 1}))
     (path,) = (tmp_path / "results/fits").rglob("*.parquet")
     schema = pq.read_schema(path)
-    assert schema.metadata[b"moodbench.schema_version"] == b"1.5"
+    assert schema.metadata[b"moodbench.schema_version"] == b"1.6"
     assert str(schema.field("started_at").type) == "timestamp[us, tz=UTC]"

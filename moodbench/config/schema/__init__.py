@@ -30,6 +30,7 @@ from moodbench.config.schema.models import (
 )
 from moodbench.config.schema.presets import Preset, PresetsFile
 from moodbench.config.schema.prompts import MASK, TEXT, PromptEntry, PromptsFile
+from moodbench.config.schema.published import PublishedFile, PublishedResult
 from moodbench.config.schema.training import (
     FROM_ANY_WEIGHTS,
     MAX_LORA_ALPHA,
@@ -91,6 +92,8 @@ __all__ = [
     "ProbeDefaults",
     "PromptEntry",
     "PromptsFile",
+    "PublishedFile",
+    "PublishedResult",
     "Quantization",
     "Recipe",
     "Regularisation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -24,6 +24,7 @@ from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.page.shared import one_track, pinned_rows, shown_text
 from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
+from moodbench.visualization.training_notes import not_trained_enough
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -58,7 +59,12 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     trust = calibrations(store, rows)
     curves = {each.name: each.curve for each in trust}
     below = _slices(said, examples, labels) + _confusions(said, labels) + _differences(said, examples, labels, services)
-    return [_pairs(pairs, name) + about, figures.reliability(curves), _calibration(trust), below]
+    return [
+        _pairs(pairs, name, not_trained_enough(rows)) + about,
+        figures.reliability(curves),
+        _calibration(trust),
+        below,
+    ]
 
 
 def _calibration(trust: Sequence[Calibration]) -> str:
@@ -72,9 +78,12 @@ def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
     return class_names(reading.results.fits, row["fit_ids"][0], int(numbers.max()) if len(numbers) else 2)
 
 
-def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str) -> str:
-    words = "".join(f"<li>{escape(sentence(a, b, track, d))}</li>" for a, b, d in pairs)
-    shown = table(PAIR_HEADINGS, pair_cells(pairs), f"Paired on the same texts of {track}, each pair by its own test")
+def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str, short: Collection[str]) -> str:
+    said = [sentence(a, b, track, d, undertrained=[name for name in (a, b) if name in short]) for a, b, d in pairs]
+    words = "".join(f"<li>{escape(each)}</li>" for each in said)
+    shown = table(
+        PAIR_HEADINGS, pair_cells(pairs, short), f"Paired on the same texts of {track}, each pair by its own test"
+    )
     return shown + details("In words", f"<ul>{words}</ul>")
 
 

@@ -1,0 +1,209 @@
+"""`moodbench recipes`: the recipes of the catalogue, and whether one reaches what others published."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from moodbench.benchmark.published import Comparison, compare_published
+from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.run import plan_of
+from moodbench.cli.carrying_out import carry_out, exit_code
+from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
+from moodbench.cli.place import add_place, place_of
+from moodbench.cli.request import add_datasets, add_device, add_training, values_of
+from moodbench.config import Catalogue, load_catalogue
+from moodbench.config.schema import Head, ModelEntry
+from moodbench.errors import INTERRUPTED, UsageError
+from moodbench.models.families import num_params_of
+from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.store import Store
+from moodbench.visualization.formatting import MISSING, percent
+from moodbench.visualization.terminal import console, print_table
+
+RECIPE_HEADINGS = ("Recipe", "For", "Changes", "Own recipe of")
+HEADINGS = (
+    "Data set",
+    "Split",
+    "Published %",
+    "Method",
+    "Ours %",
+    "95 % interval",
+    "Seeds",
+    "Difference",
+    "Verdict",
+    "Source",
+)
+LEFT = {"Data set", "Split", "Method", "Seeds", "Verdict", "Source"}
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its actions."""
+    parser = commands.add_parser(
+        "recipes",
+        help="list the recipes, or compare one with published results",
+        description="List the recipes of training.yaml and which models have each as their own. `moodbench recipes check MODEL` "
+        "compares what a model's recipe reaches with published results.",
+    )
+    add_config(parser)
+    add_json(parser)
+    parser.set_defaults(command=list_recipes)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    listing = actions.add_parser("list", help="list the recipes (default)", description="List the recipes.")
+    check = actions.add_parser(
+        "check",
+        help="compare a model's recipe with published results",
+        description="Train a model by its own recipe on the data sets for which published.yaml has results of it, evaluate it, and "
+        "print the published accuracies beside ours. Nothing is measured. The same command again does only what is missing.",
+    )
+    check.add_argument("model", metavar="MODEL", help="a model with published results; see published.yaml or --config")
+    add_datasets(check)
+    check.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
+    add_training(check)
+    add_device(check, "train")
+    add_place(check)
+    add_store(check)
+    for action in (listing, check):
+        add_config(action, default=argparse.SUPPRESS)
+        add_json(action, default=argparse.SUPPRESS)
+    check.set_defaults(command=check_recipe, name="recipes check")
+
+
+def list_recipes(arguments: argparse.Namespace) -> int:
+    """Print the recipes and return 0."""
+    rows = recipe_rows(load_catalogue(arguments.config))
+    if arguments.json:
+        print_json(rows)
+        return 0
+    table = [
+        [
+            row["name"],
+            row["description"],
+            ", ".join(f"{part}.{k}={v}" for part in ("lora", "train") for k, v in row[part].items()),
+            ", ".join(row["models"]) or MISSING,
+        ]
+        for row in rows
+    ]
+    print_table(RECIPE_HEADINGS, table, console(), left=set(RECIPE_HEADINGS))
+    return 0
+
+
+def recipe_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Return a row for each recipe, with the fine-tuned models of the catalogue that have it as their own."""
+    own = {name: _own_recipe(entry, catalogue) for name, entry in catalogue.models.items()}
+    return [
+        {
+            "name": name,
+            "description": recipe.description,
+            **recipe.model_dump(include={"kind", "head", "max_params", "lora", "train"}),
+            "models": [model for model, chosen in own.items() if chosen == name],
+        }
+        for name, recipe in catalogue.training.recipes.items()
+    ]
+
+
+def _own_recipe(entry: ModelEntry, catalogue: Catalogue) -> str | None:
+    """The name of the recipe that a model of the catalogue has where nothing else is asked for."""
+    if entry.method != "lora" or entry.family is None:
+        return None
+    kind = catalogue.families[entry.family].kind
+    head: Head = entry.head or ("classification" if kind == "encoder" else "label-words")
+    return catalogue.own_recipe(kind, head, entry.size.num_params if entry.size else 0)
+
+
+def check_recipe(arguments: argparse.Namespace) -> int:
+    """Train, evaluate and compare; return 0 when every phase has its record, 1 when one failed, 130 when interrupted."""
+    catalogue = catalogue_of(arguments)
+    spec = spec_of_check(arguments, catalogue)
+    store = Store.open(arguments.store)
+    out = console(stderr=arguments.json)
+    with place_of(arguments, store, out) as (machine, site):
+        trials = resolve(spec, catalogue, machine, with_baseline=False)
+        plan = plan_of(trials, store, until="evaluate")
+        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": out, "spec": spec}
+        summary = carry_out(trials, plan, store, machine, **how)
+    if summary is None:
+        return INTERRUPTED
+    found = compare_published(trials, store, catalogue, spec)
+    recipe = spec.recipe or _recipe_of_fit(trials[0].fit, catalogue)
+    if arguments.json:
+        results = [comparison.to_record() for comparison in found]
+        print_json({"store": store.uri, "model": arguments.model, "recipe": recipe, "results": results})
+    else:
+        _show(found, arguments.model, recipe, out)
+    return exit_code(summary, out)
+
+
+def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
+    """Return the spec of a check; UsageError for a model or a data set without published results."""
+    name = arguments.model
+    entry = catalogue.model(name)
+    known = ", ".join(n for n, results in catalogue.published.items() if results)
+    if entry.method != "lora":
+        raise UsageError(
+            f"recipes check: model {name}: method {entry.method} has no recipe; give a fine-tuned model with published results: {known}"
+        )
+    published = tuple(dict.fromkeys(result.dataset for result in catalogue.published.get(name, ())))
+    if not published:
+        raise UsageError(
+            f"recipes check: model {name}: has no published results in the catalogue; give one that has: {known}, "
+            "or add results under `published` in a file for --config"
+        )
+    values = values_of(arguments)
+    if "data" in values:
+        raise UsageError(
+            f"recipes check: --data {arguments.data}: only data sets of the catalogue have published results; use --dataset with "
+            f"{', '.join(published)}"
+        )
+    for dataset in values.get("datasets", ()):
+        catalogue.dataset(dataset)
+        if dataset not in published:
+            raise UsageError(
+                f"recipes check: --dataset {dataset}: no published result of {name} on it; there are results on "
+                f"{', '.join(published)}"
+            )
+    return spec_from_values({"datasets": published, **values, "models": (name,)}, "command line")
+
+
+def _recipe_of_fit(fit: FitSpec, catalogue: Catalogue) -> str | None:
+    """The name of a fit's own recipe; None for a model that has none."""
+    assert fit.model.family is not None
+    entry, family = catalogue.model(fit.model.name), catalogue.families.get(fit.model.family)
+    head: Head = "classification" if fit.prompt is None else "label-words"
+    if family is None:
+        return None
+    return catalogue.own_recipe(family.kind, head, num_params_of(fit.model.name, entry))
+
+
+def _show(found: Sequence[Comparison], model: str, recipe: str | None, out: Console) -> None:
+    out.print()
+    out.print(f"{model}, recipe {recipe or 'defaults'}", markup=False, style="bold")
+    print_table(HEADINGS, [_cells(each) for each in found], out, left=LEFT)
+    for note in dict.fromkeys(note for each in found for note in each.notes):
+        out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
+    worst = {
+        each.published.dataset: each for each in sorted(found, key=lambda c: -(c.difference_points or 0)) if each.advice
+    }
+    for dataset, each in worst.items():
+        out.print(f"{model} on {dataset}: {each.verdict}: try {'; '.join(each.advice)}.", markup=False, soft_wrap=True)
+
+
+def _cells(each: Comparison) -> list[str]:
+    published, reached = each.published, each.reached
+    interval = reached.interval if reached else None
+    return [
+        published.dataset,
+        published.split,
+        f"{published.accuracy:g}",
+        published.method,
+        percent(reached.accuracy if reached else None),
+        f"{percent(interval.low)} to {percent(interval.high)}" if interval else MISSING,
+        ", ".join(map(str, reached.seeds)) if reached else MISSING,
+        MISSING if each.difference_points is None else f"{each.difference_points:+.1f}",
+        each.verdict,
+        published.source,
+    ]
