@@ -61,7 +61,7 @@ def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
 def undertrained(trials: Sequence[TrialSpec], fits: pd.DataFrame) -> list[Undertrained]:
     """Return the models of `trials` that need more training, by the latest of the `fits` of each, in the order of `trials`.
 
-    Fits count that differ from the trial in epochs and `max_steps` only; the latest one speaks for its seed.
+    Fits count that differ from the trial in epochs, `min_steps` and `max_steps` only; the latest one speaks for its seed.
     """
     gradient = [trial.fit for trial in trials if trial.fit.train is not None]
     latest = _latest(fits[fits["model"].isin({fit.model.name for fit in gradient})]) if gradient else {}
@@ -99,7 +99,9 @@ def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> lis
             continue
         limits = [limit for limit in (train.max_steps, suggested.max_steps) if limit is not None]
         most = max(limits) if len(limits) == 2 else None
-        changes = {"epochs": max(train.epochs, suggested.epochs), "max_steps": most}
+        epochs = max(train.epochs, suggested.epochs)
+        # min_steps sets the batch size of few texts, on which the number of epochs rests.
+        changes = {"epochs": epochs, "min_steps": suggested.min_steps, "max_steps": most}
         made.append(_with_fit(trial, trial.fit.model_copy(update={"train": train.model_copy(update=changes)})))
     return made
 
@@ -123,5 +125,5 @@ def _latest(fits: pd.DataFrame) -> dict[str, dict[Any, Any]]:
 
 
 def _without_epochs(spec: Mapping[str, Any]) -> str:
-    """The fit_id of a spec as if it had no epochs of its own: the same for fits that differ in their length only."""
-    return fit_ids({**spec, "train": {**spec["train"], "epochs": 0, "max_steps": None}})[1]
+    """The fit_id of a spec as if it had no length of its own: the same for fits that differ in epochs and limits of steps only."""
+    return fit_ids({**spec, "train": {**spec["train"], "epochs": 0, "min_steps": 0, "max_steps": None}})[1]

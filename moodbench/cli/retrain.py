@@ -60,9 +60,10 @@ def longer_command(arguments: argparse.Namespace, found: Undertrained) -> str | 
     if found.suggested is None:
         return None
     if not hasattr(arguments, "retrain"):  # `moodbench train` makes one fit, and names its epochs
-        limits = {"epochs": found.suggested.epochs, "max_steps": found.suggested.max_steps}
+        longer = found.suggested
+        limits = {"epochs": longer.epochs, "min_steps": longer.min_steps or None, "max_steps": longer.max_steps}
         kept = [pair for pair in arguments.train or () if pair.partition("=")[0] not in limits]
-        kept += [f"{name}={value:g}" for name, value in limits.items() if value is not None]
+        kept += [f"{name}={value:.12g}" for name, value in limits.items() if value is not None]
         return shlex.join(["moodbench", *_without(arguments.argv, ("--train",)), "--train", *kept])
     own = ["--models", found.model, "--retrain", "undertrained"]
     return shlex.join(["moodbench", *_without(arguments.argv, WITH_VALUES), *own])

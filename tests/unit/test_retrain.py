@@ -90,6 +90,16 @@ def test_the_latest_fit_counts_whatever_its_epochs(trials):
     assert found.verdict == "chance" and found.suggested.epochs > again[0].fit.train.epochs
 
 
+def test_epochs_that_are_asked_for_find_the_fit_with_a_floor_of_steps_and_keep_its_batch_size():
+    few = REQUEST.model_copy(update={"max_train_examples": 64, "train": {"epochs": 2, "min_steps": 100}})
+    floor = resolve(few, load_catalogue(), hardware())
+    short = fits_of(floor, "undertrained", "ok", num_steps=100, num_train=64)
+    asked = resolve(few.model_copy(update={"train": {"epochs": 6}}), load_catalogue(), hardware())
+    assert {t.fit.train.min_steps for t in asked if t.fit.train} == {0}
+    again = retrained(asked, undertrained(asked, short))
+    assert {(t.fit.train.epochs, t.fit.train.min_steps) for t in again} == {(38, 100)}, "300 steps of 8 texts"
+
+
 def test_verdicts_that_ask_for_nothing_and_other_recipes_propose_nothing(trials):
     assert undertrained(trials, fits_of(trials, "ok", "overfitted")) == []
     assert undertrained(trials, fits_of(trials, None, None)) == [], "an older store"
