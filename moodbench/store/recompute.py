@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moodbench.data.examples import subsample
 from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of, process_latencies, used_samples
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
@@ -74,6 +75,16 @@ def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict
         for name, tolerance in tolerances.items()
         if (score := scores[name]) is not None
     }
+
+
+def scored_validation(fit: Mapping[str, Any], validation: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of an evaluation's `validation` predictions on whose texts the scores of a fit record rest.
+
+    A fit that may not validate on all texts is scored on a part of them, drawn by the seed of its sub-sample.
+    """
+    if fit["num_validation"] is None:
+        return validation
+    return subsample(validation, int(fit["num_validation"]), int(json.loads(fit["spec"])["seeds"]["subsample"]))
 
 
 def _near_tie(fit: Mapping[str, Any]) -> float:

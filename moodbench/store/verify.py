@@ -26,6 +26,7 @@ from moodbench.store.recompute import (
     measurement_figures,
     num_kept_otherwise,
     same,
+    scored_validation,
     validation_figures,
 )
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES
@@ -163,6 +164,9 @@ class _Verifier:
     def _check_validation_scores(self, fit: Row, validation: pd.DataFrame) -> None:
         """Notes scores of a fit on its validation texts that are not those of the predictions on them."""
         id_ = str(fit["fit_id"])
+        if fit["num_validation"] == 0:  # a model that was not trained, and so chose nothing by validation
+            return
+        validation = scored_validation(fit, validation)
         figures = self._worked_out("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
         for column, about in figures.items():
             if fit[column] is not None and not same(fit[column], about):

@@ -110,7 +110,7 @@ def fit_lora(
         num_params=parameter_count(model.get_base_model()),
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         num_train=len(train),
-        num_validation=len(validation),
+        num_validation=len(scored),
         train_time_s=elapsed,
         validation_time_s=trainer.validation_time_s,
         num_texts_trained=schedule.texts_at(trainer.state.global_step),

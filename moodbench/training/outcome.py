@@ -29,6 +29,7 @@ class FitOutcome:
     num_trainable: int
     num_train: int
     num_validation: int
+    """Validation texts that `validation` rests on: the whole split, or as many as the validation budget allows."""
     train_time_s: float
     """Time spent learning, from the first step to the last, validation runs included."""
     num_texts_trained: int

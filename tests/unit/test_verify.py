@@ -6,13 +6,16 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import toy_store
 from toy_store import EVALUATION_ID, MEASUREMENT_ID, change_row, path_of, toy_fit, write_toy_store
 
 from moodbench.cli import main
+from moodbench.data.examples import subsample
 from moodbench.store import METRIC_COLUMNS
+from moodbench.store.recompute import scored_validation
 from moodbench.store.snapshots import compact
 from moodbench.store.verify import verify
 
@@ -341,6 +344,21 @@ def test_a_changed_validation_figure_of_a_fit_is_named(tmp_path, column, value):
     assert named(store) == set()
     change_row(store, FIT, **{column: value})
     assert named(store) == {("fits", column)}
+
+
+def test_a_fit_scored_on_a_part_of_its_validation_texts_is_checked_on_that_part():
+    texts = pd.DataFrame({"example_id": [f"{i:032x}" for i in range(40)], "label": [0, 1] * 20})
+    part = subsample(texts, 10, 7)
+    fit = {"spec": json.dumps({"seeds": {"subsample": 7}}), "num_validation": 10}
+    found = scored_validation(fit, texts.iloc[::-1])
+    assert sorted(found["example_id"]) == sorted(part["example_id"]) and len(part) == 10
+    assert len(scored_validation(fit | {"num_validation": None}, texts)) == 40, "an older record does not say"
+
+
+def test_a_model_that_was_not_trained_was_not_validated(tmp_path):
+    store = write_toy_store(tmp_path / "later", validation_logits=[[2.0, 0.0], [1.0, 0.0]])
+    change_row(store, FIT, validation_accuracy=None, validation_f1_macro=None, num_validation=0)
+    assert named(store) == set()
 
 
 @pytest.mark.parametrize(
