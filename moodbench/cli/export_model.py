@@ -19,7 +19,8 @@ def add_to(commands: Any) -> None:
         "export-model",
         help="write a fine-tuned model as a folder for transformers",
         description="Write merged weights, tokenizer and a model card to a new folder, which "
-        'transformers.pipeline("text-classification", DIR) loads without MoodBench.',
+        'transformers.pipeline("text-classification", DIR) loads without MoodBench; of a language model that answers with label '
+        "words, the card has the lines that read its answer.",
     )
     parser.add_argument(
         "model",

@@ -175,7 +175,7 @@ def _training(facts: CardFacts) -> list[tuple[str, str]]:
     seeds = spec.seeds
     parts = (("LoRA", spec.lora), ("training", spec.train))
     settings = "; ".join(
-        f"{name}: " + ", ".join(f"{k} {v}" for k, v in part.model_dump(mode="json").items())
+        f"{name}: " + ", ".join(f"{k} {v}" for k, v in part.model_dump(mode="json", exclude_none=True).items())
         for name, part in parts
         if part is not None
     )

@@ -103,13 +103,16 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_even_where_the_model_has_no
         locate("mine", load_catalogue().model(str(tmp_path)).source)
 
 
-def test_trusted_code_is_prepared_for_training_with_lora_in_its_attention(folder):
+def test_trusted_code_is_prepared_for_training_with_lora_in_its_linear_layers(folder):
     made = LoRAConfigManager(trusting()).prepare_model(str(folder), 3, "cpu")
     base = made.model.get_base_model()
     assert type(base).__name__ == "NovelForSequenceClassification"
     assert type(made.tokenizer.hf).__name__ == "NovelTokenizer"
     adapted = {name for name, _ in base.named_parameters() if name.endswith("lora_A.default.weight")}
-    assert len(adapted) == 8 and all("attention" in name for name in adapted), "four projections in each of two layers"
+    attention = {name for name in adapted if "attention" in name}
+    assert (len(attention), len(adapted)) == (8, 12), (
+        "four projections and two feed-forward layers in each of two layers"
+    )
 
 
 def trusted_spec(folder, family="bert"):

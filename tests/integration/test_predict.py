@@ -158,7 +158,7 @@ def test_the_card_holds_the_boards_own_figures(ray_run, exported):
         assert figure in card, figure
     milliseconds = float(card.split("| Median time to label of one text, ms | ")[1].split(" |")[0])
     assert milliseconds == pytest.approx(1000 * row["latency_p50_s"], rel=0.01)
-    assert "nan" not in card.lower().replace("finance", "") and "None" not in card.replace("base_dropout None", "")
+    assert "nan" not in card.lower().replace("finance", "") and "None" not in card
 
 
 def test_the_snippet_of_the_card_is_what_the_pipeline_accepts(exported):

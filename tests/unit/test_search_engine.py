@@ -185,7 +185,7 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
     tmp_path: Path,
 ) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store)
+    request, _ = request_in(tmp_path, store=store, train={"min_steps": 0})
     configuration = first_points(request, [], [])[0]
     fit_id = request.fit(configuration).fit_id
     curve = [{"step": step, "validation_score": score} for step, score in ((1, 0.4), (2, None), (3, 0.88), (4, 0.8))]
