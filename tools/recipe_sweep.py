@@ -151,11 +151,14 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
 
 
 def sweep(store: str, hours: float, processes: int) -> None:
-    """Run what docs/recipes.csv lacks, for at most so many hours, and add each row as it comes."""
+    """Run what docs/recipes.csv lacks, for at most so many hours, and add each row as it comes.
+
+    Each cell has a process of its own, as the peak memory of a process is that of all it did.
+    """
     known = set(results()["fit_id"])
     deadline, pending = time.monotonic() + 3600 * hours, iter(cells())
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         running: dict[Any, Cell] = {}
         while True:
             while len(running) < processes and time.monotonic() < deadline:
@@ -205,6 +208,12 @@ def interval(values: pd.Series) -> str:
     return f"{mean:.1f} ± {half:.1f} ({n})"
 
 
+def mebibytes(peaks: pd.Series) -> str:
+    """Return the median of peak memories in MiB; a dash where none is known."""
+    known = peaks.dropna()
+    return f"{known.median() / 2**20:,.0f}" if len(known) else "—"
+
+
 def paired(rows: pd.DataFrame, arm: str) -> str:
     """Return the mean difference of `arm` to the default over the seeds that both have, in points with its t-interval."""
     wide = rows[rows["arm"].isin(["default", arm])].pivot_table(index="seed", columns="arm", values="accuracy").dropna()
@@ -237,7 +246,7 @@ def page(rows: pd.DataFrame) -> str:
     default = rows[rows["arm"] == "default"]
     own = [
         [model, dataset, f"{size:,}", interval(g["accuracy"]), f"{g['num_steps'].median():.0f}", f"{g['train_time_s'].median():.0f}",
-         f"{(g['validation_time_s'] / g['train_time_s']).median():.0%}", f"{g['train_peak_memory_bytes'].median() / 2**20:,.0f}"]
+         f"{(g['validation_time_s'] / g['train_time_s']).median():.0%}", mebibytes(g["train_peak_memory_bytes"])]
         for (model, dataset, size), g in default.groupby(["model", "dataset", "num_train"])
     ]  # fmt: skip
     others = [
