@@ -249,7 +249,7 @@ def _prepare(spec: FitSpec, job: Job) -> None:
         from moodbench.models.device import import_peft, prepare_torch
 
         prepare_torch(job.num_threads)
-        if spec.model.method == "lora":
+        if spec.train is not None:
             import_peft(quantised=any(_fit_of(phase).quantization != "none" for phase in job.phases))
 
 

@@ -28,11 +28,11 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS, PAGE = DOCS / "recipes.csv", DOCS / "RECIPES.md"
 COLUMNS = (
     "fit_id", "model", "dataset", "num_train", "seed", "arm", "accuracy", "num_test", "train_time_s", "validation_time_s",
-    "train_peak_memory_bytes", "num_steps", "learning_rate",
+    "train_peak_memory_bytes", "num_steps", "learning_rate", "f1_macro", "nll",
 )  # fmt: skip
 NUM_TEST = 1000
 ENCODERS, DECODER = ("MiniLM-L6", "MiniLM-L3"), "SmolLM2-135M-embedded"
-MOVIE, OTHERS = "icwsm-movie", ("icwsm-product", "icwsm-tweets")
+MOVIE, OTHERS, UNBALANCED = "icwsm-movie", ("icwsm-product", "icwsm-tweets"), "icwsm-movie-3"
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
     "classic": {"recipe": "classic"},
@@ -41,8 +41,21 @@ ARMS: dict[str, dict[str, Any]] = {
     "learning rate x 1/2": {"lr": 0.5},
     "learning rate x 2": {"lr": 2.0},
     "random order": {"train": {"group_by_length": False}},
+    "all weights": {"method": "full"},
+    "balanced class weights": {"train": {"class_weights": "balanced"}},
+    "focal loss, gamma 2": {"train": {"focal_gamma": 2}},
+    "label smoothing 0.1": {"train": {"label_smoothing": 0.1}},
+    "learning rate x 0.8 per layer": {"train": {"layer_lr_decay": 0.8}},
+    "first half of the layers frozen": {"train": {"frozen_layers": 0.5}},
 }
 """What is changed of a model's own recipe."""
+OPTIONS = (
+    "all weights",
+    "focal loss, gamma 2",
+    "label smoothing 0.1",
+    "learning rate x 0.8 per layer",
+    "first half of the layers frozen",
+)
 PROBE = "frozen encoder, linear head alone"
 
 
@@ -60,32 +73,50 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """Yield every cell, the most telling first."""
-    for size in (64, 256, 1024):
+    for size in (1024, 256, 64):
         for seed in range(5):
             for model in ENCODERS:
-                for arm in ("default", "classic", "attention alone", PROBE):
+                for arm in ("default", "learning rate x 1/2"):
                     yield Cell(model, MOVIE, size, seed, arm)
-            if seed < 3:
-                for arm in ("default", "classification head", "attention alone", "classic"):
-                    yield Cell(DECODER, MOVIE, size, seed, arm)
+    for seed in range(3):
+        for arm in OPTIONS:
+            yield Cell("MiniLM-L6", MOVIE, 1024, seed, arm)
+        for arm in ("default", "balanced class weights", "focal loss, gamma 2"):
+            yield Cell("MiniLM-L6", UNBALANCED, 1024, seed, arm)
+    for size in (1024, 256, 64):
+        for seed in range(3):
+            for arm in ("default", "classification head"):
+                yield Cell(DECODER, MOVIE, size, seed, arm)
+    for seed in range(3):
+        yield Cell(DECODER, MOVIE, 256, seed, "all weights")
+    for size in (1024, 256, 64):
+        for seed in range(5):
+            for model in ENCODERS:
+                for arm in ("classic", "attention alone", PROBE):
+                    yield Cell(model, MOVIE, size, seed, arm)
     for dataset in OTHERS:
-        for size in (64, 256, 1024):
+        for size in (1024, 256, 64):
             for seed in range(3):
-                for model in (*ENCODERS, DECODER):
-                    yield Cell(model, dataset, size, seed)
-                yield Cell(DECODER, dataset, size, seed, "classification head")
+                for model in ENCODERS:
+                    for arm in ("default", "learning rate x 1/2"):
+                        yield Cell(model, dataset, size, seed, arm)
+                for arm in ("default", "classification head"):
+                    yield Cell(DECODER, dataset, size, seed, arm)
+    for seed in range(3):
+        for size in (64, 256, 1024):
+            for arm in ("attention alone", "classic", "learning rate x 1/2", "learning rate x 2"):
+                yield Cell(DECODER, MOVIE, size, seed, arm)
+    for seed in range(3):
+        for model in (*ENCODERS, DECODER):
+            yield Cell(model, MOVIE, 4096, seed)
+    for size in (1024, 256, 64):
+        for seed in range(3):
+            for model in ENCODERS:
+                yield Cell(model, MOVIE, size, seed, "learning rate x 2")
     for dataset in (MOVIE, OTHERS[1]):
         for seed in range(5):
             yield Cell("MiniLM-L6", dataset, 1500, seed)
             yield Cell("MiniLM-L6", dataset, 1500, seed, "random order")
-    for factor in ("learning rate x 1/2", "learning rate x 2"):
-        for size in (64, 256, 1024):
-            for seed in range(3):
-                for model in (*ENCODERS, DECODER):
-                    yield Cell(model, MOVIE, size, seed, factor)
-    for seed in range(3):
-        for model in (*ENCODERS, DECODER):
-            yield Cell(model, MOVIE, 4096, seed)
 
 
 def trial_of(cell: Cell) -> Any:
@@ -115,6 +146,7 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
     """Fit and score one cell in this process, with one thread; return its row of the results, None where it failed."""
     from moodbench.data.examples import subsample
     from moodbench.hardware import hardware  # noqa: F401 - resolves on the machine that runs
+    from moodbench.metrics import score_all
     from moodbench.models.device import prepare_torch
     from moodbench.models.loading import deployed_form, load_predictor
     from moodbench.models.predictor import predict_texts
@@ -133,6 +165,7 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
     test = subsample(examples_of(fit).split("test"), NUM_TEST, 0)
     predictor = load_predictor(fit, store.artifact(fit.fit_id), deployed_form(fit), "cpu")
     logits, _ = predict_texts(predictor, test["text"].tolist(), 32)
+    scores = score_all(logits, test["label"].to_numpy())
     shutil.rmtree(
         store.artifact(fit.fit_id)
     )  # an adapter each is not worth the disk: the record says how to make it again
@@ -144,7 +177,7 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
         "num_train": cell.num_train,
         "seed": cell.seed,
         "arm": cell.arm,
-        "accuracy": float((logits.argmax(1) == test["label"].to_numpy()).mean()),
+        **{name: scores[name] for name in ("accuracy", "f1_macro", "nll")},
         "num_test": len(test),
         "learning_rate": fit.train.learning_rate if fit.train else None,
     }
@@ -183,8 +216,9 @@ def results() -> pd.DataFrame:
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of fits that the recipes as they are now would make."""
-    return rows[rows["fit_id"].isin({trial.fit.fit_id for cell in cells() if (trial := trial_of(cell)) is not None})]
+    """Return the rows of fits that the recipes as they are now would make, each under what it is of them now."""
+    arms = {trial.fit.fit_id: cell.arm for cell in cells() if (trial := trial_of(cell)) is not None}
+    return rows[rows["fit_id"].isin(arms)].assign(arm=lambda kept: kept["fit_id"].map(arms))
 
 
 def add(row: dict[str, Any]) -> None:

@@ -15,7 +15,15 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from moodbench.benchmark.resolve import check_changes, device_of, recipe_of, resolve_dataset, resolve_model, trial_of
+from moodbench.benchmark.resolve import (
+    check_changes,
+    device_of,
+    entry_of,
+    recipe_of,
+    resolve_dataset,
+    resolve_model,
+    trial_of,
+)
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
 from moodbench.data.source import load_source
@@ -78,14 +86,15 @@ def intended_trials(
     """
     check_changes(spec, catalogue)
     names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
-    models = {name: _model(name, catalogue.model(name)) for name in names}
+    entries = {name: entry_of(name, catalogue, spec) for name in names}
+    models = {name: _model(name, entry) for name, entry in entries.items()}
     datasets = {name: _dataset(name, catalogue.dataset(name), spec) for name in _names_of_data(spec)}
     protocol = catalogue.protocol(spec.protocol)
     here = device in machine.devices
     found = []
     for dataset, no_data in datasets.values():
         for name, (model, folder, no_model) in models.items():
-            entry = catalogue.model(name)
+            entry = entries[name]
             where = device_of(entry.method, device)
             bf16 = machine.multiplies_bf16(where) if bf16_in_hardware is None else bf16_in_hardware
             labels = dataset.labels or TWO_LABELS

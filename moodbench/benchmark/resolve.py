@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,7 @@ from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
+    FineTuning,
     LoraDefaults,
     MeasureProtocol,
     Method,
@@ -70,7 +71,7 @@ def resolve(
     """
     check_changes(spec, catalogue)
     added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
-    entries = {name: catalogue.model(name) for name in (*added, *spec.models)}
+    entries = {name: entry_of(name, catalogue, spec) for name in (*added, *spec.models)}
     datasets = spec.datasets if spec.own is None else (spec.own[0], *spec.datasets)
     catalogue = with_own_data(catalogue, spec)
     data = {name: resolve_dataset(name, catalogue.dataset(name), spec) for name in datasets}
@@ -130,6 +131,14 @@ def trial_of(
         device=device,
     )
     return TrialSpec(fit=fit, evaluate=EvaluateSpec(fit=fit, batch_size=prediction_batch_size), measure=measure)
+
+
+def entry_of(name: str, catalogue: Catalogue, spec: BenchmarkSpec) -> ModelEntry:
+    """Return the entry of model `name`, fine-tuned by the method that `spec` asks for; UnknownNameError suggests the nearest."""
+    entry = catalogue.model(name)
+    if spec.method is None or entry.method not in get_args(FineTuning):
+        return entry
+    return entry.model_copy(update={"method": spec.method})
 
 
 def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
@@ -256,6 +265,12 @@ def _method_of(
     )
     train = _overlaid(TrainDefaults, None, f"model {name}", "train", with_changed_training(train_values, spec.train))
     quantization = check_quantization(spec.quantization or entry.quantization, device, name)
+    full = entry.method == "full"
+    if full and quantization != "none":
+        raise SpecError(
+            f"model {name}: method 'full' with quantization {quantization!r}: weights so stored cannot be trained; use "
+            "--quantization none, or --method lora"
+        )
     precision = precision_of(
         train.precision,
         device,
@@ -265,25 +280,31 @@ def _method_of(
         bf16_in_hardware=bf16_in_hardware,
         num_params=num_params,
     )
-    answering = {
+    answering: dict[str, Any] = {
         "text": text,
         "prompt": prompt,
         "quantization": quantization,
-        "dtype": weights_format(precision, quantization, device, num_params),
+        "dtype": "fp32" if full else weights_format(precision, quantization, device, num_params),
     }
     if entry.method == "prompted":
         return answering | {"augmentation": None}
-    lora = _overlaid(LoraDefaults, None, f"model {name}", "lora", lora_values, spec.lora)
     changes = {
         "precision": precision,
         "optimizer": check_optimizer(train.optimizer, device, name),
         "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device, num_params),
     }
-    return answering | {
-        "lora": check_lora(lora, quantization, name),
-        "target_modules": family.targets(lora.target_modules),
-        "train": train.model_copy(update=changes),
-    }
+    answering["train"] = train.model_copy(update=changes)
+    if full:
+        return answering
+    lora = check_lora(
+        _overlaid(LoraDefaults, None, f"model {name}", "lora", lora_values, spec.lora), quantization, name
+    )
+    if lora.loraplus_lr_ratio != 1 and train.layer_lr_decay != 1:
+        raise SpecError(
+            f"model {name}: lora.loraplus_lr_ratio {lora.loraplus_lr_ratio:g} with train.layer_lr_decay "
+            f"{train.layer_lr_decay:g}: both set the learning rates of parts; leave one of them at 1"
+        )
+    return answering | {"lora": lora, "target_modules": family.targets(lora.target_modules)}
 
 
 def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: str, *layers: dict[str, object]) -> T:

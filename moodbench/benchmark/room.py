@@ -18,6 +18,7 @@ from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.estimator import trained_params
+from moodbench.estimate.memory import WEIGHT_BYTES
 from moodbench.estimate.placement import options_for
 from moodbench.hardware import Device, Hardware
 from moodbench.models.locate import config_of, locate, source_of
@@ -31,8 +32,6 @@ SPARE_DISK_BYTES = 100 * 2**20
 """Left for the log, failures and other programs."""
 BESIDE_ADAPTER_BYTES = 64 * 2**20
 """Tokenizer and settings of a fit; all of it where nobody has written down the model's shape."""
-WEIGHT_BYTES = 4
-"""A trained parameter as it is saved."""
 CHECKPOINT_BYTES = 12
 """A trained parameter in a checkpoint: its value and AdamW's two moments."""
 CHECKPOINTS_AT_ONCE = 3
@@ -98,9 +97,9 @@ def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> Dis
             kept += BASELINE_DISK_BYTES_PER_TEXT * size.num_train
         else:
             kept += BESIDE_ADAPTER_BYTES
-        if fit.lora is not None and shape is not None:
+        if fit.train is not None and shape is not None:
             num_trained = trained_params(fit, shape, size.num_labels)
-            ranks = 2 if fit.lora.init_lora_weights in CHANGE_THE_BASE else 1
+            ranks = 2 if fit.lora is not None and fit.lora.init_lora_weights in CHANGE_THE_BASE else 1
             kept += ranks * WEIGHT_BYTES * num_trained
             passing += CHECKPOINTS_AT_ONCE * CHECKPOINT_BYTES * num_trained
     if "evaluate" in planned.missing:
@@ -115,7 +114,7 @@ def _cache_bytes(trials: Sequence[PlannedTrial], sizes: Mapping[str, DataSize]) 
     found: dict[tuple[str, ...], int] = {}
     for planned in trials:
         fit = planned.trial.fit
-        if "fit" in planned.missing and fit.lora is not None and fit.text is not None:
+        if "fit" in planned.missing and fit.train is not None and fit.text is not None:
             read, data = sizes[fit.dataset.revision].as_read(fit.text.max_length), fit.dataset
             num_train = min(read.num_train, data.max_train_examples or read.num_train)
             num_texts = num_train + min(read.num_validation, data.max_validation_examples or read.num_validation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -16,7 +16,7 @@ from moodbench.cli.options import add_config, add_json, add_store, catalogue_of,
 from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_datasets, add_device, add_training, values_of
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import Head, ModelEntry
+from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.models.families import num_params_of
 from moodbench.spec import BenchmarkSpec, FitSpec
@@ -99,7 +99,7 @@ def recipe_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
         {
             "name": name,
             "description": recipe.description,
-            **recipe.model_dump(include={"kind", "head", "max_params", "lora", "train"}),
+            **recipe.model_dump(include={"kind", "head", "method", "max_params", "lora", "train"}),
             "models": [model for model, chosen in own.items() if chosen == name],
         }
         for name, recipe in catalogue.training.recipes.items()
@@ -108,11 +108,11 @@ def recipe_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 def _own_recipe(entry: ModelEntry, catalogue: Catalogue) -> str | None:
     """The name of the recipe that a model of the catalogue has where nothing else is asked for."""
-    if entry.method != "lora" or entry.family is None:
+    if entry.method not in get_args(FineTuning) or entry.family is None:
         return None
     kind = catalogue.families[entry.family].kind
     head: Head = entry.head or ("classification" if kind == "encoder" else "label-words")
-    return catalogue.own_recipe(kind, head, entry.size.num_params if entry.size else 0)
+    return catalogue.own_recipe(kind, head, entry.size.num_params if entry.size else 0, entry.method)
 
 
 def check_recipe(arguments: argparse.Namespace) -> int:
@@ -143,7 +143,7 @@ def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> Benchm
     name = arguments.model
     entry = catalogue.model(name)
     known = ", ".join(n for n, results in catalogue.published.items() if results)
-    if entry.method != "lora":
+    if entry.method not in get_args(FineTuning):
         raise UsageError(
             f"recipes check: model {name}: method {entry.method} has no recipe; give a fine-tuned model with published results: {known}"
         )
@@ -176,7 +176,7 @@ def _recipe_of_fit(fit: FitSpec, catalogue: Catalogue) -> str | None:
     head: Head = "classification" if fit.prompt is None else "label-words"
     if family is None:
         return None
-    return catalogue.own_recipe(family.kind, head, num_params_of(fit.model.name, entry))
+    return catalogue.own_recipe(family.kind, head, num_params_of(fit.model.name, entry), fit.model.method)
 
 
 def _show(found: Sequence[Comparison], model: str, recipe: str | None, out: Console) -> None:

@@ -9,14 +9,14 @@ from typing import Any, get_args
 from moodbench.cli.options import add_trust
 from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import Catalogue
-from moodbench.config.schema import Head, Quantization
+from moodbench.config.schema import FineTuning, Head, Quantization
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values
 
 _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device", "prepare", "sampling", "quantization", "head", "prompt", "recipe")  # fmt: skip
+           "device", "prepare", "sampling", "quantization", "method", "head", "prompt", "recipe")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,11 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--quantization",
         choices=get_args(Quantization),
         help="how frozen weights are stored: nf4 is 4 bits (QLoRA), int8 8 bits, none as they are",
+    )
+    parser.add_argument(
+        "--method",
+        choices=get_args(FineTuning),
+        help="how models are fine-tuned: a LoRA adapter beside frozen weights, or all weights (full)",
     )
     parser.add_argument(
         "--head",

@@ -104,9 +104,10 @@ class Catalogue:
         """Return the recipe `name`; UnknownNameError suggests the nearest."""
         return _named(self.training.recipes, "recipe", name)
 
-    def own_recipe(self, kind: ModelKind, head: Head, num_params: int) -> str | None:
-        """Return the name of the recipe that models of this kind, head and size have as their own; None where there is none."""
-        return next((name for name, r in self.training.recipes.items() if r.suits(kind, head, num_params)), None)
+    def own_recipe(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> str | None:
+        """Return the name of the recipe that such models, fine-tuned by `method`, have as their own; None for none."""
+        recipes = self.training.recipes.items()
+        return next((name for name, r in recipes if r.suits(kind, head, num_params, method)), None)
 
     def fine_tuning(
         self, entry: ModelEntry, kind: ModelKind, head: Head, num_params: int, asked: str | None = None
@@ -115,7 +116,7 @@ class Catalogue:
 
         A recipe that is `asked` for takes the place of all after the defaults; UnknownNameError where there is none so named.
         """
-        suiting = self.own_recipe(kind, head, num_params)
+        suiting = self.own_recipe(kind, head, num_params, entry.method)
         own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
         layers = [self.recipe(suiting) if suiting else Changes(), own, entry] if asked is None else [self.recipe(asked)]
         lora, train = self.training.lora.model_dump(), self.training.train.model_dump()

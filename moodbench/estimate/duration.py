@@ -40,15 +40,15 @@ def forward_s(shape: Shape, device: DeviceClass, load: Load, num_texts: float, m
     return QUANTIZED_SLOWDOWN[load.quantization] * max(arithmetic, traffic) + starts
 
 
-def fit_lora_s(shape: Shape, device: DeviceClass, load: Load, train: TrainDefaults, work: Workload) -> float:
-    """Seconds of fitting an adapter, with its validation runs; no early stop is assumed.
+def fine_tune_s(shape: Shape, device: DeviceClass, load: Load, train: TrainDefaults, work: Workload) -> float:
+    """Return the seconds of fine-tuning, with its validation runs; no early stop is assumed.
 
-    A backward pass through frozen weights costs one forward pass (their own gradients are not computed), and another one
-    with checkpointing.
+    A backward pass through frozen weights costs one forward pass (their own gradients are not computed), through weights
+    that are trained two, and one more with checkpointing.
     """
     schedule = schedule_of(train, work.num_train, work.num_validation)
     tokens = PADDING[train.group_by_length] * work.mean_tokens
-    passes = 3 if load.checkpointing else 2
+    passes = 2 + load.checkpointing + load.full
     training = passes * forward_s(shape, device, load, schedule.num_texts, tokens)
     validating = forward_s(shape, device, load, schedule.num_validation_texts, SORTED_PADDING * work.mean_tokens)
     return load_s(shape, load) + training + validating

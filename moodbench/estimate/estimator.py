@@ -11,7 +11,7 @@ from moodbench.estimate.duration import (
     BASELINE_START_S,
     START_S,
     baseline_s,
-    fit_lora_s,
+    fine_tune_s,
     forward_s,
     load_s,
     measure_s,
@@ -158,7 +158,7 @@ class Estimator:
         answering = predict_memory(shape, asking)
         packed = _one_core(device)
         if fit.train is not None:
-            fitting = fit_lora_s(shape, packed, load, fit.train, work)
+            fitting = fine_tune_s(shape, packed, load, fit.train, work)
         elif fit.model.method == "prompted":
             fitting = 0.0
         else:
@@ -172,7 +172,7 @@ class Estimator:
 
         def phase(seconds: float, needs: FitMemory, start_s: float = 0.0) -> PhaseEstimate:
             host = needs.host if cuda else needed_bytes(needs, device)
-            fixed = needs.fixed if cuda and fit.model.method == "lora" else None
+            fixed = needs.fixed if cuda and fit.train is not None else None
             return PhaseEstimate(start_s + seconds, host, start_s, needs.device_bytes if cuda else 0, fixed)
 
         return TrialEstimate(
@@ -185,7 +185,7 @@ class Estimator:
     def load(self, fit: FitSpec, shape: Shape, work: Workload, device: DeviceClass) -> Load:
         """How the fit would be run on `device` as its spec asks for."""
         num_labels = work.num_labels
-        if fit.train is None or fit.lora is None:
+        if fit.train is None:
             return Load(
                 32,
                 work.max_tokens,
@@ -208,13 +208,15 @@ class Estimator:
             checkpointing=shape.checkpointing and shape.num_params >= CHECKPOINTING_FROM_PARAMS,
             dropout=fit.train.base_dropout != 0,
             num_trained=trained_params(fit, shape, num_labels),
+            full=fit.lora is None,
         )
 
 
 def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:
-    """Parameters that a LoRA fit trains: the adapter, and a classification head if it has one."""
-    assert fit.lora is not None
+    """Return how many parameters fine-tuning changes: the adapter or all, and a classification head if there is one."""
     head = 0 if fit.prompt else shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
+    if fit.lora is None:
+        return shape.num_params + head
     return shape.lora_params(fit.target_modules, fit.lora.r) + head
 
 

@@ -14,6 +14,8 @@ NF4_BYTES = 0.516
 INT8_BYTES = 1.01
 TRAINED_BYTES = 16
 """fp32 weight, gradient and AdamW's two moments of a trained parameter."""
+WEIGHT_BYTES = 4
+"""Of them the weight, which is counted with the loaded weights where these are trained."""
 SLACK = {"cpu": 1.25, "cuda": 1.15, "mps": 1.2}
 """Allocators keep more than is in use."""
 FIXED_DEVICE_BYTES = {"cuda": 700 * 2**20, "mps": 500 * 2**20, "cpu": 0}
@@ -44,7 +46,9 @@ class Load:
     dropout: bool = True
     """Masks are kept for the backward pass."""
     num_trained: int = 0
-    """Parameters with gradients: adapter and head."""
+    """Parameters with gradients: adapter and head, or all."""
+    full: bool = False
+    """The loaded weights themselves are trained."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class FitMemory:
 
 
 def fit_memory(shape: Shape, load: Load) -> FitMemory:
-    """The bytes of fitting a LoRA adapter under `load`."""
+    """Return the bytes of fine-tuning under `load`."""
     weights = weights_bytes(shape, load)
     if load.quantization == "nf4" or load.precision != load.weights_precision:
         # What is multiplied is copied to the format of the arithmetic; without 4-bit storage the graph keeps the copies.
@@ -80,7 +84,7 @@ def fit_memory(shape: Shape, load: Load) -> FitMemory:
         transient = 0
     return FitMemory(
         weights=weights,
-        trained=TRAINED_BYTES * load.num_trained,
+        trained=(TRAINED_BYTES - (WEIGHT_BYTES if load.full else 0)) * load.num_trained,
         activations=activation_bytes(shape, load),
         transient=transient,
         fixed=FIXED_DEVICE_BYTES[load.device],

@@ -81,7 +81,7 @@ def gpu_share(gpu_memory_bytes: int, device: DeviceClass) -> float:
 def _ways(shape: Shape, asked: Load, device: DeviceClass) -> Iterator[tuple[tuple[str, ...], Load]]:
     yield (), asked
     stores: list[tuple[tuple[str, ...], Load]] = [((), asked)]
-    if device.device != "mps" and asked.quantization == "none":  # bitsandbytes has no kernels for Apple's GPU
+    if device.device != "mps" and asked.quantization == "none" and not asked.full:  # MPS lacks bitsandbytes
         quantised = replace(asked, quantization="nf4", weights_precision=asked.precision)
         stores.append(((QLORA,), quantised))
     for said, load in stores:
@@ -107,6 +107,6 @@ def _reason(memory: FitMemory, load: Load, device: DeviceClass) -> str:
     where = "on the GPU" if device.device == "cuda" else "of memory"
     return (
         f"needs {needed / GIB:.1f} GiB {where} even with batches of {load.batch_size} (weights {memory.weights / GIB:.1f}, "
-        f"adapter and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}, process, copies and "
+        f"trained parameters and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}, process, copies and "
         f"reserve {(needed - parts) / GIB:.1f}), {USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable{no_bits}"
     )

@@ -13,6 +13,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.models.base import BaseModel, load_classifier, set_pad_token
 from moodbench.models.quantised import copy_dequantised
 from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.trained_weights import WEIGHTS, put_trained
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_he
     if spec.quantization != "none":
         copy_dequantised(load_classifier(spec, init_seed=0, tokenizer=tokenizer).model, plain)
     set_pad_token(plain, tokenizer.pad_id)
+    if spec.model.method == "full":
+        return put_trained(plain, artifact / WEIGHTS)
     return merge_adapter(plain, artifact / ADAPTER)
 
 

@@ -17,6 +17,7 @@ from moodbench.models.predictor import Encoded, Logits
 from moodbench.models.quantised import is_quantised
 from moodbench.models.spreading import is_spread, on_gpus
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.models.trained_weights import WEIGHTS, put_trained
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def load_transformer(
     set_pad_token(base, tokenizer.pad_id)
     if spec.model.method == "prompted":
         return TransformerClassifier(base, tokenizer, device)
+    if spec.model.method == "full":
+        return TransformerClassifier(put_trained(base, artifact / WEIGHTS), tokenizer, device)
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)

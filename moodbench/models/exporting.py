@@ -16,7 +16,7 @@ PROMPT_FILE = "label_words.json"
 
 
 def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
-    """Write the LoRA model of `artifact` to `folder`, its adapter folded in, for transformers alone.
+    """Write the fine-tuned model of `artifact` to `folder`, an adapter folded in, for transformers alone.
 
     The tokenizer's longest length is the one that the model was trained with, so that `truncation=True` cuts alike. Beside a
     language model that answers with label words, PROMPT_FILE has what its answer is read by.

@@ -16,6 +16,7 @@ from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
     FileSource,
+    FineTuning,
     Head,
     HubSource,
     LoraDefaults,
@@ -79,6 +80,8 @@ class BenchmarkSpec(BaseModel):
     """Where to train and measure; auto takes CUDA, then MPS, then the CPU."""
     quantization: Quantization | None = None
     """How the frozen weights of fine-tuned models are stored; the catalogue's when null."""
+    method: FineTuning | None = None
+    """How models that are fine-tuned are: lora or full; as their entries say when null."""
     head: Head | None = None
     """Where class scores of fine-tuned models come from: classification or label-words; each model's own when null."""
     prompt: str | None = None

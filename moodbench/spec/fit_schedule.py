@@ -15,7 +15,7 @@ MIN_STEPS_PER_EPOCH = 8
 MIN_VALIDATION_TEXTS = 100
 """No score rests on fewer texts of a split that has them: the standard error of an accuracy of 0.8 is then 0.04."""
 TRAINING_COST = 2.5
-"""Forward passes that training on a text takes as long as; see moodbench.estimate.duration.fit_lora_s."""
+"""Forward passes that training on a text takes as long as; see moodbench.estimate.duration.fine_tune_s."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
+from moodbench.config.schema import FineTuning
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
@@ -25,10 +27,10 @@ def fit(
 ) -> FitOutcome:
     """How the fit of `spec` on these rows went; the artifact is in `folder`, what a later attempt may continue in `checkpoints`."""
     num_labels = len(spec.dataset.labels)
-    if spec.model.method == "lora":
-        from moodbench.training.lora import fit_lora
+    if spec.model.method in get_args(FineTuning):
+        from moodbench.training.fine_tuning import fine_tune
 
-        return fit_lora(spec, train, validation, folder, device, report, checkpoints, num_gpus=num_gpus)
+        return fine_tune(spec, train, validation, folder, device, report, checkpoints, num_gpus=num_gpus)
     if spec.model.method == "prompted":
         from moodbench.training.prompted import fit_prompted
 

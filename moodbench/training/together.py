@@ -31,13 +31,16 @@ _here = threading.local()
 
 def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
     """Whether a fit may share passes through its base: full-precision weights that every adapter sees as they are."""
-    assert spec.lora is not None and spec.train is not None
+    assert spec.train is not None
     return (
-        spec.model.family in FAMILIES
+        spec.lora is not None
+        and spec.model.family in FAMILIES
         and spec.quantization == "none"
         and spec.prompt is None
         and spec.train.precision == "fp32"
         and spec.lora.init_lora_weights not in CHANGE_THE_BASE
+        and (spec.train.class_weights, spec.train.focal_gamma, spec.train.label_smoothing) == ("none", 0, 0)
+        and spec.train.frozen_layers == 0
         and num_accumulated == 1
         and not uses_checkpointing(num_params, True)
     )

@@ -30,7 +30,12 @@ CATALOGUE = load_catalogue()
 FAMILIES = CATALOGUE.families
 TRAIN, VALIDATION, TEST = rows(96, 1), rows(24, 2), rows(16, 3)
 QUANTISED = ("bert", "llama", "gpt2")
-CASES = [(family, "none") for family in CONFIGURATIONS] + [(family, "nf4") for family in QUANTISED]
+CASES = [
+    *((family, "none") for family in CONFIGURATIONS),
+    *((family, "nf4") for family in QUANTISED),
+    *((family, "full") for family in ("bert", "modernbert", "gpt2")),
+]
+"""Family, and what is trained: an adapter on weights as they are or quantised, or all weights."""
 RELOAD = """
 import json, sys
 from pathlib import Path
@@ -47,12 +52,18 @@ for line in sys.stdin:
 
 
 def spec_for(folder, family, quantization, *, trust_remote_code=False):
+    full = quantization == "full"
     located = locate(family, ModelSource(path=str(folder), trust_remote_code=trust_remote_code))
     defaults = CATALOGUE.training
-    changes = {"epochs": 5, "learning_rate": 1e-2, "effective_batch_size": 16, "evaluations_per_epoch": 1}
+    changes = {
+        "epochs": 5,
+        "learning_rate": 1e-3 if full else 1e-2,
+        "effective_batch_size": 16,
+        "evaluations_per_epoch": 1,
+    }
     return FitSpec(
         model=ResolvedModel(
-            name=family, method="lora", family=family, source="path", location=str(folder), revision=located.revision,
+            name=family, method="full" if full else "lora", family=family, source="path", location=str(folder), revision=located.revision,
             weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
             trust_remote_code=trust_remote_code,
         ),
@@ -61,9 +72,9 @@ def spec_for(folder, family, quantization, *, trust_remote_code=False):
             train_fingerprint="0", validation_fingerprint="0", test_fingerprint="0",
         ),
         text=defaults.text.model_copy(update={"max_length": 32}),
-        lora=defaults.lora.model_copy(update={"lora_dropout": 0.0}),
-        target_modules=FAMILIES[family].targets("all-linear"),
-        quantization=quantization,
+        lora=None if full else defaults.lora.model_copy(update={"lora_dropout": 0.0}),
+        target_modules=() if full else FAMILIES[family].targets("all-linear"),
+        quantization="none" if full else quantization,
         train=defaults.train.model_copy(update={**changes, "precision": "fp32", "base_dropout": 0.0}),
         seeds=SeedSpec(init=0, data_order=0, subsample=0),
     )  # fmt: skip

@@ -34,10 +34,10 @@ SIZES = {"train": 40, "validation": 40}
 class Fit:
     """One recipe on 40 texts of 5 steps an epoch, a checkpoint after every step, and attempts at it."""
 
-    def __init__(self, folder, sizes=SIZES, **changes):
+    def __init__(self, folder, sizes=SIZES, method="lora", **changes):
         train = {"epochs": 2, "evaluations_per_epoch": 2, "effective_batch_size": 8, "max_device_batch_size": 8,
                  "validation_share": 1, "min_steps": 0}  # fmt: skip
-        request = BenchmarkSpec(models=("MiniLM-L3",), datasets=("icwsm-tweets",), train=train | changes)
+        request = BenchmarkSpec(models=("MiniLM-L3",), datasets=("icwsm-tweets",), method=method, train=train | changes)
         trials = resolve(request, load_catalogue(), hardware())
         self.spec = next(t.fit for t in trials if t.fit.model.name == "MiniLM-L3")
         examples = examples_of(self.spec)
@@ -45,7 +45,7 @@ class Fit:
         self.folder, self.areas, self.notes = folder, [], []
 
     def attempt(self, stop_at=None, interval_s=1e-9):
-        """The outcome and adapter weights of a new attempt; Stopped at the first report of a step >= `stop_at`."""
+        """The outcome and trained weights of a new attempt; Stopped at the first report of a step >= `stop_at`."""
         area = self.folder / f"area-{len(self.areas)}"
         artifact = self.folder / f"artifact-{len(self.areas)}"
         area.mkdir(parents=True)
@@ -60,7 +60,8 @@ class Fit:
         checkpoints = CheckpointArea(area, lambda: 1000 + len(self.areas), list(reversed(self.areas)), interval_s)
         self.areas.append(area)
         outcome = fit(self.spec, *self.splits, artifact, "cpu", report, checkpoints)
-        return outcome, load_file(artifact / "adapter" / "adapter_model.safetensors")
+        (weights,) = [*artifact.glob("adapter/*.safetensors"), *artifact.glob("weights.safetensors")]
+        return outcome, load_file(weights)
 
     def stopped_attempt(self, step):
         with pytest.raises(Stopped):
@@ -91,6 +92,7 @@ RECIPES = {
         "sizes": {"train": 76, "validation": 344},
         "validation_share": 0.65,
     },
+    "all weights, by another loss": {"method": "full", "learning_rate": 1e-4, "label_smoothing": 0.1},
     "steps in place of epochs": {"epochs": 1, "min_steps": 9, "max_steps": 9, "effective_batch_size": 32},
 }
 

@@ -10,7 +10,7 @@ from moodbench.config.schema import TrainDefaults
 from moodbench.models.base import set_dropout
 from moodbench.spec.fit_schedule import schedule_of
 from moodbench.training.batches import LengthBuckets
-from moodbench.training.lora import _trainer, accumulation_steps, training_arguments
+from moodbench.training.fine_tuning import _trainer, accumulation_steps, training_arguments
 
 DEFAULTS = load_catalogue().training.train
 NUM_TRAIN = 7400  # 232 steps an epoch at 32 examples a step
@@ -51,8 +51,10 @@ LOOKS = {
     "validation_share": (0, (464,)),
 }
 """Field: another value, the steps of the looks then."""
-ELSEWHERE = {"base_dropout", "patience", "group_by_length"}
-"""Read where the model is made ready and where the trainer gets its callbacks and sampler, see the tests below."""
+ELSEWHERE = {"base_dropout", "patience", "group_by_length",
+             "class_weights", "focal_gamma", "label_smoothing", "layer_lr_decay", "frozen_layers"}  # fmt: skip
+"""Read where the model is made ready and where the trainer gets its callbacks and sampler, see the tests below; those of the
+second line are in test_training_options.py."""
 
 
 def test_the_table_holds_every_field():

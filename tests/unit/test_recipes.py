@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from moodbench.benchmark.resolve import recipe_of
+from moodbench.benchmark.resolve import entry_of, recipe_of
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults, TrainDefaults
-from moodbench.errors import UnknownNameError
+from moodbench.errors import SpecError, UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec
 
@@ -19,7 +19,7 @@ FINE_TUNED = [name for name, entry in CATALOGUE.models.items() if entry.method =
 
 def recipe(model, catalogue=CATALOGUE, **asked):
     spec = BenchmarkSpec(models=[model], datasets=["x"], **asked)
-    return recipe_of(model, catalogue.model(model), catalogue, spec, "cpu", LABELS, None)
+    return recipe_of(model, entry_of(model, catalogue, spec), catalogue, spec, "cpu", LABELS, None)
 
 
 def learned(model, **asked):
@@ -35,12 +35,17 @@ def learned(model, **asked):
         ("Phi-3-mini", {}, "decoder"), ("SmolLM2-135M", {"head": "classification"}, "small-decoder-head"),
         ("Phi-3-mini", {"head": "classification"}, "decoder-head"), ("BERT-tiny", {"recipe": "classic"}, "classic"),
         ("Phi-3-mini", {"recipe": "small-encoder"}, "small-encoder"),
+        ("BERT-tiny", {"method": "full"}, "small-encoder-full"), ("BERT-base", {"method": "full"}, "encoder-full"),
+        ("SmolLM2-135M", {"method": "full"}, "decoder-full"), ("BERT-base", {"method": "lora"}, "encoder"),
     ],
 )  # fmt: skip
 def test_a_model_gets_the_recipe_of_its_kind_head_and_size_or_the_one_asked_for(model, asked, name):
     found, expected = recipe(model, **asked), CATALOGUE.recipe(name)
     for part, schema, changes in (("lora", LoraDefaults, expected.lora), ("train", TrainDefaults, expected.train)):
         base = getattr(CATALOGUE.training, part).model_dump()
+        if part == "lora" and asked.get("method") == "full":
+            assert "lora" not in found and "target_modules" not in found
+            continue
         whole = schema.model_validate(base | changes).model_dump()
         # The catalogue's batch sizes and the device change these two.
         kept = {k: v for k, v in whole.items() if k not in ("max_device_batch_size", "precision")}
@@ -87,7 +92,8 @@ def test_classic_is_what_was_published_first_and_no_models_own():
 @pytest.mark.parametrize("name", CATALOGUE.training.recipes)
 def test_every_recipe_is_the_default_of_a_model_or_is_asked_for_by_name(name):
     reached = {
-        next((n for n, r in CATALOGUE.training.recipes.items() if r.suits(kind, head, num_params)), None)
+        CATALOGUE.own_recipe(kind, head, num_params, method)
+        for method in ("lora", "full")
         for kind in ("encoder", "decoder", "encoder-decoder")
         for head in ("classification", "label-words")
         for num_params in (4e6, 110e6, 3.8e9)
@@ -107,3 +113,19 @@ def test_a_model_of_unknown_size_gets_no_recipe_for_small_ones():
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="unknown recipe 'clasic': did you mean 'classic'"):
         recipe("MiniLM-L6", recipe="clasic")
+
+
+def test_all_weights_are_trained_as_they_are_and_other_methods_stay_what_they_are():
+    assert recipe("Phi-3-mini", method="full")["dtype"] == "fp32"
+    with pytest.raises(SpecError, match=r"model BERT-tiny: method 'full' with quantization 'nf4': .*--method lora"):
+        recipe("BERT-tiny", method="full", quantization="nf4")
+    assert "probe" in recipe("MiniLM-L6-probe", method="full") and "tfidf" in recipe("tfidf-logreg", method="full")
+
+
+def test_two_options_that_set_the_rates_of_parts_are_refused_together():
+    rates = {"lora": {"loraplus_lr_ratio": 4}, "train": {"layer_lr_decay": 0.5}}
+    with pytest.raises(
+        SpecError, match=r"lora.loraplus_lr_ratio 4 with train.layer_lr_decay 0.5: .*leave one of them at 1"
+    ):
+        recipe("BERT-tiny", **rates)
+    assert recipe("BERT-tiny", method="full", **rates)["train"].layer_lr_decay == 0.5, "LoRA+ is of no concern there"

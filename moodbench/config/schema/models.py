@@ -19,7 +19,7 @@ from moodbench.config.schema.training import (
     TrainDefaults,
 )
 
-Method = Literal["baseline", "linear-probe", "lora", "prompted"]
+Method = Literal["baseline", "linear-probe", "lora", "full", "prompted"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 NumberFormat = Literal["fp32", "fp16", "bf16"]
 
@@ -125,6 +125,7 @@ _READ_BY: dict[str, set[str]] = {
     "tfidf-logreg": {"tfidf"},
     "linear-probe": _ENCODER | {"probe"},
     "lora": _ENCODER | {"lora", "train", "batch_size", "published_in", "head", "prompt"},
+    "full": _ENCODER | {"train", "batch_size", "published_in", "head", "prompt"},
     "prompted": _ENCODER | {"batch_size", "published_in", "prompt", "num_examples"},
 }
 """Baseline or method -> the optional keys of an entry that bear on it."""

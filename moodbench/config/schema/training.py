@@ -16,6 +16,8 @@ Head = Literal["classification", "label-words"]
 
 Quantization = Literal["none", "int8", "nf4"]
 """How frozen weights are stored: as they are, 8 bits (LLM.int8), or 4-bit NormalFloat with doubly quantised scales."""
+FineTuning = Literal["lora", "full"]
+"""What fine-tuning changes: a LoRA adapter beside frozen weights, or all weights."""
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
 LoraInitialisation = Literal["default", "gaussian", "olora", "pissa", "pissa_niter_16", "orthogonal", "mica"]
 """Those of peft that need neither training texts nor a calibration pass; `default` is Kaiming-uniform A and B = 0."""
@@ -109,6 +111,16 @@ class TrainDefaults(Entry):
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     """Number format in training; auto is fp32, on a CPU with bf16 instructions bf16 from 100 million parameters on, and on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
     device has it in hardware, for weights published in it."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the loss of each text is multiplied by texts / (classes x texts of its class)."""
+    focal_gamma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """Focal loss (Lin et al. 2017): the loss of a text is multiplied by (1 - p)**focal_gamma, p its class's probability."""
+    label_smoothing: ShareBelowOne = 0.0
+    """Share of the target that goes to all classes alike (Szegedy et al. 2016)."""
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Each layer learns so many times as fast as the next above it (Howard & Ruder 2018, section 3.2)."""
+    frozen_layers: ShareBelowOne = 0.0
+    """Share of the layers that are not trained, from the input on; embeddings are not either then."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
 
@@ -178,15 +190,18 @@ class Recipe(Entry):
     """The recipe is the default of models of this kind, up to `max_params`; null: only by name."""
     head: Head | None = None
     """Only of models with this head."""
+    method: FineTuning = "lora"
+    """Only of models fine-tuned so."""
     max_params: Positive | None = None
     """Only of models with at most so many parameters."""
     lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
     train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
 
-    def suits(self, kind: ModelKind, head: Head, num_params: int) -> bool:
-        """Return whether this is a default of models of this kind, head and size (0 where it is unknown)."""
+    def suits(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> bool:
+        """Return whether this is a default of models of this kind, head, size (0 where it is unknown) and method."""
         return (
             self.kind == kind
+            and self.method == method
             and self.head in (None, head)
             and (self.max_params is None or 0 < num_params <= self.max_params)
         )

@@ -1,9 +1,9 @@
-"""Fine-tuning with LoRA on transformers.Trainer, keeping the checkpoint that validation prefers."""
+"""Fine-tuning on transformers.Trainer, of a LoRA adapter or of all weights, keeping the checkpoint that validation prefers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,12 @@ from moodbench.models.device import parameter_count
 from moodbench.models.encoder import TOKENIZER
 from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.models.trained_weights import WEIGHTS, freeze_first_layers, layer_depths, save_trained, train_all
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
+from moodbench.training.loss import LossFunction, loss_function
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 from moodbench.training.together import can_join, member
 from moodbench.training.verdict import training_verdict
@@ -42,7 +44,7 @@ LOSSES_PER_FIT = 32
 """Points of a learning curve that hold a training loss; a long fit has one more often, see training_arguments."""
 
 
-def fit_lora(
+def fine_tune(
     spec: FitSpec,
     train: pd.DataFrame,
     validation: pd.DataFrame,
@@ -53,19 +55,23 @@ def fit_lora(
     *,
     num_gpus: int = 1,
 ) -> FitOutcome:
-    """The outcome of fine-tuning; adapter and tokenizer are saved in `folder`. The layers are spread over `num_gpus`.
+    """Return the outcome of fine-tuning; what was trained and the tokenizer are saved in `folder`.
 
-    A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit that nobody stopped.
+    The layers are spread over `num_gpus`. A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit
+    that nobody stopped.
     """
-    assert spec.train is not None and spec.lora is not None and spec.text is not None
+    assert spec.train is not None and spec.text is not None
     tokenizer = load_tokenizer(spec, base_folder(spec.model))
     base = load_classifier(spec, spec.seeds.init, device, num_gpus, tokenizer=tokenizer)
     set_pad_token(base.model, tokenizer.pad_id)
     prepare_for_training(base)
     if spec.train.base_dropout is not None:
         set_dropout(base.model, spec.train.base_dropout)
-    model = add_lora(base, spec.lora, spec.target_modules)
-    initial = initial_adapter(model, spec.lora)
+    lora = spec.lora
+    num_params = parameter_count(base.model)
+    model = train_all(base.model) if lora is None else add_lora(base, lora, spec.target_modules)
+    initial = None if lora is None else initial_adapter(model, lora)
+    freeze_first_layers(model, spec.train.frozen_layers)
     prompt = spec.prompt.model_dump_json() if spec.prompt else ""
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}{prompt}"
     seeds = spec.seeds
@@ -80,8 +86,9 @@ def fit_lora(
         spec.train,
         schedule,
         report,
-        spec.lora.loraplus_lr_ratio,
-        _joint_step(spec, model, device, arguments.gradient_accumulation_steps),
+        1.0 if lora is None else lora.loraplus_lr_ratio,
+        _joint_step(spec, model, device, num_params, arguments.gradient_accumulation_steps),
+        loss_function(spec.train, np.bincount(train["label"], minlength=len(spec.dataset.labels)).tolist()),
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
@@ -103,11 +110,14 @@ def fit_lora(
         validated = trainer.predict(final, metric_key_prefix="eval").metrics
     others = member()
     elapsed = keeper.elapsed_s() if others is None else others.elapsed_s()
-    save_adapter(model, folder / ADAPTER, initial)
+    if lora is None:
+        save_trained(model, folder / WEIGHTS)
+    else:
+        save_adapter(model, folder / ADAPTER, initial)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
     curve = _curve(history, spec.train.select_by)
     return FitOutcome(
-        num_params=parameter_count(model.get_base_model()),
+        num_params=num_params,
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         num_train=len(train),
         num_validation=len(scored),
@@ -134,11 +144,11 @@ def fit_lora(
     )
 
 
-def _joint_step(spec: FitSpec, model: Any, device: Device, num_accumulated: int) -> JointStep | None:
+def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_accumulated: int) -> JointStep | None:
     """Return how this fit takes its steps together with others; None where it trains alone."""
     others = member()
     assert spec.train is not None
-    if others is None or not can_join(spec, parameter_count(model.get_base_model()), num_accumulated):
+    if others is None or not can_join(spec, num_params, num_accumulated):
         return None
     modules = tuple(sorted(model.peft_config["default"].modules_to_save or ()))
     key = (
@@ -213,9 +223,12 @@ def _trainer(
     report: Report,
     loraplus_lr_ratio: float = 1.0,
     joint_step: JointStep | None = None,
+    loss: LossFunction | None = None,
 ) -> Trainer:
     import torch
+    from peft import PeftModel
     from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+    from transformers.utils import SAFE_WEIGHTS_NAME
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = tokenizer.pad([row["input_ids"] for row in rows])
@@ -268,11 +281,25 @@ def _trainer(
                     return loss
             return super().training_step(model, inputs, num_items_in_batch)
 
+        def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+            if isinstance(self.model, PeftModel):
+                super()._save(output_dir, state_dict)
+            else:
+                assert output_dir is not None
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                save_trained(self.model, Path(output_dir) / SAFE_WEIGHTS_NAME)
+
         def create_optimizer(self, model: Any = None) -> Any:
+            if train.layer_lr_decay != 1 and getattr(self, "optimizer", None) is None:
+                adapted = self.model if model is None else model
+                made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
+                decaying = self.get_decay_parameter_names(adapted)
+                groups = layer_groups(adapted, decaying, train)
+                self.optimizer: Any = made(groups, **settings)
             if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:
                 adapted = self.model if model is None else model
                 made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
-                self.optimizer: Any = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
+                self.optimizer = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
             return super().create_optimizer(model)
 
     return ResumableTrainer(
@@ -282,8 +309,31 @@ def _trainer(
         eval_dataset=validation_set,
         data_collator=collate,
         compute_metrics=scores,
+        compute_loss_func=loss,
         callbacks=[Progress(), Looks(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
     )
+
+
+def layer_groups(model: Any, decaying: Collection[str], train: TrainDefaults) -> list[dict[str, Any]]:
+    """Return an optimiser's groups of trained parameters: one for each depth, and in it those with weight decay and without.
+
+    What is after the last layer learns at `train.learning_rate`, each layer at `train.layer_lr_decay` times the rate of the
+    next (Howard & Ruder 2018, arXiv:1801.06146, section 3.2). Weight decay is for the names in `decaying`.
+    """
+    depths = layer_depths(model)
+    top = max(depths.values())
+    groups: dict[tuple[int, bool], list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((depths[name], name in decaying), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": train.learning_rate * train.layer_lr_decay ** (top - depth),
+            "weight_decay": train.weight_decay if decays else 0.0,
+        }
+        for (depth, decays), parameters in groups.items()
+    ]
 
 
 def _curve(history: list[dict[str, Any]], select_by: str) -> tuple[CurvePoint, ...]:
