@@ -26,8 +26,8 @@ from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.fit_schedule import schedule_of, steps_of
 from moodbench.training.checkpoints import CheckpointArea
-from moodbench.training.fitting import fit
 from moodbench.training.fine_tuning import training_arguments
+from moodbench.training.fitting import fit
 from moodbench.trial import examples_of
 
 pytestmark = [
