@@ -74,6 +74,8 @@ def execute(arguments: argparse.Namespace) -> int:
         out.print(view.facts(), markup=False, soft_wrap=True)
         print_table(HEADINGS, view.table(), out, left=LEFT)
         out.print(view.summary(), markup=False, soft_wrap=True)
+        for sentence in view.spared():
+            out.print(sentence, markup=False, soft_wrap=True)
         for refusal in view.refusals():
             out.print(f"Does not fit: {refusal}", markup=False, soft_wrap=True)
         for name, options in view.advice().items():

@@ -18,7 +18,7 @@ from moodbench.estimate.duration import (
     predict_s,
 )
 from moodbench.estimate.history import History, PhaseName
-from moodbench.estimate.memory import BASELINE_PROCESS_BYTES, FitMemory, Load, predict_memory
+from moodbench.estimate.memory import BASELINE_PROCESS_BYTES, FitMemory, Load, predict_memory, vocabulary_bytes
 from moodbench.estimate.placement import Placement, needed_bytes, place
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
 from moodbench.estimate.workload import DataSize, Workload
@@ -63,6 +63,8 @@ class TrialEstimate:
     measure: PhaseEstimate
     placement: Placement | None = None
     """How the fit fits the device; None for a classical baseline, which always runs on the CPU."""
+    spared_bytes: int = 0
+    """What a language model that is trained spares by computing no more of its head than the label words."""
 
     def phase(self, name: PhaseName) -> PhaseEstimate:
         """The estimate of one phase."""
@@ -180,6 +182,7 @@ class Estimator:
             phase(evaluating, answering),
             phase(measuring, answering),
             placement,
+            vocabulary_bytes(shape, load) if fit.prompt and fit.train else 0,
         )
 
     def load(self, fit: FitSpec, shape: Shape, work: Workload, device: DeviceClass) -> Load:

@@ -16,8 +16,8 @@ TRAINED_BYTES = 16
 """fp32 weight, gradient and AdamW's two moments of a trained parameter."""
 WEIGHT_BYTES = 4
 """Of them the weight, which is counted with the loaded weights where these are trained."""
-SLACK = {"cpu": 1.25, "cuda": 1.15, "mps": 1.2}
-"""Allocators keep more than is in use."""
+SLACK = {"cpu": 1.5, "cuda": 1.15, "mps": 1.2}
+"""Allocators keep more than is in use, on a CPU the more as batches are of different lengths."""
 FIXED_DEVICE_BYTES = {"cuda": 700 * 2**20, "mps": 500 * 2**20, "cpu": 0}
 """Context, kernels and workspaces on the accelerator."""
 TRAINING_PROCESS_BYTES = 1170 * 2**20
@@ -120,19 +120,32 @@ def activation_bytes(shape: Shape, load: Load) -> int:
     dropout masks; for 16-bit numbers and a width of 4 x hidden these are the 34 bytes x hidden of Korthikanti et al. 2022,
     equation 1, and so are the 5 bytes per pair of tokens and head where attention is not fused. With checkpointing the
     inputs of all layers and everything inside one (ibid., section 5). Fewer need be kept where weights are frozen, so
-    this is rather too much than too little.
+    this is rather too much than too little. Where fp32 weights are multiplied in 16 bits, what is between the layers is
+    fp32, and each projection keeps a 16-bit copy of its input of its own. Keys and values are kept as attention reads them,
+    repeated for each head.
     """
-    size, mask = _bytes(load.precision), int(load.dropout)
+    size, mask, mixed = _bytes(load.precision), int(load.dropout), load.precision != load.weights_precision
     tokens = load.batch_size * load.num_tokens
     hidden, inner = shape.hidden, shape.intermediate
-    attention = size * (hidden + 2 * shape.q_width + 2 * shape.kv_width) + mask * hidden
-    feed_forward = size * (hidden + (4 if shape.gated else 2) * inner) + mask * hidden
-    per_layer = tokens * (attention + feed_forward + size * 2 * hidden)
+    copies = (3, 2 if shape.gated else 1) if mixed else (1, 1)
+    attention = size * (copies[0] * hidden + 4 * shape.q_width) + mask * hidden
+    feed_forward = size * (copies[1] * hidden + (4 if shape.gated else 2) * inner) + mask * hidden
+    norms = _bytes(load.weights_precision) * 2 * hidden
+    per_layer = tokens * (attention + feed_forward + norms)
     if not shape.fused_attention:
         per_layer += tokens * load.num_tokens * shape.num_heads * (2 * size + mask)
     if load.checkpointing and shape.checkpointing:
         return shape.num_layers * tokens * hidden * size + per_layer
     return shape.num_layers * per_layer
+
+
+def vocabulary_bytes(shape: Shape, load: Load) -> int:
+    """Return the bytes of fp32 scores of the whole vocabulary at every token, and of their gradients.
+
+    Training a language model on its next token keeps them; one that answers with label words computes their rows alone, at
+    the last token.
+    """
+    return 2 * 4 * load.batch_size * load.num_tokens * shape.vocab
 
 
 def host_bytes(weights: int, device: str) -> int:

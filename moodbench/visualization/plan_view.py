@@ -81,6 +81,7 @@ class PlannedRow:
             "changes": list(placement.changes) if placement else [],
             "quantization": placement.load.quantization if placement else "none",
             "device_batch_size": placement.load.batch_size if placement else None,
+            "spared_bytes": self.estimate.spared_bytes,
             "phases": phases,
         }
 
@@ -164,6 +165,18 @@ class ClassView:
                 options = options_for(row.estimate.placement)
                 found[row.model] = max(found.get(row.model, ""), options, key=len)
         return {name: options for name, options in found.items() if options}
+
+    def spared(self) -> list[str]:
+        """Return one sentence per language model that is trained, on what label words spare of its head."""
+        most: dict[str, int] = {}
+        for row in self.rows:
+            if row.fits and row.estimate:
+                most[row.model] = max(most.get(row.model, 0), row.estimate.spared_bytes)
+        return [
+            f"{name}: only the label words of its vocabulary are scored; all of it, at every token, would take {spared / GIB:.1f} GiB more"
+            for name, spared in most.items()
+            if spared
+        ]
 
     def refusals(self) -> list[str]:
         """One sentence per model that does not fit, with the data set that needs most."""

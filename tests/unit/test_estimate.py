@@ -120,10 +120,13 @@ def test_adapter_parameters_are_those_that_records_of_fits_name():
 def test_activations_are_those_of_korthikanti():
     # Korthikanti et al. 2022, equation 1: s b h (34 + 5 a s / h) bytes per layer in 16 bit with dropout.
     s, b, h, a = 512, 4, 768, 12
-    load = Load(b, s, "cuda", precision="fp16")
+    load = Load(b, s, "cuda", precision="fp16", weights_precision="fp16")
     stored = replace(BERT_BASE, num_layers=1, fused_attention=False)
     # The paper counts the shared input of query, key and value once, as we do, and stores two norm inputs.
     assert activation_bytes(stored, load) == s * b * h * 34 + 5 * a * s * s * b
+    # With fp32 weights: two more 16-bit copies for the projections, and both norms read fp32 numbers.
+    mixed = replace(load, weights_precision="fp32")
+    assert activation_bytes(stored, mixed) == s * b * h * (34 + 2 * 2 + 2 * 2) + 5 * a * s * s * b
     assert activation_bytes(replace(stored, fused_attention=True), load) == s * b * h * 34
     # With checkpointing of every layer: 2 s b h for each, and one layer whole.
     twelve = activation_bytes(BERT_BASE, replace(load, checkpointing=True))
