@@ -41,6 +41,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "learning rate x 1/2": {"lr": 0.5},
     "learning rate x 2": {"lr": 2.0},
     "random order": {"train": {"group_by_length": False}},
+    "validation without limit": {"train": {"validation_share": 1}},
     "all weights": {"method": "full"},
     "balanced class weights": {"train": {"class_weights": "balanced"}},
     "focal loss, gamma 2": {"train": {"focal_gamma": 2}},
@@ -49,6 +50,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "first half of the layers frozen": {"train": {"frozen_layers": 0.5}},
 }
 """What is changed of a model's own recipe."""
+RATE = {"MiniLM-L6": "learning rate x 2", "MiniLM-L3": "learning rate x 1/2"}
+"""The other learning rate of each encoder, which is the other's own."""
 OPTIONS = (
     "all weights",
     "focal loss, gamma 2",
@@ -76,7 +79,7 @@ def cells() -> Iterator[Cell]:
     for size in (1024, 256, 64):
         for seed in range(5):
             for model in ENCODERS:
-                for arm in ("default", "learning rate x 1/2"):
+                for arm in ("default", RATE[model]):
                     yield Cell(model, MOVIE, size, seed, arm)
     for seed in range(3):
         for arm in OPTIONS:
@@ -89,6 +92,12 @@ def cells() -> Iterator[Cell]:
                 yield Cell(DECODER, MOVIE, size, seed, arm)
     for seed in range(3):
         yield Cell(DECODER, MOVIE, 256, seed, "all weights")
+    for seed in range(5):
+        for dataset in (MOVIE, OTHERS[0]):
+            yield Cell(DECODER, dataset, 256, seed)
+            yield Cell(DECODER, dataset, 256, seed, "random order")
+    for seed in range(5):
+        yield Cell("MiniLM-L6", MOVIE, 1024, seed, "validation without limit")
     for size in (1024, 256, 64):
         for seed in range(5):
             for model in ENCODERS:
@@ -98,7 +107,7 @@ def cells() -> Iterator[Cell]:
         for size in (1024, 256, 64):
             for seed in range(3):
                 for model in ENCODERS:
-                    for arm in ("default", "learning rate x 1/2"):
+                    for arm in ("default", RATE[model]):
                         yield Cell(model, dataset, size, seed, arm)
                 for arm in ("default", "classification head"):
                     yield Cell(DECODER, dataset, size, seed, arm)
@@ -107,16 +116,15 @@ def cells() -> Iterator[Cell]:
             for arm in ("attention alone", "classic", "learning rate x 1/2", "learning rate x 2"):
                 yield Cell(DECODER, MOVIE, size, seed, arm)
     for seed in range(3):
-        for model in (*ENCODERS, DECODER):
-            yield Cell(model, MOVIE, 4096, seed)
-    for size in (1024, 256, 64):
-        for seed in range(3):
-            for model in ENCODERS:
-                yield Cell(model, MOVIE, size, seed, "learning rate x 2")
+        for model in ENCODERS:
+            for arm in ("default", RATE[model]):
+                yield Cell(model, MOVIE, 4096, seed, arm)
+        yield Cell(DECODER, MOVIE, 4096, seed)
     for dataset in (MOVIE, OTHERS[1]):
         for seed in range(5):
-            yield Cell("MiniLM-L6", dataset, 1500, seed)
-            yield Cell("MiniLM-L6", dataset, 1500, seed, "random order")
+            for model in ENCODERS:
+                yield Cell(model, dataset, 1500, seed)
+                yield Cell(model, dataset, 1500, seed, "random order")
 
 
 def trial_of(cell: Cell) -> Any:

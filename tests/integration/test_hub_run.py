@@ -108,7 +108,7 @@ def test_a_check_of_a_recipe_trains_and_evaluates_once_and_measures_nothing(tmp_
         again = run(command, tmp_path, environment(tmp_path, hub))
         assert again.returncode == 0, again.stderr
     document = json.loads(done.stdout)
-    assert (document["model"], document["recipe"]) == ("BERT-tiny", "small-encoder")
+    assert (document["model"], document["recipe"]) == ("BERT-tiny", "tiny-encoder")
     first, second, packaged = document["results"]
     assert [row["source"] for row in (first, second)] == ["a first paper", "a second paper"]
     for row in (first, second):

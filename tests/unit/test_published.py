@@ -127,7 +127,7 @@ def test_the_list_of_recipes_names_each_fine_tuned_model_of_the_catalogue_once(c
     named = [model for row in rows for model in row["models"]]
     assert sorted(named) == sorted(name for name, entry in CATALOGUE.models.items() if entry.method == "lora")
     own = {model: row["name"] for row in rows for model in row["models"]}
-    assert (own["BERT-tiny"], own["BERT-base"], own["Phi-3-mini"]) == ("small-encoder", "encoder", "decoder")
+    assert (own["BERT-tiny"], own["BERT-base"], own["Phi-3-mini"]) == ("tiny-encoder", "encoder", "decoder")
     assert own["SmolLM2-135M-embedded-head"] == "small-decoder-head"
     for arguments in (["recipes", "--json"], ["recipes", "list", "--json"], ["recipes", "--json", "list"]):
         with pytest.raises(SystemExit):

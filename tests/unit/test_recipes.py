@@ -30,7 +30,7 @@ def learned(model, **asked):
 @pytest.mark.parametrize(
     ("model", "asked", "name"),
     [
-        ("BERT-tiny", {}, "small-encoder"), ("MiniLM-L6", {}, "small-encoder"), ("BERT-base", {}, "encoder"),
+        ("BERT-tiny", {}, "tiny-encoder"), ("MiniLM-L6", {}, "small-encoder"), ("BERT-base", {}, "encoder"),
         ("ModernBERT-large", {}, "encoder"), ("SmolLM2-135M", {}, "small-decoder"), ("Pythia-410m", {}, "small-decoder"),
         ("Phi-3-mini", {}, "decoder"), ("SmolLM2-135M", {"head": "classification"}, "small-decoder-head"),
         ("Phi-3-mini", {"head": "classification"}, "decoder-head"), ("BERT-tiny", {"recipe": "classic"}, "classic"),
@@ -96,7 +96,7 @@ def test_every_recipe_is_the_default_of_a_model_or_is_asked_for_by_name(name):
         for method in ("lora", "full")
         for kind in ("encoder", "decoder", "encoder-decoder")
         for head in ("classification", "label-words")
-        for num_params in (4e6, 110e6, 3.8e9)
+        for num_params in (4e6, 30e6, 110e6, 3.8e9)
     }
     assert name in reached or CATALOGUE.recipe(name).kind is None
 
