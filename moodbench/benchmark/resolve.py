@@ -299,11 +299,6 @@ def _method_of(
     lora = check_lora(
         _overlaid(LoraDefaults, None, f"model {name}", "lora", lora_values, spec.lora), quantization, name
     )
-    if lora.loraplus_lr_ratio != 1 and train.layer_lr_decay != 1:
-        raise SpecError(
-            f"model {name}: lora.loraplus_lr_ratio {lora.loraplus_lr_ratio:g} with train.layer_lr_decay "
-            f"{train.layer_lr_decay:g}: both set the learning rates of parts; leave one of them at 1"
-        )
     return answering | {"lora": lora, "target_modules": family.targets(lora.target_modules)}
 
 

@@ -48,9 +48,6 @@ class LabelWordClassifier(nn.Module):
     Beginnings that several words share are passed through the model once.
     """
 
-    loss_type = "ForSequenceClassification"
-    """One label per text, not one per token: what transformers.Trainer counts labels by."""
-
     def __init__(
         self,
         lm: Any,

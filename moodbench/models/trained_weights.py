@@ -23,29 +23,6 @@ def train_all(model: Any) -> Any:
     return model
 
 
-def freeze_first_layers(model: Any, share: float) -> None:
-    """Train neither the first `share` (0 to below 1, rounded to whole layers) of the layers nor what stands before them."""
-    depths = layer_depths(model)
-    num_frozen = round(share * (max(depths.values()) - 1))
-    for name, parameter in model.named_parameters():
-        if num_frozen and depths[name] <= num_frozen:
-            parameter.requires_grad_(False)
-
-
-def layer_depths(model: Any) -> dict[str, int]:
-    """Return the depth of each parameter by its name: 0 before the first numbered layer, n in the n-th, one more elsewhere."""
-    layers: dict[str, int] = {}
-    depths: dict[str, int | None] = {}
-    for name, _ in model.named_parameters():
-        parts = name.split(".")
-        number = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-        if number is not None:
-            depths[name] = layers.setdefault(".".join(parts[: number + 1]), len(layers) + 1)
-        else:
-            depths[name] = None if layers else 0
-    return {name: len(layers) + 1 if depth is None else depth for name, depth in depths.items()}
-
-
 def save_trained(model: Any, path: Path) -> None:
     """Write the weights of `model` that are trained, by their names, to the safetensors file `path`."""
     from safetensors.torch import save_file

@@ -155,8 +155,7 @@ class FitSpec(Frozen):
 
 _PLAIN_LORA = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "loraplus_lr_ratio": 1.0}
 """LoRA's younger fields as they were before there were any."""
-_PLAIN_TRAIN = {"optimizer": "adamw", "min_steps": 0, "max_steps": None, "validation_share": 1.0,
-                "class_weights": "none", "focal_gamma": 0.0, "label_smoothing": 0.0, "layer_lr_decay": 1.0, "frozen_layers": 0.0}  # fmt: skip
+_PLAIN_TRAIN = {"optimizer": "adamw", "min_steps": 0, "max_steps": None, "validation_share": 1.0}
 """Likewise those of fine-tuning."""
 _ADDED = ("preparation", "augmentation", "prompt")
 """Fields of a fit spec that came later: empty, they are no part of the ids, which thereby stay what they were."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,11 @@ from moodbench.models.device import parameter_count
 from moodbench.models.encoder import TOKENIZER
 from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
-from moodbench.models.trained_weights import WEIGHTS, freeze_first_layers, layer_depths, save_trained, train_all
+from moodbench.models.trained_weights import WEIGHTS, save_trained, train_all
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
-from moodbench.training.loss import LossFunction, loss_function
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 from moodbench.training.together import can_join, member
 from moodbench.training.verdict import training_verdict
@@ -71,7 +70,6 @@ def fine_tune(
     num_params = parameter_count(base.model)
     model = train_all(base.model) if lora is None else add_lora(base, lora, spec.target_modules)
     initial = None if lora is None else initial_adapter(model, lora)
-    freeze_first_layers(model, spec.train.frozen_layers)
     prompt = spec.prompt.model_dump_json() if spec.prompt else ""
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}{prompt}"
     seeds = spec.seeds
@@ -88,7 +86,6 @@ def fine_tune(
         report,
         1.0 if lora is None else lora.loraplus_lr_ratio,
         _joint_step(spec, model, device, num_params, arguments.gradient_accumulation_steps),
-        loss_function(spec.train, np.bincount(train["label"], minlength=len(spec.dataset.labels)).tolist()),
     )
     taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if taken:
@@ -223,7 +220,6 @@ def _trainer(
     report: Report,
     loraplus_lr_ratio: float = 1.0,
     joint_step: JointStep | None = None,
-    loss: LossFunction | None = None,
 ) -> Trainer:
     import torch
     from peft import PeftModel
@@ -290,16 +286,10 @@ def _trainer(
                 save_trained(self.model, Path(output_dir) / SAFE_WEIGHTS_NAME)
 
         def create_optimizer(self, model: Any = None) -> Any:
-            if train.layer_lr_decay != 1 and getattr(self, "optimizer", None) is None:
-                adapted = self.model if model is None else model
-                made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
-                decaying = self.get_decay_parameter_names(adapted)
-                groups = layer_groups(adapted, decaying, train)
-                self.optimizer: Any = made(groups, **settings)
             if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:
                 adapted = self.model if model is None else model
                 made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
-                self.optimizer = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
+                self.optimizer: Any = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
             return super().create_optimizer(model)
 
     return ResumableTrainer(
@@ -309,31 +299,8 @@ def _trainer(
         eval_dataset=validation_set,
         data_collator=collate,
         compute_metrics=scores,
-        compute_loss_func=loss,
         callbacks=[Progress(), Looks(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
     )
-
-
-def layer_groups(model: Any, decaying: Collection[str], train: TrainDefaults) -> list[dict[str, Any]]:
-    """Return an optimiser's groups of trained parameters: one for each depth, and in it those with weight decay and without.
-
-    What is after the last layer learns at `train.learning_rate`, each layer at `train.layer_lr_decay` times the rate of the
-    next (Howard & Ruder 2018, arXiv:1801.06146, section 3.2). Weight decay is for the names in `decaying`.
-    """
-    depths = layer_depths(model)
-    top = max(depths.values())
-    groups: dict[tuple[int, bool], list[Any]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((depths[name], name in decaying), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": train.learning_rate * train.layer_lr_decay ** (top - depth),
-            "weight_decay": train.weight_decay if decays else 0.0,
-        }
-        for (depth, decays), parameters in groups.items()
-    ]
 
 
 def _curve(history: list[dict[str, Any]], select_by: str) -> tuple[CurvePoint, ...]:

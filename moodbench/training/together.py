@@ -39,8 +39,6 @@ def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
         and spec.prompt is None
         and spec.train.precision == "fp32"
         and spec.lora.init_lora_weights not in CHANGE_THE_BASE
-        and (spec.train.class_weights, spec.train.focal_gamma, spec.train.label_smoothing) == ("none", 0, 0)
-        and spec.train.frozen_layers == 0
         and num_accumulated == 1
         and not uses_checkpointing(num_params, True)
     )

@@ -140,6 +140,7 @@ def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantiz
     merged, _ = predict_texts(load_predictor(spec, artifact, "merged", "cpu"), texts, 8)
     np.testing.assert_allclose(merged, logits, atol=1e-5, rtol=1e-5)
     assert logits.std() > 0.01
+    assert (outcome.num_trainable == outcome.num_params) == (quantization == "full")
 
 
 @pytest.mark.parametrize("family", CONFIGURATIONS)

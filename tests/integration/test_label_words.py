@@ -250,6 +250,17 @@ def test_a_language_model_learns_its_label_words_is_saved_loaded_merged_and_batc
     assert logits.std() > 0.01
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c[2] == "full"], ids=" ".join)
+def test_all_weights_but_the_embeddings_and_the_head_are_trained(fits, case):
+    from safetensors.numpy import load_file
+
+    _, artifact, outcome = fits[case]
+    names = set(load_file(artifact / "weights.safetensors"))
+    embedded = ("embed_tokens", "word_embeddings", ".wte.", "shared", "lm_head", "decoder.weight")
+    assert names and not [name for name in names if any(part in name for part in embedded)]
+    assert outcome.num_trainable < outcome.num_params
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c[2] != "nf4"], ids=" ".join)
 def test_an_exported_model_answers_alike_by_the_snippet_of_its_card(fits, tmp_path, case, capsys):
     spec, artifact, _ = fits[case]

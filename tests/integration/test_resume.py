@@ -92,7 +92,7 @@ RECIPES = {
         "sizes": {"train": 76, "validation": 344},
         "validation_share": 0.65,
     },
-    "all weights, by another loss": {"method": "full", "learning_rate": 1e-4, "label_smoothing": 0.1},
+    "all weights": {"method": "full", "learning_rate": 1e-4},
     "steps in place of epochs": {"epochs": 1, "min_steps": 9, "max_steps": 9, "effective_batch_size": 32},
 }
 

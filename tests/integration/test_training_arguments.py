@@ -51,10 +51,8 @@ LOOKS = {
     "validation_share": (0, (464,)),
 }
 """Field: another value, the steps of the looks then."""
-ELSEWHERE = {"base_dropout", "patience", "group_by_length",
-             "class_weights", "focal_gamma", "label_smoothing", "layer_lr_decay", "frozen_layers"}  # fmt: skip
-"""Read where the model is made ready and where the trainer gets its callbacks and sampler, see the tests below; those of the
-second line are in test_training_options.py."""
+ELSEWHERE = {"base_dropout", "patience", "group_by_length"}
+"""Read where the model is made ready and where the trainer gets its callbacks and sampler, see the tests below."""
 
 
 def test_the_table_holds_every_field():

@@ -120,12 +120,3 @@ def test_all_weights_are_trained_as_they_are_and_other_methods_stay_what_they_ar
     with pytest.raises(SpecError, match=r"model BERT-tiny: method 'full' with quantization 'nf4': .*--method lora"):
         recipe("BERT-tiny", method="full", quantization="nf4")
     assert "probe" in recipe("MiniLM-L6-probe", method="full") and "tfidf" in recipe("tfidf-logreg", method="full")
-
-
-def test_two_options_that_set_the_rates_of_parts_are_refused_together():
-    rates = {"lora": {"loraplus_lr_ratio": 4}, "train": {"layer_lr_decay": 0.5}}
-    with pytest.raises(
-        SpecError, match=r"lora.loraplus_lr_ratio 4 with train.layer_lr_decay 0.5: .*leave one of them at 1"
-    ):
-        recipe("BERT-tiny", **rates)
-    assert recipe("BERT-tiny", method="full", **rates)["train"].layer_lr_decay == 0.5, "LoRA+ is of no concern there"

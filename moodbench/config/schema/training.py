@@ -111,16 +111,6 @@ class TrainDefaults(Entry):
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     """Number format in training; auto is fp32, on a CPU with bf16 instructions bf16 from 100 million parameters on, and on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
     device has it in hardware, for weights published in it."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """balanced: the loss of each text is multiplied by texts / (classes x texts of its class)."""
-    focal_gamma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """Focal loss (Lin et al. 2017): the loss of a text is multiplied by (1 - p)**focal_gamma, p its class's probability."""
-    label_smoothing: ShareBelowOne = 0.0
-    """Share of the target that goes to all classes alike (Szegedy et al. 2016)."""
-    layer_lr_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
-    """Each layer learns so many times as fast as the next above it (Howard & Ruder 2018, section 3.2)."""
-    frozen_layers: ShareBelowOne = 0.0
-    """Share of the layers that are not trained, from the input on; embeddings are not either then."""
     optimizer: Optimizer = "adamw"
     """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
 
