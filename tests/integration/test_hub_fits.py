@@ -42,7 +42,9 @@ def trials(tmp_path_factory):
                 save_checkpoint(root / family, family, decoder=decoder, auto=AUTO["causal"] if decoder else "AutoModel")
                 files[family] = {path.name: path.read_bytes() for path in (root / family).iterdir()}
             hub.add("model", CATALOGUE.models[name].source.hub, files[family])
-        asked = BenchmarkSpec(models=NAMES, datasets=["icwsm-tweets"], train=FEW, device="cpu")
+        prompt = root / "prompt.yaml"
+        prompt.write_text('template: "w1 {text} w2"\nlabel_words: [" bad", " good"]\n')
+        asked = BenchmarkSpec(models=NAMES, datasets=["icwsm-tweets"], train=FEW, prompt=str(prompt), device="cpu")
         yield {t.fit.model.name: t for t in resolve(asked, CATALOGUE, CPU, with_baseline=False)}
     torch.set_num_threads(threads)
 

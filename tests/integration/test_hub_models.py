@@ -160,7 +160,7 @@ def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, checkp
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--store", str(tmp_path / "store")])
     assert ended.value.code == 2 and not (tmp_path / "store").exists()
-    assert "fitting needs about 3" in capsys.readouterr().err  # 4 bytes x 80 x 12 x 8192^2 and a quarter are 300 GiB
+    assert "fitting needs about 28" in capsys.readouterr().err  # 4 bytes x 80 x 12 x 8192^2 and 15 % are 276 GiB
 
 
 def test_pin_writes_revisions_that_the_catalogue_reads(hub, checkpoint, tmp_path, capsys):

@@ -7,7 +7,7 @@ import pandas as pd
 
 WORDS = [f"w{i}" for i in range(20)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-VOCABULARY = [*SPECIAL, "good", "bad", *WORDS, "negative", "positive"]
+VOCABULARY = [*SPECIAL, "good", "bad", *WORDS]
 """The models hold some more, as tokenizer classes of some families add special tokens of their own."""
 ENCODER = {
     "vocab_size": len(VOCABULARY) + 6, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -97,7 +97,7 @@ def save_byte_tokenizer(folder: Path) -> None:
     vocabulary, merges = (folder / "vocab.json", folder / "merges.txt")
     trained.save_model(str(folder))
     tokenizer = Qwen2Tokenizer(vocab=str(vocabulary), merges=str(merges))
-    tokenizer.model_max_length = 64
+    tokenizer.model_max_length = 32
     tokenizer.save_pretrained(folder)
 
 

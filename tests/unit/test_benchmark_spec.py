@@ -351,7 +351,7 @@ CHANGES = {
     "the protocol": ({"protocol": "quick"}, {}, CPU, (SAME, SAME, SAME, NEW)),
     "the machine": ({}, {}, dataclasses.replace(CPU, cpu="Other"), (SAME, SAME, SAME, NEW)),
     "epochs that are not extended": ({"train": {"epochs": 2}}, {}, CPU, (NEW,) * 4),
-    "the learning rate": ({"train": {"learning_rate": 1e-3}}, {}, CPU, (NEW,) * 4),
+    "the learning rate": ({"train": {"learning_rate": 3e-3}}, {}, CPU, (NEW,) * 4),
     "the LoRA targets": ({"lora": {"target_modules": ["query"]}}, {}, CPU, (NEW,) * 4),
     "the family's modules": ({}, {"families": {"bert": {"attention": ["query"]}}}, CPU, (NEW,) * 4),
     "the size of the training split": ({"max_train_examples": 100}, {}, CPU, (NEW,) * 4),

@@ -291,7 +291,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
         ("n5", "worker", "B300", True),
     ]
     by_model = {row.name: {each.model: each for each in row.models} for row in rows}
-    assert by_model["n1"] == {} and by_model["n2"]["vader"].fits and by_model["n2"]["MiniLM-L3"].fits
+    assert by_model["n1"] == {} and by_model["n2"]["vader"].fits and by_model["n2"]["BERT-tiny"].fits
     # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2 GiB of memory hold, less than 22.5 GiB on the GPU.
     big, small = by_model["n2"]["Phi-3-mini"], by_model["n3"]["Phi-3-mini"]
     assert not big.fits and "GiB of memory, and the node has 2.0 GiB of memory" in big.reason and small.fits
