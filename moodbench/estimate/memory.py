@@ -19,8 +19,8 @@ WEIGHT_BYTES = 4
 SLACK = {"cpu": 1.15, "cuda": 1.15, "mps": 1.2}
 """Allocators keep more than is in use."""
 ACTIVATION_SLACK = {"cpu": 2.45, "cuda": 1.15, "mps": 1.2}
-"""Likewise of activations: batches of unlike length leave holes in the heap of a CPU's process; fits of MiniLM and SmolLM2 took
-1.8 to 2.5 times the formula."""
+"""Likewise of activations. That of a CPU was fitted to the peaks of processes that trained MiniLM and SmolLM2, which grow with the
+number of batches; why they do was not found."""
 FIXED_DEVICE_BYTES = {"cuda": 700 * 2**20, "mps": 500 * 2**20, "cpu": 0}
 """Context, kernels and workspaces on the accelerator."""
 TRAINING_PROCESS_BYTES = 1250 * 2**20

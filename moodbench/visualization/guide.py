@@ -61,7 +61,7 @@ ESTIMATES = """\
 - **Weights**: 4 bytes each in fp32, 2 in 16 bit, 0.516 in NF4 with double quantisation (embeddings, norms and head stay
   whole). **Trained parameters**: 16 bytes each (weight, gradient, two moments of AdamW). **Activations**: the formula of
   Korthikanti et al. (2022), with gradient checkpointing from a billion parameters on. Allocators get 15 to 20 % more, on a
-  CPU 145 % for activations, whose batches of unlike length leave holes; a CUDA context 0.7 GiB, a training process 1.2 GiB of the
+  CPU 145 % for activations, as processes there took so much (why was not found); a CUDA context 0.7 GiB, a training process 1.2 GiB of the
   machine's memory.
 - **Checked**: nine LoRA fits of MiniLM-L3, MiniLM-L6 and SmolLM2-135M on a CPU, each in its own process, took 1.6 to 3.7 GiB
   at most. The constants for a CPU (process and slack) were chosen on these fits, which the estimate covers with up to a fifth to

@@ -173,7 +173,8 @@ class ClassView:
             if row.fits and row.estimate:
                 most[row.model] = max(most.get(row.model, 0), row.estimate.spared_bytes)
         return [
-            f"{name}: only the label words of its vocabulary are scored; all of it, at every token, would take {spared / GIB:.1f} GiB more"
+            f"{name}: only the label words of its vocabulary are scored; all of it, at every token, would take "
+            f"{spared / GIB:.1f} GiB more"
             for name, spared in most.items()
             if spared
         ]

@@ -233,7 +233,7 @@ SMOL_LM2_LOAD = Load(16, 72, dropout=False, num_trained=2_442_240, precision="bf
 @pytest.mark.parametrize(
     ("config", "num_layers", "load", "peaks_gib"),
     [
-        (MINI_LM, 6, MINI_LM_LOAD, (2.021, 1.808, 2.022)), (MINI_LM, 3, MINI_LM_LOAD, (1.634, 1.637, 1.613)),
+        (MINI_LM, 6, MINI_LM_LOAD, (2.021, 1.808, 2.022)), (MINI_LM, 3, MINI_LM_LOAD, (1.634, 1.576, 1.637)),
         (SMOL_LM2, 30, SMOL_LM2_LOAD, (3.652, 3.471, 3.577)),
     ],
 )  # fmt: skip
