@@ -1,4 +1,4 @@
-"""Shows the results as a page: the same as `moodbench app`."""
+"""Show the results as a page, exactly as `moodbench app` does."""
 
 import sys
 

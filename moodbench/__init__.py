@@ -1,10 +1,10 @@
 """MoodBench: which small language model should classify these reviews, on this hardware?
 
-The story, in the order in which data flows:
+Data flows in this order:
 
     spec -> plan -> trial (data -> model -> train -> evaluate -> measure) -> store -> compare -> show -> serve
 
-From Python: `moodbench.run`, `moodbench.leaderboard` and `moodbench.load_predictor`, explained in moodbench/api.py.
+The Python API is `moodbench.run`, `moodbench.leaderboard` and `moodbench.load_predictor`; see moodbench/api.py.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ _IN_API = ("Classifier", "Prediction", "RunSummary", "leaderboard", "load_predic
 
 
 def __getattr__(name: str) -> Any:
-    """What moodbench/api.py offers, loaded at first use so that `import moodbench` is light."""
+    """Import a name of moodbench/api.py at first use, so that `import moodbench` stays light."""
     if name not in _IN_API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("moodbench.api"), name)

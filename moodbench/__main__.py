@@ -1,4 +1,4 @@
-"""The `moodbench` command, `python -m moodbench` as well: Ctrl-C and SIGTERM end it with one line, even while it loads."""
+"""The command `moodbench`, or `python -m moodbench`: Ctrl-C and SIGTERM end it with one line, even during imports."""
 
 import signal
 import sys
@@ -8,14 +8,18 @@ from moodbench.errors import INTERRUPTED, TERMINATED
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. A kind of its own, as Python ends by SIGINT whenever a plain one has passed through text given to `exec`."""
+    """Raised when SIGTERM arrives.
+
+    A subclass, because Python itself ends by SIGINT once a plain KeyboardInterrupt has passed through code given to
+    `exec`.
+    """
 
 
 def main() -> None:
-    """Nothing; exits as `moodbench.cli.main` says, or with 130 when interrupted and 143 when ended by SIGTERM.
+    """Run the command line and exit with its code, or with 130 after Ctrl-C and 143 after SIGTERM.
 
-    SIGTERM interrupts a command just as Ctrl-C does, so that everything which cleans up after the one does so after the
-    other; the exit code alone tells them apart.
+    SIGTERM interrupts a command exactly as Ctrl-C does, so the same cleanup runs after both; only the exit code
+    differs.
     """
     terminated = False
 

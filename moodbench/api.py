@@ -1,4 +1,4 @@
-"""MoodBench from Python: run, leaderboard, load_predictor. Also reached as `moodbench.run` and so on."""
+"""The Python API: `run`, `leaderboard` and `load_predictor`, also available as `moodbench.run` and so on."""
 
 from __future__ import annotations
 
@@ -40,15 +40,21 @@ def run(
     listen: Listener | None = None,
     **fields: Any,
 ) -> RunSummary:
-    """How the run ended: `num_committed` records and `failures`, one line per trial that lacks some of its records.
+    """Run the trials that have no record in `store` yet, as `moodbench run` does, and return how the run ended.
 
-    Runs what has no record in `store` yet, as `moodbench run` does: a `preset`, or `models` on `datasets`. `seeds` is a
-    number (0 to seeds - 1) or the seeds themselves. `config` is a YAML file or folder over the catalogue. Other `fields`
-    are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol, device, lora, train,
-    and for data of your own or hub:OWNER/NAME, text_column, label_column, label_map, labels, data_name, and split_column
-    and group_column of a file or data_config and splits of the hub.
-    `address` names a Ray cluster (HOST:PORT of its head, or auto on one of its nodes) and `cluster` its file.
-    `listen` hears every event of the run; a `data_report` on each data set from a file or the hub comes second. What is wrong with the request is raised as MoodBenchError before anything runs.
+    The trials are those of a `preset`, or of `models` on `datasets`. The summary holds `num_committed`, the number of
+    committed records, and `failures`, one line per trial that lacks some of its records.
+
+    `seeds` is a number (0 to seeds - 1) or the seeds themselves. `config` is a YAML file or folder that is merged over
+    the catalogue. `address` is a Ray cluster (HOST:PORT of its head, or auto on one of its nodes), and `cluster` is the
+    file that describes it. `listen` is called with every event of the run; a `data_report` for each dataset from a file
+    or the hub directly follows the first event, `run_started`.
+
+    Other `fields` are those of BenchmarkSpec: max_train_examples, max_validation_examples, neutral_band, protocol,
+    device, lora and train. For your own data or hub:OWNER/NAME they include text_column, label_column, label_map,
+    labels and data_name; for a file, split_column and group_column; for the hub, data_config and splits.
+
+    Raises: MoodBenchError if the request is invalid, before anything runs.
     """
     catalogue = load_catalogue(Path(config) if config is not None else None)
     given: dict[str, Any] = dict(fields)
@@ -81,11 +87,12 @@ def leaderboard(
     weights: Mapping[str, float] | None = None,
     composite: Literal["pinned", "minmax", "geomean", "none"] = "pinned",
 ) -> pd.DataFrame:
-    """The board of `store`, best first within each track, with the columns of `moodbench leaderboard --csv` in base units.
+    """Return the leaderboard of `store` with the columns of `moodbench leaderboard --csv`, in base units.
 
-    `weights` says what counts, adding up to 1: {"accuracy": 0.6, "latency": 0.4}; what is not named counts nothing.
-    `composite` is how the score is made, as `moodbench leaderboard --composite` has it; with "none" there is no score.
-    What must be said beside the figures is in `.attrs["notes"]`. Without results the frame has no rows.
+    Rows are sorted best first within each dataset and number of training texts; without results there are none.
+    `weights` maps criteria to weights that add up to 1, such as {"accuracy": 0.6, "latency": 0.4}; the weight of a
+    criterion left out is 0. `composite` selects how the score is computed, as in `moodbench leaderboard --composite`;
+    with "none" there is no score. The notes that belong beside the numbers are in `.attrs["notes"]`.
     """
     chosen = Weights.parse(",".join(f"{k}={v!r}" for k, v in weights.items())) if weights else None
     view = view_board(Store.open(store), hardware(), weights=chosen, composite=composite, dataset=dataset)
@@ -97,10 +104,10 @@ def leaderboard(
 def load_predictor(
     model: str, store: str | Path = "results", *, device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 ) -> Classifier:
-    """The fitted contender `model` of `store`, ready to `.predict(texts)`; `.fit` says which fit it is.
+    """Load a fitted model of `store` as a classifier with `.predict(texts)`; its `.fit` identifies the fit.
 
-    `model` is a fit's id, or a model's name, which means its fit with the most training texts, then the lowest seed.
-    A transformer takes torch's threads of this process to the number of physical cores.
+    `model` is a fit id, or a model name, which selects that model's fit with the most training texts, then the lowest
+    seed. Loading a transformer sets the number of torch threads of this process to the number of physical cores.
     """
     return open_classifier(Store.open(store), model, device)
 
@@ -110,4 +117,4 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _ignore(event: Mapping[str, Any]) -> None:
-    """Nothing; the events of a run are in its store as well."""
+    """Ignore an event; the store also keeps every event of a run."""

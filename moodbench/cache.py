@@ -1,4 +1,4 @@
-"""The folder where prepared data and converted models are kept between runs."""
+"""The folder where prepared data and converted models are cached between runs."""
 
 from __future__ import annotations
 

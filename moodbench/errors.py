@@ -1,15 +1,15 @@
-"""Every error a user can meet.
+"""All errors that a user can meet.
 
 MoodBenchError
 ├── UsageError            the request is wrong: a name, a value, a combination
 │   ├── UnknownNameError  a name that is not registered; suggests the nearest
 │   └── SpecError         a value in a spec, catalogue or option is not allowed
 ├── DataError             the data cannot be used as asked
-├── PrerequisiteError     something the request needs is not here: a package, a file, a device
+├── PrerequisiteError     something the request needs is missing: a package, a file, a device
 └── StoreError            the results folder cannot be read or written as it is
 
 A message says what happened, where, the value seen, what is allowed and what to do next.
-They are printed without a traceback and end a command with exit code 2.
+These errors are printed without a traceback and end a command with exit code 2.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import os
 from collections.abc import Iterable
 
 INTERRUPTED = 130
-"""Exit code of a command that a person ended: 128 and the number of SIGINT."""
+"""Exit code of a command that a person ended: 128 plus the number of SIGINT."""
 TERMINATED = 143
-"""Exit code of a command that the system or another program ended: 128 and the number of SIGTERM."""
+"""Exit code of a command that the system or another program ended: 128 plus the number of SIGTERM."""
 DISK_ERRORS = frozenset(getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, n))
-"""What an OSError means that a person can mend: no room, a quota, a limit on files, a read-only file system."""
+"""Error numbers of an OSError that a user can fix: disk full, quota, limit on file size, read-only file system."""
 
 
 class MoodBenchError(Exception):
@@ -36,7 +36,7 @@ class UsageError(MoodBenchError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """A name that nothing is registered under."""
+    """A name that is not registered."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
@@ -54,7 +54,7 @@ class DataError(MoodBenchError):
 
 
 class PrerequisiteError(MoodBenchError):
-    """Something the request needs is not present."""
+    """Something the request needs is missing."""
 
 
 class StoreError(MoodBenchError):
@@ -62,14 +62,14 @@ class StoreError(MoodBenchError):
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Whether `error` says that the disk takes no more: an OSError, or a library's own error that quotes the system."""
+    """Return whether `error` is one of DISK_ERRORS: as an OSError, or as a library's error that quotes its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in DISK_ERRORS
     return any(os.strerror(number) in str(error) for number in DISK_ERRORS)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to `name` ignoring case, or None when nothing is near."""
+    """Return the known name closest to `name`, ignoring case, or None if none is close."""
     by_lower = {k.lower(): k for k in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[found[0]] if found else None

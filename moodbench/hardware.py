@@ -1,4 +1,4 @@
-"""The machine as it is: processors, memory, accelerators, and the key under which speeds may be compared."""
+"""The hardware of this machine: processors, memory, accelerators, and the keys under which speeds are comparable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from moodbench.spec.canonical import content_id
 Device = Literal["cpu", "cuda", "mps"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Names of Linux for instructions that multiply bf16, of x86 and Arm."""
+"""Linux names of the x86 and Arm instructions that multiply bf16."""
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 
 
@@ -39,31 +39,34 @@ class Gpu:
     mig: str
     power_limit_w: str
     compute_capability: str = ""
-    """Such as 8.6; empty where the driver does not say."""
+    """For example 8.6; empty where the driver does not report it."""
 
     @property
     def bf16(self) -> bool:
-        """Whether it multiplies bf16 in hardware: from compute capability 8.0 on."""
+        """Whether the device multiplies bf16 in hardware, as it does from compute capability 8.0 on."""
         major = self.compute_capability.partition(".")[0]
         return major.isdecimal() and int(major) >= 8
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What decides speed on one machine."""
+    """The hardware that determines speed on one machine."""
 
     cpu: str
     num_cores: int
-    """Physical cores that this process may use."""
+    """Number of physical cores that this process may use."""
     memory_bytes: int
     gpus: tuple[Gpu, ...]
     mps: bool
-    """Apple's GPU is present."""
+    """Whether an Apple GPU is present."""
     cpu_bf16: bool = False
-    """The processor has instructions that multiply bf16 (AVX-512 BF16, AMX, or Arm's BF16)."""
+    """Whether the processor has instructions that multiply bf16 (AVX-512 BF16, AMX, or Arm's BF16)."""
 
     def device(self, wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
-        """The device to use: `wanted`, or the best one here; PrerequisiteError where `wanted` is not here."""
+        """Return the device to use: `wanted`, or for `auto` the best one of this machine.
+
+        Raises: PrerequisiteError if this machine has no such device.
+        """
         if (wanted == "cuda" and not self.gpus) or (wanted == "mps" and not self.mps):
             finder = "nvidia-smi lists no GPU" if wanted == "cuda" else "this is no Mac with Apple silicon"
             raise PrerequisiteError(f"device {wanted}: {finder} here; choose auto or cpu")
@@ -72,39 +75,39 @@ class Hardware:
         return "cuda" if self.gpus else "mps" if self.mps else "cpu"
 
     def multiplies_bf16(self, device: Device) -> bool:
-        """Return whether `device`, of CUDA every one here, multiplies bf16 in hardware."""
+        """Return whether `device` multiplies bf16 in hardware; for CUDA, whether every GPU of this machine does."""
         return {"cpu": self.cpu_bf16, "cuda": bool(self.gpus) and all(gpu.bf16 for gpu in self.gpus)}.get(device, False)
 
     def device_name(self, device: Device) -> str:
-        """The name that a reader knows the device by."""
+        """Return the human-readable name of the device."""
         if device == "cuda" and self.gpus:
             return self.gpus[0].name
         return f"{self.cpu}, {self.num_cores} cores" if device == "cpu" else f"{self.cpu} GPU"
 
     @property
     def devices(self) -> frozenset[Device]:
-        """The devices that a phase may ask for here."""
+        """Devices that a phase may request on this machine."""
         has: dict[Device, bool] = {"cpu": True, "cuda": bool(self.gpus), "mps": self.mps}
         return frozenset(device for device, there in has.items() if there)
 
     @property
     def machine_key(self) -> str:
-        """The key of this kind of machine: what runs on it, on whichever of its devices, is one person's choice."""
-        # MemTotal differs by some MiB between boots of one machine; whole GiB do not.
+        """Key of this kind of machine, the same for all its devices: a user of the machine can choose any of them."""
+        # MemTotal varies by some MiB between boots of one machine; whole GiB do not.
         gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
-        del gib["cpu_bf16"]  # follows from the name, as does the compute capability
+        del gib["cpu_bf16"]  # implied by the processor's name, as the compute capability is by the GPU's
         gib["gpus"] = [{k: v for k, v in gpu.items() if k != "compute_capability"} for gpu in gib["gpus"]]
         return content_id("machine_key", gib)
 
     def perf_key(self, device: Device, num_threads: int) -> str:
-        """The key of equal conditions of speed: same kind of machine, same device, same threads."""
+        """Return the key of comparable speeds: same kind of machine, same device, same number of threads."""
         value = {"machine_key": self.machine_key, "device": device, "num_threads": num_threads}
         return content_id("perf_key", value)
 
 
 @cache
 def hardware() -> Hardware:
-    """This machine. Looks at files and asks nvidia-smi; loads no learning library."""
+    """Return the hardware of this machine, from system files and nvidia-smi, without loading a learning library."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
@@ -112,7 +115,7 @@ def hardware() -> Hardware:
 
 
 def environment(device: Device) -> dict[str, Any]:
-    """Facts beside a record: machine, libraries, threads, load; nothing of it is identity."""
+    """Return facts to store beside a record: machine, libraries, threads, load. None is part of an identity."""
     facts: dict[str, Any] = {
         "hardware": asdict(hardware()),
         "device": device,
@@ -130,7 +133,7 @@ def environment(device: Device) -> dict[str, Any]:
 
 
 def die_with_parent() -> None:
-    """Nothing; on Linux this process is killed when the one that started it ends, however that ends."""
+    """On Linux, have this process killed when its parent process ends, however the parent ends."""
     if sys.platform == "linux":
         import ctypes
 
@@ -139,12 +142,12 @@ def die_with_parent() -> None:
 
 
 def node_name() -> str:
-    """The name of this host."""
+    """Return the name of this host."""
     return socket.gethostname()
 
 
 def library_version(name: str) -> str | None:
-    """The installed version of a distribution, or None."""
+    """Return the installed version of a distribution, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -153,7 +156,7 @@ def library_version(name: str) -> str | None:
 
 @cache
 def _code_revision() -> str | None:
-    """The commit of a source checkout, with `-dirty` when files differ; None for an installed package."""
+    """Return the commit of a source checkout, with `-dirty` when files differ; None for an installed package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists() or not shutil.which("git"):
         return None
@@ -184,13 +187,13 @@ def _gpus() -> tuple[Gpu, ...]:
         return ()
     fields = "name,memory.total,driver_version,mig.mode.current,power.limit"
     listed = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
-    # Asked for apart, as older drivers do not know the field and then answer nothing at all.
+    # A separate query, because older drivers do not know this field and then report nothing at all.
     capabilities = _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
     return gpus_of(listed.splitlines(), capabilities)
 
 
 def gpus_of(listed: Sequence[str], capabilities: Sequence[str]) -> tuple[Gpu, ...]:
-    """The devices that nvidia-smi listed line by line, with their compute capabilities where it told all of them."""
+    """Return the devices that nvidia-smi listed, one per line, with compute capabilities if it reported all of them."""
     told = capabilities if len(capabilities) == len(listed) else [""] * len(listed)
     gpus = []
     for line, capability in zip(listed, told, strict=True):
@@ -200,13 +203,13 @@ def gpus_of(listed: Sequence[str], capabilities: Sequence[str]) -> tuple[Gpu, ..
 
 
 def _output(*command: str) -> str:
-    """The standard output of `command`, or "" when it fails."""
+    """Return the standard output of `command`, or "" when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def num_oom_kills() -> int:
-    """How many processes the system has killed for want of memory so far, in this control group if it counts them."""
+    """Return how many processes the OOM killer has killed so far, in this control group if it counts them."""
     for path in map(Path, _OOM_COUNTERS):
         with suppress(OSError):
             for line in path.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""A resolved spec and the ids already stored to the ordered phases that remain: a pure function."""
+"""Plan the phases that remain, in order, from a resolved spec and the ids already stored: a pure function."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from moodbench.spec.fit_schedule import TRAINING_COST, num_trained_on, steps_of
 
 PhaseName = Literal["fit", "evaluate", "measure"]
 PHASES: tuple[PhaseName, ...] = ("fit", "evaluate", "measure")
-"""In order: each needs what those before it leave."""
+"""In order: each phase needs the output of those before it."""
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial and what of it has no record yet."""
+    """A trial and its phases that have no record yet."""
 
     trial: TrialSpec
     missing: tuple[PhaseName, ...]
@@ -24,19 +24,22 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What remains to be done, longest fits first, and how many phases are there already."""
+    """The trials that remain, longest fits first, and the number of phases that are already done."""
 
     trials: tuple[PlannedTrial, ...]
     num_phases_done: int
 
     @property
     def num_phases_missing(self) -> int:
-        """Phases without a record."""
+        """Number of phases without a record."""
         return sum(len(t.missing) for t in self.trials)
 
 
 def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]], until: PhaseName = "measure") -> Plan:
-    """The plan for `trials`, up to the phase `until`, given the `stored` ids of fits, evaluations and measurements."""
+    """Return the plan for `trials` up to the phase `until`, given the `stored` ids of each kind of record.
+
+    The kinds are fits, evaluations and measurements.
+    """
     wanted = PHASES[: PHASES.index(until) + 1]
     planned, done = [], 0
     for trial in trials:
@@ -54,10 +57,11 @@ def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]], until
 
 
 def relative_work(fit: FitSpec) -> float:
-    """How much a fit costs next to others, in arbitrary units, for ordering only: layers x passes, and a step for LoRA.
+    """Return the cost of a fit relative to others, in arbitrary units, for ordering only.
 
-    A transformer whose depth the spec does not limit counts as 12 layers. Where the spec does not limit the training texts,
-    limits of the steps are left out, as it says nothing about how many epochs they amount to.
+    The cost is layers x forward passes over the training texts, where an epoch of training counts as TRAINING_COST
+    passes. A transformer whose depth the spec does not limit counts as 12 layers. Where the spec does not limit the
+    training texts, limits on steps are ignored, because the number of epochs they amount to is unknown.
     """
     if fit.model.method == "baseline":
         return 0.0

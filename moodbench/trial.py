@@ -1,4 +1,4 @@
-"""Run one phase of a trial: fit, evaluate or measure. Each leaves its files in a folder and gives back its columns."""
+"""Run one phase of a trial: fit, evaluate or measure. Each writes its files to a folder and returns its columns."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ MODEL_FILE = "model.json"
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What a phase found: the columns of its record, and its table of rows where it has one."""
+    """Result of a phase: the columns of its record, and its table of rows where it has one."""
 
     columns: dict[str, Any]
     table: pd.DataFrame | None = None
     validation: pd.DataFrame | None = None
-    """Of an evaluation: predictions on the validation texts, by which a temperature is chosen without the test texts."""
+    """Only of an evaluation: predictions on the validation texts, to choose a temperature without the test texts."""
 
 
 def run_fit(
@@ -52,11 +52,11 @@ def run_fit(
     num_gpus: int = 1,
     alone: bool = True,
 ) -> PhaseResult:
-    """The fit record's columns; the artifact is in `folder`, with the spec that explains it in model.json.
+    """Fit the model, write the artifact to `folder`, and return the columns of the fit record.
 
-    A long fit leaves checkpoints in `checkpoints` every `every_s` seconds, and continues the best in the folders `earlier`.
-    A model too large for one CUDA device is spread over `num_gpus`. Of a fit that is not `alone` in its process no peak memory
-    is known.
+    The artifact includes the spec that explains it, in model.json. A long fit writes a checkpoint to `checkpoints`
+    every `every_s` seconds, and resumes from the best checkpoint in the folders `earlier`. A model too large for one
+    CUDA device is spread over `num_gpus`. The peak memory of a fit that is not `alone` in its process is unknown.
     """
 
     def peak_bytes() -> int:
@@ -117,8 +117,11 @@ def run_fit(
 
 
 def training_peak_bytes(spec: FitSpec, device: Device) -> int:
-    """The most memory, in bytes, that the training in this process took so far: allocated on its CUDA devices, all of them
-    together, where it trains on those; elsewhere resident."""
+    """Return the peak memory of the training in this process so far, in bytes.
+
+    It is the memory allocated on all CUDA devices together where the model trains on those, and resident memory
+    elsewhere.
+    """
     if device != "cuda" or spec.model.method == "baseline":
         return peak_resident_bytes()
     import torch
@@ -127,12 +130,12 @@ def training_peak_bytes(spec: FitSpec, device: Device) -> int:
 
 
 def prepared(rows: pd.DataFrame, spec: FitSpec) -> pd.DataFrame:
-    """`rows` with their texts as the recipe prepares them; where texts are predicted, the predictor does it."""
+    """Return `rows` with texts prepared as the recipe says; for predictions, the predictor prepares them itself."""
     return rows.assign(text=[prepare_text(text, spec.preparation) for text in rows["text"]])
 
 
 def validation_of(examples: Examples, spec: FitSpec) -> pd.DataFrame:
-    """The validation texts that `spec` chooses by."""
+    """Return the validation texts that a fit of `spec` uses for model selection."""
     data = spec.dataset
     return subsample(examples.split("validation"), data.max_validation_examples, spec.seeds.subsample, data.sampling)
 
@@ -140,8 +143,9 @@ def validation_of(examples: Examples, spec: FitSpec) -> pd.DataFrame:
 def run_evaluate(
     spec: EvaluateSpec, artifact: Path, device: Device, report: Report, *, num_gpus: int = 1
 ) -> PhaseResult:
-    """The evaluation record's columns and the predictions of the artifact in the form that is deployed and measured, of the
-    test texts and of the validation texts.
+    """Evaluate the artifact and return the columns of the evaluation record with the predictions.
+
+    The predictions are those on the test texts and on the validation texts, in the form that is deployed and measured.
     """
     started = datetime.now(UTC)
     data = spec.fit.dataset
@@ -174,9 +178,10 @@ def run_measure(
     *,
     num_gpus: int = 1,
 ) -> Generator[None, None, PhaseResult]:
-    """The measurement record's columns and its raw samples; disturbed attempts are repeated as the protocol says.
+    """Measure the artifact and return the columns of the measurement record with its raw samples.
 
-    Yields after each fresh process, so that several measurements can take turns: drift of the machine hits all alike.
+    Disturbed attempts are repeated as the protocol says. Yields after each fresh process, so that several measurements
+    can take turns and drift of the machine affects all of them alike.
     """
     started = datetime.now(UTC)
     rows = examples_of(spec.fit).split("test")
@@ -219,7 +224,10 @@ def run_measure(
 
 
 def examples_of(spec: FitSpec) -> Examples:
-    """The examples that `spec` was resolved with; DataError when this machine's differ."""
+    """Load the examples that `spec` was resolved with.
+
+    Raises: DataError if the examples on this machine have another revision.
+    """
     data = spec.dataset
     examples = load_source(data.name, data).examples
     if examples.revision != data.revision:
@@ -229,13 +237,14 @@ def examples_of(spec: FitSpec) -> Examples:
             else "install the same version of moodbench on every node"
         )
         raise DataError(
-            f"data set {data.name}: has revision {examples.revision} here, the run was planned with {data.revision}; {remedy}"
+            f"data set {data.name}: has revision {examples.revision} here, "
+            f"the run was planned with {data.revision}; {remedy}"
         )
     return examples
 
 
 def identity(spec: FitSpec) -> dict[str, Any]:
-    """The columns by which every record of a trial is found."""
+    """Return the columns that identify every record of a trial."""
     return {
         "fit_id": spec.fit_id,
         "config_id": spec.config_id,
@@ -246,7 +255,7 @@ def identity(spec: FitSpec) -> dict[str, Any]:
 
 
 def surroundings(started: datetime, device: Device, attempts: int = 1) -> dict[str, Any]:
-    """When, where and with what a phase ran."""
+    """Return when, where and in which environment a phase ran."""
     return {
         "attempts": attempts,
         "node": node_name(),

@@ -1,8 +1,8 @@
-"""One process, one job: run the phases of a trial and commit each (`python -m moodbench.worker`, job as JSON on stdin).
+"""Worker process: run the phases of one job and commit each (`python -m moodbench.worker`, job as JSON on stdin).
 
-Standard output carries one JSON event per line and nothing else; libraries' output goes to standard error. The exit
-code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out, 4 when it was this
-machine's fault, 5 when the GPU's memory ran out.
+Standard output carries one JSON event per line and nothing else; the output of libraries goes to standard error. The
+exit code is 0 when every phase has a record, 1 after a failure (itself recorded), 3 when memory ran out, 4 when this
+machine is at fault, 5 when GPU memory ran out, and 6 when native code of a measuring process crashed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,16 @@ KIND_OF_CODE = {
 }
 MACHINE_ERRORS = DISK_ERRORS | {
     getattr(errno, name)
-    for name in ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPIPE",
-                 "EAGAIN", "EMFILE", "ENFILE")
+    for name in (
+        "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPIPE",
+        "EAGAIN", "EMFILE", "ENFILE",
+    )
     if hasattr(errno, name)
 }  # fmt: skip
-"""What an OSError means that another machine may not see: its disk is full, broken or away, or it has no processes or files left."""
+"""Error numbers of an OSError that another machine may not meet.
+
+The disk is full, broken or unreachable, or the machine has run out of processes or open files.
+"""
 PhaseName = Literal["fit", "evaluate", "measure"]
 Tell = Callable[[Mapping[str, Any]], None]
 type Steps[T] = Generator[None, None, T]
@@ -59,44 +64,44 @@ class _Part(BaseModel):
 
 
 class FitPhase(_Part):
-    """Train and save."""
+    """Phase that trains a model and saves it."""
 
     phase: Literal["fit"] = "fit"
     spec: FitSpec
     num_gpus: int = 1
-    """So many CUDA devices the model is spread over."""
+    """Number of CUDA devices that the model is spread over."""
 
     @property
     def id(self) -> str:
-        """The id of the record."""
+        """Id of the record."""
         return self.spec.fit_id
 
 
 class EvaluatePhase(_Part):
-    """Predict and score."""
+    """Phase that predicts the test texts and scores the predictions."""
 
     phase: Literal["evaluate"] = "evaluate"
     spec: EvaluateSpec
     num_gpus: int = 1
-    """So many CUDA devices the model is spread over."""
+    """Number of CUDA devices that the model is spread over."""
 
     @property
     def id(self) -> str:
-        """The id of the record."""
+        """Id of the record."""
         return self.spec.evaluation_id
 
 
 class MeasurePhase(_Part):
-    """Time in fresh processes."""
+    """Phase that times the model in fresh processes."""
 
     phase: Literal["measure"] = "measure"
     spec: MeasureSpec
     num_gpus: int = 1
-    """So many CUDA devices the model is spread over; the others of the machine idle."""
+    """Number of CUDA devices that the model is spread over; the other devices of the machine idle."""
 
     @property
     def id(self) -> str:
-        """The id of the record."""
+        """Id of the record."""
         return self.spec.measurement_id
 
 
@@ -105,7 +110,10 @@ KIND_OF_PHASE = {"fit": "fits", "evaluate": "evaluations", "measure": "measureme
 
 
 def checkpoint_interval_s() -> float:
-    """The seconds that MOODBENCH_CHECKPOINT_S asks for, else the default; SpecError when it is no number above 0."""
+    """Return the seconds between checkpoints: MOODBENCH_CHECKPOINT_S where it is set, else the default.
+
+    Raises: SpecError if the variable is not a number above 0.
+    """
     given = os.environ.get("MOODBENCH_CHECKPOINT_S")
     try:
         seconds = DEFAULT_INTERVAL_S if given is None else float(given)
@@ -119,32 +127,38 @@ def checkpoint_interval_s() -> float:
 
 
 class Job(_Part):
-    """What one worker process does."""
+    """The work of one worker process."""
 
     run_id: str
     store: str
     phases: tuple[Phase, ...]
-    """Phases of one trial, in order; one that has a record already is passed over."""
+    """Phases in order: of one trial, of measurements that take turns, or of fits that train together.
+
+    A phase that already has a record is skipped.
+    """
     device: Device
     num_threads: int
     checkpoint_interval_s: float = Field(default_factory=checkpoint_interval_s)
-    """Seconds of training between the checkpoints from which a stopped fit goes on."""
+    """Seconds of training between the checkpoints from which a stopped fit resumes."""
     together: bool = False
-    """Whether the fits among the phases are trained in step, and share passes through their base model."""
+    """Whether the fits of this job are trained in step and share passes through their base model."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
-    """What keeps other trials of ours off the machine while measuring: see execution.executor.Isolation."""
+    """What keeps our other trials off the machine during a measurement; see execution.executor.Isolation."""
 
 
 def run_job(job: Job, tell: Tell) -> int:
-    """The exit code after running the phases of `job`, each committed before the next starts.
+    """Run the phases of `job`, committing each before the next starts, and return the exit code.
 
-    Fits of a job that trains together fail alone too. Measurements take turns, one fresh process of each after another: what drifts meanwhile hits all of them alike. One
-    that fails leaves the others alone.
+    Measurements take turns, one fresh process of each after another, so that drift of the machine affects all of them
+    alike. A measurement that fails does not stop the others, nor does a fit of a job that trains its fits together.
     """
     store = Store.open(job.store)
     if job.together:
         codes = Together().run(
-            [lambda phase=phase: _finished(_steps(store, job, phase, tell)) for phase in job.phases]  # type: ignore[misc]
+            [
+                lambda phase=phase: _finished(_steps(store, job, phase, tell))  # type: ignore[misc]
+                for phase in job.phases
+            ]
         )
         return max(codes)
     measurements = deque(_steps(store, job, phase, tell) for phase in job.phases if isinstance(phase, MeasurePhase))
@@ -173,9 +187,9 @@ def _finished(steps: Steps[int]) -> int:
 
 
 def _steps(store: Store, job: Job, phase: Phase, tell: Tell) -> Steps[int]:
-    """The exit code after one phase; yields where another measurement may take its turn."""
+    """Run one phase and return its exit code; yield wherever another measurement may take its turn."""
     started = datetime.now(UTC)
-    # The edge of a trial: whatever goes wrong in it becomes a record, and other trials go on.
+    # The edge of a trial: any failure in it becomes a record, and other trials continue.
     try:
         if store.record(KIND_OF_PHASE[phase.phase], phase.id) is not None:
             tell({"event": "skipped", "phase": phase.phase, "id": phase.id})
@@ -278,8 +292,8 @@ def _record_failure(attempt: Attempt, job: Job, phase: Phase, error: Exception, 
 
 
 def code_of(error: Exception) -> int:
-    """The exit code that tells what kind of failure `error` is: memory, this machine, or the program."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, of an accelerator; on the CPU it raises RuntimeError
+    """Return the exit code for the kind of failure that `error` is: memory, this machine, or the program."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch raises it on an accelerator, and RuntimeError on the CPU
         return OUT_OF_GPU_MEMORY
     if isinstance(error, MeasuringProcessError):
         return _code_of_ending(error)
@@ -291,7 +305,7 @@ def code_of(error: Exception) -> int:
 
 
 def _code_of_ending(error: MeasuringProcessError) -> int:
-    """What a measuring process that ended badly ended of: the same kinds as of a worker."""
+    """Return the exit code for a measuring process that failed, by the same kinds of failure as for a worker."""
     if "OutOfMemoryError" in error.tail:
         return OUT_OF_GPU_MEMORY
     if error.out_of_memory or "MemoryError" in error.tail or "DefaultCPUAllocator" in error.tail:
@@ -302,7 +316,7 @@ def _code_of_ending(error: MeasuringProcessError) -> int:
 
 
 def _is_of_object_store(error: OSError) -> bool:
-    """Whether the S3 client says that it could not do it; it gives no number of the system."""
+    """Return whether the S3 client reports the failure; it sets no errno."""
     return error.errno is None and "AWS Error" in str(error)
 
 
@@ -311,10 +325,10 @@ def _short(error: Exception) -> str:
 
 
 def main() -> None:
-    """Nothing; exits with the code of `run_job` for the job on standard input."""
+    """Run the job on standard input and exit with the code of `run_job`."""
     die_with_parent()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not be taken for events
+    os.dup2(2, 1)  # the output of libraries must not be parsed as events
 
     def tell(event: Mapping[str, Any]) -> None:
         events.write(json.dumps({"time": time.time(), **event}) + "\n")
@@ -322,7 +336,7 @@ def main() -> None:
     job = Job.model_validate_json(sys.stdin.read())
     try:
         code = run_job(job, tell)
-    except Exception as error:  # noqa: BLE001 - not of a phase: the store is out of reach, say
+    except Exception as error:  # noqa: BLE001 - outside any phase, such as an unreachable store
         traceback.print_exc()
         code = code_of(error)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""A Ray cluster as the place of a run: every node looks at itself before it gets work."""
+"""A Ray cluster as the target of a run; every node checks itself before it gets tasks."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 
 CHECK_S = 120.0
-"""How long nodes may take to look at themselves."""
+"""Maximum seconds that a node may take for its check."""
 KNOWN_DEAD_S = 10
-"""How long the head may take to know of a node that died."""
+"""Maximum seconds until the head notices that a node died."""
 _CHECK = "check-of-node-"
 
 
 class Cluster(Executor, Protocol):
-    """An executor that knows its living nodes."""
+    """An executor that knows its live nodes."""
 
     def alive(self) -> Mapping[str, RayNode]:
-        """The living nodes by id."""
+        """Return the live nodes by id."""
 
 
 class ClusterSite:
-    """The nodes of a cluster that have passed their check. Its own executor, to hear the checks' answers.
+    """The nodes of a cluster that have passed their check.
 
-    PrerequisiteError when no node can work, or one does not share the store.
+    It is its own executor, so that it receives the answers to the checks.
+
+    Raises: PrerequisiteError if there is no usable node, or one fails its check at the start (see `node_check`).
     """
 
     def __init__(
@@ -78,12 +80,12 @@ class ClusterSite:
             raise
 
     def machines(self) -> Sequence[Hardware]:
-        """One machine of each kind that is there."""
+        """Return one machine of each kind in the cluster."""
         found = [_hardware(self._found[node_id]) for node_id in self._known]
         return list({machine.machine_key: machine for machine in found}.values())
 
     def nodes(self) -> Sequence[Node]:
-        """The living nodes that have passed their check; new ones are asked to look at themselves."""
+        """Return the live nodes that have passed their check; start the check of new ones."""
         alive = self._workers()
         for node_id in alive.keys() - self._found.keys() - self._refused.keys() - set(self._checking.values()):
             self._ask(alive[node_id])
@@ -96,20 +98,20 @@ class ClusterSite:
         return tuple(now.values())
 
     def news(self) -> list[Mapping[str, Any]]:
-        """Nodes that joined, left or were refused since the last call."""
+        """Return events for the nodes that joined, left or were refused since the last call."""
         news, self._news = self._news, []
         return news
 
     def isolation(self, node_id: str) -> Isolation:
-        """How a measurement keeps others away from this node."""
+        """Return how a measurement keeps other commands off this node."""
         return self._cluster.isolation(node_id)
 
     def start(self, command: Command, node_id: str) -> None:
-        """Nothing; the command runs on that node."""
+        """Start the command on that node."""
         self._cluster.start(command, node_id)
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Commands that ended; answers of nodes that looked at themselves are kept here."""
+        """Return the commands that ended; answers to node checks are handled here."""
 
         def listen(progress: Progress) -> None:
             if progress.key in self._checking:
@@ -128,31 +130,31 @@ class ClusterSite:
         return [each for each in ended if not each.key.startswith(_CHECK)]
 
     def begun(self, key: str) -> bool:
-        """Whether this command runs by now."""
+        """Return whether this command is running by now."""
         return self._cluster.begun(key)
 
     def free(self, node_id: str) -> str:
-        """What the node has free by Ray's account."""
+        """Return the free resources of the node according to Ray."""
         return self._cluster.free(node_id)
 
     def forget(self, key: str) -> None:
-        """Nothing; the command is ended."""
+        """End the command."""
         self._cluster.forget(key)
 
     def close(self) -> None:
-        """Nothing; this driver leaves the cluster."""
+        """Disconnect this driver from the cluster."""
         self._stack.close()
 
     def without_lease(self) -> list[str]:
-        """Names of nodes that declare no resource `exclusive`."""
+        """Return the names of nodes without the resource `exclusive`."""
         return sorted(node.name for node in self._workers().values() if not node.leasable)
 
     def machine_of(self, node_id: str) -> Hardware:
-        """The node as it saw itself."""
+        """Return the hardware that the node reported in its check."""
         return _hardware(self._found[node_id])
 
     def _workers(self) -> dict[str, RayNode]:
-        """Living nodes that offer processors; a head of none only leads."""
+        """Return the live nodes with CPUs; a head without CPUs runs no tasks."""
         return {i: node for i, node in self._cluster.alive().items() if node.resources.get("CPU", 0) > 0}
 
     def _leave_marker(self) -> str | None:
@@ -192,7 +194,8 @@ class ClusterSite:
     def _check_all(self, end: float, clock: Callable[[], float]) -> None:
         if not self._workers():
             raise PrerequisiteError(
-                f"--address {self._address}: the cluster has no node with processors; start some with `ray start --address`"
+                f"--address {self._address}: the cluster has no node with processors; "
+                "start some with `ray start --address`"
             )
         self.nodes()
         while self._checking and clock() < end:
@@ -206,8 +209,8 @@ class ClusterSite:
         if self._refused:
             reasons = "; ".join(f"{self._names[i]} {why}" for i, why in sorted(self._refused.items()))
             advice = (
-                "Give a folder that all nodes share, or a URI such as s3://bucket/folder, with --store; install the same moodbench "
-                "on every node"
+                "Give a folder that all nodes share, or a URI such as s3://bucket/folder, with --store; "
+                "install the same moodbench on every node"
             )
             if silent == self._refused.keys():
                 advice = (
@@ -218,12 +221,16 @@ class ClusterSite:
             )
         if not self.nodes():
             raise PrerequisiteError(
-                f"--address {self._address}: every node of the cluster died while it looked at itself. Nothing was started"
+                f"--address {self._address}: every node of the cluster died while it looked at itself. "
+                "Nothing was started"
             )
         self._news = [event for event in self._news if event["event"] == "node_left"]
 
     def _forget_the_dead(self) -> None:
-        """Nothing; a node that died while it looked at itself is no node to refuse. The head takes some seconds to know."""
+        """Drop nodes that died during their check, instead of refusing them.
+
+        The head needs some seconds to notice that a node died.
+        """
         for _ in range(KNOWN_DEAD_S):
             if self._lost_in_check.isdisjoint(self._workers()):
                 break
@@ -252,7 +259,11 @@ class ClusterSite:
         )
 
     def _reference(self) -> Hardware:
-        """The machine that measurements of this run are bound to: of `measure_on`, else with a GPU, else of most nodes."""
+        """Return the machine that the measurements of this run are bound to.
+
+        Its class is in `measure_on`, if that is given. Nodes with CUDA come first, then the most frequent kind of
+        machine, then the most memory.
+        """
         wanted = self._rules.measure_on
         able = [node for node in self._known.values() if not wanted or node.kind in wanted]
         if not able:

@@ -1,4 +1,4 @@
-"""The nodes of a cluster as a table: class, tags, what each has, what uses it now, and which models fit there."""
+"""Table of the nodes of a cluster: class, tags, resources, price, isolation, and which models fit."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class NodeRow:
     gpu_memory_bytes: float | None
     price_per_hour: float | None
     exclusive: bool
-    """False: a measurement there holds a placement group instead."""
+    """Whether the node has the resource `exclusive`; otherwise a measurement there holds a placement group."""
     role: str
-    """head (offers no processors) or worker."""
+    """head (offers no CPUs) or worker."""
     models: tuple[Verdict, ...]
-    """Each model of the catalogue whose size is known; none for a head that only leads."""
+    """One verdict per catalogue model of known size; empty for a head that offers no CPUs."""
 
     @property
     def num_fitting(self) -> int:
-        """How many models fit as they are asked for."""
+        """Number of models that fit with the settings of the catalogue."""
         return sum(each.fits for each in self.models)
 
 
 def status(nodes: Mapping[str, RayNode], rules: ClusterFile, what_fits: WhatFits) -> list[NodeRow]:
-    """A row for each node, by name."""
+    """Return a row for each node, sorted by name."""
     return [_row(node, rules, what_fits) for node in sorted(nodes.values(), key=lambda node: (node.name, node.id))]
 
 
@@ -76,7 +76,10 @@ def _row(node: RayNode, rules: ClusterFile, what_fits: WhatFits) -> NodeRow:
 
 
 def sentences(rows: Sequence[NodeRow]) -> list[str]:
-    """What fits where in words: first what fits, then each model that does not, with the reason; nodes of a kind together."""
+    """Return lines that say which models fit where.
+
+    For each group of alike nodes: first the models that fit, then each model that does not, with the reason.
+    """
     said: dict[tuple[tuple[Verdict, ...], str], list[str]] = {}
     for row in rows:
         if row.models:
@@ -88,8 +91,8 @@ def sentences(rows: Sequence[NodeRow]) -> list[str]:
         found.append(f"{', '.join(names)}: {', '.join(fitting) or 'no model'}")
         if unknown:
             found.append(
-                f"  if a GPU holds it: how much memory those of class {unknown} have is not known; give gpu_memory_gib in the "
-                "--cluster file"
+                f"  if a GPU holds it: how much memory those of class {unknown} have is not known; "
+                "give gpu_memory_gib in the --cluster file"
             )
         for each in models:
             if not each.fits:
@@ -99,7 +102,7 @@ def sentences(rows: Sequence[NodeRow]) -> list[str]:
 
 
 def cells(rows: Sequence[NodeRow]) -> list[list[str]]:
-    """The rows as text."""
+    """Return the rows as text cells."""
     return [
         [
             row.name,

@@ -1,4 +1,4 @@
-"""What a person should know about their data before anything is trained on it, in the tokens of the models asked for."""
+"""Reports on a user's own data before training, with text lengths in tokens of the requested models."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from moodbench.spec import FitSpec, TrialSpec
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[DataReport]:
-    """One report for each data set of `trials` that is read from a file, Kaggle or the hub.
+    """Return one report for each dataset of `trials` that is read from a file, Kaggle or the hub.
 
-    PrerequisiteError for a tokenizer that cannot be loaded.
+    Raises: PrerequisiteError if a tokenizer cannot be loaded.
     """
     fits: dict[str, dict[str, FitSpec]] = {}
     for trial in trials:
@@ -39,7 +39,7 @@ def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue) -> list[Data
 
 
 def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths]:
-    """The tokens of `texts`, counted once for all fits that cut them alike."""
+    """Return the number of tokens of each text, counted once for all fits that tokenize alike."""
     alike: dict[tuple[object, ...], list[FitSpec]] = {}
     for fit in fits:
         if fit.text is not None:
@@ -57,7 +57,7 @@ def _tokenizer(fit: FitSpec) -> Tokenizer:
     folder = locate(fit.model.name, source_of(fit.model)).folder
     try:
         return load_tokenizer(fit, folder)
-    except Exception as error:  # the libraries below raise whatever they meet, and Exception itself
+    except Exception as error:  # tokenizer libraries raise many types, even a plain Exception
         raise PrerequisiteError(
             f"model {fit.model.name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); "
             "load it again with `moodbench fetch`, or leave the model out"

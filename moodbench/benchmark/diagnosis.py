@@ -1,4 +1,4 @@
-"""What this machine is and what works on it, without running anything."""
+"""Facts about this machine and checks of what works on it, without running anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Check:
 
 
 def diagnose(catalogue: Catalogue, store: str) -> tuple[dict[str, Any], list[Check]]:
-    """Facts of the machine and checks of what a run needs."""
+    """Return facts about the machine, and checks of what a run needs."""
     machine = hardware()
     memory = psutil.virtual_memory()
     facts: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Running a plan: tasks to an executor in the order of the policy, their events to the listeners and the store."""
+"""Driver of a run: starts the tasks of a plan in scheduler order, and reports events to the listener and the store."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ from moodbench.schedule.resources import impossible
 from moodbench.store import Store
 
 STATE_EVERY_S = 5.0
-"""The state of the whole run is told at most so often."""
+"""Minimum seconds between two `state` events."""
 ROOM_AFTER_S = 15.0
-"""A command that has not begun by then waits for room that others use."""
+"""Seconds after which a command that has not begun counts as waiting for resources that others use."""
 Listener = Callable[[Mapping[str, Any]], None]
-"""Receives every event of a run: run_started, state, job_started, started, progress, committed, skipped, failed, job_ended,
-node_joined, node_left, node_refused, node_quarantined, waiting_for_node, run_ended."""
+"""Receives every event of a run.
+
+The events are run_started, state, job_started, started, progress, committed, skipped, failed, job_ended, node_joined,
+node_left, node_refused, node_quarantined, waiting_for_node and run_ended.
+"""
 
 
 @dataclass
 class RunSummary:
-    """How a run ended."""
+    """Outcome of a run."""
 
     run_id: str
     num_committed: int = 0
     failures: list[str] = field(default_factory=list)
-    """One line per trial that has not all its records, with the reason."""
+    """One line per trial that lacks a record, with the reason."""
     accounting: Accounting = field(default_factory=Accounting)
-    """How well it used its nodes."""
+    """How well the run used its nodes."""
 
 
 def run_plan(
@@ -52,11 +55,12 @@ def run_plan(
     preface: Sequence[Mapping[str, Any]] = (),
     listen: Listener,
 ) -> RunSummary:
-    """What became of `plan`; everything committed stays, whatever happens to the rest.
+    """Run `plan` and return the outcome; whatever fails, committed records are kept.
 
-    The `estimates` say what trials need and how long they take. `listen` hears every event; the store keeps them
-    too. Events of `preface` come first after run_started.
-    PrerequisiteError, before anything starts, when no node could ever run one of the tasks.
+    The `estimates` give what trials need and how long they take. `listen` receives every event, and the store keeps
+    them too. The events of `preface` follow run_started.
+
+    Raises: PrerequisiteError if no node could ever run one of the tasks; nothing is started then.
     """
     run = _Run(plan, store, site, listen, estimates)
     run.begin(preface)
@@ -107,12 +111,12 @@ class _Run:
         self._began = time.monotonic()
 
     def tell(self, event: Mapping[str, Any]) -> None:
-        """Nothing; one event to the store and the listener."""
+        """Send one event to the store and the listener."""
         self._store.write_event_line(self.summary.run_id, {"at": datetime.now(UTC).isoformat(), **event})
         self._listen(event)
 
     def begin(self, preface: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing; tells what is ahead."""
+        """Report the start of the run and the events of `preface`."""
         nodes = [{"name": node.name, "kind": node.kind, "num_cpus": node.num_cpus} for node in self._nodes]
         self.tell(
             {
@@ -127,7 +131,7 @@ class _Run:
             self.tell(event)
 
     def look_at_nodes(self) -> None:
-        """Nothing; takes in nodes that joined or left, and gives up tasks that no node will run any more."""
+        """Update the nodes that joined or left, and fail tasks that no node will run any more."""
         for event in self._site.news():
             self.tell(event)
         now = tuple(self._site.nodes())
@@ -144,7 +148,7 @@ class _Run:
             self._give_up_waiting()
 
     def _give_up_waiting(self) -> None:
-        """Fails the tasks for which no node has been there for `node_return_s`."""
+        """Fail the tasks that no node has been able to run for `node_return_s`."""
         hopeless = impossible(self.scheduler.waiting, self._nodes)
         clock = time.monotonic()
         new = [key for key in hopeless if key not in self._missing_since]
@@ -163,7 +167,7 @@ class _Run:
         self._missing_since = {key: since for key, since in self._missing_since.items() if key not in dropped}
 
     def launch(self, start: Start) -> None:
-        """Nothing; hands a command to the executor."""
+        """Start a command on its node."""
         node = start.node
         estimated = [task.seconds_at.get(node.machine_key) for task in start.tasks]
         known = [seconds for seconds in estimated if seconds is not None]
@@ -183,7 +187,7 @@ class _Run:
         self._site.executor.start(command, node.id)
 
     def hear(self, progress: Progress) -> None:
-        """Nothing; takes in one event of a worker."""
+        """Handle one event of a worker."""
         start, _ = self._commands[progress.key]
         event = progress.event
         id_ = event.get("id")
@@ -196,16 +200,19 @@ class _Run:
         self.tell({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
     def account(self) -> None:
-        """Nothing; keeps which CPUs stand idle from now on."""
+        """Record which CPUs are idle from now on."""
         self._ledger.idle(time.monotonic() - self._began, self.scheduler.idle())
 
     def command_ended(self, key: str, outcome: Outcome, seconds: float | None = None) -> None:
-        """Nothing; takes in the end of a command, which ran so long, task by task."""
+        """Handle the end of a command, task by task.
+
+        `seconds` is how long it ran; if None, the time since it was handed to the executor counts.
+        """
         start, began = self._commands.pop(key)
         held = time.monotonic() - began
         took = held if seconds is None else seconds
         outcomes = [(task, self._outcome(task, start, outcome)) for task in start.tasks]
-        # A block of measurements is one worker: what befell it counts once against its node.
+        # A block of measurements is one worker, so its failure counts only once against the node.
         kinds = {each.kind for _, each in outcomes}
         quarantined = self.scheduler.note(
             start.node.id, "infrastructure" if "infrastructure" in kinds else outcome.kind
@@ -214,11 +221,14 @@ class _Run:
             self._task_ended(task, start.node, each, took / len(start.tasks), (held - took) / len(start.tasks))
         if quarantined is not None and len(self._nodes) > 1:
             told = (each.detail for _, each in outcomes if each.kind == "infrastructure")
-            detail = next(told, outcome.detail)  # every task of a block may have ended before its worker was lost
+            detail = next(told, outcome.detail)  # all tasks of a block may have ended before the worker was lost
             self.tell({"event": "node_quarantined", "node": start.node.name, "detail": detail})
 
     def _outcome(self, task: Task, start: Start, outcome: Outcome) -> Outcome:
-        """How `task` ended in a command that ended with `outcome`: in a block, one may fail and the others not."""
+        """Return the outcome of `task` in a command that ended with `outcome`.
+
+        In a block of measurements, one task may fail while the others succeed.
+        """
         if len(start.tasks) == 1:
             return outcome
         if all(phase.id in self._done for phase in self._tasks[task.key][1].phases):
@@ -255,7 +265,7 @@ class _Run:
             self.tell({**event, "detail": outcome.detail, "retry": False})
 
     def tell_state(self) -> None:
-        """Nothing; tells how the whole run stands, but not too often."""
+        """Report the state of the whole run, at most every `STATE_EVERY_S` seconds."""
         clock = time.monotonic()
         if clock - self._told_state_at < STATE_EVERY_S:
             return
@@ -281,7 +291,7 @@ class _Run:
         )
 
     def end(self) -> RunSummary:
-        """The summary, after telling that the run ended."""
+        """Report the end of the run and return its summary."""
         self.summary.accounting = self._ledger.closed(time.monotonic() - self._began)
         self.tell(
             {

@@ -1,4 +1,4 @@
-"""Estimates for a request: its trials as far as they can be known here, on this machine or on classes of devices."""
+"""Estimates for a request, as far as its trials can be resolved here, on this machine or on device classes."""
 
 from __future__ import annotations
 
@@ -47,15 +47,18 @@ from moodbench.store import Store
 HERE = "this machine"
 NOT_LOOKED_UP = "unknown"
 CORE_TFLOPS, CORE_BANDWIDTH_GB_S = 0.1, 12.0
-"""One core with AVX2 or NEON, and its share of the memory's bandwidth."""
+"""TFLOP/s of one core with AVX2 or NEON, and its share of the memory bandwidth in GB/s."""
 CPU_BF16_GAIN = 2.0
-"""How many times as fast a processor with bf16 instructions trains in it as in fp32: matrices alone 4 times, measured on one
-core with AVX-512 BF16, the whole of a step of SmolLM2-135M 2.2 times."""
+"""Training speed in bf16 relative to fp32 on a processor with bf16 instructions.
+
+Measured on one core with AVX-512 BF16: matrix products alone are 4 times as fast, a whole training step of SmolLM2-135M
+2.2 times.
+"""
 MEAN_WORDS = 150.0
-"""Of reviews whose length nobody states: too long rather than too short."""
+"""Mean words per text if a dataset states no length; rather too high than too low."""
 NUM_WORD_SAMPLES = 2000
 TWO_LABELS = ("negative", "positive")
-"""Of data sets whose labels are not known before they are fetched."""
+"""Labels assumed for datasets whose labels are not known before they are fetched."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class Intended:
     fit: FitSpec
     """Complete, or with unknown digests where model or data are not on this machine."""
     trial: TrialSpec | None
-    """The trial with its ids; None where they cannot be known yet."""
+    """The trial with its ids; None where these cannot be known yet."""
     absent: str
-    """What is not on this machine, or nothing."""
+    """What is missing on this machine; empty if nothing."""
 
 
 def intended_trials(
@@ -78,11 +81,12 @@ def intended_trials(
     *,
     bf16_in_hardware: bool | None = None,
 ) -> list[Intended]:
-    """The trials of `spec` as they would run on `device`, whether or not models and data are on this machine.
+    """Return the trials of `spec` as they would run on `device`, even if models or data are not on this machine.
 
-    `catalogue` has the person's own data of `spec` too. `bf16_in_hardware` says whether `device` multiplies it so; None
-    for those of `machine`.
-    Everything else that is wrong with the request is raised: UnknownNameError, SpecError or DataError.
+    `catalogue` includes the user's own data of `spec`. `bf16_in_hardware` says whether `device` has bf16 arithmetic;
+    None takes the answer from `machine`.
+
+    Raises: UnknownNameError, SpecError or DataError if anything else is wrong with the request.
     """
     check_changes(spec, catalogue)
     names = spec.models if BASELINE_OF_SCORE in spec.models else (BASELINE_OF_SCORE, *spec.models)
@@ -115,13 +119,13 @@ def _names_of_data(spec: BenchmarkSpec) -> tuple[str, ...]:
 
 
 def plan_of(intended: Iterable[Intended], store: Store) -> Plan:
-    """What of the trials that can be known has no record in `store`."""
+    """Return the plan of what has no record in `store`, for the trials whose ids are known."""
     stored = {kind: store.ids(kind) for kind in ("fits", "evaluations", "measurements")}
     return make_plan([each.trial for each in intended if each.trial is not None], stored)
 
 
 def estimator_of(fits: Iterable[FitSpec], catalogue: Catalogue, store: Store) -> Estimator:
-    """An estimator for `fits` whose seconds are corrected by what `store` has seen."""
+    """Return an estimator for `fits` whose durations are corrected by the history in `store`."""
     models = {fit.model.name for fit in fits}
     sizes = {fit.dataset.name: size for fit in fits if (size := size_of(fit.dataset, catalogue)) is not None}
     shapes = {name: shape for name in models if (shape := shape_of(name, catalogue)) is not None}
@@ -130,7 +134,7 @@ def estimator_of(fits: Iterable[FitSpec], catalogue: Catalogue, store: Store) ->
 
 
 def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
-    """The shape of a model of the catalogue, as its entry or its config.json on this machine states it; None without one."""
+    """Return the shape of a catalogue model by its entry or its local config.json; None without either."""
     entry = catalogue.models.get(name)
     if entry is None or entry.source is None or entry.family is None:
         return None
@@ -146,7 +150,10 @@ def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
 
 
 def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
-    """The rows and words of a data set: counted where it is on this machine, else as published; None if unknown."""
+    """Return the rows and words of a dataset; None if unknown.
+
+    They are counted if the dataset is on this machine, otherwise as published.
+    """
     if dataset.revision != NOT_LOOKED_UP:
         frame = load_source(dataset.name, dataset).examples.frame
         counted = frame["split"].value_counts()
@@ -168,7 +175,11 @@ def size_of(dataset: ResolvedDataset, catalogue: Catalogue) -> DataSize | None:
 
 
 def class_here(machine: Hardware, device: Device, catalogue: Catalogue) -> DeviceClass:
-    """This machine as a class of devices: of the catalogue's figures where its GPU is in it, else of careful ones."""
+    """Return this machine as a device class.
+
+    A CUDA device gets the figures of the catalogue class that matches its name, otherwise of the class nearest in
+    memory. An Apple GPU gets those of the first `mps` class. A CPU gets conservative figures for its number of cores.
+    """
     gib = machine.memory_bytes / 2**30
     cores: dict[str, Any] = {"num_cpus": machine.num_cores, "memory_gib": gib}
     if device == "cuda" and machine.gpus:
@@ -202,7 +213,7 @@ def _class_of_gpu(gpu: Gpu, catalogue: Catalogue) -> DeviceClass:
 def estimate(
     each: Intended, estimator: Estimator, device: DeviceClass, catalogue: Catalogue, spec: BenchmarkSpec, machine: str
 ) -> TrialEstimate | None:
-    """What one trial needs on `device`, made to fit it where that can be; None where a size is unknown."""
+    """Return what one trial needs on `device`, adapted to it where possible; None if a size is unknown."""
     if not estimator.knows(each.fit):
         return None
     return estimator.trial(
@@ -218,9 +229,9 @@ def estimate(
 def estimates_of(
     plan: Plan, catalogue: Catalogue, store: Store, machines: Iterable[Hardware]
 ) -> dict[str, dict[str, TrialEstimate]]:
-    """What each trial of `plan` needs on each of these kinds of machine as its spec asks for it.
+    """Return what each trial of `plan` needs on each kind of machine, without adapting it to the machine.
 
-    By `machine_key`, then by fit id; without trials of unknown sizes, or that the machine has no device for.
+    Keyed by `machine_key`, then by fit id. Trials of unknown size, or without a device on the machine, are left out.
     """
     trials = [planned.trial for planned in plan.trials]
     estimator = estimator_of([trial.fit for trial in trials], catalogue, store)
@@ -241,13 +252,16 @@ def estimates_of(
 
 
 def machine_of(hardware: Mapping[str, Any], device: str) -> str:
-    """The key under which times are comparable: the kind of processor and the device."""
+    """Return the key under which durations are comparable: the kind of processor and the device."""
     gpus = hardware.get("gpus") or [{"name": ""}]
     return f"{hardware.get('cpu')} x {hardware.get('num_cores')} {gpus[0]['name'] if device == 'cuda' else device}"
 
 
 def history_of(store: Store, estimator: Estimator, catalogue: Catalogue) -> History:
-    """What phases in `store` took next to what `estimator` says, for models and data sets that it knows."""
+    """Return the observed durations of stored phases beside their estimates.
+
+    Only models and datasets that `estimator` knows are included.
+    """
     fits = store.records("fits")
     fits = fits[fits["status"] == "ok"] if len(fits) else fits
     specs = {row["fit_id"]: spec for row in fits.to_dict("records") if (spec := _spec_of(row)) is not None}
@@ -285,7 +299,7 @@ def _observation(
 
 
 def _seconds(row: Mapping[Any, Any]) -> float:
-    """How long a phase took; a measurement that took turns with others, the sum of its turns."""
+    """Return the duration of a phase; for a measurement that took turns with others, the sum of its turns."""
     turns = row.get("turns")
     if turns is not None and len(turns):
         return float(sum(pd.Timedelta(turn["ended_at"] - turn["started_at"]).total_seconds() for turn in turns))
@@ -293,7 +307,7 @@ def _seconds(row: Mapping[Any, Any]) -> float:
 
 
 def _spec_of(row: Mapping[Any, Any]) -> FitSpec | None:
-    """The fit spec of a record; None for one that another version of the program wrote differently."""
+    """Return the fit spec of a record; None if another version of the program wrote it with other fields."""
     try:
         return FitSpec.model_validate_json(row["spec"])
     except ValidationError:
@@ -301,7 +315,7 @@ def _spec_of(row: Mapping[Any, Any]) -> FitSpec | None:
 
 
 def _model(name: str, entry: ModelEntry) -> tuple[ResolvedModel, Path | None, str]:
-    """The model, the folder of its files where it has any here, and what is absent."""
+    """Return the model, the folder of its files if there is one here, and what is missing."""
     absent = ResolvedModel(
         name=name, method=entry.method, family=entry.family, num_hidden_layers=entry.num_hidden_layers
     )
@@ -340,7 +354,10 @@ def _dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> tuple[Resol
 
 
 def _is_cached(entry: DatasetEntry) -> bool:
-    """Whether something of the source is in its cache; asked of the file system, as the libraries take seconds to load."""
+    """Return whether anything of the source is in its cache.
+
+    Checks the file system directly, because the libraries take seconds to import.
+    """
     if entry.hub is not None:
         return _hub_cache("datasets", entry.hub.id).is_dir()
     assert entry.file is not None and entry.file.kaggle is not None
@@ -356,7 +373,7 @@ def _hub_cache(kind: str, repository: str) -> Path:
 
 @contextmanager
 def _no_network() -> Iterator[None]:
-    """What is in the caches counts, and nothing is downloaded for a plan."""
+    """Use only cached files, so that planning downloads nothing."""
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -369,5 +386,8 @@ def _no_network() -> Iterator[None]:
 
 
 def classes_asked(names: Sequence[str], catalogue: Catalogue) -> dict[str, DeviceClass]:
-    """The classes of these names; UnknownNameError suggests the nearest."""
+    """Return the device classes of these names.
+
+    Raises: UnknownNameError, which suggests the nearest name.
+    """
     return {name: catalogue.device_class(name) for name in names}

@@ -1,4 +1,4 @@
-"""The trials of fits that a store holds already, to be evaluated and measured."""
+"""Trials for fits that a store already holds, to be evaluated and measured."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def existing_trials(
     protocol: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> list[TrialSpec]:
-    """The trials of those fits of `store` that `fits` (ids or model names), `datasets` and `seeds` choose; empty: all.
+    """Return the trials of the stored fits that `fits` (ids or model names), `datasets` and `seeds` select; empty: all.
 
-    Nothing is looked up again: a trial is that of the stored fit spec, with the same ids. StoreError when there is no
-    fit or none is chosen, UnknownNameError for an id or a name that the store does not have.
+    Nothing is resolved again: each trial has the stored fit spec and the same ids.
+
+    Raises: StoreError if there is no fit, none is selected, or another version of the program wrote the spec;
+    UnknownNameError for an id or name that is not in the store.
     """
     found = store.records("fits")
     found = found[found["status"] == "ok"]
@@ -55,7 +57,10 @@ def existing_trials(
 
 
 def fit_spec_of(record: Mapping[Any, Any] | pd.Series[Any], uri: str) -> FitSpec:
-    """The spec in a fit's record; StoreError when another version of the program wrote it with other fields."""
+    """Return the spec in the record of a fit.
+
+    Raises: StoreError if another version of the program wrote it with other fields.
+    """
     try:
         return FitSpec.model_validate_json(record["spec"])
     except ValidationError as error:

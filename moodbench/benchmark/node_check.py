@@ -1,4 +1,4 @@
-"""What a node finds when it looks at itself (`python -m moodbench.benchmark.node_check`): hardware, versions, the store."""
+"""Check that a node runs on itself (`python -m moodbench.benchmark.node_check`): hardware, versions, the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = ("moodbench", "torch", "transformers", "peft", "tokenizers", "scikit
 
 
 def check(store: str, marker: str | None, secret: str) -> dict[str, Any]:
-    """The event `node`: its hardware, its versions, and in `store` what is wrong with that folder here, or None."""
+    """Return the event `node`: hardware, versions, and in `store` what is wrong with the store here, or None."""
     return {
         "event": "node",
         "hardware": asdict(hardware()),
@@ -27,10 +27,13 @@ def check(store: str, marker: str | None, secret: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """What must be the same on every node, as results depend on it: the program, Python, and the libraries that compute."""
+    """Return the versions that must be equal on every node, because results depend on them.
+
+    They are those of the program, Python, and the libraries that compute.
+    """
     major, minor, _ = platform.python_version_tuple()
     found = {name: library_version(name) for name in LIBRARIES}
-    # What follows a plus says for which GPU a build is, and unlike nodes have unlike ones.
+    # The part after a plus names the GPU that a build is for, which may differ between nodes.
     plain = {name: version and version.partition("+")[0] for name, version in found.items()}
     return plain | {"python": f"{major}.{minor}"}
 
@@ -50,4 +53,4 @@ def _fault(store: str, marker: str | None, secret: str) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(check(**json.loads(sys.stdin.read()))), flush=True)  # noqa: T201 - events go to standard output
+    print(json.dumps(check(**json.loads(sys.stdin.read()))), flush=True)  # noqa: T201 - the driver reads stdout

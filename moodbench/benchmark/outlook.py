@@ -1,4 +1,4 @@
-"""How long the rest of a run takes at least: from estimates, at the pace of what has ended."""
+"""ETA of a run: a lower bound from the estimates, scaled by the pace of finished tasks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from moodbench.schedule.capacity import Capacity
 
 
 class Outlook:
-    """What the run has shown so far of how tasks take to their estimates, measurements apart."""
+    """ETA of a run, from the ratio of observed to estimated durations so far; measurements have their own ratio."""
 
     def __init__(self) -> None:
         self._took = {False: 0.0, True: 0.0}
         self._expected = {False: 0.0, True: 0.0}
 
     def learn(self, task: Task, node: Node, seconds: float) -> None:
-        """Nothing; `task` took so long on `node`."""
+        """Record that `task` took `seconds` on `node`."""
         self._took[task.exclusive] += seconds
         self._expected[task.exclusive] += task.seconds_on(node)
 
     def pace(self, task: Task) -> float | None:
-        """Seconds per second expected of its kind of task; 1 before any has ended, None where it has no estimate then."""
+        """Return the observed seconds per estimated second for tasks of this kind.
+
+        Before a task of this kind has ended, it is 1, or None if `task` has no estimate.
+        """
         expected = self._expected[task.exclusive]
         if expected:
             return self._took[task.exclusive] / expected
@@ -36,10 +39,10 @@ class Outlook:
         nodes: Sequence[Node],
         clock: float,
     ) -> float | None:
-        """Seconds that no schedule of the rest on `nodes` can stay below; None where a task has no pace, or no node.
+        """Return a lower bound of the remaining seconds; None if a task has no pace, or no node can run it.
 
-        Running tasks come with their node and when they began by the same `clock`. One that waits is taken to run where it is
-        quickest.
+        `running` holds each running task with its node and its start time by the same `clock`. A waiting task is
+        assumed to run on the node where it is fastest.
         """
         rest = []
         for task in waiting:

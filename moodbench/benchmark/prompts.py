@@ -1,4 +1,4 @@
-"""The prompt of a model in a request: whether it answers with label words, after which template and with which words."""
+"""Prompt of a model in a request: whether it answers with label words, and its template and words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from moodbench.spec import BenchmarkSpec, Prompt
 KINDS = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "seq2seq"}
 DEFAULTS = {"causal": "review", "masked": "mask", "seq2seq": "review"}
 STARS = "stars"
-"""The prompt of data sets whose labels are numbers of stars, for models that write their answer."""
+"""Prompt of generative models for datasets whose labels are star ratings."""
 _LANGUAGE_MODEL_HEAD = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|ForSeq2Seq")
 
 
@@ -33,10 +33,12 @@ def prompt_of(
     labels: Sequence[str],
     folder: Path | None,
 ) -> Prompt | None:
-    """Return the prompt with which model `name` answers with one of `labels`; None where it has a classification head.
+    """Return the prompt of model `name` for `labels`; None if it has a classification head.
 
-    `folder` has the model's files, None where they are not on this machine: then nothing is checked against them.
-    UnknownNameError, SpecError or PrerequisiteError for a prompt that cannot be had or does not suit the model.
+    `folder` holds the model's files. If it is None, they are not on this machine, and the prompt is not checked against
+    them.
+
+    Raises: UnknownNameError, SpecError or PrerequisiteError if the prompt cannot be read or does not suit the model.
     """
     asked = "label-words" if entry.method == "prompted" else spec.head or entry.head
     has_head = folder is None or has_language_model_head(folder)
@@ -57,8 +59,8 @@ def prompt_of(
         raise SpecError(f"model {name}: {where}: template {found.template!r} {needs}; choose another with --prompt")
     if len(labels) not in found.label_words:
         raise SpecError(
-            f"model {name}: {where}: has label words for {' or '.join(map(str, sorted(found.label_words)))} classes, the data "
-            f"set has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
+            f"model {name}: {where}: has label words for {' or '.join(map(str, sorted(found.label_words)))} classes, "
+            f"the data set has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
         )
     if found.chat and kind != "causal":
         raise SpecError(f"model {name}: {where}: is a chat, which only decoders have; choose another with --prompt")
@@ -81,9 +83,12 @@ def _default(kind: str, labels: Sequence[str]) -> str:
 
 
 def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:
-    """Return the prompt that `chosen`, a name of the catalogue or a YAML file, means, and what to call it in a message.
+    """Return the prompt that `chosen` names, and what to call it in a message.
 
-    PrerequisiteError for a file that cannot be read, SpecError for what is no prompt, UnknownNameError for no such name.
+    `chosen` is a name of the catalogue or a YAML file.
+
+    Raises: PrerequisiteError for a file that cannot be read, SpecError for an invalid prompt, UnknownNameError for a
+    name that the catalogue does not have.
     """
     if not chosen.endswith((".yaml", ".yml")):
         return catalogue.prompt(chosen), f"prompt {chosen}"
@@ -102,7 +107,7 @@ def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:
 
 
 def has_language_model_head(folder: Path) -> bool:
-    """Return whether the model in `folder` was saved as a whole language model, as its config.json names its class."""
+    """Return whether the model class in the config.json of `folder` has a language-model head."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a recipe reaches beside what others published: the same model on the same data set, row by row."""
+"""Accuracy of a recipe compared with published results of the same model on the same dataset."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from moodbench.spec import BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.store import Store
 
 TOLERANCE_POINTS = 1.0
-"""So far below a published accuracy, ours is still as published."""
+"""Percentage points below a published accuracy at which ours still counts as published."""
 TOKENS_PER_WORD = 1.3
-"""Of English, roughly."""
+"""Tokens per English word, roughly."""
 MAX_CARVED = 1 / 8
-"""The largest share of training texts that a data set without a validation split gives up for one."""
+"""Largest share of the training split that is split off for validation where a dataset has no validation split."""
 LONGEST = 512
-"""Tokens that most encoders read."""
+"""Context length of most encoders in tokens."""
 NAMES_OF_VALIDATION = ("dev", "validation")
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What fits of one recipe on one data set reach on its test split."""
+    """Result of one recipe on the test split of one dataset."""
 
     accuracy: float
     """Mean over the seeds."""
     interval: Interval | None
-    """Wilson's for one seed, items x seeds for several; None where predictions are not stored."""
+    """Wilson interval for one seed, items x seeds for several; None if predictions are not stored."""
     seeds: tuple[int, ...]
     num_train: int
     num_test: int
@@ -48,20 +48,20 @@ class Comparison:
     model: str
     published: PublishedResult
     reached: Reached | None
-    """None where no seed has been evaluated."""
+    """None if no seed has been evaluated."""
     notes: tuple[str, ...]
-    """What differs between the two beside the recipe."""
+    """Differences between the two apart from the recipe."""
     advice: tuple[str, ...] = ()
-    """What to try where ours is below."""
+    """What to try if ours is below."""
 
     @property
     def difference_points(self) -> float | None:
-        """Ours minus the published accuracy, in percentage points."""
+        """Our accuracy minus the published one, in percentage points."""
         return None if self.reached is None else round(100 * self.reached.accuracy - self.published.accuracy, 6)
 
     @property
     def as_published(self) -> bool | None:
-        """Whether the published accuracy is not above our interval, or ours is at most TOLERANCE_POINTS below it."""
+        """Whether our interval reaches the published accuracy, or ours is at most `TOLERANCE_POINTS` below it."""
         if self.reached is None or self.difference_points is None:
             return None
         interval = self.reached.interval
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Return it in words: as published, N points below, not evaluated."""
+        """The comparison in words: as published, N points below, or not evaluated."""
         if self.difference_points is None:
             return "not evaluated"
         return "as published" if self.as_published else f"{-self.difference_points:.1f} points below"
@@ -102,7 +102,10 @@ class Comparison:
 def compare_published(
     trials: Sequence[TrialSpec], store: Store, catalogue: Catalogue, spec: BenchmarkSpec
 ) -> list[Comparison]:
-    """Return each published result of the models and data sets of `trials`, which `spec` made, beside what the store has of them."""
+    """Return each published result of the models and datasets of `trials` beside ours in `store`.
+
+    `spec` is the request that `trials` were resolved from.
+    """
     fits = store.records("fits")
     longer = {(u.model, u.dataset): u.suggested for u in undertrained(trials, fits) if u.suggested is not None}
     groups: dict[tuple[str, str], list[TrialSpec]] = {}
@@ -120,7 +123,7 @@ def compare_published(
 
 
 def _reached(trials: Sequence[TrialSpec], store: Store) -> Reached | None:
-    """What the evaluations of `trials`, seeds of one recipe, say together."""
+    """Return the result of `trials`, the seeds of one recipe; None if none has been evaluated."""
     evaluations = store.records("evaluations")
     rows = evaluations[evaluations["evaluation_id"].isin([t.evaluate.evaluation_id for t in trials])].sort_values(
         "seed"
@@ -148,12 +151,12 @@ def _reached(trials: Sequence[TrialSpec], store: Store) -> Reached | None:
 
 
 def evaluated_split(entry: DatasetEntry) -> str:
-    """Return the name that the source of a data set gives to the split that is our test."""
+    """Return the source's own name of the split that we test on."""
     return (entry.hub.splits.get("test", "test") if entry.hub else None) or "test"
 
 
 def _notes(result: PublishedResult, entry: DatasetEntry, ours: Reached | None) -> tuple[str, ...]:
-    """What differs between a published result and ours beside the recipe: the texts tested on, and those trained on."""
+    """Return how the test and training texts of a published result differ from ours."""
     here, notes = evaluated_split(entry), []
     if result.split == "GLUE test":
         notes.append(f"{result.dataset}: the labels of the GLUE test split are hidden; ours is on the {here} split")
@@ -168,7 +171,7 @@ def _notes(result: PublishedResult, entry: DatasetEntry, ours: Reached | None) -
 
 
 def _available(entry: DatasetEntry) -> int | None:
-    """The training texts that the source has, as far as its published sizes say it."""
+    """Return the number of training texts in the source; None if its sizes are not published."""
     train = (entry.hub.splits.get("train", "train") if entry.hub else None) or "train"
     return entry.num_source_rows.get(train)
 
@@ -176,7 +179,10 @@ def _available(entry: DatasetEntry) -> int | None:
 def _advice(
     fit: FitSpec, entry: DatasetEntry, ours: Reached | None, spec: BenchmarkSpec, longer: TrainDefaults | None
 ) -> tuple[str, ...]:
-    """What may raise the accuracy of `fit`, the most telling first; `longer` where it was not trained enough."""
+    """Return what may raise the accuracy of `fit`, most effective first.
+
+    `longer` is a longer training if the fit was not trained enough.
+    """
     model, dataset, tips = fit.model.name, fit.dataset.name, []
     available = _available(entry)
     if spec.max_train_examples is not None:

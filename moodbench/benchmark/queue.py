@@ -1,4 +1,4 @@
-"""One run at a time in a thread of its own, that can be cancelled: how a page starts what `moodbench run` does."""
+"""A single run in a background thread that can be cancelled: how the page starts what `moodbench run` does."""
 
 from __future__ import annotations
 
@@ -29,30 +29,33 @@ class _Cancelled(Exception):
 
 @dataclass
 class StoppableSite(LocalSite):
-    """This machine, until `stop` is set: the driver then leaves at its next look, and what runs is ended."""
+    """This machine as a target that ends the run once `stop` is set.
+
+    The driver leaves when it next asks for node events, and running commands are ended.
+    """
 
     stop: threading.Event = field(default_factory=threading.Event)
 
     def news(self) -> list[Mapping[str, Any]]:
-        """Never any; raises where the run is to end."""
+        """Return no events; raise `_Cancelled` if the run is to end."""
         if self.stop.is_set():
             raise _Cancelled
         return []
 
 
 Place = Callable[[Hardware, threading.Event], Site]
-"""A machine and the event that asks for the end, to where a run takes place."""
+"""Factory of the target of a run, from a machine and the event that asks for the end of the run."""
 
 
 def on_local_ray(machine: Hardware, stop: threading.Event) -> Site:
-    """This machine under a Ray of its own."""
+    """Return this machine as a target with its own local Ray."""
     from moodbench.execution.ray_local import LocalRayExecutor
 
     return StoppableSite(LocalRayExecutor(machine.num_cores), machine, stop=stop)
 
 
 class RunQueue:
-    """At most one run; what it commits is in the store like that of any other, and so are its events."""
+    """At most one run at a time; its records and events are stored like those of any other run."""
 
     def __init__(self, store: Store, catalogue: Catalogue, machine: Hardware, place: Place = on_local_ray) -> None:
         self.catalogue = catalogue
@@ -66,16 +69,19 @@ class RunQueue:
 
     @property
     def state(self) -> tuple[QueueState, str]:
-        """How it stands, and a sentence about it."""
+        """State of the run, and a sentence about it."""
         return self._state, self._message
 
     @property
     def is_busy(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is in progress."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, spec: BenchmarkSpec) -> None:
-        """Nothing; begins what `spec` asks for. UsageError while another run is under way."""
+        """Start the run that `spec` asks for.
+
+        Raises: UsageError if another run is in progress.
+        """
         with self._lock:
             if self.is_busy:
                 raise UsageError("a run is under way already; wait for its end, or cancel it")
@@ -86,14 +92,14 @@ class RunQueue:
             self._thread.start()
 
     def cancel(self) -> None:
-        """Nothing; asks the run to end. What it has committed stays, what it was doing is lost."""
+        """Ask the run to end; committed records are kept, unfinished work is lost."""
         with self._lock:
             if self.is_busy:
                 self._stop.set()
                 self._tell("cancelling", "What runs is being ended.")
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether nothing is under way, after waiting for so long at most."""
+        """Wait at most `timeout_s` seconds for the run, and return whether none is in progress."""
         if self._thread is not None:
             self._thread.join(timeout_s)
         return not self.is_busy

@@ -1,4 +1,4 @@
-"""Trials done twice: where the second time goes, and whether it gave what the first did."""
+"""Reruns of trials: where their results are stored, and whether they reproduced the first ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moodbench.store import Store
 
 @dataclass(frozen=True)
 class Repeat:
-    """One evaluation that two stores have under the same id; of each pair the first value comes first."""
+    """One evaluation that two stores hold under the same id; in each pair the value of the first store comes first."""
 
     evaluation_id: str
     model: str
@@ -26,20 +26,24 @@ class Repeat:
     seed: int
     num_texts: int
     num_flips: int
-    """Texts whose predicted label differs."""
+    """Number of texts whose predicted label differs."""
     max_logit_difference: float
-    """Largest absolute difference of two logits; 0 when every bit is the same."""
+    """Largest absolute difference between two logits; 0 if they are equal bit for bit."""
     accuracy: tuple[float, float]
     train_time_s: tuple[float, float]
-    """Seconds of training."""
+    """Training time in seconds."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values in base units."""
+        """Return the fields as plain values in base units."""
         return asdict(self)
 
 
 def open_rerun(first: Store, trials: Sequence[TrialSpec]) -> tuple[Store, Plan]:
-    """The newest store below `first` that has begun these very trials again and lacks some, else a new one; what it lacks."""
+    """Return the store for a rerun of `trials`, and the plan of what it lacks.
+
+    It is the newest rerun store below `first` that was started for exactly these trials and is incomplete, otherwise a
+    new one.
+    """
     ids = sorted([t.fit.fit_id, t.evaluate.evaluation_id, t.measure.measurement_id] for t in trials)
     request = content_id("rerun", ids)[:12]
     for begun in first.reruns(request):
@@ -51,7 +55,7 @@ def open_rerun(first: Store, trials: Sequence[TrialSpec]) -> tuple[Store, Plan]:
 
 
 def compare_repeats(first: Store, again: Store) -> list[Repeat]:
-    """One entry per evaluation of `again` that `first` has as well, by model, data set and seed."""
+    """Return one comparison per evaluation that both stores hold, sorted by dataset, model and seed."""
     shared = sorted(first.ids("evaluations") & again.ids("evaluations"))
     if not shared:
         return []

@@ -1,4 +1,4 @@
-"""A spec with everything looked up: data fingerprints, weights digests, LoRA targets, effective hyper-parameters."""
+"""Resolution of a spec: data fingerprints, weight digests, LoRA targets and effective hyper-parameters."""
 
 from __future__ import annotations
 
@@ -55,19 +55,20 @@ from moodbench.spec import (
 )
 
 COUNTING = ("majority", "vader")
-"""Baselines that learn no more than class shares, to which changed copies of texts would add nothing."""
+"""Baselines that learn class shares at most, so that augmented copies of texts would add nothing."""
 LEXICON_PACKAGES = {"vader": "vaderSentiment"}
-"""Baselines that come ready-made, whose package version is their revision."""
+"""Packages of ready-made baselines; the package version is their revision."""
 
 
 def resolve(
     spec: BenchmarkSpec, catalogue: Catalogue, machine: Hardware, *, with_baseline: bool = True
 ) -> list[TrialSpec]:
-    """The trials of `spec`, every model with every data set and seed, ids ready.
+    """Return the trials of `spec`: every model with every dataset and seed, with ids.
 
-    The baseline that defines the pinned score's zero is added where `spec` leaves it out, unless `with_baseline` is
-    False. Everything wrong with the request is found here, before anything runs: UnknownNameError, SpecError,
-    PrerequisiteError or DataError.
+    The baseline that defines the zero of the pinned score is added if `spec` leaves it out, unless `with_baseline` is
+    False. Everything wrong with the request is raised here, before anything runs.
+
+    Raises: UnknownNameError, SpecError, UsageError, PrerequisiteError or DataError.
     """
     check_changes(spec, catalogue)
     added = () if BASELINE_OF_SCORE in spec.models or not with_baseline else (BASELINE_OF_SCORE,)
@@ -106,7 +107,7 @@ def resolve(
 
 
 def check_changes(spec: BenchmarkSpec, catalogue: Catalogue) -> None:
-    """Raise SpecError or UnknownNameError for changed fields that cannot be, even where no model of the request reads them."""
+    """Raise SpecError or UnknownNameError for invalid overrides, even if no model of the request reads them."""
     if spec.recipe is not None:
         catalogue.recipe(spec.recipe)
     if spec.prompt is not None:
@@ -120,7 +121,7 @@ def check_changes(spec: BenchmarkSpec, catalogue: Catalogue) -> None:
 def trial_of(
     fit: FitSpec, device: Device, machine: Hardware, protocol: MeasureProtocol, prediction_batch_size: int
 ) -> TrialSpec:
-    """The trial of `fit`, its measurement on `device` of this machine with all its cores."""
+    """Return the trial of `fit`, with its measurement on `device` of this machine and all its cores."""
     threads = machine.num_cores
     measure = MeasureSpec(
         fit=fit,
@@ -134,7 +135,10 @@ def trial_of(
 
 
 def entry_of(name: str, catalogue: Catalogue, spec: BenchmarkSpec) -> ModelEntry:
-    """Return the entry of model `name`, fine-tuned by the method that `spec` asks for; UnknownNameError suggests the nearest."""
+    """Return the entry of model `name`, with the fine-tuning method that `spec` asks for.
+
+    Raises: UnknownNameError, which suggests the nearest name.
+    """
     entry = catalogue.model(name)
     if spec.method is None or entry.method not in get_args(FineTuning):
         return entry
@@ -142,7 +146,10 @@ def entry_of(name: str, catalogue: Catalogue, spec: BenchmarkSpec) -> ModelEntry
 
 
 def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
-    """The catalogue with the person's own data of `spec` beside its others; UsageError when their name is taken."""
+    """Return the catalogue with the user's own data of `spec` added.
+
+    Raises: UsageError if the catalogue already has a dataset of that name.
+    """
     if spec.own is None:
         return catalogue
     name, entry = spec.own
@@ -154,7 +161,7 @@ def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
 
 
 def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> ResolvedDataset:
-    """The data set with its splits pinned by fingerprint."""
+    """Return the dataset with its splits pinned by fingerprint."""
     if entry.embedded is None and spec.neutral_band is not None:
         raise SpecError(
             f"neutral_band {spec.neutral_band}: data set {name} has no mean ratings; "
@@ -181,7 +188,7 @@ def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> Reso
 
 
 def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
-    """The contender with its weights pinned by digest."""
+    """Return the model with its weights pinned by digest."""
     if entry.baseline is not None:
         return ResolvedModel(
             name=name,
@@ -209,7 +216,7 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
 
 
 def device_of(method: Method, device: Device) -> Device:
-    """Where a model so fitted runs: classical baselines always on the CPU."""
+    """Return the device for a model fitted by `method`; classical baselines always run on the CPU."""
     return "cpu" if method == "baseline" else device
 
 
@@ -224,10 +231,11 @@ def recipe_of(
     *,
     bf16_in_hardware: bool = False,
 ) -> dict[str, Any]:
-    """Return the parts of a fit spec that the model's method reads, defaults overlaid by entry and request.
+    """Return the parts of a fit spec that the model's method reads.
 
-    `labels` are those of the data set; `folder` has the model's files, None where they are not on this machine.
-    `bf16_in_hardware` says whether `device` multiplies it so.
+    The model's entry overrides the defaults of the catalogue, and the request overrides both. `labels` are those of the
+    dataset. `folder` holds the model's files; None: they are not on this machine. `bf16_in_hardware` says whether
+    `device` has bf16 arithmetic.
     """
     preparation = tuple(step for step in STEPS if step in spec.prepare)
     if entry.baseline in COUNTING:
@@ -237,7 +245,10 @@ def recipe_of(
 
 
 def augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
-    """How training texts are multiplied, None when they are not; SpecError for what is no way of doing so."""
+    """Return how training texts are augmented; None if they are not.
+
+    Raises: SpecError for an invalid augmentation.
+    """
     return _overlaid(Augmentation, None, "the request", "augment", spec.augment) if spec.augment else None
 
 

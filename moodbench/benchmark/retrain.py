@@ -1,4 +1,4 @@
-"""Which fits of a store were not trained enough, and the trials that train them longer."""
+"""Fits of a store that were not trained enough, and the trials that train them longer."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from moodbench.spec.resolved import fit_ids
 from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, suggested_epochs, worst_training_verdict
 
 MAX_EPOCHS = 1000
-"""The most that TrainDefaults.epochs allows."""
+"""Upper limit of `TrainDefaults.epochs`."""
 
 
 @dataclass(frozen=True)
 class Undertrained:
-    """A model whose latest fits on a data set, with the recipe asked for but for its epochs, were not all trained enough."""
+    """A model and dataset whose latest fits with the requested recipe, epochs aside, were not all trained enough."""
 
     model: str
     dataset: str
     seeds: tuple[int, ...]
-    """Those of the fits that were not."""
+    """Seeds of the fits that were not trained enough."""
     verdict: TrainingVerdict
-    """The worst of them."""
+    """Worst verdict of these fits."""
     num_steps: int
-    """Optimiser steps of the longest of them."""
+    """Optimizer steps of the longest of these fits."""
     epochs: float
-    """Their epochs."""
+    """Largest number of epochs of these fits."""
     suggested: TrainDefaults | None
-    """Their training with the epochs proposed; None where no number of epochs that is allowed is more."""
+    """Training settings with the suggested epochs; None if no allowed number of epochs is larger."""
 
 
 def longer(train: TrainDefaults, num_train: int, num_steps: int) -> TrainDefaults | None:
-    """Return the training of a fit that took `num_steps` steps on `num_train` texts with the epochs suggested for it.
+    """Return the training settings of a fit with the epochs suggested for it.
 
-    A lower `max_steps` is raised with them. None where MAX_EPOCHS give no more steps than the fit was to take.
+    The fit took `num_steps` steps on `num_train` texts. A lower `max_steps` is raised with the epochs. None if
+    `MAX_EPOCHS` give no more steps than were planned for the fit.
     """
     planned = steps_of(train, num_train)
     epochs = min(suggested_epochs(num_steps, planned.steps_per_epoch, train.epochs), MAX_EPOCHS)
@@ -51,7 +52,7 @@ def longer(train: TrainDefaults, num_train: int, num_steps: int) -> TrainDefault
 
 
 def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
-    """Return `longer` of a fit's record; None for one without a gradient fit."""
+    """Return `longer` of a fit's record; None if it has no gradient fit."""
     train = json.loads(record["spec"]).get("train") if isinstance(record["spec"], str) else None
     if train is None or pd.isna(record["num_steps"]):
         return None
@@ -59,9 +60,10 @@ def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
 
 
 def undertrained(trials: Sequence[TrialSpec], fits: pd.DataFrame) -> list[Undertrained]:
-    """Return the models of `trials` that need more training, by the latest of the `fits` of each, in the order of `trials`.
+    """Return the models of `trials` that need more training, in the order of `trials`.
 
-    Fits count that differ from the trial in epochs, `min_steps` and `max_steps` only; the latest one speaks for its seed.
+    A fit counts if it differs from the trial only in epochs, `min_steps` and `max_steps`; for each seed, the latest of
+    these `fits` decides.
     """
     gradient = [trial.fit for trial in trials if trial.fit.train is not None]
     latest = _latest(fits[fits["model"].isin({fit.model.name for fit in gradient})]) if gradient else {}
@@ -89,8 +91,10 @@ def undertrained(trials: Sequence[TrialSpec], fits: pd.DataFrame) -> list[Undert
 
 
 def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> list[TrialSpec]:
-    """Return the trials of the models in `found` that can be trained longer, all seeds, with the epochs suggested, or their
-    own where those are more."""
+    """Return longer trials of the models in `found` that can have more epochs, for all seeds.
+
+    Each has the suggested epochs, or its own if these are more.
+    """
     wanted = {(each.model, each.dataset): each.suggested for each in found if each.suggested is not None}
     made = []
     for trial in trials:
@@ -100,7 +104,7 @@ def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> lis
         limits = [limit for limit in (train.max_steps, suggested.max_steps) if limit is not None]
         most = max(limits) if len(limits) == 2 else None
         epochs = max(train.epochs, suggested.epochs)
-        # min_steps sets the batch size of few texts, on which the number of epochs rests.
+        # With few texts, min_steps sets the batch size, on which the suggested number of epochs depends.
         changes = {"epochs": epochs, "min_steps": suggested.min_steps, "max_steps": most}
         made.append(_with_fit(trial, trial.fit.model_copy(update={"train": train.model_copy(update=changes)})))
     return made
@@ -115,7 +119,7 @@ def _with_fit(trial: TrialSpec, fit: FitSpec) -> TrialSpec:
 
 
 def _latest(fits: pd.DataFrame) -> dict[str, dict[Any, Any]]:
-    """The newest gradient fit of each recipe and seed, whatever its epochs."""
+    """Return the latest gradient fit of each recipe and seed, whatever its epochs."""
     found: dict[str, dict[Any, Any]] = {}
     for record in fits[fits["status"] == "ok"].sort_values("ended_at").to_dict("records"):
         spec = json.loads(record["spec"]) if isinstance(record["spec"], str) else {}
@@ -125,5 +129,8 @@ def _latest(fits: pd.DataFrame) -> dict[str, dict[Any, Any]]:
 
 
 def _without_epochs(spec: Mapping[str, Any]) -> str:
-    """The fit_id of a spec as if it had no length of its own: the same for fits that differ in epochs and limits of steps only."""
+    """Return a fit id that ignores the length of training.
+
+    It is the same for fits that differ only in epochs and step limits.
+    """
     return fit_ids({**spec, "train": {**spec["train"], "epochs": 0, "min_steps": 0, "max_steps": None}})[1]

@@ -1,4 +1,4 @@
-"""Whether a run finds the disk and memory it needs on this machine, before it starts rather than in its middle."""
+"""Preflight check: whether this machine has the disk and memory that a run needs, before it starts."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from moodbench.store.location import LocalLocation
 SPARE_DISK_BYTES = 100 * 2**20
 """Left for the log, failures and other programs."""
 BESIDE_ADAPTER_BYTES = 64 * 2**20
-"""Tokenizer and settings of a fit; all of it where nobody has written down the model's shape."""
+"""Tokenizer and settings of a fit; the whole estimate if the shape of the model is unknown."""
 CHECKPOINT_BYTES = 12
-"""A trained parameter in a checkpoint: its value and AdamW's two moments."""
+"""Bytes of a trained parameter in a checkpoint: its value and AdamW's two moments."""
 CHECKPOINTS_AT_ONCE = 3
-"""The best, the last, and the one that is being written."""
+"""The best, the last, and the one being written."""
 BASELINE_DISK_BYTES_PER_TEXT = 2 * 2**10
-"""A vocabulary grows no faster than the texts."""
+"""Bytes of a baseline per training text, as a vocabulary grows no faster than the texts."""
 ROW_BYTES = 100
-"""Of a prediction, a timing or an example beside its text, before compression."""
+"""Bytes of a prediction, a timing, or an example beside its text, before compression."""
 TOKENISED_ROW_BYTES, TOKEN_BYTES = 64, 4
-"""Of a text in the cache: its id, label and lengths, and each of its tokens."""
+"""Bytes of a text in the cache: its id, label and lengths, and each of its tokens."""
 DOING: dict[PhaseName, str] = {"fit": "fitting", "evaluate": "evaluating", "measure": "measuring"}
 
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes that one trial writes at most."""
+    """Maximum bytes that one trial writes."""
 
     kept: int
-    """For good, in the store."""
+    """Permanently, in the store."""
     passing: int = 0
     """While it is fitted, for its checkpoints."""
 
@@ -62,10 +62,10 @@ class _Data:
 
 
 def check_room(plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once: int = 1, here: bool = True) -> None:
-    """Nothing; PrerequisiteError when what is missing of `plan` needs more disk or memory than there is.
+    """Raise PrerequisiteError if the missing phases of `plan` need more disk or memory than there is.
 
-    The disk is that of the store, and of this machine's cache. Memory is looked at where the trials run on `here`, this
-    `machine`; nodes of a cluster get what the schedule finds room for.
+    Checks the disk of the store and of this machine's cache. Memory is checked only if the trials run on this `machine`
+    (`here`); on a cluster, the scheduler places each task by memory.
     """
     trials = plan.trials
     sources = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in trials}
@@ -89,7 +89,7 @@ def check_room(plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once:
 
 
 def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> DiskNeed:
-    """What `planned` writes to the store at most for what it lacks; `shape` is None for one that nobody has written down."""
+    """Return the maximum bytes that `planned` still writes to the store; `shape` is None if unknown."""
     fit, measure = planned.trial.fit, planned.trial.measure
     kept = passing = 0
     if "fit" in planned.missing:
@@ -110,7 +110,10 @@ def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> Dis
 
 
 def _cache_bytes(trials: Sequence[PlannedTrial], sizes: Mapping[str, DataSize]) -> int:
-    """What fine-tuning writes to the cache at most: each data set once for each tokenizer, as it cuts texts."""
+    """Return the maximum bytes that fine-tuning writes to the cache.
+
+    Each dataset counts once for each tokenizer and its text settings.
+    """
     found: dict[tuple[str, ...], int] = {}
     for planned in trials:
         fit = planned.trial.fit
@@ -124,7 +127,7 @@ def _cache_bytes(trials: Sequence[PlannedTrial], sizes: Mapping[str, DataSize]) 
 
 
 def _check_disks(store: Path, needed: int, cache: Path, cached: int, num_phases: int) -> None:
-    """Raises for the first disk that lacks room; the cache counts with the store where both are on one."""
+    """Raise for the first disk without enough space; if store and cache share a disk, their needs are added."""
     same = _existing(store).stat().st_dev == _existing(cache).stat().st_dev
     both = needed + (cached if same else 0)
     if both > (free := shutil.disk_usage(_existing(store)).free):
@@ -134,8 +137,8 @@ def _check_disks(store: Path, needed: int, cache: Path, cached: int, num_phases:
         )
     if not same and cached > (free := shutil.disk_usage(_existing(cache)).free):
         raise PrerequisiteError(
-            f"{cache}: prepared texts may take {_gib(cached)} there, its disk has {_gib(free)} free; free some, or give "
-            "a folder on another disk with MOODBENCH_CACHE"
+            f"{cache}: prepared texts may take {_gib(cached)} there, its disk has {_gib(free)} free; free some, or "
+            "give a folder on another disk with MOODBENCH_CACHE"
         )
 
 
@@ -149,14 +152,14 @@ def _check_memory(
     shapes: Mapping[str, Shape | None],
     machine: Hardware,
 ) -> None:
-    """Raises for the first phase that alone needs more than its device holds, or on the CPU more than is free."""
+    """Raise for the first phase that alone needs more memory than its device has, or on the CPU more than is free."""
     free = psutil.virtual_memory().available
     classes: dict[Device, DeviceClass] = {}
     known = {name: shape for name, shape in shapes.items() if shape is not None}
     for planned in trials:
         fit, measure = planned.trial.fit, planned.trial.measure
         if fit.model.method != "baseline" and fit.model.name not in known:
-            continue  # a kind of model whose shape nobody has written down
+            continue  # no shape is known for this kind of model, so there is no estimate
         if measure.device not in classes:
             classes[measure.device] = class_here(machine, measure.device, load_catalogue())
         device = classes[measure.device]
@@ -176,7 +179,7 @@ def _check_memory(
 def _lacking(
     planned: PlannedTrial, phase: PhaseName, asked: TrialEstimate, device: DeviceClass, free: int, machine: Hardware
 ) -> str:
-    """What `phase` lacks, to stand behind the trial's name; nothing where it finds room."""
+    """Return what `phase` lacks, as text to follow the name of the trial; empty if it fits."""
     part, train = asked.phase(phase), planned.trial.fit.train
     if device.device == "cpu":
         if part.memory_bytes <= free:
@@ -203,14 +206,17 @@ def _lacking(
 
 
 def _remedy(changed: TrialEstimate) -> str:
-    """What makes the fit possible on the same device, or where else to look."""
+    """Return what makes the fit possible on the same device, or how to find another one."""
     if changed.reason or changed.placement is None:
         return "leave the model out, or see with `moodbench plan --device-class` which device holds it"
     return f"it fits with {options_for(changed.placement)}"
 
 
 def _shape_of(model: ResolvedModel) -> Shape | None:
-    """The shape that config.json states, of a hub model that in the hub's cache; None for an unknown kind of model."""
+    """Return the shape that config.json states; None for an unknown kind of model.
+
+    For a hub model, the file is that in the hub's cache.
+    """
     if model.source == "hub":
         config = json.loads((locate(model.name, source_of(model)).folder / "config.json").read_text("utf-8"))
     else:

@@ -1,4 +1,4 @@
-"""From a spec to a store with all its records: what `moodbench run` does."""
+"""What `moodbench run` does: from a spec to a store with all its records."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ ExecutorName = Literal["ray", "inline"]
 
 
 def prepare(spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware) -> tuple[list[TrialSpec], Plan]:
-    """The trials of `spec` and the plan of what is missing; everything wrong with either is raised here."""
+    """Return the trials of `spec` and the plan of what is missing; raise everything wrong with either."""
     trials = resolve(spec, catalogue, machine)
     return trials, plan_of(trials, store)
 
 
 def plan_of(trials: Sequence[TrialSpec], store: Store, until: PhaseName = "measure") -> Plan:
-    """What `store` lacks of `trials` up to the phase `until`.
+    """Return the plan of what `store` lacks of `trials`, up to the phase `until`.
 
-    StoreError when it cannot be written, or has a record that cannot be read: a file's name alone does not make it done.
+    Records are read, because the name of a file alone does not show that it is complete.
+
+    Raises: StoreError if the store cannot be written, or has a record that cannot be read.
     """
     store.check_writable()
     stored = {kind: set(store.records(kind)[column]) for kind, (_, column) in RECORDS.items()}
@@ -60,18 +62,18 @@ def run(
     reports: Sequence[DataReport] = (),
     listen: Listener,
 ) -> RunSummary:
-    """How the run of what `plan` lacks of `trials` ended; with nothing missing, nothing is started.
+    """Run what `plan` lacks of `trials` and return the outcome; if nothing is missing, start nothing.
 
-    It takes place on this `machine` under `executor`, or at `site`, which the caller closes. With the `catalogue`,
-    trials are placed by what they are estimated to need. The `reports` on a person's own data are the first of the run's
-    events.
-    PrerequisiteError when this machine lacks disk or memory for it, or the disk of a cluster's store has too little room.
+    The run uses `executor` on this `machine`, or the target `site`, which the caller closes. With a `catalogue`, tasks
+    are scheduled by their estimated needs. The `reports` on a user's own data are the first events of the run.
+
+    Raises: PrerequisiteError if this machine lacks disk or memory, or the store of a cluster lacks disk space.
     """
     if not plan.trials:
         _store_examples(trials, store)
         track(store, has_new=False)
         return RunSummary(run_id="")
-    checkpoint_interval_s()  # a wrong setting is told before anything is written
+    checkpoint_interval_s()  # raises for an invalid setting before anything is written
     alone = site is None or site.alone
     num_cpus = machine.num_cores if site is None else sum(int(node.num_cpus) for node in site.nodes())
     at_once = 1 if executor == "inline" else max(1, num_cpus)
@@ -91,7 +93,10 @@ def run(
 
 
 def cluster_site(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterSite:
-    """The nodes of the Ray cluster at `address` as the place of a run, to be closed; PrerequisiteError says what is wrong."""
+    """Return the Ray cluster at `address` as the target of a run, to be closed by the caller.
+
+    Raises: PrerequisiteError, which says why the cluster cannot be used.
+    """
     from moodbench.execution.ray_cluster import ClusterExecutor
 
     store.check_writable()
@@ -105,7 +110,7 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
         return LocalRayExecutor(machine.num_cores)
 
     def entry(stdin: str, tell: Listener) -> int:
-        with redirect_stdout(sys.stderr):  # what libraries print must not stand in the command's own output
+        with redirect_stdout(sys.stderr):  # libraries must not print into the command's own output
             return run_job(Job.model_validate_json(stdin), tell)
 
     return InlineExecutor(entry)

@@ -1,4 +1,4 @@
-"""Where a run takes place: an executor, the nodes it reaches, and the machine that measurements are bound to."""
+"""Target of a run: an executor, the nodes it reaches, and the machine that measurements are bound to."""
 
 from __future__ import annotations
 
@@ -11,52 +11,55 @@ from moodbench.hardware import Hardware, node_name
 from moodbench.schedule import Node
 
 POLL_S = 5.0
-"""Longest wait for news; a busier driver would disturb what it measures."""
+"""Maximum seconds of one poll for events; a busier driver would disturb the measurements."""
 
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a task may run, from how long it is expected to."""
+    """Time limits of tasks, derived from their estimated durations."""
 
     factor: float = 10.0
     extra_s: float = 900.0
     without_estimate_s: float = 86_400.0
 
     def of(self, expected_s: float | None) -> float:
-        """Seconds after which a task is given up; None: nobody knows how long it takes."""
+        """Return the time limit in seconds of a task with this estimated duration; None: no estimate."""
         return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
 class Site(Protocol):
-    """What the driver needs to know of a place."""
+    """Target of a run, as the driver sees it."""
 
     executor: Executor
     machine: Hardware
     drain_at: int | None
-    """So many waiting measurements stop packed tasks on a node; None: they wait until no packed task does."""
+    """Number of waiting measurements at which a node takes no more packed tasks.
+
+    None: measurements wait until no packed task is waiting.
+    """
     deadlines: Deadlines
     node_return_s: float
-    """How long tasks wait for a node that left when no other can run them."""
+    """Seconds that tasks wait for a lost node to return when no other node can run them."""
     poll_s: float
     alone: bool
-    """One machine, and no other to try."""
+    """Whether the target is a single machine, with no other to try."""
 
     def machines(self) -> Sequence[Hardware]:
-        """One machine of each kind that is there."""
+        """Return one machine of each kind in the target."""
 
     def nodes(self) -> Sequence[Node]:
-        """The nodes that can run tasks now."""
+        """Return the nodes that can run tasks now."""
 
     def news(self) -> list[Mapping[str, Any]]:
-        """Events about nodes since the last call."""
+        """Return the node events since the last call."""
 
     def close(self) -> None:
-        """Nothing; commands still running are ended."""
+        """End the commands that are still running."""
 
 
 @dataclass
 class LocalSite:
-    """This machine alone."""
+    """This machine as the only node."""
 
     executor: Executor
     machine: Hardware
@@ -68,25 +71,25 @@ class LocalSite:
     alone: bool = True
 
     def machines(self) -> Sequence[Hardware]:
-        """The one machine."""
+        """Return this machine."""
         return (self.machine,)
 
     def nodes(self) -> Sequence[Node]:
-        """The one node."""
+        """Return this machine as a node, with a single CPU if `one_at_a_time`."""
         node = node_of(HERE, node_name(), self.machine)
         return (replace(node, num_cpus=1) if self.one_at_a_time else node,)
 
     def news(self) -> list[Mapping[str, Any]]:
-        """Never any."""
+        """Return no events: this machine neither joins nor leaves."""
         return []
 
     def close(self) -> None:
-        """Nothing; commands still running are ended."""
+        """End the commands that are still running."""
         self.executor.close()
 
 
 def node_of(id_: str, name: str, machine: Hardware) -> Node:
-    """The node that `machine` is when all of it may be used."""
+    """Return `machine` as a node whose resources may all be used."""
     return Node(
         id=id_,
         name=name,

@@ -1,4 +1,4 @@
-"""A plan as tasks of the schedule, each with the phases that its worker runs."""
+"""A plan as tasks of the scheduler, each with the phases that its worker runs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ WORKER = ("-m", "moodbench.worker")
 
 @dataclass(frozen=True)
 class Work:
-    """What a task stands for."""
+    """The trial and the phases of a task."""
 
     trial: TrialSpec
     phases: tuple[Phase, ...]
 
 
 Estimates = Mapping[str, Mapping[str, TrialEstimate]]
-"""What trials need and how long they take: by the `machine_key` of each kind of machine, then by fit id."""
+"""Estimated needs and durations of trials, by the `machine_key` of each kind of machine, then by fit id."""
 
 
 def tasks_of(
     plan: Plan, machine_key: str, estimates: Estimates | None = None, most_bytes: float = math.inf
 ) -> dict[str, tuple[Task, Work]]:
-    """The tasks of `plan` by key; measurements are bound to machines of `machine_key`.
+    """Return the tasks of `plan` by key; measurements are bound to machines of `machine_key`.
 
-    Without an estimate a trial has an order and no size; memory is what it needs on the machine that measures.
-    None asks for more memory than `most_bytes`: on a machine alone, an estimate is no reason not to try.
+    Without an estimate, a task has a place in the order, but no size. Memory is that needed on the machine that
+    measures. No task asks for more than `most_bytes`: on a single machine, an estimate is no reason not to try.
     """
     found: dict[str, tuple[Task, Work]] = {}
     for planned in plan.trials:
@@ -102,7 +102,10 @@ def command_of(
     isolation: Isolation,
     deadline_s: float | None,
 ) -> Command:
-    """The one process that does these tasks on `node`: one task, or a block of measurements that take turns."""
+    """Return the command that runs these tasks on `node` in one process.
+
+    They are one task, or a block of measurements that take turns.
+    """
     (first, work), *others = tasks
     measure = work.trial.measure
     num_threads = measure.num_threads if first.exclusive else max(1, int(first.need.num_cpus))
@@ -128,6 +131,6 @@ def command_of(
 
 
 def _on(node: Node, task: Task, phase: Phase) -> Phase:
-    """`phase` with its model spread over as many GPUs of `node` as `task` needs there."""
+    """Return `phase` with its model spread over as many GPUs of `node` as `task` needs there."""
     num_gpus = task.need.gpus_on(node)
     return phase.model_copy(update={"num_gpus": int(num_gpus)}) if num_gpus > 1 else phase

@@ -1,4 +1,4 @@
-"""Which models of the catalogue a node of a cluster can fine-tune, by the same estimates and rules that a run goes by."""
+"""Catalogue models that a cluster node can fine-tune, by the same estimates and rules as a run."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from moodbench.schedule import Need, Node
 from moodbench.spec import BenchmarkSpec, FitSpec
 
 MANY_TEXTS = DataSize(25_000, 2_500, 25_000, mean_words=250.0)
-"""A large data set of texts longer than any model reads."""
+"""A large dataset with texts longer than any model reads."""
 CORE_TFLOPS, CORE_BANDWIDTH_GB_S = 0.1, 6.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One model on one node."""
+    """Whether one model fits one node."""
 
     model: str
     fits: bool
-    """As a run with the catalogue's settings asks for it."""
+    """With the settings of the catalogue."""
     reason: str = ""
-    """What it needs and the node has; empty where it fits."""
+    """What the model needs and the node has; empty if it fits."""
     options: str = ""
-    """Options of a run with which it fits; empty where it fits without, or not at all."""
+    """Options of a run with which it fits; empty if it fits without, or not at all."""
 
 
 class WhatFits:
-    """The catalogue's models on any node; models of unknown size are left out."""
+    """Check of the catalogue's models on any node; models of unknown size are left out."""
 
     def __init__(self, catalogue: Catalogue, machine: Hardware) -> None:
         self._catalogue = catalogue
@@ -44,7 +44,7 @@ class WhatFits:
         self._fits: dict[tuple[str, bool], list[FitSpec]] = {}
 
     def on(self, node: Node, device: DeviceClass | None) -> list[Verdict]:
-        """A verdict for each model on `node`, which is of this class; None: of no known one."""
+        """Return a verdict for each model on `node`; `device` is its class, None if unknown."""
         device = self._class_of(node, device)
         return [self._verdict(fit, node, device) for fit in self._fits_on(device) if self._estimator.knows(fit)]
 
@@ -73,7 +73,7 @@ class WhatFits:
         return self._fits[key]
 
     def _class_of(self, node: Node, device: DeviceClass | None) -> DeviceClass:
-        """A class with the node's own processors and memory; figures of speed do not matter here."""
+        """Return a device class with the CPUs and memory of the node; its speed does not matter here."""
         num_cpus, gib = max(1, int(node.num_cpus)), node.memory_bytes / 2**30
         if device is None and node.num_gpus:
             device = next(each for each in self._catalogue.devices.values() if each.device == "cuda")

@@ -73,7 +73,11 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Nothing; exits with 0 when all went well, 1 when a trial failed or a check did, 2 when the request cannot be honoured."""
+    """Run the command line and exit.
+
+    Exit codes: 0 if all went well, 1 if a trial or a check failed, 2 if the request cannot be carried out, 130 if
+    interrupted.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(given, argparse.Namespace(argv=given))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -100,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     made = argparse.ArgumentParser(
         prog="moodbench",
         description="Fine-tune, measure and rank small language models for sentiment analysis on your own hardware.",

@@ -1,4 +1,4 @@
-"""`moodbench app`: the results as a page, for this machine alone unless asked otherwise."""
+"""`moodbench app`: serve the results as a page, for this machine only unless asked otherwise."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PASSWORD = "MOODBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 8
 LOOPBACK = "127.0.0.1"
 ENDING_S = 30.0
-"""How long a run that the page started is given to end when the page does."""
+"""Seconds that a run started from the page has to end when the server stops."""
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "app",
         help="show the results as a page",
-        description="Serves the results as a page on this machine; nothing is fetched from outside. It may be open while a "
-        "run writes to the store.",
+        description="Serves the results as a page on this machine; nothing is fetched from outside. It may be open "
+        "while a run writes to the store.",
     )
     add_store(parser)
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
@@ -52,14 +52,15 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="Live also shows the nodes of this Ray cluster (its head, or auto) and what is free of them, while it can be reached",
+        help="Live also shows the nodes of this Ray cluster (its head, or auto) and what is free of them, while it can "
+        "be reached",
     )
     add_config(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; serves the page until it is interrupted."""
+    """Serve the page until it is interrupted, and return 0."""
     login = login_of(arguments.host, arguments.user, os.environ.get(PASSWORD))
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise UsageError(f"--port {arguments.port}: allowed is 1 to 65535")
@@ -94,9 +95,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def login_of(host: str, user: str | None, password: str | None) -> tuple[str, str] | None:
-    """The name and password that visitors must give; None where this machine alone can reach the page and none is asked.
+    """Return the name and password that visitors must give; None if none is required.
 
-    UsageError for an address that others can reach without both, or with a password that is too short.
+    None is required if only this machine can reach the page and no `user` is given.
+
+    Raises: UsageError if others can reach the page without both, or if the password is too short.
     """
     if user is None:
         if is_loopback(host):
@@ -114,7 +117,7 @@ def login_of(host: str, user: str | None, password: str | None) -> tuple[str, st
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""`moodbench benchmark`: measure speed and memory of fits that a store holds; prints the board."""
+"""`moodbench benchmark`: measure speed and memory of the fits in a store, and print the leaderboard."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from moodbench.cli.request import add_protocol
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "benchmark",
         help="measure speed and memory of existing fits on this machine",
-        description="Measure the fits of a store that have no measurement on this kind of machine with this protocol yet: "
-        "those named, or all. A fit without predictions is evaluated first, as timed labels are compared with them.",
+        description="Measure the fits of a store that have no measurement on this kind of machine with this protocol "
+        "yet: those named, or all. A fit without predictions is evaluated first, as timed labels are compared with "
+        "them.",
     )
     add_existing(parser, "measure")
     add_protocol(parser)
@@ -23,5 +24,5 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when every chosen fit is measured, 1 when one failed, 130 when interrupted."""
+    """Measure the chosen fits; return 0 if all are measured, 1 if one failed, 130 if interrupted."""
     return go_on(arguments, until="measure", protocol=arguments.protocol)

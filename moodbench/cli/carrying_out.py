@@ -1,4 +1,4 @@
-"""What every command that runs phases does: say what will run, run it, say what failed."""
+"""What every command that runs phases does: announce the plan, run it, and report failures."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def carry_out(
     words: Console,
     spec: BenchmarkSpec | None = None,
 ) -> RunSummary | None:
-    """How the run of what `plan` lacks ended; None when it was interrupted, which is said.
+    """Run what `plan` lacks and return the outcome; if interrupted, print that and return None.
 
-    With the `spec` of new fits, what it adds and cuts short is said, and a report on a person's own data comes first.
+    With the `spec` of new fits, print what it adds and limits, and begin with a report on the user's own data.
     """
     reports = data_reports(trials, catalogue) if spec else []
     for line in (line for report in reports for line in report.lines()):
@@ -58,7 +58,7 @@ def carry_out(
 
 
 def exit_code(summary: RunSummary, words: Console) -> int:
-    """0 when every phase has its record, 1 when a trial failed, which is said."""
+    """Print the failures; return 0 if every phase has its record, 1 if a trial failed."""
     for failure in summary.failures:
         words.print(f"failed: {failure}", style="red", markup=False)
     return 1 if summary.failures else 0
@@ -84,13 +84,14 @@ def _announce(trials: Sequence[TrialSpec], plan: Plan, spec: BenchmarkSpec | Non
 
 
 def _name_conversions(fits: Sequence[FitSpec], words: Any) -> None:
-    """Nothing; says which weights are not as their owners published them."""
+    """Print which weights are not as their owners published them."""
     from moodbench.models.conversion import BOT, proposal_at
 
     found = {f.model.name: (str(f.model.location), str(f.model.revision)) for f in fits if f.model.source == "hub"}
     for name, (repository, commit) in found.items():
         if ref := proposal_at(repository, commit):
             words.print(
-                f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's pickles.",
+                f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's "
+                "pickles.",
                 soft_wrap=True,
             )

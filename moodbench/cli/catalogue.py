@@ -1,4 +1,4 @@
-"""`moodbench models` and `moodbench datasets`: what can be named in a run."""
+"""`moodbench models` and `moodbench datasets`: list what a run can name."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Listing:
     columns: tuple[str, ...]
     rows: Any
     show: Callable[[list[dict[str, Any]], Console], None] | None = None
-    """Prints the rows; a plain table of `columns` without it."""
+    """Prints the rows; None: as a plain table of `columns`."""
 
     def add_to(self, commands: Any) -> None:
-        """Nothing; adds the command."""
+        """Add the command."""
         parser = commands.add_parser(self.name, help=self.help, description=self.help)
         add_config(parser)
         add_json(parser)
         parser.set_defaults(command=self.execute)
 
     def execute(self, arguments: argparse.Namespace) -> int:
-        """0; prints the list."""
+        """Print the list and return 0."""
         rows = self.rows(load_catalogue(arguments.config))
         if arguments.json:
             print_json(rows)
@@ -51,7 +51,7 @@ class Listing:
 
 
 def model_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """One row per model; what has no weights has no size."""
+    """Return one row per model; a model without weights has no size."""
     rows = []
     for name, entry in catalogue.models.items():
         size = entry.size.model_dump() if entry.size else dict.fromkeys(ModelSize.model_fields)
@@ -100,7 +100,7 @@ def _or_dash(value: object) -> str:
 
 
 def print_models(rows: list[dict[str, Any]], out: Console) -> None:
-    """Nothing; prints the models group by group, smallest first within a group of the hub."""
+    """Print the models by group, within a group in the order of the catalogue."""
     for group, title in GROUPS.items():
         members = [row for row in rows if row["group"] == group]
         if members:
@@ -112,8 +112,8 @@ def print_models(rows: list[dict[str, Any]], out: Console) -> None:
     out.print()
     out.print(
         Text(
-            "Params: as a classifier with 2 labels, without a language-model head. Weights from the hub are loaded when first "
-            "needed; gated ones after you accepted their terms there and logged in (`hf auth login`).",
+            "Params: as a classifier with 2 labels, without a language-model head. Weights from the hub are loaded "
+            "when first needed; gated ones after you accepted their terms there and logged in (`hf auth login`).",
             style="dim",
         ),
         soft_wrap=True,
@@ -129,7 +129,7 @@ GROUPS: dict[str | None, str] = {
 
 
 def dataset_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """One row per data set, with the number of source rows; what only the source's content says is None."""
+    """Return one row per dataset, with the number of source rows; None for what only the source itself states."""
     return [
         {
             "name": name,

@@ -1,4 +1,4 @@
-"""`moodbench catalogue pin`: write down which revision of each hub model the hub offers today."""
+"""`moodbench catalogue pin`: record the revision of each hub model that the hub offers today."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command and its one sub-command."""
+    """Add the command and its only action."""
     parser = commands.add_parser("catalogue", help="pin hub models to their revisions", description=__doc__)
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     pin = actions.add_parser("pin", help="record revisions in a file for --config", description=__doc__)
@@ -33,15 +33,18 @@ def add_to(commands: Any) -> None:
     pin.add_argument(
         "--converted",
         action="store_true",
-        help="where a main branch holds pickles only, pin the safetensors that the hub's conversion bot proposes: content that "
-        "the owner has not taken",
+        help="where a main branch holds pickles only, pin the safetensors that the hub's conversion bot proposes: "
+        "content that the owner has not taken",
     )
     add_config(pin)
     pin.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when each model is pinned, 1 when the hub gave no answer for some; what was found is written in any case."""
+    """Pin the models; return 0 if all are pinned, 1 if the hub gave no answer for some.
+
+    What was found is written in any case.
+    """
     from moodbench.models.hub import newest_revision
 
     catalogue, out = load_catalogue(arguments.config), console()
@@ -69,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _entry(catalogue: Catalogue, name: str, commit: str) -> dict[str, Any]:
-    """What a catalogue file says of the pinned model: all of it where the catalogue does not know the hub id."""
+    """Return the catalogue entry of a pinned model; the whole entry if the catalogue does not have the hub id."""
     entry = catalogue.model(name)
     if name in catalogue.models:
         return {"source": {"revision": commit}}

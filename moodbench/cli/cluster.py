@@ -1,4 +1,4 @@
-"""`moodbench cluster status`: the nodes of a Ray cluster, their classes and tags, and what fits where."""
+"""`moodbench cluster status`: show the nodes of a Ray cluster, their classes and tags, and which models fit where."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADINGS = (
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "cluster", help="show the nodes of a Ray cluster and what fits where", description=__doc__
     )
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the nodes, and which models fit where by the estimates that a run goes by."""
+    """Print the nodes, and which models fit where by the estimates that a run uses; return 0."""
     address, said = address_of(arguments)
     if address is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`moodbench compact`: one file with all records of a kind, so that a large store opens quickly."""
+"""`moodbench compact`: write the records of each kind into one file, so that a large store opens quickly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("compact", help="make a large store open quickly", description=__doc__)
     add_store(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; writes the snapshots, and works out what the page shows of a large store; both are caches: deleting them loses nothing."""
+    """Write the snapshots and, for a large store, the cached results of the page; return 0.
+
+    Both are caches: deleting them loses nothing.
+    """
     store = existing_store(arguments.store)
     store.check_writable()
     for kind in RECORDS:

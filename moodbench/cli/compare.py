@@ -1,4 +1,4 @@
-"""`moodbench compare A B`: two contenders on the same test texts, with the interval of their difference."""
+"""`moodbench compare A B`: compare two models on the same test examples, with the interval of their difference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("compare", help="say whether two models differ", description=__doc__)
     parser.add_argument(
         "a", metavar="A", help="a model or a name on the board, such as 'bert nf4', or NAME@SEED for one of its fits"
@@ -39,7 +39,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints one verdict per track."""
+    """Print one verdict per dataset and training size, and return 0."""
     if not 0 < arguments.rope < 100:
         raise UsageError(f"--rope {arguments.rope:g}: allowed is more than 0 and less than 100 points, such as 1")
     if arguments.flips < 0:
@@ -74,7 +74,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _reviews(compared: Compared, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The first reviews of each side; a private text, or one the store does not say is public, only on request."""
+    """Return the first `--flips` examples that only A got right, then those that only B got right.
+
+    A private text, or one that the store does not mark as public, is only included on request.
+    """
     rows = compared.flipped.sort_index()
     shown = [rows[rows["right"] == side].head(arguments.flips) for side in ("a", "b")]
     return [

@@ -1,4 +1,4 @@
-"""`moodbench doctor`: this machine, what works on it or why not, and what works on each kind of device."""
+"""`moodbench doctor`: show this machine, what works on it or why not, and what works on each kind of device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("doctor", help="show the machine and what works on it", description=__doc__)
     add_config(parser)
     add_store(parser)
@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints facts and checks."""
+    """Print the facts and checks, and return 0."""
     facts, checks = diagnose(load_catalogue(arguments.config), arguments.store)
     if arguments.json:
         features = {name: {device: each._asdict() for device, each in ways.items()} for name, ways in FEATURES.items()}

@@ -1,4 +1,4 @@
-"""`moodbench evaluate`: predict and score the test split with fits that a store holds; prints the board."""
+"""`moodbench evaluate`: predict and score the test split with the fits in a store, and print the leaderboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "evaluate",
         help="predict and score the test split with existing fits",
@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
 
 
 def add_existing(parser: argparse.ArgumentParser, doing: str) -> None:
-    """Nothing; adds the options that choose among the fits of a store."""
+    """Add the options that select fits of a store."""
     parser.add_argument("fits", nargs="*", metavar="FIT_ID|MODEL", help="fits by id or by model; default: all")
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="fits of these models")
     add_datasets(parser)
@@ -45,12 +45,12 @@ def add_existing(parser: argparse.ArgumentParser, doing: str) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when every chosen fit is evaluated, 1 when one failed, 130 when interrupted."""
+    """Evaluate the chosen fits; return 0 if all are evaluated, 1 if one failed, 130 if interrupted."""
     return go_on(arguments, until="evaluate", protocol=None)
 
 
 def go_on(arguments: argparse.Namespace, until: PhaseName, protocol: str | None) -> int:
-    """The exit code after doing what the chosen fits lack up to the phase `until`."""
+    """Run what the chosen fits lack up to the phase `until`, and return the exit code."""
     catalogue = load_catalogue(arguments.config)
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)

@@ -1,4 +1,4 @@
-"""`moodbench export`: the board of a store as files for other programs."""
+"""`moodbench export`: export the leaderboard of a store as files for other programs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from moodbench.visualization.exporting import FORMATS, export_board
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("export", help="write the board to files", description=__doc__)
     add_store(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="csv",
-        help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; huggingface: the metadata of a "
-        "model card with its results; every-eval-ever: one record per model and data set; latex: tables; "
+        help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; huggingface: the metadata of "
+        "a model card with its results; every-eval-ever: one record per model and data set; latex: tables; "
         "default: %(default)s",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to; default: exports/ in the store")
@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the path of each file written."""
+    """Write the files, print their paths, and return 0."""
     store = existing_store(arguments.store)
     folder = arguments.out
     if folder is None:

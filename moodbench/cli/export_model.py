@@ -1,4 +1,4 @@
-"""`moodbench export-model`: a fit as a folder that transformers loads alone, with a card of its measured figures."""
+"""`moodbench export-model`: export a fit as a folder that transformers loads alone, with a card of measured figures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "export-model",
         help="write a fine-tuned model as a folder for transformers",
         description="Write merged weights, tokenizer and a model card to a new folder, which "
-        'transformers.pipeline("text-classification", DIR) loads without MoodBench; of a language model that answers with label '
-        "words, the card has the lines that read its answer.",
+        'transformers.pipeline("text-classification", DIR) loads without MoodBench; of a language model that answers '
+        "with label words, the card has the lines that read its answer.",
     )
     parser.add_argument(
         "model",
@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; says what was written where."""
+    """Export the model, print where it is, and return 0."""
     catalogue = load_catalogue(arguments.config)
     fit = export_model(Store.open(arguments.store), arguments.model, arguments.folder, catalogue)
     console().print(

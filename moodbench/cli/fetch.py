@@ -1,4 +1,4 @@
-"""`moodbench fetch`: fill the caches of this machine with models and data sets, for machines without a network."""
+"""`moodbench fetch`: download models and datasets into the caches of this machine, to run without a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("fetch", help="fetch models and data sets beforehand", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models"
@@ -27,7 +27,10 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when everything is here now, 2 when something cannot be had; the rest is fetched in any case."""
+    """Fetch what is named; return 0 if everything is cached now, 2 if something is unavailable.
+
+    The rest is fetched in any case.
+    """
     from moodbench.data.fetching import fetch_dataset
     from moodbench.models.locate import locate
 

@@ -14,7 +14,7 @@ from moodbench.visualization.guide import model_configuration, quick_reference
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "guide",
         help="write the model guide and the quick reference from the catalogue",
@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the path of each file written."""
+    """Write the files, print their paths, and return 0."""
     catalogue = load_catalogue(arguments.config)
     commands = [(action.dest, action.help or "") for action in arguments.subparsers._choices_actions]
     contents = {

@@ -1,4 +1,4 @@
-"""`moodbench leaderboard`: the board of a store."""
+"""`moodbench leaderboard`: print the leaderboard of a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moodbench.visualization.terminal import console, print_board
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("leaderboard", help="rank what a store holds", description=__doc__)
     add_store(parser)
     add_json(parser)
@@ -25,14 +25,18 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="only this data set")
     add_score(parser)
     parser.add_argument(
-        "--columns", nargs="+", default=(), choices=[c.key for c in MORE_COLUMNS], metavar="NAME",
+        "--columns",
+        nargs="+",
+        default=(),
+        choices=[c.key for c in MORE_COLUMNS],
+        metavar="NAME",
         help=f"show these columns too: {', '.join(c.key for c in MORE_COLUMNS)} (--json and --csv have them always)",
-    )  # fmt: skip
+    )
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the board."""
+    """Print the leaderboard and return 0."""
     weights = weights_of(arguments)
     view = view_board(
         Store.open(arguments.store),
@@ -46,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
-    """Nothing; prints `view` in the form that `arguments` ask for."""
+    """Print `view` in the form that `arguments` ask for."""
     if arguments.json:
         failures = view.failures[["model", "dataset", "seed", "phase", "error_class", "message"]]
         print_json(

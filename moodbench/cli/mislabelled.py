@@ -1,4 +1,4 @@
-"""`moodbench mislabelled`: test texts whose given label is probably wrong, as nearly all contenders confidently say another."""
+"""`moodbench mislabelled`: list test examples with a doubtful label: nearly all models confidently predict another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("mislabelled", help="list test texts whose label is doubtful", description=__doc__)
     parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one in the store")
     parser.add_argument("--most", type=int, default=20, metavar="N", help="so many of each; default: %(default)s")
@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the queues, and writes all of them where a file is given."""
+    """Print the first examples of each queue, write all of them if a file is given, and return 0."""
     if arguments.most < 1:
         raise UsageError(f"--most {arguments.most}: allowed is 1 or more, such as 20")
     if arguments.out is not None and arguments.out.suffix not in (".csv", ".json"):

@@ -19,7 +19,7 @@ DEFAULT_STORE = "results"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --store."""
+    """Add `--store`."""
     parser.add_argument(
         "--store",
         default=DEFAULT_STORE,
@@ -29,7 +29,10 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def existing_store(uri: str) -> Store:
-    """The store at `uri`; StoreError when it has no record, which a mistyped name looks like."""
+    """Return the store at `uri`.
+
+    Raises: StoreError if it has no record, as a mistyped name would have none.
+    """
     store = Store.open(uri)
     if not any(store.ids(kind) for kind in RECORDS):
         raise StoreError(
@@ -39,7 +42,7 @@ def existing_store(uri: str) -> Store:
 
 
 def add_config(parser: argparse.ArgumentParser, **default: Any) -> None:
-    """Add --config, with the `default` given; argparse.SUPPRESS keeps what was given before an action."""
+    """Add `--config` with the given `default`; argparse.SUPPRESS keeps the value given before an action."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -50,7 +53,7 @@ def add_config(parser: argparse.ArgumentParser, **default: Any) -> None:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --trust-remote-code."""
+    """Add `--trust-remote-code`."""
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
@@ -59,16 +62,17 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def catalogue_of(arguments: argparse.Namespace) -> Catalogue:
-    """The catalogue that --config and --trust-remote-code make."""
+    """Return the catalogue that `--config` and `--trust-remote-code` give."""
     return load_catalogue(arguments.config, trust_remote_code=arguments.trust_remote_code)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --address and --cluster."""
+    """Add `--address` and `--cluster`."""
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="head of a Ray cluster to run on, from one of its nodes, or auto; default: RAY_ADDRESS, else this machine alone",
+        help="head of a Ray cluster to run on, from one of its nodes, or auto; default: RAY_ADDRESS, else this machine "
+        "alone",
     )
     parser.add_argument(
         "--cluster", type=Path, metavar="FILE", help="YAML with the cluster's classes of nodes; see cluster/README.md"
@@ -76,14 +80,14 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def address_of(arguments: argparse.Namespace) -> tuple[str | None, str]:
-    """The address of a cluster, or None, and where it was given."""
+    """Return the address of a cluster, or None, and the option or variable that gives it."""
     if arguments.address:
         return arguments.address, "--address"
     return os.environ.get("RAY_ADDRESS") or None, "RAY_ADDRESS"
 
 
 def add_score(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --weights and --composite."""
+    """Add `--weights` and `--composite`."""
     parser.add_argument(
         "--weights",
         metavar="NAME=SHARE,...",
@@ -93,22 +97,23 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         "--composite",
         choices=tuple(COMPOSITES),
         default="pinned",
-        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown; geomean: "
-        "weighted product of ratios to the baseline; none: no score, in Pareto order of error, latency and memory",
+        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown; "
+        "geomean: weighted product of ratios to the baseline; none: no score, in Pareto order of error, latency and "
+        "memory",
     )
 
 
 def weights_of(arguments: argparse.Namespace) -> Weights:
-    """The weights that --weights names, or the default ones."""
+    """Return the weights that `--weights` gives, or the default ones."""
     return Weights.parse(arguments.weights) if arguments.weights else Weights()
 
 
 def add_json(parser: argparse.ArgumentParser, **default: Any) -> None:
-    """Add --json, with the `default` given; argparse.SUPPRESS keeps what was given before an action."""
+    """Add `--json` with the given `default`; argparse.SUPPRESS keeps the value given before an action."""
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else", **default)
 
 
 def print_json(value: Any) -> None:
-    """Nothing; writes `value` as the one JSON document of standard output."""
+    """Write `value` as the only JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False, default=str)
     sys.stdout.write("\n")

@@ -1,4 +1,4 @@
-"""The options for a person's own file or any data set of the hub, and the spec's fields that they make."""
+"""Options for a user's own file or any dataset of the hub, and the spec fields that they set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("data", "text_column", "label_column", "split_column", "group_column"
 
 
 def add_own_data(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --data and what goes with it."""
+    """Add `--data` and the options that go with it."""
     group = parser.add_argument_group("your own data")
     group.add_argument(
         "--data",
@@ -39,7 +39,7 @@ def add_own_data(parser: argparse.ArgumentParser) -> None:
 
 
 def own_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of BenchmarkSpec that the options give."""
+    """Return the fields of BenchmarkSpec that the options give."""
     values = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
     if arguments.label_map is not None:
         values["label_map"] = parse_label_map(arguments.label_map)
@@ -51,7 +51,10 @@ def own_values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_label_map(text: str) -> dict[str, str]:
-    """Label -> class of "1=negative,5=positive"; SpecError for what is not of this form."""
+    """Return label -> class for text such as "1=negative,5=positive".
+
+    Raises: SpecError for text of another form.
+    """
     found: dict[str, str] = {}
     for part in text.split(","):
         label, sign, target = part.rpartition("=")
@@ -67,7 +70,10 @@ def parse_label_map(text: str) -> dict[str, str]:
 
 
 def parse_splits(text: str) -> dict[str, str]:
-    """Our split -> theirs of "train=train,test=validation"; SpecError for what is not of this form."""
+    """Return our split -> split of the source for text such as "train=train,test=validation".
+
+    Raises: SpecError for text of another form.
+    """
     found: dict[str, str] = {}
     for part in text.split(","):
         ours, sign, theirs = (word.strip() for word in part.partition("="))

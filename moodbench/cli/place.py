@@ -1,4 +1,4 @@
-"""Where a command runs its phases: this machine, or the cluster that an option or RAY_ADDRESS names."""
+"""Target of a command: this machine, or the cluster that an option or RAY_ADDRESS names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moodbench.store import Store
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --executor, --address and --cluster."""
+    """Add `--executor`, `--address` and `--cluster`."""
     parser.add_argument(
         "--executor",
         choices=("ray", "inline"),
@@ -35,7 +35,10 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 def place_of(
     arguments: argparse.Namespace, store: Store, words: Console
 ) -> Iterator[tuple[Hardware, ClusterSite | None]]:
-    """The machine whose speeds count, and the cluster to run on, None for this machine; says what it found there."""
+    """Yield the machine that measurements are bound to, and the cluster to run on; None for this machine.
+
+    Prints the nodes of the cluster.
+    """
     site = _site(arguments, store, words)
     if site is None:
         yield hardware(), None
@@ -45,7 +48,7 @@ def place_of(
 
 
 def _site(arguments: argparse.Namespace, store: Store, words: Console) -> ClusterSite | None:
-    """The cluster that the command line or RAY_ADDRESS names, None for this machine; says what it found there."""
+    """Return the cluster that the command line or RAY_ADDRESS names, and print its nodes; None for this machine."""
     address, said = address_of(arguments)
     if address is None:
         if arguments.cluster is not None:
@@ -69,8 +72,8 @@ def _site(arguments: argparse.Namespace, store: Store, words: Console) -> Cluste
     without = site.without_lease()
     if without:
         words.print(
-            f"{', '.join(without)}: no resource `exclusive`, so a measurement there holds a placement group over the whole "
-            "node instead; work of others that asks for no CPUs is not kept away. "
+            f"{', '.join(without)}: no resource `exclusive`, so a measurement there holds a placement group over the "
+            "whole node instead; work of others that asks for no CPUs is not kept away. "
             "Start nodes with --resources='{\"exclusive\": 1}'",
             markup=False,
             soft_wrap=True,

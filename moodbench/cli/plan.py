@@ -1,4 +1,4 @@
-"""`moodbench plan`: what a run would do, how long, with how much memory, and what will not fit where; runs nothing."""
+"""`moodbench plan`: show what a run would do, its time and memory, and what will not fit where, without running it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "plan",
         help="say what a run would do, how long and with how much memory, and what will not fit",
-        description="Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes of "
-        "each phase, cost where a price is known, and what fits on which class of devices. Models and data sets that are "
-        "not on this machine are planned from the catalogue's figures.",
+        description="Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes "
+        "of each phase, cost where a price is known, and what fits on which class of devices. Models and data sets "
+        "that are not on this machine are planned from the catalogue's figures.",
     )
     add_what(parser)
     add_training(parser)
@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the plan."""
+    """Print the plan and return 0."""
     catalogue = catalogue_of(arguments)
     spec = spec_of(arguments, catalogue)
     catalogue = with_own_data(catalogue, spec)
@@ -65,8 +65,9 @@ def execute(arguments: argparse.Namespace) -> int:
     rows = views[0].rows
     num_done = sum(len(row.done) for row in rows)
     out.print(
-        f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} data sets, {len(spec.seeds)} "
-        f"seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to run. Nothing is started.",
+        f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} data sets, "
+        f"{len(spec.seeds)} seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to "
+        "run. Nothing is started.",
         soft_wrap=True,
     )
     for view in views:
@@ -90,7 +91,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def plan_views(
     spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: tuple[str, ...] | list[str]
 ) -> list[ClassView]:
-    """The plan on each class, on this machine where none is named."""
+    """Return the plan for each device class, or for this machine if none is named."""
     here = machine.device(spec.device)
     devices = classes_asked(classes, catalogue) or {HERE: class_here(machine, here, catalogue)}
     views, estimator = [], None
@@ -102,8 +103,14 @@ def plan_views(
         estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store)
         rows = []
         for each in intended:
-            key = machine_of({"cpu": machine.cpu, "num_cores": machine.num_cores, "gpus": [vars(g) for g in machine.gpus]},
-                             device.device) if name == HERE else name  # fmt: skip
+            key = (
+                machine_of(
+                    {"cpu": machine.cpu, "num_cores": machine.num_cores, "gpus": [vars(g) for g in machine.gpus]},
+                    device.device,
+                )
+                if name == HERE
+                else name
+            )
             left = missing.get(each.fit.fit_id, ()) if each.trial is not None else ("fit", "evaluate", "measure")
             shape = estimator.shapes.get(each.fit.model.name)
             rows.append(

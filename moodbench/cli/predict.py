@@ -1,4 +1,4 @@
-"""`moodbench predict`: labels for new texts, by a model of the store."""
+"""`moodbench predict`: label new texts with a model of the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from moodbench.store import Store
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "predict",
         help="label new texts with a model of the store",
@@ -37,7 +37,8 @@ def add_to(commands: Any) -> None:
         "--input",
         required=True,
         metavar="FILE|-",
-        help="one text per line (.txt, or - for standard input; see --input-format), or .csv, .tsv, .jsonl, .parquet; UTF-8",
+        help="one text per line (.txt, or - for standard input; see --input-format), or .csv, .tsv, .jsonl, .parquet; "
+        "UTF-8",
     )
     parser.add_argument(
         "--input-format",
@@ -60,7 +61,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; writes one row per text."""
+    """Write one row per text, and return 0."""
     if arguments.batch_size < 1:
         raise UsageError(f"--batch-size {arguments.batch_size}: allowed is 1 or more")
     store = Store.open(arguments.store)
@@ -68,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     pieces = _pieces(arguments)
     named_csv = Path(arguments.output).suffix.lower() == ".csv"
     with open_output(arguments.output, arguments.input) as out:
-        first = next(pieces)  # what is wrong with the input is told before the model is loaded
+        first = next(pieces)  # raises for invalid input before the model is loaded
         others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
         print(f"{fit}{others}", file=sys.stderr)
         classifier = open_classifier(store, fit)

@@ -1,4 +1,4 @@
-"""`moodbench recipes`: the recipes of the catalogue, and whether one reaches what others published."""
+"""`moodbench recipes`: list the recipes of the catalogue, or compare one with published results."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "recipes",
         help="list the recipes, or compare one with published results",
-        description="List the recipes of training.yaml and which models have each as their own. `moodbench recipes check MODEL` "
-        "compares what a model's recipe reaches with published results.",
+        description="List the recipes of training.yaml and which models have each as their own. `moodbench recipes "
+        "check MODEL` compares what a model's recipe reaches with published results.",
     )
     add_config(parser)
     add_json(parser)
@@ -57,8 +57,9 @@ def add_to(commands: Any) -> None:
     check = actions.add_parser(
         "check",
         help="compare a model's recipe with published results",
-        description="Train a model by its own recipe on the data sets for which published.yaml has results of it, evaluate it, and "
-        "print the published accuracies beside ours. Nothing is measured. The same command again does only what is missing.",
+        description="Train a model by its own recipe on the data sets for which published.yaml has results of it, "
+        "evaluate it, and print the published accuracies beside ours. Nothing is measured. The same command again does "
+        "only what is missing.",
     )
     check.add_argument("model", metavar="MODEL", help="a model with published results; see published.yaml or --config")
     add_datasets(check)
@@ -93,7 +94,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
 
 def recipe_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Return a row for each recipe, with the fine-tuned models of the catalogue that have it as their own."""
+    """Return a row for each recipe, with the fine-tuned catalogue models that use it by default."""
     own = {name: _own_recipe(entry, catalogue) for name, entry in catalogue.models.items()}
     return [
         {
@@ -107,7 +108,7 @@ def recipe_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def _own_recipe(entry: ModelEntry, catalogue: Catalogue) -> str | None:
-    """The name of the recipe that a model of the catalogue has where nothing else is asked for."""
+    """Return the name of the recipe that a catalogue model uses by default; None if it has none."""
     if entry.method not in get_args(FineTuning) or entry.family is None:
         return None
     kind = catalogue.families[entry.family].kind
@@ -116,7 +117,10 @@ def _own_recipe(entry: ModelEntry, catalogue: Catalogue) -> str | None:
 
 
 def check_recipe(arguments: argparse.Namespace) -> int:
-    """Train, evaluate and compare; return 0 when every phase has its record, 1 when one failed, 130 when interrupted."""
+    """Train and evaluate a model, and compare it with published results.
+
+    Returns 0 if every phase has its record, 1 if one failed, 130 if interrupted.
+    """
     catalogue = catalogue_of(arguments)
     spec = spec_of_check(arguments, catalogue)
     store = Store.open(arguments.store)
@@ -139,13 +143,17 @@ def check_recipe(arguments: argparse.Namespace) -> int:
 
 
 def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
-    """Return the spec of a check; UsageError for a model or a data set without published results."""
+    """Return the spec of a check.
+
+    Raises: UsageError for a model without a recipe, or a model or dataset without published results.
+    """
     name = arguments.model
     entry = catalogue.model(name)
     known = ", ".join(n for n, results in catalogue.published.items() if results)
     if entry.method not in get_args(FineTuning):
         raise UsageError(
-            f"recipes check: model {name}: method {entry.method} has no recipe; give a fine-tuned model with published results: {known}"
+            f"recipes check: model {name}: method {entry.method} has no recipe; give a fine-tuned model with published "
+            f"results: {known}"
         )
     published = tuple(dict.fromkeys(result.dataset for result in catalogue.published.get(name, ())))
     if not published:
@@ -156,8 +164,8 @@ def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> Benchm
     values = values_of(arguments)
     if "data" in values:
         raise UsageError(
-            f"recipes check: --data {arguments.data}: only data sets of the catalogue have published results; use --dataset with "
-            f"{', '.join(published)}"
+            f"recipes check: --data {arguments.data}: only data sets of the catalogue have published results; use "
+            f"--dataset with {', '.join(published)}"
         )
     for dataset in values.get("datasets", ()):
         catalogue.dataset(dataset)
@@ -170,7 +178,7 @@ def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> Benchm
 
 
 def _recipe_of_fit(fit: FitSpec, catalogue: Catalogue) -> str | None:
-    """The name of a fit's own recipe; None for a model that has none."""
+    """Return the name of the recipe that the model of a fit uses by default; None if it has none."""
     assert fit.model.family is not None
     entry, family = catalogue.model(fit.model.name), catalogue.families.get(fit.model.family)
     head: Head = "classification" if fit.prompt is None else "label-words"

@@ -1,4 +1,4 @@
-"""`moodbench recompute`: scores and percentiles from stored predictions and timings, as tables beside the records."""
+"""`moodbench recompute`: write tables with scores and percentiles recomputed from stored predictions and timings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("recompute", help="work scores and percentiles out again", description=__doc__)
     add_store(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; writes the tables and says how many records differ from them. Records are never rewritten."""
+    """Write the tables beside the records, print how many records differ from them, and return 0.
+
+    Records are never rewritten.
+    """
     from moodbench.store.recomputed import KINDS, recompute
 
     store = existing_store(arguments.store)

@@ -1,4 +1,4 @@
-"""`moodbench report`: the board of a store as Markdown, CSV, JSON, figures, and one page of HTML with all of them."""
+"""`moodbench report`: write the leaderboard as Markdown, CSV, JSON, figures, and one HTML page that holds them all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from moodbench.visualization.board_view import view_board
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "report",
         help="write a report: Markdown, CSV, JSON, figures as SVG and PNG, and one HTML page",
-        description="Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no network), and leaderboard "
-        "and calibration as .csv and .json. None of them holds a text of a data set.",
+        description="Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no "
+        "network), and leaderboard and calibration as .csv and .json. None of them holds a text of a data set.",
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")
@@ -28,7 +28,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; prints the path of each file written."""
+    """Write the report, print the path of each file, and return 0."""
     from moodbench.visualization.report import write_report
 
     weights = weights_of(arguments)

@@ -1,4 +1,4 @@
-"""The options that say what should run, one for each field of a spec, and the spec they make."""
+"""Options that say what to run, one for each field of a spec, and the spec that they give."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds the preset or spec file, and the lists of models and data sets that may take their place."""
+    """Add the preset or spec file, and the lists of models and datasets that may replace it."""
     parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench models` lists them")
     add_datasets(parser)
@@ -28,14 +28,14 @@ def add_what(parser: argparse.ArgumentParser) -> None:
 
 
 def add_datasets(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --datasets."""
+    """Add `--datasets`."""
     parser.add_argument(
         "--datasets", "--dataset", nargs="+", metavar="DATASET", help="data sets; `moodbench datasets` lists them"
     )
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds a person's own data, sub-samples and changed hyper-parameters."""
+    """Add the options for the user's own data, sub-samples and changed hyper-parameters."""
     add_own_data(parser)
     add_trust(parser)
     parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
@@ -55,7 +55,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         choices=get_args(Head),
-        help="class scores of fine-tuned models: a new classification layer, or label words by the model's own language-model head",
+        help="class scores of fine-tuned models: a new classification layer, or label words by the model's own "
+        "language-model head",
     )
     parser.add_argument(
         "--prompt",
@@ -65,7 +66,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by kind and size",
+        help="hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by kind "
+        "and size",
     )
     for part, example in (
         ("lora", "r=16 lora_alpha=32"),
@@ -82,22 +84,26 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--augment",
         nargs="+",
         metavar="FIELD=VALUE",
-        help="train on changed copies of training texts as well: word_dropout=0.1 word_swap=0.1 punctuation=0.1 copies=1",
+        help="train on changed copies of training texts as well: word_dropout=0.1 word_swap=0.1 punctuation=0.1 "
+        "copies=1",
     )
 
 
 def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
-    """Nothing; adds --device."""
+    """Add `--device`."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help=f"where to {doing}")
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds --protocol."""
+    """Add `--protocol`."""
     parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
 
 
 def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
-    """The spec that the command line asks for; UsageError when it asks for nothing."""
+    """Return the spec that the command line asks for.
+
+    Raises: UsageError if it asks for nothing.
+    """
     given = values_of(arguments)
     what = arguments.what
     if what is None:
@@ -114,7 +120,7 @@ def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpe
 
 
 def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of BenchmarkSpec that the options give."""
+    """Return the fields of BenchmarkSpec that the options give."""
     values = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
     values |= own_values(arguments)
     for part in RECIPE_PARTS:
@@ -124,7 +130,10 @@ def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_fields(flag: str, pairs: list[str]) -> dict[str, Any]:
-    """Field -> value of "epochs=3", values read as in a spec file; SpecError for what is not of this form."""
+    """Return field -> value for pairs such as "epochs=3", with values read as in a spec file.
+
+    Raises: SpecError for a pair of another form.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         field, sign, value = pair.partition("=")

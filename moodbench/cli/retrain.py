@@ -1,4 +1,4 @@
-"""`--retrain undertrained`, and what a command says at its end of models that were not trained enough."""
+"""`--retrain undertrained`, and the lines about models that were not trained enough at the end of a command."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from moodbench.spec import TrialSpec
 from moodbench.visualization.training_notes import undertrained_words, verdict_words
 
 WITH_VALUES, FLAGS = ("--models", "--retrain"), ("--json", "--force")
-"""Options that a proposed command gives itself, and those that it leaves out."""
+"""Options that a suggested command sets itself, and options that it omits."""
 
 
 def add_retrain(parser: argparse.ArgumentParser) -> None:
-    """Add --retrain."""
+    """Add `--retrain`."""
     parser.add_argument(
         "--retrain",
         choices=("undertrained",),
-        help="train longer: of the models asked for, only those whose latest fit was not trained enough, with more epochs",
+        help="train longer: of the models asked for, only those whose latest fit was not trained enough, with more "
+        "epochs",
     )
 
 
 def to_retrain(trials: Sequence[TrialSpec], fits: pd.DataFrame, console: Console) -> list[TrialSpec]:
-    """Return the trials that train longer what `trials` ask for and was not trained enough in `fits`; says which they are."""
+    """Return longer trials for the models that were not trained enough in `fits`, and print which they are."""
     found = undertrained(trials, fits)
     for each in found:
         what = (
@@ -43,8 +44,9 @@ def to_retrain(trials: Sequence[TrialSpec], fits: pd.DataFrame, console: Console
     chosen = retrained(trials, found)
     if not chosen:
         console.print(
-            "--retrain undertrained: nothing to train longer; the store has no fit of what is asked for, with this data and recipe "
-            "(epochs aside), that needs more epochs and can have them. Without --retrain the command makes the fits that are missing.",
+            "--retrain undertrained: nothing to train longer; the store has no fit of what is asked for, with this "
+            "data and recipe (epochs aside), that needs more epochs and can have them. Without --retrain the command "
+            "makes the fits that are missing.",
             soft_wrap=True,
         )
     return chosen
@@ -56,10 +58,10 @@ def proposals(found: Sequence[Undertrained], arguments: argparse.Namespace) -> l
 
 
 def longer_command(arguments: argparse.Namespace, found: Undertrained) -> str | None:
-    """Return the command given, changed so that it trains the model found longer; None where it cannot have more epochs."""
+    """Return the given command, changed to train the model longer; None if it cannot have more epochs."""
     if found.suggested is None:
         return None
-    if not hasattr(arguments, "retrain"):  # `moodbench train` makes one fit, and names its epochs
+    if not hasattr(arguments, "retrain"):  # `moodbench train` has no --retrain, so name the epochs
         longer = found.suggested
         limits = {"epochs": longer.epochs, "min_steps": longer.min_steps or None, "max_steps": longer.max_steps}
         kept = [pair for pair in arguments.train or () if pair.partition("=")[0] not in limits]
@@ -70,7 +72,10 @@ def longer_command(arguments: argparse.Namespace, found: Undertrained) -> str | 
 
 
 def _without(argv: Sequence[str], with_values: Sequence[str]) -> list[str]:
-    """The words of a command line without FLAGS and without the options `with_values`, which argparse may take shortened."""
+    """Return the arguments of a command line without FLAGS and the options `with_values`.
+
+    Options are recognised in the abbreviated forms that argparse accepts.
+    """
     kept, leaving = [], False
     for word in argv:
         if word.startswith("--"):

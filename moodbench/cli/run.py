@@ -1,4 +1,4 @@
-"""`moodbench run`: do what is missing of a preset, a spec file or a list of models and data sets; print the board."""
+"""`moodbench run`: run what is missing of a preset, a spec file or models and datasets, and print the leaderboard."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from moodbench.visualization.terminal import console, print_table
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "run",
         help="fine-tune, evaluate and measure models; prints the board",
-        description="Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, research), a YAML spec, or --models and "
-        "--datasets, or --models and --data for a file of your own or any data set of the hub. The same command again does only what is missing.",
+        description="Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, "
+        "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any data "
+        "set of the hub. The same command again does only what is missing.",
     )
     add_what(parser)
     add_training(parser)
@@ -54,15 +55,15 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when every phase has its record, 1 when a trial failed, 130 when interrupted."""
+    """Run the request; return 0 if every phase has its record, 1 if a trial failed, 130 if interrupted."""
     catalogue = catalogue_of(arguments)
     spec = spec_of(arguments, catalogue)
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)
     if arguments.force and arguments.retrain:
         raise UsageError(
-            f"run: --force and --retrain {arguments.retrain}: the one repeats fits as they are, the other changes their epochs; "
-            "leave one of the two out"
+            f"run: --force and --retrain {arguments.retrain}: the one repeats fits as they are, the other changes "
+            "their epochs; leave one of the two out"
         )
     if arguments.force:
         return _again(arguments, spec, catalogue, store, words)
@@ -85,7 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _again(
     arguments: argparse.Namespace, spec: BenchmarkSpec, catalogue: Catalogue, first: Store, words: Console
 ) -> int:
-    """The run anew, in a store of its own below the `first`, and what differs; one that was interrupted goes on."""
+    """Rerun everything in a store below `first`, and print what differs; resume an interrupted rerun."""
     with place_of(arguments, first, words) as (machine, site):
         trials = resolve(spec, catalogue, machine)
         again, plan = open_rerun(first, trials)

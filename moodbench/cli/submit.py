@@ -1,4 +1,4 @@
-"""`moodbench submit`: a moodbench command as a job of a Ray cluster, its log followed and its exit status passed through."""
+"""`moodbench submit`: run a moodbench command as a Ray cluster job, follow its log, and end with its exit status."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from moodbench.errors import UsageError
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "submit",
         help="run a moodbench command as a job of a Ray cluster",
-        description="Run `moodbench COMMAND` as a job of a Ray cluster, follow its log, and end with its exit status. Files that "
-        "COMMAND names by a relative path go along. The cluster's token is read from RAY_AUTH_TOKEN_PATH.",
+        description="Run `moodbench COMMAND` as a job of a Ray cluster, follow its log, and end with its exit status. "
+        "Files that COMMAND names by a relative path go along. The cluster's token is read from RAY_AUTH_TOKEN_PATH.",
     )
     parser.add_argument(
         "--address",
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """The exit status of the job's command; 130 when interrupted, and the job goes on."""
+    """Submit the job and return the exit status of its command; 130 if interrupted, while the job keeps running."""
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if not words:
         raise UsageError("submit: no command; give one after --, such as: -- run quickstart --store /shared/results")

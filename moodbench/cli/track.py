@@ -1,4 +1,4 @@
-"""`moodbench track sync`: show a store's trials in MLflow and TensorBoard."""
+"""`moodbench track sync`: log the trials of a store to MLflow and TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "track",
         help="show trials in MLflow and TensorBoard",
@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0; says what was new and where it is."""
+    """Log the trials, print what was new and where it is, and return 0."""
     from moodbench.tracking.sync import sync
 
     synced = sync(existing_store(arguments.store))

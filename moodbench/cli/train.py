@@ -1,4 +1,4 @@
-"""`moodbench train`: one fit of one model on one data set."""
+"""`moodbench train`: fit one model on one dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moodbench.spec.benchmark_spec import spec_from_values
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "train",
         help="only fit one model",
@@ -28,7 +28,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when the fit has its record, 1 when it failed, 130 when interrupted."""
+    """Fit the model; return 0 if the fit has its record, 1 if it failed, 130 if interrupted."""
     given = values_of(arguments)
     if (arguments.dataset is None) == ("data" not in given):
         both = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"

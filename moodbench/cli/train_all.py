@@ -1,4 +1,4 @@
-"""`moodbench train-all`: fit many models on one or more data sets, without evaluating or measuring them."""
+"""`moodbench train-all`: fit many models on one or more datasets, without evaluating or measuring them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SHOWN = [
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "train-all",
         help="only fit models: several models, data sets and seeds",
-        description="Fit what has no fit yet; takes what `moodbench run` takes, so that `run` with the same words does the "
-        "rest. `moodbench evaluate` and `moodbench benchmark` go on from here too.",
+        description="Fit what has no fit yet; takes what `moodbench run` takes, so that `run` with the same words does "
+        "the rest. `moodbench evaluate` and `moodbench benchmark` go on from here too.",
     )
     add_what(parser)
     add_training(parser)
@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Nothing; adds the options of where fits are made and kept."""
+    """Add the options that say where fits run and where they are stored."""
     add_device(parser, "train")
     add_place(parser)
     add_config(parser)
@@ -60,13 +60,13 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when every fit has its record, 1 when one failed, 130 when interrupted."""
+    """Fit the models; return 0 if every fit has its record, 1 if one failed, 130 if interrupted."""
     catalogue = catalogue_of(arguments)
     return fit_only(spec_of(arguments, catalogue), catalogue, arguments, with_baseline=True)
 
 
 def fit_only(spec: BenchmarkSpec, catalogue: Catalogue, arguments: argparse.Namespace, *, with_baseline: bool) -> int:
-    """The exit code after making the missing fits of `spec` and printing all of them."""
+    """Make the missing fits of `spec`, print all its fits, and return the exit code."""
     store = Store.open(arguments.store)
     words = console(stderr=arguments.json)
     with place_of(arguments, store, words) as (machine, site):

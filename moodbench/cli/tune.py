@@ -1,4 +1,4 @@
-"""`moodbench tune`: search LoRA's rank, alpha and more on validation; confirm the winner on test beside the default."""
+"""`moodbench tune`: search LoRA hyper-parameters on validation, and compare the winner with the default on test."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser(
         "tune",
         help="search LoRA's rank, alpha and learning rate for one model and data set",
-        description="Try configurations of a search space on the validation split, then train the pick and the default anew with "
-        "other seeds (where the default is the pick, the best of the others beside it), and compare the two on the test split. The "
-        "same command again goes on where it stopped.",
+        description="Try configurations of a search space on the validation split, then train the pick and the default "
+        "anew with other seeds (where the default is the pick, the best of the others beside it), and compare the two "
+        "on the test split. The same command again goes on where it stopped.",
     )
     parser.add_argument(
         "action", nargs="?", choices=("apply",), help="apply: only write the winner found so far into --config FILE"
@@ -65,15 +65,16 @@ def add_to(commands: Any) -> None:
         "--objective",
         choices=("quality", "memory"),
         default="quality",
-        help="memory: search for quality and little training memory, show the front of both, and pick what takes the least memory "
-        "within a point of the best score",
+        help="memory: search for quality and little training memory, show the front of both, and pick what takes the "
+        "least memory within a point of the best score",
     )
     parser.add_argument(
         "--together",
         type=int,
         default=1,
         metavar="N",
-        help="train so many configurations in one process, sharing passes through the base model; with --scheduler none",
+        help="train so many configurations in one process, sharing passes through the base model; with --scheduler "
+        "none",
     )
     parser.add_argument(
         "--warm-start",
@@ -92,7 +93,10 @@ def add_to(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 with a winner, 1 when no trial has a score or one of the confirmation failed, 130 when interrupted."""
+    """Run the search and its confirmation, and return the exit code.
+
+    It is 0 with a winner, 1 if no trial has a score or a trial of the confirmation failed, 130 if interrupted.
+    """
     overlay = arguments.config if arguments.action is None or (arguments.config and arguments.config.exists()) else None
     catalogue = load_catalogue(overlay, trust_remote_code=arguments.trust_remote_code)
     num_seeds, arguments.seeds = arguments.seeds, None
@@ -113,13 +117,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str:
-    """Why a search of `trials`, none of which has a score, has no pick, and what to do."""
+    """Return why a search in which no trial has a score has no pick, and what to do."""
     failed = [trial for trial in trials if trial.status == "failed"]
     if failed:
         error = (failed[-1].error or "no reason recorded").splitlines()[0]
         return (
-            f"No pick: {len(failed)} of {len(trials)} configurations tried failed and no other has a score; the last failed with "
-            f"{error!r}. `moodbench train` with the same --model, data and --train trains the default recipe alone and says more."
+            f"No pick: {len(failed)} of {len(trials)} configurations tried failed and no other has a score; the last "
+            f"failed with {error!r}. `moodbench train` with the same --model, data and --train trains the default "
+            "recipe alone and says more."
         )
     longer = "give a longer --budget" if budget_s is not None else "give the same command again, which goes on"
     return f"No configuration was trained to its first validation: {longer}."
@@ -127,7 +132,7 @@ def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str
 
 class _Tuning(TuneContext):
     def carry_out(self, num_seeds: int) -> int:
-        """See execute."""
+        """Run or apply the search, and return the exit code; see `execute`."""
         from moodbench.tuning.records import search_trials
         from moodbench.tuning.registered import register
         from moodbench.tuning.searched import searched
@@ -181,7 +186,7 @@ class _Tuning(TuneContext):
         )
 
     def _price_per_hour(self) -> float | None:
-        """What the nodes cost together, or this machine as one of the catalogue's classes; None where one is not known."""
+        """Return the price of all nodes, or of this machine by its catalogue class; None if a price is unknown."""
         if self.site is not None:
             prices = [node.price_per_hour for node in self.site.nodes()]
         else:
@@ -206,10 +211,11 @@ class _Tuning(TuneContext):
         limit = f", at most {arguments.budget}" if arguments.budget else ""
         wanted = f"all {request.num_wanted}" if request.searcher == "grid" else f"up to {request.num_wanted}"
         self.say(
-            f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on {request.base.dataset.name}: "
-            f"{wanted} configurations{limit}, {len(done)} of them there already"
+            f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on "
+            f"{request.base.dataset.name}: {wanted} configurations{limit}, {len(done)} of them there already"
             + (f", {begun} begun and gone on with" if begun else "")
-            + f". Judged by validation {request.metric} of {request.num_train:,} training texts; the test split is not looked at."
+            + f". Judged by validation {request.metric} of {request.num_train:,} training texts; "
+            "the test split is not looked at."
         )
         if registered.warm_start:
             sources = "; ".join(
@@ -219,20 +225,22 @@ class _Tuning(TuneContext):
             self.say(f"Tried first, from earlier searches: {sources}.")
         if arguments.together > 1 and request.device == "cpu":
             self.say(
-                "On a CPU shared passes are the same sums as passes of one after another, and with batches of 32 they took longer where "
-                "it was measured; leave --together out unless processes are what is dear here."
+                "On a CPU shared passes are the same sums as passes of one after another, and with batches of 32 they "
+                "took longer where it was measured; leave --together out unless processes are what is dear here."
             )
         if arguments.budget:
             self.say(
-                f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting Ray, loading, "
-                "training and validation of everything tried, side by side. The confirmation comes on top."
+                f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting "
+                "Ray, loading, training and validation of everything tried, side by side. The confirmation comes on "
+                "top."
             )
             worth = None if done or begun else place.bundles.trainings(request.base, request.budget_s)
             if worth and (words := budget_words(request.num_wanted, request.budget_s, worth, request.scheduler)):
                 self.say(words)
         seeds = ", ".join(map(str, registered.confirmation_seeds))
         self.say(
-            f"Registered beforehand: the winner and the default will be compared on the test split with the seeds {seeds}."
+            "Registered beforehand: the winner and the default will be compared on the test split with the seeds "
+            f"{seeds}."
         )
 
     def _search(self, request: Any, place: Any) -> Any:
@@ -271,8 +279,8 @@ class _Tuning(TuneContext):
             )
         if request.is_default(best.fit_id):
             self.say(
-                f"The pick of this search is the default recipe, so {path} stays as it is: {self.arguments.model} with the options "
-                "given here is what to run."
+                f"The pick of this search is the default recipe, so {path} stays as it is: {self.arguments.model} with "
+                "the options given here is what to run."
             )
             return 0
         name = tuned_name(self.arguments.model, request.search_id)

@@ -1,7 +1,7 @@
-"""The end of `moodbench tune`: the pick and the default trained anew with the registered seeds, and compared on test.
+"""Confirmation of `moodbench tune`: train the pick and the default with the registered seeds, and compare them on test.
 
-Where the default recipe is the pick, the best of the others takes the place beside it, so that what the search was worth is shown
-either way.
+If the default recipe is the pick, the best of the other configurations is compared with it, so that the benefit of the
+search is shown either way.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What `moodbench tune` does with a winner."""
+    """Confirmation of the pick of a search on the test split."""
 
     context: TuneContext
 
     def carry_out(
         self, request: SearchRequest, seeds: tuple[int, ...], trials: Sequence[SearchTrial], best: SearchTrial
     ) -> int:
-        """0 when both are compared, 1 when a trial failed, 130 when interrupted.
+        """Compare the pick with the default; return 0 if both are compared, 1 if a trial failed, 130 if interrupted.
 
-        Quality comes first: the verdict is there before anything is measured. Speed hangs on the recipe and not on its seed, so
-        one seed of each is measured.
+        Quality comes first: the verdict is printed before anything is measured. Speed depends on the recipe and not on
+        its seed, so one seed of each is measured.
         """
         from moodbench.tuning.confirmed import tested_before
         from moodbench.tuning.requesting import tuned_entry, with_tuned
@@ -65,16 +65,18 @@ class Confirmation:
         num_missing = plan_of(found, self.context.store, "evaluate").num_phases_missing
         said = ", ".join(map(str, seeds))
         self.context.say(
-            f"Confirmation: nothing but the default recipe has a score, so {model} alone is trained anew with seeds {said}."
+            f"Confirmation: nothing but the default recipe has a score, so {model} alone is trained anew with seeds "
+            f"{said}."
             if beside is None
-            else f"Confirmation: {name}, {'the best of the others' if stays else 'the pick'}, and {model}, the default recipe, are "
-            f"trained anew with seeds {said} and compared on the test split; {num_missing} phases to run."
+            else f"Confirmation: {name}, {'the best of the others' if stays else 'the pick'}, and {model}, the default "
+            f"recipe, are trained anew with seeds {said} and compared on the test split; {num_missing} phases to run."
         )
         before = tested_before(self.context.store, request, trials, name) - {beside.fit_id if beside else ""}
         if before:
             self.context.say(
-                f"{len(before)} other configuration{'s' if len(before) > 1 else ''} of this search {'were' if len(before) > 1 else 'was'} "
-                "tested before: with each that is compared, the chance grows that one looks better by luck."
+                f"{len(before)} other configuration{'s' if len(before) > 1 else ''} of this search "
+                f"{'were' if len(before) > 1 else 'was'} tested before: with each that is compared, the chance grows "
+                "that one looks better by luck."
             )
         tested = self._run(found, confirm, both, "evaluate")
         if tested is None:
@@ -125,7 +127,10 @@ class Confirmation:
 
 
 def evaluated(trials: Sequence[TrialSpec], seed: int, store: Store) -> list[TrialSpec]:
-    """Those with this seed whose evaluation is in `store`: what failed before it is not tried once more to be measured."""
+    """Return the trials with this seed whose evaluation is in `store`.
+
+    A trial that failed before is not tried again only to be measured.
+    """
     there = store.ids("evaluations")
     return [trial for trial in trials if trial.fit.seeds.init == seed and trial.evaluate.evaluation_id in there]
 
@@ -133,7 +138,7 @@ def evaluated(trials: Sequence[TrialSpec], seed: int, store: Store) -> list[Tria
 def pick_words(
     request: SearchRequest, best: SearchTrial, beside: SearchTrial | None, difference: PairedDifference | None
 ) -> str:
-    """The pick, and how what was confirmed beside the default recipe stands to it on the test split."""
+    """Return the pick in words, with the test result of the confirmed configuration against the default recipe."""
     words = None if difference is None else difference_words(difference)
     said = f"Pick: {json.dumps(best.configuration)}"
     if not request.is_default(best.fit_id):
@@ -147,13 +152,16 @@ def pick_words(
     if beside is None or words is None:
         return said
     return (
-        f"{said} The best of the others, {json.dumps(beside.configuration)}: {words}. The pick was settled on validation "
-        "and stays what it is."
+        f"{said} The best of the others, {json.dumps(beside.configuration)}: {words}. The pick was settled on "
+        "validation and stays what it is."
     )
 
 
 def difference_words(difference: PairedDifference) -> str:
-    """The difference on the test split with its interval, and the lower end of the one by which equivalence is judged."""
+    """Return the difference on the test split in words.
+
+    The text gives its interval, and the lower end of the narrower interval by which equivalence is judged.
+    """
     low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
     narrow = f"{100 * max(2 * difference.level - 1, 0.01):.0f} % interval from {100 * difference.rope_low:+.1f}"
     return (
@@ -163,7 +171,7 @@ def difference_words(difference: PairedDifference) -> str:
 
 
 def search_cost(store: Store, request: SearchRequest, trials: Sequence[Any]) -> str:
-    """What the search cost beside the full grid."""
+    """Return the cost of the search in words, relative to the full grid."""
     from moodbench.tuning.underway import spent
 
     ended = [t for t in trials if t.status != "unfinished"]
@@ -171,6 +179,7 @@ def search_cost(store: Store, request: SearchRequest, trials: Sequence[Any]) -> 
     texts = sum(t.texts_trained for t in ended) + cut_texts
     seconds = sum(t.train_time_s for t in ended) + cut_s
     return (
-        f"The search cost {texts:,} texts trained, {100 * texts / request.grid_texts:.1f} % of the {request.grid_texts:,} of the "
-        f"full grid of {request.num_grid:,}, in {seconds:.0f} s of trials, {cut_texts:,} texts of it in what was cut off."
+        f"The search cost {texts:,} texts trained, {100 * texts / request.grid_texts:.1f} % of the "
+        f"{request.grid_texts:,} of the full grid of {request.num_grid:,}, in {seconds:.0f} s of trials, {cut_texts:,} "
+        "texts of it in what was cut off."
     )

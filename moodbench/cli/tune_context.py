@@ -1,4 +1,4 @@
-"""What the parts of `moodbench tune` share: what was asked for, where it runs, and where it is said."""
+"""Shared context of the parts of `moodbench tune`: the request, its target, and the console."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TuneContext:
     store: Store
     machine: Hardware
     site: ClusterSite | None
-    """The cluster; None on this machine's own Ray."""
+    """The cluster; None: this machine's own Ray."""
     words: Console
 
     def say(self, text: str) -> None:
-        """Nothing; prints a line as it is."""
+        """Print a line without markup."""
         self.words.print(text, markup=False, highlight=False, soft_wrap=True)

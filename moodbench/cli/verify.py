@@ -1,4 +1,4 @@
-"""`moodbench verify`: whether every record of a store equals what its files give."""
+"""`moodbench verify`: check that every record of a store matches what its files give."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from moodbench.visualization.terminal import console
 
 
 def add_to(commands: Any) -> None:
-    """Nothing; adds the command."""
+    """Add the command."""
     parser = commands.add_parser("verify", help="check every file and figure of a store", description=__doc__)
     add_store(parser)
     parser.add_argument(
         "--set-aside",
         action="store_true",
-        help="move what differs, with its files and what rests on it, to duplicates/; the command that made it makes it anew",
+        help="move what differs, with its files and what rests on it, to duplicates/; the command that made it makes "
+        "it anew",
     )
     add_json(parser)
     parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 when all is well, or was set aside; 1 when something differs; prints what."""
+    """Print what differs; return 0 if nothing does or it was set aside, otherwise 1."""
     from moodbench.store.setting_aside import set_aside
     from moodbench.store.verify import verify
 

@@ -1,1 +1,1 @@
-"""Records to tables: intervals, paired differences, composite score, board. Frames in, frames out."""
+"""From records to tables: intervals, paired differences, composite score, leaderboard. Frames in, frames out."""

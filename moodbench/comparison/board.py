@@ -1,8 +1,9 @@
-"""Records to the leaderboard: one row per contender and track, with intervals, composite score and rank.
+"""From records to the leaderboard: one row per entry and dataset, with intervals, composite score and rank.
 
-A *track* is a data set with a number of training examples: contenders are compared only where they learned from the same
-rows and were tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then data
-sets by the unweighted mean: see `overall`.
+An *entry* (`contender` in the code) is a model with one configuration. A row's dataset (`track` in the code) is a
+dataset revision with a number of training examples: entries are compared only if they were trained on the same rows and
+tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then datasets by the
+unweighted mean: see `overall`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
 CONTENDER = [*TRACK, "model", "config_id"]
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
-"""Evaluation ids of one contender's seeds to whether each item (rows) was right with each seed (columns); no rows where a
-seed's predictions are not stored."""
+"""Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
+
+The table has no rows if the predictions of a seed are not stored.
+"""
 
 
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
-    """One row per evaluated fit: its newest evaluation, and its measurement: full before quick, the newest of equals."""
+    """Return one row per evaluated fit, with its newest evaluation and its best measurement, if it has one.
+
+    The best measurement is the newest full one, or without any the newest quick one.
+    """
     kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
     own = fits[kept].fillna({"quantization": "none"}).assign(departures=departures(fits, load_anchors()))
@@ -45,7 +51,7 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
 
 
 def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
-    """The measurements of one kind of machine: the `preferred` one, else the one with the most of them."""
+    """Return the measurements of one kind of machine: the `preferred` one, else the one with most measurements."""
     here = measurements[measurements["machine_key"] == preferred]
     if len(here) or measurements.empty:
         return here
@@ -56,18 +62,21 @@ def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
 def leaderboard(
     trials: pd.DataFrame, correct: Correct, *, weights: Weights, anchors: Anchors, composite: str = "pinned"
 ) -> pd.DataFrame:
-    """The board: rows of each track, then of the tracks that most share together (see `overall`), best first.
+    """Return the leaderboard: rows of each dataset, then the overall rows (see `overall`), best first.
 
-    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds, num_test, the
-    quality means with accuracy_low and accuracy_high (their method and estimand beside), speed medians, costs, score,
-    rank (missing where the score is, or is provisional beside clean ones), provisional, quick, verdict, and of the seeds the
-    worst training_verdict and the most num_steps.
+    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds,
+    num_test, the quality means with accuracy_low and accuracy_high (and their method and estimand), speed medians,
+    costs, score, rank (missing without a score, and for a provisional row if others are clean), provisional, quick,
+    verdict, and over the seeds the worst training_verdict and the largest num_steps.
     """
     return Scoring(contenders(trials, correct, anchors), anchors=anchors, composite=composite).board(weights)
 
 
 def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
-    """One row per contender and track with all that does not depend on weights: reading it once serves any weights."""
+    """Return one row per entry and dataset, with everything that does not depend on the weights.
+
+    The records are thus read once for any number of weights.
+    """
     if trials.empty:
         return pd.DataFrame(columns=[*CONTENDER, "track", "score", "rank"])
     ordered = trials.sort_values(["seed", "evaluation_id"])
@@ -77,7 +86,7 @@ def contenders(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.D
 
 
 def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
-    """The `contenders` with what joint draws say of them whatever the weights: see `standing.with_quality`."""
+    """Return `rows` of `contenders` with the columns of `standing.with_quality`, from bootstrap draws by dataset."""
     if rows.empty:
         return rows
     parts = [
@@ -88,7 +97,7 @@ def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors:
 
 
 def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
-    """One contender on one track: its seeds together."""
+    """Return the row of one entry on one dataset, over its seeds."""
     row: dict[str, Any] = dict(zip(CONTENDER, key, strict=True))
     row |= {
         "method": group["method"].iloc[0],
@@ -121,9 +130,10 @@ def _contender(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any
 
 
 def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
-    """The interval of accuracy: Wilson's for one seed (these weights), items x seeds for several (the recipe), within 0 ... 1.
+    """Return the interval of accuracy, within 0 ... 1: Wilson's for one seed, items x seeds for several.
 
-    None for several seeds whose predictions are not stored, or of one text: how items and seeds vary is not known then.
+    The estimand is the checkpoint for one seed, the recipe for several. None for several seeds whose predictions are
+    not stored, or with one test example, because the variances are then unknown.
     """
     if len(group) == 1:
         only = group.iloc[0]
@@ -133,7 +143,7 @@ def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
 
 
 def _as_dict(interval: Interval | None) -> dict[str, Any]:
-    """The columns of the interval."""
+    """Return the leaderboard columns of the interval."""
     if interval is None:
         return {"accuracy_low": np.nan, "accuracy_high": np.nan, "interval_method": None, "estimand": None}
     return {
@@ -152,19 +162,19 @@ def _best_per_cpu(points: Any) -> float:
 
 
 def plain_names(rows: pd.DataFrame) -> pd.Series[str]:
-    """The model's name and how its weights are quantised."""
+    """Return the model's name of each row, with its quantization if there is one."""
     return rows["model"].where(rows["quantization"] == "none", rows["model"] + " " + rows["quantization"])
 
 
 def contender_names(rows: pd.DataFrame) -> pd.Series[str]:
-    """`plain_names`, with the start of the recipe's id where a track has several of one such name."""
+    """Return `plain_names`, with the start of the config_id if a dataset has several entries of one name."""
     named = plain_names(rows)
     several = rows.assign(named=named).groupby([*TRACK, "named"])["config_id"].transform("nunique") > 1
     return named.where(~several, named + " #" + rows["config_id"].str[:6])
 
 
 def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
-    """Data set and training size, with the start of the revision where the board holds several of one data set."""
+    """Return dataset and training size of each row, with the start of the revision if there are several."""
     several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
     revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
     return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"

@@ -1,4 +1,4 @@
-"""Worlds for what the board and `compare` say beyond one interval: ranges by score, means over data sets, verdicts, mixed boards."""
+"""Simulated worlds for the leaderboard and `compare`: rank intervals by score, means over datasets, verdicts."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ from moodbench.comparison.standing import score_draws, with_places
 from moodbench.metrics import Predictions
 
 GAP = 0.3
-"""By how much the logits of the second of two models lie lower where they differ: about 4 points of accuracy."""
+"""Logit gap of the second of two models that differ: about 4 points of accuracy."""
 CELLS = {
     2: ((0.8, 0.2), ((0.95, 0.05), (0.3, 0.7))),
     3: ((0.6, 0.25, 0.15), ((0.9, 0.07, 0.03), (0.2, 0.6, 0.2), (0.05, 0.2, 0.75))),
 }
-"""Number of classes to their unequal shares, and how often each (rows) is given each label."""
+"""Number of classes to their unequal shares, and how often each class (rows) is predicted as each label (columns)."""
 SPEEDS_S = (0.010, 0.010, 0.004, 0.020, 0.002, 0.001)
-"""Latency of the models of a world with scores; the last is the baseline."""
+"""Latency of each model in a world with scores; the last is the baseline."""
 
 SPEED_SD, NUM_PROCESSES = 0.3, 3
-"""Of ln speed from one fresh process to the next, and how many measure each model and seed, as the full protocol has them."""
+"""Standard deviation of ln speed between fresh processes, and processes per model and seed, as in the full protocol."""
 MOSTLY_SPEED = Weights(accuracy=0.1, f1=0.1, throughput=0.4, latency=0.4)
 
 
 def board_worlds() -> list[World]:
-    """The rows of the table that stand for boards and verdicts, in order."""
+    """Return the rows of the table on leaderboards and verdicts, in order."""
     rows: list[World] = []
     for n, num_seeds, sd in ((200, 1, 0.0), (1000, 1, 0.0), (300, 3, 0.3)):
         world = f"n = {n}, {_seeds(num_seeds, sd)}"
@@ -157,13 +157,13 @@ def _seeds(num_seeds: int, sd: float) -> str:
 
 
 def _score_ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    """Whether every range of places by score holds those of the true scores; the first two are equal in all."""
+    """Return whether every rank interval by score covers the true ranks; the first two models are equal in all."""
     drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
     return _ranges_hold(drawn, _speeds(np.array(SPEEDS_S)), sd, Weights())
 
 
 def _noisy_speed_ranks(n: int, num_seeds: int, sd: float, weights: Weights, rng: Rng) -> Seen:
-    """As `_score_ranks`, and each process of each measurement has a speed of its own, about the true one."""
+    """Return the result of `_score_ranks` with a random speed of each process, around the true one."""
     drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
     slower = np.exp(SPEED_SD * rng.standard_normal((NUM_MODELS, num_seeds, NUM_PROCESSES)))
     latency = np.array(SPEEDS_S)[:, None, None] * slower
@@ -179,12 +179,12 @@ def _noisy_speed_ranks(n: int, num_seeds: int, sd: float, weights: Weights, rng:
 
 
 def _speeds(latency_s: Any) -> dict[str, Any]:
-    """Latency and the throughput that goes with it, under the names of the records of processes."""
+    """Return latency and the matching throughput, under the names in the records of processes."""
     return {"latency_p50_s": latency_s, "texts_per_s": 4 / latency_s}
 
 
 def _ranges_hold(drawn: JointDraws, measured: dict[str, Any], sd: float, weights: Weights) -> Seen:
-    """Whether the ranges of places from `drawn` and the `measured` speeds all hold the places of the true scores."""
+    """Return whether all rank intervals from `drawn` and the `measured` speeds cover the ranks of the true scores."""
     true = np.array([truth(sd, ITEM_SD, below) for below in SPREAD])
     exact, _ = _scored(drawn.names, true, true, _speeds(np.array(SPEEDS_S)), weights)
     _, rows = _scored(drawn.names, drawn.accuracy, drawn.f1_macro, measured, weights)
@@ -199,7 +199,7 @@ def _ranges_hold(drawn: JointDraws, measured: dict[str, Any], sd: float, weights
 def _scored(
     names: Sequence[str], accuracy: npt.ArrayLike, f1: npt.ArrayLike, speeds: dict[str, Any], weights: Weights
 ) -> tuple[npt.NDArray[np.float64], pd.DataFrame]:
-    """The pinned scores of a world's models, and their rows as the board has them; the last is the baseline."""
+    """Return the pinned scores of a world's models and their leaderboard rows; the last is the baseline."""
     rows = pd.DataFrame({"name": list(names), "accuracy": accuracy, "f1_macro": f1})
     rows = rows.assign(
         latency_p50_s=speeds["latency_p50_s"],
@@ -217,7 +217,7 @@ def _scored(
 
 
 def _mean_f1(num_seeds: int, sd: float, rng: Rng) -> Seen:
-    """As the mean of accuracy: data sets of different difficulty, the intervals of macro-F1 joined as the board does."""
+    """Check the interval of mean macro-F1 over datasets of different difficulty, combined as on the leaderboard."""
     below = (0.0, 0.3, 0.6, 0.9)
     parts = [
         clipped(joint(rng, outcomes(rng, 300, 1, num_seeds, sd, ITEM_SD, (b,))).interval("a", "f1_macro"))
@@ -242,7 +242,10 @@ def _gap(sd: float) -> float:
 
 
 def _unequal(k: int, n: int, num_models: int, rng: Rng) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
-    """Labels in fixed unequal numbers, and answers of equally good models, half of which agree on a text by copying."""
+    """Return labels in fixed unequal shares, and predictions of equally good models.
+
+    Each prediction of a model is, with probability 1/2, drawn in common with the other models.
+    """
     shares, said = CELLS[k]
     truths = np.repeat(np.arange(k), np.rint(n * np.array(shares)).astype(int))
     upto = np.cumsum(said, axis=1)[truths]
@@ -279,7 +282,7 @@ def _unequal_f1_test(k: int, n: int, rng: Rng) -> Seen:
 
 
 def _trainings(n: int, rng: Rng) -> Seen:
-    """Two trainings with their own seed effects: the interval is about these weights, whose true accuracies differ."""
+    """Check the difference of two trainings with their own seed effects: the truth is that of these weights."""
     effects = 0.3 * rng.standard_normal(2)
     found = paired_accuracy(*outcomes(rng, n, 2, 1, 0.0, ITEM_SD, effects.tolist()))
     true = float(_checkpoint(effects[0]) - _checkpoint(effects[1]))
@@ -287,19 +290,22 @@ def _trainings(n: int, rng: Rng) -> Seen:
 
 
 def _checkpoint(below: float) -> float:
-    """The expected accuracy of weights whose logits are lower by `below`."""
+    """Return the expected accuracy of weights whose logits are lower by `below`."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     return float((weights / (1 + np.exp(below - 1.5 - ITEM_SD * nodes))).sum() / weights.sum())
 
 
 @cache
 def _as_recipe(sd: float) -> float:
-    """By how much the logits of weights are lower that are as good as the recipe in the mean."""
+    """Return the logit gap of weights whose accuracy equals the mean accuracy of the recipe."""
     return float(scipy.optimize.brentq(lambda below: _checkpoint(below) - truth(sd, ITEM_SD), -2, 2))
 
 
 def _mixed(n: int, spread: Sequence[float], rng: Rng) -> Seen:
-    """Three contenders with one seed and three with three. With a `spread` whether all ranges hold, else whether any pair is separated."""
+    """Check three models with one seed and three with three.
+
+    With a `spread`: whether all rank intervals cover the true ranks. Without: whether any pair differs significantly.
+    """
     below = np.asarray(spread if len(spread) else [0.0] * NUM_MODELS)
     single = outcomes(rng, n, 3, 1, 0.0, ITEM_SD, (below[::2] + _as_recipe(0.3)).tolist())
     several = outcomes(rng, n, 3, 3, 0.3, ITEM_SD, below[1::2].tolist())
@@ -321,7 +327,7 @@ def _verdict(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _one_point(num_seeds: int, rng: Rng) -> Any:
-    """Two models of which A is better by just the region of equivalence."""
+    """Return the difference of two models where A is better by exactly the limit of the region of equivalence."""
     sd = 0.02 if num_seeds > 1 else 0.0
     return paired_accuracy(*outcomes(rng, 5000, 2, num_seeds, sd, 6.0, (0.0, _one_point_lower(sd))))
 
@@ -341,7 +347,7 @@ def _tost(num_seeds: int, rng: Rng) -> Seen:
 
 
 def _tost_one_sided(n: int, rng: Rng) -> Seen:
-    """A is alone right on 1 % of texts and B on none: the fewest differing texts that such a difference can have."""
+    """Check TOST with the fewest discordant items: only A is right on 1 % of the items, only B on none."""
     alone = rng.random(n) < 0.01
     b = (np.arange(n) % 2 == 0) & ~alone
     found = paired_accuracy(b | alone, b)
@@ -349,7 +355,7 @@ def _tost_one_sided(n: int, rng: Rng) -> Seen:
 
 
 def _ratings(n: int, rng: Rng) -> npt.NDArray[np.int64]:
-    """Counts `(n, 9)` of the ratings -4 ... 4 of nine raters, whose means differ between texts."""
+    """Return counts `(n, 9)` of the ratings -4 to 4 by nine raters; the mean rating varies between items."""
     middle = 1.5 * rng.standard_normal((n, 1))
     ratings = np.clip(np.rint(middle + 1.5 * rng.standard_normal((n, 9))), -4, 4).astype(int)
     return np.stack([(ratings == r).sum(axis=1) for r in range(-4, 5)], axis=1)
@@ -357,7 +363,7 @@ def _ratings(n: int, rng: Rng) -> npt.NDArray[np.int64]:
 
 @cache
 def _people_truth() -> dict[str, float]:
-    """The agreement over 60,000 texts of such a world."""
+    """Return the agreement of each reference row over 60,000 items of `_ratings`."""
     rows = reference_rows("t", _ratings(60_000, np.random.default_rng(0)), 2, 0.0)
     return {row["name"]: row["accuracy"] for row in rows}
 

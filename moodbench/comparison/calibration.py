@@ -1,8 +1,8 @@
-"""How far stated probabilities can be trusted: CORP decomposition, ECE with its null distribution, temperature.
+"""Calibration of predicted probabilities: CORP decomposition, ECE with its null distribution, temperature.
 
-Everything follows from logits and labels. Two events are judged, and each figure says which:
-*top label*: the chosen label is right, stated with the largest probability; ECE and the reliability diagram.
-*every class*: each class against the rest, summed over the classes; the Brier score and its decomposition.
+Everything is computed from logits and labels. Each figure refers to one of two events and names it:
+*top label*: the predicted label is right; its probability is the confidence. ECE and the reliability diagram.
+*every class*: each class against the rest, summed over the classes. The Brier score and its decomposition.
 """
 
 from __future__ import annotations
@@ -19,67 +19,67 @@ from moodbench.metrics.predictions import FloatArray, IntArray, Predictions
 NUM_DRAWS = 500
 LEVEL = 0.95
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
-"""Beyond these a model is all certainty or none, as when every validation text was right."""
+"""Search limits, beyond which a model is fully certain (every validation example is right) or fully uncertain."""
 MAX_POINTS = 60
-"""Points at which the reliability diagram is drawn."""
+"""Maximum number of points of the reliability diagram."""
 CHUNK = 2**22
-"""Simulated answers held at once, which bounds memory."""
+"""Simulated outcomes held at once, which bounds memory."""
 
 
 class Decomposition(NamedTuple):
-    """A Brier score in three parts: brier = miscalibration - discrimination + uncertainty, exactly."""
+    """Brier score in three parts: brier = miscalibration - discrimination + uncertainty, exactly."""
 
     brier: float
     miscalibration: float
-    """What recalibrating by the best increasing function would gain; 0 for a calibrated forecast."""
+    """Gain from recalibration by the best increasing function; 0 for a calibrated forecast."""
     discrimination: float
-    """What that recalibrated forecast gains over always stating the class shares."""
+    """Gain of that recalibrated forecast over always predicting the class shares."""
     uncertainty: float
-    """The Brier score of always stating the class shares of these texts."""
+    """Brier score of always predicting the class shares of these examples."""
 
 
 class EceNull(NamedTuple):
-    """An ECE beside what a perfectly calibrated model of the same stated probabilities would score."""
+    """ECE, and the ECE that a perfectly calibrated model with the same confidences would have."""
 
     ece: float
     expected: float
     """Mean of the null distribution."""
     low: float
-    """The null's 2.5 % quantile."""
+    """2.5 % quantile of the null distribution."""
     high: float
-    """The null's 97.5 % quantile."""
+    """97.5 % quantile of the null distribution."""
     p_value: float
-    """One-sided: the chance of an ECE as large, (1 + draws as large) / (1 + draws)."""
+    """One-sided probability of an ECE as large, (1 + draws as large) / (1 + draws)."""
 
 
 class ReliabilityCurve(NamedTuple):
-    """How often the chosen label is right at each stated probability, by increasing regression, with a band."""
+    """Share of right predictions at each confidence, by isotonic regression, with a consistency band."""
 
     stated: FloatArray
-    """Stated probabilities of the chosen label, increasing, `(points,)`."""
+    """Confidences, increasing, `(points,)`."""
     right: FloatArray
-    """The share right there, CORP's recalibrated probability."""
+    """Share of right predictions there: CORP's recalibrated probability."""
     low: FloatArray
-    """Pointwise 2.5 % quantile of that line if the model were calibrated."""
+    """Pointwise 2.5 % quantile of the curve of a calibrated model."""
     high: FloatArray
-    """... and its 97.5 % quantile: a line inside the band is no sign of miscalibration."""
+    """Pointwise 97.5 % quantile; a curve inside the band is no sign of miscalibration."""
     num_texts: int
 
 
 class Temperature(NamedTuple):
-    """The number by which logits are divided, chosen on other texts than those it is judged on."""
+    """Divisor of the logits, fitted on other examples than those it is evaluated on."""
 
     value: float
-    """Above 1 the model was too sure of itself, below 1 not sure enough."""
+    """Above 1 if the model was overconfident, below 1 if it was underconfident."""
     num_texts: int
     at_limit: bool
-    """Whether no finite temperature is best, as when each text was right or all logits are equal."""
+    """Whether no finite temperature is best, as when every prediction was right or all logits are equal."""
 
 
 def corp_binary(stated: npt.ArrayLike, happened: npt.ArrayLike) -> Decomposition:
-    """The decomposition of the mean of (stated - happened)^2 for probabilities `(n,)` and outcomes 0 or 1 `(n,)`.
+    """Return the decomposition of the mean of (stated - happened)^2 for probabilities `(n,)` and 0/1 outcomes `(n,)`.
 
-    Recalibration is by the pool-adjacent-violators algorithm on the distinct stated values.
+    Recalibration uses the pool-adjacent-violators algorithm on the distinct probabilities.
     Source: Dimitriadis, Gneiting & Jordan 2021, PNAS 118(8), e2016191118 (CORP).
     """
     probability = np.asarray(stated, dtype=np.float64)
@@ -94,17 +94,18 @@ def corp_binary(stated: npt.ArrayLike, happened: npt.ArrayLike) -> Decomposition
 
 
 def corp(predictions: Predictions) -> Decomposition:
-    """The decomposition of the metric `brier`, 0 ... 2: each class against the rest, summed over the classes."""
+    """Return the decomposition of the metric `brier`, 0 to 2: each class against the rest, summed over the classes."""
     probabilities = np.exp(predictions.log_probabilities)
     parts = [corp_binary(probabilities[:, c], predictions.labels == c) for c in range(predictions.num_classes)]
     return Decomposition(*np.sum(parts, axis=0).tolist())
 
 
 def ece_null(predictions: Predictions, rng: np.random.Generator, num_draws: int = NUM_DRAWS) -> EceNull:
-    """The metric `ece` with its null distribution by consistency resampling.
+    """Return the metric `ece` with its null distribution by consistency resampling.
 
-    Each draw keeps the stated probabilities and the bins, and lets the chosen label be right with just the stated
-    probability. An ECE is above 0 for a calibrated model too; it tells something only above the null.
+    Each draw keeps the confidences and the bins, and lets each prediction be right with a probability equal to its
+    confidence. The ECE of a calibrated model is above 0 too: only one above the null distribution is a sign of
+    miscalibration.
     Source: Broecker & Smith 2007 (consistency resampling); Vaicenavicius et al. 2019 (the test).
     """
     confidence, _ = top_label(predictions)
@@ -126,9 +127,10 @@ def ece_null(predictions: Predictions, rng: np.random.Generator, num_draws: int 
 def reliability_curve(
     predictions: Predictions, rng: np.random.Generator, num_draws: int = NUM_DRAWS
 ) -> ReliabilityCurve:
-    """The reliability diagram of the top label: CORP's line with the band of a calibrated model, at most 60 points.
+    """Return the reliability diagram of the top label: CORP's curve and the band of a calibrated model.
 
-    The band keeps the stated probabilities and redraws what was right, as in `ece_null`, and fits the line again.
+    It has at most MAX_POINTS points. For the band the confidences are kept, the right predictions are redrawn as in
+    `ece_null`, and the curve is fitted again.
     Source: Dimitriadis, Gneiting & Jordan 2021 (consistency bands).
     """
     confidence, right = top_label(predictions)
@@ -137,7 +139,7 @@ def reliability_curve(
     by_value = np.argsort(where, kind="stable")
     starts = np.cumsum([0, *counts[:-1]])
     line = _increasing(np.bincount(where, weights=right) / counts, counts)
-    # Points lie at equal steps through the texts, and at the ends.
+    # Points are equally spaced over the sorted examples, both ends included.
     shown = np.unique(np.sort(where)[np.linspace(0, len(where) - 1, MAX_POINTS).round().astype(int)])
     simulated = [
         _increasing(shares / counts, counts)[shown]
@@ -149,15 +151,16 @@ def reliability_curve(
 
 
 def top_label(predictions: Predictions) -> tuple[FloatArray, FloatArray]:
-    """The stated probability of the chosen label `(n,)` and whether it is right, 0.0 or 1.0 `(n,)`."""
+    """Return the confidence of each prediction `(n,)` and whether it is right, 0.0 or 1.0 `(n,)`."""
     confidence = np.exp(predictions.log_probabilities.max(axis=1))
     return confidence, (predictions.predicted == predictions.labels).astype(np.float64)
 
 
 def fit_temperature(predictions: Predictions) -> Temperature:
-    """The temperature that makes the metric `nll` of `predictions`, of validation texts, smallest.
+    """Return the temperature that minimises the metric `nll` of `predictions` on validation examples.
 
-    The loss is convex in 1 / temperature, so that the search has one minimum. Source: Guo et al. 2017, section 4.2.
+    The loss is convex in 1 / temperature, so that the search has one minimum.
+    Source: Guo et al. 2017, section 4.2.
     """
     from scipy.optimize import minimize_scalar
 
@@ -168,7 +171,7 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-7})
     num_texts = len(predictions.labels)
     losses = [loss(end) for end in ends]
-    if max(losses) - min(losses) < 1e-12:  # equal logits say nothing at any temperature
+    if max(losses) - min(losses) < 1e-12:  # equal logits: the temperature has no effect
         return Temperature(1.0, num_texts, at_limit=True)
     if min(losses) <= loss(float(found.x)) + 1e-9:
         return Temperature(float(np.exp(ends[int(np.argmin(losses))])), num_texts, at_limit=True)
@@ -176,14 +179,17 @@ def fit_temperature(predictions: Predictions) -> Temperature:
 
 
 def tempered(predictions: Predictions, temperature: float) -> Predictions:
-    """The predictions with logits divided by `temperature`, above 0; which label is chosen never changes."""
+    """Return the predictions with logits divided by `temperature`; the predicted labels do not change.
+
+    Raises: ValueError unless `temperature` is above 0.
+    """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; needed is a number above 0")
     return Predictions(predictions.logits / temperature, predictions.labels)
 
 
 class Scores(NamedTuple):
-    """The three scores that temperature can change."""
+    """Scores that the temperature changes."""
 
     nll: float
     brier: float
@@ -191,12 +197,12 @@ class Scores(NamedTuple):
 
 
 def scores(predictions: Predictions) -> Scores:
-    """NLL (nats), Brier (0 ... 2, summed over classes) and ECE (top label) of `predictions`."""
+    """Return NLL (nats), Brier score (0 to 2, summed over classes) and ECE (top label) of `predictions`."""
     return Scores(*(_number(score(predictions)) for score in (nll, brier, ece)))
 
 
 def _increasing(shares: FloatArray, weights: IntArray) -> FloatArray:
-    """The increasing sequence nearest to `shares` in weighted squares, by pool-adjacent-violators."""
+    """Return the increasing sequence nearest to `shares` in weighted squares, by pool-adjacent-violators."""
     from scipy.optimize import isotonic_regression
 
     fitted: FloatArray = isotonic_regression(shares, weights=weights).x
@@ -209,7 +215,7 @@ def _number(score: float | None) -> float:
 
 
 def _calibrated_answers(confidence: FloatArray, rng: np.random.Generator, num_draws: int) -> Iterator[FloatArray]:
-    """Whether each text is right, 0.0 or 1.0 `(draws, n)`, had its chance been `confidence` `(n,)`; in pieces."""
+    """Yield chunks of simulated outcomes, 0.0 or 1.0 `(draws, n)`, which are 1 with probability `confidence` `(n,)`."""
     size = max(1, CHUNK // len(confidence))
     for start in range(0, num_draws, size):
         yield (rng.random((min(size, num_draws - start), len(confidence))) < confidence).astype(np.float64)

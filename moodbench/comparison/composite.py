@@ -1,7 +1,6 @@
-"""One score from quality and speed: weights, pinned anchors, and what the weights amount to.
+"""Composite score of quality and speed: weights, pinned anchors, exchange rate and effective shares.
 
-A composite is read with its exchange rate and effective shares beside it: the choice of anchors is a choice of
-weights too.
+Read a composite together with its exchange rate and effective shares: the choice of anchors is a choice of weights too.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ import pandas as pd
 from moodbench.errors import SpecError, UnknownNameError
 
 CRITERIA = ("accuracy", "f1", "throughput", "latency")
-"""What is weighted; the columns of the utilities."""
+"""Names of the weighted criteria, which are the columns of the utilities."""
 
 MEASURED = ("accuracy", "f1_macro", "throughput_texts_per_s", "latency_p50_s")
-"""The columns of a board the criteria are read from, in the same order."""
+"""Leaderboard columns of the criteria, in the same order."""
 ERROR_FLOOR = 5e-4
-"""No test set here tells errors below a twentieth of a point apart."""
+"""Smallest error that counts: no test set here resolves errors below 0.05 points."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each criterion counts; not negative, adding up to 1."""
+    """Weight of each criterion, 0 or more; the weights sum to 1."""
 
     accuracy: float = 0.3
     f1: float = 0.3
@@ -48,9 +47,9 @@ class Weights:
 
     @classmethod
     def parse(cls, text: str) -> Weights:
-        """The weights written as `accuracy=0.5,f1=0.3,latency=0.2`; one that is not named is 0.
+        """Parse weights such as `accuracy=0.5,f1=0.3,latency=0.2`; a criterion that is not named has weight 0.
 
-        SpecError for what cannot be read or is not allowed, UnknownNameError for another name.
+        Raises: SpecError if the text or a value is invalid, UnknownNameError for an unknown criterion.
         """
         given: dict[str, float] = {}
         for part in text.split(","):
@@ -68,55 +67,55 @@ class Weights:
         return cls(**(dict.fromkeys(CRITERIA, 0.0) | given))
 
     def as_series(self) -> pd.Series[float]:
-        """The weights by criterion."""
+        """Return the weights by criterion."""
         return pd.Series(asdict(self), dtype="float64")
 
 
 @dataclass(frozen=True)
 class LogScale:
-    """A log scale: utility 0 at `worst`, 1 at `best`, clipped beyond."""
+    """Log scale with utility 0 at `worst` and 1 at `best`, clipped outside."""
 
     worst: float
     best: float
 
     @property
     def log_span(self) -> float:
-        """ln(best / worst), negative where less is better."""
+        """ln(best / worst), negative if less is better."""
         return math.log(self.best / self.worst)
 
     def utility(self, values: pd.Series[float]) -> pd.Series[float]:
-        """Where the values lie on the scale, 0 ... 1; NaN for what is missing or not positive."""
+        """Return the utility of each value, 0 to 1; NaN for values that are missing or not positive."""
         logs = pd.Series(np.log(values.where(values > 0) / self.worst), index=values.index)
         return (logs / self.log_span).clip(0, 1)
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """The fixed ends of the scales, as shipped in anchors.toml."""
+    """Fixed ends of the scales, from the packaged anchors.toml."""
 
     version: int
-    """Raised whenever another field changes."""
+    """Incremented whenever another field changes."""
     baseline: str
-    """The model of skill 0."""
+    """Model with skill 0."""
     baseline_tfidf: Mapping[str, Any]
-    """Its configuration: on a track with several recipes of it, the nearest to this is skill 0."""
+    """Configuration of the baseline: if a dataset has several of its recipes, the one nearest to this has skill 0."""
     skill_floor: float
     throughput_texts_per_s: LogScale
     latency_p50_s: LogScale
 
 
 def load_anchors() -> Anchors:
-    """The anchors that ship with the package."""
+    """Return the anchors that ship with the package."""
     table = tomllib.loads((files("moodbench.comparison") / "anchors.toml").read_text(encoding="utf-8"))
     scales = {f.name: LogScale(**table[f.name]) for f in fields(Anchors) if f.type == "LogScale"}
     return Anchors(**(table | scales))
 
 
 def pinned_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
-    """The four utilities of each row, from that row and the anchors alone; NaN where a value is missing.
+    """Return the four utilities of each row, from that row and the anchors alone; NaN if a value is missing.
 
-    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1: 0 is the baseline on the same
-    data, 1 the label-noise ceiling, or 1.0 where none is known (NaN). NaN where the ceiling is not above the base.
+    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1. Skill 0 is the baseline on the same
+    data, skill 1 the label-noise ceiling, or 1.0 if that is unknown (NaN). NaN if the ceiling is not above the base.
     Columns read: accuracy, f1_macro, throughput_texts_per_s, latency_p50_s, base_accuracy, base_f1_macro,
     ceiling_accuracy, ceiling_f1_macro.
     """
@@ -130,9 +129,9 @@ def pinned_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
 
 
 def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
-    """The four criteria scaled linearly to 0 ... 1 over the complete rows shown; NaN in the others.
+    """Return the four criteria, scaled linearly to 0 ... 1 over the complete rows shown; NaN in the others.
 
-    Latency is turned round. A column that is the same in all rows is 1.0: none is worse than the best.
+    Latency is negated. A column with one value in all rows is 1.0, because no row is worse than the best.
     """
     values = pd.DataFrame({c: _numbers(rows, m) for c, m in zip(CRITERIA, MEASURED, strict=True)}, index=rows.index)
     values["latency"] = -values["latency"]
@@ -143,35 +142,35 @@ def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def minmax_draws(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each draw (rows) of a criterion scaled to 0 ... 1 over the contenders (columns), as `minmax_utilities` does."""
+    """Return each draw (row) of a criterion, scaled to 0 ... 1 over the entries (columns) as in `minmax_utilities`."""
     low, span = values.min(axis=1, keepdims=True), np.ptp(values, axis=1, keepdims=True)
     return np.where(span > 0, (values - low) / np.where(span > 0, span, 1), 1.0)
 
 
 def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """100 x the weighted sum of the pinned utilities; NaN, incomplete, where any component is missing.
+    """Return 100 x the weighted sum of the pinned utilities; NaN (incomplete) if any component is missing.
 
-    A row's score depends on no other row. 100 is the ceiling at the fast ends, and a row much worse than the
-    baseline falls below 0 (to -30 with the default weights), as its skill does. Weights are never re-normalised,
-    and a component of weight 0 is still needed. Columns: see `pinned_utilities`.
+    A row's score depends on no other row. 100 is the ceiling at the fast ends of the scales. A row much worse than the
+    baseline has a negative score (down to -30 with the default weights), as its skill is negative. Weights are never
+    re-normalised, and a component with weight 0 is still required. Columns: see `pinned_utilities`.
     """
     return weighted(pinned_utilities(rows, anchors), weights)
 
 
 def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None) -> pd.Series[float]:
-    """The classic min-max composite, 0 ... 100, relative to the rows shown; NaN where a component is missing.
+    """Return the classic min-max composite, 0 to 100, relative to the rows shown; NaN if a component is missing.
 
-    Adding or removing a row changes the others and can reverse them, so a page says "relative to the models shown".
-    No logarithm, and `anchors` is not used: it is there so that all composites are called alike.
+    Adding or removing a row changes the other scores and can reverse their order, so a page must say "relative to the
+    models shown". There is no logarithm. `anchors` is unused: all composites have the same signature.
     """
     return weighted(minmax_utilities(rows), weights)
 
 
 def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
-    """ln of the ratio of each criterion to its reference; 0 is the reference, NaN where a value is missing.
+    """Return ln of the ratio of each criterion to its reference; 0 is the reference, NaN if a value is missing.
 
-    Error (1 - accuracy, 1 - F1) against the baseline's on the same data, not below ERROR_FLOOR; speed against the geometric middle
-    of the anchors. Which contender is ahead does not depend on the reference.
+    The reference of an error (1 - accuracy, 1 - F1; at least ERROR_FLOOR) is the baseline's on the same data, that of a
+    speed the geometric mean of the anchors. The order of the entries does not depend on the reference.
     """
     utilities = {
         name: geomean_quality(_numbers(rows, column), _numbers(rows, f"base_{column}"))
@@ -188,58 +187,66 @@ def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
 
 
 def geomean_quality(values: Any, base: Any) -> Any:
-    """ln(error of the baseline / error), element by element; errors below ERROR_FLOOR count as that."""
+    """Return ln(error of the baseline / error), element by element; errors are at least ERROR_FLOOR."""
     return np.log(np.maximum(1 - base, ERROR_FLOOR)) - np.log(np.maximum(1 - values, ERROR_FLOOR))
 
 
 def geomean(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """100 x the weighted geometric mean of the ratios to the reference, which has 100; NaN where a component is missing.
+    """Return 100 x the weighted geometric mean of the ratios to the reference; NaN if a component is missing.
 
-    A row's score depends on no other row but the baseline's. Source: Fleming & Wallace 1986; as SPEC, with errors for quality.
+    The reference has 100. A row's score depends on no other row except the baseline's.
+    Source: Fleming & Wallace 1986; as in SPEC benchmarks, with errors for quality.
     """
     return weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
 
 
 def unscored(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """No score at all: such a board is in Pareto order."""
+    """Return NaN for each row: a leaderboard without a score is in Pareto order."""
     return pd.Series(np.nan, index=rows.index, dtype="float64")
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A way to make one score of the criteria: link(weights x utilities)."""
+    """Rule that combines the criteria into one score: link(weights x utilities)."""
 
     score: Callable[[pd.DataFrame, Weights, Anchors], pd.Series[float]]
     utilities: Callable[[pd.DataFrame, Anchors], pd.DataFrame] | None
-    """Of the CRITERIA; None where there is no score."""
+    """Function that returns the utilities of the CRITERIA; None if there is no score."""
     link: Callable[[Any], Any]
     help: str
 
 
 COMPOSITES: Mapping[str, Composite] = {
     "pinned": Composite(pinned, pinned_utilities, lambda u: 100 * u, "fixed anchors: a score depends on no other row"),
-    "minmax": Composite(minmax, lambda rows, _: minmax_utilities(rows), lambda u: 100 * u, "relative to the rows shown"),
-    "geomean": Composite(geomean, geomean_utilities, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"),
+    "minmax": Composite(
+        minmax, lambda rows, _: minmax_utilities(rows), lambda u: 100 * u, "relative to the rows shown"
+    ),
+    "geomean": Composite(
+        geomean, geomean_utilities, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"
+    ),
     "none": Composite(unscored, None, lambda u: u, "no weights: Pareto order of error, latency and memory"),
-}  # fmt: skip
+}
 
 
 def get_composite(name: str) -> Composite:
-    """The composite of that name; UnknownNameError, with the nearest name, when there is none."""
+    """Return the composite of that name.
+
+    Raises: UnknownNameError, with the nearest name, if there is none.
+    """
     if name not in COMPOSITES:
         raise UnknownNameError("composite", name, COMPOSITES)
     return COMPOSITES[name]
 
 
 def spread(utilities: pd.DataFrame) -> pd.Series[float]:
-    """The sd, with n below, of each criterion over the complete rows."""
+    """Return the standard deviation (ddof 0) of each criterion over the complete rows."""
     return utilities[list(CRITERIA)].dropna().std(ddof=0)
 
 
 def effective_shares(spreads: pd.Series[float], weights: Weights) -> dict[str, float]:
-    """How much each criterion decides on a board with this `spread`: weight x spread, adding up to 1.
+    """Return the share of each criterion in the score differences: weight x `spread`, scaled to sum to 1.
 
-    All NaN where nothing differs, as on a board of one row.
+    All NaN if nothing differs, as on a leaderboard with one row.
     """
     moved = weights.as_series() * spreads
     total = float(moved.sum())
@@ -247,10 +254,11 @@ def effective_shares(spreads: pd.Series[float], weights: Weights) -> dict[str, f
 
 
 def exchange_rate(weights: Weights, anchors: Anchors, accuracy_span: float, f1_span: float) -> float:
-    """The factor s of speed worth +1 point (0.01) of accuracy and F1 in the pinned score, between the anchors.
+    """Return the factor s of speed worth +1 point (0.01) of accuracy and F1 in the pinned score, between the anchors.
 
-    Throughput x s together with latency / s. The spans are ceiling - base of each, as shares. 1.0 where quality has no
-    weight, infinite where speed has none. ValueError unless both are positive.
+    The factor means throughput x s together with latency / s. The spans are ceiling - base of each metric, as shares.
+    1.0 if quality has no weight, infinite if speed has none.
+    Raises: ValueError unless both spans are positive.
     """
     if not min(accuracy_span, f1_span) > 0:
         raise ValueError(f"the spans are {accuracy_span} and {f1_span}; needed is base < ceiling, a span above 0")
@@ -272,10 +280,10 @@ def latency_for_a_point(
     accuracy_span: float,
     latency_span_s: float,
 ) -> float | None:
-    """How many seconds slower `row` could answer for the same score with one more point (0.01) of accuracy alone.
+    """Return by how many seconds latency may rise for the same score with one more point (0.01) of accuracy alone.
 
-    None where there is no such number: latency without weight, no score, or an error below a point. The spans are those of the
-    complete rows shown, which `minmax` needs.
+    None if there is no such number: latency has no weight, the composite has no score, or the error is below a point.
+    The spans are those of the complete rows shown, which `minmax` needs.
     """
     latency, base = float(row["latency_p50_s"]), float(row["base_accuracy"])
     if weights.latency == 0 or not latency > 0:
@@ -298,19 +306,19 @@ def latency_for_a_point(
 def weighted(
     utilities: pd.DataFrame, weights: Weights, link: Callable[[Any], Any] = lambda u: 100 * u
 ) -> pd.Series[float]:
-    """The link of the weighted sum of `utilities`, a score; NaN in, NaN out."""
+    """Return the score, `link` of the weighted sum of `utilities`; NaN if any utility is NaN."""
     made: pd.Series[float] = link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
     return made
 
 
 def _skill(rows: pd.DataFrame, column: str, anchors: Anchors) -> pd.Series[float]:
-    """Where `column` lies between its base and its ceiling."""
+    """Return the position of `column` between its base and its ceiling."""
     base = _numbers(rows, f"base_{column}")
     span = _numbers(rows, f"ceiling_{column}").fillna(1.0) - base
     return ((_numbers(rows, column) - base) / span.where(span > 0)).clip(anchors.skill_floor, 1)
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A column as float64, None as NaN; infinite values count as missing."""
+    """Return a column as float64; None and infinite values become NaN."""
     values = rows[column].astype("float64")
     return values.where(np.isfinite(values))

@@ -1,4 +1,4 @@
-"""What the simulated worlds are made of: items of shared difficulty, recipes with seed effects, and the truth about them."""
+"""Parts of the simulated worlds: items of shared difficulty, recipes with seed effects, and their true accuracy."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from moodbench.comparison.joint import JointDraws, joint_draws
 
 Rng = np.random.Generator
 Seen = tuple[bool, float | None]
-"""Whether an interval covered, or a test erred; the width of the interval."""
+"""Whether an interval covered or a test erred, and the width of the interval."""
 Table = npt.NDArray[np.bool_]
 NUM_DRAWS = 400
-"""Bootstrap draws in each world: fewer than the board's, which only coarsens p-values."""
+"""Bootstrap draws in each world: fewer than for the leaderboard, which only makes p-values coarser."""
 ITEM_SD = 1.5
 NUM_MODELS = 6
 SPREAD = (0.0, 0.0, 0.1, 0.2, 0.6, 1.2)
-"""By how much the logits of the models of a world with a true order lie below the best one's."""
+"""Logit gap of each model to the best one, in worlds with a true order."""
 
 
 class World(NamedTuple):
-    """One row of the table."""
+    """Simulated setting: one row of the table."""
 
     what: str
     world: str
     kind: Literal["covers", "errs"]
     once: Callable[[Rng], Seen]
     times: int = 1
-    """How many times as often as the others it is drawn: 5 and 5.6 % are near each other."""
+    """Number of draws as a multiple of the usual one: 5 % and 5.6 % are hard to distinguish."""
 
     @property
     def slow(self) -> bool:
-        """Whether drawing it takes more than a hundredth of a second: six models at once, or raters."""
+        """Whether one draw takes more than 0.01 s, because of six models at once or of raters."""
         return self.what.startswith(("rank", "max-T", "people"))
 
 
 SHARP = 16
-"""For tests that use their whole level."""
+"""`World.times` of tests that use their whole level."""
 
 
 def outcomes(
     rng: Rng, n: int, num_models: int, num_seeds: int, seed_sd: float, item_sd: float, below: Sequence[float] = ()
 ) -> Table:
-    """Right or wrong `(models, n, seeds)`: shared item difficulty, own seed effects, own chance; logits lower by `below`."""
+    """Return right or wrong `(models, n, seeds)`, from logits that are lower by `below` for each model.
+
+    Items share their difficulty between models; seed effects and chance are each model's own.
+    """
     item = 1.5 + item_sd * rng.standard_normal((1, n, 1))
     seed = seed_sd * rng.standard_normal((num_models, 1, num_seeds))
     if len(below):
@@ -57,31 +60,31 @@ def outcomes(
 
 @cache
 def truth(seed_sd: float, item_sd: float, below: float = 0.0) -> float:
-    """The expected accuracy of such a recipe, by Gauss-Hermite quadrature."""
+    """Return the expected accuracy of a recipe of `outcomes`, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     logits = 1.5 - below + np.hypot(item_sd, seed_sd) * nodes
     return float((weights / (1 + np.exp(-logits))).sum() / weights.sum())
 
 
 def seen(interval: Interval, true: float) -> Seen:
-    """Whether the interval holds the truth, and its width."""
+    """Return whether the interval covers the true value, and its width."""
     return interval.low <= true <= interval.high, interval.high - interval.low
 
 
 def labels(n: int) -> npt.NDArray[np.int64]:
-    """`(n,)`: two classes of one size."""
+    """Return labels `(n,)` of two classes of equal size."""
     return np.arange(n) % 2
 
 
 def answers(right: Table) -> list[npt.NDArray[np.int64]]:
-    """The classes that models `(models, n, seeds)` said, each `(n, seeds)`, or `(n,)` for one seed."""
+    """Return each model's predicted classes, `(n, seeds)` or `(n,)` for one seed, from `right` `(models, n, seeds)`."""
     truths = labels(right.shape[1])[:, None]
     tables = np.where(right, truths, 1 - truths)
     return [t[:, 0] if t.shape[1] == 1 else t for t in tables]
 
 
 def joint(rng: Rng, right: Table) -> JointDraws:
-    """The joint draws of models named a, b, ... that are `right` `(models, n, seeds)`."""
+    """Return the bootstrap draws of models named a, b, ... with outcomes `right` `(models, n, seeds)`."""
     names = [chr(97 + m) for m in range(len(right))]
     draw = int(rng.integers(2**31))
     return joint_draws(labels(right.shape[1]), answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)

@@ -1,4 +1,4 @@
-"""Intervals for one number: Wilson for a share, and items x seeds for a recipe."""
+"""Intervals for one number: Wilson's for a share, and two-way items x seeds for a recipe. Items are test examples."""
 
 from __future__ import annotations
 
@@ -12,56 +12,60 @@ import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Estimand = Literal["checkpoint", "recipe"]
-"""checkpoint: these weights on new reviews. recipe: the recipe trained again, on new reviews."""
+"""checkpoint: these weights on new examples. recipe: the recipe trained again, on new examples."""
 
 TWO_WAY = "two-way items x seeds"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its interval, and what the interval is about."""
+    """Estimate with its interval, method and estimand."""
 
     point: float
     low: float
     high: float
     level: float
-    """Nominal coverage, two-sided."""
+    """Nominal two-sided coverage."""
     method: str
     estimand: Estimand
     n: int
-    """Items, whatever the number of seeds."""
+    """Number of items, whatever the number of seeds."""
 
 
 class TwoWay(NamedTuple):
-    """The mean of an items x seeds table and how it varies."""
+    """Mean of an items x seeds table and its variance."""
 
     mean: float
     item_variance: float
-    """Of the mean, items drawn anew."""
+    """Variance of the mean over new items."""
     seed_variance: float
-    """Of the mean, seeds drawn anew."""
+    """Variance of the mean over new seeds."""
     df: float
-    """Satterthwaite's degrees of freedom of the sum of the two; infinite when nothing varies."""
+    """Satterthwaite's degrees of freedom of the summed variance; infinite if nothing varies."""
     num_items: int
     num_seeds: int
 
     @property
     def variance(self) -> float:
-        """Of the mean, items and seeds both drawn anew."""
+        """Variance of the mean over new items and new seeds."""
         return self.item_variance + self.seed_variance
 
     def half_width(self, level: float) -> float:
-        """Half the width of the two-sided interval: sqrt(t_(n-1)^2 V_item + t_(S-1)^2 V_seed).
+        """Return half the width of the two-sided interval: sqrt(t_(n-1)^2 V_item + t_(S-1)^2 V_seed).
 
-        Source: Howe 1974 and Zou & Donner 2008 (the two intervals squared and added). A t quantile with Satterthwaite's
-        degrees of freedom on the summed variance covers 86 to 92 % with 2 or 3 seeds that matter; this covers 94 % or more.
+        This covers 94 % or more. A t quantile with Satterthwaite's degrees of freedom on the summed variance covers
+        only 86 to 92 % with 2 or 3 seeds and a seed effect that matters.
+        Source: Howe 1974 and Zou & Donner 2008 (the two intervals squared and added).
         """
         quantile = (1 + _level(level)) / 2
         item, seed = scipy.stats.t.ppf(quantile, [self.num_items - 1, self.num_seeds - 1])
         return float(np.sqrt(item**2 * self.item_variance + seed**2 * self.seed_variance))
 
     def p_value(self) -> float:
-        """Of mean 0, two-sided: 1 - the level at which the interval touches 0; where nothing varies 1 or 0."""
+        """Return the two-sided p-value of mean 0: 1 - the level at which the interval touches 0.
+
+        If nothing varies it is 1 for mean 0, else 0.
+        """
         size = abs(self.mean)
         if size == 0:
             return 1.0
@@ -74,21 +78,24 @@ class TwoWay(NamedTuple):
 
 
 def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
-    """The share `num_correct / n` with Wilson's score interval. Source: Wilson 1927, without continuity correction."""
+    """Return the share `num_correct / n` with Wilson's score interval.
+
+    Source: Wilson 1927, without continuity correction.
+    """
     if not 0 <= num_correct <= n or n < 1:
         raise ValueError(f"num_correct is {num_correct} of n = {n}; needed is 0 <= num_correct <= n and n >= 1")
     share, z2 = num_correct / n, float(scipy.special.ndtri((1 + _level(level)) / 2)) ** 2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n) / (1 + z2 / n)
-    low = 0.0 if num_correct == 0 else middle - half  # exact ends where rounding would leave 1e-17
+    low = 0.0 if num_correct == 0 else middle - half  # exact, without a rounding error of 1e-17
     high = 1.0 if num_correct == n else middle + half
     return Interval(share, low, high, level, "wilson", "checkpoint", n)
 
 
 def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """The mean of `values` (items, seeds) with a t interval for new items and new seeds.
+    """Return the mean of `values` `(items, seeds)` with a t interval for new items and new seeds.
 
-    Not clipped: where the values are shares the interval may pass 0 or 1, see `clipped`.
+    Not clipped: if the values are shares, the interval may exceed 0 or 1; see `clipped`.
     """
     table = np.asarray(values, dtype=np.float64)
     found = two_way_variance(table)
@@ -97,14 +104,16 @@ def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
 
 def clipped(interval: Interval) -> Interval:
-    """The interval of a share without what lies outside 0 ... 1."""
+    """Return the interval of a share, clipped to 0 ... 1."""
     return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 def mean_of_independent(parts: Sequence[Interval]) -> Interval:
-    """The unweighted mean of independent estimates, such as of several data sets: distances to the ends squared and added.
+    """Return the unweighted mean of independent estimates, such as of several datasets, with its interval.
 
-    Source: Zou & Donner 2008, Statistics in Medicine 27(10), 1693-1702 (MOVER). ValueError where levels or estimands differ.
+    The distances to the ends are squared and added.
+    Raises: ValueError if levels or estimands differ.
+    Source: Zou & Donner 2008, Statistics in Medicine 27(10), 1693-1702 (MOVER).
     """
     if len({(p.level, p.estimand) for p in parts}) != 1:
         raise ValueError(f"levels and estimands are {[(p.level, p.estimand) for p in parts]}; needed is one of each")
@@ -116,12 +125,13 @@ def mean_of_independent(parts: Sequence[Interval]) -> Interval:
 
 
 def two_way_variance(values: npt.ArrayLike) -> TwoWay:
-    """The mean over items and seeds of `values` (items, seeds) and its variances.
+    """Return the mean over items and seeds of `values` `(items, seeds)` and its variances.
 
-    V_item = var(item means) / n, V_seed = var(seed means) / S, with n-1 and S-1 below. The variance of the cells is in
-    both and is not taken off again: the sum is rather too large, as an interval with few seeds needs it.
+    V_item = var(item means) / n, V_seed = var(seed means) / S, where var divides by n-1 and S-1. The variance of the
+    cells is in both and is not subtracted: the sum is rather too large, which an interval from few seeds needs.
     df = (V_item + V_seed)^2 / (V_item^2 / (n-1) + V_seed^2 / (S-1)).
-    Source: Cameron, Gelbach & Miller 2011 (two-way clustering), Satterthwaite 1946; not subtracting is ours.
+    Raises: ValueError unless there are two or more items and seeds and all values are finite.
+    Source: Cameron, Gelbach & Miller 2011 (two-way clustering), Satterthwaite 1946; not subtracting is our choice.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 2:
@@ -137,7 +147,10 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
 
 
 def _level(level: float) -> float:
-    """`level` itself; ValueError unless 0 < level < 1."""
+    """Return `level`.
+
+    Raises: ValueError unless 0 < level < 1.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; allowed is between 0 and 1")
     return level

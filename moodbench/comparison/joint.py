@@ -1,7 +1,7 @@
-"""One bootstrap for all contenders of a track at once: joint draws of accuracy and macro-F1.
+"""Paired bootstrap of accuracy and macro-F1 over all entries of a dataset.
 
-Every draw uses the same reviews for all contenders, so that differences, ranks and scores worked out from it keep the
-pairing by example_id. Where contenders have several seeds, a draw varies the seeds too.
+Every draw uses the same examples for all entries, so that differences, ranks and scores computed from it keep the
+pairing by example_id. If entries have several seeds, a draw varies the seeds too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from moodbench.comparison.intervals import Estimand, Interval
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 500
-"""Draws worked out at once, which bounds memory."""
+"""Draws computed at once, which bounds memory."""
 QUICKER = 8
-"""A review is drawn about this many times quicker than a binomial number."""
+"""Drawing one example is about this many times faster than drawing one binomial number."""
 
 
 @dataclass(frozen=True)
 class JointDraws:
-    """Scores of M contenders on one test set and B joint draws of them; order of contenders as given."""
+    """Scores of M entries on one test set and B bootstrap draws of them; entries are in the order given."""
 
     names: tuple[str, ...]
     accuracy: Floats
@@ -38,17 +38,17 @@ class JointDraws:
     num_items: int
     num_seeds: tuple[int, ...]
     discordance: float
-    """Median over pairs of the share of reviews on which just one of the two is right (first seeds)."""
+    """Median over pairs of the share of discordant examples, on which only one of the two is right (first seeds)."""
     speed_noise: Floats | None = None
-    """`(B, M, 2)`: by how much ln latency and ln throughput of each draw differ from those measured: see `speed_noise`."""
+    """`(B, M, 2)`: error of ln latency and ln throughput in each draw; see the module `speed_noise`."""
 
     @property
     def estimand(self) -> Estimand:
-        """recipe where any contender has several seeds, else checkpoint."""
+        """Estimand of the draws: recipe if any entry has several seeds, else checkpoint."""
         return "recipe" if max(self.num_seeds) > 1 else "checkpoint"
 
     def interval(self, name: str, metric: str = "accuracy", level: float = 0.95) -> Interval:
-        """The percentile interval of `accuracy` or `f1_macro` of one contender."""
+        """Return the percentile interval of `accuracy` or `f1_macro` of one entry."""
         m = self.names.index(name)
         point, draws = (self.accuracy, self.accuracy_draws) if metric == "accuracy" else (self.f1_macro, self.f1_draws)
         low, high = np.quantile(draws[:, m], [(1 - level) / 2, (1 + level) / 2])
@@ -74,16 +74,17 @@ def joint_draws(
     num_draws: int = 2000,
     seed: int = 0,
 ) -> JointDraws:
-    """Joint draws for contenders whose classes `predicted[m]` are `(n,)` or `(n, S_m)`, rows paired with `labels` `(n,)`.
+    """Return bootstrap draws of entries with classes `predicted[m]`, `(n,)` or `(n, S_m)`, paired with `labels` `(n,)`.
 
-    Reviews are drawn with replacement within each true class. Reviews with the same label and the same answers of all
-    contenders are exchangeable, so that drawing how often each *pattern* comes is the same as drawing reviews, and the
-    confusion counts of all contenders are one matrix product per class. To a contender with S > 1 seeds a draw adds
-    a seed effect from the multivariate t distribution with S-1 degrees of freedom whose scale is the covariance of the
-    seed means / S; contenders share the parts of the seeds that both have. `seeds[m]` are the numbers of the columns of
-    `predicted[m]` (by default 0, 1, ...): number s of one goes with number s of the other, wherever they stand. Seeds vary
-    in the observed answers of the reviews too, so the draws are rather too wide than too narrow.
-    The order of reviews, of contenders and of seeds changes nothing. ValueError for other shapes, repeated names or seeds.
+    Examples are drawn with replacement within each true class. Examples with the same label and the same predictions of
+    all entries are exchangeable. Drawing how often each such *pattern* occurs is therefore the same as drawing
+    examples, and the confusion counts of all entries are one matrix product per class.
+    For an entry with S > 1 seeds a draw adds a seed effect from the multivariate t distribution with S-1 degrees of
+    freedom, whose scale is the covariance of the seed means / S; entries share the parts of the seeds that both have.
+    `seeds[m]` are the seeds of the columns of `predicted[m]` (by default 0, 1, ...): equal seeds of two entries are
+    paired, whatever their columns. Seeds also vary the observed predictions, so the draws are rather too wide than too
+    narrow. The order of examples, entries and seeds does not change the result.
+    Raises: ValueError for other shapes, repeated names or repeated seeds.
     Source: Efron & Tibshirani 1993, ch. 8 (stratified); Behrens-Fisher for the sum of the two parts.
     """
     truth = np.asarray(labels, dtype=np.int64)
@@ -137,7 +138,7 @@ def joint_draws(
 def _confusions(
     truth: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], k: int, num_draws: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Confusion counts `(columns, k, k)` of the data and `(B, columns, k, k)` of the draws; rows are true classes."""
+    """Return confusion counts `(columns, k, k)` of the data and `(B, columns, k, k)` of the draws, true class first."""
     num_columns = columns.shape[1]
     point = np.zeros((num_columns, k, k))
     draws = np.zeros((num_draws, num_columns, k, k))
@@ -156,9 +157,9 @@ def _confusions(
 
 
 def _multiplicities(counts: npt.NDArray[np.int64], num_draws: int, rng: np.random.Generator) -> Floats:
-    """How often each pattern comes `(num_draws, patterns)` when sum(counts) reviews are drawn with replacement.
+    """Return how often each pattern occurs, `(num_draws, patterns)`, in sum(counts) examples drawn with replacement.
 
-    Multinomial either way: with few patterns a binomial for each is quickest, with many, drawing the reviews themselves.
+    Multinomial either way: a binomial number per pattern is faster with few patterns, drawing the examples with many.
     """
     num_items, num_patterns = int(counts.sum()), len(counts)
     if num_patterns * QUICKER < num_items:
@@ -174,7 +175,7 @@ def _accuracy(confusion: Floats) -> Floats:
 
 
 def f1_of_confusion(confusion: Floats) -> Floats:
-    """Macro-F1 `(...)` of counts `(..., k, k)`: the unweighted mean over the classes that occur, as the metric."""
+    """Return macro-F1 `(...)` of counts `(..., k, k)`: the unweighted mean over occurring classes, as in the metric."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     below = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     present = below > 0
@@ -183,7 +184,7 @@ def f1_of_confusion(confusion: Floats) -> Floats:
 
 
 def _seed_effect(per_seed: Floats, normals: Floats, chi: Floats) -> Floats | float:
-    """Draws `(B,)` of the error of the mean over these seeds, from their own `normals` `(B, S)`; 0 for one seed."""
+    """Return draws `(B,)` of the error of the mean over these seeds, from their `normals` `(B, S)`; 0 for one seed."""
     size = len(per_seed)
     if size < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Texts whose given label is probably wrong: nearly all contenders confidently say another one."""
+"""Probably mislabelled examples: nearly all entries confidently predict another label."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 MIN_SHARE = 0.8
-"""Of the contenders must say another label than the given one."""
+"""Minimum share of the entries that predict another label than the given one."""
 MIN_CONTENDERS = 2
 
 
 def suspects(labels: npt.ArrayLike, probabilities: Mapping[str, Floats]) -> pd.DataFrame:
-    """The suspicious texts, the least believed label first: label, suggested, num_wrong, num_contenders, given, stated.
+    """Return the suspicious examples, one row each, the least probable given label first.
 
-    `labels` `(n,)`; `probabilities` of each contender `(n, k)`, averaged over its seeds. `row` is the text's place among them;
-    `given` and `stated` are the probabilities of the given and the suggested label averaged over the contenders.
-    A text is listed where at least MIN_SHARE of the contenders say another label, and together they are at least as sure
-    of it as they are, on average, of texts that bear it. Contenders that say the same label of every text have not read
-    them and do not count. Empty with fewer than MIN_CONTENDERS others.
+    `labels` is `(n,)`; `probabilities` of each entry are `(n, k)`, averaged over its seeds. Columns: `row` (index of
+    the example), label, suggested, num_wrong, num_contenders (entries counted), and `given` and `stated`, the
+    probabilities of the given and the suggested label averaged over the entries.
+    An example is listed if at least MIN_SHARE of the entries predict another label, and their mean probability of the
+    suggested label is at least their mean over the examples with that label. Entries that predict the same label for
+    every example have learned nothing and do not count. Empty if fewer than MIN_CONTENDERS remain.
     Source: Northcutt, Jiang & Chuang 2021 (confident learning: the threshold of each class), on averaged probabilities.
     """
     truth = np.asarray(labels, dtype=np.int64)

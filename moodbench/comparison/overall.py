@@ -1,4 +1,4 @@
-"""All tracks together: which of them a mean covers, and the contenders' means over those."""
+"""Overall rows of the leaderboard: the datasets that they cover, and each entry's means over those."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ SPEED = (
 )
 SIZES = ("num_params", "num_trainable")
 MIXED = "mixed"
-"""The estimand of a mean over tracks some of which speak of weights and others of recipes."""
+"""Estimand of a mean over datasets with both estimands, checkpoint and recipe."""
 
 
 def covered(rows: pd.DataFrame) -> list[str]:
-    """The tracks that stand together as `overall`: those with a baseline that more than half of the contenders were run on.
+    """Return the datasets of the overall rows: those with a baseline and results of more than half of the entries.
 
-    So one contender run on one more data set takes nobody's overall score away. Contenders are counted by name, the
-    recipes of one name once, without the baseline, which every run makes; on a store without any baseline its presence is
-    not asked for. Empty below two such tracks: then there is nothing to average.
+    One entry with one more dataset therefore takes no other entry's overall score away. Entries are counted by name:
+    several recipes of one name count once, and the baseline, which every run includes, does not count. Without any
+    baseline in the store, none is required. Empty if fewer than two datasets remain, because there is nothing to
+    average.
     """
     known = rows["base_name"].notna()
     rows = rows[known] if known.any() else rows
@@ -50,11 +51,11 @@ def covered(rows: pd.DataFrame) -> list[str]:
 
 
 def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
-    """The contenders over `tracks`: unweighted means of quality, medians of speed; `on_all` says who misses no track.
+    """Return one row per entry over the datasets `tracks`: unweighted means of quality, medians of speed.
 
-    `board` holds the rows of all tracks. The interval of the mean joins the tracks' intervals as independent: see
-    `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`; the device is named where there is one alone.
-    `covers` lists the tracks.
+    `board` holds the rows of all datasets. The interval of a mean combines the intervals of the datasets as independent
+    ones: see `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`. `device_name` is set only if it is
+    the same for all. `on_all` says whether the entry has results on every dataset, `covers` lists the datasets.
     """
     part = board[board["track"].isin(tracks)]
     every, sets = board["track"].nunique(), part["dataset"].nunique() == len(tracks)
@@ -91,7 +92,7 @@ def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
 
 
 def _joined_texts(part: pd.DataFrame, column: str, join: Callable[[Iterable[Any]], str | None]) -> pd.Series[str]:
-    """What `join` makes of the values of each contender, by name; plain lists, as a slider waits for it."""
+    """Return `join` of each entry's values, by name; plain lists, because a groupby is too slow for a slider."""
     values: dict[str, list[Any]] = {}
     for name, value in zip(part["name"], part[column], strict=True):
         values.setdefault(name, []).append(value)
@@ -103,29 +104,29 @@ def _known(values: Iterable[Any]) -> list[str]:
 
 
 def worst_verdict(verdicts: Iterable[Any]) -> str | None:
-    """The worst verdict of several measurements; None where none is known."""
+    """Return the worst verdict of several measurements, or None if none is known."""
     known = _known(verdicts)
     return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
 
 
 def _estimand(values: Iterable[Any]) -> str | None:
-    """The one estimand of all, `mixed` where there are two, None where none is known."""
+    """Return the common estimand, `mixed` if there are two, or None if none is known."""
     found = _known(values)
     return None if not found else found[0] if len(found) == 1 else MIXED
 
 
 def _only(values: Iterable[Any]) -> str | None:
-    """The one value of all, None where they differ or none is known."""
+    """Return the common value, or None if the values differ or none is known."""
     found = _known(values)
     return found[0] if len(found) == 1 else None
 
 
 def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
-    """The ends of the intervals of one contender's means over tracks: low and high of each of `columns`."""
+    """Return the interval ends of one entry's means over datasets: low and high of each of `columns`."""
     found: list[float] = []
     for short, column in columns.items():
         points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
-        parts = [  # one estimand for all: what the mean speaks of is said by `_estimand`
+        parts = [  # any common estimand will do: `_estimand` gives that of the mean
             Interval(float(p), float(a), float(b), 0.95, "any", "checkpoint", int(n))
             for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
         ]
@@ -135,7 +136,7 @@ def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
 
 
 def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
-    """One sentence on the tracks that the overall rows of `board` leave out of `every`; none where they cover all."""
+    """Return a sentence on the datasets of `every` that the overall rows of `board` omit; empty if there are none."""
     rows = board[board["dataset"] == OVERALL]
     if rows.empty:
         return []
@@ -143,6 +144,6 @@ def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
     if not left:
         return []
     return [
-        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the contenders or "
-        f"more were not run there: {'; '.join(left)}."
+        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the "
+        f"contenders or more were not run there: {'; '.join(left)}."
     ]

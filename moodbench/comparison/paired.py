@@ -1,4 +1,4 @@
-"""The difference of two models on the same items, with its interval, p-value and verdict."""
+"""Difference of two models on the same examples, with its interval, p-value and verdict."""
 
 from __future__ import annotations
 
@@ -15,52 +15,59 @@ from moodbench.comparison.ranks import minimum_detectable_effect, step_down
 from moodbench.comparison.settling import Verdict, exact_ends, judge, reviews_needed
 
 ROPE = 0.01
-"""One point of accuracy: differences within it do not matter in practice."""
+"""Differences within one point of accuracy do not matter in practice (region of practical equivalence)."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Accuracy of A minus accuracy of B on the same items."""
+    """Accuracy of A minus accuracy of B on the same examples."""
 
     delta: float
-    """As a share, -1 ... 1; positive when A is better."""
+    """As a share, -1 to 1; positive if A is better."""
     low: float
     high: float
     level: float
-    """Nominal coverage of low ... high, two-sided."""
+    """Nominal two-sided coverage of the interval from `low` to `high`."""
     num_items: int
     only_a: int
-    """How often A was right and B wrong; with several seeds, counted over items x seeds."""
+    """Number of examples on which A is right and B wrong; with several seeds, counted over items x seeds."""
     only_b: int
     p_value: float
-    """Two-sided, of no difference."""
+    """Two-sided p-value of no difference."""
     method: str
     estimand: Estimand
     rope: float
     """Half the width of the region of practical equivalence, as a share."""
     rope_low: float
-    """Lower end of the interval of level 1 - 2 (1 - level), which inside the region shows equivalence (TOST)."""
+    """Lower end of the interval at level 1 - 2 (1 - level), which shows equivalence if inside the region (TOST)."""
     rope_high: float
     verdict: Verdict
-    """Of A: better or worse where p is at most 1 - level, else equivalent by TOST, else undecided. The interval agrees: 0 lies
-    strictly inside only where p is larger."""
+    """Verdict on A: better or worse if p is at most 1 - level, else equivalent by TOST, else undecided.
+
+    The interval agrees: 0 lies strictly inside only if p is larger.
+    """
     detectable: float
-    """The true difference (share) that this test finds with 80 % power with so many items and seeds."""
+    """True difference (share) that this test detects with 80 % power at this number of examples and seeds."""
     num_items_needed: int | None
-    """Of undecided ones: reviews that would settle it with 80 % power if the difference stays; None where only more seeds could."""
+    """Examples that would decide an undecided pair with 80 % power if the difference stays the same.
+
+    None if the pair is decided, or if only more seeds could decide it.
+    """
     needed_at_most: bool
-    """Whether `num_items_needed` is an upper limit: the two differ on too few reviews to say more."""
+    """Whether `num_items_needed` is only an upper limit, because there are few discordant examples."""
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:
-    """The two-sided mid-p of McNemar's test for b items only A got right and c only B.
+    """Return the two-sided mid-p of McNemar's test for b examples only A got right and c only B.
 
     With k = min(b, c) and N = b + c: 2 BinomCDF(k; N, 1/2) - BinomPMF(k; N, 1/2). For b = c: 1 - BinomPMF / 2,
-    and 1 when there is no such item at all. Source: Fagerland, Lydersen & Laake 2013.
+    and 1 for b = c = 0.
+    Raises: ValueError for negative counts.
+    Source: Fagerland, Lydersen & Laake 2013.
     """
     if b < 0 or c < 0:
         raise ValueError(f"b is {b} and c is {c}; counts are not negative")
-    if b == c:  # the two tails share their middle term, of which mid-p counts one half once
+    if b == c:  # both tails share the middle term, and mid-p counts half of it once
         return 1.0 if b == 0 else float(1 - 0.5 * scipy.stats.binom.pmf(b, b + c, 0.5))
     k = min(b, c)
     return float(2 * scipy.stats.binom.cdf(k, b + c, 0.5) - scipy.stats.binom.pmf(k, b + c, 0.5))
@@ -69,13 +76,16 @@ def mcnemar_mid_p(b: int, c: int) -> float:
 def paired_accuracy(
     correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: float = 0.95, rope: float = ROPE
 ) -> PairedDifference:
-    """The difference in accuracy of A and B; both `(items,)` or `(items, seeds)` of booleans, rows and seeds paired.
+    """Return the difference in accuracy of A and B from booleans `(items,)` or `(items, seeds)`, rows and seeds paired.
 
-    One seed: McNemar's mid-p and Newcombe's interval, about these checkpoints; in the rare case that the two disagree about
-    0 (by less than 0.1 points at 200 items), the end of the interval that is nearer to 0 is moved there. Several: the two-way t interval
-    of the differences and its p-value, about the recipes; seed s of A is compared with seed s of B.
-    Equivalence: both one-sided tests of level 1 - `level` reject, by the interval of level 2 `level` - 1 within +-`rope`, and by that
-    of `settling.exact_ends`, for where hardly any review tells A and B apart the first alone errs in up to 13 % of cases.
+    One seed: McNemar's mid-p and Newcombe's interval, for these checkpoints. In the rare case that the two disagree
+    about 0 (by less than 0.1 points at 200 examples), the end of the interval nearer to 0 is moved to 0.
+    Several seeds: the two-way t interval of the differences and its p-value, for the recipes; seed s of A is compared
+    with seed s of B.
+    Equivalence: both one-sided tests at 1 - `level` reject, that is, the interval at level 2 `level` - 1 lies within
+    +-`rope`, and so does the one of `settling.exact_ends`: with hardly any discordant examples the first alone errs in
+    up to 13 % of cases.
+    Raises: ValueError if the shapes differ, the values are not 0 or 1, or `rope` is not between 0 and 1.
     Source: Schuirmann 1987 (TOST).
     """
     right_a, right_b = _outcomes(correct_a), _outcomes(correct_b)
@@ -147,7 +157,7 @@ def paired_accuracy(
 
 
 def _agreeing(low: float, high: float, delta: float, separated: bool) -> tuple[float, float]:
-    """The ends with 0 strictly inside only where the test does not reject, and never left out then."""
+    """Return the ends, moved so that 0 is inside if the test does not reject, and not strictly inside if it does."""
     if not separated:
         return min(low, 0.0), max(high, 0.0)
     return (max(low, 0.0), high) if delta > 0 else (low, min(high, 0.0))
@@ -155,7 +165,7 @@ def _agreeing(low: float, high: float, delta: float, separated: bool) -> tuple[f
 
 @dataclass(frozen=True)
 class F1Difference:
-    """Macro-F1 of A minus macro-F1 of B on the same items."""
+    """Macro-F1 of A minus macro-F1 of B on the same examples."""
 
     delta: float
     low: float
@@ -176,11 +186,11 @@ def paired_f1(
     num_draws: int = 2000,
     seed: int = 0,
 ) -> F1Difference:
-    """The difference in macro-F1 of predicted classes `(n,)` or `(n, seeds)`, with the joint bootstrap's interval.
+    """Return the difference in macro-F1 of predicted classes `(n,)` or `(n, seeds)`, with its bootstrap interval.
 
-    One seed: p by paired approximate randomisation, (1 + draws as large) / (draws + 1), where each draw swaps the answers
-    of every item with chance one half. Several: p by the joint bootstrap with its seed effect.
-    Exchanging A and B turns the signs and changes nothing else: both ways the same draws are made.
+    One seed: p by paired approximate randomisation, (1 + draws as large) / (draws + 1), where each draw swaps the two
+    predictions of every example with probability 1/2. Several seeds: p by the paired bootstrap with its seed effect.
+    Exchanging A and B flips the signs and changes nothing else: both orders use the same draws.
     Source: Yeh 2000; Noreen 1989.
     """
     truth = np.asarray(labels, dtype=np.int64)
@@ -188,13 +198,13 @@ def paired_f1(
     forth, back = _pattern_counts(truth, a, b), _pattern_counts(truth, b, a)
     if back < forth:
         found = paired_f1(truth, b, a, num_classes, level=level, num_draws=num_draws, seed=seed)
-        delta, low, high = (0.0 - x for x in (found.delta, found.high, found.low))  # 0.0 - 0.0 has no sign to print
+        delta, low, high = (0.0 - x for x in (found.delta, found.high, found.low))  # not -x, which would be -0.0
         return replace(found, delta=delta, low=low, high=high)
     joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
     delta = float(joint.f1_macro[0] - joint.f1_macro[1])
     drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]
     low, high = difference_interval(drawn, level)
-    if forth == back:  # as many reviews speak for either
+    if forth == back:  # A and B are interchangeable
         low, high = (low - high) / 2, (high - low) / 2
     if joint.estimand == "recipe":
         p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, len(truth))[0][0])
@@ -208,14 +218,14 @@ def paired_f1(
 def _pattern_counts(
     truth: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]
 ) -> list[list[int]]:
-    """Each class with the answers to it and how often they come, sorted: the data without the order of their rows."""
+    """Return the distinct rows of class and predictions, sorted, with their counts: the data without row order."""
     rows = np.column_stack([truth, a, b])
     patterns, counts = np.unique(rows, axis=0, return_counts=True)
     return np.column_stack([patterns, counts]).tolist()  # type: ignore[no-any-return]
 
 
 def difference_interval(drawn: Floats, level: float) -> tuple[float, float]:
-    """The ends of the percentile interval of a difference from its joint draws `(B,)`."""
+    """Return the ends of the percentile interval of a difference from its bootstrap draws `(B,)`."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -228,7 +238,10 @@ def _randomisation_p(
     num_draws: int,
     seed: int,
 ) -> float:
-    """p by swapping; only items that A and B answer differently can change anything, and equal ones of them are counted."""
+    """Return the p-value of approximate randomisation.
+
+    Only examples with different predictions of A and B matter; equal ones among them are counted and drawn together.
+    """
     cells = [np.bincount(truth * k + p, minlength=k * k).astype(np.float64) for p in (a, b)]
     differ = a != b
     if not differ.any():
@@ -247,10 +260,11 @@ def _randomisation_p(
 
 
 def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: float = 0.95) -> tuple[float, float]:
-    """The ends (low, high) of the interval for P(A right) - P(B right) from the paired 2x2 table.
+    """Return the interval (low, high) for P(A right) - P(B right) from the paired 2x2 table.
 
-    The two Wilson intervals, squared and added with the correlation phi, of which n/2 is taken off a positive
-    numerator. Source: Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10.
+    The distances of the two Wilson intervals are squared and added with the correlation phi; n/2 is subtracted from the
+    numerator of phi if that is positive.
+    Source: Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10.
     """
     n = both + only_a + only_b + neither
     a, b = wilson(both + only_a, n, level), wilson(both + only_b, n, level)
@@ -267,12 +281,15 @@ def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: fl
 
 
 def _square_and_add(x: float, y: float, phi: float) -> float:
-    """The length of the difference of two errors x and y with correlation phi."""
+    """Return the length of the difference of two errors x and y with correlation phi."""
     return math.sqrt(x * x - 2 * phi * x * y + y * y)
 
 
 def _outcomes(correct: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """`correct` as booleans `(items, seeds)`; ValueError for another shape or for values besides 0 and 1."""
+    """Return `correct` as booleans `(items, seeds)`.
+
+    Raises: ValueError for another shape or for values other than 0 and 1.
+    """
     table = np.asarray(correct)
     if table.ndim == 1:
         table = table[:, None]

@@ -1,4 +1,4 @@
-"""All pairs of a track beside the joint bootstrap: exact tests with Holm's correction, and the smallest difference that is found."""
+"""All pairs of a dataset beside the bootstrap: one test per pair with Holm's correction, and detectable differences."""
 
 from __future__ import annotations
 
@@ -17,27 +17,33 @@ from moodbench.comparison.ranks import holm, minimum_detectable_effect, num_draw
 
 POWER = 0.8
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
-"""The levels at which critical values of t are looked up; between two of them the p-value is off by less than 1e-5 of itself."""
+"""Log of the p-values with tabulated critical values of t; interpolation has a relative error below 1e-5."""
 
 
 @dataclass(frozen=True)
 class AllPairs:
-    """What all pairs of a track, or of the data sets together, can show in accuracy."""
+    """Results of all pairs of a dataset, or of the datasets together, in accuracy."""
 
     num_pairs: int
     num_separated: int
-    """By the step-down max-T test of the joint bootstrap, which ranks and groups go by."""
+    """Pairs that differ by the step-down max-T test of the bootstrap, on which rank intervals and groups are based."""
     num_holm: int | None
-    """By Holm on each pair's own test (`pair_p_values`), the cross-check; None over several data sets, where no such test is made."""
+    """Pairs that differ by Holm on each pair's own test (`pair_p_values`), as a cross-check.
+
+    None over several datasets, which have no such test.
+    """
     one_pair: float
-    """The true difference (share) that the test of one pair finds with 80 % power, median over the pairs."""
+    """True difference (share) that the test of one pair detects with 80 % power, median over the pairs."""
     all_pairs: float
-    """Likewise where all pairs are tested at once."""
+    """True difference (share) detected with 80 % power if all pairs are tested together, median over the pairs."""
     estimand: Estimand
 
 
 def all_pairs(joint: JointDraws, p_values: Floats | None) -> AllPairs:
-    """What the pairs of `joint` show; `p_values` `(M, M)` are those of `pair_p_values`. ValueError for fewer than two contenders."""
+    """Return the results of all pairs of `joint`; `p_values` `(M, M)` are those of `pair_p_values`.
+
+    Raises: ValueError for fewer than two entries.
+    """
     m = len(joint.names)
     if m < 2:
         raise ValueError(f"{m} contenders; needed are 2 or more")
@@ -56,11 +62,12 @@ def all_pairs(joint: JointDraws, p_values: Floats | None) -> AllPairs:
 
 
 def detectable(joint: JointDraws, draws: Floats, *, formula: bool, alpha: float = 0.05) -> tuple[float, float]:
-    """The difference in accuracy found with 80 % power by the test of one pair, and by that of all pairs at once.
+    """Return the difference in accuracy detected with 80 % power by the test of one pair, and of all pairs together.
 
-    By `formula`, for one seed each: (z + z_.8) sqrt(d / n), with Bonferroni over the pairs: see `ranks.minimum_detectable_effect`.
-    Else, with seeds or over several data sets: (c + z_.8) x scale, median over pairs, c the 1 - alpha quantile of
-    |error| / scale in the joint draws of one pair, or of its maximum over all, so that few trainings count as they do in the ranks.
+    With `formula`, for one seed each: (z + z_.8) sqrt(d / n), with Bonferroni over the pairs: see
+    `ranks.minimum_detectable_effect`. Else, with seeds or over several datasets: (c + z_.8) x scale, the median over
+    pairs, where c is the 1 - alpha quantile of |error| / scale in the bootstrap draws of one pair, or of its maximum
+    over all pairs. Few trainings thus have the same effect as in the rank intervals.
     """
     m = len(joint.names)
     num_pairs = m * (m - 1) // 2
@@ -78,10 +85,11 @@ def detectable(joint: JointDraws, draws: Floats, *, formula: bool, alpha: float 
 
 
 def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], seeds: Sequence[Sequence[int]]) -> Floats:
-    """`(M, M)`, 1 on the diagonal: the p-value of no difference in accuracy of each pair, by the pair's own test.
+    """Return the p-value of no difference in accuracy of each pair, by its own test, `(M, M)` with 1 on the diagonal.
 
-    `predicted[m]` is `(n, S_m)` and `seeds[m]` the numbers of its columns. Two seeds or more in common: the two-way t over those,
-    about the recipes. Else McNemar's mid-p on the first common seed, or on the first of each, about the checkpoints.
+    `predicted[m]` is `(n, S_m)` and `seeds[m]` are the seeds of its columns. With two or more common seeds: the two-way
+    t test over those, for the recipes. Else McNemar's mid-p on the first common seed, or on the first seed of each, for
+    the checkpoints.
     """
     truth = np.asarray(labels, dtype=np.int64)
     right = [np.asarray(p).reshape(len(truth), -1) == truth[:, None] for p in predicted]
@@ -110,7 +118,7 @@ def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], see
 
 
 def _mid_p(a: Floats, b: Floats) -> Floats:
-    """McNemar's mid-p `(A, B)` of right answers `(n, A)` and `(n, B)`: see `paired.mcnemar_mid_p`."""
+    """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `paired.mcnemar_mid_p`."""
     only_a, only_b = np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b)
     total, least = only_a + only_b, np.minimum(only_a, only_b)
     middle = scipy.stats.binom.pmf(least, total, 0.5)
@@ -119,9 +127,10 @@ def _mid_p(a: Floats, b: Floats) -> Floats:
 
 
 def _two_way_p(a: Floats, b: Floats) -> Floats:
-    """The p-values `(A, B)` of `intervals.TwoWay` for right answers `(n, A, S)` and `(n, B, S)`, all at once, to 1e-5 of themselves.
+    """Return the p-values `(A, B)` of `intervals.TwoWay` for outcomes `(n, A, S)` and `(n, B, S)`, to 1e-5 relative.
 
-    Wanted is the level whose interval ends at 0. The critical values are the same for all pairs, so that they are looked up.
+    A p-value is 1 - the level whose interval ends at 0, found by bisection. The critical values are the same for all
+    pairs and come from a table.
     """
     n, _, num_seeds = a.shape
     delta = np.abs(a.mean(axis=(0, 2))[:, None] - b.mean(axis=(0, 2))[None])
@@ -130,16 +139,16 @@ def _two_way_p(a: Floats, b: Floats) -> Floats:
     of_items, of_seeds = _squared_critical_values(n - 1), _squared_critical_values(num_seeds - 1)
 
     def width(at: npt.NDArray[np.int64]) -> Floats:
-        """The squared half width of the interval at the level of each pair."""
+        """Return the squared half width of the interval at the level of each pair."""
         return np.asarray(of_items[at] * item + of_seeds[at] * seed)
 
     low, high = np.zeros(delta.shape, np.int64), np.full(delta.shape, len(LOG_P) - 1)
     while (high - low).max() > 1:
         middle = (low + high) // 2
-        beyond = width(middle) < delta**2  # the interval of this level leaves 0 out
+        beyond = width(middle) < delta**2  # the interval of this level excludes 0
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     wide, narrow = width(low), width(high)
-    with np.errstate(invalid="ignore"):  # no variance at all: the end of the table
+    with np.errstate(invalid="ignore"):  # division by 0 without variance: p is the smallest of the table
         share = np.clip(np.nan_to_num((wide - delta**2) / (wide - narrow)), 0, 1)
     log_p = LOG_P[low] + share * (LOG_P[1] - LOG_P[0])
     return np.asarray(np.where(delta < 1e-12, 1.0, np.exp(log_p)))
@@ -147,12 +156,12 @@ def _two_way_p(a: Floats, b: Floats) -> Floats:
 
 @cache
 def _squared_critical_values(df: int) -> Floats:
-    """The squared two-sided critical value of t at each of LOG_P."""
+    """Return the squared two-sided critical value of t at each of LOG_P."""
     return np.asarray(scipy.stats.t.isf(np.exp(LOG_P) / 2, df) ** 2)
 
 
 def _difference_variance(a: Floats, b: Floats) -> Floats:
-    """The variance `(A, B)` over the rows of every column of `a` minus every column of `b`, rows - 1 below."""
+    """Return the variance over rows (ddof 1) of each column of `a` minus each column of `b`, `(A, B)`."""
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     summed = (a**2).sum(axis=0)[:, None] + (b**2).sum(axis=0)[None] - 2 * a.T @ b
     return np.asarray(np.maximum(summed, 0) / (len(a) - 1))

@@ -1,4 +1,4 @@
-"""Who is beaten in nothing: Pareto sets of two costs, how sure membership is, and the hypervolume."""
+"""Pareto sets of costs, the probability of membership, and the hypervolume."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def pareto_set(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """`(M,)`: whether no other row of `costs` `(M, K)`, less is better, is as good in all and better in one; NaN never."""
+    """Return whether each row of `costs` `(M, K)` is in the Pareto set, `(M,)`; a row with NaN never is.
+
+    Less is better: no other row is as good in all columns and better in one.
+    """
     table = np.asarray(costs, dtype=np.float64)
     no_worse = (table[:, None] <= table[None]).all(axis=2)
     better = (table[:, None] < table[None]).any(axis=2)
@@ -17,14 +20,14 @@ def pareto_set(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def membership(error_draws: npt.ArrayLike, cost: npt.ArrayLike) -> Floats:
-    """`(M,)`: the share of joint draws of the error `(B, M)` in which a contender is in the Pareto set with `cost`.
+    """Return the share of the draws in which each entry is in the Pareto set of error and `cost`, `(M,)`.
 
-    `cost` is `(M,)`, or `(B, M)` where it is drawn too.
+    The bootstrap draws of the error are `(B, M)`; `cost` is `(M,)`, or `(B, M)` if it is drawn too.
     """
     errors, costs = np.asarray(error_draws, dtype=np.float64), np.atleast_2d(np.asarray(cost, dtype=np.float64))
     found = np.zeros(errors.shape[1])
     for m in range(errors.shape[1]):
-        gap = errors - errors[:, [m]]  # (B, M): below 0 where another errs less
+        gap = errors - errors[:, [m]]  # (B, M), negative where the other entry has the lower error
         own = costs[:, [m]]
         beaten = ((gap <= 0) & (costs < own)) | ((gap < 0) & (costs <= own))
         found[m] = (~beaten.any(axis=1)).mean() if np.isfinite(own).all() else 0.0
@@ -32,7 +35,7 @@ def membership(error_draws: npt.ArrayLike, cost: npt.ArrayLike) -> Floats:
 
 
 def contributions(costs: npt.ArrayLike, reference: tuple[float, float]) -> Floats:
-    """`(M,)`: by how much the hypervolume of `costs` `(M, 2)` falls without each row; NaN for a row with a missing cost."""
+    """Return how much the hypervolume of `costs` `(M, 2)` falls without each row, `(M,)`; NaN for a missing cost."""
     table = np.asarray(costs, dtype=np.float64)
     known = np.isfinite(table).all(axis=1)
     whole = hypervolume(table[known], reference)
@@ -44,8 +47,9 @@ def contributions(costs: npt.ArrayLike, reference: tuple[float, float]) -> Float
 
 
 def layers(costs: npt.ArrayLike) -> Floats:
-    """`(M,)`: 1 for the Pareto set of `costs` `(M, K)`, 2 for that of the rest, and so on; NaN for rows with a missing cost.
+    """Return the Pareto layer of each row of `costs` `(M, K)`, `(M,)`; NaN for rows with a missing cost.
 
+    Layer 1 is the Pareto set, layer 2 the Pareto set of the rest, and so on.
     Source: Goldberg 1989 (non-dominated sorting).
     """
     table = np.asarray(costs, dtype=np.float64).copy()
@@ -60,7 +64,10 @@ def layers(costs: npt.ArrayLike) -> Floats:
 
 
 def hypervolume(costs: npt.ArrayLike, reference: tuple[float, float]) -> float:
-    """The area that the rows of `costs` `(M, 2)` dominate below `reference`. Source: Zitzler & Thiele 1998."""
+    """Return the area that the rows of `costs` `(M, 2)` dominate below `reference`.
+
+    Source: Zitzler & Thiele 1998.
+    """
     table = np.asarray(costs, dtype=np.float64)
     inside = table[(table < np.asarray(reference)).all(axis=1)]
     area, ceiling = 0.0, reference[1]

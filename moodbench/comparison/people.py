@@ -1,4 +1,4 @@
-"""What people reach on the same texts: reference rows beside the board, which have no rank and are in no score."""
+"""Human agreement on the same examples: reference rows beside the leaderboard, without rank or score."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from moodbench.evaluation.predicting import CEILING_SEED
 ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
 HELP = {
     ONE_RATER: "one person: each rater's label against that of all the others on the same text (leave one out)",
-    HALF_PANEL: "the ceiling: what half of the raters say against the other half, as a model would score that always says "
-    "what most people say; this is 1 in the pinned score",
+    HALF_PANEL: "the ceiling: what half of the raters say against the other half, as a model would score that always "
+    "says what most people say; this is 1 in the pinned score",
 }
-"""Name of a reference row to what it is."""
+"""Name of a reference row to its explanation."""
 COLUMNS = ("track", "name", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "num_test", "num_ratings")
 
 
 def reference_rows(
     track: str, rating_counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float
 ) -> list[dict[str, Any]]:
-    """The reference rows of one track, keyed by `COLUMNS`, from the ratings of its test texts `(items, 9)`.
+    """Return the reference rows of one dataset, keyed by `COLUMNS`, from the ratings of its test examples `(items, 9)`.
 
-    The intervals are those of a mean over items (normal, 95 %): other texts, as many raters each. Macro-F1 is missing for one
-    rater, whose agreement is an expectation and no list of labels. The rows are sorted by example_id, as an evaluation's are.
+    `rating_counts` is sorted by example_id, as the rows of an evaluation are. The intervals are those of a mean over
+    items (normal, 95 %), for new examples with the same number of raters. Macro-F1 is missing for one rater, whose
+    agreement is an expectation and not a list of labels.
     """
     rule = (rating_counts, num_labels, neutral_band)
     ceiling = split_half_ceiling(*rule, np.random.default_rng(CEILING_SEED))

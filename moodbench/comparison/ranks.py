@@ -1,4 +1,4 @@
-"""All pairs at once: which contenders the data separate, rank intervals, who ties with the best, letters."""
+"""Simultaneous comparison of all pairs: significant differences, rank intervals, ties with the best, groups."""
 
 from __future__ import annotations
 
@@ -14,62 +14,64 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 MIN_DATASETS = 10
-"""Below this many data sets, tests over data sets have no power and are not made."""
+"""With fewer datasets, tests over datasets have no power and are omitted."""
 
 PAIRS_AT_ONCE = 2048
-"""Their draws stay in the processor's caches."""
+"""Number of pairs whose draws fit into the processor's caches."""
 MAX_LETTERS = 26 + 26 * 26
-"""As many groups as letters and pairs of letters name."""
+"""Number of significance groups that one or two letters can name."""
 
 MANY, FEW_DRAWS = 20, 500
-"""With more contenders than MANY, all pairs are compared in fewer draws, so that a slider is answered at once."""
+"""With more than MANY entries, all pairs are compared in FEW_DRAWS draws, so that a slider responds at once."""
 VERY_MANY, FEWEST_DRAWS = 100, 200
-"""Likewise, where pairs count by ten thousands: the smallest p-value is then 1 / 201."""
+"""Likewise with tens of thousands of pairs; the smallest p-value is then 1 / 201."""
 
 
 def num_draws(num_contenders: int) -> int | None:
-    """How many joint draws all pairs of so many contenders are compared in; None is all."""
+    """Return the number of bootstrap draws in which all pairs of entries are compared; None means all draws."""
     return None if num_contenders <= MANY else FEW_DRAWS if num_contenders <= VERY_MANY else FEWEST_DRAWS
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What all pairwise differences of M contenders say together; order of contenders as given."""
+    """Result of all pairwise comparisons of M entries; entries are in the order given."""
 
     names: tuple[str, ...]
     point: Floats
     """`(M,)`, higher is better."""
     p_adjusted: Floats
-    """`(M, M)`, symmetric, 1 on the diagonal: Romano-Wolf's adjusted p-value of each pair."""
+    """Romano-Wolf adjusted p-value of each pair, `(M, M)`, symmetric, 1 on the diagonal."""
     low: npt.NDArray[np.int64]
-    """`(M,)`: best rank that the data allow, 1 + the number of contenders that are better for sure."""
+    """Lower end of the rank interval `(M,)`, the best rank: 1 + the number of entries that are significantly better."""
     high: npt.NDArray[np.int64]
-    """`(M,)`: worst rank that the data allow."""
+    """Upper end of the rank interval `(M,)`, the worst rank: M - the number of entries that are significantly worse."""
     alpha: float
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
-        """Compact letter display, made when asked for: two contenders that share a letter are not separated."""
+        """Compact letter display, computed on demand: two entries that share a letter do not differ significantly."""
         return compact_letters(self.point, self.p_adjusted <= self.alpha)
 
     @property
     def tied_best(self) -> npt.NDArray[np.bool_]:
-        """`(M,)`: who may be first."""
+        """Whether each entry may be first, `(M,)`."""
         return np.asarray(self.low == 1)
 
     def separated(self, a: str, b: str) -> bool:
-        """Whether the data separate `a` from `b`, all pairs taken together."""
+        """Return whether `a` and `b` differ significantly, adjusted for all pairs."""
         return bool(self.p_adjusted[self.names.index(a), self.names.index(b)] <= self.alpha)
 
 
 def rank_all(
     names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike, num_items: int, alpha: float = 0.05
 ) -> Ranking:
-    """The ranking of contenders with scores `point` `(M,)` from joint `draws` `(B, M)` over `num_items` reviews.
+    """Return the ranking of entries by scores `point` `(M,)` from bootstrap `draws` `(B, M)` over `num_items` examples.
 
-    Step-down max-T over all pairs: T = |difference| / scale, and its null is the draws' deviation from the point. The
-    scale of a pair is half the distance of the 15.9 % and 84.1 % quantiles of its draws, which a heavy tail of few seeds does
-    not blow up. A rank interval counts the contenders that are separated; all intervals hold together with 1 - alpha.
+    Step-down max-T over all pairs: T = |difference| / scale, and its null distribution is the deviation of the draws
+    from the point. The scale of a pair is half the distance between the 15.9 % and 84.1 % quantiles of its draws, which
+    the heavy tails of few seeds do not inflate. A rank interval counts the significantly different entries; all
+    intervals hold simultaneously with probability 1 - alpha.
+    Raises: ValueError for other shapes.
     Source: Romano & Wolf 2005 (step-down); Mogstad, Romano, Shaikh & Wilhelm 2024 (ranks); Piepho 2004 (letters).
     """
     score, drawn = np.asarray(point, dtype=np.float64), np.asarray(draws, dtype=np.float64)
@@ -86,7 +88,7 @@ def rank_all(
     adjusted = np.ones((m, m))
     adjusted[first, second] = adjusted[second, first] = _step_down(difference, errors, len(drawn), num_items)[1]
     sure = adjusted <= alpha
-    better = sure & (score[:, None] > score[None])  # row is better than column for sure
+    better = sure & (score[:, None] > score[None])  # row is significantly better than column
     return Ranking(
         names=tuple(names),
         point=score,
@@ -98,11 +100,12 @@ def rank_all(
 
 
 def step_down(difference: Floats, error: Floats, num_items: int) -> tuple[Floats, Floats]:
-    """Unadjusted and step-down adjusted p-values, each `(P,)`, of `difference` `(P,)` under null draws `error` `(B, P)`.
+    """Return unadjusted and step-down adjusted p-values of `difference` `(P,)` under null draws `error` `(B, P)`.
 
-    (1 + number of draws as large) / (B + 1); a difference of exactly 0 has p = 1. The draws vary by (b + c - n d^2) / n^2, which is
-    Wald's variance of a difference d of n items; under equality it is (b + c) / n^2, McNemar's. The observed T is brought
-    to the latter, T / sqrt(1 + T^2 / n): without that, 15 pairs of 200 items err in 5.7 % of worlds.
+    A p-value is (1 + number of draws as large) / (B + 1); a difference of exactly 0 has p = 1. The variance of the
+    draws is (b + c - n d^2) / n^2, Wald's variance of a difference d over n examples; under equality it is
+    (b + c) / n^2, McNemar's. The observed T is converted to the latter, T / sqrt(1 + T^2 / n): without that, 15 pairs
+    with 200 examples err in 5.7 % of simulations.
     """
     lanes = np.asarray(error, dtype=np.float64).T
     return _step_down(difference, lambda pairs: np.asarray(lanes[pairs]), len(error), num_items)
@@ -111,9 +114,10 @@ def step_down(difference: Floats, error: Floats, num_items: int) -> tuple[Floats
 def _step_down(
     difference: Floats, errors: Callable[[Indices], Floats], num: int, num_items: int
 ) -> tuple[Floats, Floats]:
-    """`step_down` where `errors` gives the `num` null draws of the pairs it is asked for, a row for each.
+    """Return the p-values of `step_down`, where `errors` returns the `num` null draws of the given pairs, one row each.
 
-    The pairs of hundreds of contenders are taken PAIRS_AT_ONCE, the least extreme first, beside the largest of those before.
+    With hundreds of entries the pairs are processed in blocks of PAIRS_AT_ONCE, the least extreme first, with the
+    maximum over the earlier blocks carried along.
     """
     count = len(difference)
     blocks = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, count, PAIRS_AT_ONCE)]
@@ -132,7 +136,7 @@ def _step_down(
         null /= scale[pairs, None]
         raw[pairs] = (1 + (null >= reached).sum(axis=1)) / (num + 1)
         np.maximum(null[0], largest, out=null[0])
-        np.maximum.accumulate(null, axis=0, out=null)  # over this pair and all less extreme
+        np.maximum.accumulate(null, axis=0, out=null)  # over this pair and all less extreme ones
         largest = null[-1].copy()
         stepped[pairs] = (1 + (null >= reached).sum(axis=1)) / (num + 1)
     adjusted = np.empty(count)
@@ -142,11 +146,14 @@ def _step_down(
 
 
 def pair_scales(error: Floats) -> Floats:
-    """`(P,)`: half the distance of the 15.9 % and 84.1 % quantiles of null draws `(P, B)`, their sd where that is 0."""
+    """Return the scale `(P,)` of null draws `(P, B)`: half the distance between their 15.9 % and 84.1 % quantiles.
+
+    If that is 0, the scale is their standard deviation.
+    """
     places = scipy.special.ndtr([-1, 1]) * (error.shape[1] - 1)
     below = places.astype(np.int64)
     above = np.minimum(below + 1, error.shape[1] - 1)
-    ordered = np.partition(error, np.unique([below, above]), axis=1)  # a row at a time, as np.quantile does not
+    ordered = np.partition(error, np.unique([below, above]), axis=1)  # row by row, which np.quantile is not
     low, high = ordered[:, below].T + (places - below)[:, None] * (ordered[:, above] - ordered[:, below]).T
     scale = (high - low) / 2
     flat = scale <= 1e-12
@@ -155,7 +162,10 @@ def pair_scales(error: Floats) -> Floats:
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """Holm's adjusted p-values. Source: Holm 1979."""
+    """Return Holm's adjusted p-values.
+
+    Source: Holm 1979.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
@@ -165,10 +175,12 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 
 def compact_letters(point: npt.ArrayLike, separated: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    """A string of letters for each contender, `a` with the best: two share a letter unless they are `separated` `(M, M)`.
+    """Return the compact letter display: two entries share a letter unless they are `separated` `(M, M)`.
 
-    The letters of insert-and-absorb, Piepho 2004: one for each largest set of contenders of which no two are separated. Hundreds
-    of contenders can need more than MAX_LETTERS, which nobody could read: then all strings are empty.
+    One string of letters per entry, with `a` for the best. There is one letter for each maximal set of entries without
+    a significant difference, as by insert-and-absorb. Hundreds of entries can need more than MAX_LETTERS, which nobody
+    could read: then all strings are empty.
+    Source: Piepho 2004.
     """
     score = np.asarray(point, dtype=np.float64)
     groups = list(islice(_largest_sets(~np.asarray(separated, dtype=np.bool_)), MAX_LETTERS + 1))
@@ -184,12 +196,12 @@ def compact_letters(point: npt.ArrayLike, separated: npt.NDArray[np.bool_]) -> t
 
 
 def _largest_sets(alike: npt.NDArray[np.bool_]) -> Iterator[int]:
-    """As bits, every set whose members are all `alike` `(M, M)` and that lies in no larger one: the maximal cliques.
+    """Yield the maximal cliques of the graph `alike` `(M, M)`, each as an integer with the bits of its members set.
 
-    Bron and Kerbosch 1973, with the pivot of Tomita et al. 2006.
+    Source: Bron & Kerbosch 1973, with the pivot of Tomita et al. 2006.
     """
     near = [sum(1 << int(j) for j in np.flatnonzero(row) if j != i) for i, row in enumerate(alike)]
-    waiting = [(0, (1 << len(near)) - 1, 0)]  # a set, who may still join it, who could but was tried before
+    waiting = [(0, (1 << len(near)) - 1, 0)]  # clique, candidates, candidates already tried
     while waiting:
         group, may, tried = waiting.pop()
         if not may:
@@ -204,7 +216,7 @@ def _largest_sets(alike: npt.NDArray[np.bool_]) -> Iterator[int]:
 
 
 def _members(group: int) -> Iterator[int]:
-    """The numbers of the bits that are set."""
+    """Yield the numbers of the bits that are set."""
     while group:
         lowest = group & -group
         yield lowest.bit_length() - 1
@@ -216,26 +228,29 @@ def _letter(k: int) -> str:
 
 
 def minimum_detectable_effect(num_items: int, discordance: float, num_pairs: int = 1, alpha: float = 0.05) -> float:
-    """The smallest true difference in accuracy found with 80 % power: (z + z_.8) sqrt(d / n), Bonferroni over the pairs."""
+    """Return the smallest true difference in accuracy (share) detected with 80 % power: (z + z_.8) sqrt(d / n).
+
+    d is the share of discordant examples; z is Bonferroni-corrected for the number of pairs.
+    """
     z = scipy.special.ndtri(1 - alpha / (2 * num_pairs)) + scipy.special.ndtri(0.8)
     return float(z * np.sqrt(discordance / num_items))
 
 
 @dataclass(frozen=True)
 class AcrossDatasets:
-    """Tests with data sets as the sample; from MIN_DATASETS on."""
+    """Tests with datasets as the sample, at least MIN_DATASETS of them."""
 
     mean_ranks: Floats
-    """`(M,)`, 1 is best."""
+    """Mean rank of each entry, `(M,)`; 1 is best."""
     friedman_p: float
     p_wilcoxon_holm: Floats
-    """`(M, M)`."""
+    """Wilcoxon p-value of each pair with Holm's correction, `(M, M)`."""
     critical_difference: float
-    """Of two mean ranks (Nemenyi), for the diagram only."""
+    """Nemenyi's critical difference of two mean ranks, for the diagram only."""
 
 
 def across_datasets(scores: npt.ArrayLike, alpha: float = 0.05) -> AcrossDatasets | None:
-    """The tests for `scores` `(data sets, contenders)`; None below MIN_DATASETS data sets or 3 contenders.
+    """Return the tests for `scores` `(datasets, entries)`; None with fewer than MIN_DATASETS datasets or 3 entries.
 
     Source: Demsar 2006; Benavoli et al. 2016 for Wilcoxon in place of mean-rank post-hoc tests.
     """

@@ -1,4 +1,7 @@
-"""Boards of the same contenders under any weights: what no weights change is worked out once, for a slider waits for the rest."""
+"""Leaderboards of the same entries under any weights.
+
+What does not depend on the weights is computed once, because a slider waits for the rest.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ from moodbench.comparison.standing import (
 from moodbench.comparison.together import TIES
 
 NARROW = ["name", "provisional", "accuracy"]
-"""What a place depends on besides the score."""
+"""Columns on which a rank depends besides the score."""
 WORTH = ["name", "accuracy", "latency_p50_s", "base_accuracy", "ceiling_accuracy"]
-"""What a point of accuracy is worth is read from these."""
+"""Columns from which the value of a point of accuracy is computed."""
 
 
 class Scoring:
-    """The `contenders` of a board, scored by one composite; `board` is theirs under one choice of weights."""
+    """Entries of a leaderboard, scored by one composite; `board` returns the leaderboard for one choice of weights."""
 
     def __init__(
         self,
@@ -41,26 +44,30 @@ class Scoring:
         joints: Mapping[str, JointDraws] | None = None,
         ties: pd.DataFrame | None = None,
     ) -> None:
-        """`joints` are the joint draws by track, by which rows say where they may stand; `ties` what `together.mean_ties` says."""
+        """Prepare `rows`, the result of `board.contenders`.
+
+        `joints` are the bootstrap draws by dataset, from which rank intervals are computed; `ties` is the result of
+        `together.mean_ties`.
+        """
         self.scheme: Composite = get_composite(composite)
         self.anchors, self.composite, self._joints, self._ties = anchors, composite, joints, ties
         self._given = rows.reset_index(drop=True)
         grouped = self._given.groupby("track", sort=False) if len(rows) else ()
         self.tracks = {str(name): track.assign(**speed_for_score(track)) for name, track in grouped}
-        """Track to its rows, with the speed that counts for the score."""
+        """Dataset to its rows, with the speed that counts for the score."""
         self._drawn: dict[str, UtilityDraws | None] = {}
 
     @cached_property
     def utilities(self) -> Mapping[str, pd.DataFrame]:
-        """Track to the utilities of its rows; empty where there is no score."""
+        """Dataset to the utilities of its rows; empty if the composite has no score."""
         scheme = self.scheme.utilities
         return {} if scheme is None else {name: scheme(track, self.anchors) for name, track in self.tracks.items()}
 
     def board(self, weights: Weights, placed: str | None = None) -> pd.DataFrame:
-        """The board under these weights; see `board.leaderboard`.
+        """Return the leaderboard under these weights; see `board.leaderboard`.
 
-        With joint draws the rows say where each contender may stand: see `standing.with_places`. With the name of a track in
-        `placed` only its rows do, which takes a part of the time.
+        With bootstrap draws the rows have rank intervals: see `standing.with_places`. If `placed` names a dataset, only
+        its rows have them, which is faster.
         """
         if self._given.empty:
             return self._given
@@ -71,9 +78,9 @@ class Scoring:
         return self.rows.loc[table.index].assign(**varying).reset_index(drop=True)
 
     def draws(self, weights: Weights, placed: str | None = None) -> dict[str, ScoreDraws]:
-        """Track to the joint draws of the scores of its contenders; a track without draws or scores is left out.
+        """Return the score draws of each dataset's entries; a dataset without draws or scores is left out.
 
-        With the name of a track in `placed` only those that its places come from.
+        If `placed` names a dataset, only the draws that its rank intervals need are returned.
         """
         alone = placed is not None and not placed.startswith(OVERALL)
         found = {}
@@ -95,7 +102,7 @@ class Scoring:
         return drawn_utilities(self.tracks[name][complete], joint, self.anchors, self.composite)
 
     def _scores(self, weights: Weights) -> pd.Series[float]:
-        """The score of each of `rows`; missing where a component is, or where there is no score at all."""
+        """Return the score of each of `rows`; missing if a component is, or if the composite has no score."""
         if not self.utilities:
             return pd.Series(np.nan, index=self.rows.index, dtype="float64")
         scores = weighted(self._all_utilities, weights, self.scheme.link)
@@ -108,7 +115,7 @@ class Scoring:
         return pd.concat([scores, names.map(mean).astype("float64")])
 
     def _places(self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], placed: str | None) -> Mapping[str, Any]:
-        """SCORE_COLUMNS of the ranked `table`, as far as they are asked for."""
+        """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `placed`."""
         asked = {name: own for name, own in draws.items() if placed in (None, name)}
         if self._together and (placed is None or placed.startswith(OVERALL)) and set(self._together) <= set(draws):
             asked[OVERALL] = mean_draws([draws[t] for t in self._together])
@@ -122,12 +129,12 @@ class Scoring:
 
     @cached_property
     def _varying(self) -> tuple[str, ...]:
-        """The columns that depend on weights."""
+        """Columns that depend on the weights."""
         return ("score", "rank", *(SCORE_COLUMNS if self._joints is not None else ()))
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The rows of all tracks, then those of the tracks together, numbered; what depends on weights is empty."""
+        """Rows of all datasets, then the overall rows, numbered; columns that depend on the weights are empty."""
         if self._given.empty:
             return self._given
         rows = self._given.assign(**dict.fromkeys(self._varying))
@@ -142,7 +149,7 @@ class Scoring:
 
     @cached_property
     def _layers(self) -> pd.Series[float] | None:
-        """Where there is no score, minus the Pareto layer of error, latency and memory of each of the rows; 1 is beaten by none."""
+        """Minus the Pareto layer of error, latency and memory of each row; None if the composite has a score."""
         if self.scheme.utilities is not None:
             return None
         return pd.concat(
@@ -150,10 +157,10 @@ class Scoring:
         ).sort_index()
 
     def _ranked(self, scores: pd.Series[float]) -> pd.DataFrame:
-        """NARROW of `rows` with scores and ranks; of each part the best score first.
+        """Return NARROW of `rows` with scores and ranks, the best score of each part first.
 
-        Ranks are those among the clean rows of the part, or among all where none is clean; without a score, they are those of
-        the Pareto layer.
+        Ranks are among the clean rows of the part, or among all of them if none is clean. Without a score, the Pareto
+        layer is the rank.
         """
         table = self._narrow.assign(score=scores)
         order = table["score"] if self._layers is None else self._layers
@@ -168,7 +175,7 @@ class Scoring:
 
     @cached_property
     def _narrow(self) -> pd.DataFrame:
-        """What places hang on besides the score: the part of the board (a track, or all together), and NARROW, of `rows`."""
+        """NARROW of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
         parts = [*self.tracks, *([OVERALL] if self._together else [])]
         own = self.rows["track"].where(self.rows["dataset"] != OVERALL, OVERALL)
         made = self.rows[NARROW].assign(part=pd.Categorical(own, categories=parts, ordered=True))
@@ -180,7 +187,7 @@ class Scoring:
 
     @cached_property
     def complete(self) -> Mapping[str, pd.DataFrame]:
-        """Track to WORTH of its rows with a score; empty where there is none."""
+        """Dataset to WORTH of its rows with a score; empty if the composite has no score."""
         return {
             name: self.tracks[name].loc[utilities.notna().all(axis=1), WORTH]
             for name, utilities in self.utilities.items()
@@ -188,18 +195,18 @@ class Scoring:
 
     @cached_property
     def zeros(self) -> Mapping[str, pd.Series[Any]]:
-        """Track to the row of its baseline, where it has one."""
+        """Dataset to the row of its baseline, which has skill 0; a dataset without one is left out."""
         found = {name: track[track["name"] == track["base_name"]] for name, track in self.tracks.items()}
         return {name: rows.iloc[0] for name, rows in found.items() if len(rows)}
 
     @cached_property
     def spreads(self) -> Mapping[str, pd.Series[float]]:
-        """Track to the standard deviation of each utility over its complete rows; empty where there is no score."""
+        """Dataset to the standard deviation of each utility over its complete rows; empty if there is no score."""
         return {name: spread(utilities) for name, utilities in self.utilities.items()}
 
 
 def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
-    """Wall-clock speed, or its CPU-time estimate where the measurement was disturbed; none where it is invalid."""
+    """Return the wall-clock speed, or its CPU-time estimate if other load disturbed it; missing if invalid."""
     valid = track["verdict"] != "invalid"
     wall = ~track["provisional"]
     return {
@@ -209,7 +216,10 @@ def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
 
 
 def _minus_layer(rows: pd.DataFrame) -> pd.Series[float]:
-    """Of rows of one track, or of the tracks together; missing for one without all three."""
+    """Return minus the Pareto layer of the rows of one dataset, or of the overall rows.
+
+    Missing for a row without all three costs, and for one that is not clean if others are.
+    """
     costs = [1 - rows["accuracy"], rows["latency_p50_s"], rows["memory_peak_batch1_bytes"]]
     clean = ~rows["provisional"].astype(bool) & rows["latency_p50_s"].notna()
     fit = clean if clean.any() else pd.Series(True, index=rows.index)

@@ -1,4 +1,4 @@
-"""When two models count as equivalent, and how many reviews would settle a pair that is still undecided."""
+"""Verdict on a pair of models, and the number of test examples that would decide an undecided pair."""
 
 from __future__ import annotations
 
@@ -11,31 +11,37 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 FEW_APART = 10
-"""With fewer reviews on which only one is right, how often that happens is hardly known: its upper limit is used instead."""
+"""With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
 POWER = 0.8
 
 
 class Needed(NamedTuple):
-    """Reviews that would settle an undecided pair with 80 % power if the difference stays."""
+    """Number of examples that would decide an undecided pair with 80 % power if the difference stays the same."""
 
     num_items: int
     at_most: bool
-    """Whether the two differ on so few reviews that only a limit is known: `num_items` is then worked out from the upper limit."""
+    """Whether `num_items` is only an upper limit, computed from the upper limit of the share of discordant examples."""
 
 
 def judge(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
-    """The verdict on A from the difference, whether its test rejects, and the narrower interval for equivalence."""
+    """Return the verdict on A.
+
+    `separated` says whether the test of the difference `delta` rejects. `rope_low` and `rope_high` are the ends of the
+    narrower interval for equivalence, `rope` is half the width of the region of practical equivalence.
+    """
     if separated:
         return "better" if delta > 0 else "worse"
     return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
 
 
 def exact_ends(alone_a: npt.ArrayLike, alone_b: npt.ArrayLike, level: float) -> tuple[float, float]:
-    """Ends (low, high) for P(A right) - P(B right) that hold where hardly any review tells the two apart.
+    """Return an interval (low, high) for P(A right) - P(B right) that holds with few discordant examples too.
 
-    `alone_a` `(items,)` is in which share of the seeds only A is right on each review, `alone_b` likewise. The exact limits of the two
-    means, joined by distances squared and added. With no such review the ends are the exact ones, +-3.0 / n at level 0.90, where an
-    interval from the variance seen would be next to 0 wide. Source: Clopper & Pearson 1934; Zou & Donner 2008 (MOVER).
+    `alone_a` `(items,)` is the share of the seeds in which only A is right on each example, `alone_b` likewise for B.
+    The exact limits of the two means are combined by MOVER: distances squared and added. Without any discordant
+    example the ends are exact, +-3.0 / n at level 0.90, where an interval from the observed variance would have
+    almost no width.
+    Source: Clopper & Pearson 1934; Zou & Donner 2008 (MOVER).
     """
     a, low_a, high_a = _mean_with_limits(np.asarray(alone_a, dtype=np.float64), (1 - level) / 2)
     b, low_b, high_b = _mean_with_limits(np.asarray(alone_b, dtype=np.float64), (1 - level) / 2)
@@ -43,10 +49,11 @@ def exact_ends(alone_a: npt.ArrayLike, alone_b: npt.ArrayLike, level: float) -> 
 
 
 def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[float, float, float]:
-    """The mean of shares 0 ... 1 over reviews and its limits, as if counted over n / d reviews.
+    """Return the mean of shares (0 to 1) over the examples, and its limits as if counted over n / d examples.
 
-    d, at most 1, is the variance of the shares over that of right and wrong with the same mean: seeds that err on different reviews
-    tell more than one. Where fewer than FEW_APART are above 0, d is hardly known, and is 1.
+    The design effect d, at most 1, is the variance of the shares divided by that of 0/1 outcomes with the same mean:
+    seeds that err on different examples carry more information than one seed. With fewer than FEW_APART shares above 0
+    the estimate of d is too uncertain, and d is 1.
     """
     mean, n = float(shares.mean()), len(shares)
     effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_APART else 1.0
@@ -55,19 +62,27 @@ def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[flo
 
 
 def _clopper_pearson(count: float, n: float, tail: float) -> tuple[float, float]:
-    """The limits of a share seen `count` times of `n`, each wrong in `tail` of cases."""
+    """Return the exact limits of a share of `count` in `n`; each limit errs with probability `tail`."""
     low = 0.0 if count <= 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
     high = 1.0 if count >= n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
     return low, high
 
 
 def reviews_needed(
-    delta: float, num_apart: float, num_items: int, item_sd2: float, seed_variance: float, num_seeds: int, rope: float, level: float
-) -> Needed | None:  # fmt: skip
-    """How many reviews would settle a pair that `num_items` leave undecided; None where only more seeds could.
+    delta: float,
+    num_apart: float,
+    num_items: int,
+    item_sd2: float,
+    seed_variance: float,
+    num_seeds: int,
+    rope: float,
+    level: float,
+) -> Needed | None:
+    """Return the number of examples that would decide a pair that `num_items` leave undecided, or None.
 
-    `num_apart` is on how many of them only one is right, the mean over seeds. Where it is below FEW_APART, the variance of one review
-    is no less than with the upper limit of that share (Clopper & Pearson, one-sided of `level`).
+    None if only more seeds could decide it. `num_apart` is the number of discordant examples, as the mean over seeds.
+    If it is below FEW_APART, the variance per example is at least the one at the upper limit of their share (Clopper &
+    Pearson, one-sided at `level`). For the other parameters see `items_needed`.
     """
     few = num_apart < FEW_APART
     if few:
@@ -79,10 +94,12 @@ def reviews_needed(
 def items_needed(
     delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95, num_seeds: int = 1
 ) -> int | None:
-    """How many reviews would separate the two, or show them equivalent, with 80 % power if the difference stays `delta`.
+    """Return the number of examples that would show a difference or equivalence with 80 % power, or None.
 
-    `item_sd2` is the variance of the difference over single reviews, `seed_variance` that of the mean over `num_seeds` trainings,
-    whose t quantile counts as in the interval. The smaller of the two numbers; None where the seeds alone vary too much for either.
+    The true difference is assumed to be `delta`. `item_sd2` is the variance of the difference between single examples,
+    `seed_variance` that of the mean over `num_seeds` trainings, with the same t quantile as in the interval. Of the
+    number for a difference and the one for equivalence the smaller is returned; None if the seed variance alone is too
+    large for both.
     """
     targets = [(abs(delta), (1 + level) / 2, POWER)]
     if abs(delta) < rope:
@@ -93,7 +110,10 @@ def items_needed(
 
 
 def _item_variance(gap: float, quantile: float, power: float, seed_variance: float, num_seeds: int) -> float:
-    """The variance v from new items with which a true `gap` is found: sqrt(z^2 v + t^2 s) + z_power sqrt(v + s) = gap; 0 if none."""
+    """Return the item variance v of the mean at which a true `gap` is found, or 0 if there is none.
+
+    Solves sqrt(z^2 v + t^2 s) + z_power sqrt(v + s) = gap, where s is `seed_variance`.
+    """
     z, z_power = scipy.special.ndtri([quantile, power])
     if seed_variance == 0:
         return float((gap / (z + z_power)) ** 2)

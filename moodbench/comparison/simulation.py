@@ -1,6 +1,7 @@
-"""How often each printed interval covers the truth and each test errs, over simulated worlds: the table of docs/STATISTICS.md.
+"""Simulate how often each printed interval covers the truth and each test errs: the table of docs/STATISTICS.md.
 
-`python -m moodbench.comparison.simulation --output docs/STATISTICS.md` writes the document; without --output it is printed.
+`python -m moodbench.comparison.simulation --output docs/STATISTICS.md` writes the document; without --output it is
+printed.
 """
 
 from __future__ import annotations
@@ -21,64 +22,79 @@ from moodbench.comparison.drawing import NUM_DRAWS, Seen
 from moodbench.comparison.worlds import wilson_coverage, worlds
 
 COVERS, ERRS = 0.93, 0.056
-"""What must be reached: nominal 95 % intervals cover at least this, tests at 5 % err at most that."""
+"""Requirements: nominal 95 % intervals cover at least the first share, tests at 5 % err in at most the second."""
 CHUNK = 250
-"""Worlds simulated by one task; each chunk has random numbers of its own, so that the number of processes changes nothing."""
+"""Worlds simulated by one task.
+
+Each chunk has its own random numbers, so that the number of processes does not change the results.
+"""
 WILSON = ((200, 0.7), (200, 0.9), (200, 0.97), (2000, 0.86), (25_000, 0.95))
 TEXT = """# How often the intervals cover and the tests err
 
 Written by `python -m moodbench.comparison.simulation --worlds {worlds} --seed {seed} --output docs/STATISTICS.md`.
 
-Every row is a world in which the truth is known, drawn {worlds} times, or {sharp} times for the tests that use their whole level. An interval of nominally 95 % must cover the truth
-in at least 93 % of the worlds, and a test at 5 % must err in at most 5.6 %. `±` is the standard error of the share found, from the
-number of worlds; rows marked *exact* are summed over all outcomes instead. The bootstrap has {draws} draws in each world.
+Every row is a world in which the truth is known, drawn {worlds} times, or {sharp} times for the tests that use their \
+whole level. An interval of nominally 95 % must cover the truth
+in at least 93 % of the worlds, and a test at 5 % must err in at most 5.6 %. \
+`±` is the standard error of the share found, from the
+number of worlds; rows marked *exact* are summed over all outcomes instead. \
+The bootstrap has {draws} draws in each world.
 
-Reviews of a world share their difficulty between models (sd 1.5 on the logit, mean accuracy about 75 %). A recipe has a seed
-effect for each training with the sd named (0.3 on the logit is about 4 points of accuracy from one training to the next).
-With *one seed* the statements are about these trained weights on new reviews (the estimand *checkpoint*); with *several* they are
-about the recipe trained again (*recipe*). Intervals with 2 or 3 seeds are wide on purpose: two trainings say little about
-a third. With *speed noise* each of three fresh processes measures a speed of its own, with the sd named on the logarithm.
+Reviews of a world share their difficulty between models (sd 1.5 on the logit, mean accuracy about 75 %). \
+A recipe has a seed
+effect for each training with the sd named \
+(0.3 on the logit is about 4 points of accuracy from one training to the next).
+With *one seed* the statements are about these trained weights on new reviews (the estimand *checkpoint*); \
+with *several* they are
+about the recipe trained again (*recipe*). Intervals with 2 or 3 seeds are wide on purpose: \
+two trainings say little about
+a third. With *speed noise* each of three fresh processes measures a speed of its own, \
+with the sd named on the logarithm.
 
 {table}
 
 {verdict}
 
-Two contenders that are trainings of one recipe are never ranked by `compare`: it names no winner, whatever the p-value. On the board,
+Two contenders that are trainings of one recipe are never ranked by `compare`: \
+it names no winner, whatever the p-value. On the board,
 *max-T, any of 15 pairs* says how often any of six equally good contenders is declared better than another.
 
-Wilson's interval is known to miss near the ends of the scale: just above 0.1765 / n, or as near to 1, it covers 83.8 % (Brown, Cai &
+Wilson's interval is known to miss near the ends of the scale: just above 0.1765 / n, \
+or as near to 1, it covers 83.8 % (Brown, Cai &
 DasGupta 2001). From 50 to 99 % accuracy at n = 200 it covers {least} to {most} %, {mean} % in the mean.
 """
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table."""
+    """Row of the table."""
 
     what: str
     world: str
     kind: Literal["covers", "errs"]
     share: float
     width: float | None
-    """Mean width of the interval, in its own unit."""
+    """Mean width of the interval in its own unit."""
     num_worlds: int | None
-    """None where the share is exact."""
+    """Number of simulated worlds; None if the share is exact."""
 
     @property
     def standard_error(self) -> float:
-        """Of the share, from the number of worlds."""
+        """Standard error of the share, from the number of worlds."""
         return 0.0 if self.num_worlds is None else float(np.sqrt(self.share * (1 - self.share) / self.num_worlds))
 
     @property
     def reached(self) -> bool:
-        """Whether the share is what is asked for."""
+        """Whether the share meets the requirement."""
         return self.share >= COVERS if self.kind == "covers" else self.share <= ERRS
 
 
 def simulate(num_worlds: int, seed: int = 0, pool: Executor | None = None, *, reduced: bool = False) -> list[Finding]:
-    """The whole table; about 1.4 s of one core for each world. ValueError unless there is a world.
+    """Return all rows of the table, each simulated `num_worlds` times or a multiple of that (`World.times`).
 
-    `reduced`, for CI: every row as often, but those that are slow a fifth as often; 0.3 s for each world.
+    It takes about 1.4 s of one core per world. With `reduced`, for CI, every row has the same number of worlds, but
+    slow rows a fifth of it: 0.3 s per world.
+    Raises: ValueError if `num_worlds` is less than 1.
     """
     if num_worlds < 1:
         raise ValueError(f"worlds is {num_worlds}; allowed is 1 or more")
@@ -108,14 +124,14 @@ def _gathered(futures: Sequence[Future[list[Seen]]]) -> Iterator[list[Seen]]:
 
 
 def _simulated(task: tuple[int, int, tuple[int, int, int]]) -> list[Seen]:
-    """What was seen in each world of one chunk: number of the row, worlds, random numbers."""
+    """Return the result of each world of one chunk: `task` is (row number, number of worlds, entropy of the rng)."""
     row, size, entropy = task
     rng, once = np.random.default_rng(entropy), worlds()[row].once
     return [once(rng) for _ in range(size)]
 
 
 def as_markdown(findings: Sequence[Finding]) -> str:
-    """The table of docs/STATISTICS.md."""
+    """Return the table of docs/STATISTICS.md."""
     lines = ["| what | world | nominal | found | mean width |", "| :-- | :-- | --: | --: | --: |"]
     for f in findings:
         nominal = "covers 95 %" if f.kind == "covers" else "errs 5 %"
@@ -128,19 +144,27 @@ def as_markdown(findings: Sequence[Finding]) -> str:
 
 
 def document(findings: Sequence[Finding], seed: int) -> str:
-    """docs/STATISTICS.md, without a date."""
+    """Return the text of docs/STATISTICS.md, without a date."""
     missed = [f"{f.what} ({f.world}): {100 * f.share:.1f} %" for f in findings if not f.reached]
     verdict = "Not reached: " + "; ".join(missed) + "." if missed else "Every row reaches what is asked."
     over = [wilson_coverage(200, p)[0] for p in np.arange(0.5, 0.9901, 0.005)]
     least, mean, most = (f"{100 * x:.1f}" for x in (min(over), float(np.mean(over)), max(over)))
     drawn = [f.num_worlds for f in findings if f.num_worlds is not None]
     return TEXT.format(
-        worlds=min(drawn), sharp=max(drawn), seed=seed, draws=NUM_DRAWS, table=as_markdown(findings), verdict=verdict, least=least, mean=mean, most=most
-    )  # fmt: skip
+        worlds=min(drawn),
+        sharp=max(drawn),
+        seed=seed,
+        draws=NUM_DRAWS,
+        table=as_markdown(findings),
+        verdict=verdict,
+        least=least,
+        mean=mean,
+        most=most,
+    )
 
 
 def main() -> int:
-    """0, or 1 where a row does not reach what is asked; prints the document or writes it."""
+    """Print or write the document; return 1 if a row misses its requirement, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=2000, help="simulated worlds for each row; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers; default: %(default)s")

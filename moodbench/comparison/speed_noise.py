@@ -1,4 +1,4 @@
-"""How much the speed of each contender might have come out otherwise: draws over fresh processes, on a log scale."""
+"""Uncertainty of the measured speed of each entry: bootstrap draws over fresh processes, on a log scale."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ SPEEDS = ("latency_p50_s", "texts_per_s")
 
 
 def process_logs(processes: Sequence[Mapping[str, Any]] | None) -> Floats:
-    """`(processes, 2)`: ln of the latency and of the throughput of each process; NaN where not known or not positive."""
+    """Return ln latency and ln throughput of each process, `(processes, 2)`; NaN if unknown or not positive."""
     rows = [] if processes is None else [[p[name] for name in SPEEDS] for p in processes]
     table = np.array(rows, dtype=np.float64).reshape(-1, len(SPEEDS))
     return np.log(np.where(table > 0, table, np.nan))
 
 
 def measurement_noise(logs: Floats, measurement_id: str, num_draws: int) -> Floats:
-    """`(num_draws, 2)`: the median of processes drawn with replacement minus the median of all, of ln latency and ln throughput.
+    """Return draws `(num_draws, 2)` of the error of the median ln latency and ln throughput over processes.
 
-    Both come from the same processes. As n processes drawn from themselves vary by (n - 1) / n of what fresh ones would, it is
-    multiplied by sqrt(n / (n - 1)). 0 where fewer than two processes are known: such speed is taken as measured. The draws hang
-    on the id alone, so that no other contender changes them.
+    A draw is the median of processes drawn with replacement minus the median of all processes; both columns use the
+    same processes. The variance between n resampled processes is (n - 1) / n of that between fresh ones, so draws are
+    multiplied by sqrt(n / (n - 1)). They are 0 with fewer than two known processes: the speed is then taken as
+    measured. The random numbers depend on `measurement_id` alone, so that other entries do not change the draws.
     """
     made = np.zeros((num_draws, len(SPEEDS)))
     for column, values in enumerate(logs.T):
@@ -44,10 +45,11 @@ def measurement_noise(logs: Floats, measurement_id: str, num_draws: int) -> Floa
 
 
 def speed_noise(track: pd.DataFrame, num_draws: int) -> Floats:
-    """`(num_draws, rows, 2)`: by how much ln latency and ln throughput of each row of the board may differ from those shown.
+    """Return draws `(num_draws, rows, 2)` of the error of ln latency and ln throughput of each row of `track`.
 
-    A row with several seeds shows the median of their measurements, and so does a draw. 0, as measured, where `process_speed`
-    knows one process only or none, and where other load disturbed the clock, for the speed is then worked out from CPU time.
+    `track` holds the leaderboard rows of one dataset. A row with several seeds shows the median of their measurements,
+    and so does a draw. Draws are 0 if `process_speed` has fewer than two processes, and if other load disturbed the
+    clock (`provisional`), because the speed is then computed from CPU time.
     """
     made = np.zeros((num_draws, len(track), len(SPEEDS)))
     for m, (ids, measured, provisional) in enumerate(
@@ -67,10 +69,12 @@ def speed_noise(track: pd.DataFrame, num_draws: int) -> Floats:
 
 
 def tied_fastest(latency_s: npt.ArrayLike, noise: Floats) -> list[bool | None]:
-    """For each contender whether no other answers a text sooner for sure, all pairs at once (5 %); None where the latency is not known.
+    """Return for each entry whether no other one is significantly faster; None if its latency is unknown.
 
-    `latency_s` `(M,)` are the medians shown, `noise` `(B, M)` draws of how much their logs may differ. One whose processes are not
-    known is as measured. With three processes each, one of six equal contenders is left out in 9 % of worlds. Source: as `ranks.rank_all`, whose correction for the number of texts does not apply to times.
+    All pairs are tested together at 5 %. `latency_s` `(M,)` are the medians shown, `noise` `(B, M)` are draws of the
+    error of their logs, 0 for an entry with unknown processes. With three processes each, one of six equal entries is
+    excluded in 9 % of simulations.
+    Source: as `ranks.rank_all`, whose correction for the number of examples does not apply to times.
     """
     logs = np.log(np.asarray(latency_s, dtype=np.float64))
     known = np.flatnonzero(np.isfinite(logs))

@@ -1,4 +1,4 @@
-"""How an order by weighted criteria holds when weights and scores move: P(rank), Kendall's tau, the smallest change that dethrones the first."""
+"""Stability of a weighted ranking: rank probabilities, Kendall's tau, smallest weight change that flips the first."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Floats = npt.NDArray[np.float64]
 CONCENTRATION = 20.0
-"""Of the Dirichlet distribution around the weights: P(best) does not hang on their second digit."""
+"""Concentration of the Dirichlet distribution around the weights: P(best) does not depend on their second digit."""
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How places vary over joint draws of scores; order of contenders as given."""
+    """Variation of the ranks over draws of the scores; entries are in the order given."""
 
     names: tuple[str, ...]
     p_rank: Floats
-    """`(M, M)`: the chance that the contender (row) has the place (column); ties are shared."""
+    """`(M, M)`: probability that the entry (row) has the rank (column, best first); tied entries share their ranks."""
     kendall_tau: float
-    """Mean over the draws of Kendall's tau-b between the drawn scores and the board's; 1 is the same order throughout."""
+    """Mean of Kendall's tau-b between drawn and point scores, over 200 draws at most; 1 is the same order in all."""
 
     @property
     def p_best(self) -> Floats:
-        """`(M,)`, adding up to 1."""
+        """Probability of each entry to be the best, `(M,)`; they sum to 1."""
         return np.asarray(self.p_rank[:, 0])
 
     @property
     def expected_rank(self) -> Floats:
-        """`(M,)`, 1 is best."""
+        """Expected rank of each entry, `(M,)`; 1 is best."""
         return np.asarray(self.p_rank @ np.arange(1, len(self.names) + 1))
 
 
 def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCENTRATION, seed: int = 0) -> Floats:
-    """`(num_draws, criteria)` from Dirichlet(concentration x weights); a weight of 0 stays 0."""
+    """Return weights `(num_draws, criteria)` from Dirichlet(concentration x weights); a weight of 0 stays 0."""
     made = np.zeros((num_draws, len(weights)))
     positive = weights > 0
     made[:, positive] = np.random.default_rng(seed).dirichlet(concentration * weights[positive], size=num_draws)
@@ -44,14 +44,15 @@ def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCEN
 
 
 def stability(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike) -> Stability:
-    """The stability of the order by `point` `(M,)` over score `draws` `(B, M)`, of which weights and quality may both vary.
+    """Return the stability of the ranking by `point` `(M,)` over score `draws` `(B, M)`.
 
+    Both weights and quality may vary between draws.
     Source: Lahdelma & Salminen 2001 (SMAA-2, rank acceptability).
     """
     board, drawn = np.asarray(point, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     num, m = drawn.shape
-    ahead = (drawn[:, None, :] > drawn[:, :, None] + 1e-12).sum(axis=2)  # how many are better than each
-    level = (np.abs(drawn[:, None, :] - drawn[:, :, None]) <= 1e-12).sum(axis=2)  # how many share its place, itself too
+    ahead = (drawn[:, None, :] > drawn[:, :, None] + 1e-12).sum(axis=2)  # number of better entries
+    level = (np.abs(drawn[:, None, :] - drawn[:, :, None]) <= 1e-12).sum(axis=2)  # number of ties, with itself
     p_rank = np.zeros((m, m))
     for place in range(m):
         p_rank[:, place] = (((ahead <= place) & (place < ahead + level)) / level).mean(axis=0)
@@ -62,21 +63,23 @@ def stability(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike) 
 
 @dataclass(frozen=True)
 class Flip:
-    """The smallest change of weights after which another contender is level with the first."""
+    """Smallest change of weights that brings another entry level with the first."""
 
     rival: str
     weights: Floats
-    """The changed weights, adding up to 1."""
+    """Changed weights, which sum to 1."""
     distance: float
-    """Sum of the absolute changes, 0 ... 2."""
+    """Sum of the absolute changes, 0 to 2."""
 
 
 def closest_flip(names: Sequence[str], utilities: npt.ArrayLike, weights: npt.ArrayLike) -> Flip | None:
-    """The change of `weights` `(C,)` smallest in sum that brings a rival level with the first by `utilities` `(M, C)`.
+    """Return the smallest change of `weights` `(C,)` that brings a rival level with the first by `utilities` `(M, C)`.
 
-    None where no weights do: the first is nowhere worse than any. Moving a share of weight from criterion i to j
-    changes a rival's lead by d_j - d_i, d its utilities minus the first's: all goes to the criterion of the largest d, and is
-    taken where d is smallest first. That is the optimum of the linear programme min |w' - w| with w' in the simplex and w' d >= 0.
+    None if no weights do, because the first is nowhere worse than any rival. The size of a change is the sum of its
+    absolute values. Let d be a rival's utilities minus the first's: moving a share of weight from criterion i to j
+    changes its lead by d_j - d_i times that share. All moved weight goes to the criterion with the largest d, and it
+    is taken from the criteria with the smallest d first. This is the optimum of the linear programme min |w' - w| with
+    w' in the simplex and w' d >= 0.
     """
     table, now = np.asarray(utilities, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     first = int(np.argmax(table @ now))
@@ -102,5 +105,5 @@ def closest_flip(names: Sequence[str], utilities: npt.ArrayLike, weights: npt.Ar
 
 
 def _can_reach(d: Floats, now: Floats) -> bool:
-    """With no criterion in its favour, a rival draws level where all weight may go to those in which the two are equal."""
+    """Return whether a rival that never leads can be level, with all weight on criteria with equal utility."""
     return bool(float((d.max() - d) @ now) >= -float(d @ now) - 1e-12)

@@ -1,4 +1,4 @@
-"""Where each contender of a track may stand: rank intervals, groups and Pareto sets from joint draws, under any weights."""
+"""Rank intervals, significance groups and Pareto membership of a dataset's entries from bootstrap draws."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ PARETO_COSTS: Mapping[str, str] = {
     "memory_peak_batch1_bytes": "p_pareto_memory",
     "train_time_s": "p_pareto_train_time",
 }
-"""Cost to the column with the chance that nobody both errs less and costs less."""
+"""Cost to the column with the probability that no entry has both a lower error and a lower cost."""
 AREA_COLUMNS: Mapping[str, str] = {
     "latency_p50_s": "hypervolume_latency",
     "memory_peak_batch1_bytes": "hypervolume_memory",
     "train_time_s": "hypervolume_train_time",
 }
-"""Cost to the column with the area that a contender alone adds below the curve of error and that cost."""
+"""Cost to the column with the hypervolume of error and that cost that only this entry contributes."""
 AREA_SCALES = {"memory_peak_batch1_bytes": LogScale(2**36, 2**25), "train_time_s": LogScale(1e6, 0.1)}
-"""The fixed ends of the areas: 64 GiB to 32 MiB, 1,000,000 s to 0.1 s; latency has those of its anchor."""
+"""Fixed ends of the areas: 64 GiB to 32 MiB, 1,000,000 s to 0.1 s; latency has those of its anchor."""
 QUALITY_COLUMNS = (
     "f1_low",
     "f1_high",
@@ -54,41 +54,41 @@ QUALITY_COLUMNS = (
     *PARETO_COSTS.values(),
     *AREA_COLUMNS.values(),
 )
-"""What `with_quality` adds; all null where nothing is known."""
+"""Columns added by `with_quality`; null if unknown."""
 SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
-"""What `with_places` adds; all null where nothing is known."""
+"""Columns added by `with_places`; null if unknown."""
 
 
 @dataclass(frozen=True)
 class ScoreDraws:
-    """Scores of the contenders of a track in joint draws."""
+    """Scores of a dataset's entries in each bootstrap draw."""
 
     names: tuple[str, ...]
     scores: Floats
-    """`(B, M)` under the weights: what the test texts and the seeds leave open."""
+    """`(B, M)` under the given weights: uncertainty from the test examples and the seeds."""
     free: Floats
-    """`(B, M)` with the weights drawn as well, from a Dirichlet distribution around them."""
+    """`(B, M)` with the weights drawn too, from a Dirichlet distribution around the given ones."""
     num_items: int
 
     def of(self, names: Sequence[str]) -> ScoreDraws:
-        """Those of some contenders, in that order."""
+        """Return the draws of some entries, in that order."""
         at = [self.names.index(name) for name in names]
         return ScoreDraws(tuple(names), self.scores[:, at], self.free[:, at], self.num_items)
 
 
 @dataclass(frozen=True)
 class UtilityDraws:
-    """What the scores of a track's contenders are made of in each draw, whatever the weights."""
+    """Utilities of a dataset's entries in each bootstrap draw, independent of the weights."""
 
     names: tuple[str, ...]
     utilities: Floats
     """`(B, M, criteria)`."""
     link: Callable[[Any], Any]
-    """Makes a score of a weighted sum."""
+    """Function from a weighted sum to a score."""
     num_items: int
 
     def under(self, weights: Weights) -> ScoreDraws:
-        """The scores under these weights, and under weights drawn around them."""
+        """Return the scores under these weights, and under weights drawn around them."""
         fixed: Floats = np.array(weights.as_series().tolist())
         free = np.einsum("bmc,bc->bm", self.utilities, drawn_weights(fixed, len(self.utilities)))
         return ScoreDraws(self.names, self.link(self.utilities @ fixed), self.link(free), self.num_items)
@@ -97,14 +97,16 @@ class UtilityDraws:
 def with_quality(
     track: pd.DataFrame, joint: JointDraws | None, latency_s: pd.Series[float], anchors: Anchors
 ) -> pd.DataFrame:
-    """`track`, all rows of one track, with QUALITY_COLUMNS: what does not depend on weights.
+    """Return `track`, all rows of one dataset, with QUALITY_COLUMNS, which do not depend on the weights.
 
-    f1_low ... f1_high is the joint bootstrap's interval. accuracy_rank_low ... accuracy_rank_high, accuracy_letters
-    (contenders that share a letter are not separated), tied_best and tied_f1 come from all pairs of the whole field, and so does
-    tied_latency, of those whose clock was not disturbed, over fresh processes. p_pareto_* is
-    the chance to be in the Pareto set of error and that cost, latency as in `latency_s`, drawn over processes; other costs as measured.
-    hypervolume_* is the area that the row alone adds in error x log cost, of the area between no error at the least cost and all
-    wrong at the greatest (AREA_SCALES). Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
+    f1_low and f1_high are the ends of the bootstrap interval. The rank interval (accuracy_rank_low,
+    accuracy_rank_high), the significance groups (accuracy_letters: entries that share a letter do not differ
+    significantly), tied_best and tied_f1 come from all pairs of entries. tied_latency, over fresh processes, comes from
+    all pairs of entries whose clock was not disturbed.
+    p_pareto_* is the probability of being in the Pareto set of error and that cost; latency is `latency_s`, drawn over
+    processes, other costs are as measured. hypervolume_* is the area in error x log cost that only this row
+    contributes, as a share of the area from no error at the lowest cost to all wrong at the highest (AREA_SCALES).
+    Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
     """
     made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
     for cost, column in AREA_COLUMNS.items():
@@ -149,7 +151,7 @@ def score_draws(
     anchors: Anchors,
     composite: str = "pinned",
 ) -> ScoreDraws | None:
-    """The scores of the rows with a score in each draw, speed as in `speed`; None without draws or without a score."""
+    """Return the score draws of the rows with a score, with `speed` as the speed; None without draws or scores."""
     made = drawn_utilities(track.assign(**speed)[track["score"].notna()], joint, anchors, composite)
     return None if made is None else made.under(weights)
 
@@ -157,7 +159,7 @@ def score_draws(
 def drawn_utilities(
     rows: pd.DataFrame, joint: JointDraws | None, anchors: Anchors, composite: str = "pinned"
 ) -> UtilityDraws | None:
-    """The utilities of `rows`, all with a score, in each draw; None without rows, draws or a score."""
+    """Return the utilities of `rows`, all with a score, in each draw; None without rows, draws or a score."""
     scheme = COMPOSITES[composite]
     if joint is None or scheme.utilities is None or rows.empty or not set(rows["name"]) <= set(joint.names):
         return None
@@ -166,7 +168,7 @@ def drawn_utilities(
 
 
 def mean_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
-    """The unweighted mean over tracks, of the contenders that all of them have."""
+    """Return the unweighted mean over datasets, for the entries that all of them have."""
     names = [name for name in parts[0].names if all(name in part.names for part in parts)]
     kept = [part.of(names) for part in parts]
     scores, free = (np.mean([getattr(part, what) for part in kept], axis=0) for what in ("scores", "free"))
@@ -174,7 +176,7 @@ def mean_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
 
 
 def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
-    """`track` with SCORE_COLUMNS: the places that the data leave open to each row with a rank, and its chance to be the best.
+    """Return `track` with SCORE_COLUMNS: the rank interval of each row with a rank, and its probability to be the best.
 
     Source: Mogstad et al. 2024 (rank intervals); Lahdelma & Salminen 2001 (SMAA-2, P(best)).
     """
@@ -196,7 +198,10 @@ def with_places(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
 
 
 def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, composite: str = "pinned") -> Floats:
-    """The utilities `(B, rows, criteria)` of each draw: quality drawn, with its baseline, and speed around that of `rows`."""
+    """Return the utilities `(B, rows, criteria)` of each draw.
+
+    Quality and its baseline are from the draws; speed varies around that of `rows`.
+    """
     utilities = COMPOSITES[composite].utilities
     assert utilities is not None, "a board without a score has no utilities"
     made = np.repeat(utilities(rows, anchors).to_numpy(dtype=np.float64)[None], len(joint.accuracy_draws), axis=0)
@@ -221,7 +226,10 @@ def utility_draws(rows: pd.DataFrame, joint: JointDraws, anchors: Anchors, compo
 
 
 def _speed_utilities(rows: pd.DataFrame, noise: Floats, anchors: Anchors, composite: str) -> Floats:
-    """The utilities `(B, rows, 2)` of throughput and latency with `noise` `(B, rows, 2)` on their logs, latency's first."""
+    """Return the utilities `(B, rows, 2)` of throughput and latency with `noise` added to their logs.
+
+    `noise` is `(B, rows, 2)`, with latency first.
+    """
     throughput = rows["throughput_texts_per_s"].to_numpy(dtype=np.float64) * np.exp(noise[:, :, 1])
     latency = rows["latency_p50_s"].to_numpy(dtype=np.float64) * np.exp(noise[:, :, 0])
     if composite == "minmax":

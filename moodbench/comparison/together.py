@@ -1,4 +1,4 @@
-"""All tracks together: joint draws averaged over data sets, and who is not separated from the best in their mean."""
+"""Overall comparison: bootstrap draws averaged over datasets, and the entries that tie with the best in the mean."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from moodbench.comparison.paired import difference_interval
 from moodbench.comparison.ranks import num_draws, rank_all
 
 TIES = ("accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best", "tied_f1")
-"""What `mean_ties` says of each contender."""
+"""Columns of `mean_ties`."""
 
 
 def mean_joint(joints: Mapping[str, JointDraws]) -> JointDraws | None:
-    """The unweighted mean over tracks, draw by draw, of the contenders that all tracks have; None without such.
+    """Return the unweighted mean over datasets, draw by draw, of the entries that all datasets have; None without any.
 
-    Tracks are independent, so that any draw of one may go with any of another.
+    Datasets are independent, so that any draw of one can be paired with any draw of another.
     """
     parts = list(joints.values())
     names = [n for n in parts[0].names if all(n in part.names for part in parts)] if parts else []
@@ -43,7 +43,7 @@ def mean_joint(joints: Mapping[str, JointDraws]) -> JointDraws | None:
 
 
 def mean_ties(joint: JointDraws) -> pd.DataFrame:
-    """TIES of each contender, by name, from all pairs of the whole field."""
+    """Return TIES of each entry, by name, from all pairs of entries."""
     found = [
         rank_all(joint.names, point, draws[: num_draws(len(joint.names))], joint.num_items)
         for point, draws in ((joint.accuracy, joint.accuracy_draws), (joint.f1_macro, joint.f1_draws))
@@ -54,7 +54,7 @@ def mean_ties(joint: JointDraws) -> pd.DataFrame:
 
 
 def separated(joint: JointDraws, a: str, b: str, level: float = 0.95) -> bool:
-    """Whether the interval of the difference in accuracy of these two leaves out 0."""
+    """Return whether the interval of the difference in accuracy of two entries excludes 0."""
     draws = joint.accuracy_draws
     low, high = difference_interval(draws[:, joint.names.index(a)] - draws[:, joint.names.index(b)], level)
     return low > 0 or high < 0

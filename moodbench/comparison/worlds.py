@@ -1,6 +1,7 @@
-"""Worlds in which the truth is known, one for each interval that is printed and each test that is made.
+"""Simulated worlds with known truth, one for each printed interval and each test.
 
-Items of one world share their difficulty between models, as reviews do; recipes have seed effects; chance decides the rest.
+Items of a world share their difficulty between models, as real examples do; recipes have seed effects; the rest is
+chance.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from moodbench.metrics.quantiles import quantile_with_interval
 
 
 def worlds() -> list[World]:
-    """All rows of the table, in order."""
+    """Return all rows of the table, in order."""
     rows: list[World] = []
     for n in (200, 1000):
         one = f"n = {n}, 1 seed"
@@ -65,10 +66,17 @@ def worlds() -> list[World]:
         ]
     rows += [
         World("MOVER, mean accuracy of data sets", "4 data sets of n = 300, 1 seed", "covers", partial(_mean, 1, 0.0)),
-        World("MOVER, mean accuracy of data sets", "4 data sets of n = 300, 3 seeds, seed sd 0.3", "covers", partial(_mean, 3, 0.3)),
+        World(
+            "MOVER, mean accuracy of data sets",
+            "4 data sets of n = 300, 3 seeds, seed sd 0.3",
+            "covers",
+            partial(_mean, 3, 0.3),
+        ),
         World("order statistics, median latency", "200 requests, log-normal", "covers", partial(_quantile, 200, 0.5)),
-        World("order statistics, 99th percentile", "1000 requests, log-normal", "covers", partial(_quantile, 1000, 0.99)),
-    ]  # fmt: skip
+        World(
+            "order statistics, 99th percentile", "1000 requests, log-normal", "covers", partial(_quantile, 1000, 0.99)
+        ),
+    ]
     for n in (200, 1000):
         one = f"n = {n}, equal checkpoints"
         rows += [
@@ -76,7 +84,15 @@ def worlds() -> list[World]:
             World("approximate randomisation, macro-F1", one, "errs", partial(_f1_test, n, 1, 0.0), SHARP),
             World("max-T, any of 15 pairs", one, "errs", partial(_family, n, 1, 0.0, ITEM_SD), SHARP),
         ]
-    rows.append(World("max-T, any of 15 pairs", "n = 200, equal checkpoints, 10 % discordant", "errs", partial(_family, 200, 1, 0.0, 8.0), SHARP))  # fmt: skip
+    rows.append(
+        World(
+            "max-T, any of 15 pairs",
+            "n = 200, equal checkpoints, 10 % discordant",
+            "errs",
+            partial(_family, 200, 1, 0.0, 8.0),
+            SHARP,
+        )
+    )
     for num_seeds in (2, 3, 5):
         for sd in (0.0, 0.3):
             world = f"n = 300, {num_seeds} seeds, equal recipes, seed sd {sd}"
@@ -88,13 +104,19 @@ def worlds() -> list[World]:
     rows += [
         World("TOST at 1 point", "n = 5000, difference 0.01, 1 seed", "errs", _equivalence, SHARP),
         World("Friedman", "12 data sets, 4 equal contenders", "errs", partial(_datasets, "friedman"), SHARP),
-        World("Wilcoxon with Holm, any of 6 pairs", "12 data sets, 4 equal contenders", "errs", partial(_datasets, "wilcoxon"), SHARP),
-    ]  # fmt: skip
+        World(
+            "Wilcoxon with Holm, any of 6 pairs",
+            "12 data sets, 4 equal contenders",
+            "errs",
+            partial(_datasets, "wilcoxon"),
+            SHARP,
+        ),
+    ]
     return [*rows, *board_worlds()]
 
 
 def wilson_coverage(n: int, p: float) -> tuple[float, float]:
-    """The coverage of Wilson's interval and its mean width, summed over the binomial distribution: nothing is simulated."""
+    """Return the exact coverage of Wilson's interval and its mean width, summed over the binomial distribution."""
     chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)
     low, high = _wilson_ends(n)
     return float(chance[(low <= p) & (p <= high)].sum()), float(chance @ (high - low))
@@ -102,12 +124,15 @@ def wilson_coverage(n: int, p: float) -> tuple[float, float]:
 
 @cache
 def _wilson_ends(n: int) -> npt.NDArray[np.float64]:
-    """Both ends `(2, n + 1)` for each number of right answers."""
+    """Return both ends `(2, n + 1)` for each number of right predictions."""
     return np.array([(i.low, i.high) for i in (wilson(k, n) for k in range(n + 1))]).T
 
 
 def _f1(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    """With classes of one size and errors of one kind, macro-F1 in the population is the accuracy."""
+    """Check the interval of macro-F1.
+
+    With classes of equal size and symmetric errors, macro-F1 in the population equals the accuracy.
+    """
     drawn = joint(rng, outcomes(rng, n, 1, num_seeds, sd, ITEM_SD))
     return seen(drawn.interval("a", "f1"), truth(sd, ITEM_SD))
 
@@ -155,7 +180,7 @@ def _family(n: int, num_seeds: int, sd: float, item_sd: float, rng: Rng) -> Seen
 
 
 def _ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    """Whether every interval holds all places that the true accuracies give its contender; two of them are equal."""
+    """Return whether every rank interval covers all true ranks of its model; two true accuracies are equal."""
     drawn = joint(rng, outcomes(rng, n, NUM_MODELS, num_seeds, sd, ITEM_SD, SPREAD))
     ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     below = np.asarray(SPREAD)
@@ -166,7 +191,7 @@ def _ranks(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _mean(num_seeds: int, sd: float, rng: Rng) -> Seen:
-    """Four data sets of different difficulty, their texts and trainings independent."""
+    """Check the interval of the mean over four datasets of different difficulty, with independent items and seeds."""
     below = (0.0, 0.3, 0.6, 0.9)
     parts = []
     for b in below:

@@ -1,4 +1,4 @@
-"""What can be run: the catalogue of models, data sets, training and measuring defaults, as YAML with schemas."""
+"""The catalogue of models, datasets, and training and measurement defaults, as YAML files with schemas."""
 
 from moodbench.config.catalogue import Catalogue, load_catalogue
 

@@ -1,4 +1,4 @@
-"""The catalogue: packaged YAML, overlaid by the user's own, validated as a whole."""
+"""The catalogue: the packaged YAML merged with the user's overlay and validated as a whole."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "published": PublishedFile,
 }
 _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
-"""Top-level key of a one-file overlay -> the catalogue file it belongs to."""
+"""Top-level key of a single-file overlay -> catalogue file that it belongs to."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Some hyper-parameters that change the defaults."""
+    """Hyper-parameters that override the defaults."""
 
     lora: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that can be named in a run, and the defaults of running it."""
+    """Everything that a spec can name, and the default settings."""
 
     models: dict[str, ModelEntry]
     families: dict[str, Family]
@@ -72,49 +72,54 @@ class Catalogue:
     devices: dict[str, DeviceClass]
     prompts: dict[str, PromptEntry]
     published: dict[str, tuple[PublishedResult, ...]] = field(default_factory=dict)
-    """Model -> results that others published of it, fine-tuned."""
+    """Model -> published results of the fine-tuned model."""
     own_training: dict[str, Any] = field(default_factory=dict)
-    """What the user's overlay says under `training`: its lora and train values come after every recipe."""
+    """The `training` section of the user's overlay; its lora and train values override the default recipes."""
     trust_remote_code: bool = False
-    """Models that are no names here, but hub ids or folders, may run code of their own."""
+    """Whether models given by hub id or folder, and not by a catalogue name, may run their own code."""
 
     def model(self, name: str) -> ModelEntry:
-        """The entry of model `name`, or one made for a folder or a hub id; UnknownNameError suggests the nearest."""
+        """Return the entry of model `name`, or a new entry for a folder or a hub id.
+
+        Raises: UnknownNameError, which suggests the nearest name.
+        """
         if name not in self.models and (own := own_source(name, trust_remote_code=self.trust_remote_code)):
             return ModelEntry(method="lora", source=own, licence="not stated", description="a model of your own")
         return _named(self.models, "model", name)
 
     def dataset(self, name: str) -> DatasetEntry:
-        """The entry of data set `name`; UnknownNameError suggests the nearest."""
+        """Return the entry of dataset `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.datasets, "data set", name)
 
     def preset(self, name: str) -> Preset:
-        """The preset `name`; UnknownNameError suggests the nearest."""
+        """Return the preset `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.presets, "preset", name)
 
     def device_class(self, name: str) -> DeviceClass:
-        """The class of devices `name`; UnknownNameError suggests the nearest."""
+        """Return the device class `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.devices, "device class", name)
 
     def prompt(self, name: str) -> PromptEntry:
-        """Return the prompt `name`; UnknownNameError suggests the nearest."""
+        """Return the prompt `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.prompts, "prompt", name)
 
     def recipe(self, name: str) -> Recipe:
-        """Return the recipe `name`; UnknownNameError suggests the nearest."""
+        """Return the recipe `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.training.recipes, "recipe", name)
 
     def own_recipe(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> str | None:
-        """Return the name of the recipe that such models, fine-tuned by `method`, have as their own; None for none."""
+        """Return the name of the default recipe of such models with fine-tuning `method`, or None."""
         recipes = self.training.recipes.items()
         return next((name for name, r in recipes if r.suits(kind, head, num_params, method)), None)
 
     def fine_tuning(
         self, entry: ModelEntry, kind: ModelKind, head: Head, num_params: int, asked: str | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the lora and train values of a model: defaults, its recipe, the user's own defaults, its entry.
+        """Return the lora and train values of a model.
 
-        A recipe that is `asked` for takes the place of all after the defaults; UnknownNameError where there is none so named.
+        Later layers override earlier ones: defaults, the model's default recipe, the user's own defaults, the model's
+        entry. If a recipe is `asked` for by name, it replaces all layers after the defaults.
+        Raises: UnknownNameError if there is no recipe with that name.
         """
         suiting = self.own_recipe(kind, head, num_params, entry.method)
         own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
@@ -125,12 +130,12 @@ class Catalogue:
         return lora, train
 
     def protocol(self, name: str | None = None) -> MeasureProtocol:
-        """The measuring protocol `name`, or the default one; UnknownNameError suggests the nearest."""
+        """Return the measurement protocol `name` (None for the default), or raise UnknownNameError."""
         return _named(self.evaluation.protocols, "measuring protocol", name or self.evaluation.protocol)
 
 
 def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | None:
-    """Where a model that is no name of the catalogue comes from: a folder here, or a hub id `owner/name`; else None."""
+    """Return the source of a model that is not in the catalogue: a local folder or a hub id `owner/name`, else None."""
     trusted = {"trust_remote_code": trust_remote_code}
     if any(mark in name for mark in "/\\~") and Path(name).expanduser().is_dir():
         return ModelSource.model_validate({"path": str(Path(name).expanduser().absolute()), **trusted})
@@ -139,14 +144,15 @@ def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | N
 
 
 def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = False) -> Catalogue:
-    """The packaged catalogue, with the user's `overlay` laid over it.
+    """Return the packaged catalogue, merged with the user's `overlay`.
 
-    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml, devices.yaml,
-    prompts.yaml and published.yaml, or one file with `models`, `families`, `datasets`, `presets`, `devices`, `prompts`,
-    `published`, `training` and `evaluation` as top-level keys. Mappings are merged key by key, all else is replaced; results
-    under `published` are added to those of the same model.
-    With `trust_remote_code`, models given by hub id or folder may run the code that they bring.
-    Raises SpecError with file, line, key, value seen and what is allowed; PrerequisiteError when there is no overlay.
+    `overlay` is a folder with any of models.yaml, datasets.yaml, training.yaml, evaluation.yaml, presets.yaml,
+    devices.yaml, prompts.yaml and published.yaml, or one file with `models`, `families`, `datasets`, `presets`,
+    `devices`, `prompts`, `published`, `training` and `evaluation` as top-level keys. Mappings are merged key by key,
+    all else is replaced; results under `published` are added to those of the same model.
+    With `trust_remote_code`, models given by hub id or folder may run their own code.
+    Raises: SpecError with file, line, key, value seen and what is allowed; PrerequisiteError if the overlay does not
+    exist; UnknownNameError for an unknown file, key, or name in `published`.
     """
     packaged = {name: _packaged(name) for name in SCHEMAS}
     layers = _overlay_layers(overlay) if overlay else {}
@@ -175,7 +181,7 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`: mappings key by key, all else replaced."""
+    """Return `base` updated with `over`; mappings are merged key by key, all else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -184,7 +190,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_changed_training(train: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return training values with `changes`; a number of epochs that is given without `min_steps` is not extended to them."""
+    """Return the training values updated with `changes`.
+
+    If `changes` has `epochs` but not `min_steps`, min_steps is set to 0, so that the number of epochs is not extended.
+    """
     kept = {"min_steps": 0} if "epochs" in changes and "min_steps" not in changes else {}
     return merge(train, kept | changes)
 
@@ -250,7 +259,10 @@ def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseMode
 
 
 def _laid_over(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:
-    """`merge`, but a user's published results stand before those of the package: their numbers are those of the user's file."""
+    """Return `own` merged into `packaged`; a model's published results from `own` come first.
+
+    Their indices in validation errors then match the user's file.
+    """
     merged = merge(packaged, own)
     if name != "published" or not isinstance(own.get(name), dict):
         return merged
@@ -259,7 +271,7 @@ def _laid_over(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict
 
 
 def _check_names(published: PublishedFile, models: ModelsFile, datasets: DatasetsFile, layer: _Layer | None) -> None:
-    """Raise UnknownNameError for published results of a model or on a data set that is not in the catalogue."""
+    """Raise UnknownNameError for published results of a model or dataset that is not in the catalogue."""
     for model, results in published.published.items():
         if model not in models.models and own_source(model) is None:
             raise UnknownNameError(f"model {_place(layer, (model,))}", model, models.models)

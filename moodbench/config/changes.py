@@ -1,4 +1,4 @@
-"""Some fields of a schema, as a model's entry, a preset or a request gives them to change the defaults."""
+"""Partial schemas: some fields of a schema, given by a model entry, preset or spec to override defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 @dataclass(frozen=True)
 class ChangesOf:
-    """Marks a mapping whose keys and values are those of `schema`, none of them needed; it is kept as it was written."""
+    """Annotation of a mapping that is validated as fields of `schema`, all optional, and kept as written."""
 
     schema: type[BaseModel]
 
@@ -34,7 +34,7 @@ def _checked(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 @cache
 def _partial(schema: type[BaseModel]) -> type[BaseModel]:
-    """`schema` with every field left out at will; what binds several fields is checked on the whole, later."""
+    """Return `schema` with all fields optional; checks across several fields run later, on the merged values."""
     fields: dict[str, Any] = {
         name: (Annotated[field.annotation, Field(), *field.metadata], None)
         for name, field in schema.model_fields.items()

@@ -1,4 +1,4 @@
-"""The cluster file: what it adds to the catalogue's classes of devices, and how a run uses their nodes."""
+"""The cluster file: device classes in addition to the catalogue's, and how a run uses their nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Part(BaseModel):
 
 
 class DeadlineRule(_Part):
-    """A task is given up after factor x its expected seconds + extra_s; after without_estimate_s where nobody knows those."""
+    """Deadline of a task: factor x expected seconds + extra_s, or without_estimate_s if there is no estimate."""
 
     factor: Annotated[float, Field(gt=0)] = 10.0
     extra_s: Annotated[float, Field(ge=0)] = 900.0
@@ -30,21 +30,24 @@ class DeadlineRule(_Part):
 
 
 class ClusterFile(_Part):
-    """What `--cluster FILE` says."""
+    """Contents of the file given with `--cluster FILE`."""
 
     devices: dict[str, DeviceClass] = {}
-    """Laid over the catalogue's, key by key, as --config does it. The first class whose labels a node bears is its class, those
-    of the file first; a node of none is named after its accelerator label."""
+    """Device classes, merged into the catalogue's key by key as with --config; see `class_of` for their order."""
     measure_on: tuple[str, ...] = ()
-    """Classes whose nodes measure; empty: the kind of machine with a GPU, then of most nodes."""
+    """Device classes whose nodes run measurements; empty prefers machines with a GPU, then the most common kind."""
     drain_at: Annotated[int, Field(ge=1)] = 4
-    """So many waiting measurements stop fits on a node until they have run."""
+    """Number of waiting measurements at which a node takes no more fits until they have run."""
     node_return_s: Annotated[float, Field(ge=0)] = 300.0
-    """How long trials wait for a node that left, when no other can run them."""
+    """Seconds to wait for a lost node to return if no other node can run its trials."""
     deadline: DeadlineRule = DeadlineRule()
 
     def class_of(self, labels: dict[str, str]) -> str:
-        """The name of the class of a node with these labels."""
+        """Return the name of the device class of a node with these labels.
+
+        It is the first class of which the node has all labels; classes of the cluster file come before the catalogue's.
+        Without a match, it is the node's accelerator label, or `cpu`.
+        """
         for name, each in self.devices.items():
             if each.labels and all(labels.get(key) == value for key, value in each.labels.items()):
                 return name
@@ -52,7 +55,10 @@ class ClusterFile(_Part):
 
 
 def read_cluster_file(path: Path | None, devices: Mapping[str, DeviceClass] | None = None) -> ClusterFile:
-    """The cluster file at `path`, laid over the catalogue's `devices`; SpecError lists every problem with its place."""
+    """Return the cluster file at `path`, merged into the catalogue's `devices`; None reads as an empty file.
+
+    Raises: SpecError, which lists every problem with its location; PrerequisiteError if the file cannot be read.
+    """
     text = "" if path is None else _text_of(path)
     given = load_yaml(text, str(path)) if text.strip() else {}
     known = {name: each.model_dump(exclude_unset=True) for name, each in (devices or {}).items()}

@@ -1,4 +1,4 @@
-"""What is wrong with values, in words: file, line, key, value seen, and the key that was meant."""
+"""Messages for validation errors: file, line, key, value seen, and the nearest known key."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ def explain(
     *,
     schema: type[BaseModel],
 ) -> str:
-    """One line per problem of a pydantic `error` of `schema`: where, key, value seen, what is allowed.
+    """Return a message with one line per problem in a pydantic `error` of `schema`.
 
-    `text` is the YAML that `where` names, and `prefix` the keys in it above the values that were checked.
+    Each line has the location, key, value seen and what is allowed. `text` is the YAML text of the file `where`, and
+    `prefix` the keys in it above the validated values.
     """
     lines = []
     parents = {tuple(problem["loc"][:-1]) for problem in error.errors()}
     for problem in error.errors():
         path = tuple(problem["loc"])
         if problem["type"] == "too_short" and path in parents:
-            continue  # pydantic counts the items that are right, and the wrong ones are told already
+            continue  # pydantic counts only the valid items; the invalid ones have their own error
         key = ".".join(map(str, (*prefix, *path)))
         line = line_of(text, (*prefix, *path)) if text is not None and key else None
         place = where + (f", line {line}" if line else "")
@@ -48,10 +49,10 @@ def explain(
 
 
 def known_keys(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at `path` of values of `schema`."""
+    """Return the keys that are allowed at `path` in values of `schema`, sorted."""
     kinds: list[Any] = [schema]
     for step in path:
-        # A step that leads nowhere is pydantic's name for a kind among several, and no key.
+        # A step that matches no key is pydantic's tag of a union member.
         kinds = [inner for kind in kinds for inner in _inside(kind, step)] or kinds
     return sorted({key for kind in kinds for model in _models(kind) for key in model.model_fields})
 

@@ -1,4 +1,4 @@
-"""One entry written into a person's YAML file, whose other lines and comments stay as they are."""
+"""Write one entry into the user's YAML file, leaving other lines and comments unchanged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from moodbench.errors import SpecError
 
 
 def with_entry(text: str, where: str, section: str, name: str, entry: dict[str, Any]) -> tuple[str, Any]:
-    """`text` with `entry` as `name` below `section`, and what stood there before, None for nothing.
+    """Return `text` with `entry` as `name` below `section`, and the replaced entry, or None.
 
-    SpecError for text that is no mapping of this kind, or writes the section in one line.
+    Raises: SpecError if the text is not such a mapping, has the section on one line, or cannot be edited line by line.
     """
     old = load_yaml(text, where)
     given = old.get(section)
@@ -30,7 +30,8 @@ def with_entry(text: str, where: str, section: str, name: str, entry: dict[str, 
         key, value = found
         if isinstance(value, yaml.MappingNode) and value.flow_style and value.value:
             raise SpecError(
-                f"{where}, line {key.start_mark.line + 1}: {section} is written in one line; give each entry lines of its own"
+                f"{where}, line {key.start_mark.line + 1}: {section} is written in one line; give each entry lines of "
+                "its own"
             )
         if not isinstance(value, yaml.MappingNode) or not value.value:  # `models:` or `models: {}`
             lines[key.start_mark.line : _last_line(value) + 1] = [f"{section}:\n", *_block(name, entry, 2)]
@@ -61,7 +62,7 @@ def _block(name: str, entry: dict[str, Any], indent: int) -> list[str]:
 
 
 def _last_line(node: yaml.Node) -> int:
-    """The last line, counted from 0, on which something of `node` stands; comments below it are not of it."""
+    """Return the 0-based number of the last line of `node`, excluding comments below it."""
     if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)

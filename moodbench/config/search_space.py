@@ -1,4 +1,4 @@
-"""What a hyper-parameter search may try: spaces as data, each value checked as a fit would check it."""
+"""Hyper-parameter search spaces as data: distributions, conditions and configurations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from moodbench.config.schema import (
 from moodbench.errors import UnknownNameError
 
 ALPHA_OVER_R = "lora.alpha_over_r"
-"""LoRA scales its update by lora_alpha / r, so the ratio is searched: the best alpha moves with the rank, the ratio less."""
+"""Searched in place of lora_alpha: LoRA scales by lora_alpha / r, so the best ratio depends less on r than alpha."""
 SECTIONS: dict[str, type[BaseModel]] = {"lora": LoraDefaults, "train": TrainDefaults}
-"""First part of a parameter's name -> the schema of its section."""
+"""First part of a parameter name -> schema of that section."""
 _NOT_SEARCHED = {
     "lora.lora_alpha",
     "train.select_by",
@@ -30,27 +30,30 @@ _NOT_SEARCHED = {
     "train.max_steps",
     "train.precision",
 }
-"""Alpha follows from the ratio; the precision from the device; the others would change what is compared or when, or how long
-a configuration is trained other than by its epochs."""
+"""Fields that cannot be searched.
+
+lora_alpha follows from the ratio, and precision from the device. The others would change the score that is compared,
+the times of validation, or the length of training by something other than epochs.
+"""
 KINDS = ("encoder", "decoder")
 QUANTIZATION = "quantization"
-"""How the frozen weights are stored: none, int8 or nf4."""
+"""Parameter for the storage of the frozen weights: none, int8 or nf4."""
 SEARCHED = tuple(
     sorted(
         {f"{section}.{name}" for section, schema in SECTIONS.items() for name in schema.model_fields} - _NOT_SEARCHED
         | {ALPHA_OVER_R, QUANTIZATION}
     )
 )
-"""Every parameter that a space may hold."""
+"""Every parameter that a space may contain."""
 MIN_TRAINING_SEED = 100
-"""Seeds below are those of confirmations."""
+"""Lowest training seed of a search; lower seeds are reserved for confirmation."""
 Value = bool | int | float | str | None
 Configuration = dict[str, Any]
-"""Parameter -> value, the inactive ones left out."""
+"""Parameter -> value; only active parameters."""
 
 
 class Misplaced(ValueError):
-    """Something wrong at one place of a space."""
+    """An error at one path (sequence of keys) of a search space."""
 
     def __init__(self, path: tuple[str, ...], reason: str) -> None:
         super().__init__(f"{'.'.join(path)}: {reason}")
@@ -59,7 +62,7 @@ class Misplaced(ValueError):
 
 class _Distribution(Entry):
     when: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
-    """Searched only where each of these parameters has one of these values; otherwise the model's default holds."""
+    """Condition: search only if each of these parameters has one of these values; else the model's default is used."""
 
 
 class _Range(_Distribution):
@@ -71,7 +74,7 @@ class _Range(_Distribution):
 
 
 class Choice(_Distribution):
-    """One of some values."""
+    """One of a list of values."""
 
     distribution: Literal["choice"]
     values: tuple[Value, ...] = Field(min_length=2)
@@ -84,7 +87,7 @@ class Choice(_Distribution):
 
 
 class Uniform(_Range):
-    """A real number, every value as likely."""
+    """A real number with a uniform distribution."""
 
     distribution: Literal["uniform"]
     low: float = Field(allow_inf_nan=False, strict=True)
@@ -92,7 +95,7 @@ class Uniform(_Range):
 
 
 class LogUniform(_Range):
-    """A positive real number, every order of magnitude as likely."""
+    """A positive real number with a log-uniform distribution."""
 
     distribution: Literal["log_uniform"]
     low: float = Field(gt=0, allow_inf_nan=False, strict=True)
@@ -100,7 +103,7 @@ class LogUniform(_Range):
 
 
 class Integer(_Range):
-    """A whole number."""
+    """An integer from `low` to `high`, both included."""
 
     distribution: Literal["integer"]
     low: int = Field(strict=True)
@@ -108,7 +111,7 @@ class Integer(_Range):
 
 
 class PowerOfTwo(_Range):
-    """A power of two, each as likely."""
+    """A power of two from `low` to `high`, both included, each with the same probability."""
 
     distribution: Literal["power_of_two"]
     low: int = Field(ge=1, strict=True)
@@ -123,7 +126,7 @@ class PowerOfTwo(_Range):
 
     @property
     def values(self) -> tuple[int, ...]:
-        """All of them, in order."""
+        """All powers of two in the range, ascending."""
         return tuple(2**n for n in range(int(math.log2(self.low)), int(math.log2(self.high)) + 1))
 
 
@@ -131,19 +134,22 @@ Distribution = Annotated[Choice | Uniform | LogUniform | Integer | PowerOfTwo, F
 
 
 class SearchSpace(Entry):
-    """One file of tune_spaces/."""
+    """Schema of a file in tune_spaces/."""
 
     description: str
     parameters: dict[str, Distribution] = Field(min_length=1)
-    """`lora.` or `train.` and a field of that section, lora.alpha_over_r or quantization -> how it is drawn."""
+    """Parameter -> distribution.
+
+    A parameter is `lora.FIELD`, `train.FIELD`, lora.alpha_over_r or quantization; see `SEARCHED`.
+    """
     families: dict[str, dict[str, Distribution]] = Field(default_factory=dict)
-    """Family, or `encoder` or `decoder` -> parameters that are drawn otherwise there; a family goes before its kind."""
+    """Family, or `encoder` or `decoder` -> distributions that replace those above; a family overrides its kind."""
     num_trials: Annotated[int, Field(ge=1, strict=True)] = 16
-    """Configurations tried unless the request says otherwise."""
+    """Default number of configurations to try."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
-    """Of the search: the same seed proposes the same configurations for the same results."""
+    """Seed of the searcher: given the same results, it suggests the same configurations."""
     training_seed: Annotated[int, Field(ge=MIN_TRAINING_SEED, lt=2**31, strict=True)] = 1000
-    """Of every fit of the search; confirmation uses lower seeds, so that luck is not carried over."""
+    """Seed of every fit of the search; confirmation uses other (lower) seeds, so that lucky seeds do not carry over."""
 
     @model_validator(mode="after")
     def _known(self) -> SearchSpace:
@@ -159,7 +165,10 @@ class SearchSpace(Entry):
         return self
 
     def for_family(self, *names: str) -> SearchSpace:
-        """The space as it is for a model of these names, most general first: its kind, then its family."""
+        """Return the space for a model whose kind and family are `names`, the most general first.
+
+        Raises: Misplaced if a condition does not hold in the resulting space.
+        """
         changed = dict(self.parameters)
         for name in names:
             changed |= self.families.get(name, {})
@@ -167,12 +176,16 @@ class SearchSpace(Entry):
         return self.model_copy(update={"parameters": changed, "families": {}})
 
     def _place(self, parameter: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Where what holds for a model of these names is said of `parameter`."""
+        """Return the path of the distribution of `parameter` that applies to a model with these `names`."""
         said = [name for name in names if parameter in self.families.get(name, {})]
         return ("families", said[-1], parameter) if said else ("parameters", parameter)
 
     def without(self, parameter: str, values: Collection[Any]) -> SearchSpace:
-        """The space without these values of a choice; a parameter with one value left is not searched any more."""
+        """Return the space without these values of a Choice parameter.
+
+        A parameter with only one value left is removed, and conditions on it are resolved: parameters whose condition
+        can no longer be met are removed as well.
+        """
         each = self.parameters[parameter]
         assert isinstance(each, Choice)
         kept = tuple(v for v in each.values if v not in values)
@@ -190,7 +203,7 @@ class SearchSpace(Entry):
         return self.model_copy(update={"parameters": dict(parameters)})
 
     def active(self, configuration: Mapping[str, Any]) -> Configuration:
-        """`configuration` without the parameters whose condition is not met."""
+        """Return `configuration` without the parameters whose condition is not met."""
         return {
             name: configuration[name]
             for name, distribution in self.parameters.items()
@@ -199,9 +212,10 @@ class SearchSpace(Entry):
 
 
 def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple[str, ...]]) -> None:
-    """Nothing; Misplaced for a condition that is about no other parameter, or that is never met.
+    """Raise Misplaced for a condition on an unknown or conditional parameter, or on values that never occur.
 
-    `place` says where a parameter stands: a condition that is never met is wrong where the last of the two stands.
+    `place` returns the path of a parameter. The error of a condition with impossible values is reported at the
+    condition, or at the other parameter if only that one is overridden under `families`.
     """
     for name, distribution in parameters.items():
         for other, allowed in distribution.when.items():
@@ -220,12 +234,13 @@ def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple
                 where = changed if changed[0] == "families" and place(name)[0] != "families" else here
                 raise Misplaced(
                     where,
-                    f"{name}.when: {other} is never {strange or 'one of no values'}; allowed are {list(possible_values)}",
+                    f"{name}.when: {other} is never {strange or 'one of no values'}; "
+                    f"allowed are {list(possible_values)}",
                 )
 
 
 def values_of(distribution: Any) -> tuple[Any, ...] | None:
-    """The finitely many values of a distribution, or None."""
+    """Return all values of a discrete distribution, or None for a continuous one."""
     if isinstance(distribution, Choice | PowerOfTwo):
         return distribution.values
     if isinstance(distribution, Integer):
@@ -234,14 +249,17 @@ def values_of(distribution: Any) -> tuple[Any, ...] | None:
 
 
 def ends_of(distribution: Any) -> tuple[Any, ...]:
-    """The values that show whether all are allowed: every one of a list, both ends of a range."""
+    """Return the values to validate: all values of a choice, both ends of a range."""
     if isinstance(distribution, Choice):
         return distribution.values
     return (distribution.low, distribution.high)
 
 
 def overrides(configuration: Mapping[str, Any], lora: LoraDefaults) -> dict[str, dict[str, Any]]:
-    """The `lora` and `train` fields that `configuration` changes; alpha keeps the ratio of `lora` unless it is given."""
+    """Return the `lora` and `train` fields that `configuration` changes.
+
+    If it changes r, lora_alpha is scaled to keep the ratio lora_alpha / r of `lora`, unless it contains a ratio.
+    """
     changed: dict[str, dict[str, Any]] = {"lora": {}, "train": {}}
     for name, value in configuration.items():
         if name not in (ALPHA_OVER_R, QUANTIZATION):
@@ -254,7 +272,7 @@ def overrides(configuration: Mapping[str, Any], lora: LoraDefaults) -> dict[str,
 
 
 def recipe_values(lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none") -> dict[str, Any]:
-    """Every parameter that a space may hold -> its value in a recipe."""
+    """Return parameter -> value in a recipe; contains every parameter in `SEARCHED`."""
     values = {f"lora.{k}": v for k, v in lora.model_dump().items()} | {
         f"train.{k}": v for k, v in train.model_dump().items()
     }
@@ -262,7 +280,7 @@ def recipe_values(lora: LoraDefaults, train: TrainDefaults, quantization: Quanti
 
 
 def inside(distribution: Any, value: Any) -> bool:
-    """Whether `distribution` can draw `value`."""
+    """Return whether `value` is in the support of `distribution`."""
     possible = values_of(distribution)
     if possible is not None:
         return value in possible
@@ -272,7 +290,7 @@ def inside(distribution: Any, value: Any) -> bool:
 def default_configuration(
     space: SearchSpace, lora: LoraDefaults, train: TrainDefaults, quantization: Quantization = "none"
 ) -> Configuration | None:
-    """The default recipe as a point of `space`, to be tried first; None where it lies outside."""
+    """Return the default recipe as a configuration of `space`, to be tried first; None if it is outside the space."""
     values = recipe_values(lora, train, quantization)
     point = {name: values[name] for name in space.parameters}
     for name, distribution in space.parameters.items():

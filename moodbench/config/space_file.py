@@ -1,4 +1,4 @@
-"""Search spaces as files: found by name, read, and every value checked as a fit would check it."""
+"""Search space files: find them by name, read them, and validate every value as a fit would."""
 
 from __future__ import annotations
 
@@ -32,21 +32,24 @@ from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
 
 class SpaceFile(NamedTuple):
-    """A search space as it is written."""
+    """Path and YAML text of a search space."""
 
     where: str
     text: str
 
 
 def available_spaces() -> dict[str, Path]:
-    """Name -> file of the spaces that come with MoodBench."""
+    """Return name -> file of the search spaces that come with MoodBench."""
     packaged = Path(str(files("moodbench"))) / "tune_spaces"
     folder = packaged if packaged.is_dir() else Path(str(files("moodbench"))).parent / "tune_spaces"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_space(name: str) -> SpaceFile:
-    """The file of the space called `name`, or the YAML file `name`; UnknownNameError, PrerequisiteError or SpecError."""
+    """Return path and text of the search space called `name`, or of the YAML file `name`.
+
+    Raises: UnknownNameError, PrerequisiteError or SpecError.
+    """
     path = Path(name)
     if not name.endswith((".yaml", ".yml")):
         known = available_spaces()
@@ -68,11 +71,12 @@ def load_space(
     families: Mapping[str, Family] | None = None,
     family: str | None = None,
 ) -> SearchSpace:
-    """The space called `name`, or in the YAML file `name`; every value it can draw is one that a fit accepts.
+    """Return the search space called `name`, or that in the YAML file `name`, with every value validated.
 
-    `training` are the defaults that the values are laid over; `max_rank` is the narrowest width of the adapted layers,
-    above which a rank adds nothing. With `families`, what the file says of other families is checked, and what it says of
-    `family` or its kind holds. SpecError names file, line, key, value and what is allowed.
+    The values override the defaults in `training`. `max_rank` is the width of the narrowest adapted layer; a higher
+    rank adds nothing. If `families` are given, the overrides of all families are validated, and those of `family` and
+    its kind are applied.
+    Raises: SpecError, which names file, line, key, value and what is allowed; the errors of `read_space`.
     """
     where, text = read_space(name)
     try:
@@ -100,12 +104,15 @@ def load_space(
 
 
 def _names(family: str, families: Mapping[str, Family]) -> tuple[str, ...]:
-    """The keys under `families` that hold for a model of `family`: its kind, then itself."""
+    """Return the keys under `families` that apply to a model of `family`: its kind, then the family itself."""
     return (families[family].kind, family) if family in families else (family,)
 
 
 def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantization, where: str, text: str) -> None:
-    """Nothing; SpecError for two values that `space` can draw at once but no fit of the recipe `lora` can have at once."""
+    """Raise SpecError for values that `space` can combine but that a fit with the recipe `lora` cannot.
+
+    Checks each value with the rest of the recipe, and each pair of values.
+    """
     names = [n for n in space.parameters if n == QUANTIZATION or n.startswith("lora.")]
     for name in names:
         needed = {k: v[0] for k, v in space.parameters[name].when.items()}
@@ -151,7 +158,7 @@ def _check(
     *,
     real: bool,
 ) -> None:
-    """Nothing; SpecError for a value that no fit accepts."""
+    """Raise SpecError for a value that no fit accepts."""
     parameter = path[-1]
     reason = None
     if parameter == ALPHA_OVER_R:

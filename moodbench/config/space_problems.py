@@ -1,4 +1,4 @@
-"""What is wrong with a search space, in words: file, line, key, value seen and what is allowed."""
+"""Messages for errors in a search space: file, line, key, value seen and what is allowed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISTRIBUTIONS = ("choice", "uniform", "log_uniform", "integer", "power_of_two")
 
 
 def explain_space(error: ValidationError, where: str, text: str) -> str:
-    """One line per problem of a space whose YAML is `text` and whose file is `where`."""
+    """Return a message with one line per problem in the search space `text`, read from the file `where`."""
     lines: list[str] = []
     for problem in error.errors():
         path = tuple(step for step in problem["loc"] if step not in DISTRIBUTIONS)
@@ -29,17 +29,17 @@ def explain_space(error: ValidationError, where: str, text: str) -> str:
             plain = InitErrorDetails(type=problem["type"], loc=path, input=problem["input"], ctx=problem.get("ctx", {}))
             only = ValidationError.from_exception_data(error.title, [plain])
             lines += explain(only, where, text, schema=SearchSpace).splitlines()
-    return "\n".join(dict.fromkeys(lines))  # pydantic tells of a value once for every type that it is not
+    return "\n".join(dict.fromkeys(lines))  # pydantic reports a value once for every type of a union
 
 
 def located(where: str, text: str, path: tuple[str, ...], reason: str) -> str:
-    """`reason` after file, line and key."""
+    """Return `reason` prefixed with file, line and key."""
     line = line_of(text, path)
     return f"{where}{f', line {line}' if line else ''}: {'.'.join(path)}: {reason}"
 
 
 def _in_words(kind: str, seen: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], str] | None:
-    """The key and what is wrong with it, where pydantic's own words for the `kind` of problem would not help."""
+    """Return the path and reason of a problem for which pydantic's own message would not help; None for others."""
     allowed = ", ".join(DISTRIBUTIONS)
     if kind == "union_tag_not_found":
         return path, f"has no `distribution`; allowed are {allowed} (seen: {seen!r})"

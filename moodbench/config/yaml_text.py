@@ -1,4 +1,4 @@
-"""YAML text to plain values, with numbers as people write them and errors that name the line."""
+"""Parse YAML text with YAML 1.2 numbers and booleans; errors name the line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moodbench.errors import SpecError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2 numbers and booleans: 2e-4 is a number; `no`, 1:30 and dates are words."""
+    """PyYAML's safe loader with YAML 1.2 numbers and booleans: 2e-4 is a number; `no`, 1:30 and dates are strings."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -48,13 +48,16 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 def load_yaml(text: str, where: str) -> dict[str, Any]:
-    """The mapping that the YAML `text` holds; SpecError names `where` and the line when it is not one."""
+    """Return the mapping in the YAML `text`; empty text gives an empty mapping.
+
+    Raises: SpecError, which names `where` and the line, for invalid YAML, repeated keys and anything but a mapping.
+    """
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{where}{line}: {error.problem or error}; expected YAML") from error
-    except yaml.YAMLError as error:  # characters that YAML does not allow have no mark
+    except yaml.YAMLError as error:  # errors about characters that YAML does not allow have no mark
         raise SpecError(f"{where}: {error}; expected YAML") from error
     if value is None:
         return {}
@@ -64,7 +67,10 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
-    """The 1-based line where the value at `path` stands in the YAML `text`, or of its nearest parent that is there."""
+    """Return the 1-based line of the value at `path` in the YAML `text`, or of its nearest existing parent.
+
+    None for empty text.
+    """
     node = yaml.compose(text, Loader=_Loader)
     if node is None:
         return None

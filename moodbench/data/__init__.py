@@ -1,1 +1,1 @@
-"""Sources to examples with fixed splits, to tokenised Arrow in a content-addressed cache."""
+"""Datasets: examples with fixed splits from several sources, and tokenised Arrow files in a content-addressed cache."""

@@ -1,4 +1,4 @@
-"""How well people agree with people: the accuracy above which a score measures noise in the labels."""
+"""Agreement between human raters: accuracy above this ceiling measures noise in the labels."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def split_half_ceiling(
     rng: np.random.Generator,
     num_splits: int = 20,
 ) -> Ceiling:
-    """The agreement of two independent halves of the raters, averaged over `num_splits` random halvings.
+    """Return the agreement of two random halves of the raters, averaged over `num_splits` random halvings.
 
-    `rating_counts` (items, 9) counts the ratings -4 .. +4 of each item that the data set keeps. Each half is labelled by
-    the data set's own rule; the label of half A plays the prediction and that of half B the truth. With two labels a
-    half is forced to a side by its mean (a mean of 0 by a fair coin). A model that predicts the whole panel can exceed
-    this a little, because a half panel is noisier than the whole.
+    `rating_counts` `(items, 9)` counts the ratings -4 .. +4 of each item in the dataset. Each half is labelled by the
+    dataset's own rule; the label of half A is the prediction and that of half B the truth. With two labels, the sign of
+    the mean decides (a fair coin for a mean of 0), without a neutral band. A model that predicts the label of all
+    raters can slightly exceed the ceiling, because half of the raters are noisier than all of them.
     Source: split-half reliability, Spearman (1910), Brown (1910), without the step-up correction.
     """
     first, second = _halvings(rating_counts, num_labels, neutral_band, rng, num_splits)
@@ -49,7 +49,10 @@ def split_half_agreement(
     rng: np.random.Generator,
     num_splits: int = 20,
 ) -> npt.NDArray[np.float64]:
-    """How often the two halves agree on each item, `(items,)`: its mean is the accuracy of `split_half_ceiling`."""
+    """Return how often the two halves agree on each item, `(items,)`.
+
+    With the same `rng` state, the mean over items is the accuracy of `split_half_ceiling`.
+    """
     first, second = _halvings(rating_counts, num_labels, neutral_band, rng, num_splits)
     return np.asarray((first == second).mean(axis=0))
 
@@ -57,11 +60,11 @@ def split_half_agreement(
 def leave_one_out_agreement(
     rating_counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float
 ) -> npt.NDArray[np.float64]:
-    """How often one rater of an item agrees with all its other raters together, `(items,)`, exactly.
+    """Return the exact share of raters of each item who agree with its other raters, `(items,)`.
 
-    A rater is labelled by their one rating, the others by their mean, both by the data set's own rule; each rater counts
-    once. With two labels a rating or a mean of 0 is a fair coin, so that such a rater agrees half of the time. NaN for an
-    item with fewer than two raters.
+    The label of a rater follows from their own rating, and the label of the others from the mean of their ratings, both
+    by the dataset's own rule. With two labels, a rating or mean of 0 counts as a fair coin, so the agreement is 0.5.
+    NaN for an item with fewer than two raters.
     """
     num_raters, total = rating_counts.sum(axis=1), rating_counts @ RATINGS
     agreed = np.zeros(len(rating_counts))
@@ -80,7 +83,7 @@ def leave_one_out_agreement(
 def _halvings(
     counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float, rng: np.random.Generator, num_splits: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The labels of the one and the other half in each random halving, each `(num_splits, items)`."""
+    """Return the labels of the first and of the second half in each random halving, each `(num_splits, items)`."""
     first, second = [], []
     for _ in range(num_splits):
         half = _draw_half(counts, rng)
@@ -90,7 +93,10 @@ def _halvings(
 
 
 def _draw_half(counts: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Counts (items, 9) of a random half of each item's ratings, without replacement."""
+    """Return the rating counts `(items, 9)` of a random half of each item's ratings, drawn without replacement.
+
+    Of an odd number of ratings, the half is rounded up or down at random.
+    """
     left = counts.sum(axis=1)
     wanted = (left + rng.integers(0, 2, size=len(left))) // 2
     drawn = np.zeros_like(counts)

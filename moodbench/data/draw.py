@@ -1,4 +1,4 @@
-"""Which rows to take of a source with too many: by class, seeded, from their labels alone. Pure."""
+"""Sampling rows from a large source: per class, seeded, from the labels alone. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from moodbench.config.schema import Sampling
 
 
 def class_sizes(counts: npt.NDArray[np.int64], size: int, by: Sampling = "stratified") -> npt.NDArray[np.int64]:
-    """How many rows to take of each class of `counts` (classes,), `size` together; all where there are no more.
+    """Return how many rows to take from each class, shape `(classes,)`; they sum to `size`.
 
-    `stratified` keeps the shares: rounded down, and the largest remainders one more (largest-remainder rule); a class
-    whose share is below one gets one, at the cost of the largest. `balanced` takes equally many of each; what a class
-    lacks is taken from the others alike, and the first classes get the odd ones.
+    `counts` `(classes,)` are the available rows; all are taken if there are no more than `size`. `stratified` keeps the
+    class shares with the largest-remainder method: round down, then add one to the classes with the largest remainders.
+    A class whose exact share is below one row still gets one, at the expense of the largest class. `balanced` takes the
+    same number from each class. If a class has too few rows, the others make up for it equally, and the first classes
+    get the remainder.
     """
     counts = np.asarray(counts, dtype=np.int64)
     if size >= counts.sum():
@@ -41,9 +43,9 @@ def _balanced(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]
 def draw_rows(
     labels: npt.NDArray[np.int32], size: int | None, seed: int, by: Sampling = "stratified"
 ) -> npt.NDArray[np.int64]:
-    """Ascending indices of at most `size` of the rows whose label is not negative, the same for a seed.
+    """Return the ascending indices of at most `size` rows with a non-negative label, determined by `seed`.
 
-    Each class is drawn without replacement, wherever its rows stand: a source sorted by label is no obstacle.
+    Each class is sampled without replacement from all of its rows, so the source may be sorted by label.
     """
     known = np.flatnonzero(labels >= 0)
     if size is None or size >= len(known):

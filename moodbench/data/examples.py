@@ -1,4 +1,4 @@
-"""A data set as examples: text, label and fixed split, with ids and fingerprints of their content."""
+"""A dataset as examples: text, label and fixed split, with ids and fingerprints derived from their content."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ COLUMNS = (
     "mean_rating",
     "rating_counts",
 )
-"""Columns of the frame of `Examples`."""
+"""Columns of `Examples.frame`."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """The labelled examples of one data set.
+    """The labelled examples of one dataset.
 
     `frame` has the `COLUMNS` example_id, text, label (0 .. k-1), split, group, segment (such as a shop's branch), stars
-    (1 to 5), mean_rating, rating_counts; the last four are null where nothing is known. `private` texts are shown
-    nowhere unless asked for.
+    (1 to 5), mean_rating and rating_counts; the last four are null where unknown. Texts of a `private` dataset are
+    never shown unless the user asks for them.
     """
 
     name: str
@@ -49,28 +49,29 @@ class Examples:
     private: bool = False
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split, in order of example_id: the same however the source was ordered."""
+        """Return the rows of one split sorted by example_id, independent of the order of the source."""
         rows = self.frame[self.frame["split"] == name]
         return rows.sort_values("example_id", ignore_index=True)
 
     def fingerprint(self, split: str) -> str:
-        """A digest of the split's ids and labels, independent of their order."""
+        """Return a digest of the ids and labels of a split, independent of their order."""
         rows = self.split(split)
         content = [[str(i), int(label)] for i, label in zip(rows["example_id"], rows["label"], strict=True)]
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
 
     @cached_property
     def revision(self) -> str:
-        """A digest of all examples, labels and splits."""
+        """Digest of all examples, labels and splits."""
         content = "".join(f"{s}:{self.fingerprint(s)};" for s in SPLITS) + canonical_json(list(self.labels))
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
 def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_band: float) -> Examples:
-    """The embedded data set `embedded` labelled by the sign of its mean human rating.
+    """Return the embedded dataset `embedded`, labelled by the sign of the mean human rating.
 
-    With two labels, items whose |mean| is below `neutral_band` (or exactly 0) are left out; with three, they are the
-    middle class. Raises DataError when a split would have no examples of a class.
+    With two labels, items with |mean| below `neutral_band` (or exactly 0) are left out; with three, they form the
+    middle class.
+    Raises: DataError if a split has no example of a class.
     """
     frame = read_embedded(embedded).to_pandas()
     frame["example_id"] = example_ids(embedded, frame["text"].tolist())
@@ -92,14 +93,20 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
 def labels_of_ratings(
     mean_ratings: npt.NDArray[np.float64], num_labels: int, neutral_band: float
 ) -> npt.NDArray[np.int32]:
-    """The class of each mean rating (n,): its sign, with the neutral band left out (-1) or as the middle class."""
+    """Return the class of each mean rating by its sign, shape `(n,)`.
+
+    Ratings in the neutral band (or exactly 0) are the middle class of three labels, and -1 (left out) with two.
+    """
     neutral = (np.abs(mean_ratings) < neutral_band) | (mean_ratings == 0)
     positive = num_labels - 1
     return np.where(neutral, 1 if num_labels == 3 else -1, np.where(mean_ratings > 0, positive, 0)).astype(np.int32)
 
 
 def example_ids(source: str, texts: list[str]) -> list[str]:
-    """The id of each text: 16 bytes of SHA-256, in hex, of source, NFC text and how often it occurred before."""
+    """Return the id of each text: the first 16 bytes, in hex, of a SHA-256.
+
+    The hash covers the source, the NFC text and the number of earlier occurrences of the same text.
+    """
     seen: Counter[str] = Counter()
     ids = []
     for text in texts:
@@ -110,8 +117,9 @@ def example_ids(source: str, texts: list[str]) -> list[str]:
 
 
 def subsample(rows: pd.DataFrame, size: int | None, seed: int, by: Sampling = "stratified") -> pd.DataFrame:
-    """At most `size` rows in their order, each class with the size that `class_sizes` says; the same for a seed whatever
-    the order.
+    """Return a seeded sub-sample of at most `size` rows, in their original order.
+
+    `class_sizes` sets the number of rows per class. The chosen rows do not depend on the order of `rows`.
     """
     if size is None or size >= len(rows):
         return rows

@@ -1,4 +1,4 @@
-"""Filling the caches of a data set, for machines and clusters without a network."""
+"""Fill the caches of a dataset, for machines and clusters without a network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from moodbench.data.source import load_source
 
 
 def fetch_dataset(name: str, entry: DatasetEntry) -> str:
-    """One line that says what is on this machine now; downloads what a run of data set `name` needs.
+    """Download what a run on dataset `name` needs, and return one line that describes what is now on this machine.
 
-    Raises PrerequisiteError when it cannot be had, DataError when it is not as the entry says.
+    Raises: PrerequisiteError if it cannot be obtained; DataError if it does not match the entry.
     """
     examples, reading = load_source(name, entry)
     counts = examples.frame["split"].value_counts()

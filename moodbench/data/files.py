@@ -1,4 +1,4 @@
-"""The cells of a person's own file: CSV, TSV, JSONL or Parquet, row by row, with every fault named by place."""
+"""Read the user's own file (CSV, TSV, JSONL or Parquet) row by row; errors name the row or line."""
 
 from __future__ import annotations
 
@@ -26,34 +26,36 @@ FORMATS = {
     ".parquet": "Parquet",
     ".pq": "Parquet",
 }
-"""File ending -> format."""
+"""File name suffix -> format."""
 LONGEST_BYTES = 16 * 2**20
-"""Longest line or cell; what is longer is no text but a sign of a wrong file or an unclosed quote."""
+"""Maximum length of a line or cell; anything longer indicates a wrong file or an unclosed quote."""
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD_LINES = 100
-"""So many JSON lines together show which columns there are, for a writer may leave out what is empty."""
+"""Number of JSON lines that determine the columns; one line is not enough, as writers may omit empty fields."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A file opened for reading."""
+    """A file opened for reading, with its format, columns and rows."""
 
     format: str
     encoding: str | None
-    """utf-8, cp1252 or latin-1; None for Parquet, which says itself."""
+    """utf-8, cp1252 or latin-1; None for Parquet, whose text is always UTF-8."""
     separator: str | None
-    """What parts the cells of a CSV or TSV file."""
+    """Delimiter of a CSV or TSV file; None for other formats."""
     columns: tuple[str, ...]
+    """All columns of the file."""
     rows: Iterator[tuple[str, tuple[Any, ...]]]
-    """For each row its place in words, and the cells of the columns asked for."""
+    """For each row, its location as text for messages, and the cells of the requested columns."""
 
 
 def open_cells(path: Path, columns: Mapping[str, str], *, every_row: bool = False) -> Cells:
-    """The `columns` (role -> name) of the file at `path`; rows are read while one iterates.
+    """Open the file at `path` and return its `columns` (role -> name); rows are read lazily.
 
-    A delimited row of empty cells only is left out as a blank line is, unless `every_row` is wanted, which allows a single
-    column too. PrerequisiteError when there is no such file; DataError when it is empty, binary, of another format or lacks
-    a column.
+    In a delimited file, rows of only empty cells are skipped like blank lines, unless `every_row` is set, which also
+    allows a file with a single column.
+    Raises: PrerequisiteError if there is no such file; DataError if it is empty, binary, of another format or lacks a
+    column.
     """
     kind = format_of(path)
     if kind == "Parquet":
@@ -65,15 +67,19 @@ def open_cells(path: Path, columns: Mapping[str, str], *, every_row: bool = Fals
 
 
 def format_of(path: Path) -> str:
-    """One of `FORMATS`' values; says what is wrong with a path that cannot be read as data."""
+    """Return the format of the file at `path`, one of the values of `FORMATS`.
+
+    Raises: PrerequisiteError if it cannot be opened; DataError if it is a folder, not a regular file, empty or has an
+    unknown suffix.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise DataError(f"{path}: is a folder; give one file ({', '.join(FORMATS)})")
         if not stat.S_ISREG(mode):
             raise DataError(
-                f"{path}: is a pipe or a device, and can be read once at most; allowed are regular files, which are read "
-                "several times: write it to a file first"
+                f"{path}: is a pipe or a device, and can be read once at most; allowed are regular files, which are "
+                "read several times: write it to a file first"
             )
         with path.open("rb") as file:
             head = file.read(4)
@@ -91,7 +97,10 @@ def format_of(path: Path) -> str:
 
 
 def unpacked_bytes(path: Path, columns: Iterable[str]) -> int:
-    """Bytes of the file at `path` as it is read; of Parquet those of `columns`, unpacked. Raises what `format_of` does."""
+    """Return the size of the file at `path` in bytes; for Parquet, the uncompressed size of `columns`.
+
+    Raises: the errors of `format_of`.
+    """
     if format_of(path) != "Parquet":
         return path.stat().st_size
     metadata, wanted = _parquet_file(path).metadata, set(columns)
@@ -101,17 +110,19 @@ def unpacked_bytes(path: Path, columns: Iterable[str]) -> int:
 
 
 _NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
-"""Bytes without a meaning in cp1252."""
+"""Bytes that are undefined in cp1252."""
 
 
 @lru_cache(maxsize=8)
 def _encoding_of(path: Path, _: int) -> str:
-    """utf-8 where all bytes are UTF-8, else cp1252, which is what Windows programs write when they say ANSI or latin-1.
+    """Return the encoding of a text file: utf-8-sig if all bytes are valid UTF-8, else cp1252 or latin-1.
 
-    Both agree but for the bytes 80 to 9f, which are signs such as the curly apostrophe in cp1252, and invisible controls,
-    which no text has, in latin-1; that one is taken for a file with a byte that cp1252 lacks. So do web browsers:
-    https://encoding.spec.whatwg.org/#names-and-labels. DataError for bytes that no text has, and for a line so long that
-    it is no text either.
+    cp1252 is what Windows programs write when they say ANSI or latin-1. The two differ only in the bytes 80 to 9f:
+    printable characters such as the curly apostrophe in cp1252, but control characters, which do not occur in text, in
+    latin-1. latin-1 is returned only if the file has a byte that is undefined in cp1252. Web browsers likewise read
+    latin-1 as cp1252: https://encoding.spec.whatwg.org/#names-and-labels. The second parameter is the modification time
+    of the file, part of the cache key.
+    Raises: DataError for UTF-16 and binary files, and for lines longer than `LONGEST_BYTES`.
     """
     decoder, other, start, line_start = codecs.getincrementaldecoder("utf-8")(), "cp1252", 0, 0
     utf8 = True
@@ -129,8 +140,8 @@ def _encoding_of(path: Path, _: int) -> str:
                 line_start = start + line_end + 1
             if start + len(block) - line_start > LONGEST_BYTES:
                 raise DataError(
-                    f"{path}: from byte {line_start} on, one line is longer than {LONGEST_BYTES >> 20} MiB; expected one row "
-                    "per line, but for line breaks in double quotes"
+                    f"{path}: from byte {line_start} on, one line is longer than {LONGEST_BYTES >> 20} MiB; expected "
+                    "one row per line, but for line breaks in double quotes"
                 )
             if utf8:
                 try:
@@ -184,7 +195,7 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str],
 
 
 def check_header(name: Path | str, kind: str, header: Sequence[str], *, alone: bool) -> None:
-    """Nothing; DataError for a header of a single column, unless it may stand `alone` and holds no other separator."""
+    """Raise DataError for a header with a single column, unless `alone` allows it and it contains no separator."""
     if len(header) == 1 and not (alone and not any(other in header[0] for other in SEPARATORS)):
         raise DataError(
             f"{name}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
@@ -193,7 +204,7 @@ def check_header(name: Path | str, kind: str, header: Sequence[str], *, alone: b
 
 
 def check_row(where: str, row: Sequence[str], header: Sequence[str], separator: str) -> None:
-    """Nothing; DataError for a row with other cells than the header has."""
+    """Raise DataError for a row with fewer cells than the header, or with more that are not empty."""
     if len(row) < len(header) or any(row[len(header) :]):
         raise DataError(
             f"{where}: {len(row)} cells where the header has {len(header)}; a text with the "
@@ -202,14 +213,14 @@ def check_row(where: str, row: Sequence[str], header: Sequence[str], separator: 
 
 
 def unquoted(name: Path | str, line: int, error: csv.Error) -> DataError:
-    """What to raise for quotes that do not pair."""
+    """Return the DataError for unbalanced quotes."""
     return DataError(
         f"{name}: line {line}: {error}; a quoted cell ends with one double quote, and double quotes in it are doubled"
     )
 
 
 def separator_of(header: str, wanted: set[str]) -> str:
-    """The separator under which the header has the wanted columns, else the one that makes most columns."""
+    """Return the separator with which the header contains the `wanted` columns, else the one with the most columns."""
 
     def fit(separator: str) -> tuple[bool, int]:
         cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
@@ -219,7 +230,7 @@ def separator_of(header: str, wanted: set[str]) -> str:
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
-    """The JSON object that a line holds; DataError when it holds none."""
+    """Return the JSON object on a line; raise DataError if there is none."""
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -282,7 +293,10 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
 
 
 def places_of(path: Path | str, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
-    """Where each of `columns` stands in the header."""
+    """Return the index of each of `columns` in the header.
+
+    Raises: DataError for a column that is missing or occurs more than once.
+    """
     shown = ", ".join(_short(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
     for role, name in columns.items():
         if name not in header:

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, memory-mapped: labels as codes, and the texts of the rows one asks for."""
+"""A memory-mapped dataset of the Hugging Face hub: labels as codes, and texts loaded on request."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HubSplit:
-    """One split, of which nothing but the labels is in memory."""
+    """One split; only its labels are in memory."""
 
     table: Dataset
     codes: npt.NDArray[np.int32]
-    """Label of each row as a place in `names`; -1 where there is none or it is hidden."""
+    """Label of each row as an index into `names`; -1 if it is missing or hidden."""
     names: tuple[str, ...]
     text_columns: tuple[str, ...]
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The texts of `rows`: their text columns, where not empty, joined by line ends."""
+        """Return the texts of `rows`: their non-empty text columns, joined by newlines."""
         taken = self.table.select(rows.tolist())
         parts = [taken[column][:] for column in self.text_columns]
         return ["\n".join(p.strip() for p in cells if p and p.strip()) for cells in zip(*parts, strict=True)]
@@ -43,25 +43,26 @@ class HubSplit:
 
 @dataclass(frozen=True)
 class HubData:
-    """The splits of a repository at one commit, by our names."""
+    """The splits of a repository at one commit."""
 
     splits: dict[str, HubSplit]
+    """Keyed by MoodBench's split names."""
     commit: str
     sizes: dict[str, int]
-    """Rows of each of the repository's splits."""
+    """Split of the repository -> rows."""
 
 
 def offline() -> bool:
-    """Whether the hub's library was told to stay off the network."""
+    """Return whether huggingface_hub is in offline mode."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def commit_of(source: HubSource) -> str:
-    """The commit that the revision of `source` means: asked of the hub, or read from its cache when that is not there.
+    """Return the commit of the revision of `source`, from the hub or, if it is unreachable, from the caches.
 
-    Raises PrerequisiteError for what cannot be had.
+    Raises: PrerequisiteError if the commit cannot be determined.
     """
     if source.revision and re.fullmatch("[0-9a-f]{40}", source.revision):
         return source.revision
@@ -83,17 +84,17 @@ def commit_of(source: HubSource) -> str:
         _unreachable(source, error)
     except HfHubHTTPError as error:
         _refused(source, error)
-    with suppress(OSError):  # Only for when there is no network.
+    with suppress(OSError):  # Only needed later, without a network.
         noted.parent.mkdir(parents=True, exist_ok=True)
         noted.write_text(commit)
     return commit
 
 
 def open_hub(source: HubSource, commit: str) -> HubData:
-    """The splits of `source` at `commit`; downloaded into the hub's own caches unless they are there.
+    """Return the splits of `source` at `commit`, downloaded into the caches of the hub's libraries unless cached.
 
-    Raises PrerequisiteError (missing, gated, no network, damaged download) or DataError (no such configuration, split
-    or column; a data set made by a script).
+    Raises: PrerequisiteError (missing, gated, no network, damaged download) or DataError (no such configuration, split
+    or column; a dataset that needs a loading script).
     """
     data = _load(source, commit)
     _check_digests(source, commit)
@@ -131,13 +132,13 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
         if "script" not in str(error):
             raise
         raise DataError(
-            f"data set {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, CSV "
-            "or JSON files, or try `revision: refs/convert/parquet`"
+            f"data set {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, "
+            "CSV or JSON files, or try `revision: refs/convert/parquet`"
         ) from error
     except OSError as error:
         raise PrerequisiteError(
-            f"data set {source.id}: its download failed ({_first_line(error)}); give the same command again, which goes on "
-            "where it stopped"
+            f"data set {source.id}: its download failed ({_first_line(error)}); give the same command again, which "
+            "goes on where it stopped"
         ) from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
@@ -146,14 +147,14 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
     cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
     if offline() and cached and commit not in cached:
         raise PrerequisiteError(
-            f"data set {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the network "
-            f"is off; {_remedy(source)}"
+            f"data set {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the "
+            f"network is off; {_remedy(source)}"
         )
     return data
 
 
 def _named_splits(source: HubSource, there: Sequence[str]) -> dict[str, str]:
-    """Our split -> theirs."""
+    """Return MoodBench's split name -> the repository's split name."""
     if not source.splits:
         usual = {SPLIT_NAMES[name]: name for name in there if name in SPLIT_NAMES}
         if "train" not in usual and len(there) == 1:
@@ -201,7 +202,10 @@ def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
 
 
 def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """Codes and names of a dictionary-encoded column, with labels that read alike (4 and 4.0) as one; -1 hides."""
+    """Return codes and names of a dictionary-encoded column.
+
+    Labels with the same text (4 and 4.0) are merged; null and -1, which marks hidden labels, get code -1.
+    """
     import pyarrow.compute as pc
 
     texts = [label_text(value) for value in encoded.dictionary.to_pylist()]
@@ -222,7 +226,7 @@ def _repository_folder(repository: str) -> Path:
 
 
 def _check_digests(source: HubSource, commit: str) -> None:
-    """PrerequisiteError when a downloaded file differs from the digest under which the hub keeps it; it is removed."""
+    """Remove a downloaded file that differs from its SHA-256 on the hub, and raise PrerequisiteError."""
     for path in sorted((_repository_folder(source.id) / "snapshots" / commit).rglob("*")):
         blob = path.resolve()
         if not path.is_file() or not re.fullmatch("[0-9a-f]{64}", blob.name):
@@ -234,13 +238,13 @@ def _check_digests(source: HubSource, commit: str) -> None:
             path.unlink(missing_ok=True)
             _remove_made(source, commit)
             raise PrerequisiteError(
-                f"data set {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it was "
-                "removed, give the same command again"
+                f"data set {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it "
+                "was removed, give the same command again"
             )
 
 
 def _remove_made(source: HubSource, commit: str) -> None:
-    """Nothing; removes what `datasets` made of the files of `commit`."""
+    """Remove the Arrow files that `datasets` generated from the files of `commit`."""
     from datasets import config
 
     owner, _, name = source.id.rpartition("/")
@@ -253,9 +257,9 @@ def _remedy(source: HubSource) -> str:
     config = f", configuration {source.config!r}" if source.config else ""
     wanted = ", ".join(dict.fromkeys(source.splits.values())) or "train, validation, test"
     return (
-        f"needed are README.md and the data files of the splits {wanted}{config} of the data set repository {source.id} "
-        f"(revision {source.revision or 'main'}); where there is a network run `moodbench fetch` with this data set, and "
-        "copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
+        f"needed are README.md and the data files of the splits {wanted}{config} of the data set repository "
+        f"{source.id} (revision {source.revision or 'main'}); where there is a network run `moodbench fetch` with "
+        "this data set, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
     )
 
 
@@ -275,8 +279,8 @@ def _refused(source: HubSource, error: Exception) -> NoReturn:
     chain = (error, error.__cause__)
     if any(isinstance(e, GatedRepoError) for e in chain):
         raise PrerequisiteError(
-            f"data set {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in with "
-            "`hf auth login` or set HF_TOKEN"
+            f"data set {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
+            "with `hf auth login` or set HF_TOKEN"
         ) from error
     if any(isinstance(e, RevisionNotFoundError) for e in chain):
         raise PrerequisiteError(

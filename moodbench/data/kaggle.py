@@ -1,4 +1,4 @@
-"""A file of a Kaggle data set, from Kaggle's cache on this machine or downloaded into it."""
+"""Locate a file of a Kaggle dataset in kagglehub's cache, downloading the dataset if necessary."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _TRUE = ("1", "true", "yes", "on")
 
 
 def offline() -> bool:
-    """Whether the environment forbids the network, as the hubs' libraries read it."""
+    """Return whether the environment variables of the Hugging Face libraries request offline mode."""
     return any(os.environ.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
 
 
 def kaggle_file(source: FileSource) -> Path:
-    """Where the file of `source` stands; downloaded when it is not here and the network is allowed.
+    """Return the path of the file of `source`; download the dataset if it is not cached and the network is allowed.
 
-    The newest complete version in the cache is taken unless `source.version` says which. PrerequisiteError says which
-    file of which data set is missing and how to get it; DataError when the data set has no such file.
+    Uses the newest complete version in the cache, unless `source.version` is given.
+    Raises: PrerequisiteError, which says what is missing and how to get it; DataError if the dataset has no such file.
     """
     assert source.kaggle is not None
     folder = _cached(source.kaggle, source.version) or _downloaded(source.kaggle, source.version)
@@ -36,7 +36,7 @@ def _handle(kaggle: str, version: int | None) -> str:
 
 
 def _cached(kaggle: str, version: int | None) -> Path | None:
-    """The folder of the wanted, or newest, version that was downloaded completely."""
+    """Return the folder of the given version, or of the newest one; only complete downloads count."""
     from kagglehub.cache import Cache
     from kagglehub.config import get_cache_folder
     from kagglehub.handle import parse_dataset_handle

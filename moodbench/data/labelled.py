@@ -1,4 +1,4 @@
-"""The rows of a table that have a text and a class; what is wrong with a row is named by its place."""
+"""Rows of a table that have a text and a class; errors name the row."""
 
 from __future__ import annotations
 
@@ -25,48 +25,51 @@ SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
-"""Value of a split column -> split."""
+"""Value of a split column (casefolded) -> split."""
 ROLES = ("text_column", "label_column", "split_column", "group_column", "id_column", "segment_column")
 NO_TEXT, NO_LABEL, BY_MAP = "without text", "without label", "by the label map"
 REPEATED, CONTRADICTING, SAME_ID = "repeated", "repeated with contradicting labels", "with an id seen before"
 STARS = {str(stars) for stars in range(1, 6)}
-"""Labels that are, when all of them occur and no others, review stars, which are kept beside the class."""
+"""Labels of review stars: when exactly these occur, the stars are kept next to the class."""
 
 
 @dataclass
 class LabelledRows:
-    """What was read, one entry per row, and what was left out."""
+    """The rows that were kept, one list entry per row, and counts of those that were dropped."""
 
     texts: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    """The label as the file has it, before the label map."""
+    """Label as written in the file, before the label map is applied."""
     extra: list[str | None] = field(default_factory=list)
-    """The cell of the split or group column, where there is one."""
+    """Split name or cell of the group column, if either column is given."""
     segments: list[str | None] = field(default_factory=list)
-    """The cell of the segment column, where there is one."""
+    """Cell of the segment column, if there is one."""
     ids: list[str | None] = field(default_factory=list)
-    """The cell of the id column, where there is one."""
+    """Cell of the id column, if there is one."""
     num_rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     seen_labels: set[str] = field(default_factory=set)
-    """Every label of the file, those dropped by the map included."""
+    """Every label in the file, including those that the label map drops."""
 
     def stars(self) -> list[int | None]:
-        """Each row's review stars, 1 to 5; None for all when the labels are something else."""
+        """Return the review stars of each row, 1 to 5, or None for every row if the labels are not stars."""
         if self.seen_labels != STARS:
             return [None] * len(self.labels)
         return [int(label) for label in self.labels]
 
 
 def columns_of(source: FileSource) -> dict[str, str]:
-    """Role -> name of the columns that `source` names."""
+    """Return role -> column name for the columns that `source` names."""
     given = {role: getattr(source, role) for role in ROLES}
     return {role: name for role, name in given.items() if name is not None}
 
 
 def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
-    """The rows with a text and a class; DataError names file, row, column, value seen and what is allowed."""
+    """Return the rows that have a text and a class.
+
+    Raises: DataError, which names the file, row, column, value seen and allowed values.
+    """
     read = LabelledRows()
     roles = list(columns_of(source))
     unknown: dict[str, tuple[str, int]] = {}
@@ -118,10 +121,12 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
 
 
 def without_duplicates(read: LabelledRows, *, within_splits: bool) -> pd.DataFrame:
-    """Equal texts of one label once (per given split), those of several labels not at all, and one row per id.
+    """Return the rows without duplicates.
 
-    Columns text, key, label, extra, stars, segment, in order of content, so that the order of the file changes nothing.
-    Counts what goes in `read.dropped`.
+    Keeps one row per id. Equal texts with the same label are kept once (once per split with `within_splits`); equal
+    texts with contradicting labels are all dropped. The columns are text, key, label, extra, stars and segment. Rows
+    are sorted by content, so the result does not depend on the order of the file. Updates the counts in
+    `read.dropped`.
     """
     parts = {"text": read.texts, "label": read.targets, "extra": read.extra, "segment": read.segments, "id": read.ids}
     frame = pd.DataFrame({**parts, "stars": read.stars()}, dtype=object)
@@ -140,7 +145,7 @@ def without_duplicates(read: LabelledRows, *, within_splits: bool) -> pd.DataFra
 
 
 def _told(path: Path, unknown: dict[str, tuple[str, int]], source: FileSource) -> str:
-    """What to say of labels that nothing places."""
+    """Return the error message for labels that are neither in the label map nor in the labels."""
     label, (where, count) = next(iter(unknown.items()))
     others = ", ".join(map(shown, list(unknown)[1:6]))
     known = "the label map" if source.label_map else "the labels"
@@ -156,7 +161,8 @@ def _text(path: Path, where: str, column: str, cell: Any) -> str | None:
         return None
     if not isinstance(cell, str):
         raise DataError(
-            f"{path}: {where}: column {column!r}: a text is expected, found {type(cell).__name__}; choose the text column"
+            f"{path}: {where}: column {column!r}: a text is expected, found {type(cell).__name__}; "
+            "choose the text column"
         )
     _check_unicode(path, where, column, cell)
     return cell.strip() or None
@@ -173,7 +179,7 @@ def _label(path: Path, where: str, column: str, cell: Any) -> str | None:
 
 
 def _check_unicode(path: Path, where: str, column: str, text: str) -> None:
-    """DataError for half of a surrogate pair, which JSON can hold and no file of text can."""
+    """Raise DataError for a lone surrogate, which JSON can represent but encoded text cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -187,7 +193,8 @@ def _split_name(path: Path, where: str, source: FileSource, cell: Any) -> str:
     name = str(cell if cell is not None else "").strip()
     if name.casefold() not in SPLIT_NAMES:
         raise DataError(
-            f"{path}: {where}: split column {source.split_column!r}: {shown(name)} is not one of {', '.join(SPLIT_NAMES)}"
+            f"{path}: {where}: split column {source.split_column!r}: {shown(name)} is not one of "
+            f"{', '.join(SPLIT_NAMES)}"
         )
     return SPLIT_NAMES[name.casefold()]
 

@@ -1,4 +1,4 @@
-"""From what stands in a label column to ordered class names: stars, numbers, words, or a map."""
+"""Map the values of a label column (stars, numbers or words) to ordered class names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from moodbench.errors import DataError
 
 DROP = "drop"
-"""In a label map: leave out the rows with this label."""
+"""Class in a label map whose rows are dropped."""
 NUM_CLASSES = (2, 3, 5)
 _RANKS = {
     0: "very negative, very bad, terrible",
@@ -19,18 +19,18 @@ _RANKS = {
     4: "very positive, very good, excellent",
 }
 SENTIMENT = {word: rank for rank, words in _RANKS.items() for word in words.split(", ")}
-"""Known names of classes -> where they stand, most negative first."""
+"""Known class name -> rank; the most negative has rank 0."""
 
 
 class Order(NamedTuple):
-    """Class names, most negative first, and what a reader should know about how they were ordered."""
+    """Class names, most negative first, and a warning if their order had to be assumed."""
 
     names: tuple[str, ...]
     warning: str | None = None
 
 
 def label_text(value: object) -> str | None:
-    """A cell of the label column as text: 4, 4.0 and "4.0" are all "4"; None where there is nothing."""
+    """Return a cell of the label column as text, or None if it is empty; 4, 4.0 and "4.0" all give "4"."""
     if value is None or value != value:
         return None
     if isinstance(value, bool):
@@ -41,16 +41,17 @@ def label_text(value: object) -> str | None:
 
 
 def target_of(label: str, label_map: Mapping[str, str], labels: Collection[str]) -> str | None:
-    """The class that `label` stands for, or `DROP`; None when nothing says."""
+    """Return the class of `label`, or `DROP`; None if neither the label map nor `labels` contains it."""
     if label_map:
         return label_map.get(label)
     return label if not labels or label in labels else None
 
 
 def order_classes(found: Collection[str], labels: tuple[str, ...], where: str) -> Order:
-    """The classes `found`, in the order of `labels` when given, else by number, by known words, or by the alphabet.
+    """Return the classes `found`, most negative first.
 
-    DataError unless there are as many classes as `NUM_CLASSES` allows, and all of `labels` are found.
+    The order is that of `labels` if given, else by number, else by known sentiment words, else alphabetical.
+    Raises: DataError if the number of classes is not in `NUM_CLASSES`, or one of `labels` is not in `found`.
     """
     absent = [label for label in labels if label not in found]
     if absent:
@@ -75,18 +76,18 @@ def order_classes(found: Collection[str], labels: tuple[str, ...], where: str) -
     names = tuple(sorted(found))
     return Order(
         names,
-        f"the order of the classes is unknown, so they stand by the alphabet and {shown(names[-1])} counts as the positive "
-        "one; say otherwise with --labels, most negative first",
+        f"the order of the classes is unknown, so they stand by the alphabet and {shown(names[-1])} counts as the "
+        "positive one; say otherwise with --labels, most negative first",
     )
 
 
 def shown(label: str) -> str:
-    """A label for messages: quoted, and cut, as a label column chosen by mistake may hold private text."""
+    """Return a label for messages, quoted and shortened: a label column chosen by mistake may hold private text."""
     return repr(label if len(label) <= 30 else label[:27] + "...")
 
 
 def _number(name: str) -> float | None:
-    """The number in "4", "-1.5" or "4 stars"."""
+    """Return the number in "4", "-1.5" or "4 stars"."""
     found = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)(?: ?stars?)?", name.casefold())
     return float(found.group(1)) if found else None
 

@@ -1,4 +1,4 @@
-"""What loading a data set gives: its examples, and what became of the rows of its source."""
+"""The result of loading a dataset: its examples, and a summary of how its source was read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moodbench.data.report import Reading
 
 
 class Loaded(NamedTuple):
-    """The examples of a source, and what became of its rows (None for an embedded text)."""
+    """The examples of a source, and how its rows were read (None for an embedded dataset)."""
 
     examples: Examples
     reading: Reading | None

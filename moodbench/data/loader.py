@@ -1,4 +1,4 @@
-"""Review data sets by name, as one object for Python programs."""
+"""Review datasets by name, as one object for Python programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moodbench.data.source import load_source
 
 
 def source_of(entry: DatasetEntry) -> str:
-    """Where the texts of `entry` come from: a repository id, a Kaggle data set, a file, or `embedded`."""
+    """Return where the texts of `entry` come from: a repository id, a Kaggle dataset, a file, or `embedded`."""
     if entry.hub:
         return entry.hub.id
     if entry.file:
@@ -23,30 +23,36 @@ def source_of(entry: DatasetEntry) -> str:
 
 
 class _Supported:
-    """Read when it is asked for, as importing a module reads no file."""
+    """Descriptor that reads the catalogue on access, because importing a module must not read files."""
 
     def __get__(self, instance: object, owner: type) -> Mapping[str, str]:
         return {name: source_of(entry) for name, entry in load_catalogue().datasets.items()}
 
 
 class SentimentDataLoader:
-    """The data sets of a catalogue, loaded with fixed splits and sub-samples that a seed determines."""
+    """The datasets of a catalogue, loaded with fixed splits and seeded sub-samples."""
 
     SUPPORTED_DATASETS = _Supported()
-    """Name -> source of every data set of the packaged catalogue."""
+    """Name -> source of every dataset in the packaged catalogue."""
 
     def __init__(self, catalogue: Catalogue | None = None) -> None:
         self._given = catalogue
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The catalogue that was given, or the packaged one."""
+        """The given catalogue, or the packaged one."""
         return self._given or load_catalogue()
 
     def load(self, name: str) -> Examples:
-        """All examples of data set `name`; raises UnknownNameError, DataError or PrerequisiteError."""
+        """Return all examples of dataset `name`.
+
+        Raises: UnknownNameError, DataError or PrerequisiteError.
+        """
         return load_source(name, self.catalogue.dataset(name)).examples
 
     def sample(self, name: str, split: str, size: int, *, seed: int = 0, by: Sampling = "stratified") -> pd.DataFrame:
-        """At most `size` rows (example_id, text, label, ...) of one split; `by` balanced takes as many of each class."""
+        """Return at most `size` rows (example_id, text, label, ...) of one split.
+
+        `by` is `stratified` (class shares of the split) or `balanced` (the same number of each class).
+        """
         return subsample(self.load(name).split(split), size, seed, by)

@@ -1,4 +1,4 @@
-"""A hub data set as examples with its official splits: the test stays the test, and none of it is trained on."""
+"""A hub dataset as examples with its official splits; texts of the test split are removed from training."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ from moodbench.errors import DataError
 from moodbench.spec.canonical import content_id
 
 OFFICIAL_CODE_VERSION = 2
-"""Raised by hand when the examples made of a source may change; part of the name under which they are kept."""
+"""Increment when a code change may change the examples of a source; part of the cache key."""
 IN_TEST = "from train, being in a split that is tested on"
 NOT_DRAWN = "not drawn"
 
 
 def pinned(source: HubSource) -> HubSource:
-    """`source` at the commit that its revision means now; raises PrerequisiteError."""
+    """Return `source` with its revision resolved to the current commit.
+
+    Raises: PrerequisiteError.
+    """
     return source.model_copy(update={"revision": _commit(source.model_dump_json())})
 
 
@@ -46,9 +49,9 @@ def _commit(source_json: str) -> str:
 
 
 def load_official(name: str, source: HubSource) -> Loaded:
-    """The examples of `source`, kept in the cache so that the processes of a run, and later runs, need no hub.
+    """Return the examples of `source`, cached so that workers and later runs do not need the hub.
 
-    Raises DataError or PrerequisiteError.
+    Raises: DataError or PrerequisiteError.
     """
     return _load_official(name, pinned(source).model_dump_json())
 
@@ -60,7 +63,7 @@ def _load_official(name: str, source_json: str) -> Loaded:
     if path.exists():
         return _read(name, path)
     loaded = _made(name, HubSource.model_validate_json(source_json))
-    with suppress(OSError):  # It only saves time, so a cache that cannot be written is no reason to stop.
+    with suppress(OSError):  # The cache only saves time, so a failed write must not stop the run.
         _write(loaded, path)
     return loaded
 
@@ -98,22 +101,26 @@ def _made(name: str, source: HubSource) -> Loaded:
 
 
 def _classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[str, ...], str | None]:
-    """The class names in order; DataError for a label that nothing places."""
+    """Return the class names in order, and a warning if the order was assumed.
+
+    Raises: DataError for a split without labels, or a label that is neither in the label map nor in the labels.
+    """
     column = f"{where}: label column {source.label_column!r}"
     found: set[str] = set()
     for ours, split in opened.splits.items():
         used = [split.names[code] for code in np.unique(split.codes[split.codes >= 0])]
         if not used:
             raise DataError(
-                f"{column}: the {ours} split has no labels (they are hidden, -1 or null); choose a split that has them, "
-                f"such as `splits: {{{ours}: validation}}`"
+                f"{column}: the {ours} split has no labels (they are hidden, -1 or null); choose a split that has "
+                f"them, such as `splits: {{{ours}: validation}}`"
             )
         for label in used:
             target = target_of(label, source.label_map, source.labels)
             if target is None:
                 known = source.label_map or source.labels
                 raise DataError(
-                    f"{column}: {shown(label)} ({ours}) is not in the label map or labels ({', '.join(map(shown, known))}); "
+                    f"{column}: {shown(label)} ({ours}) is not in the label map or labels "
+                    f"({', '.join(map(shown, known))}); "
                     f"add it, or leave such rows out with the label map VALUE={DROP}"
                 )
             found.update(() if target == DROP and source.label_map else (target,))
@@ -124,7 +131,10 @@ def _classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[str,
 def _rows(
     ours: str, split: HubSplit, source: HubSource, classes: tuple[str, ...], dropped: Counter[str]
 ) -> pd.DataFrame:
-    """The rows of one split, drawn where `source` says so: text, label, key, stars and, as extra, the split."""
+    """Return the rows of one split, sampled if `source` says so; counts the others in `dropped`.
+
+    Columns: text, label, extra (the split), stars and key.
+    """
     targets = [target_of(label, source.label_map, source.labels) for label in split.names]
     places = np.array([classes.index(t) if t in classes else -1 for t in targets] or [-1], dtype=np.int32)
     labels = np.where(split.codes < 0, -1, places[split.codes]).astype(np.int32)
@@ -149,13 +159,16 @@ def _rows(
 
 
 def _partition(frame: pd.DataFrame, source: HubSource, opened: HubData) -> Partition:
-    """Official splits; validation carved from train where there is none; by content where there is train alone."""
+    """Return the official splits.
+
+    A missing validation split is taken from train. A dataset with only a train split is split by content.
+    """
     if "test" not in opened.splits and "validation" not in opened.splits:
         return by_content(frame)
     if "test" not in opened.splits:
         raise DataError(
-            f"data set {source.id}: has no test split; its splits are {', '.join(opened.sizes)}: say which one is tested on, "
-            "such as `splits: {train: train, test: validation}`"
+            f"data set {source.id}: has no test split; its splits are {', '.join(opened.sizes)}: say which one is "
+            "tested on, such as `splits: {train: train, test: validation}`"
         )
     theirs = {ours: (source.splits or {}).get(ours, ours) for ours in opened.splits}  # type: ignore[call-overload]
     rule = "official: " + ", ".join(f"{ours} is {name!r}" for ours, name in theirs.items())
@@ -163,9 +176,10 @@ def _partition(frame: pd.DataFrame, source: HubSource, opened: HubData) -> Parti
 
 
 def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
-    """`frame` without training texts that are tested or validated on as well, and the pairs still nearly alike.
+    """Return `frame` without leaked texts, and the number of test texts that still have a near-duplicate in train.
 
-    Texts are equal when they are after `normalised`. The counted pairs are of one training and one test text.
+    Drops training texts that also occur in validation or test, and validation texts that also occur in test. Texts are
+    equal if they are equal after `normalised`.
     """
     norms = frame["text"].map(normalised)
     train, test = frame["split"] == "train", frame["split"] == "test"

@@ -1,4 +1,4 @@
-"""A table of texts and labels as examples: a person's own file, or one that Kaggle keeps."""
+"""Load a table of texts and labels as examples: the user's own file, or a file of a Kaggle dataset."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from moodbench.data.report import Reading
 from moodbench.errors import DataError, PrerequisiteError
 
 MEMORY_PER_BYTE = 4
-"""At the least: each text as read, as normalised for the search of duplicates, and in the two tables made of it."""
+"""Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
 
 
 def load_own(name: str, source: FileSource) -> Loaded:
-    """The data set that `source` describes, read once per process and state of the file.
+    """Return the dataset that `source` describes; cached per process until the file changes.
 
-    Raises DataError or PrerequisiteError, which name file, row, column, the value seen and what is allowed.
+    Raises: DataError or PrerequisiteError, which name the file, row, column, value seen and allowed values.
     """
     path = kaggle_file(source) if source.kaggle else Path(source.path).expanduser()
     _check_memory(path, unpacked_bytes(path, columns_of(source).values()))
@@ -48,8 +48,8 @@ def _load(name: str, file: str, source_json: str, state: tuple[int, int]) -> Loa
             split = as_given(frame, f"as column {source.split_column!r} says")
         except DataError as error:
             raise DataError(
-                f"{path}: split column {source.split_column!r} {error}. Leave the split column out, and MoodBench makes "
-                "the splits"
+                f"{path}: split column {source.split_column!r} {error}. Leave the split column out, and MoodBench "
+                "makes the splits"
             ) from error
     else:
         split = by_content(frame, grouped=source.group_column is not None)
@@ -74,13 +74,14 @@ def _load(name: str, file: str, source_json: str, state: tuple[int, int]) -> Loa
 
 
 def _check_memory(path: Path, num_bytes: int) -> None:
-    """Raises for a file whose texts cannot all be held; a machine that swaps for an hour says nothing to anybody."""
+    """Raise PrerequisiteError if the texts do not fit into free memory; otherwise the machine might swap for hours."""
     free = psutil.virtual_memory().available
     if MEMORY_PER_BYTE * num_bytes > free:
         gib = 2**30
         raise PrerequisiteError(
-            f"{path}: what is read has {num_bytes / gib:.1f} GiB unpacked; holding it takes at least {MEMORY_PER_BYTE} times as much "
-            f"memory, of which {free / gib:.1f} GiB are free. Give a sample of its rows: some 100,000 tell models apart"
+            f"{path}: what is read has {num_bytes / gib:.1f} GiB unpacked; holding it takes at least {MEMORY_PER_BYTE} "
+            f"times as much memory, of which {free / gib:.1f} GiB are free. Give a sample of its rows: some 100,000 "
+            "tell models apart"
         )
 
 

@@ -1,4 +1,4 @@
-"""Labelled texts into train, validation and test, so that nothing alike stands on two sides."""
+"""Split labelled texts into train, validation and test, with similar texts in the same split."""
 
 from __future__ import annotations
 
@@ -21,30 +21,35 @@ from moodbench.spec.canonical import content_id
 
 SHARES = (0.7, 0.1, 0.2)
 CARVED = 1 / 8
-"""Share of train that becomes validation where the source names none."""
+"""Share of train that becomes validation if the source has no validation split."""
 MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
-"""With fewer texts a split says nothing."""
+"""Minimum texts per split; a smaller split is not informative."""
 MAX_COMPARED = 100_000
-"""Up to so many texts near-duplicates are looked for: seconds for sentences, a minute or so for long reviews; above, only
-equal texts."""
+"""Maximum number of texts among which near-duplicates are searched; with more texts, only equal texts are found.
+
+The search takes seconds for sentences, and about a minute for long reviews.
+"""
 MIN_KEPT = 2_000
-"""From more texts on, comparing takes long enough to keep its result for the other processes of a run."""
+"""Number of texts above which the clusters are cached for the other processes of a run, as computing them is slow."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The split of each row, and how it came about."""
+    """The split of each row, and how the splits were made."""
 
     names: Sequence[str]
     clusters: Sequence[int]
-    """Rows of one cluster stand on one side."""
+    """Cluster id of each row; all rows of a cluster are in the same split."""
     rule: str
     warning: str | None = None
     num_groups: int | None = None
 
 
 def by_content(frame: pd.DataFrame, *, grouped: bool = False) -> Partition:
-    """70/10/20 by the content of the texts; near-duplicates and groups (column extra, when `grouped`) stay on one side."""
+    """Return a 70/10/20 partition by the content of the texts.
+
+    Near-duplicates stay in the same split, and so do the members of a group (column extra, with `grouped`).
+    """
     given = frame["extra"].tolist() if grouped else [None] * len(frame)
     alone = given.count(None) if grouped else 0
     groups = [("row", i) if group is None else ("group", group) for i, group in enumerate(given)]
@@ -59,9 +64,10 @@ def by_content(frame: pd.DataFrame, *, grouped: bool = False) -> Partition:
 
 
 def as_given(frame: pd.DataFrame, rule: str, num_validation: int | None = None) -> Partition:
-    """The splits of column extra; a missing validation split is carved from train, an eighth or `num_validation` rows.
+    """Return the partition given by column extra.
 
-    DataError when there is no train or no test.
+    A missing validation split is taken from train: an eighth of its rows, or `num_validation` rows if that is fewer.
+    Raises: DataError if there is no train or no test split.
     """
     names = np.array(frame["extra"].tolist(), dtype=object)
     missing = [split for split in ("train", "test") if split not in names]
@@ -86,45 +92,48 @@ def as_given(frame: pd.DataFrame, rule: str, num_validation: int | None = None) 
 
 
 def check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy: str) -> None:
-    """DataError when a split is too small or lacks a class."""
+    """Raise DataError if a split is too small or lacks a class."""
     for split in SPLITS:
         counts = frame.loc[frame["split"] == split, "label"].value_counts()
         absent = [shown(label) for i, label in enumerate(labels) if counts.get(i, 0) == 0]
         if counts.sum() < MIN_TEXTS[split]:
             raise DataError(
-                f"{where}: the {split} split has {counts.sum()} texts (of {len(frame)} usable ones), needed are at least "
-                f"{MIN_TEXTS[split]}; {remedy}"
+                f"{where}: the {split} split has {counts.sum()} texts (of {len(frame)} usable ones), needed are at "
+                f"least {MIN_TEXTS[split]}; {remedy}"
             )
         if absent:
             raise DataError(
-                f"{where}: the {split} split has no text of class {', '.join(absent)}; {remedy}, or merge classes with a "
-                "label map"
+                f"{where}: the {split} split has no text of class {', '.join(absent)}; {remedy}, or merge classes "
+                "with a label map"
             )
 
 
 def clusters_of(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[npt.NDArray[np.int64], str | None]:
-    """A cluster of each text, and what to say when not all near-duplicates are found."""
+    """Return the cluster id of each text, and a warning if near-duplicates were not searched.
+
+    Shape of the ids: `(texts,)`. See `near_duplicate_clusters`.
+    """
     compare = len(texts) <= MAX_COMPARED
     if len(texts) > MIN_KEPT:
         clusters = _kept_clusters(texts, groups, only_equal=not compare)
     else:
         clusters = near_duplicate_clusters(texts, groups, only_equal=not compare)
     warning = (
-        f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are kept on "
-        "one side; near-duplicates are not looked for"
+        f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are "
+        "kept on one side; near-duplicates are not looked for"
     )
     return clusters, None if compare else warning
 
 
 def _kept_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> npt.NDArray[np.int64]:
-    """The clusters from the cache, where the first process of a run leaves them for its workers: numbers, no texts."""
+    """Return the cluster ids through the cache, so that the workers of a run reuse them; no texts are stored."""
     content = {"texts": [content_key(text) for text in texts], "groups": groups, "only_equal": only_equal}
     path = cache_folder() / "clusters" / f"{content_id('clusters', content)}.npy"
     if path.exists():
         found: npt.NDArray[np.int64] = np.load(path)
         return found
     clusters = near_duplicate_clusters(texts, groups, only_equal=only_equal)
-    with suppress(OSError):  # It only saves time, so a cache that cannot be written is no reason to stop.
+    with suppress(OSError):  # The cache only saves time, so a failed write must not stop the run.
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as staged:
             np.save(staged, clusters)

@@ -1,4 +1,4 @@
-"""What a person should know about their own data before anything is trained on it. Pure; holds no text of the data."""
+"""Report on a dataset before anything is trained on it. Pure; the report contains no text of the dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moodbench.data.splits import SPLITS, normalised
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of the rows of a file."""
+    """How the rows of a file or repository were read, dropped and split."""
 
     file: str
     """Name of the file, without its folder."""
@@ -25,33 +25,33 @@ class Reading:
     separator: str | None
     num_rows: int
     dropped: Mapping[str, int]
-    """Reason -> rows."""
+    """Reason -> number of dropped rows."""
     num_kept_together: int
-    """Texts that share their side with a near-duplicate or another member of their group."""
+    """Texts kept in the same split as a near-duplicate or another member of their group."""
     num_groups: int | None
-    """Different values of the group column; None without one."""
+    """Distinct values of the group column; None without one."""
     split_rule: str
-    """How the splits were made, in words."""
+    """How the splits were made, as text."""
     num_near_duplicates: int | None = None
-    """Test texts with a near-duplicate in train; None where near-duplicates stand on one side anyway."""
+    """Test texts with a near-duplicate in train; None if near-duplicates are always kept in the same split."""
     source_rows: Mapping[str, int] = field(default_factory=dict)
-    """The source's own splits and their rows, where it has any."""
+    """Split of the source -> rows; empty if the source has no splits."""
     warnings: tuple[str, ...] = ()
 
 
 class ModelLengths(NamedTuple):
-    """How long each text of a data set is for some models that share their tokenizer, limit and preparation."""
+    """Length of each text of a dataset for models that share tokenizer, maximum length and preparation."""
 
     models: tuple[str, ...]
     num_tokens: npt.NDArray[np.int64]
-    """Tokens of each whole text, in the order of the examples."""
+    """Tokens of each text before truncation, in the order of the examples."""
     max_length: int
-    """Longest input in tokens; what is longer is cut."""
+    """Maximum input length in tokens; longer texts are truncated."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the texts are for some models, and how many are cut."""
+    """Distribution of the text lengths for a group of models, and the share of truncated texts."""
 
     models: tuple[str, ...]
     unit: Literal["tokens", "words"]
@@ -59,14 +59,14 @@ class Lengths:
     p95: int
     longest: int
     max_length: int | None = None
-    """None for baselines, which read texts whole."""
+    """Maximum input length in tokens; None for baselines, which do not truncate."""
     cut_share: float = 0.0
     """Share of all texts that are longer than `max_length`."""
     test_cut_share: float = 0.0
-    """The same of the test texts alone, as evaluations count it."""
+    """The same share of the test texts alone, as in evaluation records."""
 
     def line(self) -> str:
-        """One line for a terminal."""
+        """Return the lengths as one line for a terminal."""
         shown = f"{self.unit} per text{' for ' + ', '.join(self.models) if self.models else ''}"
         counts = f"median {self.p50:,}, P95 {self.p95:,}, longest {self.longest:,}"
         if self.max_length is None:
@@ -77,7 +77,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts and shares of one data set; goes into the events of a run."""
+    """Counts and shares of one dataset; logged as an event of a run."""
 
     dataset: str
     reading: Reading
@@ -85,21 +85,21 @@ class DataReport:
     counts: Mapping[str, Mapping[str, int]]
     """Class -> split -> rows; the last class is the positive one."""
     lengths: tuple[Lengths, ...]
-    """In words for baselines, then in tokens for the other models, those alike together."""
+    """Lengths in words for the baselines, then in tokens for each group of models with the same tokenisation."""
     num_html_entities: int
-    """Texts with an HTML entity such as &amp;, left as it is."""
+    """Texts with an HTML entity such as &amp;, which is left unchanged."""
     num_test_in_train: int
-    """Test texts that are in the training split as well, after normalisation."""
+    """Test texts that are also in the training split, after normalisation."""
     licence: str | None = None
-    """Licence and terms of the texts; None for a person's own."""
+    """Licence and terms of the texts; None for the user's own texts."""
     warnings: tuple[str, ...] = field(default=())
 
     def as_event(self) -> dict[str, Any]:
-        """The report as one event of a run."""
+        """Return the report as one event of a run."""
         return {"event": "data_report", **asdict(self)}
 
     def lines(self) -> list[str]:
-        """The report as lines for a terminal."""
+        """Return the report as lines for a terminal."""
         read = self.reading
         separator = f", separator {read.separator!r}" if read.separator else ""
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in read.dropped.items() if count) or "none"
@@ -107,7 +107,8 @@ class DataReport:
         width = max(len(name) for name in (*self.counts, "class"))
         table = [["class", *SPLITS]] + [[n, *(f"{c[s]:,}" for s in SPLITS)] for n, c in self.counts.items()]
         return [
-            f"{'Data set' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}{', ' + read.encoding if read.encoding else ''}",
+            f"{'Data set' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}"
+            f"{', ' + read.encoding if read.encoding else ''}",
             *([f"  licence: {self.licence}"] if self.licence else []),
             f"  rows: {read.num_rows:,} read, {self.num_used:,} used; dropped: {dropped}",
             *("  " + row[0].ljust(width) + "".join(cell.rjust(12) for cell in row[1:]) for row in table),
@@ -133,9 +134,10 @@ def data_report(
     models: Sequence[ModelLengths] = (),
     entry: DatasetEntry | None = None,
 ) -> DataReport:
-    """The report on the examples that are used; `entry` tells licence, terms and the published size of the source.
+    """Return the report on the examples that a run uses.
 
-    Lengths are told in words, which `baselines` read, and in the tokens of `models`.
+    Lengths are reported in words for `baselines` and in tokens for `models`. `entry` provides licence, terms and the
+    published size of the source.
     """
     frame, labels = examples.frame, examples.labels
     words = np.array([len(text.split()) for text in frame["text"]])
@@ -191,6 +193,6 @@ def data_report(
 
 
 def _spread(lengths: npt.NDArray[np.int64]) -> tuple[int, int, int]:
-    """Median, 95th percentile and maximum, each the length of a text that is there."""
+    """Return the median, the 95th percentile and the maximum; each is the length of an existing text."""
     p50, p95 = np.percentile(lengths, [50, 95], method="inverted_cdf")
     return int(p50), int(p95), int(lengths.max())

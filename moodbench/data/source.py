@@ -1,4 +1,4 @@
-"""The examples of a data set, wherever its texts are: embedded, in a file, at Kaggle, on the hub."""
+"""Load the examples of a dataset from any source: embedded, a file, Kaggle or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from moodbench.spec import ResolvedDataset
 
 
 def pinned_source(entry: DatasetEntry, neutral_band: float) -> DatasetEntry:
-    """`entry` as every process of a run reads it: absolute path, commit of the repository, `neutral_band`.
+    """Return `entry` pinned for all processes of a run: absolute path, commit of the repository, `neutral_band`.
 
-    Raises PrerequisiteError when the repository cannot be asked.
+    Raises: PrerequisiteError if the commit of the repository cannot be determined.
     """
     file, hub = entry.file, entry.hub
     if file is not None and file.kaggle is None:
@@ -25,9 +25,10 @@ def pinned_source(entry: DatasetEntry, neutral_band: float) -> DatasetEntry:
 
 
 def load_source(name: str, data: DatasetEntry | ResolvedDataset) -> Loaded:
-    """The examples of data set `name` and what became of its source's rows, read once per process (and state of a file).
+    """Return the examples of dataset `name`, and how its source was read.
 
-    Raises DataError, PrerequisiteError or UnknownNameError.
+    Results are cached per process; a file is read again if it changes.
+    Raises: DataError, PrerequisiteError or UnknownNameError.
     """
     if data.file is not None:
         return load_own(name, data.file)

@@ -1,6 +1,6 @@
-"""Clusters of near-duplicate texts, and a split that keeps groups whole and strata balanced.
+"""Clusters of near-duplicate texts, and a stratified split that keeps groups together.
 
-Both depend on content alone: the order of the rows changes nothing, so a text keeps its side for good.
+Both depend only on the content and not on the order of the rows, so that a text always stays in the same split.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 JACCARD = 0.8
-"""Share of common words, of all words of both texts, from which two texts are near-duplicates."""
+"""Minimum Jaccard similarity of the word sets of near-duplicates: words in common / words of either text."""
 MIN_WORDS = 4
-"""Texts with fewer distinct words are near-duplicates only when they are equal after normalisation."""
+"""Texts with fewer distinct words are near-duplicates only if they are equal after normalisation."""
 _CHUNK_PAIRS = 5_000_000
-"""Shared rare words counted at once, which bounds the memory to a few hundred MB."""
+"""Shared rare words counted at once; bounds memory to a few hundred MB."""
 _CHUNK_ROWS = 100_000
-"""Pairs of texts compared at once, likewise."""
+"""Pairs of texts compared at once; also bounds memory."""
 
 
 def content_key(text: str) -> str:
-    """SHA-256 of the UTF-8 text as 64 hex digits."""
+    """Return the SHA-256 of the UTF-8 text as 64 hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def normalised(text: str) -> str:
-    """The text in NFKC and casefolded, its words of letters and digits separated by single spaces.
+    """Return the text in NFKC and casefolded, reduced to words of letters and digits separated by single spaces.
 
-    A text without any letter or digit, such as an emoticon, keeps its signs: ":)" and ":(" stay different.
+    A text without any letter or digit, such as an emoticon, keeps its punctuation: ":)" and ":(" stay different.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(char if char.isalnum() else " " for char in folded).split()
@@ -44,12 +44,12 @@ def normalised(text: str) -> str:
 def near_duplicate_clusters(
     texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
 ) -> NDArray[np.int64]:
-    """One cluster id per text, 0, 1, 2, ... in order of first appearance.
+    """Return one cluster id per text, numbered 0, 1, 2, ... by first appearance; shape `(texts,)`.
 
-    Two texts are near-duplicates when they are equal after `normalised`, or when both have at least `MIN_WORDS`
-    distinct words and their word sets have a Jaccard similarity of at least `JACCARD`. Near-duplicates and members
-    of one group share a cluster, transitively. Only texts that share a rare word are compared, see `near_duplicate_pairs`:
-    10,605 sentences take 0.3 s of CPU, 20,000 texts of 230 words 10 s. With `only_equal` only equality counts.
+    Two texts are near-duplicates if they are equal after `normalised`, or if both have at least `MIN_WORDS` distinct
+    words and their word sets have a Jaccard similarity of at least `JACCARD`; with `only_equal`, only equality counts.
+    Near-duplicates and members of one group share a cluster, transitively. Only texts that share a rare word are
+    compared, see `near_duplicate_pairs`: 10,605 sentences take 0.3 s of CPU time, 20,000 texts of 230 words 10 s.
     """
     import scipy.sparse as sp
     from scipy.sparse.csgraph import connected_components
@@ -76,12 +76,13 @@ def stratified_group_split(
     shares: tuple[float, ...] = (0.7, 0.1, 0.2),
     names: tuple[str, ...] = SPLITS,
 ) -> NDArray[np.str_]:
-    """One of `names` per row: groups stay whole, and each stratum is shared out as `shares` says.
+    """Return one of `names` per row; groups stay together, and each stratum is divided according to `shares`.
 
-    `keys` are content hashes, see `content_key`. Groups come in order of size (largest first) and then of their
-    smallest key; each goes where the fill of its own strata, as a share of what the split is due, is lowest,
-    weighted by how many of its rows are in each stratum. Equal fills go to the earlier split. Rows with equal keys
-    must share a group, or the result would depend on the order of the rows.
+    `keys` are content hashes, see `content_key`. Groups are assigned greedily, the largest first, ties by their
+    smallest key. A group goes to the split in which its own strata are filled least relative to their target size,
+    weighted by the number of its rows in each stratum; ties go to the earlier split. Rows with equal keys must share a
+    group, otherwise the result would depend on the order of the rows.
+    Raises: ValueError for inconsistent arguments.
     """
     if not len(strata) == len(groups) == len(keys):
         raise ValueError(f"stratified_group_split: {len(strata)} strata, {len(groups)} groups, {len(keys)} keys")
@@ -111,18 +112,19 @@ def stratified_group_split(
 
 
 def _links_to_first(labels: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Pairs `(row, first row with the same label)`, shape `(rows, 2)`."""
+    """Return pairs `(row, first row with the same label)`, shape `(rows, 2)`."""
     first: dict[Hashable, int] = {}
     pairs = [(row, first.setdefault(label, row)) for row, label in enumerate(labels)]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int64]:
-    """Pairs `(place in left, place in right)`, shape `(pairs, 2)`, of normalised texts that are near-duplicates.
+    """Return pairs `(index in left, index in right)` of near-duplicates among normalised texts, shape `(pairs, 2)`.
 
-    Equal texts are left out: these are the pairs with at least `MIN_WORDS` distinct words each and a Jaccard similarity
-    of their word sets of at least `JACCARD`. Exact, and fast on long texts, because only texts that share one of their
-    rare words are compared: two sets so similar share a word among the |x| - ceil(JACCARD |x|) + 1 rarest of each.
+    A pair has at least `MIN_WORDS` distinct words in each text and a Jaccard similarity of the word sets of at least
+    `JACCARD`; equal texts are excluded. The search is exact, and fast on long texts, because only texts that share one
+    of their rare words are compared: sets this similar share a word among the |x| - ceil(JACCARD |x|) + 1 rarest words
+    of each set x.
     Source: prefix filtering, Chaudhuri, Ganti & Kaushik (2006), https://doi.org/10.1109/ICDE.2006.9; Bayardo, Ma &
     Srikant (2007), https://doi.org/10.1145/1242572.1242591.
     """
@@ -134,7 +136,7 @@ def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[n
 
 
 def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
-    """Pairs of rows, the first one smaller, whose word sets are similar enough, shape `(pairs, 2)`."""
+    """Return pairs of rows (i < j) with sufficiently similar word sets, shape `(pairs, 2)`."""
     import scipy.sparse as sp
 
     sets = {row: words for row, norm in enumerate(norms) if len(words := set(norm.split())) >= MIN_WORDS}

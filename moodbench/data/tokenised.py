@@ -1,4 +1,4 @@
-"""Tokenised splits as Arrow files in a cache that many processes share: named by content, published whole."""
+"""Tokenised splits as Arrow files in a cache shared by processes: content-addressed and written atomically."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 Encode = Callable[[Sequence[str]], Sequence[tuple[list[int], bool]]]
-"""Texts to, for each, its token ids and whether it was cut."""
+"""Maps texts to a pair for each text: its token ids, and whether it was truncated."""
 
 
 def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path) -> Dataset:
-    """A memory-mapped data set with input_ids, length, truncated, labels and example_id, in the order of `rows`.
+    """Return a memory-mapped dataset of the tokenised `rows`, in their order.
 
-    `encode` turns texts into tokens; `encoder_key` must determine what it returns (tokenizer digest, length limit, side).
-    The file is found by the digest of that key and the rows; concurrent writers publish the same bytes, the last by
-    rename, so a reader never sees half a file.
+    Its columns are input_ids, length, truncated, labels and example_id. `encoder_key` must determine the output of
+    `encode` (tokenizer digest, maximum length, truncation side). The file is named by a digest of that key and the
+    rows. Concurrent writers produce the same bytes and rename them into place, so a reader never sees a partial file.
     """
     from datasets import Dataset
 

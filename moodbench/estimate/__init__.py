@@ -1,4 +1,4 @@
-"""Bytes and seconds that a trial needs, from shapes and a roofline that stored history corrects: pure functions."""
+"""Memory and time that a trial needs, from model shapes and a roofline corrected by history: pure functions."""
 
 from moodbench.estimate.estimator import Estimator, PhaseEstimate, TrialEstimate
 from moodbench.estimate.history import History

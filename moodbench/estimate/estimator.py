@@ -1,4 +1,4 @@
-"""What a trial needs on a class of devices: bytes and seconds of each of its phases."""
+"""Memory and time that each phase of a trial needs on a device class."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import num_trained_on, steps_of
 
 CHECKPOINTING_FROM_PARAMS = 1_000_000_000
-"""From this size on activations are computed again in the backward pass instead of being kept."""
+"""Model size from which gradient checkpointing is used: the backward pass recomputes activations."""
 MAX_BASELINE_BYTES_PER_TEXT = 4000
-"""TF-IDF rows, counts of word pairs and the texts themselves."""
+"""Bytes for TF-IDF rows, counts of word pairs and the texts themselves."""
 
 
 @dataclass(frozen=True)
 class PhaseEstimate:
-    """What one phase needs."""
+    """Time and memory that one phase needs."""
 
     seconds: float
     memory_bytes: int
-    """Memory of the machine."""
+    """Memory of the machine, without that of a CUDA device."""
     start_s: float = 0.0
-    """Part of the seconds until its process can begin, which no history corrects."""
+    """Part of `seconds` before the process of the phase can begin, which history does not correct."""
     gpu_memory_bytes: int = 0
     """Memory of one CUDA device."""
     gpu_fixed_bytes: int | None = None
-    """Of it, what each device holds when the model is spread over several; None where it cannot be."""
+    """Part of `gpu_memory_bytes` on each device if the model is split over several; None if it cannot be split."""
     num_cpus: int = 1
     num_observations: int = 0
-    """How many stored phases corrected the seconds; 0: the roofline alone."""
+    """Number of stored phases that corrected `seconds`; 0: the roofline alone."""
 
     @property
     def work_s(self) -> float:
@@ -56,38 +56,38 @@ class PhaseEstimate:
 
 @dataclass(frozen=True)
 class TrialEstimate:
-    """What a trial needs, phase by phase."""
+    """Time and memory that a trial needs, by phase."""
 
     fit: PhaseEstimate
     evaluate: PhaseEstimate
     measure: PhaseEstimate
     placement: Placement | None = None
-    """How the fit fits the device; None for a classical baseline, which always runs on the CPU."""
+    """How the fit fits on the device; None for a classical baseline, which always runs on the CPU."""
     spared_bytes: int = 0
-    """What a language model that is trained spares by computing no more of its head than the label words."""
+    """Bytes saved in training a language model because its head computes only the label words."""
 
     def phase(self, name: PhaseName) -> PhaseEstimate:
-        """The estimate of one phase."""
+        """Return the estimate of one phase."""
         return {"fit": self.fit, "evaluate": self.evaluate, "measure": self.measure}[name]
 
     @property
     def reason(self) -> str:
-        """Why the fit does not fit, or nothing."""
+        """Why the fit does not fit on the device; empty if it does."""
         return self.placement.reason if self.placement else ""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """Estimates for the models and data sets whose sizes are known."""
+    """Estimates for the models and datasets whose sizes are known."""
 
     shapes: Mapping[str, Shape]
-    """By name of the model; classical baselines have none."""
+    """By model name; classical baselines have none."""
     sizes: Mapping[str, DataSize]
-    """By name of the data set."""
+    """By dataset name."""
     history: History = field(default_factory=History)
 
     def knows(self, fit: FitSpec) -> bool:
-        """Whether the sizes of its model and data are known."""
+        """Return whether the sizes of the model and the dataset of `fit` are known."""
         return fit.dataset.name in self.sizes and (fit.model.method == "baseline" or fit.model.name in self.shapes)
 
     def trial(
@@ -100,9 +100,11 @@ class Estimator:
         machine: str = "",
         may_change: bool = False,
     ) -> TrialEstimate:
-        """What `fit`, its evaluation in batches of `batch_size` and its measurement need; KeyError when a size is unknown.
+        """Return what `fit`, its evaluation in batches of `batch_size` and its measurement need.
 
-        `machine` is the key under which history is looked up. With `may_change`, the fit is made to fit where it can be.
+        `machine` is the key under which history is looked up. With `may_change`, the fit is changed so that it fits on
+        the device, if possible.
+        Raises: KeyError if a size is unknown.
         """
         size = self.sizes[fit.dataset.name]
         num_train, num_validation = num_trained_on(fit, size.num_train), size.num_validation
@@ -186,7 +188,7 @@ class Estimator:
         )
 
     def load(self, fit: FitSpec, shape: Shape, work: Workload, device: DeviceClass) -> Load:
-        """How the fit would be run on `device` as its spec asks for."""
+        """Return how the fit would run on `device` if it follows its spec."""
         num_labels = work.num_labels
         if fit.train is None:
             return Load(
@@ -216,7 +218,7 @@ class Estimator:
 
 
 def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:
-    """Return how many parameters fine-tuning changes: the adapter or all, and a classification head if there is one."""
+    """Return how many parameters fine-tuning changes: the adapter or all, plus any classification head."""
     head = 0 if fit.prompt else shape.head_params(num_labels, NUM_DENSE_IN_HEAD.get(fit.model.family or "", 0))
     if fit.lora is None:
         return shape.num_params + head
@@ -224,7 +226,10 @@ def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:
 
 
 def _one_core(device: DeviceClass) -> DeviceClass:
-    """What a fit beside others has of a CPU: one core and its share of the bandwidth; an accelerator is shared otherwise."""
+    """Return the part of a CPU that one of several concurrent fits has: one core and its share of the bandwidth.
+
+    Accelerators are returned unchanged, because they are shared in another way.
+    """
     if device.device != "cpu":
         return device
     share = 1 / device.num_cpus

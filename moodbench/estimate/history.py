@@ -1,4 +1,4 @@
-"""How long phases really took, next to their estimates: factors that correct the next ones."""
+"""Observed times of phases beside their estimates: factors that correct later estimates."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Observation(NamedTuple):
 
     phase: PhaseName
     machine: str
-    """Key of the kind of machine and device."""
+    """Key of the machine type and device."""
     method: str
     """Baseline, linear-probe or lora."""
     family: str
     model: str
     estimated_s: float
-    """What the uncorrected estimate says of it."""
+    """The uncorrected estimate."""
     observed_s: float
 
 
 class Correction(NamedTuple):
-    """A factor and what it rests on."""
+    """Correction factor, and the number of observations that it is based on."""
 
     factor: float
     num_observations: int
-    """0: the estimate stands uncorrected."""
+    """0: the estimate is not corrected."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,15 @@ class History:
 
     @classmethod
     def of(cls, observations: Iterable[Observation]) -> History:
-        """The history of those with a time to speak of."""
+        """Return the history of the observations whose times are positive."""
         return cls(tuple(o for o in observations if o.estimated_s > 0 and o.observed_s > 0))
 
     def correction(self, phase: PhaseName, machine: str, method: str, family: str, model: str) -> Correction:
-        """The median of observed / estimated for the same phase on the same kind of machine: of this model where it ran,
-        else of its family, else of its method; 1 where nothing like it ran there."""
+        """Return the median of observed / estimated time for the same phase and method on the same machine type.
+
+        It is taken over the observations of this model if there are any, else of its family, else of its method (not
+        for baselines). Without observations, the factor is 1.
+        """
         here = [o for o in self.observations if o.phase == phase and o.machine == machine and o.method == method]
         for chosen in (
             [o for o in here if o.model == model],

@@ -1,4 +1,4 @@
-"""Bytes that fitting and predicting take, part by part."""
+"""Bytes that fitting and predicting need, part by part."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ from moodbench.estimate.shape import Shape
 Precision = Literal["fp32", "fp16", "bf16"]
 Quantization = Literal["none", "int8", "nf4"]
 NF4_BYTES = 0.516
-"""4 bits, and with double quantisation 0.127 bits of scales. Source: Dettmers et al. 2023, section 3."""
+"""4 bits, plus 0.127 bits of scales with double quantisation. Source: Dettmers et al. 2023, section 3."""
 INT8_BYTES = 1.01
 TRAINED_BYTES = 16
-"""fp32 weight, gradient and AdamW's two moments of a trained parameter."""
+"""fp32 weight, gradient and the two AdamW moments of a trained parameter."""
 WEIGHT_BYTES = 4
-"""Of them the weight, which is counted with the loaded weights where these are trained."""
+"""Part of TRAINED_BYTES: the weight, which is counted with the loaded weights where these are trained."""
 SLACK = {"cpu": 1.15, "cuda": 1.15, "mps": 1.2}
-"""Allocators keep more than is in use."""
+"""Factor for memory that allocators keep beyond what is in use."""
 ACTIVATION_SLACK = {"cpu": 2.45, "cuda": 1.15, "mps": 1.2}
-"""Likewise of activations. That of a CPU was fitted to the peaks of processes that trained MiniLM and SmolLM2, which grow with the
-number of batches; why they do was not found."""
+"""The same factor for activations.
+
+The CPU value was fitted to the memory peaks of processes that trained MiniLM and SmolLM2. These peaks grow with the
+number of batches; the cause is unknown.
+"""
 FIXED_DEVICE_BYTES = {"cuda": 700 * 2**20, "mps": 500 * 2**20, "cpu": 0}
-"""Context, kernels and workspaces on the accelerator."""
+"""For context, kernels and workspaces on the accelerator."""
 TRAINING_PROCESS_BYTES = 1250 * 2**20
-"""A process that has imported torch, transformers and peft and has begun to train, without model and activations."""
+"""For a process that imported torch, transformers and peft and began to train, without model and activations."""
 CUDA_PROCESS_BYTES = 2 * 2**30
-"""Host memory that CUDA's libraries add."""
+"""Host memory that the CUDA libraries add."""
 BASELINE_PROCESS_BYTES = 300 * 2**20
-"""A process that fits a classical baseline, without its texts."""
+"""For a process that fits a classical baseline, without its texts."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """How a transformer is fitted or asked."""
+    """Settings under which a transformer is fitted or predicts."""
 
     batch_size: int
     num_tokens: int
-    """Tokens of the longest text of the largest batch."""
+    """Tokens of the longest text in the largest batch."""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     precision: Precision = "fp32"
     """Number format of the arithmetic."""
@@ -45,18 +48,18 @@ class Load:
     """Number format of the frozen weights that are not quantised."""
     quantization: Quantization = "none"
     checkpointing: bool = False
-    """Activations of a layer are computed again in the backward pass."""
+    """Whether the backward pass recomputes the activations of a layer."""
     dropout: bool = True
-    """Masks are kept for the backward pass."""
+    """Whether dropout masks are kept for the backward pass."""
     num_trained: int = 0
-    """Parameters with gradients: adapter and head, or all."""
+    """Number of parameters with gradients: adapter and head, or all."""
     full: bool = False
-    """The loaded weights themselves are trained."""
+    """Whether the loaded weights themselves are trained."""
 
 
 @dataclass(frozen=True)
 class FitMemory:
-    """Bytes of one fit, by what they are for."""
+    """Bytes of one fit, by purpose."""
 
     weights: int
     trained: int
@@ -69,11 +72,11 @@ class FitMemory:
     slack: float
     activation_slack: float
     host: int
-    """Memory of the process beside all this, outside the accelerator."""
+    """Other memory of the process, outside the accelerator."""
 
     @property
     def device_bytes(self) -> int:
-        """Bytes on the accelerator; without one, in the process."""
+        """Bytes on the accelerator, or in the process if there is none; without `host`."""
         kept = self.slack * (self.weights + self.trained + self.transient) + self.activation_slack * self.activations
         return round(kept) + self.fixed
 
@@ -82,7 +85,7 @@ def fit_memory(shape: Shape, load: Load) -> FitMemory:
     """Return the bytes of fine-tuning under `load`."""
     weights = weights_bytes(shape, load)
     if load.quantization == "nf4" or load.precision != load.weights_precision:
-        # What is multiplied is copied to the format of the arithmetic; without 4-bit storage the graph keeps the copies.
+        # Multiplied weights are copied to the arithmetic format; without 4-bit storage the autograd graph keeps them.
         copied = shape.layer_matrices if load.quantization == "nf4" or load.checkpointing else shape.num_linear_params
         transient = copied * _bytes(load.precision)
     else:
@@ -100,7 +103,7 @@ def fit_memory(shape: Shape, load: Load) -> FitMemory:
 
 
 def predict_memory(shape: Shape, load: Load) -> FitMemory:
-    """The bytes of predicting under `load`: of activations, one layer's and its input are alive at a time."""
+    """Return the bytes of predicting under `load`, with the activations of one layer and its input at a time."""
     one = replace(shape, num_layers=1)
     return replace(
         fit_memory(shape, replace(load, num_trained=0, checkpointing=True)),
@@ -109,8 +112,11 @@ def predict_memory(shape: Shape, load: Load) -> FitMemory:
 
 
 def weights_bytes(shape: Shape, load: Load) -> int:
-    """Bytes of the loaded weights; embeddings, norms and head are not quantised, and of them only the few of norms and head
-    are wider than `weights_precision`."""
+    """Return the bytes of the loaded weights.
+
+    Embeddings, norms and head are not quantised; only the few weights of norms and head are wider than
+    `weights_precision`.
+    """
     full = _bytes(load.weights_precision)
     if load.quantization == "none":
         return shape.num_params * full
@@ -119,16 +125,18 @@ def weights_bytes(shape: Shape, load: Load) -> int:
 
 
 def activation_bytes(shape: Shape, load: Load) -> int:
-    """Bytes that the backward pass needs of the forward pass.
+    """Return the bytes of the activations that the forward pass keeps for the backward pass.
 
-    Per layer and token: inputs of both norms, of the projections, queries, keys, values, the input of the output
-    projection, the inputs of the feed-forward matrices and of its non-linearity, with a byte per value for each of two
-    dropout masks; for 16-bit numbers and a width of 4 x hidden these are the 34 bytes x hidden of Korthikanti et al. 2022,
-    equation 1, and so are the 5 bytes per pair of tokens and head where attention is not fused. With checkpointing the
-    inputs of all layers and everything inside one (ibid., section 5). Fewer need be kept where weights are frozen, so
-    this is rather too much than too little. Where fp32 weights are multiplied in 16 bits, what is between the layers is
-    fp32, and each projection keeps a 16-bit copy of its input of its own. Keys and values are kept as attention reads them,
-    repeated for each head.
+    Per layer and token, these are the inputs of both norms and of the projections; queries, keys and values; the input
+    of the output projection; the inputs of the feed-forward matrices and of the non-linearity; and one byte per value
+    for each of two dropout masks. With 16-bit numbers and a feed-forward width of 4 x hidden, this is the 34 bytes x
+    hidden of the source, equation 1; so are the 5 bytes per pair of tokens and head where attention is not fused. With
+    checkpointing, the inputs of all layers and everything inside one layer are kept (section 5).
+
+    Fewer activations are needed where weights are frozen, so this estimate errs on the high side. Where fp32
+    weights are multiplied in 16 bits, activations between layers are fp32, and each projection keeps its own 16-bit
+    copy of its input. Keys and values are kept as attention reads them, repeated for each head.
+    Source: Korthikanti et al. 2022.
     """
     size, mask, mixed = _bytes(load.precision), int(load.dropout), load.precision != load.weights_precision
     tokens = load.batch_size * load.num_tokens
@@ -148,14 +156,17 @@ def activation_bytes(shape: Shape, load: Load) -> int:
 def vocabulary_bytes(shape: Shape, load: Load) -> int:
     """Return the bytes of fp32 scores of the whole vocabulary at every token, and of their gradients.
 
-    Training a language model on its next token keeps them; one that answers with label words computes their rows alone, at
-    the last token.
+    Next-token training of a language model keeps them. A model that answers with label words computes only the rows of
+    these words, at the last token.
     """
     return 2 * 4 * load.batch_size * load.num_tokens * shape.vocab
 
 
 def host_bytes(weights: int, device: str) -> int:
-    """Memory of a training process beside what is on the device; weights pass through it on their way to a GPU."""
+    """Return the bytes of memory that a training process needs outside the device.
+
+    On CUDA this includes the weights, which pass through host memory on their way to the GPU.
+    """
     return TRAINING_PROCESS_BYTES + (CUDA_PROCESS_BYTES + weights if device == "cuda" else 0)
 
 

@@ -1,4 +1,4 @@
-"""How a fit is made to fit a class of devices, or why it does not."""
+"""Placement of a fit on a device class: what makes it fit, or why it does not."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from moodbench.estimate.shape import Shape
 
 GIB = 2**30
 USABLE = {"cpu": 0.85, "mps": 0.70, "cuda": 0.95}
-"""Share of a device's memory that fits may take; macOS lets its GPU use about 70 % of the machine's, and the system needs
-the rest."""
+"""Share of a device's memory that fits may use.
+
+macOS lets its GPU use about 70 % of the memory of the machine, and the system needs the rest.
+"""
 
 QLORA = "QLoRA (nf4)"
-"""What a placement says when 4-bit weights made a fit possible."""
+"""Entry of `Placement.changes` if 4-bit weights made the fit possible."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One fit on one class of devices."""
+    """One fit on one device class."""
 
     load: Load
     memory: FitMemory
     fits: bool
     changes: tuple[str, ...]
-    """What was changed to make it fit, in words; empty when it fits as it was asked for."""
+    """What was changed to make it fit, in words; empty if it fits as requested."""
     reason: str
-    """Why it does not fit, empty where it does."""
+    """Why it does not fit; empty if it does."""
 
 
 def place(shape: Shape, asked: Load, device: DeviceClass, *, may_change: bool = True) -> Placement:
-    """The first way that fits of: as `asked`, smaller batches, 4-bit weights where the device has them, and both.
+    """Return the first variant that fits on `device`.
 
-    Smaller batches are added up to the same effective batch, so they do not change what is learnt; 4-bit weights do. Where
-    nothing fits, the smallest way and the reason.
+    Variants in order: as `asked`, smaller batches, 4-bit weights where the device supports them, both. Gradients of
+    smaller batches are accumulated to the same effective batch, so they do not change what is learnt; 4-bit weights do.
+    If nothing fits, return the smallest variant with the reason.
     """
     tried: list[tuple[tuple[str, ...], Load, FitMemory]] = []
     for changes, load in _ways(shape, asked, device) if may_change else [((), asked)]:
@@ -48,7 +51,7 @@ def place(shape: Shape, asked: Load, device: DeviceClass, *, may_change: bool = 
 
 
 def options_for(placement: Placement) -> str:
-    """The options of a run that bring about the changes of `placement`; nothing where there are none."""
+    """Return the options of `moodbench run` that apply the changes of `placement`, or an empty string."""
     options = ["--quantization nf4"] if QLORA in placement.changes else []
     if any(change.startswith("batch ") for change in placement.changes):
         options.append(f"--train max_device_batch_size={placement.load.batch_size}")
@@ -56,7 +59,7 @@ def options_for(placement: Placement) -> str:
 
 
 def fits(memory: FitMemory, device: DeviceClass) -> bool:
-    """Whether the device and its machine hold it."""
+    """Return whether the device and its machine have enough memory."""
     if device.device == "cuda":
         assert device.gpu_memory_gib is not None
         return memory.device_bytes <= USABLE["cuda"] * device.gpu_memory_gib * GIB and (
@@ -66,12 +69,15 @@ def fits(memory: FitMemory, device: DeviceClass) -> bool:
 
 
 def needed_bytes(memory: FitMemory, device: DeviceClass) -> int:
-    """Bytes on the GPU, or in the machine's memory where the device has none of its own."""
+    """Return the bytes needed on the GPU, or in machine memory if the device has none of its own."""
     return memory.device_bytes if device.device == "cuda" else memory.device_bytes + memory.host
 
 
 def gpu_share(gpu_memory_bytes: int, device: DeviceClass) -> float:
-    """The share of one GPU of this class that so many bytes take; a whole one above a half, more than 1 when too many."""
+    """Return the share of one GPU of this class that `gpu_memory_bytes` takes.
+
+    A share above 1/2 is rounded up to a whole GPU. A share above 1 does not fit.
+    """
     if device.gpu_memory_gib is None:
         return 0.0
     share = gpu_memory_bytes / (device.gpu_memory_gib * GIB)
@@ -106,7 +112,8 @@ def _reason(memory: FitMemory, load: Load, device: DeviceClass) -> str:
     no_bits = "; 4-bit weights work on CUDA and on CPUs only" if device.device == "mps" else ""
     where = "on the GPU" if device.device == "cuda" else "of memory"
     return (
-        f"needs {needed / GIB:.1f} GiB {where} even with batches of {load.batch_size} (weights {memory.weights / GIB:.1f}, "
-        f"trained parameters and optimiser {memory.trained / GIB:.1f}, activations {memory.activations / GIB:.1f}, process, copies and "
-        f"reserve {(needed - parts) / GIB:.1f}), {USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable{no_bits}"
+        f"needs {needed / GIB:.1f} GiB {where} even with batches of {load.batch_size} "
+        f"(weights {memory.weights / GIB:.1f}, trained parameters and optimiser {memory.trained / GIB:.1f}, "
+        f"activations {memory.activations / GIB:.1f}, process, copies and reserve {(needed - parts) / GIB:.1f}), "
+        f"{USABLE[device.device] * limit:.1f} of {limit:g} GiB are usable{no_bits}"
     )

@@ -1,4 +1,4 @@
-"""The sizes of a transformer that decide its bytes and its arithmetic."""
+"""Sizes of a transformer that determine its memory and arithmetic."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ _ROLE_OF_NAME = {
     "q": ("query", "q_proj", "q_lin", "query_proj", "q"),
     "kv": ("key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "key_proj", "value_proj", "k", "v"),
     "qkv": ("Wqkv", "c_attn", "query_key_value", "qkv_proj"),
-    "attention out": ("attention.output.dense", "out_lin", "o_proj", "attn.Wo", "attn.c_proj", "attention.dense", "out_proj"),
+    "attention out": (
+        "attention.output.dense", "out_lin", "o_proj", "attn.Wo", "attn.c_proj", "attention.dense", "out_proj",
+    ),
     "feed-forward in": (
         "intermediate.dense", "lin1", "ffn.lin1", "c_fc", "dense_h_to_4h", "gate_proj", "up_proj", "fc1", "ffn",
     ),
     "gate and up": ("gate_up_proj", "mlp.Wi", "Wi"),
-    "feed-forward out": ("output.dense", "lin2", "ffn.lin2", "mlp.c_proj", "dense_4h_to_h", "down_proj", "mlp.Wo", "fc2", "ffn_output"),
+    "feed-forward out": (
+        "output.dense", "lin2", "ffn.lin2", "mlp.c_proj", "dense_4h_to_h", "down_proj", "mlp.Wo", "fc2", "ffn_output",
+    ),
 }  # fmt: skip
 _ROLES = {name: role for role, names in _ROLE_OF_NAME.items() for name in names}
 
@@ -28,7 +32,7 @@ class Shape:
     """Sizes of one sequence classifier."""
 
     num_params: int
-    """All parameters with the head, each counted once."""
+    """All parameters including the head, each counted once."""
     num_layers: int
     """Layers that a token passes through."""
     hidden: int
@@ -38,16 +42,16 @@ class Shape:
     num_kv_heads: int
     head_dim: int
     gated: bool
-    """The feed-forward block has a third matrix, the gate."""
+    """Whether the feed-forward block has a third matrix, the gate."""
     vocab: int
     num_embedding_params: int
-    """Tables that are looked up, not multiplied."""
+    """Parameters of tables that are looked up, not multiplied."""
     num_stored_layers: int
-    """Layers with weights of their own: one where all share them, as in ALBERT."""
+    """Layers with their own weights: 1 if all layers share them, as in ALBERT."""
     fused_attention: bool = True
-    """Attention probabilities are never stored (SDPA or flash)."""
+    """Whether attention probabilities are never stored (SDPA or flash attention)."""
     checkpointing: bool = True
-    """Activations can be computed again in the backward pass."""
+    """Whether the backward pass can recompute activations."""
 
     @property
     def q_width(self) -> int:
@@ -56,14 +60,14 @@ class Shape:
 
     @property
     def kv_width(self) -> int:
-        """Width of the keys, and of the values."""
+        """Width of the keys, and that of the values."""
         return self.num_kv_heads * self.head_dim
 
     @cached_property
     def layer_matrices(self) -> int:
-        """Weights of one layer's matrices: four projections and two or three of the feed-forward block.
+        """Weights of the matrices of one layer: four projections and two or three feed-forward matrices.
 
-        Never more than there are outside the embeddings: MobileBERT's layers are narrower inside than their width says.
+        Capped at the parameters outside the embeddings: MobileBERT's layers are narrower inside than their width.
         """
         attention = 2 * self.hidden * (self.q_width + self.kv_width)
         by_width = attention + (3 if self.gated else 2) * self.hidden * self.intermediate
@@ -78,22 +82,24 @@ class Shape:
 
     @property
     def num_linear_params(self) -> int:
-        """Weights of all layers' matrices as they are stored: what 4-bit storage applies to."""
+        """Stored weights of the matrices of all layers, to which 4-bit storage applies."""
         return self.num_stored_layers * self.layer_matrices
 
     def forward_flops(self, num_tokens: float) -> float:
-        """Floating-point operations of one forward pass over one text of `num_tokens`.
+        """Return the floating-point operations of one forward pass over one text of `num_tokens`.
 
-        Two per weight and token, and 4 x width per pair of tokens and layer for the scores and the weighted sum.
-        Source: Kaplan et al. 2020, table 1. Embeddings are looked up, the head reads one token.
+        Two per weight and token, plus 4 x width per pair of tokens and layer for the attention scores and the weighted
+        sum. Embeddings are looked up, and the head reads one token, so neither is counted.
+        Source: Kaplan et al. 2020, table 1.
         """
         attention = 4.0 * self.q_width * num_tokens**2
         return self.num_layers * (2.0 * self.layer_matrices * num_tokens + attention)
 
     def lora_params(self, target_modules: Iterable[str], r: int) -> int:
-        """Weights of rank-`r` updates of `target_modules` in every stored layer: r (inputs + outputs) each.
+        """Return the number of LoRA weights of rank `r` for `target_modules` in every stored layer.
 
-        A name of unknown role counts as a square matrix. Source: Hu et al. 2021, section 4.1.
+        Each module has r * (inputs + outputs). A module name of unknown role counts as a square matrix.
+        Source: Hu et al. 2021, section 4.1.
         """
         return self.num_stored_layers * sum(r * sum(self._sides(name)) for name in target_modules)
 
@@ -111,14 +117,15 @@ class Shape:
         return sides.get(role or "", (self.hidden, self.hidden))
 
     def head_params(self, num_labels: int, num_dense: int) -> int:
-        """Weights of the classification head: `num_dense` square layers before the last one, with biases.
+        """Return the number of weights of the classification head, biases included.
 
-        The last layer's bias is counted for encoders and decoders alike; decoders have none, which is `num_labels` less.
+        `num_dense` square layers come before the last one. The bias of the last layer is counted for encoders and
+        decoders alike; decoders have none, so their number is `num_labels` too high.
         """
         return num_dense * (self.hidden + 1) * self.hidden + (self.hidden + 1) * num_labels
 
     def first_layers(self, num_layers: int) -> Shape:
-        """The same model cut to its first `num_layers`."""
+        """Return the shape of the same model truncated to its first `num_layers`."""
         if num_layers >= self.num_layers:
             return self
         lost = 0 if self.num_stored_layers == 1 else self.num_layers - num_layers
@@ -134,7 +141,7 @@ class Shape:
 
 
 def shape_of_size(size: ModelSize, family_name: str, family: Family) -> Shape:
-    """The shape that a catalogue entry states."""
+    """Return the shape that a catalogue entry states."""
     return Shape(
         num_params=size.num_params,
         num_layers=size.num_hidden_layers,
@@ -152,21 +159,22 @@ def shape_of_size(size: ModelSize, family_name: str, family: Family) -> Shape:
     )
 
 
-GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "modernbert-decoder", "eurobert", "mistral",
-         "smollm3", "qwen3_5_text"}  # fmt: skip
+GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "modernbert", "modernbert-decoder", "eurobert",
+         "mistral", "smollm3", "qwen3_5_text"}  # fmt: skip
 UNFUSED = {"deberta-v2", "gemma2", "mpnet", "xlnet"}
-"""Families whose attention in transformers stores the probabilities."""
+"""Families whose attention in transformers stores the attention probabilities."""
 NO_CHECKPOINTING = {"albert", "mpnet", "xlnet"}
 NUM_DENSE_IN_HEAD = {"roberta": 1, "electra": 1, "distilbert": 1, "deberta-v2": 1, "eurobert": 1, "modernbert": 1}
-"""Square layers in the head before the last one."""
+"""Number of square layers in the head before the last one, by family."""
 LEARNED_POSITIONS = {"bert", "electra", "roberta", "distilbert", "gpt2", "albert", "mobilebert", "mpnet"}
 
 
 def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None) -> Shape:
-    """The shape that a transformers config.json describes; KeyError where it lacks a size.
+    """Return the shape that a transformers config.json describes.
 
-    `num_params` is the counted number; without it matrices, biases, norms and embeddings are added up, which is within
+    `num_params` is the counted number; without it, matrices, biases, norms and embeddings are added up, which is within
     1 % for the families of the catalogue.
+    Raises: KeyError if the config lacks a size.
     """
     family = config["model_type"]
     hidden = _first(config, "hidden_size", "n_embd", "dim", "d_model")

@@ -1,1 +1,1 @@
-"""Predictions of a saved artifact, and the speed and memory of it in fresh processes."""
+"""Evaluation of a saved artifact: predictions and scores, and speed and memory measured in fresh processes."""

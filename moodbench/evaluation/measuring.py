@@ -1,4 +1,4 @@
-"""Speed and memory of a saved artifact: fresh processes started one after another, their figures put together."""
+"""Speed and memory of a saved artifact, measured in consecutive fresh processes and summarised in one record."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ from moodbench.metrics.quantiles import quantile_with_interval
 from moodbench.spec import MeasureSpec
 
 NEAR_TIE = 1e-3
-"""Two logits nearer than this may change order between batch shapes; a changed label beyond it is a wrong form."""
+"""Logit difference below which labels may differ between batch shapes.
+
+A label that differs by more shows that the measured form of the model is wrong.
+"""
 KNEE_SHARE = 0.95
-"""The knee is the smallest batch size that reaches this share of the best throughput."""
+"""Share of the best throughput that defines the knee, the smallest batch size to reach it."""
 
 Processes = list[dict[str, Any]]
 
 
 class MeasuringProcessError(RuntimeError):
-    """A measuring process ended without its figures."""
+    """A measuring process ended without a result."""
 
     def __init__(self, return_code: int, tail: str, *, out_of_memory: bool) -> None:
-        """`tail` is the end of its standard error; `out_of_memory`: the system killed it for want of memory."""
+        """Store the exit code, the end of standard error, and whether the system ran out of memory and killed it."""
         super().__init__(f"the measuring process ended with {return_code}:\n{tail}")
         self.return_code, self.tail, self.out_of_memory = return_code, tail, out_of_memory
 
@@ -46,10 +49,12 @@ def run_processes(
     report: Callable[[Mapping[str, Any]], None],
     num_gpus: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """The raw figures of each fresh process as it ends, with requests in seeded orders that differ between processes.
+    """Yield the raw measurements of each fresh process as it ends.
 
-    A model too large for one CUDA device is spread over `num_gpus`.
-    Raises MeasuringProcessError with the end of its output when a process fails.
+    The order of requests is seeded and differs between processes. A model too large for one CUDA device is spread over
+    `num_gpus`.
+
+    Raises: MeasuringProcessError, with the end of its standard error, if a process fails.
     """
     for number in range(spec.protocol.processes):
         report({"step": number, "num_steps": spec.protocol.processes})
@@ -78,7 +83,7 @@ def run_processes(
 
 
 def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFrame:
-    """Every single-stream request as a row, in order, with its process and window; `kept` is not yet decided."""
+    """Return one row per single-stream request, in order, with its process and window; `judge` adds `kept`."""
     frames = []
     for number, process in enumerate(processes):
         frame = pd.DataFrame(process["requests"])
@@ -90,12 +95,15 @@ def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFr
     return samples.assign(
         scenario="single_stream",
         num_tokens=samples["num_tokens"].where(samples["num_tokens"] >= 0),
-        run_delay_s=samples["run_delay_s"].astype("float64"),  # all None where the system has no such clock
+        run_delay_s=samples["run_delay_s"].astype("float64"),  # all None on systems without schedstat
     )
 
 
 def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFrame]:
-    """Whether other load disturbed the measurement, and the samples with `kept`: windows dropped by signal alone."""
+    """Return the verdict whether other load disturbed the measurement, and the samples with the column `kept`.
+
+    Windows are dropped by run delay and CPU time only, never by their latencies.
+    """
     sums = samples.groupby(["process", "window"], sort=True)[["latency_s", "cpu_s"]].sum()
     delays = samples.groupby(["process", "window"], sort=True)["run_delay_s"].sum(min_count=1)
     windows = [
@@ -111,9 +119,9 @@ def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFram
 def summarise(
     spec: MeasureSpec, processes: Processes, samples: pd.DataFrame, verdict: Verdict, evaluated: pd.DataFrame
 ) -> dict[str, Any]:
-    """The columns of a measurement record, all derived from the raw figures.
+    """Return the columns of a measurement record, all derived from the raw measurements.
 
-    `evaluated` are the stored predictions (example_id, label, predicted, logits) that the timed labels must equal.
+    `evaluated` holds the stored predictions (example_id, label, predicted, logits) that the timed labels must match.
     """
     record: dict[str, Any] = {
         "clean_share": verdict.share_clean,
@@ -133,7 +141,7 @@ def summarise(
 
 
 def figures_of_samples(samples: pd.DataFrame, verdict: str) -> dict[str, Any]:
-    """The columns of a measurement record that follow from its `samples` (with `kept`) alone."""
+    """Return the columns of a measurement record that depend only on its `samples` (with `kept`) and `verdict`."""
     used = used_samples(samples, verdict)
     return {
         "num_processes": int(samples["process"].nunique()),
@@ -146,7 +154,7 @@ def figures_of_samples(samples: pd.DataFrame, verdict: str) -> dict[str, Any]:
 
 
 def used_samples(samples: pd.DataFrame, verdict: str) -> pd.DataFrame:
-    """The samples that count: of a clean measurement only the kept, of every other one all."""
+    """Return the samples to summarise: the kept ones if the measurement is clean, otherwise all."""
     return samples[samples["kept"]] if verdict == "clean" else samples
 
 
@@ -167,7 +175,7 @@ def _latencies(used: pd.DataFrame) -> dict[str, Any]:
 
 
 def _length_model(used: pd.DataFrame) -> dict[str, float | None]:
-    """Least squares of latency = intercept + slope x tokens, so that others can work out their own length mix."""
+    """Return the least-squares fit of latency = intercept + slope x tokens, for estimates on other length mixes."""
     lengths = used["num_tokens"].to_numpy(dtype=float, na_value=np.nan)
     if np.isnan(lengths).any() or len(np.unique(lengths)) < 2:
         return {"length_intercept_s": None, "length_slope_s_per_token": None}
@@ -176,7 +184,7 @@ def _length_model(used: pd.DataFrame) -> dict[str, float | None]:
 
 
 def _throughput(processes: Processes) -> dict[str, Any]:
-    """The median of each batch size over processes and repeats, and the knee."""
+    """Return the median throughput of each batch size over processes and repeats, and the knee."""
     every = pd.DataFrame([point for process in processes for point in process["throughput_points"]])
     points = every.groupby("batch_size", sort=True).median(numeric_only=True).reset_index()
     rows = [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in points.to_dict("records")]
@@ -186,7 +194,7 @@ def _throughput(processes: Processes) -> dict[str, Any]:
 
 
 def _process_speed(processes: Processes, used: pd.DataFrame, knee: int) -> list[dict[str, float | None]]:
-    """The speed of each process by itself, at the batch size `knee`; None where no request of it counts."""
+    """Return median latency and throughput of each process, the latter at the batch size `knee`; None without data."""
     found: list[dict[str, float | None]] = []
     for latency, process in zip(process_latencies(used, len(processes)), processes, strict=True):
         speeds = [p["texts_per_s"] for p in process["throughput_points"] if p["batch_size"] == knee]
@@ -195,13 +203,13 @@ def _process_speed(processes: Processes, used: pd.DataFrame, knee: int) -> list[
 
 
 def process_latencies(used: pd.DataFrame, num_processes: int) -> list[float | None]:
-    """The median latency of the `used` requests of each process in seconds; None where none of them counts."""
+    """Return the median latency in seconds of each process over its `used` requests; None for a process without any."""
     medians = used.groupby("process")["latency_s"].median()
     return [float(medians[n]) if n in medians.index else None for n in range(num_processes)]
 
 
 def knee_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The throughput columns at the knee of the `points`, which come in order of batch size."""
+    """Return the throughput columns at the knee of `points`, which must be sorted by batch size."""
     best = max(point["texts_per_s"] for point in points)
     knee = next(point for point in points if point["texts_per_s"] >= KNEE_SHARE * best)
     return {
@@ -212,7 +220,7 @@ def knee_of(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _medians(processes: Processes) -> dict[str, Any]:
-    """Cold start and memory: the median over the processes."""
+    """Return cold start times and memory as medians over the processes."""
     seconds = ("cold_start_s", "cold_interpreter_s", "cold_import_s", "cold_load_s", "cold_first_label_s")
     sizes = (
         "weights_bytes",
@@ -232,7 +240,7 @@ def _medians(processes: Processes) -> dict[str, Any]:
 
 
 def _agreement(samples: pd.DataFrame, evaluated: pd.DataFrame) -> dict[str, Any]:
-    """How the timed labels compare with the evaluated ones; `num_wrong` counts differences that are no near tie."""
+    """Return the agreement of timed and evaluated labels; `num_wrong` counts differences beyond NEAR_TIE."""
     known = evaluated.set_index("example_id").loc[samples["example_id"]]
     expected, truth = known["predicted"].to_numpy(), known["label"].to_numpy()
     timed = samples["predicted"].to_numpy()

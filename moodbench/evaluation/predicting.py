@@ -1,4 +1,4 @@
-"""Predictions of a saved artifact on an evaluation set, and their scores."""
+"""Predictions of a fitted model on an evaluation split, and their scores."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ CEILING_SEED = 20140601
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions, from which the scores follow, and the ceiling of the labels."""
+    """Predictions of a fitted model, and the ceiling that label noise sets on its scores."""
 
     ceiling_accuracy: float | None
     ceiling_f1_macro: float | None
     predictions: pd.DataFrame
-    """Columns example_id, label, predicted, logits, num_tokens, truncated, failed; a row per example."""
+    """One row per example, with columns example_id, label, predicted, logits, num_tokens, truncated, failed."""
 
 
 def evaluate(
     predictor: Predictor, rows: pd.DataFrame, num_labels: int, neutral_band: float, batch_size: int
 ) -> Evaluation:
-    """The evaluation of `predictor` on `rows` (example_id, text, label, rating_counts); no ceiling without ratings."""
+    """Return the evaluation of `predictor` on `rows` (example_id, text, label, rating_counts).
+
+    The ceiling is computed only if all rows have ratings.
+    """
     ceiling = None
     if rows["rating_counts"].notna().all():
         counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
@@ -42,7 +45,7 @@ def evaluate(
 
 
 def predictions_on(predictor: Predictor, rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """What `predictor` says of `rows` (example_id, text, label), a row each: the `predictions` of an `Evaluation`."""
+    """Return the predictions on `rows` (example_id, text, label), in the format of `Evaluation.predictions`."""
     logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
     return pd.DataFrame(
         {
@@ -58,7 +61,7 @@ def predictions_on(predictor: Predictor, rows: pd.DataFrame, batch_size: int) ->
 
 
 def figures_of_predictions(predictions: pd.DataFrame) -> dict[str, Any]:
-    """The columns of an evaluation record that follow from its predictions (label, logits, truncated) alone."""
+    """Return the columns of an evaluation record that depend only on its predictions (label, logits, truncated)."""
     logits, labels = np.stack(predictions["logits"].to_list()), predictions["label"].to_numpy()
     num_classes = logits.shape[1]
     return {
@@ -71,7 +74,7 @@ def figures_of_predictions(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def columns(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation as columns of its record."""
+    """Return the evaluation as columns of its record."""
     return {
         **figures_of_predictions(evaluation.predictions),
         "ceiling_accuracy": evaluation.ceiling_accuracy,

@@ -1,4 +1,4 @@
-"""What the operating system knows of this process: CPU time, time spent waiting for a CPU, memory."""
+"""Operating-system counters of this process: CPU time, run delay (time spent waiting for a CPU) and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TASKS = Path("/proc/self/task")
 
 
 class RunDelay:
-    """Seconds that the threads of this process were ready to run but had no CPU (Linux schedstat)."""
+    """Run delay: time that the threads of this process were ready to run but waited for a CPU (Linux schedstat)."""
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}
@@ -23,7 +23,7 @@ class RunDelay:
         self.refresh()
 
     def refresh(self) -> None:
-        """Nothing; takes notice of threads started since the last call."""
+        """Register threads that were started since the last call."""
         if self.available:
             for folder in TASKS.iterdir():
                 if folder.name not in self._open:
@@ -33,7 +33,10 @@ class RunDelay:
                         continue
 
     def seconds(self) -> float | None:
-        """The sum over all threads seen so far, ended ones included; None where the system does not tell."""
+        """Return the run delay in seconds, summed over all registered threads, including those that have ended.
+
+        None on systems without schedstat.
+        """
         if not self.available:
             return None
         for task, handle in list(self._open.items()):
@@ -46,17 +49,20 @@ class RunDelay:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process, all threads, user and system."""
+    """Return the CPU time of this process in seconds: all threads, user and system time."""
     return time.process_time_ns() / 1e9
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now."""
+    """Return the current resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_resident_bytes() -> int:
-    """The most memory this process has had in RAM since it started or since `reset_peak`: exact on Linux and macOS."""
+    """Return the peak resident memory in bytes since the process started or since `reset_peak`.
+
+    Exact on Linux and macOS.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -69,7 +75,10 @@ def peak_resident_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """True when the peak was set back to the memory in use now (Linux); elsewhere the peak is that of the whole life."""
+    """Reset the memory peak to the current use, and return whether that worked.
+
+    It works on Linux only; elsewhere the peak remains that of the whole process lifetime.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,7 +1,8 @@
-"""The fresh process in which a saved artifact is timed: `python -m moodbench.evaluation.speed_process JOB RESULT`.
+"""Measurement of a saved artifact in a fresh process: `python -m moodbench.evaluation.speed_process JOB RESULT`.
 
-JOB is a JSON file with a measure spec, the artifact folder, texts with their ids, a seed and the time the process was
-started; RESULT is the JSON file it writes. Nothing else runs in this process, so its memory is the contender's.
+JOB is a JSON file with the measure spec, the artifact folder, the number of GPUs, the texts, a seed and the time at
+which the process was spawned. RESULT is the JSON file to write. Nothing else runs in this process, so that its memory
+is that of the model.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from moodbench.models.predictor import Predictor, predict_encoded  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
 
 CHUNK_BATCHES = 8
-"""A throughput pass tokenises so many batches of texts at once and sorts them by length, as a service would."""
+"""Batches of texts that a throughput run tokenises at once and sorts by length, as a service would."""
 
 
 def measure_here(spec: MeasureSpec, job: dict[str, Any]) -> dict[str, Any]:
-    """All raw figures of one process: cold start, single stream, throughput points, memory."""
+    """Return the raw measurements of one process: cold start, single stream, throughput points and memory."""
     clock = _Stopwatch(STARTED_NS)
     import_libraries(spec.fit, spec.num_threads)
     result: dict[str, Any] = {
@@ -77,20 +78,20 @@ class _Stopwatch:
         self._last = started_ns
 
     def lap(self) -> float:
-        """Seconds since the last lap."""
+        """Return the seconds since the previous lap."""
         now = time.monotonic_ns()
         seconds, self._last = (now - self._last) / 1e9, now
         return seconds
 
 
 def _label(predictor: Predictor, texts: list[str]) -> list[int]:
-    """The labels of `texts`, on the host: the end of a request."""
+    """Return the predicted labels of `texts` on the host, which completes a request."""
     labels: list[int] = predictor.logits(predictor.encode(texts)).argmax(axis=1).tolist()
     return labels
 
 
 def _request_order(num_texts: int, num_requests: int, rng: np.random.Generator) -> list[int]:
-    """Rows of the texts to ask for: each once in random order, again in another order where there are too few."""
+    """Return the text index of each request: a random permutation, followed by others if there are too few texts."""
     rows: list[int] = []
     while len(rows) < num_requests:
         rows += rng.permutation(num_texts).tolist()
@@ -98,7 +99,7 @@ def _request_order(num_texts: int, num_requests: int, rng: np.random.Generator) 
 
 
 def _warm_up(predictor: Predictor, texts: list[str], spec: MeasureSpec) -> None:
-    """Every kind of shape that follows: texts of five lengths alone, and each batch size at a median length."""
+    """Warm up all kinds of input shapes: single texts at six length quantiles, and each batch size at median length."""
     by_length = sorted(texts, key=len)
     singles = [by_length[int(q * (len(by_length) - 1))] for q in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)]
     middle = by_length[len(by_length) // 2]
@@ -112,7 +113,10 @@ def _warm_up(predictor: Predictor, texts: list[str], spec: MeasureSpec) -> None:
 
 
 def _single_stream(predictor: Predictor, texts: list[str], window_requests: int) -> dict[str, list[Any]]:
-    """One text at a time, timed from the string to its label on the host, with CPU time and run delay beside."""
+    """Return latency, CPU time, run delay and label of each text, processed one at a time.
+
+    Latency is measured from the string to its label on the host.
+    """
     delay = RunDelay()
     columns: dict[str, list[Any]] = {
         k: [] for k in ("latency_s", "cpu_s", "run_delay_s", "num_tokens", "window", "predicted")
@@ -142,7 +146,11 @@ def _single_stream(predictor: Predictor, texts: list[str], window_requests: int)
 
 
 def _throughput(predictor: Predictor, texts: list[str], batch_size: int, seconds: float) -> dict[str, Any]:
-    """Texts and real tokens per second in batches sorted by length, from strings to labels, over whole passes."""
+    """Return the throughput at one batch size, from strings to labels.
+
+    Texts are processed in whole chunks of CHUNK_BATCHES batches sorted by length, until `seconds` have passed. Tokens
+    exclude padding; `useful_share` is their share of all token positions, padding included.
+    """
     size, start, count, tokens, slots = CHUNK_BATCHES * batch_size, 0, 0, 0, 0
     cpu_before, began = cpu_seconds(), time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
@@ -183,7 +191,7 @@ def _gpu_peaks(device: Device) -> dict[str, int | None]:
 
 
 def main() -> None:
-    """Nothing; reads the job, measures, writes the result."""
+    """Read the job file, measure, and write the result file."""
     die_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     result = measure_here(MeasureSpec.model_validate(job["spec"]), job)

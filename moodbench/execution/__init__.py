@@ -1,1 +1,1 @@
-"""Where workers run (inline, Ray): commands in, neutral outcomes out; knows nothing of models."""
+"""Executors that run workers (inline, Ray): commands in, neutral outcomes out, without knowledge of models."""

@@ -1,4 +1,4 @@
-"""What every executor does: start commands on nodes, hand back their events and neutral outcomes."""
+"""Executor interface: start commands on nodes, and return their events and neutral outcomes."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from moodbench.schedule import Outcome
 from moodbench.schedule.retry import OutcomeKind
 
 Isolation = Literal["none", "alone", "resource", "pg"]
-"""What keeps other commands of ours away from an exclusive one: nothing; no Ray beside it on this machine; the node's
-resource `exclusive`; a placement group over the whole node."""
+"""What keeps our other commands away from an exclusive one. none: nothing; alone: no Ray runs beside it on this
+machine; resource: the node's resource `exclusive`; pg: a placement group over the whole node."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A process to run: the arguments of its Python, its standard input, and what it needs."""
+    """A process to run: its Python arguments, its standard input, and the resources it needs."""
 
     key: str
     argv: tuple[str, ...]
     stdin: str
     num_cpus: float
     exclusive: bool
-    """Nothing else of ours runs on the node meanwhile."""
+    """Whether no other command of ours may run on the node at the same time."""
     num_threads: int = 1
     memory_bytes: int = 0
     num_gpus: float = 0.0
-    """A share of one GPU, or so many whole ones."""
+    """Share of one GPU, or a number of whole GPUs."""
     deadline_s: float | None = None
-    """It is ended when it has run for so long."""
+    """Time limit after which it is killed; None for no limit."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One event that a running command told."""
+    """One event of a running command."""
 
     key: str
     event: Mapping[str, Any]
@@ -43,54 +43,57 @@ class Progress:
 
 @dataclass(frozen=True)
 class Ended:
-    """A command ended."""
+    """End of a command."""
 
     key: str
     outcome: Outcome
     seconds: float | None = None
-    """How long it ran, without what it waited for room; None where that is not known."""
+    """Run time without the wait for resources; None if unknown."""
 
 
 Hear = Callable[[Progress], None]
-"""Receives each event of a running command."""
+"""Callback that receives each event of a running command."""
 HERE = "here"
-"""The id of the one node that executors without a cluster have."""
+"""Id of the only node of executors without a cluster."""
 
 
 class Executor(Protocol):
-    """Where commands run."""
+    """Runs commands on nodes."""
 
     def isolation(self, node_id: str) -> Isolation:
-        """What keeps others away from an exclusive command on this node."""
+        """Return what keeps other commands away from an exclusive one on this node."""
 
     def start(self, command: Command, node_id: str) -> None:
-        """Nothing; the command runs on that node, now or as soon as there is room."""
+        """Start the command on the node, now or as soon as its resources are free."""
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Commands that ended since the last call; `hear` gets events as they come. Waits up to `timeout_s` for news."""
+        """Return the commands that ended since the last call, and pass events to `hear` as they arrive.
+
+        Wait up to `timeout_s` for the first event or end.
+        """
 
     def begun(self, key: str) -> bool:
-        """Whether this started command runs by now; False while it waits for room on its node."""
+        """Return whether this started command is running; False while it waits for resources on its node."""
 
     def free(self, node_id: str) -> str:
-        """What the node has free by the executor's own account, in words; nothing where that is not known."""
+        """Return the node's free resources, as the executor sees them, as text; empty if unknown."""
 
     def forget(self, key: str) -> None:
-        """Nothing; the command is ended if it still runs, and nothing more is heard of it."""
+        """Kill the command if it still runs, and report nothing more of it."""
 
     def close(self) -> None:
-        """Nothing; commands still running are ended."""
+        """Kill the commands that still run and release resources."""
 
 
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Signals that native code brings upon itself; any other comes from outside."""
+"""Signals that native code causes itself; any other signal comes from outside."""
 
 
 def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
-    """The neutral outcome of a process.
+    """Return the neutral outcome of a process.
 
-    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (this machine's fault: its disk is full, say), 5 (out of
-    the GPU's memory) or 6 (native code of a process that measured for them crashed).
+    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (a fault of this machine, such as a full disk), 5
+    (out of GPU memory) or 6 (native code crashed in a process that measured for the worker).
     """
     if return_code == 0:
         return Outcome("ok")

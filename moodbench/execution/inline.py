@@ -1,4 +1,4 @@
-"""Commands run one after another inside this process, for debugging."""
+"""Executor that runs commands one after another inside this process, for debugging."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Any
 from moodbench.execution.executor import Command, Ended, Hear, Isolation, Progress, outcome_of
 
 Entry = Callable[[str, Callable[[Mapping[str, Any]], None]], int]
-"""The function behind the command: standard input and a listener to the exit code."""
+"""The function behind a command: takes standard input and an event callback, and returns the exit code."""
 
 
 class InlineExecutor:
-    """Runs a command's function when polled; a breakpoint in any phase works."""
+    """Executor that runs a command's function when polled, so that a breakpoint in any phase works."""
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
         self._queue: deque[Command] = deque()
 
     def isolation(self, node_id: str) -> Isolation:
-        """Nothing keeps others away, but there are none."""
+        """Return "none": nothing keeps other commands away, but there are no others."""
         return "none"
 
     def start(self, command: Command, node_id: str) -> None:
-        """Nothing; the command waits for `poll`."""
+        """Queue the command for `poll`."""
         self._queue.append(command)
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """The end of the next command, after running it here; `hear` gets its events as they come."""
+        """Run the next command here and return its end; `hear` receives its events as they come."""
         if not self._queue:
             return []
         command = self._queue.popleft()
@@ -47,28 +47,28 @@ class InlineExecutor:
         return [Ended(command.key, outcome_of(code, ""))]
 
     def begun(self, key: str) -> bool:
-        """True: what is under way runs here."""
+        """Return True: a started command runs here."""
         return True
 
     def free(self, node_id: str) -> str:
-        """Nothing: no command waits for another's room."""
+        """Return an empty string: no command waits for resources."""
         return ""
 
     def forget(self, key: str) -> None:
-        """Nothing; the command does not start, if it has not."""
+        """Remove the command from the queue, if it has not started."""
         self._queue = deque(command for command in self._queue if command.key != key)
 
     def close(self) -> None:
-        """Nothing; what has not started is forgotten."""
+        """Clear the queue."""
         self._queue.clear()
 
 
 @contextmanager
 def _lasting_interrupts() -> Iterator[Callable[[], None]]:
-    """A check that raises once more what SIGINT or SIGTERM raised inside.
+    """Yield a check that raises again what SIGINT or SIGTERM raised inside the context.
 
-    Python drops an exception that a signal raises while a finaliser or a callback of native code runs, of which a training has many;
-    an interrupt that met one would be lost.
+    Python drops an exception that a signal handler raises during a finaliser or a callback from native code. A training
+    runs many of these, so that an interrupt could be lost.
     """
     came: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
     before: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""One command as a process: its JSON events as it prints them, signs of life, then how it ended."""
+"""One command as a process: its JSON events as it prints them, heartbeats, then its outcome."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ from moodbench.schedule import Outcome
 
 STDERR_LINES = 20
 MAX_DETAIL_CHARS = 8_000
-"""Of the end of standard error; it travels with the outcome, which must stay small."""
+"""Characters kept of the end of standard error; they are sent with the outcome, which must stay small."""
 ALIVE: dict[str, Any] = {"event": "alive"}
-"""What a process is said to tell when it has told nothing for a while."""
+"""Heartbeat event, yielded when a process has sent no event for a while."""
 
 
 class RunningProcess:
-    """A started Python with these arguments. Libraries in it use `num_threads` threads."""
+    """A running Python process with these arguments, whose libraries use `num_threads` threads."""
 
     def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
         self._oom_kills = num_oom_kills()
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by messages()
+        self._errors = tempfile.TemporaryFile(  # noqa: SIM115 - closed by messages()
+            "w+", encoding="utf-8", errors="replace"
+        )
         self._process = subprocess.Popen(
             (sys.executable, *argv),
             stdin=subprocess.PIPE,
@@ -46,15 +48,16 @@ class RunningProcess:
             encoding="utf-8",
         )
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended before it read; its exit code says how
+        with suppress(BrokenPipeError):  # it ended before it read its input; its exit code has the reason
             self._process.stdin.write(stdin)
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
     def messages(self, *, beat_s: float | None = None, deadline_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Each event that the command prints, line by line, then `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`.
+        """Yield each event that the command prints, one per line, then its outcome.
 
-        After `beat_s` without an event comes ALIVE. After `deadline_s` the process is killed.
+        The outcome is `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`. ALIVE is yielded whenever
+        `beat_s` pass without an event. The process is killed after `deadline_s`.
         """
         end = None if deadline_s is None else time.monotonic() + deadline_s
         overdue = False
@@ -77,17 +80,17 @@ class RunningProcess:
                 event = _event(line)
                 if event is not None:
                     yield event
-                else:  # a library printed it before the worker took the stream for itself
+                else:  # a library printed it before the worker took over the stream
                     stray.append(line.rstrip())
             outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None, stray)
         yield {"outcome": outcome.kind, **{k: v for k, v in asdict(outcome).items() if k != "kind"}}
 
     def kill(self) -> None:
-        """Nothing; ends the process at once."""
+        """Kill the process."""
         self._process.kill()
 
     def _lines(self) -> queue.SimpleQueue[str | None]:
-        """Lines of standard output as they come, then None."""
+        """Return a queue of the lines of standard output as they come, then None."""
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
         def read() -> None:
@@ -113,13 +116,13 @@ class RunningProcess:
         return replace(outcome, peak_bytes=peak_bytes)
 
     def _wait(self) -> int:
-        """The most memory that the ended process held, in bytes; 0 where the system does not tell."""
+        """Wait for the process to end and return its peak memory in bytes; 0 if the system does not report it."""
         if sys.platform != "linux":
             self._process.wait()
             return 0
         try:
             _, status, usage = os.wait4(self._process.pid, 0)
-        except ChildProcessError:  # someone has asked for its return code already
+        except ChildProcessError:  # its return code was read already
             self._process.wait()
             return 0
         self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -127,7 +130,7 @@ class RunningProcess:
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """The event in a line; None where it is none."""
+    """Parse the event in a line; None if it is not an event."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -136,7 +139,7 @@ def _event(line: str) -> dict[str, Any] | None:
 
 
 def ended(message: dict[str, Any]) -> Outcome | None:
-    """The outcome in the last message of a process; None for an event."""
+    """Return the outcome in the last message of a process; None for an event."""
     if "outcome" not in message:
         return None
     return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0), message.get("on_gpu", False))

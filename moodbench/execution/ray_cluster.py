@@ -1,4 +1,4 @@
-"""Commands on the nodes of a Ray cluster that is there: each pinned to its node, an exclusive one with a lease on it all."""
+"""Executor on an existing Ray cluster: each command is pinned to a node, and an exclusive one leases the whole node."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from moodbench.schedule.resources import GIB
 
 EXCLUSIVE = "exclusive"
 SLIVER = 0.001
-"""Of the resource `exclusive`: what every packed command holds, so that none runs beside one that holds it all."""
+"""Share of the resource `exclusive` that every packed command holds, so that none runs beside one that holds it all."""
 NODES_EVERY_S = 2.0
 HEAD_SILENCE_S = 30.0
-"""A head that has not answered for so long is gone."""
+"""A head that has not answered for this long is considered lost."""
 ASK_S = 15.0
-"""How long the head may take to name its nodes."""
+"""Time limit for the head to list its nodes."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,19 @@ class RayNode:
 
     @property
     def leasable(self) -> bool:
-        """True when it declares the resource that makes a measurement exclusive."""
+        """Whether it declares the resource that makes a measurement exclusive."""
         return self.resources.get(EXCLUSIVE, 0) >= 1
 
 
 class ClusterExecutor:
-    """A driver on the cluster at `address` (HOST:PORT of its head, or auto).
+    """Driver on the cluster at `address` (HOST:PORT of its head, or auto).
 
-    PrerequisiteError when the head cannot be reached, refuses the token, or has another Ray or Python.
+    Raises:
+        PrerequisiteError: If the head cannot be reached, refuses the token, or has another version of Ray or Python.
     """
 
     def __init__(self, address: str, *, said: str = "--address") -> None:
-        """`said` is where the address was given, for messages."""
+        """Connect to the cluster; `said` names the option that gave the address, for messages."""
         self._address = address
         self._ray = connect(address, said)
         self._phases = Phases(self._ray)
@@ -67,22 +68,26 @@ class ClusterExecutor:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def alive(self) -> Mapping[str, RayNode]:
-        """The living nodes by id, a few seconds old at most; PrerequisiteError when the head no longer answers."""
+        """Return the living nodes by id, as of a few seconds ago at most.
+
+        Raises:
+            PrerequisiteError: If the head no longer answers.
+        """
         silence = time.monotonic() - self._heard
         if silence > HEAD_SILENCE_S:
             raise PrerequisiteError(
-                f"the cluster at {self._address}: its head has not answered for {silence:.0f} s. What was committed is in the "
-                "store; start the cluster again and give the same command, which does the rest"
+                f"the cluster at {self._address}: its head has not answered for {silence:.0f} s. What was committed is "
+                "in the store; start the cluster again and give the same command, which does the rest"
             )
         return self._nodes
 
     def isolation(self, node_id: str) -> Isolation:
-        """By the node's resource `exclusive`; by a placement group over all of it where it has none."""
+        """Return "resource" if the node has the resource `exclusive`, otherwise "pg": a group over the whole node."""
         node = self._nodes.get(node_id)
         return "resource" if node is None or node.leasable else "pg"
 
     def start(self, command: Command, node_id: str) -> None:
-        """Nothing; an actor on that node runs the command as soon as Ray has what it needs there."""
+        """Create an actor on the node that runs the command as soon as its resources are free there."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = self._nodes.get(node_id)
@@ -99,39 +104,39 @@ class ClusterExecutor:
         self._phases.start(command, **options)
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Commands that ended; `hear` gets what the running ones told. Waits up to `timeout_s` for the first news."""
+        """Return the commands that ended and pass events to `hear`; wait up to `timeout_s` for the first."""
         if not self._phases:
             time.sleep(min(timeout_s, 0.5))
         return [self._with_room(each) for each in self._phases.poll(timeout_s, hear)]
 
     def begun(self, key: str) -> bool:
-        """Whether this command was heard of; until then Ray has no room for it on its node."""
+        """Return whether this command has sent a message; until then Ray has no free resources for it on its node."""
         return self._phases.begun(key)
 
     def free(self, node_id: str) -> str:
-        """What Ray has free on this node, a few seconds ago."""
+        """Return what Ray had free on this node a few seconds ago, as text."""
         node, free = self._nodes.get(node_id), self._free.get(node_id)
         return "" if node is None or free is None else free_text(node, free)
 
     def forget(self, key: str) -> None:
-        """Nothing; the command's actor is killed."""
+        """Kill the command's actor."""
         self._where.pop(key, None)
         self._phases.forget(key)
 
     def close(self) -> None:
-        """Nothing; this driver leaves the cluster, and its actors end with it."""
+        """Disconnect this driver from the cluster, which ends its actors."""
         self._closed.set()
-        # A head that is gone would be waited for; it is not worth more than a few seconds.
+        # Disconnecting waits for a lost head; a few seconds are enough.
         leaving = threading.Thread(target=self._leave, daemon=True)
         leaving.start()
         leaving.join(timeout=10)
 
     def _with_room(self, ended: Ended) -> Ended:
-        """`ended`, and where it did not begin, what Ray had free there."""
+        """Return `ended`; if the command did not start, add what Ray had free on its node."""
         node_id = self._where.pop(ended.key, "")
         if ended.outcome.kind != "not started" or not (free := self.free(node_id)):
             return ended
-        node = self._nodes.get(node_id)  # it may have left since
+        node = self._nodes.get(node_id)  # it may have left the cluster since
         name = node.name if node else "it"
         detail = f"{ended.outcome.detail}: others use {name}, where Ray has {free} free"
         return replace(ended, outcome=replace(ended.outcome, detail=detail))
@@ -153,7 +158,7 @@ class ClusterExecutor:
         while not self._closed.wait(NODES_EVERY_S):
             try:
                 self._look()
-            except Exception:  # noqa: BLE001 - whatever Ray raises, the head did not answer; `alive` says so in time
+            except Exception:  # noqa: BLE001 - whatever Ray raises, the head did not answer; `alive` raises in time
                 continue
 
     def _look(self) -> None:
@@ -166,13 +171,13 @@ class ClusterExecutor:
 
 
 def node_of_ray(row: Mapping[str, Any]) -> RayNode:
-    """A row of Ray's node table."""
+    """Convert a row of Ray's node table."""
     resources = {k: float(v) for k, v in row["Resources"].items()}
     return RayNode(row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"], resources, dict(row["Labels"]))
 
 
 def free_text(node: RayNode, free: Mapping[str, float]) -> str:
-    """The processors, memory and GPUs of `node` that are free, in words."""
+    """Return the free CPUs, memory and GPUs of `node` as text."""
     parts = [f"{free.get('CPU', 0):g} of {node.resources.get('CPU', 0):g} CPUs"]
     if "memory" in node.resources:
         parts.append(f"{free.get('memory', 0) / GIB:.1f} GiB of memory")
@@ -182,7 +187,12 @@ def free_text(node: RayNode, free: Mapping[str, float]) -> str:
 
 
 def connect(address: str, said: str = "--address") -> Any:
-    """The module ray, connected as a driver; PrerequisiteError or UsageError says what to do when that fails."""
+    """Connect as a driver and return the module ray.
+
+    Raises:
+        UsageError: If `address` is not the address of a head.
+        PrerequisiteError: If the connection fails.
+    """
     check_address(address, said)
     set_up_environment()
     set_up_token()
@@ -204,16 +214,19 @@ def connect(address: str, said: str = "--address") -> Any:
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         text = " ".join(str(error).split())
         if "mismatch" in text.lower():
-            text = f"the cluster runs another Ray or Python: {text[:400]}. Install the same versions here and on every node"
+            text = (
+                f"the cluster runs another Ray or Python: {text[:400]}. Install the same versions here and on every "
+                "node"
+            )
         raise PrerequisiteError(f"{said} {address}: {text[:500]}") from error
     return ray
 
 
 def _fault(address: str) -> str | None:
-    """Why a driver here cannot join the cluster at `address`, or None.
+    """Return why a driver here cannot join the cluster at `address`, or None.
 
-    Asked by a process of its own: Ray's core tells a refused token only in what it prints, and waits for minutes, deaf to
-    signals, for a head that does not answer or on a machine that is no node.
+    A separate process asks the head: Ray's core reports a refused token only in its output, and blocks for minutes,
+    without handling signals, if the head does not answer or this machine is not a node.
     """
     command = [sys.executable, "-c", _ASK_FOR_NODES, address]
     try:
@@ -225,8 +238,8 @@ def _fault(address: str) -> str | None:
         mode, where = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
         seen = f"the one in {where}" if mode == "token" else f"none, as RAY_AUTH_MODE is {mode}"
         return (
-            f"the cluster refuses this token ({seen}). Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file that the "
-            "head was started with"
+            f"the cluster refuses this token ({seen}). Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file "
+            "that the head was started with"
         )
     if not answer:
         return "something listens there, but it does not answer as Ray's head does; is this its port (6379)?"
@@ -234,8 +247,8 @@ def _fault(address: str) -> str | None:
     nodes = json.loads(answer)
     if here.isdisjoint(nodes):
         return (
-            f"this machine is no node of that cluster (its nodes are {', '.join(nodes[:5])}). Run on one of them, or from here "
-            "`moodbench submit --address http://HEAD:8265 -- run ...`"
+            f"this machine is no node of that cluster (its nodes are {', '.join(nodes[:5])}). Run on one of them, or "
+            "from here `moodbench submit --address http://HEAD:8265 -- run ...`"
         )
     return None
 
@@ -249,7 +262,11 @@ print(json.dumps([node.node_manager_address for node in nodes if node.state == 0
 
 
 def check_form(address: str, said: str = "--address") -> None:
-    """Nothing; UsageError for what is no address of a head."""
+    """Check the form of the address.
+
+    Raises:
+        UsageError: If it is not the address of a head.
+    """
     host, _, port = address.rpartition(":")
     if address != "auto" and ("://" in address or not host or not port.isdigit()):
         raise UsageError(
@@ -259,7 +276,12 @@ def check_form(address: str, said: str = "--address") -> None:
 
 
 def check_address(address: str, said: str = "--address") -> None:
-    """Nothing; UsageError for an address of another service, PrerequisiteError when nothing listens there."""
+    """Check the form of the address, and that something listens there.
+
+    Raises:
+        UsageError: If it is not the address of a head.
+        PrerequisiteError: If nothing listens there.
+    """
     check_form(address, said)
     if address == "auto":
         return

@@ -1,4 +1,7 @@
-"""What a Ray cluster has and has free, asked from outside by a process of its own: who looks on joins nothing and waits for nothing."""
+"""Snapshot of a Ray cluster's total and free resources, taken by a separate process.
+
+The observer neither joins the cluster nor waits for it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from moodbench.execution.ray_cluster import check_address
 from moodbench.execution.ray_settings import cluster_environment
 
 ANSWER_S = 10.0
-"""How long the head may take to answer, with the time that Python takes to start."""
+"""Time limit for the head's answer, including the start of Python."""
 EVERY_S = 15.0
-"""A cluster is not asked more often: each look costs about a second of one core."""
+"""Shortest interval between snapshots: each costs about a second of one core."""
 _ASK = """
 import json, sys
 from ray._private.services import canonicalize_bootstrap_address_or_die
@@ -28,7 +31,8 @@ client = GcsClient(address=canonicalize_bootstrap_address_or_die(given) if given
 names = {key.hex(): node.node_manager_hostname for key, node in client.get_all_node_info(timeout=5).items()}
 reply = GetClusterResourceStateReply.FromString(client.get_cluster_resource_state(timeout_s=5))
 print(json.dumps([
-    {"name": names.get(node.node_id.hex(), ""), "address": node.node_ip_address, "status": NodeStatus.Name(node.status).lower(),
+    {"name": names.get(node.node_id.hex(), ""), "address": node.node_ip_address, \
+"status": NodeStatus.Name(node.status).lower(),
      "total": dict(node.total_resources), "free": dict(node.available_resources)}
     for node in reply.cluster_resource_state.node_states
 ]))
@@ -37,14 +41,14 @@ print(json.dumps([
 
 @dataclass(frozen=True)
 class NodeNow:
-    """A node as the head of its cluster describes it."""
+    """A node as the head of its cluster reports it."""
 
     name: str
     address: str
     status: str
     """running, idle, dead or draining."""
     total: Mapping[str, float]
-    """Resource to how much of it there is; memory in bytes."""
+    """Resource -> amount; memory in bytes. The same holds for `free`."""
     free: Mapping[str, float]
 
 
@@ -55,17 +59,25 @@ class ClusterNow:
     address: str
     nodes: tuple[NodeNow, ...] = ()
     problem: str = ""
-    """Why it could not be asked; empty where it answered."""
+    """Why it could not be queried; empty if it answered."""
 
 
 def look(address: str, timeout_s: float = ANSWER_S) -> ClusterNow:
-    """The cluster at `address` (HOST:PORT of its head, or auto) now, or why it does not tell; never an error, never long."""
+    """Return a snapshot of the cluster at `address` (HOST:PORT of its head, or auto), or why it failed.
+
+    It raises no MoodBenchError and does not take much longer than `timeout_s`.
+    """
     try:
         check_address(address)
         done = subprocess.run(
-            [sys.executable, "-c", _ASK, address], capture_output=True, text=True, timeout=timeout_s, check=False,
-            stdin=subprocess.DEVNULL, env=cluster_environment(),
-        )  # fmt: skip
+            [sys.executable, "-c", _ASK, address],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=cluster_environment(),
+        )
     except MoodBenchError as error:
         return ClusterNow(address, problem=str(error))
     except subprocess.TimeoutExpired:
@@ -77,7 +89,7 @@ def look(address: str, timeout_s: float = ANSWER_S) -> ClusterNow:
 
 
 class Lookout:
-    """Looks at one cluster now and then, in the background, as long as somebody asks for the latest."""
+    """Takes snapshots of one cluster in the background, for as long as somebody asks for the latest one."""
 
     def __init__(
         self,
@@ -92,7 +104,7 @@ class Lookout:
         self._thread: threading.Thread | None = None
 
     def latest(self) -> ClusterNow | None:
-        """What was seen last, at once; None before the first look has ended. Begins another look every EVERY_S."""
+        """Return the latest snapshot without waiting; None before the first. Start a new one every EVERY_S."""
         with self._lock:
             busy = self._thread is not None and self._thread.is_alive()
             if not busy and self._clock() - self._began >= EVERY_S:
@@ -102,7 +114,7 @@ class Lookout:
         return self._latest
 
     def wait(self, timeout_s: float) -> None:
-        """Nothing, once the look under way has ended or the time is up."""
+        """Wait until the current snapshot is complete, at most `timeout_s`."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 

@@ -1,4 +1,4 @@
-"""A command as a job of a Ray cluster: submitted over HTTP, its log followed, its exit status handed back."""
+"""Run a command as a Ray job: submit it over HTTP, follow its log, and return its exit status."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from moodbench.execution.ray_settings import core_with_settings, set_up_environm
 
 POLL_S = 1.0
 SILENCE_S = 120.0
-"""After so long without a line, the job is asked how it stands: the connection may be dead without a word."""
+"""After this long without a line, the job's status is queried: the connection may be dead without an error."""
 RECONNECT_S = 300.0
-"""How long a lost connection is tried again."""
+"""How long to retry a lost connection."""
 
 
 def submit(
     address: str, arguments: Sequence[str], *, working_dir: Path | None = None, say: Callable[[str], None]
 ) -> int:
-    """The exit status of `moodbench ARGUMENTS` as a job at `address` (http://HEAD:8265); its log goes to `say` as it comes.
+    """Run `moodbench ARGUMENTS` as a job at `address` (http://HEAD:8265) and return its exit status.
 
-    Files that the arguments name by a relative path go along, or all of `working_dir` when it is given.
+    Its log goes to `say` as it comes. Files that the arguments name by a relative path are uploaded, or all of
+    `working_dir` if it is given.
+
+    Raises:
+        PrerequisiteError: If the job is not accepted, or the connection is lost for RECONNECT_S.
     """
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="moodbench-submit-") as folder:
@@ -39,8 +43,8 @@ def submit(
             )
         except Exception as error:
             raise PrerequisiteError(
-                f"--address {address}: the job was not taken: {_short(error)}. See with `ray job list --address {address}` whether "
-                "it is there all the same"
+                f"--address {address}: the job was not taken: {_short(error)}. See with "
+                f"`ray job list --address {address}` whether it is there all the same"
             ) from error
     say(f"[{job_id} submitted to {address}; stop it with: ray job stop --address {address} {job_id}]\n")
     goes_on = f"{job_id} goes on; follow it with: ray job logs --address {address} --follow {job_id}"
@@ -48,8 +52,8 @@ def submit(
         return Following(client, job_id, say).exit_status()
     except ConnectionError as error:
         raise PrerequisiteError(
-            f"--address {address}: the connection was lost and did not come back within {RECONNECT_S:.0f} s ({error}), so how the "
-            f"job ends is not known here. {goes_on}"
+            f"--address {address}: the connection was lost and did not come back within {RECONNECT_S:.0f} s ({error}), "
+            f"so how the job ends is not known here. {goes_on}"
         ) from error
     except KeyboardInterrupt:
         say(f"\n[{goes_on}]\n")
@@ -57,7 +61,7 @@ def submit(
 
 
 class Following:
-    """A submitted job whose log is said as it comes; a lost connection is made again and goes on where it was."""
+    """Follower of a submitted job's log; after a lost connection it reconnects and resumes where it was."""
 
     def __init__(
         self,
@@ -73,13 +77,17 @@ class Following:
         self._lost_at: float | None = None
 
     def exit_status(self) -> int:
-        """The exit status of the job's command; ConnectionError when its server was away for RECONNECT_S."""
+        """Follow the log to its end and return the exit status of the job's command.
+
+        Raises:
+            ConnectionError: If the job server was unreachable for RECONNECT_S.
+        """
         while True:
             try:
                 asyncio.run(self._follow())
                 info = self._client.get_job_info(self._job_id)
                 if info.status.is_terminal():
-                    # The stream may have broken off just before the end.
+                    # The stream may have ended before the end of the log.
                     self._rest_of(self._client.get_job_logs(self._job_id))
                     return self._status_of(info)
                 self._lost_at = None
@@ -92,7 +100,7 @@ class Following:
             self._sleep(POLL_S)
 
     async def _follow(self) -> None:
-        """Says the log from where it was left; the server tells it from the beginning."""
+        """Pass on the log from where it was left; the server sends it from the beginning."""
         told, stream = 0, aiter(self._client.tail_job_logs(self._job_id))
         while True:
             try:
@@ -100,7 +108,7 @@ class Following:
                     text = await anext(stream)
             except (StopAsyncIteration, TimeoutError):
                 return
-            self._lost_at = None  # it is back, whatever ends this stream
+            self._lost_at = None  # the connection is back, whatever ends this stream
             told += len(text)
             new = told - self._num_said
             if new > 0:
@@ -119,7 +127,13 @@ class Following:
 
 
 def files_to_ship(arguments: Sequence[str], folder: Path) -> Path | None:
-    """`folder` with a copy of each file that `arguments` name by a relative path, at the same place; None for none."""
+    """Copy each file that `arguments` name by a relative path into `folder`, under the same path.
+
+    Return `folder`, or None if there is no such file.
+
+    Raises:
+        UsageError: If a file is outside the current folder.
+    """
     for argument in arguments:
         path = Path(argument)
         if argument and not path.is_absolute() and path.is_file():

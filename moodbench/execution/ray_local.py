@@ -1,4 +1,4 @@
-"""Packed commands under this machine's own Ray, exclusive ones alone beside nothing, not even Ray."""
+"""Executor on this machine: packed commands under a local Ray, exclusive ones on their own, even without Ray."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from moodbench.execution.ray_phases import Phases, own_sigterm
 from moodbench.execution.ray_settings import core_with_settings, private_token, set_up_environment
 
 TRIES = 3
-"""Ray gives its daemons 30 s and no setting changes that; a busy machine may need another try."""
+"""Number of attempts to start Ray: it gives its daemons 30 s, which no setting changes, and busy machines may retry."""
 TOKEN = secrets.token_hex(32)
-"""Of every Ray that this process starts."""
+"""Authentication token of every Ray that this process starts."""
 
 
 def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
-    """The module ray, after it was started on this machine with `num_cpus` and a token that only this process knows.
+    """Start Ray on this machine, with a token that only this process knows, and return the module ray.
 
-    `memory_bytes` is what its tasks may ask for in all; None leaves that to Ray.
+    `memory_bytes` is the total memory that its tasks may request; None leaves that to Ray.
+
+    Raises:
+        PrerequisiteError: If Ray does not start.
     """
     set_up_environment()
     ours = set(psutil.Process().children())
@@ -42,7 +45,7 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
                     log_to_driver=False,
                     logging_level="ERROR",
                 )
-        except Exception as error:  # Ray raises a plain one where its daemons were too slow
+        except Exception as error:  # Ray raises a plain Exception if its daemons were too slow
             _end_daemons(ours)
             if attempt < TRIES and "timed out" in str(error).lower():
                 continue
@@ -57,7 +60,7 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
 
 
 def _end_daemons(others: set[psutil.Process]) -> None:
-    """Nothing; children of this process that are none of `others` are killed: what a failed start of Ray leaves."""
+    """Kill the children of this process that are not in `others`: what a failed start of Ray leaves behind."""
     left = [child for child in psutil.Process().children() if child not in others]
     for each in left:
         with suppress(psutil.NoSuchProcess):
@@ -66,10 +69,10 @@ def _end_daemons(others: set[psutil.Process]) -> None:
 
 
 class LocalRayExecutor:
-    """A Ray of its own on this machine, with a token that only this run knows, started when a command needs it.
+    """Executor with a local Ray, started when a command needs it, with a token that only this process knows.
 
-    Ray's daemons take about 4 % of a core: too much beside a measurement that uses every core. So an exclusive command,
-    which the policy starts only when nothing else runs, ends Ray first and runs as a plain process.
+    Ray's daemons use about 4 % of a core: too much beside a measurement that uses every core. So an exclusive command,
+    which the policy starts only when nothing else runs, stops Ray first and runs as a plain process.
     """
 
     def __init__(self, num_cpus: int) -> None:
@@ -79,11 +82,11 @@ class LocalRayExecutor:
         self._alone: _Alone | None = None
 
     def isolation(self, node_id: str) -> Isolation:
-        """Exclusive commands run without Ray beside them."""
+        """Return "alone": exclusive commands run without Ray beside them."""
         return "alone"
 
     def start(self, command: Command, node_id: str) -> None:
-        """Nothing; a packed command starts when Ray has processors free, an exclusive one now."""
+        """Start the command: a packed one when Ray has free CPUs, an exclusive one now."""
         if command.exclusive:
             if self._phases or self._alone:
                 raise RuntimeError(f"{command.key} must run alone, but other commands are running")
@@ -93,7 +96,7 @@ class LocalRayExecutor:
         self._started().start(command)
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Commands that ended; `hear` gets what the running ones told. Waits up to `timeout_s` for the first news."""
+        """Return the commands that ended and pass events to `hear`; wait up to `timeout_s` for the first."""
         if self._alone:
             finished = self._alone.poll(timeout_s, hear)
             if finished:
@@ -101,21 +104,21 @@ class LocalRayExecutor:
             return finished
         finished = self._phases.poll(timeout_s, hear) if self._phases else []
         if any(each.outcome.kind == "infrastructure" for each in finished) and not self._phases:
-            self._stop_ray()  # it may be Ray itself that died: the next command gets a new one
+            self._stop_ray()  # Ray itself may have died: the next command gets a new one
         return finished
 
     def begun(self, key: str) -> bool:
-        """Whether this command's process is there."""
+        """Return whether this command's process has started."""
         return (self._alone is not None and self._alone.key == key) or (
             self._phases is not None and self._phases.begun(key)
         )
 
     def free(self, node_id: str) -> str:
-        """Nothing: this Ray has no other user."""
+        """Return an empty string: this Ray has no other user."""
         return ""
 
     def forget(self, key: str) -> None:
-        """Nothing; ends that command."""
+        """Kill the command."""
         if self._alone and self._alone.key == key:
             self._alone.kill()
             self._alone = None
@@ -123,7 +126,7 @@ class LocalRayExecutor:
             self._phases.forget(key)
 
     def close(self) -> None:
-        """Nothing; Ray and everything that runs is ended."""
+        """Kill all commands and stop Ray."""
         if self._alone:
             self._alone.kill()
         self._stop_ray()
@@ -149,7 +152,7 @@ class _Alone:
         self._process: RunningProcess | None = None
         started = threading.Event()
 
-        # The thread that starts a process must live as long: on Linux the process is told to die with it.
+        # The thread that starts a process must outlive it: on Linux the process is set to die with that thread.
         def collect() -> None:
             try:
                 process = RunningProcess(command.argv, command.stdin, command.num_threads)
@@ -157,7 +160,7 @@ class _Alone:
                 started.set()
                 for message in process.messages(deadline_s=command.deadline_s):
                     self._messages.put(message)
-            except Exception as error:  # noqa: BLE001 - no process or thread to be had, or no room for what it writes
+            except Exception as error:  # noqa: BLE001 - no process, thread or disk space available
                 self._messages.put({"outcome": "infrastructure", "detail": f"its process cannot run: {error}"})
             finally:
                 started.set()
@@ -166,12 +169,12 @@ class _Alone:
         started.wait()
 
     def kill(self) -> None:
-        """Nothing; ends the process at once."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """The end of the process, if it came; events go to `hear`."""
+        """Return the end of the process, if it ended, and pass its events to `hear`."""
         try:
             message = self._messages.get(timeout=timeout_s)
             while (outcome := ended(message)) is None:

@@ -1,4 +1,4 @@
-"""Commands under Ray: an actor each, that is never restarted, and the stream of what it tells."""
+"""Commands under Ray: one actor per command, which is never restarted, and the stream of its messages."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from moodbench.execution.process import MAX_DETAIL_CHARS, RunningProcess, ended
 from moodbench.schedule import Outcome
 
 BEAT_S = 5.0
-"""A running command is heard of at least so often."""
+"""Interval of the heartbeats of a running command."""
 SILENCE_S = 35.0
-"""A command that was not heard of for so long is given up: its node hangs, or its link is cut."""
+"""A command without a heartbeat for this long is considered lost: its node hangs, or its connection is cut."""
 START_S = 180.0
-"""A command that has not begun after so long is taken back and tried again: others use its node."""
+"""A command that has not started after this long is withdrawn and retried: others use its node."""
 GET_S = 10.0
-"""What a command told is small and comes within so long, or its node is gone."""
+"""Time limit to receive a message of a command: it is small, so a longer wait means that the node is lost."""
 
 
 @contextmanager
 def own_sigterm() -> Iterator[None]:
-    """Nothing; after what is done inside, `ray.init`, SIGTERM means to this process what it did before.
+    """Restore this process's SIGTERM handler after `ray.init`, which runs inside the context.
 
-    Ray's own handler would end the process with code 1, past everything that cleans up.
+    Ray's own handler would end the process with code 1, without any cleanup.
     """
     before = signal.getsignal(signal.SIGTERM)
     in_charge = threading.current_thread() is threading.main_thread()
     try:
         yield
-    except SystemExit:  # raised by Ray's handler alone
+    except SystemExit:  # only Ray's handler raises it
         if in_charge:
             signal.signal(signal.SIGTERM, before)
             signal.raise_signal(signal.SIGTERM)
@@ -50,13 +50,13 @@ class _Running:
     actor: Any
     since: float
     began: float | None = None
-    """When it was first heard of; None while it waits for room."""
+    """Time of its first message; None while it waits for resources."""
     release: Callable[[], None] | None = None
-    """Gives back what was reserved for it."""
+    """Releases what was reserved for it."""
 
 
 class Phases:
-    """The commands that run under one Ray."""
+    """The commands that run under one Ray, each in an actor of the class Phase."""
 
     def __init__(self, ray: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._ray, self._clock = ray, clock
@@ -66,7 +66,7 @@ class Phases:
         return len(self._streams)
 
     def start(self, command: Command, release: Callable[[], None] | None = None, **options: Any) -> None:
-        """Nothing; an actor for `command` is asked of Ray, with these actor options beside what the command needs."""
+        """Create an actor for `command`, with these actor options in addition to the resources of the command."""
         actor = (
             self._ray.remote(Phase)
             .options(
@@ -85,7 +85,7 @@ class Phases:
         self._streams[stream] = _Running(command.key, actor, self._clock(), release=release)
 
     def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Commands that ended, or went silent; `hear` gets what the others told. Waits up to `timeout_s` for news."""
+        """Return the commands that ended or went silent, and pass events to `hear`; wait up to `timeout_s` for them."""
         finished: list[Ended] = []
         patience = timeout_s
         while self._streams:
@@ -105,16 +105,16 @@ class Phases:
         return finished + self._silent()
 
     def begun(self, key: str) -> bool:
-        """Whether this command was heard of."""
+        """Return whether this command has sent a message."""
         return any(running.key == key and running.began is not None for running in self._streams.values())
 
     def forget(self, key: str) -> None:
-        """Nothing; its actor is killed and nothing more is heard of it."""
+        """Kill the command's actor and report nothing more of it."""
         for stream in [stream for stream, running in self._streams.items() if running.key == key]:
             self._end(stream)
 
     def clear(self) -> None:
-        """Nothing; forgets everything that runs."""
+        """Forget all running commands."""
         for stream in list(self._streams):
             self._end(stream)
 
@@ -158,10 +158,10 @@ class Phases:
 
 
 def outcome_of_error(error: Exception) -> Outcome:
-    """The neutral outcome of a Ray error.
+    """Return the neutral outcome of a Ray error.
 
-    Its memory monitor's kills are out of memory. What was raised inside the actor is the program's error, unless the
-    system raised it (no process, no disk). All else is infrastructure.
+    A kill by Ray's memory monitor is out of memory. An exception inside the actor is a program error, unless it is a
+    MemoryError or the system raised it (OSError: no process, no disk space). All else is infrastructure.
     """
     text = str(error)
     if any(each.__name__ == "RayTaskError" for each in type(error).__mro__):
@@ -176,12 +176,12 @@ def outcome_of_error(error: Exception) -> Outcome:
 
 
 class Phase:
-    """The actor: one process on the node it was placed on."""
+    """Actor that runs one process on its node."""
 
     def run(
         self, argv: tuple[str, ...], stdin: str, num_threads: int, deadline_s: float | None
     ) -> Iterator[dict[str, Any]]:
-        """What the process tells, beginning with a sign of life; it dies with this actor."""
+        """Yield a heartbeat, then the messages of the process, which dies with this actor."""
         yield {"event": "alive"}
         process = RunningProcess(argv, stdin, num_threads)
         yield from process.messages(beat_s=BEAT_S, deadline_s=deadline_s)

@@ -1,4 +1,4 @@
-"""The settings and the token of Ray in this process, whoever imported Ray before."""
+"""Settings and authentication token of Ray in this process, even if Ray was imported earlier."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from moodbench.errors import PrerequisiteError
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else every worker would run `uv run` again
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # otherwise every worker would run `uv run` again
     "RAY_grpc_client_keepalive_time_ms": "10000",  # a cut link is noticed in seconds, not minutes
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
-    "RAY_worker_niceness": "0",  # Ray's 15 lets trials starve, and measurements wait, for whatever else runs
+    "RAY_worker_niceness": "0",  # with Ray's 15, other programs starve trials and delay measurements
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _TOKEN = threading.RLock()
-"""Held while a private token stands in the environment, which all threads share."""
+"""Held while a private token is in the environment, which all threads share."""
 _TOKEN_ADVICE = (
     "expected the token that the cluster's head was started with: copy its file here and name it in RAY_AUTH_TOKEN_PATH"
 )
 
 
 def set_up_environment() -> None:
-    """Nothing; the settings that this process's Ray, and whatever it starts, must have."""
+    """Set the environment variables that Ray needs in this process and in its child processes."""
     os.environ.update(SETTINGS)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Ray starts three times slower without byte code
 
 
 def set_up_token() -> None:
-    """Nothing; token authentication is on when a token is known and off when none is, and never left to Ray's guess.
+    """Turn token authentication on if a token is known and off otherwise, so that Ray does not have to guess.
 
-    PrerequisiteError when it is on and there is no token to give.
+    A RAY_AUTH_MODE that is already in the environment is kept.
+
+    Raises:
+        PrerequisiteError: If it is on and there is no token.
     """
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(given) if given else Path.home() / ".ray" / "auth_token"
@@ -57,7 +60,10 @@ def set_up_token() -> None:
 
 @contextmanager
 def private_token(token: str) -> Iterator[None]:
-    """What Ray starts inside has `token`; afterwards the variables are as before, so that no other cluster is shown it."""
+    """Set `token` for a Ray that starts inside the context, and restore the variables afterwards.
+
+    So no other cluster is sent this token.
+    """
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     with _TOKEN:
         before = {name: os.environ.get(name) for name in ours}
@@ -73,9 +79,10 @@ def private_token(token: str) -> Iterator[None]:
 
 
 def cluster_environment() -> dict[str, str]:
-    """The environment for a process that asks a cluster: the settings, and the token of clusters and never a private one.
+    """Return the environment of a process that queries a cluster: the settings and its token, never a private one.
 
-    PrerequisiteError as set_up_token.
+    Raises:
+        PrerequisiteError: As `set_up_token`.
     """
     with _TOKEN:
         set_up_environment()
@@ -84,24 +91,24 @@ def cluster_environment() -> dict[str, str]:
 
 
 def core_with_settings() -> Any:
-    """The module ray, whose core has the settings and the token that the environment names now.
+    """Return the module ray, after its core has read the settings and the token in the current environment.
 
-    Ray reads them once, when it is imported, which may have been long before and under others.
+    Ray reads them only once, when it is imported, which may have been earlier and with other values.
     """
     import ray
     from ray import _raylet
     from ray._private import ray_constants
 
-    core: Any = _raylet  # its stubs name neither of the two
+    core: Any = _raylet  # its stubs lack both attributes used here
 
     constants: Any = ray_constants
     constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = (
-        False  # else workers of a program under `uv run` begin with `uv run` again
+        False  # otherwise workers of a program under `uv run` start with `uv run` again
     )
     prefix = "RAY_grpc_"
     keepalive = {name.removeprefix("RAY_"): int(value) for name, value in SETTINGS.items() if name.startswith(prefix)}
     core.Config.initialize(json.dumps({"AUTH_MODE": os.environ["RAY_AUTH_MODE"].lower(), **keepalive}))
     loader = core.AuthenticationTokenLoader.instance()
     loader.reset_cache()
-    loader.has_token(ignore_auth_mode=True)  # reads it now, while the environment names it
+    loader.has_token(ignore_auth_mode=True)  # reads it now, while it is in the environment
     return ray

@@ -1,4 +1,4 @@
-"""Logits and labels to scores, samples to quantiles with exact intervals: pure numpy."""
+"""Metrics: scores from logits and labels, quantiles with exact intervals from samples. Pure numpy."""
 
 from moodbench.metrics import classification as classification  # registers the metrics
 from moodbench.metrics.predictions import Predictions

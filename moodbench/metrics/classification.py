@@ -1,9 +1,9 @@
-"""The classification metrics of the board: shares, F1, correlation, ranking, and calibration.
+"""The classification metrics of the leaderboard: accuracy, precision, recall, F1, correlation, ranking, calibration.
 
-Positive is the last class, k-1; the `_positive` metrics exist for two classes only and are None for more.
-Macro averages are unweighted over the classes that occur among the labels or the predictions; a class absent
-from both does not count (as scikit-learn does without `labels`). A ratio with nothing below the line, such as the
-precision of a class never predicted, is 0.0 (scikit-learn's `zero_division=0`).
+The positive class is the last one, k-1; the `_positive` metrics are defined for two classes only and None for more.
+Macro averages are unweighted means over the classes that occur in the labels or the predictions; a class absent from
+both does not count (as in scikit-learn without `labels`). A ratio with denominator 0, such as the precision of a class
+that is never predicted, is 0.0 (scikit-learn's `zero_division=0`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ NUM_CALIBRATION_BINS = 15
 
 
 def confusion(labels: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> IntArray:
-    """Counts `(k, k)`: row = true class, column = predicted class."""
+    """Return the confusion matrix, counts `(k, k)`: row = true class, column = predicted class."""
     cells = np.asarray(labels, dtype=np.int64) * num_classes + np.asarray(predicted, dtype=np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 class ClassRates(NamedTuple):
-    """Precision, recall and F1, each `(k,)`, of the classes one by one."""
+    """Precision, recall and F1 per class, each `(k,)`."""
 
     precision: FloatArray
     recall: FloatArray
     f1: FloatArray
     present: npt.NDArray[np.bool_]
-    """Whether the class occurs among the labels or the predictions."""
+    """Whether the class occurs in the labels or the predictions, `(k,)`."""
 
 
 def class_rates(predictions: Predictions) -> ClassRates:
-    """Precision, recall and F1 of every class against the rest."""
+    """Return precision, recall and F1 of every class against the rest."""
     counts = confusion(predictions.labels, predictions.predicted, predictions.num_classes)
     hits, num_true, num_predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     return ClassRates(
@@ -49,52 +49,52 @@ def class_rates(predictions: Predictions) -> ClassRates:
 
 @metric("accuracy", higher_is_better=True)
 def accuracy(predictions: Predictions) -> float:
-    """The share of rows whose largest logit is the label's."""
+    """Return the share of rows whose predicted class is the true class."""
     return float((predictions.predicted == predictions.labels).mean())
 
 
 @metric("f1_macro", higher_is_better=True)
 def f1_macro(predictions: Predictions) -> float:
-    """The unweighted mean of the classes' F1."""
+    """Return the unweighted mean of F1 over the classes."""
     rates = class_rates(predictions)
     return float(rates.f1[rates.present].mean())
 
 
 @metric("f1_positive", higher_is_better=True)
 def f1_positive(predictions: Predictions) -> float | None:
-    """F1 of the positive class; None unless there are two classes."""
+    """Return F1 of the positive class; None unless there are two classes."""
     return float(class_rates(predictions).f1[-1]) if predictions.num_classes == 2 else None
 
 
 @metric("precision_macro", higher_is_better=True)
 def precision_macro(predictions: Predictions) -> float:
-    """The unweighted mean of the classes' precision."""
+    """Return the unweighted mean of precision over the classes."""
     rates = class_rates(predictions)
     return float(rates.precision[rates.present].mean())
 
 
 @metric("precision_positive", higher_is_better=True)
 def precision_positive(predictions: Predictions) -> float | None:
-    """The share of predicted positives that are positive; None unless there are two classes."""
+    """Return the share of predicted positives that are positive; None unless there are two classes."""
     return float(class_rates(predictions).precision[-1]) if predictions.num_classes == 2 else None
 
 
 @metric("recall_macro", higher_is_better=True)
 def recall_macro(predictions: Predictions) -> float:
-    """The unweighted mean of the classes' recall."""
+    """Return the unweighted mean of recall over the classes."""
     rates = class_rates(predictions)
     return float(rates.recall[rates.present].mean())
 
 
 @metric("recall_positive", higher_is_better=True)
 def recall_positive(predictions: Predictions) -> float | None:
-    """The share of positives that were found; None unless there are two classes."""
+    """Return the share of positives that are predicted as such; None unless there are two classes."""
     return float(class_rates(predictions).recall[-1]) if predictions.num_classes == 2 else None
 
 
 @metric("mcc", higher_is_better=True)
 def mcc(predictions: Predictions) -> float:
-    """Matthews' correlation of labels and predictions, -1 ... 1; 0.0 when either is constant.
+    """Return the Matthews correlation coefficient, -1 ... 1; 0.0 if the labels or the predictions are constant.
 
     Source: Gorodkin 2004, the multi-class R_K, which for two classes is Matthews 1975.
     """
@@ -107,11 +107,11 @@ def mcc(predictions: Predictions) -> float:
 
 @metric("auroc", higher_is_better=True)
 def auroc(predictions: Predictions) -> float | None:
-    """The chance that a random positive scores above a random other row, ties counting one half.
+    """Return the probability that a random positive scores above a random negative, with ties counted as one half.
 
-    Two classes: positive against negative. More: the unweighted mean over the classes of one against the rest.
-    None where a class has no row or all rows. The score of a class is its log odds, which unlike its probability
-    does not tie when a model is sure.
+    Two classes: positive against negative. More classes: the unweighted mean of the one-vs-rest values of all classes.
+    None if a class has no row or all rows. The score of a class is its log odds, which, unlike its probability, does
+    not saturate and so creates no ties for confident models.
     Source: Hanley & McNeil 1982 (the Mann-Whitney form).
     """
     k = predictions.num_classes
@@ -122,15 +122,16 @@ def auroc(predictions: Predictions) -> float | None:
 
 @metric("nll", higher_is_better=False)
 def nll(predictions: Predictions) -> float:
-    """The mean negative log probability of the true class, in nats."""
+    """Return the mean negative log probability of the true class, in nats."""
     return float(-np.take_along_axis(predictions.log_probabilities, predictions.labels[:, None], axis=1).mean())
 
 
 @metric("brier", higher_is_better=False)
 def brier(predictions: Predictions) -> float:
-    """The mean over rows of the sum over *all* classes of (probability - outcome)^2, so 0 ... 2.
+    """Return the mean over rows of the sum over *all* classes of (probability - outcome)^2, 0 ... 2.
 
-    For two classes it is twice the one-column value of scikit-learn's default. Source: Brier 1950.
+    For two classes, this is twice the value of scikit-learn's default, which uses one column only.
+    Source: Brier 1950.
     """
     outcome = np.eye(predictions.num_classes)[predictions.labels]
     return float(((np.exp(predictions.log_probabilities) - outcome) ** 2).sum(axis=1).mean())
@@ -138,10 +139,11 @@ def brier(predictions: Predictions) -> float:
 
 @metric("ece", higher_is_better=False)
 def ece(predictions: Predictions) -> float:
-    """The mean gap between confidence (largest probability) and accuracy over 15 bins of equally many rows.
+    """Return the expected calibration error: the mean |accuracy - confidence| over 15 equal-mass bins.
 
-    Bins are cut by rank and weighted by their rows. Rows of equal confidence share their mean rank and so a bin:
-    otherwise the order of the rows would change the score. A perfectly calibrated model scores above 0 too.
+    Confidence is the largest probability. Bins are formed by rank and weighted by their number of rows. Rows of equal
+    confidence share their mean rank and therefore a bin; otherwise the score would depend on the order of the rows.
+    Even a perfectly calibrated model scores above 0.
     Source: Nguyen & O'Connor 2015 (equal mass), Guo et al. 2017 (the gap).
     """
     confidence = np.exp(predictions.log_probabilities.max(axis=1))
@@ -151,17 +153,20 @@ def ece(predictions: Predictions) -> float:
 
 
 def calibration_bins(confidence: FloatArray) -> IntArray:
-    """The bin of each row, 0 ... 14, `(n,)`: equally many rows in each, rows of equal confidence in one."""
+    """Return the equal-mass bin of each row, 0 ... 14, `(n,)`; rows of equal confidence share a bin."""
     return ((_mid_ranks(confidence) - 0.5) * NUM_CALIBRATION_BINS / len(confidence)).astype(np.int64)
 
 
 def _ratio(above: IntArray, below: IntArray) -> FloatArray:
-    """`above / below`, 0.0 where `below` is 0."""
+    """Return `above / below`, and 0.0 where `below` is 0."""
     return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
 
 
 def _log_odds(predictions: Predictions, c: int) -> FloatArray:
-    """log p_c - log(1 - p_c) of each row, `(n,)`, from the logits; the others are sorted, so equal odds tie exactly."""
+    """Return the log odds of class c, log p_c - log(1 - p_c), of each row, `(n,)`, from the logits.
+
+    The other logits are sorted before they are summed, so that equal odds are exactly equal.
+    """
     rest = np.sort(np.delete(predictions.logits, c, axis=1), axis=1)
     top = rest[:, -1]
     return np.asarray(
@@ -170,7 +175,7 @@ def _log_odds(predictions: Predictions, c: int) -> FloatArray:
 
 
 def _area(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float | None:
-    """The area under the ROC curve by rank sums; None without both kinds of rows."""
+    """Return the area under the ROC curve from rank sums; None unless there are positive and other rows."""
     num_positive = int(positive.sum())
     num_other = len(positive) - num_positive
     if num_positive == 0 or num_other == 0:
@@ -180,6 +185,6 @@ def _area(scores: FloatArray, positive: npt.NDArray[np.bool_]) -> float | None:
 
 
 def _mid_ranks(values: FloatArray) -> FloatArray:
-    """Ranks 1 ... n, equal values sharing the mean of theirs."""
+    """Return the ranks 1 ... n; equal values get the mean of their ranks."""
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Whether other load on the machine reached a measurement, and which of its windows may be kept."""
+"""Detect measurements that were disturbed by other load on the machine, and select the windows to keep."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 CLEAN_RUN_DELAY = 0.02
-"""Run delay as a share of wall time up to which a window is clean."""
+"""Maximum run delay of a clean window, as a share of wall time."""
 SUSPECT_RUN_DELAY = 0.05
-"""... and up to which it is suspect; above it is contaminated."""
+"""Maximum run delay of a suspect window, as a share of wall time; above, a window is contaminated."""
 CLEAN_CPU_SHARE = 0.95
-"""CPU time as a share of wall time from which on a one-thread window is clean."""
+"""Minimum CPU time of a clean single-threaded window, as a share of wall time."""
 
 State = Literal["clean", "suspect", "contaminated", "starved", "unknown"]
 
@@ -26,13 +26,13 @@ REASONS: dict[State, str] = {
 
 @dataclass(frozen=True)
 class Window:
-    """The clocks over one window, a fixed list of requests. Their latencies are not here, on purpose."""
+    """Clock readings of one window, a fixed list of requests; it deliberately has no latencies."""
 
     wall_s: float
     cpu_s: float
-    """CPU time of the measuring process, all its threads."""
+    """CPU time of the measuring process over all its threads."""
     run_delay_s: float | None
-    """Time its threads, added up, were ready and waited for a CPU (Linux schedstat); None elsewhere."""
+    """Time that runnable threads waited for a CPU, summed over threads (Linux schedstat); None on other systems."""
 
     def __post_init__(self) -> None:
         if not self.wall_s > 0:
@@ -41,23 +41,25 @@ class Window:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said about a measurement."""
+    """Verdict on a measurement, and which of its windows are used."""
 
     verdict: Literal["clean", "contaminated", "unknown"]
     kept: tuple[bool, ...]
-    """For each window, whether its samples are used; without a signal nothing is dropped."""
+    """Whether the samples of each window are used; windows without a signal are kept."""
     share_clean: float | None
-    """Clean windows as a share of all; None when any window could not be judged."""
+    """Share of clean windows; None if any window has no signal."""
     causes: tuple[str, ...]
-    """Why not all windows are clean, as sentences; empty when all are."""
+    """Reasons why not all windows are clean, as phrases; empty if all are clean."""
 
 
 def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
-    """The verdict on a measurement from its windows' signals, never from their latencies.
+    """Return the verdict on a measurement from the signals of its windows, never from their latencies.
 
-    At least 90 % clean: clean. At least 70 %: clean, on the kept windows, and a cause names the share. Less:
-    contaminated. One window without a signal, or no window: unknown. Only clean windows are kept.
-    Run delay is compared with wall time once, not per thread: with several threads this errs towards contaminated.
+    The verdict is clean if at least 90 % of the windows are clean. It is also clean from 70 % on, and a cause then
+    states the share. Below, it is contaminated. It is unknown if a window has no signal, or if there are no windows.
+    Only clean windows, and those without a signal, are kept.
+    The run delay of all threads is compared with the wall time, not with the wall time per thread; with several threads
+    this errs towards contaminated.
     Source: thresholds and evidence in the measurement protocol (run delay finds slow windows with AUC 0.97-0.99).
     """
     if num_threads < 1:
@@ -79,7 +81,7 @@ def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
 
 
 def _state(window: Window, num_threads: int) -> State:
-    """What the window's best signal says: run delay, else for one thread the CPU share of wall time."""
+    """Return the state of a window from its run delay or, if unavailable and single-threaded, from its CPU share."""
     if window.run_delay_s is not None:
         delay = window.run_delay_s / window.wall_s
         if delay <= CLEAN_RUN_DELAY:

@@ -1,4 +1,4 @@
-"""What every metric reads: labels, the class a model chose, and its log probabilities."""
+"""The input of every metric: labels, predicted classes and log probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Checked logits `(n, k)` beside their true labels `(n,)`; what metrics share is worked out once."""
+    """Validated logits `(n, k)` and true labels `(n,)`; values shared by several metrics are cached."""
 
     logits: FloatArray
     """Raw scores of the model, finite, shape `(n, k)` with k >= 2."""
@@ -23,7 +23,10 @@ class Predictions:
 
     @classmethod
     def checked(cls, logits: npt.ArrayLike, labels: npt.ArrayLike) -> Predictions:
-        """The predictions in float64 and int64; ValueError where a shape, a label or a logit is impossible."""
+        """Return validated predictions, with logits in float64 and labels in int64.
+
+        Raises: ValueError for invalid shapes or labels, and for logits that are not finite.
+        """
         scores = np.asarray(logits, dtype=np.float64)
         classes = np.asarray(labels)
         if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
@@ -49,16 +52,16 @@ class Predictions:
 
     @property
     def num_classes(self) -> int:
-        """k, the number of columns of the logits."""
+        """Number of classes k, the columns of the logits."""
         return int(self.logits.shape[1])
 
     @cached_property
     def predicted(self) -> IntArray:
-        """The class with the largest logit, `(n,)`; of equal ones the first."""
+        """Predicted class of each row, `(n,)`: the one with the largest logit, the first of equal ones."""
         return self.logits.argmax(axis=1).astype(np.int64)
 
     @cached_property
     def log_probabilities(self) -> FloatArray:
-        """Log softmax of the logits, `(n, k)`, in float64 and with the row maximum taken off first."""
+        """Log softmax of the logits, `(n, k)`, in float64; the row maximum is subtracted first for stability."""
         shifted = self.logits - self.logits.max(axis=1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float64)

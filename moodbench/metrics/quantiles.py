@@ -1,4 +1,4 @@
-"""Quantiles of latencies with an interval that assumes no distribution, or withheld."""
+"""Quantiles of latencies with distribution-free intervals; withheld if there are too few samples."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # its parts load when first used; scipy.stats alone takes a second
+import scipy  # submodules are imported on first use; scipy.stats alone takes a second
 
 CONFIDENCE_NEEDED = 0.99
-"""How sure a sample must be able to bound a quantile before its point is published; MLPerf's value."""
+"""Confidence with which the samples must bound a quantile before its point estimate is published; MLPerf's value."""
 
 
 @dataclass(frozen=True)
 class QuantileEstimate:
-    """A quantile of n samples, in the unit of the samples; what n cannot support is None."""
+    """A quantile of n samples, in the unit of the samples; values that n does not support are None."""
 
     q: float
-    """Which quantile, as a share: 0.5 is the median."""
+    """Quantile as a share: 0.5 is the median."""
     point: float | None
-    """The sample quantile (linear interpolation, Hyndman-Fan type 7); None, withheld, below `num_needed`."""
+    """Sample quantile (linear interpolation, Hyndman-Fan type 7); None (withheld) below `num_needed` samples."""
     low: float | None
-    """Lower end of the interval; None where no sample is low enough to be one."""
+    """Lower end of the interval; None if there are too few samples for one."""
     high: float | None
-    """Upper end of the interval; None where no sample is high enough to be one."""
+    """Upper end of the interval; None if there are too few samples for one."""
     level: float
-    """Coverage of the interval, two-sided, at least."""
+    """Minimum coverage of the two-sided interval."""
     num_samples: int
     num_needed: int
-    """Samples from which on the point is published."""
+    """Minimum number of samples to publish the point estimate."""
 
 
 def samples_needed(q: float) -> int:
-    """The number of samples from which on the quantile q is published: 11 for 0.5, 64, 130, 662 for 0.9, 0.95, 0.99.
+    """Return the minimum number of samples to publish the quantile q.
 
-    The smallest n that leaves the tail at most one sample with probability <= 1 %, Binom(1; n, min(q, 1-q)) <= 0.01:
-    then the second most extreme sample still bounds the quantile with 99 % confidence, and one outlier decides
-    nothing. It is MLPerf LoadGen's early-stopping rule for single stream, which gives its 64 and 662; for the
-    other quantiles, the median too, we use the same rule, as LoadGen has no number for them.
+    It is 11 for q = 0.5, 64 for 0.9, 130 for 0.95 and 662 for 0.99: the smallest n for which the tail has at most one
+    sample with probability <= 1 %, that is Binom(1; n, min(q, 1-q)) <= 0.01. The second most extreme sample then bounds
+    the quantile with 99 % confidence, so that a single outlier does not decide. This is MLPerf LoadGen's early-stopping
+    rule for single stream, which gives the 64 and 662. LoadGen has no number for other quantiles; we apply the same
+    rule to all, including the median.
     Source: MLPerf inference, loadgen/early_stopping.cc.
     """
     tail = min(_share(q), 1 - q)
@@ -55,9 +56,10 @@ def samples_needed(q: float) -> int:
 
 
 def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int | None, int | None]:
-    """The 1-based ranks (low, high) of the two sorted samples that hold the quantile q between them.
+    """Return the 1-based ranks (low, high) of the two sorted samples that bound the quantile q.
 
-    l = ppf(a/2; n, q) and u = ppf(1 - a/2; n, q) + 1 with a = 1 - level; None where that rank is not 1 ... n.
+    l = ppf(a/2; n, q) and u = ppf(1 - a/2; n, q) + 1 of the binomial distribution, with a = 1 - level; None for a rank
+    outside 1 ... n.
     P(X(l) <= x_q <= X(u)) >= F(u-1; n, q) - F(l-1; n, q) >= level for independent samples of any distribution.
     Source: David & Nagaraja 2003, Order Statistics, section 7.1.
     """
@@ -69,10 +71,11 @@ def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int
 
 
 def quantile_with_interval(samples: npt.ArrayLike, q: float, level: float = 0.95) -> QuantileEstimate:
-    """The quantile q of one-dimensional samples with its order-statistic interval.
+    """Return the quantile q of one-dimensional samples with its order-statistic interval.
 
-    The interval holds for independent samples. Requests of one process are not quite: a caller with several
-    processes also resamples those and takes the wider.
+    The interval assumes independent samples. Requests of one process are not quite independent; a caller with several
+    processes therefore also bootstraps over processes and uses the wider interval.
+    Raises: ValueError for empty, non-finite or multi-dimensional samples, and for `q` or `level` outside (0, 1).
     """
     values = np.sort(np.asarray(samples, dtype=np.float64))
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
@@ -91,7 +94,7 @@ def quantile_with_interval(samples: npt.ArrayLike, q: float, level: float = 0.95
 
 
 def _share(q: float) -> float:
-    """`q` itself; ValueError unless 0 < q < 1."""
+    """Return `q`; raise ValueError unless 0 < q < 1."""
     if not (math.isfinite(q) and 0 < q < 1):
         raise ValueError(f"q is {q}; allowed is between 0 and 1, as 0.99 for the 99th percentile")
     return q

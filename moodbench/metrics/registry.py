@@ -1,4 +1,4 @@
-"""The one list of metrics: a name, which direction is better, and the function."""
+"""The registry of metrics: name, direction and function."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Metric:
     """A registered metric."""
 
     name: str
-    """Also the name of the column it fills."""
+    """Also the name of the column with its scores."""
     higher_is_better: bool
     """False for losses and errors."""
     compute: Compute
-    """Predictions to the score, or None where the score is undefined."""
+    """Function from predictions to the score, or None if the score is undefined."""
 
 
 METRICS: dict[str, Metric] = {}
 
 
 def metric(name: str, *, higher_is_better: bool) -> Callable[[Compute], Compute]:
-    """A decorator that registers a function as the metric `name` and returns it unchanged.
+    """Return a decorator that registers a function as the metric `name` and returns it unchanged.
 
-    ValueError when the name is taken.
+    Raises: ValueError if the name is taken.
     """
 
     def register(compute: Compute) -> Compute:
@@ -44,17 +44,17 @@ def metric(name: str, *, higher_is_better: bool) -> Callable[[Compute], Compute]
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name; UnknownNameError, with the nearest name, when there is none."""
+    """Return the metric `name`, or raise UnknownNameError with the nearest name."""
     if name not in METRICS:
         raise UnknownNameError("metric", name, METRICS)
     return METRICS[name]
 
 
 def score_all(logits: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | None]:
-    """Every registered metric by name, in order of registration; None where it is undefined.
+    """Return the scores of all registered metrics by name, in order of registration; None for undefined scores.
 
-    `logits` (n, k) as stored (float32), computed on in float64; `labels` (n,) integers 0 ... k-1.
-    ValueError for impossible shapes and labels, and for logits that are not finite.
+    `logits` `(n, k)` are stored as float32 and converted to float64; `labels` `(n,)` are integers 0 ... k-1.
+    Raises: ValueError for invalid shapes or labels, and for logits that are not finite.
     """
     predictions = Predictions.checked(logits, labels)
     return {name: registered.compute(predictions) for name, registered in METRICS.items()}

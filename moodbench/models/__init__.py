@@ -1,1 +1,1 @@
-"""Tokenizer, base model, LoRA and the classical baselines, each behind one predictor."""
+"""Tokenizers, base models, LoRA adapters and classical baselines behind one predictor interface."""

@@ -1,4 +1,4 @@
-"""LoRA adapters: where they sit, and how they are added into plain weights."""
+"""LoRA adapters: which modules they adapt, and how they are merged into plain weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 ADAPTER = "adapter"
-"""Folder of an artifact with the adapter, as peft writes it."""
+"""Folder of an artifact with the adapter in peft's format."""
 
 
 def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str]) -> PeftModel:
-    """`base` with trainable low-rank updates on `target_modules` and trainable copies of its new modules.
+    """Return `base` with LoRA on `target_modules` and trainable copies of its new modules.
 
-    Every randomly drawn module is saved with the adapter; otherwise a reloaded adapter would meet other random values.
+    Every randomly initialised module is saved with the adapter, as a reloaded base model has other random values.
     """
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -35,7 +35,7 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
 
     targets = lora_targets(base.model, target_modules, base.new_modules)
     config = LoraConfig(
-        # peft saves the heads of sequence classifiers with the adapter; a language model's own head is frozen.
+        # For SEQ_CLS peft saves the head with the adapter; the output layer of a language model is frozen.
         task_type=None if isinstance(base.model, LabelWordClassifier) else TaskType.SEQ_CLS,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
@@ -53,7 +53,7 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
 
 
 def check_rank(model: Any, targets: Sequence[str], lora: LoraDefaults) -> None:
-    """Nothing; PrerequisiteError for a rank that an initialisation from the weights cannot fill."""
+    """Raise PrerequisiteError if the rank is too large for an initialisation from the weights."""
     for name in targets:
         width = min(model.get_submodule(name).weight.shape)
         if lora.init_lora_weights != "gaussian" and lora.r > width:
@@ -64,10 +64,12 @@ def check_rank(model: Any, targets: Sequence[str], lora: LoraDefaults) -> None:
 
 
 def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]) -> list[str]:
-    """Full names of the modules inside the backbone whose name ends with one of `suffixes`, new modules left out.
+    """Return the full names of the modules that end with one of `suffixes`, except new modules.
 
-    A suffix matches whole name parts, inside a numbered layer only: `output.dense` is also a part of
-    `attention.output.dense`, which counts as its own suffix. PrerequisiteError when one matches nothing.
+    Only modules inside a numbered layer match, and only on whole name parts. The longest suffix wins: with both given,
+    `attention.output.dense` does not match `output.dense`.
+
+    Raises: PrerequisiteError if a suffix matches no module.
     """
     found: dict[str, list[str]] = {suffix: [] for suffix in suffixes}
     longest_first = sorted(suffixes, key=len, reverse=True)
@@ -82,7 +84,8 @@ def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]
         if not names:
             outside = [name for name, module in model.named_modules() if name.split(".")[-1] == suffix]
             where = (
-                f"is outside the layers ({outside[0]}): embeddings and heads are not adapted, as they may share their weights"
+                f"is outside the layers ({outside[0]}): embeddings and heads are not adapted, as they may share their "
+                "weights"
                 if outside
                 else f"matches no module of {type(model).__name__}"
             )
@@ -93,9 +96,9 @@ def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]
 
 
 def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_head: bool = False) -> Any:
-    """Return the fitted model as plain fp32 weights without adapter; quantised weights are taken at their rounded values.
+    """Return the fitted model with plain fp32 weights and without adapter; quantised weights are dequantised.
 
-    With `keep_head` a language model keeps all of its own head, to be saved with it.
+    `keep_head` keeps the complete output layer of a language model, so that it can be saved.
     """
     unquantised = spec.model_copy(update={"quantization": "none", "dtype": "fp32"})
     plain = load_classifier(unquantised, init_seed=0, tokenizer=tokenizer, keep_head=keep_head).model
@@ -108,12 +111,15 @@ def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_he
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:
-    """`model` with a LoRA adapter folded into its weights: W + scale B A, saved modules put in place.
+    """Return `model` with a LoRA adapter merged into its weights, W + scale B A, and saved modules restored.
 
-    The scale is lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1), with rsLoRA lora_alpha / sqrt(r)
-    (Kalajdzievski 2023, arXiv:2312.03732). With DoRA each row of the sum is stretched to the learned magnitude (Liu et
-    al. 2024, arXiv:2402.09353, equation 5). Does without peft, so that the process that serves a merged model is no larger
-    than it need be. PrerequisiteError for an adapter of another kind.
+    The scale is lora_alpha / r, with rsLoRA lora_alpha / sqrt(r). With DoRA each row of the sum is rescaled to the
+    learned magnitude. peft is not imported, which keeps the process that serves a merged model small.
+
+    Raises: PrerequisiteError if the adapter is of another kind.
+
+    Source: Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1; Kalajdzievski 2023, rsLoRA, arXiv:2312.03732; Liu et
+    al. 2024, DoRA, arXiv:2402.09353, equation 5.
     """
     import torch
     from safetensors.torch import load_file

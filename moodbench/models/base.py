@@ -1,4 +1,4 @@
-"""Pretrained weights as a classifier with a new head, frozen and stored as a recipe asks, and made ready for training."""
+"""Loading of pretrained weights as a classifier, in the number format and quantization of a recipe."""
 
 from __future__ import annotations
 
@@ -29,24 +29,28 @@ LANGUAGE_MODELS = {
     "masked": "AutoModelForMaskedLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
-"""Kinds of prompts -> the class of transformers that loads a language model for it."""
+"""Auto class of transformers that loads the language model of each prompt kind."""
 
 
 class BaseModel(NamedTuple):
-    """A classifier on pretrained weights, and the modules that the checkpoint did not fill."""
+    """A classifier on pretrained weights, with the modules that the checkpoint does not contain."""
 
     model: Any
     new_modules: tuple[str, ...]
-    """Modules drawn at random at this load; an adapter must carry them."""
+    """Modules that this load initialised at random; they must be saved with the adapter."""
 
 
 def base_folder(model: ResolvedModel) -> Path:
-    """The folder of the base model's files on this machine, checked against the digests in the spec."""
+    """Return the local folder of the base model's files.
+
+    Raises: PrerequisiteError if the weights or the tokenizer differ from the digests in the spec.
+    """
     located = locate(model.name, source_of(model))
     if located.tokenizer_sha256 != model.tokenizer_sha256:
         raise PrerequisiteError(
             f"model {model.name}: tokenizer files in {located.folder} differ from those the run was planned with "
-            f"(digest {located.tokenizer_sha256[:12]}, planned {str(model.tokenizer_sha256)[:12]}); install the same version"
+            f"(digest {located.tokenizer_sha256[:12]}, planned {str(model.tokenizer_sha256)[:12]}); "
+            "install the same version"
         )
     return located.folder
 
@@ -60,10 +64,11 @@ def load_classifier(
     tokenizer: Tokenizer | None = None,
     keep_head: bool = False,
 ) -> BaseModel:
-    """Return the base model as a classifier: with a new head, drawn from `init_seed`, or with the label words of `spec`.
+    """Return the base model of `spec` as a classifier.
 
-    The label words are those that `tokenizer` reads, by default the base model's. With `keep_head` a language model keeps
-    all of its own head, to be saved with it.
+    Without a prompt it gets a new head, initialised from `init_seed`. With a prompt it scores the label words as
+    tokenised by `tokenizer`, by default the tokenizer of the base model. `keep_head` keeps the complete output layer of
+    a language model, so that it can be saved.
     """
     changes: dict[str, Any] = {"trust_remote_code": True} if spec.model.trust_remote_code else {}
     if spec.model.num_hidden_layers:
@@ -94,9 +99,10 @@ def load_base(
     num_gpus: int = 1,
     **changes: Any,
 ) -> BaseModel:
-    """The model in `folder` with a head for `labels`; frozen weights as asked, the head in fp32, never quantised.
+    """Return the model in `folder` with a new classification head for `labels`.
 
-    Quantised weights are put on `device`, and any on CUDA devices when there are several to spread over.
+    `quantization` and `dtype` apply to the frozen weights; the head is in fp32 and never quantised. Quantised weights
+    are loaded onto `device`. With `num_gpus` above 1 the layers are spread over CUDA devices, quantised or not.
     """
     from transformers import AutoModelForSequenceClassification, set_seed
 
@@ -129,8 +135,8 @@ def _load_label_words(
     lm, missing = _load(auto, folder, spec.quantization, spec.dtype, device, num_gpus, changes)
     if lost := owners_of_missing(missing, lm.base_model_prefix):
         raise PrerequisiteError(
-            f"model {spec.model.name}: {folder} has no weights of its language-model head ({', '.join(lost)}), which label "
-            "words need; use --head classification, or a checkpoint that was saved with its head"
+            f"model {spec.model.name}: {folder} has no weights of its language-model head ({', '.join(lost)}), which "
+            "label words need; use --head classification, or a checkpoint that was saved with its head"
         )
     mask_id, after = tokenizer.hf.mask_token_id, prompt.template.partition(TEXT)[2]
     model = LabelWordClassifier(
@@ -150,7 +156,7 @@ def _load(
     num_gpus: int,
     changes: dict[str, Any],
 ) -> tuple[Any, Sequence[str]]:
-    """The model that the class `auto` of transformers loads, and the names of the parameters that the checkpoint lacks."""
+    """Return the model that the auto class `auto` loads, and the names of the parameters missing in the checkpoint."""
     from transformers import AutoConfig
 
     trusted = bool(changes.get("trust_remote_code"))
@@ -167,7 +173,7 @@ def _load(
         changes["device_map"] = spread(empty_model(auto, config, trust_remote_code=trusted), num_gpus)
     model, info = auto.from_pretrained(folder, output_loading_info=True, dtype=FORMAT_NAMES[dtype], **changes)
     if quantization == "nf4":
-        # Otherwise CPUs with AVX-512 BF16 answer from weights packed anew, in bf16: other logits than in training.
+        # Otherwise CPUs with AVX-512 BF16 repack the weights for inference in bf16: other logits than in training.
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
@@ -177,7 +183,7 @@ def _load(
 def _keep_precision(
     model: Any, heads: Iterable[str], quantization: Quantization, dtype: NumberFormat, table: Any = None
 ) -> None:
-    """Keep heads, and beside quantised weights whatever is small, in fp32."""
+    """Keep the heads in fp32, and with quantised weights also all parameters that are not quantised."""
     if dtype != "fp32":
         keep_in_fp32(model, heads)
         if quantization != "none":
@@ -185,13 +191,16 @@ def _keep_precision(
 
 
 def owners_of_missing(missing_keys: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """The modules that hold the missing parameters: inside the backbone the owner itself, outside it the whole head."""
+    """Return the modules that own the missing parameters, sorted.
+
+    Inside the backbone, whose name is `prefix`, this is the module itself; outside it is the whole head.
+    """
     owners = {key.rpartition(".")[0] for key in missing_keys}
     return tuple(sorted({o if o.startswith(prefix + ".") else o.partition(".")[0] for o in owners}))
 
 
 def keep_in_fp32(model: Any, names: Iterable[str]) -> None:
-    """Nothing; these modules hold fp32 from now on, and read their inputs so."""
+    """Cast the modules `names` to fp32, and their inputs on each forward pass."""
     import torch
 
     def cast(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -204,10 +213,10 @@ def keep_in_fp32(model: Any, names: Iterable[str]) -> None:
 
 
 def prepare_for_training(base: BaseModel) -> None:
-    """Nothing; activations of large models are computed again in the backward pass instead of being kept.
+    """Enable gradient checkpointing for large models.
 
-    Of what peft's prepare_model_for_kbit_training does, `load_base` has done the casts, for the model that is loaded to
-    answer as well, and adding the adapter freezes the rest.
+    This replaces peft's prepare_model_for_kbit_training: its casts are made in `load_base`, so that a model loaded for
+    inference has them too, and adding the adapter freezes the other weights.
     """
     model = base.model
     if uses_checkpointing(parameter_count(model), bool(model.supports_gradient_checkpointing)):
@@ -216,7 +225,7 @@ def prepare_for_training(base: BaseModel) -> None:
 
 
 def set_dropout(model: Any, share: float) -> None:
-    """Nothing; every dropout inside `model` drops `share` from now on, attention probabilities included."""
+    """Set the probability of every dropout in `model` to `share`, including dropout on attention probabilities."""
     import torch
 
     for module in model.modules():
@@ -227,13 +236,13 @@ def set_dropout(model: Any, share: float) -> None:
 
 
 def set_pad_token(model: Any, pad_id: int) -> None:
-    """Nothing; a decoder finds the last token of each text by it, as padding on the right follows."""
+    """Set the padding token in the configuration; decoders use it to find the last token before right padding."""
     model.config.pad_token_id = pad_id
     model.config.get_text_config().pad_token_id = pad_id
 
 
 def load_encoder(spec: FitSpec) -> Any:
-    """The bare pretrained encoder in fp32, without a head."""
+    """Return the pretrained encoder in fp32, without a head."""
     from transformers import AutoModel
 
     layers = spec.model.num_hidden_layers

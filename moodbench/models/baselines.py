@@ -1,4 +1,4 @@
-"""The classical contenders: majority, VADER, TF-IDF with logistic regression. Saved without pickle."""
+"""Classical baselines: majority class, VADER, and logistic regression on TF-IDF; saved without pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PARAMETERS = "baseline.json"
 ARRAYS = "arrays.safetensors"
 NEUTRAL_COMPOUND = 0.05
-"""Compound scores nearer to 0 than this are neutral (Hutto & Gilbert 2014, p. 9)."""
+"""Compound scores closer to 0 than this are neutral. Source: Hutto & Gilbert 2014, p. 9."""
 
 
 def _words(texts: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -26,18 +26,18 @@ def _words(texts: Sequence[str]) -> npt.NDArray[np.int32]:
 
 
 class Majority:
-    """The log class shares of the training split, for every text."""
+    """Baseline whose logits are, for every text, the log class shares of the training split."""
 
     def __init__(self, log_shares: Sequence[float]) -> None:
         self._log_shares = np.asarray(log_shares, dtype=np.float32)
         self.weights_bytes = self._log_shares.nbytes
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts, unread."""
+        """Return the texts unchanged, without token counts."""
         return Encoded(texts, np.full(len(texts), -1, dtype=np.int32), np.zeros(len(texts), dtype=bool))
 
     def logits(self, encoded: Encoded) -> Logits:
-        """The same row for every text."""
+        """Return the same float32 row (labels) for every text."""
         return np.tile(self._log_shares, (len(encoded), 1))
 
     def save(self, folder: Path) -> None:
@@ -46,16 +46,16 @@ class Majority:
 
     @classmethod
     def load(cls, folder: Path) -> Majority:
-        """The contender saved in `folder`."""
+        """Return the model saved in `folder`."""
         return cls(_read_json(folder)["log_shares"])
 
 
 class Vader:
-    """VADER's compound score c in [-1, 1] as logits; the lexicon is fixed, only the sharpness is fitted.
+    """Baseline that turns VADER's compound score c in [-1, 1] into logits; the lexicon is fixed, the sharpness fitted.
 
-    Two labels: the log odds of the positive class are sharpness x c, and the training log odds where c is 0, that is
-    where no word of the text is in the lexicon. Three labels: sharpness x (-c - 0.05), 0, sharpness x (c - 0.05), so
-    that the largest logit is the class of the authors' thresholds.
+    Two labels: the log odds of the positive class are sharpness x c, or the training log odds if c is 0, that is if no
+    word of the text is in the lexicon. Three labels: the logits are sharpness x (-c - 0.05), 0 and
+    sharpness x (c - 0.05), so that the largest logit agrees with the authors' thresholds.
     """
 
     def __init__(self, sharpness: float, prior_log_odds: float, num_labels: int) -> None:
@@ -66,19 +66,19 @@ class Vader:
         self.weights_bytes = 8 * len(self._analyzer.lexicon)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts; tokens are the words between white space, as VADER splits them."""
+        """Return the texts with their token counts; tokens are separated by whitespace, as in VADER."""
         return Encoded(texts, _words(texts), np.zeros(len(texts), dtype=bool))
 
     def compounds(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """VADER's compound score of each text."""
+        """Return VADER's compound score (texts,) of each text."""
         return np.array([self._analyzer.polarity_scores(text)["compound"] for text in texts])
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels)."""
+        """Return float32 logits (texts, labels)."""
         return self.logits_of_compounds(self.compounds(encoded.inputs))
 
     def logits_of_compounds(self, compounds: npt.NDArray[np.float64]) -> Logits:
-        """float32 (texts, labels) from compound scores."""
+        """Return float32 logits (texts, labels) from compound scores."""
         if self.num_labels == 2:
             log_odds = np.where(compounds == 0, self.prior_log_odds, self.sharpness * compounds)
             return np.stack([-log_odds / 2, log_odds / 2], axis=1).astype(np.float32)
@@ -92,12 +92,12 @@ class Vader:
 
     @classmethod
     def load(cls, folder: Path) -> Vader:
-        """The contender saved in `folder`."""
+        """Return the model saved in `folder`."""
         return cls(**_read_json(folder))
 
 
 class TfidfLogreg:
-    """Logistic regression on TF-IDF of word n-grams (sublinear counts), by scikit-learn."""
+    """Baseline of scikit-learn: logistic regression on TF-IDF of word n-grams, with sublinear term frequencies."""
 
     def __init__(
         self,
@@ -117,23 +117,23 @@ class TfidfLogreg:
         self._count = self.vectorizer.build_tokenizer()
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts; tokens are the words that scikit-learn's tokenizer finds."""
+        """Return the texts with their token counts; tokens are those of scikit-learn's word tokenizer."""
         counts = np.array([len(self._count(text)) for text in texts], dtype=np.int32)
         return Encoded(texts, counts, np.zeros(len(texts), dtype=bool))
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels); with two labels plus and minus half the log odds."""
+        """Return float32 logits (texts, labels); with two labels, minus and plus half the log odds."""
         return self.logits_of_features(self.vectorizer.transform(encoded.inputs))
 
     def logits_of_features(self, features: csr_matrix) -> Logits:
-        """float32 (texts, labels) from TF-IDF rows."""
+        """Return float32 logits (texts, labels) from TF-IDF rows."""
         scores = features @ self._coefficients.T + self._intercepts
         if scores.shape[1] == 1:
             scores = np.concatenate([-scores / 2, scores / 2], axis=1)
         return np.asarray(scores, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write vocabulary and arrays to `folder`."""
+        """Write the vocabulary and the arrays to `folder`."""
         from safetensors.numpy import save_file
 
         words = sorted(self._vocabulary, key=self._vocabulary.__getitem__)
@@ -143,7 +143,7 @@ class TfidfLogreg:
 
     @classmethod
     def load(cls, folder: Path) -> TfidfLogreg:
-        """The contender saved in `folder`."""
+        """Return the model saved in `folder`."""
         from safetensors.numpy import load_file
 
         saved, arrays = _read_json(folder), load_file(folder / ARRAYS)

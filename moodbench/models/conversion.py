@@ -1,4 +1,4 @@
-"""Safetensors that the hub's conversion bot proposes for a repository whose main branch holds pickled weights only."""
+"""Pull requests of the hub's conversion bot, with safetensors for repositories that have only pickled weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 from moodbench.models.locate import pickled
 
 BOT = "SFconvertbot"
-"""The hub's own account; anyone can give a proposal the same title."""
+"""Account of the hub's conversion bot; it is checked because anyone can open a pull request with the same title."""
 TITLE = "Adding `safetensors` variant of this model"
 
 
 class Conversion(NamedTuple):
-    """One proposal of the bot."""
+    """One pull request of the bot."""
 
     ref: str
-    """Such as refs/pr/3."""
+    """Git ref of the pull request, such as refs/pr/3."""
     commit: str
 
     def __str__(self) -> str:
@@ -24,7 +24,10 @@ class Conversion(NamedTuple):
 
 
 def conversion_of(repository: str) -> Conversion | None:
-    """The bot's newest open proposal whose pickles are, byte for byte, those of the main branch now; asks the hub."""
+    """Return the bot's newest open pull request that matches the main branch, or None; queries the hub.
+
+    It matches if its pickled weights are byte for byte those that the main branch has now.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -44,12 +47,12 @@ def conversion_of(repository: str) -> Conversion | None:
 
 
 def has_safetensors(files: dict[str, str] | list[str]) -> bool:
-    """Whether weights as safetensors are among these files of one folder."""
+    """Return whether `files`, the files of one folder, include safetensors."""
     return any(name.endswith(".safetensors") for name in files)
 
 
 def cached_conversion(repository_folder: Path) -> str | None:
-    """The ref of a proposal whose safetensors are in the cache of this machine; the newest of several."""
+    """Return the ref of the newest pull request whose safetensors are in the local cache, or None."""
     found = []
     for path in (repository_folder / "refs" / "refs" / "pr").glob("*"):
         snapshot = repository_folder / "snapshots" / path.read_text("utf-8").strip()
@@ -59,7 +62,7 @@ def cached_conversion(repository_folder: Path) -> str | None:
 
 
 def proposal_at(repository: str, commit: str) -> str | None:
-    """The ref of the proposal that the commit was fetched as; None where it was fetched as anything else."""
+    """Return the ref of the pull request under which `commit` is cached, or None."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
@@ -68,7 +71,7 @@ def proposal_at(repository: str, commit: str) -> str | None:
 
 
 def _digests(repository: str, revision: str | None) -> dict[str, str]:
-    """File of the top folder -> the digest under which the hub lists it."""
+    """Return the digest that the hub lists for each file of the top folder."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 

@@ -1,4 +1,4 @@
-"""Torch on the chosen device: threads, number formats, waiting and memory peaks."""
+"""Torch on the chosen device: threads, synchronisation, memory peaks and parameter counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare_torch(num_threads: int) -> None:
-    """Nothing; sets torch's threads and silences the libraries' notices. Call once per process, before work."""
+    """Set torch's number of threads and silence library notices; call once per process, before any work."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import logging
 
@@ -29,10 +29,10 @@ def prepare_torch(num_threads: int) -> None:
 
 
 def import_peft(*, quantised: bool) -> None:
-    """Nothing; imports peft, sooner where this process quantises no weights.
+    """Import peft, faster if this process quantises no weights.
 
-    peft imports bitsandbytes, which loads torch's compiler for functions that only quantised weights call. In a process that
-    quantises weights later all the same, as trials run inline do, these run as they are written, uncompiled.
+    peft imports bitsandbytes, which loads torch's compiler for functions that only quantised weights call. If the
+    process quantises weights later nevertheless, as trials run inline may, these functions run uncompiled.
     """
     with nullcontext() if quantised else _no_compiler():
         import peft  # noqa: F401
@@ -40,7 +40,7 @@ def import_peft(*, quantised: bool) -> None:
 
 @contextmanager
 def _no_compiler() -> Iterator[None]:
-    """What is decorated with torch.compile meanwhile runs as it is written."""
+    """Leave functions that are decorated with torch.compile inside this context uncompiled."""
     name, before = "TORCHDYNAMO_DISABLE", os.environ.get("TORCHDYNAMO_DISABLE")
     os.environ[name] = "1"
     try:
@@ -53,12 +53,15 @@ def _no_compiler() -> Iterator[None]:
 
 
 def get_device(wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
-    """The device to use: `wanted`, or the best one here; PrerequisiteError where `wanted` is not here."""
+    """Return the device to use: `wanted`, or for "auto" the best device of this machine.
+
+    Raises: PrerequisiteError if this machine does not have `wanted`.
+    """
     return hardware().device(wanted)
 
 
 def wait_for(device: Device) -> None:
-    """Nothing; returns when all work queued on the accelerator is done."""
+    """Wait until all work queued on the accelerator is done."""
     if device != "cpu":
         import torch
 
@@ -66,7 +69,7 @@ def wait_for(device: Device) -> None:
 
 
 def reset_gpu_peak(device: Device) -> None:
-    """Nothing; starts a new count of the peak of CUDA memory."""
+    """Reset the peak of CUDA memory."""
     if device == "cuda":
         import torch
 
@@ -74,7 +77,10 @@ def reset_gpu_peak(device: Device) -> None:
 
 
 def gpu_peak_bytes(device: Device) -> tuple[int | None, int | None]:
-    """Peak allocated and peak reserved CUDA bytes since the reset; None elsewhere (torch.mps counts no peak)."""
+    """Return peak allocated and peak reserved CUDA bytes since the reset.
+
+    Both are None on other devices; torch.mps records no peak.
+    """
     if device != "cuda":
         return None, None
     import torch
@@ -83,7 +89,7 @@ def gpu_peak_bytes(device: Device) -> tuple[int | None, int | None]:
 
 
 def parameter_bytes(module: torch.nn.Module) -> int:
-    """Bytes of all parameters, buffers and scales of quantised weights, each counted once."""
+    """Return the bytes of all parameters, buffers and scales of quantised weights; shared tensors count once."""
     states = [state for p in module.parameters() if (state := getattr(p, "quant_state", None)) is not None]
     scales = [t for s in states for t in s.as_dict(packed=True).values() if hasattr(t, "nbytes")]
     tensors = {t.data_ptr(): t.nbytes for t in (*module.parameters(), *module.buffers(), *scales)}
@@ -91,6 +97,6 @@ def parameter_bytes(module: torch.nn.Module) -> int:
 
 
 def parameter_count(module: torch.nn.Module) -> int:
-    """Number of parameters; those stored in 4 bits, two to a byte, are each counted."""
+    """Return the number of parameters; 4-bit weights, stored two to a byte, are counted individually."""
     states = ((p, getattr(p, "quant_state", None)) for p in module.parameters())
     return sum(math.prod(state.shape) if state is not None else p.numel() for p, state in states)

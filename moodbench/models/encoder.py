@@ -1,4 +1,4 @@
-"""Fitted transformers that answer: a classifier in one of its deployed forms, and the linear probe."""
+"""Predictors on transformers: the classifier in its deployed forms, and the linear probe."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class TransformerClassifier:
     """A transformer with a classification head or label words, in one of its deployed forms."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, device: Device) -> None:
-        # bitsandbytes has put quantised weights on the device already.
+        # Quantised and spread weights are on their devices already.
         self._model = (model if is_quantised(model) or is_spread(model) else model.to(device)).eval()
         self.tokenizer = tokenizer
         self._device = device
         self.weights_bytes = parameter_bytes(model)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts as token ids."""
+        """Return the texts as token ids."""
         return encode_tokens(self.tokenizer, texts)
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels) of one forward pass."""
+        """Return float32 logits (texts, labels) from one forward pass."""
         import torch
 
         with torch.inference_mode():
@@ -52,7 +52,7 @@ class TransformerClassifier:
 
 
 class LinearProbe:
-    """A linear layer on the pooled states of a frozen encoder."""
+    """A linear layer on the pooled hidden states of a frozen encoder."""
 
     def __init__(
         self,
@@ -68,23 +68,23 @@ class LinearProbe:
         self.weights_bytes = parameter_bytes(encoder) + weight.nbytes + bias.nbytes
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts as token ids."""
+        """Return the texts as token ids."""
         return encode_tokens(self.embedder.tokenizer, texts)
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels) of one forward pass."""
+        """Return float32 logits (texts, labels) from one forward pass."""
         return np.asarray(self.embedder.embed(encoded) @ self._weight.T + self._bias, dtype=np.float32)
 
 
 class Embedder:
-    """A frozen encoder whose token states are pooled to one unit vector per text."""
+    """A frozen encoder whose hidden states are pooled to one unit vector per text."""
 
     def __init__(self, encoder: Any, tokenizer: Tokenizer, pooling: Literal["mean", "cls"], device: Device) -> None:
         self.encoder = encoder.to(device).eval()
         self.tokenizer, self.pooling, self._device = tokenizer, pooling, device
 
     def embed(self, encoded: Encoded) -> npt.NDArray[np.float32]:
-        """Unit vectors float32 (texts, width)."""
+        """Return unit vectors float32 (texts, width)."""
         import torch
 
         with torch.inference_mode():
@@ -96,13 +96,13 @@ class Embedder:
 
 
 def mean_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean (texts, width) of token states (texts, tokens, width) over tokens whose mask is 1."""
+    """Return the mean (texts, width) of `states` (texts, tokens, width) over the tokens whose mask is 1."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def encode_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
-    """The texts as token ids with their counts."""
+    """Return the texts as token ids, with token counts and truncation flags."""
     tokens = tokenizer.encode(texts)
     counts = np.array([len(t.input_ids) for t in tokens], dtype=np.int32)
     return Encoded([t.input_ids for t in tokens], counts, np.array([t.truncated for t in tokens], dtype=bool))
@@ -115,7 +115,7 @@ def load_transformer(
     device: Device,
     num_gpus: int = 1,
 ) -> TransformerClassifier | LinearProbe:
-    """The fitted contender in `artifact`: the base model from its source, the learned part from the folder."""
+    """Return the fitted model: base weights from the model's source, trained weights from the folder `artifact`."""
     tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
     if spec.model.method == "linear-probe":
         from safetensors.numpy import load_file
@@ -123,7 +123,7 @@ def load_transformer(
         assert spec.probe is not None
         head = load_file(artifact / PROBE_HEAD)
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
-    # The seed of the head is irrelevant here: every randomly drawn module is replaced by the saved one.
+    # The seed does not matter: every randomly initialised module is replaced by the saved one.
     if form == "merged":
         merged = merged_model(spec, artifact, tokenizer)
         return TransformerClassifier(on_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)

@@ -1,4 +1,4 @@
-"""A fine-tuned model as a plain transformers folder: merged weights, tokenizer, configuration."""
+"""Export of a fine-tuned model as a plain transformers folder: merged weights, tokenizer, configuration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from moodbench.models.tokenizer import load_tokenizer
 from moodbench.spec import FitSpec
 
 PROMPT_FILE = "label_words.json"
-"""File of an exported language model with its template, label words and their tokens."""
+"""File of an exported language model with its template, its label words and their tokens."""
 
 
 def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
-    """Write the fine-tuned model of `artifact` to `folder`, an adapter folded in, for transformers alone.
+    """Write the fine-tuned model of `artifact` to `folder`, with the adapter merged, in plain transformers format.
 
-    The tokenizer's longest length is the one that the model was trained with, so that `truncation=True` cuts alike. Beside a
-    language model that answers with label words, PROMPT_FILE has what its answer is read by.
+    The maximum length of the tokenizer is the one used in training, so that `truncation=True` has the same effect. For
+    a language model with label words, PROMPT_FILE holds what is needed to read its answer.
     """
     from transformers import AutoTokenizer
 
@@ -40,7 +40,8 @@ def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
     else:
         model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder)
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # written for its owner only
+    # safetensors makes its file readable by the owner only.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     saved = AutoTokenizer.from_pretrained(artifact / TOKENIZER, trust_remote_code=spec.model.trust_remote_code)
     saved.model_max_length = min(spec.text.max_length, saved.model_max_length)
     saved.truncation_side = spec.text.truncation_side

@@ -1,4 +1,4 @@
-"""Which architecture a model has, and where LoRA can sit in one that the catalogue does not know."""
+"""Model families: the architecture of a model, and LoRA targets of architectures that the catalogue lacks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from moodbench.estimate import shape_of_config
 from moodbench.models.locate import config_of, locate
 
 FORMAT_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""Our names of number formats -> torch's and config.json's."""
+"""Names of the number formats in torch and in config.json."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
 def family_of(name: str, entry: ModelEntry, families: Mapping[str, Family]) -> tuple[str, Family]:
-    """The model type and family of an entry; PrerequisiteError when nothing can be adapted in its architecture."""
+    """Return the model type and family of an entry.
+
+    Raises: PrerequisiteError if its architecture has no modules that LoRA can adapt.
+    """
     assert entry.source is not None
     if entry.family is not None:
         return entry.family, families[entry.family]
@@ -31,7 +34,10 @@ def family_of(name: str, entry: ModelEntry, families: Mapping[str, Family]) -> t
 
 
 def published_in(name: str, entry: ModelEntry) -> NumberFormat | None:
-    """The number format of the published weights, as the entry or, for a model of one's own, its config.json states it."""
+    """Return the number format of the published weights, from the entry or, for a user's own model, its config.json.
+
+    None if neither gives a known format.
+    """
     assert entry.source is not None
     if entry.published_in is not None or entry.family is not None:
         return entry.published_in
@@ -46,7 +52,7 @@ def _config(name: str, source: ModelSource) -> dict[str, Any]:
 
 
 def num_params_of(name: str, entry: ModelEntry) -> int:
-    """The parameters that the entry or the model's config.json states; 0 for a kind of model whose shape is unknown."""
+    """Return the number of parameters from the entry or the model's config.json, or 0 for an unknown architecture."""
     assert entry.source is not None
     if entry.size is not None:
         return entry.size.num_params
@@ -58,7 +64,10 @@ def num_params_of(name: str, entry: ModelEntry) -> int:
 
 
 def model_type_of(name: str, folder: Path) -> str:
-    """The `model_type` that config.json in `folder` states; PrerequisiteError without one."""
+    """Return the `model_type` from config.json in `folder`.
+
+    Raises: PrerequisiteError if config.json cannot be read or has no `model_type`.
+    """
     path = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -72,7 +81,10 @@ def model_type_of(name: str, folder: Path) -> str:
 
 
 def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Family:
-    """The family read off the modules of the model in `folder`, built without weights."""
+    """Return the family derived from the modules of the model in `folder`, which is built without weights.
+
+    Raises: PrerequisiteError if transformers has no text classifier of this type, or LoRA finds nothing to adapt.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -83,13 +95,14 @@ def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Famil
     except (ValueError, KeyError, ImportError) as error:
         raise PrerequisiteError(
             f"model {name}: {folder}: transformers cannot make a text classifier of model type "
-            f"{model_type_of(name, folder)!r} ({str(error).splitlines()[0]}); choose another model, see `moodbench models`"
+            f"{model_type_of(name, folder)!r} ({str(error).splitlines()[0]}); choose another model, see "
+            "`moodbench models`"
         ) from error
     attention, feed_forward = linear_suffixes(model)
     if not attention:
         raise PrerequisiteError(
-            f"model {name}: model type {config.model_type!r} has no linear layers inside attention modules, so LoRA finds "
-            "nothing to adapt there; give lora.target_modules in a catalogue entry, or choose another model"
+            f"model {name}: model type {config.model_type!r} has no linear layers inside attention modules, so LoRA "
+            "finds nothing to adapt there; give lora.target_modules in a catalogue entry, or choose another model"
         )
     return Family(
         kind="decoder" if hasattr(model, "score") else "encoder",
@@ -101,7 +114,10 @@ def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Famil
 
 
 def linear_suffixes(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name endings, after the layer's number, of the linear layers inside attention modules, and of the others."""
+    """Return the name suffixes of linear layers inside attention modules, and of the other linear layers.
+
+    A suffix is the part of a module name after the number of its layer.
+    """
     import torch
     from transformers.pytorch_utils import Conv1D
 

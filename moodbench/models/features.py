@@ -1,4 +1,4 @@
-"""What works on which device, and why not: pure decisions, without any library."""
+"""Support of training features and quantization per device, and the defaults that follow; imports no ML library."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from moodbench.estimate.estimator import CHECKPOINTING_FROM_PARAMS
 from moodbench.hardware import Device
 
 HALF_WEIGHTS_FROM_PARAMS = 1_000_000_000
-"""From this size on frozen weights are kept in the training format on CUDA, at half the bytes."""
+"""Number of parameters from which frozen weights are in the training format on CUDA, which halves their bytes."""
 
 
 MPS_BATCHES = ((50e6, 32), (200e6, 16), (500e6, 8), (1.4e9, 4), (float("inf"), 2))
-"""(parameters, texts per forward pass on Apple's GPU of models that have fewer)."""
+"""Batch sizes on Apple's GPU: (parameters, texts per forward pass of models with fewer parameters)."""
 
 
 CPU_BF16_FROM_PARAMS = 100_000_000
-"""From this size on matrices take most of a training step, and casting weights to bf16 pays."""
+"""Number of parameters from which bf16 pays on the CPU: matrix products then take most of a training step."""
 
 
 class Support(NamedTuple):
@@ -34,8 +34,8 @@ FEATURES: dict[str, dict[Device, Support]] = {
         "cuda": Support(True, "bitsandbytes kernels; compute in the training format"),
         "cpu": Support(
             True,
-            "bitsandbytes on the CPU, compute in fp32; MiniLM-L6: 0.61 of the bytes of weights, 2.1 times the processor time "
-            "for one text and 1.4 in batches of 24",
+            "bitsandbytes on the CPU, compute in fp32; MiniLM-L6: 0.61 of the bytes of weights, 2.1 times the "
+            "processor time for one text and 1.4 in batches of 24",
         ),
         "mps": Support(False, _NO_BITS_ON_MPS),
     },
@@ -60,8 +60,8 @@ FEATURES: dict[str, dict[Device, Support]] = {
         ),
         "cpu": Support(
             True,
-            "where the processor multiplies it in hardware (AVX-512 BF16, AMX) the default from 100 million parameters on, at "
-            "twice the speed of fp32 and more; elsewhere slower",
+            "where the processor multiplies it in hardware (AVX-512 BF16, AMX) the default from 100 million parameters "
+            "on, at twice the speed of fp32 and more; elsewhere slower",
         ),
         "mps": Support(False, "kept in fp32"),
     },
@@ -89,12 +89,15 @@ FEATURES: dict[str, dict[Device, Support]] = {
 
 
 def support(feature: str, device: Device) -> Support:
-    """Whether `feature`, a key of FEATURES, works on `device`."""
+    """Return whether `feature`, a key of FEATURES, works on `device`, and why."""
     return FEATURES[feature][device]
 
 
 def check_quantization(quantization: Quantization, device: Device, name: str) -> Quantization:
-    """`quantization`, where `device` has it; SpecError otherwise."""
+    """Return `quantization` if `device` supports it.
+
+    Raises: SpecError if it does not.
+    """
     feature = {"nf4": "4-bit weights (nf4)", "int8": "8-bit weights (int8)"}.get(quantization)
     if feature and not support(feature, device).works:
         raise SpecError(
@@ -105,7 +108,10 @@ def check_quantization(quantization: Quantization, device: Device, name: str) ->
 
 
 def check_lora(lora: LoraDefaults, quantization: Quantization, name: str) -> LoraDefaults:
-    """`lora`, where it can sit on weights so stored; SpecError otherwise."""
+    """Return `lora` if it works on weights with this quantization.
+
+    Raises: SpecError if it does not.
+    """
     problem = unlike_quantised(lora, quantization)
     if problem:
         raise SpecError(f"model {name}: lora.{problem}")
@@ -113,7 +119,7 @@ def check_lora(lora: LoraDefaults, quantization: Quantization, name: str) -> Lor
 
 
 def allowed_quantizations(device: Device) -> list[str]:
-    """The ways to store frozen weights that work on `device`."""
+    """Return the quantizations that work on `device`, "none" first."""
     bits = {"int8": "8-bit weights (int8)", "nf4": "4-bit weights (nf4)"}
     return ["none", *(q for q, feature in bits.items() if support(feature, device).works)]
 
@@ -126,11 +132,11 @@ def auto_precision(
     bf16_in_hardware: bool = False,
     num_params: int = 0,
 ) -> NumberFormat:
-    """The number format to train in where none is asked for.
+    """Return the default number format for training.
 
-    fp32 on Apple's GPU and on the CPU, there bf16 for models of CPU_BF16_FROM_PARAMS and more where the processor multiplies it
-    in hardware. On CUDA fp16, but bf16 for families that overflow in fp16, and where the device
-    multiplies bf16 in hardware for weights `published` in it, whose range fp16 does not hold.
+    Apple's GPU: fp32. CPU: fp32, but bf16 for models of CPU_BF16_FROM_PARAMS or more if the processor multiplies bf16
+    in hardware. CUDA: fp16, but bf16 for families that overflow in fp16, and for weights `published` in bf16, whose
+    range exceeds that of fp16, if the device multiplies bf16 in hardware.
     """
     if device != "cuda":
         return "bf16" if device == "cpu" and bf16_in_hardware and num_params >= CPU_BF16_FROM_PARAMS else "fp32"
@@ -147,7 +153,10 @@ def precision_of(
     bf16_in_hardware: bool = False,
     num_params: int = 0,
 ) -> NumberFormat:
-    """The number format to train in; SpecError for one that the device lacks or the family overflows in."""
+    """Return the number format for training: `wanted`, or the default if that is "auto".
+
+    Raises: SpecError if the device does not support the format or the model family overflows in it.
+    """
     if wanted == "auto":
         return auto_precision(
             device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware, num_params=num_params
@@ -167,7 +176,10 @@ def precision_of(
 
 
 def check_optimizer(optimizer: Optimizer, device: Device, name: str) -> Optimizer:
-    """`optimizer`, where `device` has it; SpecError otherwise."""
+    """Return `optimizer` if `device` supports it.
+
+    Raises: SpecError if it does not.
+    """
     feature = "paged optimizers" if optimizer.startswith("paged_") else f"optimizer {optimizer}"
     if feature in FEATURES and not support(feature, device).works:
         raise SpecError(
@@ -180,22 +192,22 @@ def check_optimizer(optimizer: Optimizer, device: Device, name: str) -> Optimize
 def weights_format(
     precision: NumberFormat, quantization: Quantization, device: Device, num_params: int
 ) -> NumberFormat:
-    """The number format of frozen weights: fp32, but the training format for large models on CUDA."""
+    """Return the number format of frozen weights: fp32, but `precision` for large or quantised models on CUDA."""
     large = num_params >= HALF_WEIGHTS_FROM_PARAMS
     return precision if device == "cuda" and (large or quantization != "none") else "fp32"
 
 
 def uses_checkpointing(num_params: int, family_has_it: bool) -> bool:
-    """Whether activations are computed again in the backward pass."""
+    """Return whether to use gradient checkpointing, which recomputes activations in the backward pass."""
     return family_has_it and num_params >= CHECKPOINTING_FROM_PARAMS
 
 
 def device_batch_size(entry: ModelEntry, default: int, device: Device, num_params: int = 0) -> int:
-    """Texts that one forward pass may hold: the catalogue's for the device, never more than the default.
+    """Return the maximum number of texts per forward pass on `device`, at most `default`.
 
-    For a model without such an entry, on Apple's GPU, which shares its memory with everything else, as many as the
-    catalogue gives to models of `num_params`. The effective batch stays what it is: what does not fit at once is
-    accumulated.
+    It comes from the catalogue entry. Without one it is `default`, except on Apple's GPU, which shares its memory with
+    everything else: there it is what the catalogue gives to models of `num_params`. The effective batch size does not
+    change, as gradients are accumulated.
     """
     if entry.batch_size is not None:
         return min(default, int(getattr(entry.batch_size, device)))

@@ -1,4 +1,4 @@
-"""A GGUF file as a folder of transformers files in fp32, converted once and kept in the cache."""
+"""Conversion of a GGUF file to a transformers folder in fp32, done once and cached."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from moodbench.cache import cache_folder
 from moodbench.errors import PrerequisiteError
 
 CONVERSION_VERSION = 1
-"""Raised by hand when a change of the conversion may change weights, configuration or tokens."""
+"""Incremented by hand when a change of the conversion may change weights, configuration or tokens."""
 WRITTEN = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-"""Files that every converted folder has."""
+"""Files of a complete conversion."""
 DIGITS_ALONE = frozenset({"smollm"})
-"""Pre-tokenizers (`tokenizer.ggml.pre`) that make each digit a token before GPT-2's rules, which transformers does not know.
+"""Pre-tokenizers (`tokenizer.ggml.pre`) that split off each digit before GPT-2's rules, unknown to transformers.
 
 Source: llama.cpp, `LLAMA_VOCAB_PRE_TYPE_SMOLLM` in src/llama-vocab.cpp.
 """
 _ABANDONED_S = 3600.0
-"""Age from which the temporary folder of a conversion that was killed is deleted."""
+"""Age in seconds above which a temporary folder counts as left by a killed conversion and is deleted."""
 
 
 def converted_folder(sha256: str) -> Path:
-    """Return where the conversion of the GGUF file with this digest is kept, made or not."""
+    """Return the cache folder for the conversion of the GGUF file with this digest, whether it exists or not."""
     return cache_folder() / "gguf" / f"{sha256[:16]}-v{CONVERSION_VERSION}"
 
 
 def tokenizer_digest(sha256: str) -> str:
-    """Return the digest of the tokenizer made from the GGUF file with this digest, the same on every node."""
+    """Return the digest of the tokenizer converted from the GGUF file with this digest, the same on every node."""
     return hashlib.sha256(f"{sha256} v{CONVERSION_VERSION}".encode()).hexdigest()
 
 
@@ -42,10 +42,12 @@ def is_converted(folder: Path) -> bool:
 
 
 def converted(name: str, file: Path, sha256: str) -> Path:
-    """Return the folder made from GGUF `file`, with digest `sha256`, of model `name`; convert it where there is none.
+    """Return the converted folder of GGUF `file`, whose digest is `sha256`; convert it if it is not cached.
 
-    Processes that want the same file wait for one conversion; where the file system knows no locks, the first to finish
-    is used by all. Raises PrerequisiteError for a file that is damaged or that transformers cannot read whole.
+    Concurrent processes wait for a single conversion. On file systems without locks each converts, and all use the
+    result of the first to finish.
+
+    Raises: PrerequisiteError if the file is damaged or transformers cannot read all of it.
     """
     folder = converted_folder(sha256)
     if is_converted(folder):
@@ -64,11 +66,11 @@ def _publish(name: str, file: Path, folder: Path) -> None:
     """Convert `file` in a temporary folder and rename it to `folder`."""
     staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     try:
-        made = staged / "made"  # not `staged` itself, which mkdtemp closes to other users
+        made = staged / "made"  # not `staged` itself, which mkdtemp makes inaccessible to other users
         made.mkdir()
         _convert(name, file, staged, made)
         for path in made.iterdir():
-            shutil.copymode(made / "config.json", path)  # safetensors closes its file to other users
+            shutil.copymode(made / "config.json", path)  # safetensors makes its file inaccessible to other users
             with path.open("rb") as written:
                 os.fsync(written.fileno())
         if folder.exists() and not is_converted(folder):
@@ -76,55 +78,59 @@ def _publish(name: str, file: Path, folder: Path) -> None:
         try:
             made.rename(folder)
         except OSError:
-            if not is_converted(folder):  # else another process was first
+            if not is_converted(folder):  # otherwise another process was faster
                 raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """Delete temporary folders that conversions to `folder` left when they were killed."""
+    """Delete temporary folders left by killed conversions to `folder`."""
     for path in folder.parent.glob(f"{folder.name}.*.part"):
         if time.time() - path.stat().st_mtime > _ABANDONED_S:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _convert(name: str, file: Path, source: Path, folder: Path) -> None:
-    """Write model and tokenizer of `file` to `folder`, reading it through a link in `source`."""
+    """Write the model and tokenizer of `file` to `folder`; `source` is a scratch folder for a link to `file`."""
     num_values, architecture, pre_tokenizer = _checked(name, file)
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     transformers.logging.disable_progress_bar()
-    # Beside the file there may be a tokenizer.json, which transformers would read instead.
+    # transformers would prefer a tokenizer.json in the folder of the file.
     (source / file.name).symlink_to(file.resolve())
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
             gguf_file=file.name,
             dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),  # else transformers saves no model from a GGUF file
+            quantization_config=GgufConfig(dequantize=True),  # otherwise transformers cannot save the model
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
     except (ValueError, KeyError, RuntimeError) as error:
         raise PrerequisiteError(
             f"model {name}: transformers {transformers.__version__} makes no language model of {file}, architecture "
-            f"{architecture!r} ({_first_line(error)}); give another GGUF file, or a folder with model.safetensors as `path`"
+            f"{architecture!r} ({_first_line(error)}); give another GGUF file, or a folder with model.safetensors as "
+            "`path`"
         ) from error
     num_read = sum(parameter.numel() for parameter in model.parameters())
     if info["missing_keys"] or num_read != num_values:
         raise PrerequisiteError(
             f"model {name}: {file} has {num_values:,} values, of a {architecture!r} model of {num_read:,} parameters "
-            f"(not in the file: {', '.join(sorted(info['missing_keys'])[:3]) or 'none'}), so that some would be left out or "
-            "made up; give another GGUF file, or a folder with model.safetensors as `path`"
+            f"(not in the file: {', '.join(sorted(info['missing_keys'])[:3]) or 'none'}), so that some would be left "
+            "out or made up; give another GGUF file, or a folder with model.safetensors as `path`"
         )
     _save(model, tokenizer, pre_tokenizer, folder)
 
 
 def _checked(name: str, file: Path) -> tuple[int, str, str]:
-    """Return the number of values in `file`, its architecture and pre-tokenizer; PrerequisiteError for a damaged file."""
+    """Return the number of values in `file`, its architecture and its pre-tokenizer ("" if it names none).
+
+    Raises: PrerequisiteError if the file is damaged.
+    """
     from gguf import GGUFReader
 
     try:
@@ -138,13 +144,13 @@ def _checked(name: str, file: Path) -> tuple[int, str, str]:
         )
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise PrerequisiteError(
-            f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}); reinstall the package, or copy the "
-            "file again"
+            f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}); reinstall the package, or copy "
+            "the file again"
         ) from error
 
 
 def _save(model: Any, tokenizer: Any, pre_tokenizer: str, folder: Path) -> None:
-    """Write plain fp32 weights and a tokenizer that reads as the GGUF file says."""
+    """Write plain fp32 weights, and a tokenizer that splits texts as the GGUF file specifies."""
     from tokenizers import pre_tokenizers
 
     if tokenizer.pad_token is None:

@@ -1,4 +1,4 @@
-"""Model files of the Hugging Face hub: fetched once, kept in its cache, and refused with a reason where they cannot be had."""
+"""Download of model files from the Hugging Face hub into its cache, and explanations of failed downloads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from moodbench.models.conversion import cached_conversion, conversion_of, has_sa
 from moodbench.models.locate import PICKLE, digest_of, pickled
 
 NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
-"""Files of a repository's top folder that loading reads."""
+"""Patterns of the files in a repository's top folder that loading needs."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
-    """The folder in the hub's cache with the files of `source`, fetched where they are not there yet, and their commit.
+    """Return the hub cache folder with the files of `source`, downloaded if necessary, and their commit.
 
-    PrerequisiteError for a gated or missing repository or revision, without network, after a broken or wrong download,
-    and for pickled weights.
+    Raises: PrerequisiteError if the repository or revision is gated or missing, the network is down, a download was
+    interrupted or is corrupt, or there are only pickled weights.
     """
     folder = _snapshot(name, source, source.revision)
     if source.converted and source.revision is None and not any(folder.glob("*.safetensors")):
@@ -46,7 +46,7 @@ def _snapshot(name: str, source: ModelSource, revision: str | None) -> Path:
 
 
 def _conversion_ref(name: str, source: ModelSource, snapshot: Path) -> str | None:
-    """The ref of the conversion that the hub has, or, where the hub cannot be asked, of one in the cache."""
+    """Return the ref of the safetensors conversion on the hub or, if the hub cannot be reached, in the cache."""
     try:
         found = conversion_of(str(source.hub))
     except Exception as error:
@@ -58,7 +58,7 @@ def _conversion_ref(name: str, source: ModelSource, snapshot: Path) -> str | Non
 
 
 def explain(error: Exception, name: str, source: ModelSource) -> str:
-    """What went wrong with a repository of the hub, and what to do."""
+    """Return a message that says what went wrong with a hub repository and what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -74,7 +74,10 @@ def explain(error: Exception, name: str, source: ModelSource) -> str:
             "`hf auth login` or set HF_TOKEN, and run the same command again"
         )
     if any(isinstance(e, RevisionNotFoundError) for e in causes):
-        return f"{repository}: the repository has no such revision; correct `source.revision`, or leave it out for the newest"
+        return (
+            f"{repository}: the repository has no such revision; correct `source.revision`, or leave it out for the "
+            "newest"
+        )
     if any(isinstance(e, RepositoryNotFoundError) for e in causes):
         return f"{repository} does not exist, or is private and this machine is not logged in (`hf auth login`)"
     if any(isinstance(e, LocalEntryNotFoundError) for e in causes):
@@ -95,7 +98,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _without_weights(source: ModelSource, name: str) -> str:
-    """Why the snapshot holds no safetensors: pickles only, or none of it here."""
+    """Return the reason why the snapshot has no safetensors: only pickled weights, no weights, or not downloaded."""
     from huggingface_hub import HfApi
 
     try:
@@ -109,7 +112,7 @@ def _without_weights(source: ModelSource, name: str) -> str:
 
 
 def _offer(source: ModelSource, name: str) -> str:
-    """How to use the conversion that the hub's bot proposes; nothing where there is none."""
+    """Return a hint how to use the conversion in a pull request of the hub's bot, or "" if there is none."""
     try:
         found = conversion_of(str(source.hub))
     except Exception:  # noqa: BLE001
@@ -117,16 +120,16 @@ def _offer(source: ModelSource, name: str) -> str:
     if found is None:
         return ""
     return (
-        f". Safetensors of the same weights are at {found}; `moodbench catalogue pin {name} --converted` records that commit "
-        "in a file for --config"
+        f". Safetensors of the same weights are at {found}; `moodbench catalogue pin {name} --converted` records that "
+        "commit in a file for --config"
     )
 
 
 def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
-    """Nothing; PrerequisiteError when a file differs from the digest under which the hub lists it."""
+    """Raise PrerequisiteError if a file differs from the digest that the hub lists for it."""
     blob = path.resolve()
     if not _SHA256.fullmatch(blob.name):
-        return  # a small file outside large-file storage, listed under another kind of digest
+        return  # small files are not in large-file storage and have another kind of digest
     status = blob.stat()
     if digest_of((blob,), f"{status.st_size}-{status.st_mtime_ns}") != blob.name:
         raise PrerequisiteError(
@@ -136,10 +139,12 @@ def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
 
 
 def newest_revision(name: str, source: ModelSource, *, converted: bool = False) -> tuple[str, str]:
-    """The commit to pin, and what it is when not the main branch's newest; asks the hub.
+    """Return the commit to pin and, unless it is the newest of the main branch, a description of it.
 
-    That is the conversion of the hub's bot where the main branch holds no safetensors and it is asked for, by `converted`
-    or by the source. PrerequisiteError as for `hub_folder`.
+    The hub is queried. If the main branch has no safetensors, and `converted` or the source allows it, the commit is
+    the conversion of the hub's bot.
+
+    Raises: PrerequisiteError as in `hub_folder`.
     """
     from huggingface_hub import HfApi
 

@@ -1,4 +1,4 @@
-"""A language model as a classifier: its scores of label words after a template, by its own head, without a new layer."""
+"""Classification with label words: a language model scores them after a template with its own output layer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from moodbench.models.prompting import LabelTokens
 
 
 class AnswerHead(nn.Module):
-    """The output layer of a language model, computed at the positions where it answers and nowhere else.
+    """The output layer of a language model, computed only at the positions that answer the prompt.
 
-    With `rows` only those rows of the layer are kept: scores (texts, positions, rows) instead of the whole vocabulary.
+    With `rows` only those rows of the layer are kept, so that it scores these tokens instead of the whole vocabulary.
     """
 
     weight: torch.Tensor
@@ -32,7 +32,7 @@ class AnswerHead(nn.Module):
         self.positions: torch.Tensor | None = None
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the scores (texts, positions, rows) of states (texts, tokens, width)."""
+        """Return the scores (texts, positions, rows) of `hidden` (texts, tokens, width) at `self.positions`."""
         assert self.positions is not None
         index = self.positions.to(hidden.device).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
         return functional.linear(hidden.gather(1, index), self.weight, self.bias)
@@ -41,11 +41,12 @@ class AnswerHead(nn.Module):
 class LabelWordClassifier(nn.Module):
     """A language model whose logits (texts, labels) are log-probabilities of label words.
 
-    A word of one token scores the logarithm of its probability at the place of the answer, up to a term that is the same
-    for all labels of a text and so cancels in a softmax over labels: then only the rows of the label words are computed.
-    Where a word has several tokens, each word scores the mean of its tokens' log-probabilities over the whole vocabulary,
-    as otherwise longer words would score less (length normalisation: Brown et al. 2020, arXiv:2005.14165, section 2.4).
-    Beginnings that several words share are passed through the model once.
+    If every word is a single token, its score is the log-probability at the answer position, up to a term that is equal
+    for all labels of a text and cancels in the softmax over labels. Only the rows of the label words are computed then.
+    If any word has several tokens, each word scores the mean log-probability of its tokens over the whole vocabulary,
+    as a sum would penalise longer words. Prefixes that several words share pass through the model once.
+
+    Source: Brown et al. 2020, arXiv:2005.14165, section 2.4 (length normalisation).
     """
 
     def __init__(
@@ -65,28 +66,28 @@ class LabelWordClassifier(nn.Module):
         self._paths = tokens.paths
         self._whole = any(len(word) > 1 for word in tokens.words)
         rows = None if self._whole or keep_head else torch.tensor([word[0] for word in tokens.words])
-        # In tuples, so that they are not registered: they are modules of `lm` already, or not of this classifier.
+        # Tuples keep torch from registering them: they are modules of `lm` already, or not part of this classifier.
         self._own_head: tuple[Any, ...] = (lm.get_output_embeddings(),) if keep_head else ()
         self._head = (AnswerHead(lm.get_output_embeddings(), rows),)
         self._scored = rows is not None
         lm.set_output_embeddings(self._head[0])
 
     def __getattr__(self, name: str) -> Any:
-        """Return what this module lacks from the language model: its quantisation, device map, checkpointing."""
+        """Return missing attributes, such as quantization or device map, from the language model."""
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("lm"), name)
 
     def with_own_head(self) -> Any:
-        """Return the language model with the head it came with; only for a classifier made with `keep_head`."""
+        """Return the language model with its original output layer; requires `keep_head` in the constructor."""
         self.lm.set_output_embeddings(self._own_head[0])
         return self.lm
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """Return logits float32 (texts, labels), and the mean cross-entropy where `labels` (texts,) are given.
+        """Return float32 logits (texts, labels), and the mean cross-entropy if `labels` (texts,) are given.
 
         `input_ids` and `attention_mask` are (texts, tokens), padded on either side.
         """
@@ -117,7 +118,7 @@ class LabelWordClassifier(nn.Module):
             last = mask.mul(torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1, keepdim=True)
             if depth:
                 ids, mask = _extended(ids, mask, last, begun, given)
-            # Positions are counted from the first token that is no padding, wherever the padding is.
+            # With padding on the left, positions start at the first token that is not padding.
             more = {} if bool(mask[:, 0].all()) else {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
             positions = (last + steps).clamp(max=ids.shape[1] - 1)
             logits = self._at(positions, input_ids=ids, attention_mask=mask, use_cache=False, **more)
@@ -132,14 +133,14 @@ class LabelWordClassifier(nn.Module):
         return torch.stack(scores, 1)
 
     def _at(self, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """The language model's scores in fp32 at `positions` (texts, places) alone."""
+        """Return the language model's logits in fp32 at `positions` (texts, positions) only."""
         self._head[0].positions = positions
         logits: torch.Tensor = self.lm(**inputs).logits.float()
         self._head[0].positions = None
         return logits
 
     def _decoder_start(self) -> list[int]:
-        """The tokens with which the decoder begins before it answers."""
+        """Return the tokens that the decoder starts with before its answer."""
         generation = getattr(self.lm, "generation_config", None)
         forced = getattr(generation, "forced_bos_token_id", None)
         start = self.config.decoder_start_token_id
@@ -149,7 +150,7 @@ class LabelWordClassifier(nn.Module):
 def _extended(
     ids: torch.Tensor, mask: torch.Tensor, last: torch.Tensor, begun: torch.Tensor, given: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`ids` and `mask` with the tokens `begun` after the `last` of each text, before the padding on the right."""
+    """Return `ids` and `mask` with the tokens `begun` inserted after the `last` token of each text."""
     depth = begun.shape[1]
     columns = last + 1 + torch.arange(depth, device=ids.device)
     ids, mask = functional.pad(ids, (0, depth)), functional.pad(mask, (0, depth))

@@ -1,4 +1,4 @@
-"""A fitted contender from its artifact folder, whatever it is."""
+"""Loading of any fitted model from its artifact folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Form = Literal["native", "merged", "as_trained"]
 
 
 def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
-    """The form in which a contender is measured: LoRA folded into plain weights, all else as it is.
+    """Return the form in which a model is measured: "merged" for LoRA on plain weights, otherwise "native".
 
-    Quantised weights keep their adapter beside them: folded in they would be rounded again, or no longer be small.
+    Adapters on quantised weights are not merged: the sum would have to be quantised again, or lose the memory savings.
     """
     return "merged" if spec.model.method == "lora" and spec.quantization == "none" else "native"
 
 
 def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device, *, num_gpus: int = 1) -> Predictor:
-    """The contender that `spec` describes and `artifact` holds, ready on `device`; it prepares texts as `spec` says.
+    """Return the fitted model in `artifact` on `device`, including the text preprocessing of `spec`.
 
     The layers of a transformer are spread over `num_gpus` CUDA devices.
     """
@@ -48,7 +48,7 @@ def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_g
 
 
 def import_libraries(spec: FitSpec, num_threads: int) -> None:
-    """Nothing; imports what the contender needs, so that a cold start can be told apart into import and load."""
+    """Import the libraries that the model needs, so that a cold start can be split into import and load time."""
     modules: dict[str | None, tuple[str, ...]] = {
         None: ("torch", "transformers"),
         "majority": (),

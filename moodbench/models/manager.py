@@ -1,4 +1,4 @@
-"""A model of the catalogue, of the hub or of a folder made ready for fine-tuning: the one call for programs."""
+"""Python API that prepares a model from the catalogue, the hub or a folder for fine-tuning with LoRA."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from moodbench.models.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model with a trainable adapter and head, and what reads its texts."""
+    """A model with a trainable adapter and head, and its tokenizer."""
 
     model: Any
-    """A peft model; its frozen weights are stored as asked for."""
+    """A peft model; its frozen weights are stored as `quantization` says."""
     tokenizer: Tokenizer
     device: Device
     quantization: Quantization
 
 
 class LoRAConfigManager:
-    """Prepares models of a catalogue for LoRA, or QLoRA where weights are quantised."""
+    """Prepares models for LoRA, or for QLoRA if their weights are quantised."""
 
     def __init__(self, catalogue: Catalogue | None = None, quantization: Quantization | None = None) -> None:
         self.catalogue = catalogue or load_catalogue()
@@ -39,9 +39,12 @@ class LoRAConfigManager:
     def prepare_model(
         self, model_name: str, num_labels: int, device: Device | None = None, *, seed: int = 0
     ) -> PreparedModel:
-        """The model `model_name` (catalogue name, hub id or folder) with LoRA and a head of `num_labels`, on `device`.
+        """Return the model `model_name` with LoRA adapters and a classification head, on `device`.
 
-        What the checkpoint lacks is drawn from `seed`. UnknownNameError, SpecError or PrerequisiteError when it cannot be.
+        `model_name` is a name in the catalogue, a hub id or a folder. `device` defaults to the best device of this
+        machine. Weights that the checkpoint does not contain are initialised from `seed`.
+
+        Raises: UnknownNameError, SpecError or PrerequisiteError if the model cannot be prepared.
         """
         entry = self.catalogue.model(model_name)
         if entry.method != "lora" or entry.source is None:

@@ -1,4 +1,4 @@
-"""What every fitted contender can do: turn texts into logits, in two steps that can be timed apart."""
+"""Predictor interface of all fitted models: texts to logits, in two steps that can be timed separately."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts in the form that a predictor reads, in order."""
+    """Texts as the inputs of a predictor, in their original order."""
 
     inputs: Sequence[Any]
     num_tokens: npt.NDArray[np.int32]
-    """Tokens of each text as the model sees them, special ones included; -1 where the contender has no tokens."""
+    """Tokens of each text after truncation, including special tokens; -1 for models without tokens."""
     truncated: npt.NDArray[np.bool_]
 
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
-        """These rows only, in this order."""
+        """Return only these rows, in this order."""
         return Encoded([self.inputs[i] for i in rows], self.num_tokens[rows], self.truncated[rows])
 
     def __len__(self) -> int:
@@ -30,26 +30,26 @@ class Encoded:
 
 
 class Predictor(Protocol):
-    """A fitted contender, loaded and ready."""
+    """A fitted model, loaded and ready for inference."""
 
     weights_bytes: int
-    """Bytes of its parameters in memory."""
+    """Bytes of the model's parameters in memory."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The texts as the model's inputs."""
+        """Return the texts as the model's inputs."""
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels): one forward pass over all of `encoded`, the result on the host."""
+        """Return float32 logits (texts, labels) on the host, from one forward pass over all of `encoded`."""
 
 
 def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -> tuple[Logits, Encoded]:
-    """Logits (texts, labels) in the order of `texts`, computed in batches of similar length; and the encoding."""
+    """Return logits (texts, labels) in the order of `texts`, and the encoded texts."""
     encoded = predictor.encode(texts)
     return predict_encoded(predictor, encoded, batch_size), encoded
 
 
 def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> Logits:
-    """Logits in the order of `encoded`, computed in batches of similar length so that little is padded."""
+    """Return logits (texts, labels) in the order of `encoded`; batches hold similar lengths to limit padding."""
     order = np.argsort(encoded.num_tokens, kind="stable")
     parts = [
         predictor.logits(encoded.take(order[start : start + batch_size])) for start in range(0, len(order), batch_size)

@@ -1,4 +1,4 @@
-"""Texts as a recipe prepares them before any model reads them: links, mentions, HTML entities, capitals."""
+"""Text preprocessing of a recipe: HTML entities, links, mentions and lowercasing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from moodbench.config.schema import PreparationStep
 from moodbench.models.predictor import Encoded, Logits, Predictor
 
 LINK, MENTION = "http", "@user"
-"""What stands for every link and every mention, as in TweetEval (Barbieri et al. 2020,
-https://doi.org/10.18653/v1/2020.findings-emnlp.148)."""
+"""Placeholders for links and mentions, as in TweetEval.
+
+Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.148.
+"""
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w@.])@\w+")
 STEPS: dict[PreparationStep, Callable[[str], str]] = {
@@ -20,11 +22,11 @@ STEPS: dict[PreparationStep, Callable[[str], str]] = {
     "mentions": lambda text: _MENTION.sub(MENTION, text),
     "lowercase": str.lower,
 }
-"""The steps in the order in which they are applied, whatever the order in which they are asked for."""
+"""Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
 
 
 def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
-    """`text` after the wanted `steps`; preparing again changes nothing but entities that were escaped twice."""
+    """Return `text` after `steps`; idempotent, except for entities that were escaped twice."""
     for name, step in STEPS.items():
         if name in steps:
             text = step(text)
@@ -32,16 +34,16 @@ def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
 
 
 class Preparing:
-    """A predictor that prepares its texts first, as those it was trained on were."""
+    """A predictor that preprocesses its texts with the steps that its training texts went through."""
 
     def __init__(self, predictor: Predictor, steps: Sequence[PreparationStep]) -> None:
         self._predictor, self._steps = predictor, tuple(steps)
         self.weights_bytes = predictor.weights_bytes
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """The prepared texts as the model's inputs."""
+        """Return the preprocessed texts as the model's inputs."""
         return self._predictor.encode([prepare_text(text, self._steps) for text in texts])
 
     def logits(self, encoded: Encoded) -> Logits:
-        """float32 (texts, labels)."""
+        """Return logits float32 (texts, labels)."""
         return self._predictor.logits(encoded)

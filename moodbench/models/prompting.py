@@ -1,4 +1,4 @@
-"""Templates filled with texts, and label words as tokens: what a language model reads and where it answers. Loads no library."""
+"""Prompt templates and the tokens of label words; imports no ML library."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from moodbench.errors import PrerequisiteError
 from moodbench.spec import Prompt
 
 TEMPLATE_FILE = "template.json"
-"""File of a prompted model's artifact with its template, labelled examples included."""
+"""File of a prompted model's artifact with its template, including few-shot examples."""
 BETWEEN_EXAMPLES = "\n\n"
 _PLACE = "\ue000"
-"""A character of no meaning that stands for the text while a chat is written."""
+"""Private-use character that marks the position of the text while a chat template is applied."""
 _SAMPLE = "x"
-"""A text that stands for any other where the tokens after it are looked at."""
+"""Sample text, used to find the tokens that follow a text."""
 
 
 class Template(NamedTuple):
-    """What a language model reads before and after a text."""
+    """Prompt template: what a language model reads before and after a text."""
 
     before: str
     after: str
 
     def fill(self, text: str) -> str:
-        """Return the whole input with `text` in its place."""
+        """Return the complete prompt for `text`."""
         return f"{self.before}{text}{self.after}"
 
     def answered(self, text: str, word: str) -> str:
-        """Return the whole input with `text` in its place and `word` as its answer."""
+        """Return the complete prompt for `text` with the answer `word`."""
         if MASK in self.before + self.after:
             return f"{self.before.replace(MASK, word.strip())}{text}{self.after.replace(MASK, word.strip())}"
         return f"{self.fill(text)}{word}"
@@ -42,12 +42,12 @@ class Template(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> Template:
-        """Return the template that `save` wrote in `folder`."""
+        """Return the template that `save` wrote to `folder`."""
         return cls(**json.loads((folder / TEMPLATE_FILE).read_text("utf-8")))
 
 
 def template_of(prompt: Prompt, examples: Sequence[tuple[str, int]] = ()) -> Template:
-    """Return the template of `prompt`, after `examples` (text, label) with their answers."""
+    """Return the template of `prompt`, preceded by the few-shot `examples` (text, label) and their answers."""
     before, _, after = prompt.template.partition(TEXT)
     plain = Template(before, after)
     shown = [plain.answered(text, prompt.label_words[label]) + BETWEEN_EXAMPLES for text, label in examples]
@@ -58,24 +58,26 @@ class LabelTokens(NamedTuple):
     """Label words as token ids."""
 
     shared: tuple[int, ...]
-    """Tokens with which every word begins; they are read as the end of the template."""
+    """Common prefix of all words; it is appended to the template."""
     words: tuple[tuple[int, ...], ...]
     """The rest of each word, one per class, never empty."""
     num_trailing: int
-    """Special tokens that the tokenizer puts after an input, which a causal model must not read before it answers."""
+    """Special tokens that the tokenizer adds after an input; a causal model must not read them before it answers."""
 
     @property
     def paths(self) -> tuple[tuple[int, ...], ...]:
-        """The beginnings of words after which a token is scored, without those that are the beginning of another."""
+        """Prefixes after which a next token is scored, sorted, without those that are a prefix of another."""
         begun = {word[:-1] for word in self.words}
         return tuple(sorted(p for p in begun if not any(q != p and q[: len(p)] == p for q in begun)))
 
 
 def chat_template(tokenizer: Any, template: Template, name: str) -> Template:
-    """Return `template` as a user's turn in the chat format of a transformers `tokenizer`, up to the assistant's answer.
+    """Return `template` as a user message in the chat format of `tokenizer`, up to the start of the assistant's answer.
 
-    Whatever else the format says, such as a system's turn of its own, is part of it. PrerequisiteError, naming model `name`,
-    for a tokenizer without a chat format, or one that takes no lone user's turn.
+    Anything else that the format adds, such as a default system message, is included.
+
+    Raises: PrerequisiteError, naming model `name`, if the tokenizer has no chat template, or its chat template does not
+    accept a single user message or drops its text.
     """
     turn = [{"role": "user", "content": template.fill(_PLACE)}]
     if tokenizer.chat_template is None:
@@ -98,11 +100,14 @@ def chat_template(tokenizer: Any, template: Template, name: str) -> Template:
 def label_tokens(
     backend: Any, prompt: Prompt, template: Template, name: str, mask_token: str | None = None
 ) -> LabelTokens:
-    """Return the label words of `prompt` after `template` in the tokens of `backend`, a tokenizer of the tokenizers library.
+    """Return the label words of `prompt` as tokens of `backend`, a tokenizer of the tokenizers library.
 
-    Words of causal models are read as they follow the template, those of masked and encoder-decoder models alone.
-    PrerequisiteError, naming model `name`, for words that the vocabulary lacks, that read alike, that merge with the end of
-    the template, or that are more than one token where a masked model fills in one.
+    For causal models the words are tokenised as the continuation of `template`, for masked and encoder-decoder models
+    on their own.
+
+    Raises: PrerequisiteError, naming model `name`, if a word is not in the vocabulary, merges with the end of the
+    template or has several tokens for a masked model, if two words have the same tokens, or if a masked model has no
+    mask token.
     """
     num_trailing = 0
     if prompt.kind == "causal":
@@ -112,8 +117,8 @@ def label_tokens(
             ids, trailing = _appended(base, backend.encode(template.answered(_SAMPLE, word)).ids)
             if ids is None:
                 raise PrerequisiteError(
-                    f"model {name}: label word {word!r} merges with the end of the template {prompt.template!r} into other "
-                    "tokens; end the template without a space and begin the words with one"
+                    f"model {name}: label word {word!r} merges with the end of the template {prompt.template!r} into "
+                    "other tokens; end the template without a space and begin the words with one"
                 )
             found.append(ids)
             num_trailing = trailing
@@ -140,15 +145,18 @@ def label_tokens(
         if ids in found[:first]:
             words = prompt.label_words
             raise PrerequisiteError(
-                f"model {name}: label words {words[found.index(ids)]!r} and {words[first]!r} are the same tokens, so the "
-                "classes cannot be told apart; choose words that differ, with --prompt"
+                f"model {name}: label words {words[found.index(ids)]!r} and {words[first]!r} are the same tokens, so "
+                "the classes cannot be told apart; choose words that differ, with --prompt"
             )
     shared = _shared(found) if prompt.kind == "causal" else ()
     return LabelTokens(shared, tuple(ids[len(shared) :] for ids in found), num_trailing)
 
 
 def _appended(base: Sequence[int], whole: Sequence[int]) -> tuple[tuple[int, ...] | None, int]:
-    """The tokens by which `whole` is longer than `base`, and how many tokens of `base` come after them; None if it differs."""
+    """Return the tokens that `whole` adds to `base`, and how many tokens of `base` follow them.
+
+    The tokens are None if `whole` is not `base` with tokens inserted at one position.
+    """
     same = next((i for i, (a, b) in enumerate(zip(base, whole, strict=False)) if a != b), min(len(base), len(whole)))
     trailing = len(base) - same
     end = len(whole) - trailing
@@ -158,7 +166,7 @@ def _appended(base: Sequence[int], whole: Sequence[int]) -> tuple[tuple[int, ...
 
 
 def _shared(words: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The tokens with which all words begin, of which each keeps at least one."""
+    """Return the longest common prefix of all words that leaves each word at least one token."""
     length = 0
     while all(len(word) > length + 1 for word in words) and len({word[: length + 1] for word in words}) == 1:
         length += 1

@@ -1,4 +1,4 @@
-"""Weights that bitsandbytes stores in 4 or 8 bits: how, which not, and their values again."""
+"""Weights quantised by bitsandbytes to 4 or 8 bits: configuration, modules to skip, and dequantisation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from moodbench.models.families import FORMAT_NAMES
 
 
 def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:
-    """How bitsandbytes stores weights: NF4 with doubly quantised scales (Dettmers et al. 2023, QLoRA), or LLM.int8."""
+    """Return the bitsandbytes configuration for NF4 with double quantisation, or for LLM.int8.
+
+    Source: Dettmers et al. 2023, QLoRA.
+    """
     from transformers import BitsAndBytesConfig
 
     if quantization == "int8":
@@ -20,25 +23,28 @@ def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=FORMAT_NAMES[dtype],
-        llm_int8_skip_modules=list(skipped),  # read for 4 bits as well, whatever its name says
+        llm_int8_skip_modules=list(skipped),  # applies to 4 bits too, despite its name
     )
 
 
 def unquantised_modules(model: Any) -> tuple[str, ...]:
-    """Return what is trained in full, read by rows or may be drawn at random, and so is not quantised: heads and poolers."""
+    """Return the names of modules that must not be quantised: heads, poolers and the output layer.
+
+    They are trained in full, read by rows, or initialised at random if the checkpoint lacks them.
+    """
     poolers = [name for name, _ in model.named_modules() if name.endswith("pooler")]
     layer = output_layer(model)
     return (*head_modules(model), *poolers, *([layer] if layer else []))
 
 
 def head_modules(model: Any) -> tuple[str, ...]:
-    """The children of a classifier outside its backbone that hold parameters."""
+    """Return the names of a classifier's children outside the backbone that have parameters."""
     prefix = model.base_model_prefix
     return tuple(n for n, child in model.named_children() if n != prefix and any(True for _ in child.parameters()))
 
 
 def output_layer(model: Any) -> str | None:
-    """Return the name of a language model's output layer; None for a model without one."""
+    """Return the name of a language model's output layer, or None for a model without one."""
     layer = model.get_output_embeddings()
     return (
         next((name for name, module in model.named_modules() if module is layer), None) if layer is not None else None
@@ -46,15 +52,16 @@ def output_layer(model: Any) -> str | None:
 
 
 def is_quantised(model: Any) -> bool:
-    """Whether bitsandbytes holds weights of the model."""
+    """Return whether bitsandbytes has quantised weights of the model."""
     return bool(getattr(model, "is_quantized", False))
 
 
 def widen_unquantised(model: Any, table: Any) -> None:
-    """Keep in fp32 whatever bitsandbytes left in 16 bits, such as norms, and what flows between layers; not the `table` of words.
+    """Cast the parameters that bitsandbytes left in 16 bits to fp32, except the token embeddings `table`.
 
-    The numbers are those after peft's prepare_model_for_kbit_training, which casts that table too. Here it stays
-    in 16 bits, the half of its bytes (1.2 GB for 256,000 words of width 2,304), and what is looked up in it is cast.
+    The hidden states between layers are then in fp32 too. The results equal those of peft's
+    prepare_model_for_kbit_training, which casts the embeddings as well. Here the embeddings stay in 16 bits, which
+    halves their memory (saves 1.2 GB for 256,000 tokens of width 2,304), and only their outputs are cast.
     """
     import torch
 
@@ -65,7 +72,7 @@ def widen_unquantised(model: Any, table: Any) -> None:
 
 
 def copy_dequantised(quantised: Any, plain: Any) -> None:
-    """Nothing; puts the values that a bitsandbytes model computes with into the same model with plain weights."""
+    """Copy the dequantised weights of a bitsandbytes model into the same model with plain weights."""
     import bitsandbytes as bnb
     import torch
     from peft.utils.integrations import dequantize_module_weight

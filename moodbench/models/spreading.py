@@ -1,4 +1,4 @@
-"""A model too large for one CUDA device: its layers on several, one after another; accelerate moves what passes between them."""
+"""Pipeline placement of models too large for one CUDA device: whole layers on several devices, run by accelerate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def empty_model(auto: Any, config: Any, *, trust_remote_code: bool = False) -> Any:
-    """Return the model that the class `auto` makes of a transformers `config`, without values: modules and shapes only."""
+    """Return the model that the auto class `auto` builds from `config`, on the meta device: shapes without values."""
     import torch
 
     with torch.device("meta"):
@@ -15,10 +15,10 @@ def empty_model(auto: Any, config: Any, *, trust_remote_code: bool = False) -> A
 
 
 def spread(model: Any, num_gpus: int) -> dict[str, int]:
-    """For each part of `model`, in order, the number of the CUDA device it goes to; no layer is cut. Reads shapes only.
+    """Return the CUDA device of each part of `model`, in order; reads shapes only.
 
-    Neighbours stay together, and the device with the most bytes has as few as that allows. (accelerate's own "balanced"
-    map leaves devices empty, or more than half of a model of 24 layers on one of three.)
+    Layers are never split, each device has consecutive parts, and the largest number of bytes on a device is minimal.
+    accelerate's "balanced" map leaves devices empty, or puts more than half of a model of 24 layers on one of three.
     """
     whole = frozenset(getattr(model, "_no_split_modules", None) or ())
     parts = list(_parts("", model, whole))
@@ -27,7 +27,7 @@ def spread(model: Any, num_gpus: int) -> dict[str, int]:
 
 
 def split(sizes: Sequence[int], num_groups: int) -> list[int]:
-    """The group of each item: at most `num_groups` runs of neighbours whose largest sum is as small as can be."""
+    """Return the group of each item, for at most `num_groups` runs of consecutive items with minimal largest sum."""
     low, high = max(sizes), sum(sizes)
     while low < high:
         limit = (low + high) // 2
@@ -39,7 +39,7 @@ def split(sizes: Sequence[int], num_groups: int) -> list[int]:
 
 
 def _filled(sizes: Sequence[int], limit: int) -> list[int]:
-    """The group of each item when a new group begins wherever the last would hold more than `limit`."""
+    """Return the group of each item, filling groups in order up to the sum `limit`."""
     groups, group, held = [], 0, 0
     for size in sizes:
         if held + size > limit:
@@ -50,7 +50,7 @@ def _filled(sizes: Sequence[int], limit: int) -> list[int]:
 
 
 def _parts(name: str, module: Any, whole: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """The parts of `module` that stay in one piece, each with its bytes: layers, and what holds values of its own."""
+    """Yield name and bytes of the parts of `module` that are not split: layers, and modules with own parameters."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     children = list(module.named_children())
     if name and (own or not children or type(module).__name__ in whole):
@@ -61,12 +61,12 @@ def _parts(name: str, module: Any, whole: frozenset[str]) -> Iterator[tuple[str,
 
 
 def on_gpus(model: Any, num_gpus: int) -> Any:
-    """`model` with its layers moved to `num_gpus` CUDA devices, called as before."""
+    """Return `model` with its layers moved to `num_gpus` CUDA devices; its interface does not change."""
     from accelerate import dispatch_model
 
     return dispatch_model(model, spread(model, num_gpus))
 
 
 def is_spread(model: Any) -> bool:
-    """Whether parts of the model are on several devices."""
+    """Return whether the model is placed on several devices."""
     return len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1

@@ -1,4 +1,4 @@
-"""Texts to token ids, cut at the length limit, and padded into batches."""
+"""Tokenization of texts: truncation at the length limit, prompt templates, and padding of batches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 _COUNTED_AT_ONCE = 1000
-"""Texts whose tokens are in memory while they are counted."""
+"""Texts tokenised at once when tokens are counted; bounds the memory that counting takes."""
 
 
 _LEAST_ROOM = 8
-"""Tokens of a text that a template must leave room for."""
+"""Minimum number of tokens that a template must leave for the text."""
 
 
 class _Filled(NamedTuple):
@@ -33,14 +33,14 @@ class _Filled(NamedTuple):
 
 
 class TokenisedText(NamedTuple):
-    """One text as tokens, special ones included."""
+    """Token ids of one text, including special tokens."""
 
     input_ids: list[int]
     truncated: bool
 
 
 class Tokenizer:
-    """A model's tokenizer with the length limit of one recipe, and the template around each text if there is one."""
+    """A model's tokenizer with the length limit of a recipe and, for prompts, the template around each text."""
 
     def __init__(
         self,
@@ -50,19 +50,19 @@ class Tokenizer:
         template: Template | None = None,
         name: str = "",
     ) -> None:
-        if tokenizer.pad_token is None:  # decoders are trained without; what stands there is masked
+        if tokenizer.pad_token is None:  # decoders are trained without one; any token will do, as padding is masked
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         self.hf = tokenizer
         self.pad_id: int = tokenizer.pad_token_id
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_padding()
         self.limit: int = min(text.max_length, tokenizer.model_max_length)
-        """Longest input in tokens: what the recipe allows, and no more than the model reads."""
+        """Maximum input length in tokens: the smaller of the recipe's and the model's limit."""
         self._side = text.truncation_side
         self.template: Template | None = None
-        """What is read before and after each text."""
+        """Text before and after each input; None without a prompt."""
         self.label_tokens: LabelTokens | None = None
-        """Label words of a prompt as tokens."""
+        """Token ids of the label words; None without a prompt."""
         if prompt is not None:
             self._backend.no_truncation()
             template = template or template_of(prompt)
@@ -85,10 +85,11 @@ class Tokenizer:
         template: Template | None = None,
         name: str = "",
     ) -> Tokenizer:
-        """Return the tokenizer whose files are in `folder`; it never asks on the terminal whether to trust code there.
+        """Return the tokenizer whose files are in `folder`, without prompting on the terminal about custom code.
 
-        With `prompt`, texts are read in its template, or in `template`, which has labelled examples before it.
-        PrerequisiteError, naming model `name`, for label words or a template that do not suit the tokenizer.
+        With `prompt`, texts are inserted in its template, or in `template`, which includes few-shot examples.
+
+        Raises: PrerequisiteError, naming model `name`, if the label words or the template do not suit the tokenizer.
         """
         from transformers import AutoTokenizer
 
@@ -96,23 +97,23 @@ class Tokenizer:
         return cls(tokenizer, text, prompt, template, name)
 
     def _check_room(self, name: str) -> None:
-        """Raise PrerequisiteError where the template leaves no room for a text."""
+        """Raise PrerequisiteError if the template leaves fewer than _LEAST_ROOM tokens for a text."""
         alone = len(self._in_template(self.template.fill("")).ids) if self.template else 0
         if alone + _LEAST_ROOM > self._room:
             raise PrerequisiteError(
-                f"model {name}: the template is {alone} tokens, of at most {self._room} that it reads with the label words; "
-                f"at least {_LEAST_ROOM} are needed for the text: raise text.max_length (--text max_length=...), shorten the "
-                "template, or show fewer examples"
+                f"model {name}: the template is {alone} tokens, of at most {self._room} that it reads with the label "
+                f"words; at least {_LEAST_ROOM} are needed for the text: raise text.max_length (--text "
+                "max_length=...), shorten the template, or show fewer examples"
             )
 
     @property
     def _room(self) -> int:
-        """Tokens of an input without what may be appended to score label words."""
+        """Maximum tokens of template and text, with the tokens of label words that may be appended deducted."""
         assert self.label_tokens is not None
         return self.limit - len(self.label_tokens.shared) - max(map(len, self.label_tokens.paths))
 
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
-        """Each text as token ids, unpadded; in a template it is the text that is cut, never the template."""
+        """Return the token ids of each text, unpadded; truncation shortens the text, never the template."""
         if self.template is not None:
             return [self._cut(text) for text in texts]
         return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
@@ -130,14 +131,14 @@ class Tokenizer:
         return TokenisedText([*ids, *self.label_tokens.shared], excess > 0)
 
     def _in_template(self, filled: str) -> _Filled:
-        """The tokens of a filled template and where each begins and ends in it, without special tokens after the answer."""
+        """Return the token ids and character offsets of a filled template, without the trailing special tokens."""
         assert self.label_tokens is not None
         found = self._backend.encode(filled)
         kept = len(found.ids) - self.label_tokens.num_trailing
         return _Filled(found.ids[:kept], found.offsets[:kept])
 
     def num_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Tokens of each whole text, special ones and the template included; those above `limit` are cut by `encode`."""
+        """Return the number of tokens of each text before truncation, including special tokens and the template."""
         if self.template is not None:
             texts = [self.template.fill(text) for text in texts]
         self._backend.no_truncation()
@@ -151,7 +152,7 @@ class Tokenizer:
                 self._backend.enable_truncation(self.limit, direction=self._side)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask (texts, longest), padded on the right."""
+        """Return input_ids and attention_mask (texts, longest), padded on the right."""
         import torch
 
         longest = max(len(ids) for ids in inputs)
@@ -164,7 +165,7 @@ class Tokenizer:
 
 
 def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:
-    """The tokenizer of a fit from `folder`, that of its base model or of its artifact."""
+    """Return the tokenizer of a fit from `folder`: the base model's folder, or the tokenizer folder of an artifact."""
     assert spec.text is not None
     template = Template.load(folder.parent) if (folder.parent / TEMPLATE_FILE).is_file() else None
     trusted = spec.model.trust_remote_code
@@ -174,14 +175,14 @@ def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:
 
 
 def _with_mask(template: Template, mask_token: str | None) -> Template:
-    """`template` with the tokenizer's own mask token in the place of `{mask}`."""
+    """Return `template` with `{mask}` replaced by the tokenizer's mask token."""
     return Template(*(part.replace(MASK, mask_token or "") for part in template))
 
 
 def check_prompt(folder: Path, prompt: Prompt, name: str) -> None:
-    """Raise PrerequisiteError where the words or the chat of `prompt` do not suit the tokenizer in `folder`.
+    """Raise PrerequisiteError if the label words or the chat format of `prompt` do not suit the tokenizer in `folder`.
 
-    Quick where one file holds the tokenizer and the prompt is no chat, as transformers is not loaded then.
+    transformers is only imported if the prompt is a chat or `folder` has no tokenizer.json.
     """
     whole, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     template = template_of(prompt)

@@ -1,4 +1,4 @@
-"""Weights that fine-tuning changed in place: which are trained, saved, and put back."""
+"""Full fine-tuning: which weights are trained, and how they are saved and restored."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 WEIGHTS = "weights.safetensors"
-"""File of an artifact with all weights that were trained, where none of them is an adapter's."""
+"""File of an artifact with all trained weights, for models that were fine-tuned without an adapter."""
 
 
 def train_all(model: Any) -> Any:
-    """Return `model` with every weight to be trained, but for the token embeddings and the head of a language model.
+    """Return `model` with all weights trainable, except the token embeddings and the output layer of a language model.
 
-    Label words are read by that head, which often shares its weights with the embeddings: both stay what they were.
+    That layer scores the label words and often shares its weights with the embeddings, so both stay frozen.
     """
     from moodbench.models.label_words import LabelWordClassifier
 
@@ -24,7 +24,7 @@ def train_all(model: Any) -> Any:
 
 
 def save_trained(model: Any, path: Path) -> None:
-    """Write the weights of `model` that are trained, by their names, to the safetensors file `path`."""
+    """Write the trainable weights of `model` to the safetensors file `path`."""
     from safetensors.torch import save_file
 
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
@@ -32,7 +32,7 @@ def save_trained(model: Any, path: Path) -> None:
 
 
 def put_trained(model: Any, path: Path) -> Any:
-    """Return `model` with the weights of the safetensors file `path` in place of its own."""
+    """Return `model` with the weights in the safetensors file `path` copied over its own."""
     import torch
     from safetensors.torch import load_file
 

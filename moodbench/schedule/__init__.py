@@ -1,11 +1,11 @@
-"""Which task runs next and where, and what follows when one fails: the policy, pure, shared by every executor.
+"""Scheduling policy: which task runs next and where, and what follows a failure. Pure, and shared by all executors.
 
-resources    what nodes have and tasks need
-policy       order, reservation, drain, measurements alone
-retry        what becomes of a task that ended badly
-capacity     what the nodes had to give, as they came and went
-bound        the shortest time any schedule could take
-accounting   where the processors' time went
+resources    resources of nodes and tasks
+policy       order, reservations, draining, exclusive measurements
+retry        retries of failed tasks
+capacity     resources of the nodes over time, as they join and leave
+bound        lower bound of the makespan
+accounting   use of the CPU time
 """
 
 from moodbench.schedule.policy import Scheduler, Start

@@ -1,4 +1,4 @@
-"""Where the processors' time of a run went: tasks, failed attempts, and why the rest stood idle."""
+"""Use of a run's CPU time: tasks, failed attempts, and idle time by reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from moodbench.schedule.capacity import Capacity
 from moodbench.schedule.resources import Node, Task
 
 Idle = Literal["drain", "no fit", "tail"]
-"""Why CPUs stand idle: kept free for measurements that wait; no waiting task fits there now, or each waits for its fit; nothing
-waits any more."""
+"""Why CPUs are idle. drain: kept free for waiting measurements; no fit: no waiting task fits on the node now, or each
+waits for the fit of its trial; tail: no task is waiting."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,21 @@ class Accounting:
 
     makespan_s: float = 0.0
     lower_bound_s: float = 0.0
-    """No schedule of the same tasks, as long as they took, ends sooner; a measurement counts as using its whole node."""
+    """Lower bound of the makespan of the same tasks with the same durations; a measurement counts as its whole node."""
     efficiency: float = 0.0
-    """Share of the nodes' CPU time that tasks held which ended well."""
+    """Share of the nodes' CPU time held by tasks that succeeded."""
     failed_attempts_s: float = 0.0
-    """Seconds of tasks that ended badly, each attempt's added up."""
+    """Total seconds of failed attempts."""
     wasted: float = 0.0
-    """Share of the nodes' CPU time that those held."""
+    """Share of the nodes' CPU time held by failed attempts."""
     starting: float = 0.0
-    """Share of the nodes' CPU time that was given to tasks whose process had not begun, or had no room yet."""
+    """Share of the nodes' CPU time assigned to tasks whose process had not started yet or was waiting for room."""
     idle: Mapping[Idle, float] = field(default_factory=dict)
-    """Share of the nodes' CPU time that stood idle, by the reason."""
+    """Share of the nodes' CPU time that was idle, by reason."""
 
 
 class Ledger:
-    """Takes in what happens in a run. Knows no clock: each call says at which second of the run it is."""
+    """Accumulates the events of a run. It reads no clock: each call passes the second of the run."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._capacity = Capacity.of(nodes)
@@ -48,35 +48,35 @@ class Ledger:
 
     @property
     def spent(self) -> list[Spent]:
-        """The tasks that ended well."""
+        """The tasks that succeeded."""
         return self._spent
 
     def nodes(self, at_s: float, nodes: Iterable[Node]) -> None:
-        """Nothing; these nodes are there from now on."""
+        """Set the nodes available from `at_s` on."""
         self._capacity = self._capacity.then(at_s, nodes)
 
     def idle(self, at_s: float, num_cpus: Mapping[Idle, float]) -> None:
-        """Nothing; from now on so many CPUs stand idle, by the reason."""
+        """Set the number of idle CPUs from `at_s` on, by reason."""
         for reason, number in self._idle.items():
             self._idle_cpu_s[reason] = self._idle_cpu_s.get(reason, 0.0) + number * (at_s - self._seen_at)
         self._idle, self._seen_at = num_cpus, at_s
 
     def ended(self, task: Task, seconds: float, *, well: bool, waited_s: float = 0.0) -> None:
-        """Nothing; an attempt at a task took so long, after it had `waited_s` for its process to begin."""
+        """Record an attempt at a task that ran for `seconds`, after waiting `waited_s` for its process to start."""
         self._starting.append(Spent(task, waited_s))
         (self._spent if well else self._wasted).append(Spent(task, seconds))
 
     def not_started(self, task: Task, waited_s: float) -> None:
-        """Nothing; a task was given to a node and taken back without having begun."""
+        """Record a task that was assigned to a node and withdrawn before it started."""
         self._starting.append(Spent(task, waited_s))
 
     def closed(self, at_s: float) -> Accounting:
-        """The account of the run that ended now."""
+        """Return the accounting of the run, which ends at `at_s`."""
         self.idle(at_s, {})
         whole = self._capacity.total("num_cpus", at_s)
         return Accounting(
             makespan_s=at_s,
-            # The run itself is a schedule; nodes that left as a task ended could make the sum come out above it.
+            # The run itself is a schedule, but nodes that leave as a task ends could push the bound above its makespan.
             lower_bound_s=min(lower_bound_s(self._spent, self._capacity), at_s),
             efficiency=efficiency(self._spent, self._capacity, at_s),
             failed_attempts_s=sum(each.seconds for each in self._wasted),

@@ -1,4 +1,4 @@
-"""The shortest time that any schedule could take, to hold a run's real time against."""
+"""Lower bound of the makespan of any schedule, as a reference for a run's real time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from moodbench.schedule.resources import Need, Node, Task
 
 @dataclass(frozen=True)
 class Spent:
-    """A task that ran, and how long."""
+    """A task that ran, and for how long."""
 
     task: Task
     seconds: float
 
 
 def lower_bound_s(spent: Sequence[Spent], capacity: Capacity) -> float:
-    """No schedule of these tasks on the nodes of `capacity` ends sooner; 0 for none. A measurement counts as using its whole node.
+    """Return a lower bound of the makespan of these tasks on the nodes of `capacity`; 0 for no tasks.
 
-    The largest of: the longest chain of a task and the one it follows; and for each set of nodes that some task is
-    confined to, how long the set needs to give what all tasks confined within it hold (CPUs, memory, GPUs), as its nodes
-    come and go.
+    It is the largest of: the longest chain of a task and the task it follows; and, for each set of nodes that some task
+    is confined to, the time in which the set, as its nodes join and leave, can provide what all tasks confined within
+    it hold (CPUs, memory, GPUs). A measurement counts as holding its whole node.
+
     Source: the average-load and longest-job bounds of R. L. Graham, SIAM J. Appl. Math. 17 (1969), applied per set.
     """
     by_key = {each.task.key: each.seconds for each in spent}
@@ -40,14 +41,14 @@ def lower_bound_s(spent: Sequence[Spent], capacity: Capacity) -> float:
 
 
 def efficiency(spent: Sequence[Spent], capacity: Capacity, makespan_s: float) -> float:
-    """The share of all CPU time there was over `makespan_s` that tasks held; a measurement holds its node's whole."""
+    """Return the share of all CPU time over `makespan_s` that tasks held; a measurement holds its whole node."""
     total = capacity.total("num_cpus", makespan_s)
     held = sum(seconds * _held(*kind, capacity.nodes, "num_cpus") for kind, seconds in _seconds_by_kind(spent).items())
     return held / total if total else 0.0
 
 
 def _seconds_by_kind(spent: Sequence[Spent]) -> dict[tuple[Need, bool], float]:
-    """The seconds of all tasks of equal need, apart for measurements."""
+    """Return the total seconds of tasks with equal needs, with measurements apart."""
     found: dict[tuple[Need, bool], float] = {}
     for each in spent:
         kind = (each.task.need, each.task.exclusive)
@@ -60,7 +61,7 @@ def _able(need: Need, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _held(need: Need, exclusive: bool, nodes: Sequence[Node], resource: Resource) -> float:
-    """The least of the resource that such a task holds while it runs, wherever it can."""
+    """Return the least of the resource that such a task holds on any node that can run it."""
     able = _able(need, nodes)
     if not able:
         return 0.0

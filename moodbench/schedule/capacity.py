@@ -1,4 +1,4 @@
-"""What the nodes of a run had to give, as they came and went: a resource times seconds."""
+"""Capacity of a run's nodes over time, as they join and leave, in units of a resource times seconds."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ RESOURCES: tuple[Resource, ...] = ("num_cpus", "memory_bytes", "num_gpus")
 
 @dataclass(frozen=True)
 class Capacity:
-    """Which nodes were there, from when on."""
+    """The nodes of a run over time."""
 
     since: tuple[tuple[float, tuple[Node, ...]], ...]
-    """Seconds since the run began, ascending from 0, and the nodes from then on."""
+    """Pairs of seconds since the run began, ascending from 0, and the nodes from then on."""
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> Capacity:
-        """These nodes from beginning to end."""
+        """Return the capacity of nodes that do not change."""
         return cls(((0.0, tuple(nodes)),))
 
     def then(self, at_s: float, nodes: Iterable[Node]) -> Capacity:
-        """The same until `at_s`, and `nodes` from then on."""
+        """Return the same capacity until `at_s`, followed by that of `nodes`."""
         return Capacity((*self.since, (at_s, tuple(nodes))))
 
     @property
     def nodes(self) -> Sequence[Node]:
-        """Every node that was ever there, once."""
+        """Every node that was ever present, once."""
         return list({node.id: node for _, nodes in self.since for node in nodes}.values())
 
     def total(self, resource: Resource, until_s: float) -> float:
-        """So much of `resource` times seconds there was up to `until_s`."""
+        """Return the capacity up to `until_s`, as `resource` times seconds."""
         spans = self._spans(resource, None)
         return sum(rate * max(0.0, min(end, until_s) - begin) for begin, end, rate in spans if rate)
 
     def seconds_for(self, amount: float, resource: Resource, among: Set[str]) -> float:
-        """The soonest that nodes of these ids can have given `amount` of `resource` times seconds; inf for never."""
+        """Return the earliest second by which the nodes `among` provide `amount` of `resource` times seconds.
+
+        inf if they never do.
+        """
         if amount <= 0:
             return 0.0
         left = amount
@@ -53,7 +56,7 @@ class Capacity:
         return math.inf
 
     def _spans(self, resource: Resource, among: Set[str] | None) -> list[tuple[float, float, float]]:
-        """Begin, end and how much there is meanwhile; the last has no end."""
+        """Return begin, end and amount of the resource for each span between node changes; the last ends at inf."""
         ends = [*(begin for begin, _ in self.since[1:]), math.inf]
         return [
             (begin, end, sum(getattr(node, resource) for node in nodes if among is None or node.id in among))

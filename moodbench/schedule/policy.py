@@ -1,6 +1,6 @@
-"""Order and reservation: long tasks first, gaps filled, nodes drained for measurements that run there alone.
+"""Scheduling policy: long tasks first, gaps filled, nodes drained for measurements, which run alone.
 
-The driver owns this and Ray does not: Ray starts small tasks for ever beside a big one that waits, and knows no priority.
+The driver implements it, because Ray has no priorities and keeps starting small tasks while a large one waits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from moodbench.schedule.resources import Need, Node, Task, dominant_share
 from moodbench.schedule.retry import Outcome, OutcomeKind, Quarantine, next_attempt
 
 MAX_BLOCK = 4
-"""Measurements that one worker takes in turn; what is lost with it when its node dies."""
+"""Largest number of measurements that one worker runs in turn, and that are lost with it if its node dies."""
 PATIENCE = 8
-"""A task that was overtaken so often has a node kept free for it."""
+"""After a task was overtaken this often, a node is reserved for it."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Start these tasks on this node: one task, or a block of measurements for one worker."""
+    """Tasks to start on a node: one task, or a block of measurements for one worker."""
 
     node: Node
     tasks: tuple[Task, ...]
@@ -30,33 +30,33 @@ class Start:
 
 @dataclass(frozen=True)
 class After:
-    """What follows from the end of a task."""
+    """Consequences of the end of a task."""
 
     again: Task | None = None
-    """The attempt that waits now."""
+    """The next attempt, which is waiting now."""
     dropped: tuple[Task, ...] = ()
-    """Tasks that can never run now, because they needed this one."""
+    """Tasks that can no longer run, because they depend on this one."""
 
 
 @dataclass(eq=False)
 class _Place:
-    """A node and what of it is in use."""
+    """A node and its resources in use."""
 
     node: Node
     num_cpus: float = 0.0
     memory_bytes: float = 0.0
     gpus: list[float] = field(default_factory=list)
     tasks: dict[str, tuple[Task, tuple[int, ...]]] = field(default_factory=dict)
-    """Running tasks by key, each with the GPUs it is on."""
+    """Running tasks by key, each with the indices of its GPUs."""
     together: bool = False
-    """Whether its measurements share a worker."""
+    """Whether several measurements share a worker."""
 
     @property
     def measuring(self) -> bool:
         return any(task.exclusive for task, _ in self.tasks.values())
 
     def room(self, need: Need) -> tuple[int, ...] | None:
-        """The GPUs to use when `need` fits beside what runs, else None."""
+        """Return the GPUs to use if `need` fits beside the running tasks, otherwise None."""
         if self.num_cpus + need.num_cpus > self.node.num_cpus + 1e-9:
             return None
         if self.memory_bytes + need.memory_bytes > self.node.memory_bytes:
@@ -64,7 +64,7 @@ class _Place:
         share = need.gpus_on(self.node)
         if not share:
             return ()
-        # The fullest GPU that has room: what Ray does too, and it keeps whole ones free.
+        # The fullest GPU that still fits it, as Ray chooses too: this keeps whole GPUs free.
         fitting = [(-used, i) for i, used in enumerate(self.gpus) if used + min(share, 1) <= 1 + 1e-9]
         number = max(1, int(share))
         return tuple(i for _, i in sorted(fitting)[:number]) if len(fitting) >= number else None
@@ -86,12 +86,16 @@ class _Place:
 
 
 class Scheduler:
-    """The state of a run's schedule. Touches no clock and no file: the same calls give the same answers."""
+    """State of a run's schedule. It reads no clock and no file: the same calls give the same results."""
 
     def __init__(
         self, tasks: Iterable[Task], nodes: Iterable[Node], *, drain_at: int | None = None, max_block: int = MAX_BLOCK
     ) -> None:
-        """`drain_at` measurements that wait stop packed tasks on a node; None: only when no packed task waits for it."""
+        """Create the schedule of `tasks` on `nodes`.
+
+        A node on which `drain_at` waiting measurements can run takes no more packed tasks. None drains no node:
+        measurements then start only when no packed task wants the node.
+        """
         self._drain_at, self._max_block = drain_at, max_block
         self._places: dict[str, _Place] = {}
         self._packed: dict[str, Task] = {}
@@ -118,27 +122,27 @@ class Scheduler:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes that are there."""
+        """The present nodes, including lost ones whose tasks have not been reported as ended."""
         return [place.node for place in self._places.values()]
 
     @property
     def waiting(self) -> list[Task]:
-        """Tasks that have not started, in order: packed ones, ready measurements, and those that wait for another task."""
+        """Tasks not started, in order: packed tasks, ready measurements, and tasks that wait for another task."""
         held = [task for tasks in self._held.values() for task in tasks]
         return [*self._packed.values(), *self._ready.values(), *held]
 
     @property
     def num_waiting(self) -> int:
-        """How many tasks have not started."""
+        """Number of tasks that have not started."""
         return len(self._packed) + len(self._ready) + sum(map(len, self._held.values()))
 
     @property
     def running(self) -> dict[str, tuple[Task, Node]]:
-        """Running tasks by key, and where."""
+        """Running tasks by key, with their nodes."""
         return {k: (self._places[n].tasks[k][0], self._places[n].node) for k, n in self._where.items()}
 
     def set_nodes(self, nodes: Iterable[Node]) -> list[str]:
-        """The keys of tasks that ran on nodes which are gone; report the end of each with `ended`."""
+        """Replace the nodes and return the keys of tasks on lost nodes; report the end of each with `ended`."""
         now = {node.id: node for node in nodes}
         lost = [key for key, node_id in self._where.items() if node_id not in now]
         changed = {i for i, place in self._places.items() if not place.tasks} | set(now)
@@ -154,13 +158,13 @@ class Scheduler:
         return lost
 
     def start(self) -> list[Start]:
-        """What to start now; each task counts as running from here on."""
+        """Return what to start now; each of these tasks counts as running from here on."""
         self._choose_drains()
         starts = self._start_packed() if self._packed else []
         return starts + (self._start_measurements() if self._ready else [])
 
     def note(self, node_id: str, kind: OutcomeKind) -> Node | None:
-        """The node when it gets nothing more from now on, after a command on it ended so; call it once per command."""
+        """Note how a command on a node ended, once per command; return the node if this puts it in quarantine."""
         before = self._quarantine.nodes
         first = self._quarantine.note(node_id, kind)
         if self._quarantine.nodes != before:
@@ -168,7 +172,7 @@ class Scheduler:
         return self._places[node_id].node if first and node_id in self._places and node_id not in self._gone else None
 
     def ended(self, key: str, outcome: Outcome) -> After:
-        """What follows now that the running task `key` ended so; see `note` for what follows for its node."""
+        """Record the end of the running task `key` and return what follows; see `note` for its node."""
         place = self._places[self._where.pop(key)]
         share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
@@ -196,10 +200,10 @@ class Scheduler:
         return After(dropped=self.drop(key))
 
     def drop(self, key: str) -> tuple[Task, ...]:
-        """The waiting tasks that will never run because `key` will not; all are forgotten."""
+        """Forget the task `key` and the waiting tasks that depend on it; return the latter."""
         self._packed.pop(key, None)
         self._ready.pop(key, None)
-        if (after := self._after.get(key)) in self._held:  # it may itself still wait for another task
+        if (after := self._after.get(key)) in self._held:  # it may itself wait for another task
             left = [task for task in self._held.pop(after) if task.key != key]
             if left:
                 self._held[after] = left
@@ -209,7 +213,7 @@ class Scheduler:
         return tuple(dropped)
 
     def blocked_on(self, task: Task) -> str:
-        """Why the waiting `task` is not running, in a few words."""
+        """Return, in a few words, what the waiting `task` is waiting for."""
         if task.after is not None and any(task in tasks for tasks in self._held.values()):
             return "its fit"
         able = self._eligible(task)
@@ -222,7 +226,7 @@ class Scheduler:
         return f"measurements on {names}" if len(measuring) == len(able) else f"room on {names}"
 
     def idle(self) -> dict[Idle, float]:
-        """How many CPUs stand idle now, by the reason."""
+        """Return the number of CPUs that are idle now, by reason."""
         found: dict[Idle, float] = {}
         for place in self._alive():
             free = 0.0 if place.measuring else place.node.num_cpus - place.num_cpus
@@ -234,7 +238,10 @@ class Scheduler:
         return found
 
     def _alone_in_memory(self, task: Task, again: Task) -> Task:
-        """`again` with all the memory of the largest node where `task` fits, so that nothing runs beside it, if that is more."""
+        """Return `again` with the memory of the largest node where `task` fits, so that nothing runs beside it.
+
+        Return it unchanged if that is not more than `task` needs.
+        """
         able = [place.node.memory_bytes for place in self._alive() if task.need.lacks(place.node) is None]
         most = max(able, default=0)
         return again.with_memory(int(most)) if most > task.need.memory_bytes else again
@@ -246,7 +253,7 @@ class Scheduler:
         return [place for node_id, place in self._places.items() if node_id not in self._gone]
 
     def _eligible(self, task: Task) -> list[_Place]:
-        """Where `task` may run: neither where it failed nor in quarantine, unless nowhere else is left."""
+        """Return the nodes where `task` may run: not where it failed, nor in quarantine, unless no other is left."""
         key = (task.need, task.avoid)
         if key not in self._able:
             able = [place for place in self._alive() if task.need.lacks(place.node) is None]
@@ -267,10 +274,10 @@ class Scheduler:
         self._packed = dict(sorted(self._packed.items(), key=lambda item: -size(item[1])))
 
     def _choose_drains(self) -> None:
-        """Marks the nodes that take no more packed tasks until they have measured."""
+        """Mark the nodes that take no more packed tasks until they have run measurements."""
         alive = {place.node.id for place in self._alive()}
         self._draining &= alive
-        self._draining = {  # what avoids a node since it failed there must not keep it empty
+        self._draining = {  # a task that avoids a node because it failed there must not keep it empty
             node_id
             for node_id in self._draining
             if any(self._places[node_id] in self._eligible(task) for task in self._ready.values())
@@ -327,7 +334,7 @@ class Scheduler:
         return starts
 
     def _reserve(self, task: Task, open_: dict[str, _Place]) -> None:
-        """Takes the node that will have room for `task` soonest out of `open_`, the same one until it starts."""
+        """Remove from `open_` the node that will fit `task` soonest; it stays reserved until the task starts."""
         able = [place for place in self._eligible(task) if place.node.id in open_]
         if not able:
             return
@@ -344,7 +351,7 @@ class Scheduler:
             if not able:
                 continue
             size = min(self._max_block, math.ceil(len(able) / (len(idle) - position)))
-            # One that has failed before is measured alone: it may have been what took the others along.
+            # One that has failed before is measured alone: it may have caused the failure of the others in its block.
             fresh = [task for task in able if not task.failed]
             block = tuple(heapq.nsmallest(size, fresh, key=lambda task: task.group)) if fresh else (able[0],)
             self._begin_block(place, block)
@@ -362,7 +369,7 @@ class Scheduler:
 
 
 def _preference(place: _Place, task: Task) -> tuple[bool, float, float, float, str]:
-    """Smaller is better: no GPU taken from those that need one, cheap (price x time), quick, empty."""
+    """Return a sort key, smaller is better: keep GPU nodes free, then low cost (price x time), fast, empty."""
     node, seconds = place.node, task.seconds_on(place.node)
     idle_gpus = task.need.device != "cuda" and node.num_gpus > 0
     return idle_gpus, (node.price_per_hour or 0.0) * seconds, seconds, place.num_cpus / node.num_cpus, node.id

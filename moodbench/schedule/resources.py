@@ -1,4 +1,4 @@
-"""What nodes have and tasks need, whether the one suits the other, and a sentence when nothing does."""
+"""Resources of nodes and needs of tasks: whether a task fits on a node, and a message if it fits on none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 GIB = 2**30
 EVENNESS = 0.8
-"""A model spread over k GPUs has at most 1 / (k x EVENNESS) of itself on one of them: layers are not cut."""
+"""A model spread over k GPUs has at most 1 / (k x EVENNESS) of its memory on one of them: layers are not split."""
 
 
 @dataclass(frozen=True)
@@ -16,39 +16,41 @@ class Node:
     """A machine that runs workers."""
 
     id: str
-    """Unique for its life; a machine that was started again is another node."""
+    """Unique for the node's lifetime; a restarted machine is another node."""
     name: str
     kind: str = "cpu"
-    """Its class in the cluster file: a kind of accelerator, or a name given there."""
+    """Class in the cluster file: a kind of accelerator, or a name given there."""
     num_cpus: float = 1
     memory_bytes: float = math.inf
     num_gpus: int = 0
     gpu_memory_bytes: int = 0
     """Memory of each GPU."""
     devices: frozenset[str] = frozenset({"cpu"})
-    """Devices that a phase may ask for: cpu, cuda, mps."""
+    """Devices that a phase may request: cpu, cuda, mps."""
     machine_key: str = ""
-    """Speeds are comparable between nodes of equal key."""
+    """Speeds are comparable between nodes with the same key."""
     price_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a task asks of its node."""
+    """Resources that a task needs on its node."""
 
     num_cpus: float = 1
     memory_bytes: int = 0
     device: str = "cpu"
     gpu_memory_bytes: int = 0
     machine_key: str | None = None
-    """The only kind of machine that will do; None: any."""
+    """Key of the machines that it may run on; None for any."""
     gpu_fixed_bytes: int | None = None
-    """Of `gpu_memory_bytes`, what every GPU holds when it is spread over several of one node; None: it cannot be spread."""
+    """Part of `gpu_memory_bytes` that every GPU holds if the task is spread over several of a node; None: it cannot be
+    spread."""
 
     def gpus_on(self, node: Node) -> float:
-        """The share of one GPU of `node`, in steps of 1/10,000, a whole one above a half; where one is too small, how many.
+        """Return the share of one GPU of `node`, or the number of GPUs if one is too small.
 
-        inf when they are too few or too small together.
+        A share is in steps of 1/10,000, and a whole GPU above one half. inf if the node has too few GPUs, or if all of
+        them together are too small.
         """
         if self.device != "cuda":
             return 0.0
@@ -67,7 +69,7 @@ class Need:
         return float(number) if number <= node.num_gpus else math.inf
 
     def lacks(self, node: Node) -> str | None:
-        """What an empty `node` is missing, or None when it can run this."""
+        """Return what an empty `node` lacks to run the task, or None if it can run it."""
         if self.machine_key is not None and node.machine_key != self.machine_key:
             return "is another kind of machine than the one that measurements of this run are bound to"
         if self.device not in node.devices:
@@ -83,7 +85,7 @@ class Need:
         return None
 
     def text(self) -> str:
-        """The need in words."""
+        """Return the need as text."""
         parts = [f"{self.num_cpus:g} CPUs" if self.num_cpus != 1 else "1 CPU"]
         if self.memory_bytes:
             parts.append(f"{self.memory_bytes / GIB:.1f} GiB of memory")
@@ -102,36 +104,36 @@ class Task:
     key: str
     need: Need
     exclusive: bool = False
-    """A measurement: nothing else of ours may run on its node meanwhile."""
+    """Whether it is a measurement, so that no other task of ours may run on its node at the same time."""
     seconds: float = 1.0
-    """How long it is expected to take, alone on its CPUs, on a machine of no known kind; without estimates only an order."""
+    """Expected duration, alone on its CPUs, on an unknown kind of machine; without estimates only good for ordering."""
     seconds_at: Mapping[str, float] = field(default_factory=dict)
-    """The estimate for each kind of machine, by `machine_key`; empty where nothing is known of it."""
+    """Expected duration per kind of machine, by `machine_key`; empty if unknown."""
     after: str | None = None
-    """Key of the task that must have ended well before."""
+    """Key of the task that must succeed first."""
     label: str = ""
     group: str = ""
-    """Measurements of one group are measured side by side in turn where possible."""
+    """Measurements of the same group are placed in the same block, one after another, if possible."""
     failed: tuple[str, ...] = ()
-    """The kind of each attempt that failed so far."""
+    """Outcome kinds of the failed attempts so far."""
     avoid: frozenset[str] = field(default_factory=frozenset)
-    """Nodes where an attempt failed."""
+    """Ids of the nodes where an attempt failed."""
 
     def seconds_on(self, node: Node) -> float:
-        """How long it is expected to take on `node`."""
+        """Return the expected duration on `node`."""
         return self.seconds_at.get(node.machine_key, self.seconds)
 
     def with_memory(self, memory_bytes: int) -> Task:
-        """The same task asking for so much memory."""
+        """Return the same task with this memory need."""
         return replace(self, need=replace(self.need, memory_bytes=memory_bytes))
 
     def with_gpu_memory(self, gpu_memory_bytes: int) -> Task:
-        """The same task asking for so much memory on the GPU."""
+        """Return the same task with this need of GPU memory."""
         return replace(self, need=replace(self.need, gpu_memory_bytes=gpu_memory_bytes))
 
 
 def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
-    """The largest share of all `nodes` together, over CPUs, memory and GPUs, that `need` takes."""
+    """Return the largest share, over CPUs, memory and GPUs, that `need` takes of all `nodes` together."""
     nodes = list(nodes)
     cpus = sum(node.num_cpus for node in nodes)
     memory = sum(node.memory_bytes for node in nodes)
@@ -146,7 +148,7 @@ def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
 
 
 def impossible(tasks: Iterable[Task], nodes: Iterable[Node]) -> dict[str, str]:
-    """For each task that no node could ever run, by key: a sentence that says what is missing where."""
+    """Return, by key, a message for each task that no node can ever run: what each node lacks."""
     nodes = list(nodes)
     found: dict[str, str] = {}
     sentences: dict[Need, str | None] = {}

@@ -1,4 +1,4 @@
-"""What becomes of a task that ended badly: tried again elsewhere, with more memory, once, or never."""
+"""Retries of failed tasks: on another node, with more memory, once, or never."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_RETRIES: dict[str, int] = {
     "program error": 0,
     "not started": 40,
 }
-"""How often a task is tried again after each kind of end. A program error is the program's: it would come again. A crash of
-native code may be the machine's (an instruction that its processor lacks), so another one is asked once. What never began,
-because others filled its node, has not failed: 40 waits are two hours."""
+"""Number of retries after each kind of outcome. A program error would only repeat. A crash of native code may be caused
+by the machine (an instruction that its CPU lacks), so it is retried once on another node. A task that never started,
+because other users filled its node, has not failed: 40 waits are two hours."""
 MEMORY_FACTOR = 1.5
-"""How much more memory a task asks for after it ran out of it."""
+"""Factor by which a task's memory need grows after it ran out of memory."""
 QUARANTINE_AFTER = 2
-"""A node gets nothing more after so many infrastructure failures in a row, as long as others will do."""
+"""Number of infrastructure failures in a row after which a node gets no more tasks, as long as others can run them."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Outcome:
 
     kind: OutcomeKind
     detail: str = ""
-    """What is known of the cause, the end of standard error for instance."""
+    """What is known of the cause, such as the end of standard error."""
     peak_bytes: int = 0
-    """The most memory it was seen to use; 0: not known."""
+    """Observed peak memory; 0 if unknown."""
     on_gpu: bool = False
-    """Out of memory: it was the GPU's that ran out, not the machine's."""
+    """Whether it was the GPU that ran out of memory, not the machine."""
 
 
 def next_attempt(
@@ -49,11 +49,11 @@ def next_attempt(
     *,
     may_grow: bool = True,
 ) -> Task | None:
-    """The task to try after `task` ended so on `node_id`; None when it has failed for good.
+    """Return the task to try after `task` ended on `node_id`; None if it has failed for good.
 
-    `share_bytes` is what each task there had of the node's memory, `gpu_bytes` what this one had of its GPUs': not enough
-    for one that ran out of it and said no more. Unless it `may_grow`, it asks for the same again: it shared a process with
-    others, and whose fault it was is not known.
+    `share_bytes` is each task's share of the node's memory, `gpu_bytes` this task's share of its GPUs' memory: what was
+    too little for a task that ran out of memory, if nothing better is known. Unless `may_grow`, the memory need stays
+    the same: the task shared a process with others, and which of them ran out of memory is unknown.
     """
     if Counter(task.failed)[outcome.kind] >= MAX_RETRIES[outcome.kind]:
         return None
@@ -71,14 +71,14 @@ def next_attempt(
 
 
 class Quarantine:
-    """Counts each node's infrastructure failures in a row."""
+    """Counter of each node's consecutive infrastructure failures."""
 
     def __init__(self) -> None:
         self._in_a_row: Counter[str] = Counter()
 
     def note(self, node_id: str, kind: OutcomeKind) -> bool:
-        """Whether `node_id` is in quarantine from now on, after a task ended so there."""
-        if kind == "not started":  # tells nothing about the node, only that others use it
+        """Note how a task ended on `node_id`; return whether this puts the node in quarantine."""
+        if kind == "not started":  # says nothing about the node, only that others use it
             return False
         if kind != "infrastructure":
             self._in_a_row.pop(node_id, None)

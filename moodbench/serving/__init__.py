@@ -1,1 +1,1 @@
-"""The chosen fit put to use: texts in, labels out, and the model as a folder that needs no MoodBench."""
+"""Use of a fit: label texts, or export the model as a folder that works without MoodBench."""

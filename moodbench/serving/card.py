@@ -1,4 +1,4 @@
-"""The model card of an exported fit: its own measured figures, each from the store; what is missing is said."""
+"""Model card of an exported fit: its own measured values from the store; missing values are marked as such."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from moodbench.visualization.formatting import count, duration, mebibytes, milli
 
 NOT_MEASURED = "not measured"
 TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
-"""Kinds of prompts -> the hub's name of what such a model does."""
+"""Task name on the hub (`pipeline_tag`) by kind of prompt."""
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is written from."""
+    """Input of a model card."""
 
     fit: ChosenFit
     trials: pd.DataFrame
-    """Rows of `trials_frame`, evaluated fits of the same recipe; this fit and other seeds, or none."""
+    """Rows of `trials_frame`: evaluated fits of the same recipe, this one and other seeds; may be empty."""
     model: ModelEntry | None
-    """The model's entry in the catalogue; None where it has none."""
+    """Entry of the model in the catalogue, or None."""
     dataset: DatasetEntry | None
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card in Markdown with its YAML header."""
+    """Return the model card in Markdown with its YAML header."""
     record, spec = facts.fit.record, facts.fit.spec
     own = facts.trials[facts.trials["fit_id"] == facts.fit.fit_id]
     parts = [
         _header(facts),
         f"# {record['model']}, fine-tuned on {record['dataset']}",
-        f"Labels a text as {_listed(spec.dataset.labels)}. Made by MoodBench {_moodbench(record)} with LoRA; the adapter is "
-        "merged into the weights, so transformers alone loads it. All figures below were measured by MoodBench on this "
-        f"fit (`{facts.fit.fit_id}`).",
+        f"Labels a text as {_listed(spec.dataset.labels)}. Made by MoodBench {_moodbench(record)} with LoRA; "
+        "the adapter is merged into the weights, so transformers alone loads it. "
+        f"All figures below were measured by MoodBench on this fit (`{facts.fit.fit_id}`).",
         "## Use",
         _use(facts),
         "## Quality",
@@ -71,27 +71,28 @@ def _use(facts: CardFacts) -> str:
         return (
             "This is a language model: its answer is read off the scores of label words after a template, both in "
             f"`label_words.json` beside the weights.\n\n```python\n{label_word_snippet(prompt)}\n```\n\n"
-            f"Here a text is cut so that template and text are at most {text.max_length} tokens, on the {text.truncation_side}; "
-            "the snippet leaves longer texts whole."
+            f"Here a text is cut so that template and text are at most {text.max_length} tokens, "
+            f"on the {text.truncation_side}; the snippet leaves longer texts whole."
         )
     return (
         "```python\nfrom transformers import pipeline\n\n"
         'classify = pipeline("text-classification", "PATH/TO/THIS/FOLDER")\n'
         'classify(["The plot is thin, the acting superb."], truncation=True)\n```\n\n'
-        f"`truncation=True` cuts a text at {text.max_length} tokens on the {text.truncation_side}, as in training and in the "
-        "figures below; without it a longer text gives other scores or an error."
+        f"`truncation=True` cuts a text at {text.max_length} tokens on the {text.truncation_side}, "
+        "as in training and in the figures below; without it a longer text gives other scores or an error."
     )
 
 
 def label_word_snippet(prompt: Prompt, folder: str = "PATH/TO/THIS/FOLDER") -> str:
-    """Return Python that labels a text with an exported language model, by transformers alone."""
+    """Return Python code that labels a text with an exported language model, using only transformers."""
     lines = [
         "import json, pathlib, torch",
         f"from transformers import {LANGUAGE_MODELS[prompt.kind]}, AutoTokenizer",
         "",
         f'folder = "{folder}"',
         'about = json.loads(pathlib.Path(folder, "label_words.json").read_text("utf-8"))',
-        f"model, tokenizer = {LANGUAGE_MODELS[prompt.kind]}.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)",
+        f"model, tokenizer = {LANGUAGE_MODELS[prompt.kind]}.from_pretrained(folder), "
+        "AutoTokenizer.from_pretrained(folder)",
         'text = about["template"].replace("{text}", "The plot is thin, the acting superb.")',
     ]
     if prompt.kind == "causal":

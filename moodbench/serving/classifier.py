@@ -1,4 +1,4 @@
-"""A fitted contender as an object that labels texts."""
+"""A fitted model as an object that labels texts."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from moodbench.serving.texts import checked_text
 from moodbench.store import Store
 
 BATCH_SIZE = 32
-"""Texts per forward pass unless asked otherwise."""
+"""Default number of texts per forward pass."""
 
 
 class Prediction(NamedTuple):
-    """What a contender says about one text."""
+    """Prediction of a model for one text."""
 
     label: str
     """The most probable class."""
     probability: float
-    """Its probability: the softmax of the logits, 0 to 1. How far to trust it is the board's `ece` and `brier`."""
+    """Softmax probability of `label`, 0 to 1. For its calibration, see `ece` and `brier` on the leaderboard."""
     probabilities: Mapping[str, float]
-    """The probability of every class, in the order of the data set's labels; they add up to 1."""
+    """Probability of every class, in the order of the dataset's labels; they sum to 1."""
     truncated: bool
-    """Whether the text was longer than the model reads, and cut."""
+    """Whether the text exceeded the maximum length of the model and was truncated."""
 
 
 class Classifier:
-    """A fitted contender, loaded and ready."""
+    """A fitted model, loaded and ready to predict."""
 
     def __init__(self, predictor: Predictor, fit: ChosenFit) -> None:
         self._predictor = predictor
@@ -43,9 +43,10 @@ class Classifier:
         self.labels = fit.spec.dataset.labels
 
     def predict(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
-        """One prediction per text, in order; an empty text is a text like any other.
+        """Return one prediction per text, in order; an empty text is allowed.
 
-        DataError for what is no text. Texts of similar length share a forward pass of `batch_size`.
+        Texts of similar length share a forward pass of `batch_size` texts.
+        Raises: DataError if an item is not a text, or if logits are not finite.
         """
         if isinstance(texts, str):
             raise DataError(f"texts is the one text {texts[:40]!r}; expected a list of texts")
@@ -65,7 +66,7 @@ class Classifier:
 
 
 def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The softmax of each row in float64, with the row's maximum taken off first."""
+    """Return the softmax of each row in float64, computed after subtracting the maximum of the row."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     powers = np.exp(shifted)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
@@ -74,7 +75,7 @@ def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def open_classifier(
     store: Store, model: str | ChosenFit, device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 ) -> Classifier:
-    """The fit that `model` means, in the form that was evaluated and measured, on `device` (a baseline: on the CPU)."""
+    """Load the fit that `model` names, in the form that was evaluated and measured; baselines run on the CPU."""
     fit = choose_fit(store, model) if isinstance(model, str) else model
     artifact = store.artifact(fit.fit_id)
     machine = hardware()

@@ -1,4 +1,4 @@
-"""A fit as a folder that transformers loads without MoodBench."""
+"""Export of a fit as a folder that transformers loads without MoodBench."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.store import Store
 
 WHY_NOT = {
-    "linear-probe": "is a linear layer on mean-pooled, normalised embeddings, for which transformers has no class, so a "
-    "pipeline could not load it",
+    "linear-probe": "is a linear layer on mean-pooled, normalised embeddings, for which transformers has no class, "
+    "so a pipeline could not load it",
     "prompted": "is the published model itself with a template, and nothing was trained",
     "baseline": "is a classical baseline and no transformer, so a pipeline could not load it",
 }
 
 
 def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -> ChosenFit:
-    """The fit that `model` means; `folder`, which must be absent or empty, now holds its merged weights, tokenizer and card.
+    """Export the fit that `model` names to `folder`, and return the fit.
 
-    UsageError for a contender that transformers cannot load, or a folder with something in it. The folder appears whole.
+    `folder` must be absent or empty. It appears when complete, with the merged weights, tokenizer and model card.
+    Raises: UsageError if transformers cannot load the model or `folder` is not empty; PrerequisiteError if `folder`
+    cannot be written.
     """
     fit = choose_fit(store, model)
     method = fit.spec.model.method
@@ -36,12 +38,13 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
         )
     if fit.spec.preparation:
         raise UsageError(
-            f"export-model: {fit} reads texts after {', '.join(fit.spec.preparation)}, which transformers would leave out; "
-            f"use `moodbench predict --model {fit.fit_id}` or moodbench.load_predictor"
+            f"export-model: {fit} reads texts after {', '.join(fit.spec.preparation)}, "
+            f"which transformers would leave out; use `moodbench predict --model {fit.fit_id}` or "
+            "moodbench.load_predictor"
         )
     check_free(folder)
     artifact = store.artifact(fit.fit_id)
-    # Loaded here, because a request that is refused must not wait for torch.
+    # Imported here so that a refused request does not wait for torch.
     from moodbench.models.device import prepare_torch
     from moodbench.models.exporting import save_merged
 
@@ -63,7 +66,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
 
 
 def check_free(folder: Path) -> None:
-    """Nothing; UsageError when `folder` is a file or holds something."""
+    """Raise UsageError if `folder` is a file or is not empty."""
     if folder.is_dir():
         held = sorted(p.name for p in folder.iterdir())
         if held:
@@ -73,7 +76,7 @@ def check_free(folder: Path) -> None:
 
 
 def facts_of(store: Store, fit: ChosenFit, catalogue: Catalogue) -> CardFacts:
-    """What the card is written from: the store's records of this recipe, speeds of this kind of machine if there are any."""
+    """Return the input of the model card: the records of this recipe, with speeds of this machine type if measured."""
     fits, evaluations, measurements = (store.records(kind) for kind in ("fits", "evaluations", "measurements"))
     fits = fits[fits["config_id"] == fit.record["config_id"]]
     evaluations = evaluations[evaluations["fit_id"].isin(fits["fit_id"])]

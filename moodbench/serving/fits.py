@@ -1,4 +1,4 @@
-"""The fit that a person means by an id or a model's name."""
+"""Selection of a fit by its id or by the name of a model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from moodbench.spec import FitSpec
 from moodbench.store import Store
 
 SEARCH_RUN = "search-"
-"""How the run ids of what a search tries begin."""
+"""Prefix of the run ids of search trials."""
 
 
 @dataclass(frozen=True)
 class ChosenFit:
-    """One fit of a store."""
+    """The selected fit of a store."""
 
     spec: FitSpec
     record: dict[str, Any]
     num_alternatives: int
-    """Other fits of the same model in the store."""
+    """Number of other fits of the same model in the store."""
 
     @property
     def fit_id(self) -> str:
-        """Its id."""
+        """Id of the fit."""
         return str(self.record["fit_id"])
 
     def __str__(self) -> str:
-        """What it is, for a notice: model, id, data set, training texts, seed."""
+        """Return a description for messages: model, id, dataset, number of training texts, seed."""
         record = self.record
         return (
             f"{record['model']}, fit {self.fit_id} ({record['dataset']}, {record['num_train']:,} training texts, "
@@ -39,8 +39,12 @@ class ChosenFit:
 
 
 def choose_fit(store: Store, model: str) -> ChosenFit:
-    """The fit with the id `model`; or of the fits of the model so named the one with the most training texts, then the
-    lowest seed, then the newest. What a search tried comes last, as it is not the model's recipe. UnknownNameError suggests the nearest, StoreError when the store has no fit."""
+    """Return the fit with the id `model`, or the preferred fit of the model with this name.
+
+    Order of preference: fits that are not search trials (these do not use the recipe of the model), then the most
+    training texts, the lowest seed, and the newest.
+    Raises: UnknownNameError, which suggests the nearest name; StoreError if the store has no fit.
+    """
     fits = store.records("fits")
     fits = fits[fits["status"] == "ok"]
     if fits.empty:

@@ -1,4 +1,4 @@
-"""Fitted contenders kept loaded, to label one text at a time."""
+"""Fitted models that stay loaded to label one text at a time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ WARM_UP = "warm up"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one contender says about one text."""
+    """Prediction of one model for one text, with the time that it took."""
 
     name: str
     label: str
     probabilities: Mapping[str, float]
     seconds: float
-    """From the text to its label; loading and a first warm-up call are not in it."""
+    """Seconds from the text to its label, without loading and a first warm-up call."""
     truncated: bool
 
 
 class Panel:
-    """The contenders of a store that were asked last; at most MOST_LOADED stay in memory."""
+    """The most recently used models of a store; at most MOST_LOADED stay in memory."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -36,7 +36,10 @@ class Panel:
         self._lock = threading.Lock()
 
     def ask(self, model: str, text: str) -> Answer:
-        """The answer of the fit that `model` means, an id or a name; one question at a time, so that times are true."""
+        """Return the answer of the fit that `model` names by fit id or model name.
+
+        Calls run one at a time, so that they do not distort each other's times.
+        """
         with self._lock:
             classifier = self._classifier(model)
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Texts out of rows that arrive through a pipe: each row is answered before the next has come."""
+"""Texts from rows that arrive through a pipe: each row is answered before the next one arrives."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from moodbench.data.files import (
 from moodbench.serving.texts import DEFAULT_COLUMN, blocks_of_lines, checked_text, counted, in_pieces, wanted_column
 
 Piped = Literal["jsonl", "csv", "tsv"]
-"""Rows with a text, which may have line breaks."""
+"""Formats of rows with a text, which may contain line breaks."""
 _NAME = "standard input"
 
 
 def read_piped(kind: Piped, column: str | None = None) -> Iterator[list[str]]:
-    """The texts of the rows on standard input, in pieces of 1 to CHUNK, as soon as a row is whole.
+    """Yield the texts of the rows on standard input in chunks of 1 to CHUNK texts, as soon as rows are complete.
 
-    `column` holds them (default: `text`, or the only one). DataError says in which line or row what is wrong.
+    `column` is the column of the texts (default: `text`, or the only one).
+    Raises: DataError, which names the malformed line or row.
     """
     blocks = blocks_of_lines(sys.stdin.buffer, _NAME)
     arrived = _objects(blocks, column) if kind == "jsonl" else _rows(blocks, kind.upper(), column)
@@ -49,23 +50,27 @@ def _objects(blocks: Iterator[list[str]], column: str | None) -> Iterator[list[s
 
 
 class _Feed:
-    """Lines for the csv reader; rows are asked of it when quotes pair, so that it waits for more only inside a cell."""
+    """Lines for the csv reader.
+
+    A row is requested from the reader only when the quotes so far are balanced, so that the reader waits for more input
+    only inside a cell.
+    """
 
     def __init__(self, blocks: Iterator[list[str]]) -> None:
         self._blocks = blocks
         self.lines = deque[str]()
-        """Lines of rows that are whole, as far as their quotes tell."""
+        """Lines of complete rows, judging by balanced quotes."""
         self._held: list[str] = []
         self._held_quotes = self._held_length = 0
 
     def fill(self) -> bool:
-        """Whether there was another block; without one, what is held back is let go."""
+        """Read another block and return whether there was one; at the end of the input, release the held lines."""
         block = next(self._blocks, None)
         for line in block or ():
             self._held.append(line)
             self._held_quotes += line.count('"')
             self._held_length += len(line)
-            if self._held_quotes % 2 == 0 or self._held_length > LONGEST_BYTES:  # too long, which the reader then says
+            if self._held_quotes % 2 == 0 or self._held_length > LONGEST_BYTES:  # too long: the reader reports it
                 self._let_go()
         if block is None:
             self._let_go()

@@ -1,4 +1,4 @@
-"""Predictions written as they are made: whole files appear under their name at the end, standard output at once."""
+"""Output of predictions as they are made: to standard output at once, to a file that appears when complete."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def write_predictions(
     all_probabilities: bool = False,
     with_text: bool = False,
 ) -> int:
-    """The number of texts in `pieces`; their predictions are in `out`, in order, each piece as soon as it is made.
+    """Write the predictions of all texts to `out`, in order, and return the number of texts.
 
-    Columns: index (0, 1, ... in the order of the input), label, probability, truncated; with `all_probabilities` the
-    probability of each label; with `with_text` the text, which is left out otherwise because it may be private.
+    `pieces` are chunks of texts; the predictions of a chunk are written as soon as they are made. Columns: index (0, 1,
+    ... in the order of the input), label, probability, truncated; with `all_probabilities` the probability of each
+    label; with `with_text` the text, which is left out by default because it may be private.
     """
     header = ["index", "label", "probability", "truncated"]
     header += [f"probability_{label}" for label in labels] if all_probabilities else []
@@ -65,7 +66,7 @@ def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _flat(row: dict[str, Any]) -> list[Any]:
-    """The cells of a row in the order of the header."""
+    """Return the cells of a row in the order of the header."""
     cells: list[Any] = []
     for name, value in row.items():
         if name == "probabilities":
@@ -83,9 +84,9 @@ def _csv_rows(rows: Iterable[Sequence[Any]]) -> bytes:
 
 @contextmanager
 def open_output(target: str, source: str) -> Iterator[BinaryIO]:
-    """A file to write bytes to: standard output, or a neighbour of `target` that takes its name when all went well.
+    """Yield a binary file: standard output, or a temporary file beside `target` that is renamed to it on success.
 
-    UsageError or PrerequisiteError when `target` cannot be written, is a folder, or is the `source` itself.
+    Raises: UsageError if `target` is a folder or the `source` itself; PrerequisiteError if it cannot be written.
     """
     if target == STANDARD:
         yield sys.stdout.buffer
@@ -104,7 +105,7 @@ def open_output(target: str, source: str) -> Iterator[BinaryIO]:
         partial.replace(path)
     except OSError as error:
         if started and not is_of_disk(error):
-            raise  # of the input or the model
+            raise  # an error of the input or the model
         raise PrerequisiteError(f"--output {target}: {error.strerror}; nothing was written there") from error
     finally:
         partial.unlink(missing_ok=True)

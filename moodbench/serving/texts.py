@@ -1,4 +1,4 @@
-"""Texts of a file or a pipe, in order and in pieces, so that neither need fit in memory."""
+"""Texts of a file or a pipe, in order and in chunks, so that the input need not fit in memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from moodbench.data.files import FORMATS, LONGEST_BYTES, open_cells
 from moodbench.errors import DataError, PrerequisiteError, UsageError
 
 STANDARD = "-"
-"""Standard input or output."""
+"""Argument for standard input or standard output."""
 CHUNK = 1024
-"""Most texts in one piece."""
+"""Maximum number of texts in one chunk."""
 BLOCK_BYTES = 1 << 16
 DEFAULT_COLUMN = "text"
 _BOM = b"\xef\xbb\xbf"
 
 
 def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
-    """The texts of `source` in order, in pieces of 1 to CHUNK: lines of a .txt file or of standard input (`-`), or one
-    `column` of a CSV, TSV, JSONL or Parquet file as `moodbench.data.files` reads it (default: `text`, or the only one).
+    """Return an iterator over the texts of `source`, in order and in chunks of 1 to CHUNK texts.
 
-    A piece comes as soon as there is one, so a slow pipe is answered line by line. What is wrong is raised where it
-    stands: PrerequisiteError for a file that cannot be opened, UsageError for an impossible request, DataError for
-    contents that are not as they should be, with line, byte or row.
+    The texts are the lines of a .txt file or of standard input (`-`), or one `column` of a CSV, TSV, JSONL or Parquet
+    file as read by `moodbench.data.files` (default: `text`, or the only one). A chunk is yielded as soon as it is
+    available, so a slow pipe is answered line by line. Contents are checked as they are read.
+    Raises: UsageError if the request is impossible; PrerequisiteError if a file cannot be opened; DataError, which
+    names the line, byte or row, if contents are malformed.
     """
     name = "standard input" if source == STANDARD else source
     suffix = "" if source == STANDARD else Path(source).suffix.lower()
@@ -44,7 +45,7 @@ def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
 
 
 def counted(pieces: Iterator[list[str]], name: str) -> Iterator[list[str]]:
-    """`pieces`; DataError when `name` gave none."""
+    """Yield `pieces` unchanged; raise DataError if there are none."""
     empty = True
     for piece in pieces:
         empty = False
@@ -69,7 +70,7 @@ def _pieces(source: str, name: str, suffix: str, column: str | None) -> Iterator
 
 
 def in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
-    """`texts` in lists of 1 to CHUNK."""
+    """Return `texts` in lists of 1 to CHUNK texts."""
     return map(list, batched(texts, CHUNK))
 
 
@@ -79,14 +80,18 @@ def _line_pieces(file: BinaryIO, name: str) -> Iterator[list[str]]:
 
 
 def blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
-    """The lines of a UTF-8 file with their line ends, as many at a time as have arrived; a byte order mark is dropped."""
+    """Yield the lines of a UTF-8 file with their line ends, as many at a time as have arrived.
+
+    A byte order mark is dropped.
+    Raises: DataError if the file is not UTF-8 text, or if a line is longer than LONGEST_BYTES.
+    """
     read = file.read1 if isinstance(file, io.BufferedReader) else file.read
     rest, offset = b"", 0
     while block := read(BLOCK_BYTES):
         if b"\0" in block:
             raise DataError(
-                f"{name}: byte {offset + len(rest) + block.index(0)} is 0, so this is binary or UTF-16, not UTF-8 text; "
-                "save it as UTF-8"
+                f"{name}: byte {offset + len(rest) + block.index(0)} is 0, "
+                "so this is binary or UTF-16, not UTF-8 text; save it as UTF-8"
             )
         if offset == 0 and not rest and block.startswith(_BOM):
             block, offset = block[len(_BOM) :], len(_BOM)
@@ -123,7 +128,10 @@ def _cells(path: Path, column: str | None) -> Iterator[str]:
 
 
 def wanted_column(name: str, names: Sequence[str], column: str | None) -> str:
-    """The column with the texts: `column`, the only one, or `text`; DataError when `name` has none such."""
+    """Return the name of the column with the texts: `column`, the only one, or `text`.
+
+    Raises: DataError if `name` has no such column.
+    """
     wanted = names[0] if column is None and len(names) == 1 else column or DEFAULT_COLUMN
     if wanted not in names:
         there = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
@@ -132,7 +140,10 @@ def wanted_column(name: str, names: Sequence[str], column: str | None) -> str:
 
 
 def checked_text(value: Any, where: str) -> str:
-    """`value`, when it is a text that can be written as UTF-8; DataError says what it is instead."""
+    """Return `value` if it is a text that can be encoded as UTF-8.
+
+    Raises: DataError, which says what `value` is instead.
+    """
     if not isinstance(value, str):
         raise DataError(f"{where} is {_kind(value)}; expected a text")
     try:

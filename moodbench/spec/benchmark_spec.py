@@ -1,4 +1,4 @@
-"""What a person asks for, before anything is looked up."""
+"""The benchmark spec: what the user requests, before anything is resolved."""
 
 from __future__ import annotations
 
@@ -30,74 +30,77 @@ from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
 BASELINE_OF_SCORE = "tfidf-logreg"
-"""The contender that every run trains, because the pinned score's zero is defined by it."""
+"""The baseline that every run trains, because it defines the zero of the pinned score."""
 
 MAX_SEEDS = 1000
 
 
 class BenchmarkSpec(BaseModel):
-    """One request: these models on these data sets with these seeds."""
+    """A requested benchmark: models, datasets, seeds and settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[str, ...] = Field(min_length=1)
-    """Names in the catalogue."""
+    """Names of models in the catalogue, hub ids or local folders."""
     data: str | None = None
-    """A data set beside `datasets`: a person's own table (CSV, TSV, JSONL, Parquet), or `hub:OWNER/NAME[@REVISION]`."""
+    """A dataset in addition to `datasets`: the user's own table, or `hub:OWNER/NAME[@REVISION]`.
+
+    The table is a CSV, TSV, JSONL or Parquet file.
+    """
     datasets: tuple[str, ...] = Field((), validate_default=True)
-    """Names in the catalogue; may be empty where there is `data`."""
+    """Names of datasets in the catalogue; may be empty if `data` is given."""
     text_column: str | None = None
-    """Column of `data` with the texts; of a hub data set also several, with commas between, which are joined."""
+    """Column of `data` with the texts; for a hub dataset, several comma-separated columns are joined."""
     label_column: str | None = None
     """Column of `data` with stars, numbers or words."""
     label_map: dict[Any, Any] = {}
-    """Label of `data` -> class, or `drop` to leave the row out; empty keeps the labels as classes."""
+    """Label of `data` -> class, or `drop` to leave the row out; empty uses the labels as classes."""
     labels: tuple[Any, ...] = ()
-    """Class names of `data`, most negative first; empty for the order of numbers, known words or the alphabet."""
+    """Class names of `data`, most negative first; empty orders them by number, known words or alphabetically."""
     split_column: str | None = None
-    """Column of `data` that says train, validation or test; null for splits made by content."""
+    """Column of `data` that says train, validation or test; null to split by content."""
     group_column: str | None = None
-    """Rows of `data` of one group stay on one side."""
+    """Column of `data` with group ids; all rows of a group are in the same split."""
     data_name: str | None = None
-    """What the data set is called; the name of the file or repository when null."""
+    """Name of the dataset in `data`; null for the name of the file or repository."""
     data_config: str | None = None
-    """Configuration (subset) of a hub data set; its default when null."""
+    """Configuration (subset) of a hub dataset; null for its default."""
     splits: dict[str, str] = {}
-    """Our split -> the hub data set's, such as test: validation; empty takes those of the usual names."""
+    """MoodBench's split -> split of the hub dataset, such as test: validation; empty recognises the usual names."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
-    """Each seed sets initialisation, data order and sub-sample, the same for every model. A number n means 0 to n - 1."""
+    """Seeds; a number n means 0 to n - 1. A seed sets initialisation, data order and sub-sample of every model."""
     max_train_examples: Annotated[int, Field(ge=2)] | None = None
-    """Train on a stratified sub-sample of so many examples."""
+    """Maximum training examples; a larger training split is sub-sampled."""
     max_validation_examples: Annotated[int, Field(ge=2)] | None = None
-    """Validate on a stratified sub-sample of so many examples."""
+    """Maximum validation examples; a larger validation split is sub-sampled."""
     sampling: Sampling = "stratified"
-    """Class shares of those sub-samples: as in the data set, or balanced."""
+    """Class shares of those sub-samples: stratified (as in the dataset) or balanced."""
     neutral_band: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Overrides the data sets' neutral band."""
+    """Overrides the neutral band of the datasets."""
     protocol: str | None = None
-    """Measuring protocol; the catalogue's default when null."""
+    """Measurement protocol; null for the catalogue's default."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train and measure; auto takes CUDA, then MPS, then the CPU."""
+    """Device for training and measurements; auto prefers CUDA, then MPS, then the CPU."""
     quantization: Quantization | None = None
-    """How the frozen weights of fine-tuned models are stored; the catalogue's when null."""
+    """Storage of the frozen weights of fine-tuned models; null for the catalogue's setting."""
     method: FineTuning | None = None
-    """How models that are fine-tuned are: lora or full; as their entries say when null."""
+    """Method of all fine-tuned models, lora or full; null for each model's own."""
     head: Head | None = None
-    """Where class scores of fine-tuned models come from: classification or label-words; each model's own when null."""
+    """Head of all fine-tuned models, classification or label-words; null for each model's own."""
     prompt: str | None = None
-    """Template and label words: a prompt of the catalogue or a YAML file with one; each model's own when null."""
+    """Template and label words: a prompt of the catalogue or a YAML file with one; null for each model's own."""
     recipe: str | None = None
-    """Recipe of all fine-tuned models, a key of `recipes` in training.yaml; each model's own when null."""
+    """Recipe of all fine-tuned models, a key of `recipes` in training.yaml; null for each model's own."""
     lora: Annotated[dict[str, Any], ChangesOf(LoraDefaults)] = {}
     """LoRA fields that override the catalogue."""
     train: Annotated[dict[str, Any], ChangesOf(TrainDefaults)] = {}
     """Training fields that override the catalogue."""
     text: Annotated[dict[str, Any], ChangesOf(TextDefaults)] = {}
-    """Fields of how a text becomes tokens (max_length, truncation_side) that override the catalogue."""
+    """Tokenisation fields (max_length, truncation_side) that override the catalogue."""
     prepare: tuple[PreparationStep, ...] = ()
-    """What is done to every text first, in training and in use: entities, links, mentions, lowercase."""
+    """Preprocessing steps of every text, in training and inference: entities, links, mentions, lowercase."""
     augment: Annotated[dict[str, Any], ChangesOf(Augmentation)] = {}
-    """Changed copies of training texts: word_dropout, word_swap, punctuation (shares of words), copies."""
+    """Data augmentation of the training texts: word_dropout, word_swap, punctuation (shares of words), copies."""
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -125,7 +128,10 @@ class BenchmarkSpec(BaseModel):
 
     @cached_property
     def own(self) -> tuple[str, DatasetEntry] | None:
-        """The name and catalogue entry of `data`, None without it; ValidationError or SpecError for what makes none."""
+        """Name and catalogue entry of `data`, or None without it.
+
+        Raises: ValidationError or SpecError if the fields do not form a valid entry.
+        """
         given = {name: getattr(self, name) for name in _OF_DATA if getattr(self, name) not in (None, {}, ())}
         if self.data is None:
             if given:
@@ -146,7 +152,8 @@ class BenchmarkSpec(BaseModel):
         name = given.pop("data_name", None) or _name_of(self.data)
         if not re.fullmatch(_NAME, name):
             raise SpecError(
-                f"data_name {name!r}: allowed are letters, digits, '.', '_' and '-', beginning with one of the first two"
+                f"data_name {name!r}: allowed are letters, digits, '.', '_' and '-', beginning with one of the first "
+                "two"
             )
         if not on_hub:
             return name, DatasetEntry(file=FileSource(path=self.data, **given))
@@ -157,7 +164,7 @@ class BenchmarkSpec(BaseModel):
 
 
 HUB = "hub:"
-"""What `data` begins with for a data set of the hub."""
+"""Prefix of `data` for a hub dataset."""
 _OF_FILE = ("split_column", "group_column")
 _OF_HUB = ("data_config", "splits")
 _OF_DATA = ("text_column", "label_column", "label_map", "labels", "data_name", *_OF_FILE, *_OF_HUB)
@@ -170,14 +177,17 @@ def _name_of(data: str) -> str:
 
 
 RECIPE_PARTS = ("lora", "train", "text", "augment")
-"""The fields of a spec that hold changes, key by key."""
+"""Fields of a spec that override defaults key by key."""
 
 
 def spec_from_values(values: dict[str, Any], where: str, text: str | None = None) -> BenchmarkSpec:
-    """The spec that `values` describe; SpecError lists every problem with its place in `where`."""
+    """Return the spec with these `values`; `text` is the YAML text of the file `where`.
+
+    Raises: SpecError, which lists every problem with its location in `where`.
+    """
     try:
         spec = BenchmarkSpec.model_validate(values)
-        _ = spec.own  # what is wrong with a person's own data is told now
+        _ = spec.own  # computed now, so that errors in the user's own data are raised here
     except ValidationError as error:
         raise SpecError(explain(error, where, text, schema=BenchmarkSpec)) from error
     except SpecError as error:
@@ -186,9 +196,10 @@ def spec_from_values(values: dict[str, Any], where: str, text: str | None = None
 
 
 def overridden(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a spec with those `given` on the command line; own data take the place of its data sets.
+    """Return the fields of a spec, overridden by those `given` on the command line.
 
-    Of a recipe's parts only the keys that are given change: `--train epochs=3` leaves the rest of `train` as it is.
+    A given `data` replaces the spec's datasets. RECIPE_PARTS are merged key by key: `--train epochs=3` keeps the rest
+    of `train`.
     """
     kept = {k: v for k, v in values.items() if k != "datasets"} if given.get("data") is not None else values
     parts = {part: {**kept[part], **given[part]} for part in RECIPE_PARTS if kept.get(part) and given.get(part)}
@@ -196,7 +207,10 @@ def overridden(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_spec(path: Path) -> BenchmarkSpec:
-    """The spec in the YAML file `path`; its fields are those of BenchmarkSpec."""
+    """Return the spec in the YAML file `path`; its keys are the fields of BenchmarkSpec.
+
+    Raises: PrerequisiteError if the file cannot be read; SpecError if its contents are invalid.
+    """
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -207,7 +221,7 @@ def read_spec(path: Path) -> BenchmarkSpec:
 
 
 def spec_of_preset(name: str, catalogue: Catalogue, overrides: dict[str, Any]) -> BenchmarkSpec:
-    """The spec of preset `name`, with the `overrides` given on the command line."""
+    """Return the spec of preset `name`, with the `overrides` given on the command line."""
     preset = catalogue.preset(name)
     values: dict[str, Any] = {
         "models": preset.models,

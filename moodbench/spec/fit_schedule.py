@@ -1,4 +1,4 @@
-"""How many steps a fit takes, in batches of what size, and when it validates on how many texts: pure functions of the sizes."""
+"""Number of steps, batch size, and validation schedule of a fit: pure functions of the split sizes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from moodbench.config.schema import TrainDefaults
 from moodbench.spec.resolved import FitSpec
 
 MIN_BATCH_SIZE = 8
-"""A batch is not made smaller than this, so that a gradient is the mean of more than a few texts."""
+"""Lower limit when the batch size is reduced, so that a gradient is not the mean of only a few texts."""
 MIN_STEPS_PER_EPOCH = 8
-"""With fewer, and `min_steps` above 0, the batch is made smaller."""
+"""If an epoch has fewer steps and `min_steps` is above 0, the batch size is reduced."""
 MIN_VALIDATION_TEXTS = 100
-"""No score rests on fewer texts of a split that has them: the standard error of an accuracy of 0.8 is then 0.04."""
+"""Minimum texts per validation run, if the split has as many; an accuracy of 0.8 then has a standard error of 0.04."""
 TRAINING_COST = 2.5
-"""Forward passes that training on a text takes as long as; see moodbench.estimate.duration.fine_tune_s."""
+"""Time to train on a text, in forward passes; see moodbench.estimate.duration.fine_tune_s."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Steps:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of a pass over the training split."""
+        """Number of steps per pass over the training split."""
         return max(1, math.ceil(self.num_train / self.batch_size))
 
     @property
     def epochs(self) -> float:
-        """Passes over the training split."""
+        """Number of passes over the training split."""
         return self.num_steps / self.steps_per_epoch
 
     @property
     def num_texts(self) -> int:
-        """Training texts processed by the end, each pass counted."""
+        """Number of training texts processed by the end, counted once per pass."""
         return self.texts_at(self.num_steps)
 
     def texts_at(self, step: int) -> int:
-        """Return how many training texts were processed after `step` steps, each pass counted."""
+        """Return how many training texts were processed after `step` steps, counted once per pass."""
         passes, rest = divmod(step, self.steps_per_epoch)
         return passes * self.num_train + min(rest * self.batch_size, self.num_train)
 
@@ -53,21 +53,21 @@ class Schedule(Steps):
     """The steps of a fit and its validation runs."""
 
     look_steps: tuple[int, ...]
-    """Steps after which the fit validates, in order; the last is the last step."""
+    """Steps after which a validation run takes place, ascending; the last one is the last step of the fit."""
     look_size: int
-    """Validation texts of each of them."""
+    """Validation texts per validation run."""
     final_size: int
-    """Validation texts on which the chosen checkpoint is scored; equal to `look_size`, it is scored by its look."""
+    """Validation texts for the score of the best checkpoint; if equal to `look_size`, its validation run is reused."""
 
     @property
     def num_validation_texts(self) -> int:
-        """Validation texts processed by the end, each run counted."""
+        """Number of validation texts processed by the end, counted once per run."""
         final = 0 if self.final_size == self.look_size else self.final_size
         return len(self.look_steps) * self.look_size + final
 
 
 def steps_of(train: TrainDefaults, num_train: int) -> Steps:
-    """Return the steps of a fit on `num_train` texts: those of its epochs, but within `min_steps` and `max_steps`."""
+    """Return the steps of a fit on `num_train` texts: those of its epochs, limited by `min_steps` and `max_steps`."""
     one = Steps(num_train, _batch_size(train, num_train), 1)
     num_steps = max(math.ceil(train.epochs * one.steps_per_epoch), train.min_steps)
     if train.max_steps is not None:
@@ -78,10 +78,11 @@ def steps_of(train: TrainDefaults, num_train: int) -> Steps:
 def schedule_of(train: TrainDefaults, num_train: int, num_validation: int) -> Schedule:
     """Return the steps and validation runs of a fit.
 
-    The recipe's wishes hold as far as validation takes no more than `validation_share` of the time, an early stop not
-    foreseen. Beyond that, looks see a part of the validation split, and there are fewer of them where the part would be
-    below MIN_VALIDATION_TEXTS. The chosen checkpoint is then scored on the whole split where two looks are possible besides,
-    else on what half of the budget allows. With one look left, it is that score, on what the whole budget allows.
+    The validation runs are those of the recipe if they take at most `validation_share` of the time, without early
+    stopping. Otherwise, each run uses a part of the validation split, and there are fewer runs if that part would be
+    below MIN_VALIDATION_TEXTS. The best checkpoint is then scored on the whole split if the budget leaves room for two
+    more runs, else on the texts that half of the budget allows. If only one run remains, it is also the final score,
+    with the texts that the whole budget allows.
     """
     steps = steps_of(train, num_train)
     num_looks = _wished_looks(train, steps)
@@ -93,7 +94,10 @@ def schedule_of(train: TrainDefaults, num_train: int, num_validation: int) -> Sc
 
 
 def num_trained_on(fit: FitSpec, num_train: int) -> int:
-    """Return how many of `num_train` texts of the training split, changed copies included, an epoch of `fit` goes through."""
+    """Return the number of training texts per epoch of `fit`, after sub-sampling and including augmented copies.
+
+    `num_train` is the size of the training split.
+    """
     drawn = min(num_train, fit.dataset.max_train_examples or num_train)
     return drawn * (1 + fit.augmentation.copies) if fit.augmentation else drawn
 
@@ -109,14 +113,17 @@ def _batch_size(train: TrainDefaults, num_train: int) -> int:
 
 
 def _wished_looks(train: TrainDefaults, steps: Steps) -> int:
-    """Return how many looks the recipe asks for; epochs that are only there for `min_steps` bring none of their own."""
+    """Return how many validation runs the recipe requests; epochs added only to reach `min_steps` add none."""
     of_epochs = math.ceil(round(min(train.epochs, steps.epochs) * train.evaluations_per_epoch, 9))
     wished = max(of_epochs, math.ceil(steps.num_steps / train.max_evaluation_steps))
     return min(wished, steps.num_steps)
 
 
 def _within(budget: float, num_looks: int, num_validation: int) -> tuple[int, int, int]:
-    """Return looks, texts per look and texts of the last score; `budget` counts the texts of all."""
+    """Return the number of validation runs, the texts per run and the texts of the final score.
+
+    `budget` is the maximum number of texts of all of these together.
+    """
     least = min(MIN_VALIDATION_TEXTS, num_validation)
     if num_looks * num_validation <= budget:
         return num_looks, num_validation, num_validation

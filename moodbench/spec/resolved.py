@@ -1,4 +1,4 @@
-"""What will run, with everything looked up: the specs whose hashes are the ids, and that workers receive as JSON."""
+"""Resolved specs: their hashes are the ids of fits, evaluations and measurements; workers receive them as JSON."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from moodbench.config.schema import (
 from moodbench.spec.canonical import content_id
 
 FIT_CODE_VERSION = 2
-"""Raised by hand when a change of the fit phase may change results."""
+"""Increment when a code change of the fit phase may change results."""
 EVALUATE_CODE_VERSION = 1
-"""Raised by hand when a change of the evaluate phase may change results."""
+"""Increment when a code change of the evaluate phase may change results."""
 MEASURE_PROTOCOL_VERSION = 1
-"""Raised by hand when measurements stop being comparable with earlier ones."""
+"""Increment when measurements are no longer comparable with earlier ones."""
 
 
 class Frozen(BaseModel):
-    """Base of resolved specs: immutable data that round-trips through JSON."""
+    """Base class of resolved specs: immutable data that round-trips through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with these fields changed; ids that were worked out for the original are not taken along."""
+        """Return a copy with the fields in `update` changed; cached ids of the original are discarded."""
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
             del copied.__dict__[name]
@@ -49,7 +49,7 @@ class Frozen(BaseModel):
 
 
 class ResolvedModel(Frozen):
-    """A contender with its weights pinned by digest."""
+    """A model with its weights pinned by digest."""
 
     name: str
     method: Method
@@ -57,9 +57,9 @@ class ResolvedModel(Frozen):
     family: str | None = None
     source: Literal["none", "package", "hub", "path"] = "none"
     location: str | None = None
-    """Distribution and folder (`name:folder`), repository id, or folder."""
+    """Location in `source`: distribution and folder (`name:folder`), repository id, or local folder."""
     revision: str | None = None
-    """Version of the distribution or commit of the repository."""
+    """Version of the distribution, or commit of the repository."""
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
     num_hidden_layers: int | None = None
@@ -67,23 +67,23 @@ class ResolvedModel(Frozen):
 
 
 class ResolvedDataset(Frozen):
-    """A data set with its splits pinned by fingerprint."""
+    """A dataset with its splits pinned by fingerprint."""
 
     name: str
     embedded: str | None = None
-    """Name of the embedded text; None for a file."""
+    """Name of the embedded dataset; None for other sources."""
     file: FileSource | None = None
-    """Where a worker finds a table of texts; no part of any id."""
+    """Location of a table of texts for workers; not part of any id."""
     hub: HubSource | None = None
-    """The hub repository at the commit that was found; no part of any id, as `revision` says what came of it."""
+    """Hub repository at the resolved commit; not part of any id, as `revision` identifies its contents."""
     revision: str
-    """Digest of the source."""
+    """Digest of the contents of the dataset."""
     labels: tuple[str, ...]
     neutral_band: float
     max_train_examples: int | None = None
     max_validation_examples: int | None = None
     sampling: Sampling = "stratified"
-    """Class shares of those sub-samples."""
+    """Class shares of the sub-samples of train and validation."""
     train_fingerprint: str
     validation_fingerprint: str
     test_fingerprint: str
@@ -91,7 +91,7 @@ class ResolvedDataset(Frozen):
 
     @property
     def private(self) -> bool:
-        """True for a person's own texts, which are shown nowhere unless asked for."""
+        """Whether these are the user's own texts, which are never shown unless the user asks for them."""
         return self.file is not None and self.file.kaggle is None
 
 
@@ -104,71 +104,71 @@ class SeedSpec(Frozen):
 
 
 class Prompt(Frozen):
-    """A template, and the words after it that stand for the classes."""
+    """A template and its label words, one per class."""
 
     kind: Literal["causal", "masked", "seq2seq"]
-    """Where the word is: after the input, in place of a mask, or the first that an encoder-decoder writes."""
+    """Position of the label word: after the input, at the mask token, or the first token that the decoder generates."""
     template: str
-    """With `{text}`, and `{mask}` for masked language models."""
+    """Contains `{text}` and, for masked language models, `{mask}`."""
     label_words: tuple[str, ...]
     """One word per class, in the order of the labels."""
     chat: bool = False
-    """The template is a user's turn in the chat format of the tokenizer."""
+    """Whether to apply the tokenizer's chat template, with the template as the user's turn."""
     num_examples: int = 0
-    """Labelled training texts that come before each text, drawn with the seed of the sub-sample."""
+    """Number of few-shot examples: labelled training texts before each text, drawn with the sub-sample seed."""
 
 
 class FitSpec(Frozen):
-    """Everything that determines a fitted artifact."""
+    """Everything that determines the artifact of a fit."""
 
     model: ResolvedModel
     dataset: ResolvedDataset
     text: TextDefaults | None = None
     lora: LoraDefaults | None = None
     target_modules: tuple[str, ...] = ()
-    """Module names that LoRA adapts, after the family's names are filled in."""
+    """Module names that LoRA adapts; `attention` and `all-linear` are already replaced by the family's names."""
     quantization: Quantization = "none"
     dtype: NumberFormat = "fp32"
-    """Number format of the frozen weights; the head and the adapter are fp32 always."""
+    """Number format of the frozen weights; the head and the adapter are always fp32."""
     train: TrainDefaults | None = None
     probe: ProbeDefaults | None = None
     tfidf: TfidfDefaults | None = None
     preparation: tuple[PreparationStep, ...] = ()
-    """How every text is prepared before the model reads it, in training and in use."""
+    """Preprocessing steps of every text, in training and inference."""
     augmentation: Augmentation | None = None
-    """How training texts are multiplied; None for not at all."""
+    """Augmentation of the training texts; None for no augmentation."""
     prompt: Prompt | None = None
-    """Template and label words of a language model that answers with a word; None for a classification head."""
+    """Template and label words of the `label-words` head; None for a classification head."""
     code_version: int = FIT_CODE_VERSION
     seeds: SeedSpec
 
     @cached_property
     def config_id(self) -> str:
-        """Id of the recipe: everything but the seeds, and local paths, as the digests of weights and data say it all."""
+        """Id of the configuration: everything except the seeds and local paths; digests identify weights and data."""
         return fit_ids(self.model_dump(mode="json"))[0]
 
     @cached_property
     def fit_id(self) -> str:
-        """Id of this fit: the recipe and its seeds."""
+        """Id of this fit: the configuration and its seeds."""
         return fit_ids(self.model_dump(mode="json"))[1]
 
 
 _PLAIN_LORA = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "loraplus_lr_ratio": 1.0}
-"""LoRA's younger fields as they were before there were any."""
+"""LoRA fields added after the first records; with these values they are not part of the ids."""
 _PLAIN_TRAIN = {"optimizer": "adamw", "min_steps": 0, "max_steps": None, "validation_share": 1.0}
-"""Likewise those of fine-tuning."""
+"""Training fields added after the first records; with these values they are not part of the ids."""
 _ADDED = ("preparation", "augmentation", "prompt")
-"""Fields of a fit spec that came later: empty, they are no part of the ids, which thereby stay what they were."""
+"""Fields of a fit spec added after the first records; when empty they are not part of the ids, which stay unchanged."""
 
 
 def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
-    """The config_id and fit_id of a fit spec as JSON values, whatever version of the program wrote it."""
+    """Return the config_id and fit_id of a fit spec in JSON values, written by any version of MoodBench."""
     added = {name for name in _ADDED if not spec.get(name)}
     recipe = {name: value for name, value in spec.items() if name != "seeds" and name not in added}
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
     if recipe["dataset"].get("sampling") == "stratified":
         del recipe["dataset"]["sampling"]
-    # Fields younger than the first records are left out where they say what was the only way before.
+    # Fields added after the first records are left out if they have the value that was implied before.
     recipe = {name: value for name, value in recipe.items() if (name, value) != ("dtype", "fp32")}
     recipe["model"] = {k: v for k, v in recipe["model"].items() if (k, v) != ("trust_remote_code", False)}
     if recipe.get("train"):
@@ -182,7 +182,7 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class EvaluateSpec(Frozen):
-    """One evaluation set for one fit."""
+    """The evaluation of one fit on one evaluation set."""
 
     fit: FitSpec
     evaluation_set: Literal["test"] = "test"
@@ -191,7 +191,7 @@ class EvaluateSpec(Frozen):
 
     @cached_property
     def evaluation_id(self) -> str:
-        """Id of these predictions; the batch size only sets speed and is not part of it."""
+        """Id of these predictions; the batch size only affects speed and is not part of it."""
         return content_id(
             "evaluation",
             {
@@ -204,11 +204,11 @@ class EvaluateSpec(Frozen):
 
 
 class MeasureSpec(Frozen):
-    """One measurement of one fit's artifact on one kind of machine."""
+    """One measurement of the artifact of a fit on one kind of machine."""
 
     fit: FitSpec
     form: Literal["native", "merged"]
-    """Deployed form: `merged` for a LoRA model whose adapter is folded in, `native` for all others."""
+    """Deployed form: `merged` for a LoRA model with the adapter merged into its weights, `native` for all others."""
     protocol: MeasureProtocol
     perf_key: str
     num_threads: int
@@ -237,5 +237,5 @@ class TrialSpec(Frozen):
 
     @property
     def label(self) -> str:
-        """Short human name of the trial."""
+        """Short human-readable name of the trial."""
         return f"{self.fit.model.name} · {self.fit.dataset.name} · seed {self.fit.seeds.init}"

@@ -1,4 +1,4 @@
-"""What happened, as plain Parquet and files: commit, read, nothing appended, locked or rewritten."""
+"""Results as plain Parquet and files: they are committed and read, never appended to, locked or rewritten."""
 
 from moodbench.store.commit import Attempt, Committed, write_table
 from moodbench.store.schema import METRIC_COLUMNS, PREDICTIONS, SAMPLES, SCHEMA_VERSION, stamped

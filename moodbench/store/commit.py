@@ -1,4 +1,4 @@
-"""One attempt at one phase: files staged, validated, published, and last the record that makes them count."""
+"""One attempt at one phase: its files are staged, validated and published, then a record makes them count."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from moodbench.store.staging import Claim, forget
 
 @dataclass(frozen=True)
 class Committed:
-    """What became of an attempt."""
+    """Outcome of a commit."""
 
     kind: str
     id: str
     won: bool
-    """False: another attempt's record stands, and this one's files are under duplicates/."""
+    """False if a record of another attempt already exists; the files of this one are then under duplicates/."""
 
 
 class Attempt:
-    """A private staging folder, and the commit out of it. Use as a context manager: what is left is removed."""
+    """Private staging folder of one attempt, from which results are committed.
+
+    Use as a context manager: on exit, whatever is left in the folder is removed.
+    """
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -49,18 +52,19 @@ class Attempt:
             self._claim.release()
 
     def checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
-        """A new folder for this attempt's checkpoints of `fit_id`, and those of other attempts, the newest first.
+        """Return a new folder for this attempt's checkpoints of `fit_id`, and those of other attempts, newest first.
 
-        They outlive the attempt, and go when any attempt commits the fit.
+        Checkpoints outlive the attempt. They are removed when any attempt commits the fit.
         """
         assert self._claim, "outside of its `with`"
         return self._claim.open_checkpoints(fit_id)
 
     def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
-        """Publish `outputs` (key in the store -> staged file or folder), then the `record` of `kind` under `id_`.
+        """Publish `outputs`, then create the `record` of `kind` under `id_`.
 
-        The record is created only if there is none; otherwise everything of this attempt goes to duplicates/. A kill
-        at any moment leaves either no record or a complete one whose files all exist with the sizes and hashes it names.
+        `outputs` maps keys in the store to staged files or folders. The record is created only if none exists;
+        otherwise all files of this attempt are moved to duplicates/. A kill at any moment leaves either no record or
+        a complete one, whose files all exist with the sizes and hashes that it names.
         """
         committed = self._commit(kind, id_, record, outputs)
         forget(self.folder.parent, id_, self.name)
@@ -86,7 +90,7 @@ class Attempt:
         return self._set_aside(kind, id_, {}, published)
 
     def fail(self, id_: str, record: Mapping[str, Any]) -> str:
-        """The key under which the failure `record` of phase `id_` was published; failures never block later attempts."""
+        """Publish the failure `record` of phase `id_` and return its key; failures never block later attempts."""
         row = {**record, "id": id_, "attempt": self.name, "schema_version": SCHEMA_VERSION}
         key = f"failures/{id_}/{self.name}.parquet"
         self._location.create(self._write_row(FAILURES, row, "failure.parquet"), key)
@@ -96,7 +100,7 @@ class Attempt:
         create = self._location.create_folder if path.is_dir() else self._location.create
         if self._location.exclusive and create(path, wanted):
             return wanted
-        # Another attempt holds that name, committed or not; the record names the files it means.
+        # Another attempt, committed or not, already uses that name; the record names the key that is used instead.
         stem, dot, suffix = wanted.rpartition("/")[2].partition(".")
         key = f"{wanted.rpartition('/')[0]}/{stem}@{self.name}{dot}{suffix}"
         if not create(path, key):
@@ -118,13 +122,19 @@ class Attempt:
         for key in published:
             path = self._location.local(key)
             target = f"{base}/{key.rpartition('/')[2]}"
-            (self._location.create_folder if path.is_dir() else self._location.create)(path, target)
-            self._location.delete(key)
+            is_folder = path.is_dir()
+            (self._location.create_folder if is_folder else self._location.create)(path, target)
+            # A local folder was renamed, and another attempt may hold its former name by now.
+            if not (is_folder and self._location.exclusive):
+                self._location.delete(key)
         return Committed(kind, id_, won=False)
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
-    """`path`, after `table` was written there as zstd Parquet with page checksums, closed, and read back equal."""
+    """Write `table` to `path` as zstd Parquet with page checksums, and return `path`.
+
+    Raises: OSError if the table that is read back differs.
+    """
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     back = pq.read_table(path, partitioning=None)
     if not back.equals(table):
@@ -133,16 +143,19 @@ def write_table(table: pa.Table, path: Path) -> Path:
 
 
 def record_key(kind: str, id_: str, attempt: str | None = None) -> str:
-    """The key of a record: fits/ab/ab12....parquet, with the attempt in the name where creation is not exclusive."""
+    """Return the key of a record, such as fits/ab/ab12....parquet.
+
+    `attempt` is added to the name where creation is not exclusive: fits/ab/ab12...@ATTEMPT.parquet.
+    """
     return f"{kind}/{id_[:2]}/{id_}{'@' + attempt if attempt else ''}.parquet"
 
 
 def find_record(location: Location, kind: str, id_: str) -> str | None:
-    """The key of the record that stands for `id_`, the first by attempt name, or None."""
+    """Return the key of the valid record of `id_`, the first by attempt name, or None."""
     names = [k for k in location.keys(f"{kind}/{id_[:2]}") if id_of_key(k) == id_]
     return min(names) if names else None
 
 
 def id_of_key(key: str) -> str:
-    """The id in a record's key."""
+    """Return the id in a record's key."""
     return key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0]

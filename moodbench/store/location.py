@@ -1,4 +1,4 @@
-"""Where a store lives: a local folder with exclusive creation, or any pyarrow file system without it."""
+"""Location of a store: a local folder with exclusive creation, or any pyarrow file system without it."""
 
 from __future__ import annotations
 
@@ -22,47 +22,53 @@ from moodbench.errors import StoreError
 
 
 class Location(Protocol):
-    """Keys (relative paths with /) to files. `exclusive`: creation can be made to fail when the key exists."""
+    """Files of a store by key, a relative path with `/`.
+
+    `exclusive`: whether creation fails if the key exists.
+    """
 
     exclusive: bool
 
     def create(self, source: Path, key: str) -> bool:
-        """Publish the closed local file `source` under `key`; False when `key` exists and creation is exclusive."""
+        """Publish the closed file `source` under `key`; return False if `key` exists and creation is exclusive."""
 
     def create_folder(self, source: Path, key: str) -> bool:
-        """Publish the local folder `source` under `key`; False when `key` exists."""
+        """Publish the local folder `source` under `key`; return False if `key` exists."""
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys of files below the folder `prefix`, sorted."""
+        """Return all keys of files below the folder `prefix`, sorted."""
 
     def stamps(self, prefix: str) -> dict[str, str]:
-        """Every key below the folder `prefix`, sorted, with its size and time of change: equal while it is untouched."""
+        """Return the stamp of every key below the folder `prefix`, sorted by key.
+
+        A stamp is made of size and modification time; it is equal as long as the file is unchanged.
+        """
 
     def replace(self, source: Path, key: str) -> None:
-        """Put the closed local file `source` at `key` in place of what is there; readers see the old or the new whole."""
+        """Replace the file at `key` by the closed local file `source`; readers see all of the old or the new one."""
 
     def local(self, key: str) -> Path:
-        """A local path with the file or folder at `key`."""
+        """Return a local path with the file or folder at `key`."""
 
     def staging(self) -> Path:
-        """A local folder from which `create` is atomic."""
+        """Return a local folder from which `create` is atomic."""
 
     def delete(self, key: str) -> None:
         """Remove the file or folder at `key`."""
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """The pyarrow file system and the root path in it."""
+        """Return the pyarrow file system and the root path in it."""
 
 
 class LocalLocation:
-    """A folder on this machine or on a shared file system; files appear whole, by hard link."""
+    """A folder on this machine or on a shared file system; hard links make files appear only when complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.exclusive = True
 
     def create(self, source: Path, key: str) -> bool:
-        """Publish by hard link, which fails when the name exists and is never seen half written."""
+        """Publish by hard link, which fails if the name exists and never exposes a half-written file."""
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         sync_file(source)
@@ -81,7 +87,7 @@ class LocalLocation:
         return True
 
     def create_folder(self, source: Path, key: str) -> bool:
-        """Publish by rename, which fails when a non-empty folder of that name exists."""
+        """Publish by rename, which fails if a non-empty folder of that name exists."""
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.rglob("*")):
@@ -97,14 +103,14 @@ class LocalLocation:
         return True
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys of files below the folder `prefix`, sorted."""
+        """Return all keys of files below the folder `prefix`, sorted."""
         return sorted(key for key, _ in _walk(str(self.root / prefix), prefix))
 
     def stamps(self, prefix: str) -> dict[str, str]:
-        """Size and time of change of every key below the folder `prefix`."""
+        """Return size and modification time of every key below the folder `prefix`."""
         found = {}
         for key, entry in _walk(str(self.root / prefix), prefix):
-            with suppress(FileNotFoundError):  # moved away meanwhile
+            with suppress(FileNotFoundError):  # moved away in the meantime
                 fact = entry.stat()
                 found[key] = f"{fact.st_size}-{fact.st_mtime_ns}"
         return dict(sorted(found.items()))
@@ -118,11 +124,11 @@ class LocalLocation:
         sync_folder(target.parent)
 
     def local(self, key: str) -> Path:
-        """The path itself."""
+        """Return the path itself."""
         return self.root / key
 
     def staging(self) -> Path:
-        """`staging/` in the store, on the same file system by construction."""
+        """Return `staging/` in the store, which is on the same file system by construction."""
         folder = self.root / "staging"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -136,12 +142,12 @@ class LocalLocation:
             path.unlink(missing_ok=True)
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """pyarrow's local file system."""
+        """Return pyarrow's local file system and the root folder."""
         return pafs.LocalFileSystem(), str(self.root)
 
 
 class RemoteLocation:
-    """A pyarrow.fs URI. It offers no conditional creation, so writers use attempt names and readers take the first."""
+    """A pyarrow.fs URI, without exclusive creation: writers use attempt names, and readers take the first."""
 
     def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
         self._filesystem, self._root = filesystem, root.rstrip("/")
@@ -149,7 +155,7 @@ class RemoteLocation:
         self._kept: dict[str, str] = {}
 
     def create(self, source: Path, key: str) -> bool:
-        """Upload; the caller has made `key` unique."""
+        """Upload the file; the caller has made `key` unique."""
         target = f"{self._root}/{key}"
         self._filesystem.create_dir(target.rpartition("/")[0], recursive=True)
         with source.open("rb") as reader, self._filesystem.open_output_stream(target) as writer:
@@ -164,11 +170,11 @@ class RemoteLocation:
         return True
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys of files below the folder `prefix`, sorted."""
+        """Return all keys of files below the folder `prefix`, sorted."""
         return list(self.stamps(prefix))
 
     def stamps(self, prefix: str) -> dict[str, str]:
-        """Size and time of change of every key below the folder `prefix`."""
+        """Return size and modification time of every key below the folder `prefix`."""
         selector = pafs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
         try:
             found: list[Any] = self._filesystem.get_file_info(selector)
@@ -181,11 +187,14 @@ class RemoteLocation:
         return dict(sorted((i.path[start:], _stamp(i)) for i in found if i.type == pafs.FileType.File))
 
     def replace(self, source: Path, key: str) -> None:
-        """Upload over it; object stores show the old object until the new one is whole."""
+        """Upload over the old file; object stores show the old object until the new one is complete."""
         self.create(source, key)
 
     def local(self, key: str) -> Path:
-        """A download of the file or folder at `key`, which goes with this process; each file is kept while it is untouched."""
+        """Return a download of the file or folder at `key`, which is removed when this process ends.
+
+        A downloaded file is cached as long as its stamp is unchanged.
+        """
         info = self._filesystem.get_file_info(f"{self._root}/{key}")
         stamps = {key: _stamp(info)} if info.type == pafs.FileType.File else self.stamps(key)
         for each, stamp in stamps.items():
@@ -200,12 +209,12 @@ class RemoteLocation:
     @cached_property
     def _cache(self) -> Path:
         folder = tempfile.mkdtemp(prefix="moodbench-store-")
-        # With the process and not with this object: whoever was given a path may keep it longer.
+        # Removed at process exit, not with this object: callers may keep a path for longer.
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
 
     def _download(self, key: str) -> None:
-        """Nothing; the local file of `key` is whole, or as it was before where this fails."""
+        """Download the file at `key` completely, or leave the local file unchanged on failure."""
         path = self._cache / key
         path.parent.mkdir(parents=True, exist_ok=True)
         part = self._cache / f".{uuid4().hex}.part"
@@ -217,7 +226,7 @@ class RemoteLocation:
             part.unlink(missing_ok=True)
 
     def staging(self) -> Path:
-        """A folder of this machine, the same for every process, so that a stopped fit is continued here."""
+        """Return a folder on this machine, the same for every process, so that an interrupted fit resumes here."""
         digest = hashlib.sha256(f"{self._filesystem.type_name}:{self._root}".encode()).hexdigest()[:20]
         return cache_folder() / "staging" / digest
 
@@ -231,12 +240,15 @@ class RemoteLocation:
             self._filesystem.delete_file(path)
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """The pyarrow file system and the root path in it."""
+        """Return the pyarrow file system and the root path in it."""
         return self._filesystem, self._root
 
 
 def locate(uri: str | Path) -> Location:
-    """The location that `uri` names: a path, or a URI that pyarrow.fs understands (file:, s3:, gs:, hdfs: ...)."""
+    """Return the location of `uri`: a path, or a URI that pyarrow.fs understands (file:, s3:, gs:, hdfs: ...).
+
+    Raises: StoreError if pyarrow.fs cannot open the URI.
+    """
     text = str(uri)
     scheme = text.partition("://")[0] if "://" in text else ""
     if scheme in ("", "file"):
@@ -249,20 +261,20 @@ def locate(uri: str | Path) -> Location:
 
 
 def _stamp(info: Any) -> str:
-    """What stays equal while the file that `info` tells of is untouched."""
+    """Return a string that stays equal as long as the file of `info` is unchanged."""
     return f"{info.size}-{info.mtime_ns}"
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """The key of every file below `folder`, whose own key is `prefix`, with its entry.
+    """Yield the key and the directory entry of every file below `folder`, whose own key is `prefix`.
 
-    StoreError where a folder cannot be listed, for what is there must not seem missing. No paths are made: a page asks for
-    all files of a store again and again, which may be 30,000.
+    No Path objects are created, for speed: the page lists all files of a store, up to 30,000, again and again.
+    Raises: StoreError if a folder cannot be listed, because its files must not seem missing.
     """
     try:
         with os.scandir(folder) as held:
             entries = list(held)
-    except (FileNotFoundError, NotADirectoryError):  # not made yet, or moved away meanwhile
+    except (FileNotFoundError, NotADirectoryError):  # not created yet, or moved away in the meantime
         return
     except OSError as error:
         raise StoreError(
@@ -277,7 +289,7 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of the file at `path`, in hex."""
+    """Return the SHA-256 of the file at `path`, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Files of a store as tables, in any order of writing and while others write."""
+"""Reading of store files as tables, whatever the order in which they were written and while others write."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MEND = (
     "give `moodbench verify --set-aside`, which moves what is damaged and what rests on it out of the way, "
     "and run the same command again to make it anew"
 )
-"""What to do about a damaged file, at the end of a message."""
+"""End of an error message: what to do about a damaged file."""
 
 
 def first_of(keys: Iterable[str]) -> list[str]:
-    """The key of the standing record of every id: the first by attempt name where there are several."""
+    """Return the key of the valid record of every id: of several sorted `keys`, the first by attempt name."""
     first: dict[str, str] = {}
     for key in keys:
         if key.endswith(".parquet"):
@@ -31,9 +31,11 @@ def first_of(keys: Iterable[str]) -> list[str]:
 
 
 def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
-    """The table at `key` with the columns of `schema`: later nullable columns are null, unknown ones are dropped.
+    """Return the table at `key` with the columns of `schema`.
 
-    Raises StoreError for a file that is cut short or damaged, is not ours, or was written by a newer major version.
+    Columns that the file lacks, because they were added later, are null. Columns that `schema` lacks are dropped.
+    Raises: StoreError if the file is missing, truncated or damaged, is not from MoodBench, or has a newer major
+    version.
     """
     filesystem, root = location.filesystem()
     try:
@@ -70,16 +72,16 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
 
 
 def read_many(location: Location, keys: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
-    """The rows of all `keys`, in their order."""
+    """Return the rows of all `keys`, in their order."""
     tables = [read_table(location, key, schema) for key in keys]
     frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
     return frame
 
 
 def read_bulk(location: Location, keys: Sequence[str], schema: pa.Schema, columns: Sequence[str]) -> pd.DataFrame:
-    """These `columns` of all `keys`, in their order, by several threads: for hundreds of small files.
+    """Return `columns` of all `keys`, in their order, read by several threads: for hundreds of small files.
 
-    StoreError names the file that cannot be read.
+    Raises: StoreError, which names the file that cannot be read.
     """
     filesystem, root = location.filesystem()
     checked = ds.ParquetFileFormat(
@@ -89,5 +91,5 @@ def read_bulk(location: Location, keys: Sequence[str], schema: pa.Schema, column
         made = ds.dataset([f"{root}/{key}" for key in keys], schema=schema, format=checked, filesystem=filesystem)
         frame: pd.DataFrame = made.to_table(columns=list(columns)).to_pandas()
     except (pa.ArrowException, OSError):
-        return read_many(location, keys, schema)[list(columns)]  # one by one, which tells which one it is
+        return read_many(location, keys, schema)[list(columns)]  # one by one, to name the file that fails
     return frame

@@ -1,8 +1,7 @@
-"""The figures of records worked out again from what is stored beside them, by the code that made them.
+"""Values of records recomputed from the data stored beside them, by the code that first computed them.
 
-What cannot be worked out again, because its raw figures are not stored: cold start, memory, the throughput of each batch
-size and that of each of several processes, and the agreement of timed with evaluated labels; and of a fit, how long it took and
-what it cost.
+Some values cannot be recomputed because their raw data is not stored: cold start, memory, the throughput of each batch
+size and of each of several processes, the agreement of timed with evaluated labels, and the duration and cost of a fit.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
 
 RELATIVE, ABSOLUTE = 1e-12, 1e-15
-"""Floats that differ by less are equal: sums come in another order on another processor. Counts must be exact."""
+"""Floats that differ by less are equal: the order of a sum depends on the processor. Counts must be exact."""
 COARSE_NEAR_TIE = 0.25
-"""The same as NEAR_TIE where a fit was validated with 16-bit arithmetic or quantised weights, and evaluated with others."""
+"""NEAR_TIE for a fit validated with 16-bit arithmetic or quantised weights but evaluated in another format."""
 
 
 def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a fit record that follow from its spec: both ids and what identifies the trial."""
+    """Return the columns of a fit record that follow from its spec: both ids and the identity of the trial."""
     spec = json.loads(record["spec"])
     config_id, fit_id = fit_ids(spec)
     return {
@@ -47,19 +46,20 @@ def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class About:
-    """A figure that another equals up to a tolerance."""
+    """A recomputed value that a stored value must equal up to a tolerance."""
 
     value: float
     tolerance: float
 
 
 def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict[str, About]:
-    """The validation scores of a fit record, worked out from an evaluation's predictions on the same texts.
+    """Return the validation scores of a fit record, recomputed from an evaluation's predictions on the same texts.
 
-    The fit scored its adapter beside the base weights, an evaluation the two merged, which changes logits in their last
-    digits. So a text of which the two highest logits nearly tie may count either way, and nothing else: k of n such texts
-    change the accuracy by k / n at most. The F1 of a class, 2 TP / (predicted + actual), changes by 3 k / actual at most,
-    as TP and what is predicted change by k at most each and F1 is at most 1.
+    The fit scored its adapter beside the base weights, the evaluation scored the merged weights, which changes the last
+    digits of the logits. Only texts whose two highest logits nearly tie can therefore change their predicted label. k
+    such texts out of n change the accuracy by at most k / n. They change the F1 of a class,
+    2 TP / (predicted + actual), by at most 3 k / actual, because TP and predicted change by at most k each and F1 is at
+    most 1.
     """
     logits, labels = np.stack(validation["logits"].to_list()), validation["label"].to_numpy()
     top = np.sort(logits, axis=1)
@@ -78,9 +78,9 @@ def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict
 
 
 def scored_validation(fit: Mapping[str, Any], validation: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of an evaluation's `validation` predictions on whose texts the scores of a fit record rest.
+    """Return the rows of an evaluation's `validation` predictions that the validation scores of `fit` are based on.
 
-    A fit that may not validate on all texts is scored on a part of them, drawn by the seed of its sub-sample.
+    A fit with a limit on its validation texts is scored on a subsample, drawn with its subsample seed.
     """
     if fit["num_validation"] is None:
         return validation
@@ -88,7 +88,7 @@ def scored_validation(fit: Mapping[str, Any], validation: pd.DataFrame) -> pd.Da
 
 
 def _near_tie(fit: Mapping[str, Any]) -> float:
-    """How near two logits of this fit may be to change places between its own validation and an evaluation."""
+    """Return the largest gap of two logits whose order may differ between the fit's validation and an evaluation."""
     spec = json.loads(fit["spec"])
     precision = (spec.get("train") or {}).get("precision", "fp32")
     formats = (precision, spec.get("dtype", "fp32"), spec.get("quantization", "none"), fit["devices"] or "cpu")
@@ -97,16 +97,16 @@ def _near_tie(fit: Mapping[str, Any]) -> float:
 
 
 def evaluation_figures(predictions: pd.DataFrame) -> dict[str, Any]:
-    """The columns of an evaluation record that follow from its predictions."""
+    """Return the columns of an evaluation record that follow from its predictions."""
     return figures_of_predictions(predictions)
 
 
 def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, Any]:
-    """The columns of a measurement record that follow from its samples, and from its throughput points.
+    """Return the columns of a measurement record that follow from its samples and throughput points.
 
-    The samples that count are those stored as kept. The verdict is judged again from the windows' signals; for a
-    measurement stored as invalid, whose labels were wrong, verdict and causes are left out. The throughput of a process is as
-    stored, unless it is the only one: then it is that at the knee.
+    The samples that count are those stored as kept. The verdict is recomputed from the signals of the windows; for a
+    measurement stored as invalid, whose labels were wrong, verdict and causes are left out. The throughput of a process
+    is as stored, unless it is the only process: then it is the throughput at the knee.
     """
     verdict, _ = judge(samples, record["num_threads"])
     invalid = record["verdict"] == "invalid"
@@ -116,7 +116,7 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
         figures |= {"verdict": verdict.verdict, "causes": list(verdict.causes)}
     if record["throughput_points"]:
         figures |= knee_of(record["throughput_points"])
-    if record["process_speed"] is not None:  # None in a record that is older than this column
+    if record["process_speed"] is not None:  # None in records older than this column
         texts_per_s = [process["texts_per_s"] for process in record["process_speed"]]
         if figures["num_processes"] == 1 and texts_per_s != [None]:
             texts_per_s = [figures.get("throughput_texts_per_s", record["throughput_texts_per_s"])]
@@ -129,13 +129,13 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
 
 
 def num_kept_otherwise(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
-    """How many samples are stored as kept and would be dropped, or the other way round."""
+    """Return the number of samples whose stored `kept` flag differs from the recomputed one."""
     _, judged = judge(samples, record["num_threads"])
     return int((judged["kept"] != samples["kept"]).sum())
 
 
 def same(stored: Any, recomputed: Any) -> bool:
-    """Whether two values of a column are equal: floats up to rounding, everything else exactly."""
+    """Return whether two values of a column are equal: floats up to rounding, everything else exactly."""
     if isinstance(recomputed, About):
         return isinstance(stored, float) and abs(stored - recomputed.value) <= recomputed.tolerance
     if isinstance(stored, list) and isinstance(recomputed, list):

@@ -1,4 +1,4 @@
-"""Derived columns of all records worked out again into a table of their own; the records stay as they are."""
+"""Recomputed derived columns of all records, in a table of their own; the records are not changed."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ DERIVED = {
         *("throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size"),
     ),
 }
-"""The columns that predictions, and samples with throughput points, give."""
+"""Columns that follow from predictions, or from samples and throughput points."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """A table that was written."""
+    """Summary of a table of recomputed columns that was written."""
 
     key: str
     num_records: int
     differing: tuple[str, ...]
-    """Ids of records whose stored columns are not the recomputed ones."""
+    """Ids of records whose stored columns differ from the recomputed ones."""
 
 
 def recompute(store: Store, kind: str) -> Recomputed:
-    """The table of derived columns of `kind`, replaced as a whole; StoreError for a record or file that cannot be read."""
+    """Recompute the derived columns of all records of `kind` into a table that replaces the previous one.
+
+    Raises: StoreError if a record or file cannot be read.
+    """
     schema, id_column = RECORDS[kind]
     wanted = pa.schema([schema.field(name) for name in (id_column, *DERIVED[kind])])
     rows, differing = [], []

@@ -7,7 +7,7 @@ import pyarrow as pa
 SCHEMA_MAJOR = 1
 SCHEMA_MINOR = 6
 SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
-"""Minor: nullable columns were added. Major: a migration is needed to read older files."""
+"""A minor version adds nullable columns; a major version needs a migration to read older files."""
 VERSION_KEY = b"moodbench.schema_version"
 
 _TEXT, _INT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -50,8 +50,8 @@ FITS = pa.schema(
         ("hparams", _TEXT),  # JSON
         ("spec", _TEXT),  # JSON of the whole fit spec
         ("best_step", _INT),
-        ("num_steps", _INT),  # optimiser steps done; null where nothing is trained by gradients, and in older stores
-        ("training_verdict", _TEXT),  # ok | chance | undertrained | overfitted; null likewise
+        ("num_steps", _INT),  # optimiser steps; null without gradient training, and in older stores
+        ("training_verdict", _TEXT),  # ok | chance | undertrained | overfitted; null in the same cases
         (
             "curve",
             pa.list_(pa.struct([("step", _INT), ("loss", _REAL), ("metric", _TEXT), ("validation_score", _REAL)])),
@@ -117,17 +117,17 @@ MEASUREMENTS = pa.schema(
         ("causes", pa.list_(_TEXT)),
         ("clean_share", _REAL),
         ("run_delay_share", _REAL),
-        ("isolation", _TEXT),  # none | alone (no Ray on the machine) | resource | pg: what kept others of ours away
-        ("turns", pa.list_(pa.struct([("started_at", _TIME), ("ended_at", _TIME)]))),  # of its fresh processes
+        ("isolation", _TEXT),  # what kept our other work away: none | alone (no Ray on the machine) | resource | pg
+        ("turns", pa.list_(pa.struct([("started_at", _TIME), ("ended_at", _TIME)]))),  # one per fresh process
         ("num_processes", _INT),
-        (  # of each fresh process: median of the requests that count, and texts per second at the knee of all
+        (  # per fresh process: median of the requests that count, and texts per second at the knee of all processes
             "process_speed",
             pa.list_(pa.struct([("latency_p50_s", _REAL), ("texts_per_s", _REAL)])),
         ),
         ("num_requests", _INT),
         ("num_clean_requests", _INT),
         *((f"latency_{q}_{part}", _REAL) for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),
-        ("latency_p99_needed", _INT),  # clean requests without which P99 is withheld
+        ("latency_p99_needed", _INT),  # clean requests needed to report P99
         ("cpu_time_p50_s", _REAL),
         ("cpu_time_p99_s", _REAL),
         ("length_intercept_s", _REAL),
@@ -159,9 +159,9 @@ MEASUREMENTS = pa.schema(
         ("weights_bytes", _INT),
         ("memory_imports_bytes", _INT),
         ("memory_loaded_bytes", _INT),
-        ("memory_peak_load_bytes", _INT),  # high water up to the loaded model
-        ("memory_peak_batch1_bytes", _INT),  # high water of the process after the single stream
-        ("memory_peak_bytes", _INT),  # high water of the process after the largest batch
+        ("memory_peak_load_bytes", _INT),  # peak until the model is loaded
+        ("memory_peak_batch1_bytes", _INT),  # peak of the process after the single-text requests
+        ("memory_peak_bytes", _INT),  # peak of the process after the largest batch
         ("gpu_peak_allocated_bytes", _INT),
         ("gpu_peak_reserved_bytes", _INT),
         ("num_compared", _INT),
@@ -222,10 +222,10 @@ EXAMPLES = pa.schema(
         ("split", _TEXT),
         ("group", _TEXT),
         ("segment", _TEXT),  # such as a shop's branch; null where the source has none, and in older stores
-        ("stars", pa.int32()),  # 1 to 5 review stars, for the net promoter score; null likewise
+        ("stars", pa.int32()),  # 1 to 5 review stars, for the net promoter score; null in the same cases
         ("mean_rating", _REAL),
         ("rating_counts", pa.list_(pa.int32())),
-        ("private", _FLAG),  # a person's own text: shown nowhere unless asked for; null in stores from before it
+        ("private", _FLAG),  # a person's own text, shown only on request; null in older stores
     ]
 )
 
@@ -234,9 +234,9 @@ RECORDS: dict[str, tuple[pa.Schema, str]] = {
     "evaluations": (EVALUATIONS, "evaluation_id"),
     "measurements": (MEASUREMENTS, "measurement_id"),
 }
-"""Kind of record -> its schema and id column."""
+"""Schema and id column by kind of record."""
 
 
 def stamped(schema: pa.Schema) -> pa.Schema:
-    """`schema` with the schema version in its metadata, as every file carries it."""
+    """Return `schema` with the schema version in its metadata, as in every file of a store."""
     return schema.with_metadata({VERSION_KEY: SCHEMA_VERSION.encode()})

@@ -1,4 +1,4 @@
-"""Moving out of the way what `verify` finds damaged, so that the command which made it makes it anew."""
+"""Set aside damaged results that `verify` found, so that rerunning a command recreates them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from moodbench.store.verify import FOLDERS_OF_FILES, Row, Verification
 
 
 def set_aside(location: Location, found: Verification) -> list[str]:
-    """The keys that were moved to duplicates/damaged-TIME/, where nothing looks for results; nothing is deleted.
+    """Move damaged keys to duplicates/damaged-TIME/, where nothing looks for results, and return them.
 
-    These are the records that `found` says differ, with their files; the evaluations and measurements that rest on such a
-    fit; and examples, failures and snapshots that differ. Records go first, so what is moved half way counts no more.
+    Nothing is deleted. The keys are those of records that `found` reports as different, with their files; of the
+    evaluations and measurements of such a fit; and of examples, failures and snapshots that differ. Records are moved
+    first: an interrupted move leaves only files without records, which do not count as results.
     """
     damaged = {kind: {d.id for d in found.differences if d.kind == kind} for kind in RECORDS}
     records = {kind: _records(location, kind) for kind in RECORDS}
@@ -53,7 +54,7 @@ def set_aside(location: Location, found: Verification) -> list[str]:
 
 
 def _records(location: Location, kind: str) -> dict[str, Row | None]:
-    """Every record of `kind` by its key; None where it cannot be read as one row."""
+    """Return every record of `kind` by key, None where it cannot be read as one row."""
     found: dict[str, Row | None] = {}
     for key in location.keys(kind):
         try:
@@ -65,6 +66,6 @@ def _records(location: Location, kind: str) -> dict[str, Row | None]:
 
 
 def _owner(key: str) -> str:
-    """The id by which a file of a record is named: artifacts/ID/..., or the name of a table."""
+    """Return the id that the key of a record's file contains: artifacts/ID/..., or the file name of a table."""
     parts = key.split("/")
     return parts[1].partition("@")[0] if parts[0] == "artifacts" else id_of_key(key)

@@ -1,7 +1,7 @@
-"""One file with all records of a kind, for large stores: a cache of what the record files say, never the truth.
+"""One file with all records of a kind, for large stores: a cache of the record files, never the source of truth.
 
-A row of a snapshot counts only while its record file is there with the size and time of change that the row was made
-from; every other record is read from its own file. So a stale, damaged or deleted snapshot changes no result.
+A row of a snapshot is used only as long as its record file has the size and modification time that the row was read
+with; every other record is read from its own file. A stale, damaged or deleted snapshot therefore changes no result.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from moodbench.store.reading import MEND, first_of, read_table
 from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
 KEY, STAMP = "record_key", "record_stamp"
-"""What a row of a snapshot was read from: the key, size and time of change of the record file."""
+"""Columns of a snapshot that identify the record file of a row: its key, and its size and modification time."""
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """A snapshot that was written."""
+    """Summary of a snapshot that was written."""
 
     key: str
     num_records: int
     num_read: int
-    """Records read from their own files, because the snapshot before did not have them as they are now."""
+    """Number of records read from their own files because the previous snapshot lacked their current version."""
 
 
 def standing_records(location: Location, kind: str) -> pa.Table:
-    """All standing records of `kind`, one row each, in order of id; StoreError for a record that cannot be read."""
+    """Return the valid record of every id of `kind`, one row each, in order of id.
+
+    Raises: StoreError if a record cannot be read.
+    """
     return _assembled(location, kind)[0].select(RECORDS[kind][0].names)
 
 
 def compact(location: Location, kind: str) -> Compacted:
-    """The snapshot of all records of `kind`, replaced as a whole."""
+    """Write a snapshot of all records of `kind`, which replaces the previous one."""
     table, num_read = _assembled(location, kind)
     key = snapshot_key(kind)
     with Attempt(location) as attempt:
@@ -47,12 +50,12 @@ def compact(location: Location, kind: str) -> Compacted:
 
 
 def snapshot_key(kind: str) -> str:
-    """Where the snapshot of `kind` is."""
+    """Return the key of the snapshot of `kind`."""
     return f"snapshots/{kind}.parquet"
 
 
 def read_snapshot(location: Location, kind: str) -> pa.Table | None:
-    """The snapshot of `kind` with its KEY and STAMP columns; None when there is none that this program may use."""
+    """Return the snapshot of `kind` with its KEY and STAMP columns, or None if there is no usable one."""
     key, schema = snapshot_key(kind), _with_source(RECORDS[kind][0])
     if key not in location.keys("snapshots"):
         return None
@@ -68,7 +71,7 @@ def read_snapshot(location: Location, kind: str) -> pa.Table | None:
 
 
 def _assembled(location: Location, kind: str) -> tuple[pa.Table, int]:
-    """The standing records with KEY and STAMP, in order of key, and how many of them were read from their own files."""
+    """Return the valid records with KEY and STAMP, in order of key, and how many were read from their own files."""
     schema = RECORDS[kind][0]
     stamps = location.stamps(kind)
     keys = first_of(stamps)

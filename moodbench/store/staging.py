@@ -1,12 +1,13 @@
-"""The staging area: who works in which folder, what a stopped fit leaves for the next, and what may be swept.
+"""Staging area of a store: locks of running attempts, checkpoints to resume from, and removal of leftovers.
 
     staging/ATTEMPT.lock         locked by the process that works in staging/ATTEMPT/, for as long as it lives
-    staging/ATTEMPT/             files of one attempt, before they are published
-    staging/fit-ID/ATTEMPT/      checkpoints of one attempt at a fit, kept until some attempt commits it
+    staging/ATTEMPT/             files of one attempt before they are published
+    staging/fit-ID/ATTEMPT/      checkpoints of one attempt at a fit, kept until any attempt commits it
 
-The system frees a lock when its holder ends, however it ends, so a lock that can be taken has no holder. That holds where
-one system alone holds the locks of a file system; on a shared one (NFS and the like) it is believed only of attempts that
-were begun on this very machine since it was started. What is not known to be dead is left alone, and `verify` lists it.
+The operating system frees a lock when its holder ends, for whatever reason, so a lock that can be acquired has no
+holder. This is reliable only if one operating system manages all locks of a file system. On a shared file system (such
+as NFS), it is trusted only for attempts that started on this machine since its last boot. Attempts that are not known
+to be dead are kept, and `verify` lists them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from moodbench.hardware import node_name
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing can be known to be dead, so nothing is swept
+except ImportError:  # Windows: no attempt is known to be dead, so nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 KEEP_CHECKPOINTS_S = 14 * 86400.0
-"""A fit that nobody has taken up for so long loses its checkpoints; it can still be begun anew."""
+"""Seconds after which checkpoints that no attempt resumed are removed; the fit can still restart from scratch."""
 KEEP_ATTEMPTS = 3
 CLAIMING_S = 3600.0
-"""A lock file without its name after so long belongs to a process that ended while it made the file."""
+"""Seconds after which a `.lock.new` file is attributed to a process that ended while it created its lock."""
 FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
     [
         "apfs",
@@ -54,28 +55,29 @@ FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
 
 
 class Claim:
-    """The lock on one attempt's folder. It ends with `release`, or with the process."""
+    """Lock on the folder of one attempt, held until `release` or until the process ends."""
 
     def __init__(self, staging: Path, name: str) -> None:
         staging.mkdir(parents=True, exist_ok=True)
         self._staging, self._name = staging, name
         self._fits: list[str] = []
-        # An interrupt can meet any step of this and of `release`; what is left then goes with this object or with the process.
+        # An interrupt can hit any step of this method and of `release`; this finalizer then cleans up.
         self._left = weakref.finalize(self, _end, staging, name, self._fits)
         made = staging / f"{name}.lock.new"
-        # Locked before it has its name: nobody ever sees it unlocked while its owner lives.
+        # Locked before it gets its final name, so that nobody sees it unlocked while its owner lives.
         self._file = made.open("w", encoding="utf-8")
         self._file.write(_this_machine())
         self._file.flush()
         if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: its attempts are never known to be dead
+            with suppress(OSError):  # no locks on this file system: attempts are never known to be dead
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         made.rename(staging / f"{name}.lock")
 
     def open_checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
-        """The new folder of this attempt at `fit_id`, and those of other attempts, the newest first.
+        """Return a new folder for this attempt at `fit_id`, and the folders of other attempts, newest first.
 
-        Of attempts that have ended only the newest KEEP_ATTEMPTS are kept: each has copied the best of those before it.
+        Of the attempts that have ended, only the newest KEEP_ATTEMPTS are kept: each has copied the best checkpoint of
+        those before it.
         """
         folder = self._staging / f"fit-{fit_id}"
         own = folder / self._name
@@ -87,16 +89,18 @@ class Claim:
         return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
 
     def release(self) -> None:
-        """Nothing; the attempt has ended: its folder goes, and that of its checkpoints where it left none."""
+        """Remove the folder of the attempt, and its checkpoint folders if they are empty, and free the lock."""
         _end(self._staging, self._name, self._fits)
         self._left.detach()
         self._file.close()
 
 
 def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
-    """The names of what was removed: folders of dead attempts, locks that were never taken, and checkpoints of use to nobody.
+    """Remove what dead attempts left in `staging`, and return the removed names.
 
-    The last are empty ones, those of fits in `committed`, and those that nobody took up for long (until `now`).
+    Removed are the folders of dead attempts, abandoned `.lock.new` files, and checkpoint folders of ended attempts that
+    are empty, belong to a fit in `committed`, or have been unchanged for KEEP_CHECKPOINTS_S at the time `now` (seconds
+    since 1970; default: the current time).
     """
     if not staging.is_dir():
         return []
@@ -123,7 +127,7 @@ def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[
 
 
 def forget(staging: Path, fit_id: str, name: str) -> None:
-    """Nothing; the fit is committed: its checkpoints by the attempt `name` and by every attempt that has ended go."""
+    """Remove the checkpoints of a committed fit: those of the attempt `name` and of all attempts that have ended."""
     folder = staging / f"fit-{fit_id}"
     for own in (folder / name, *_ended(staging, folder)):
         shutil.rmtree(own, ignore_errors=True)
@@ -131,13 +135,13 @@ def forget(staging: Path, fit_id: str, name: str) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Nothing; a folder with something in it stays."""
+    """Remove `folder` if it is empty."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def _end(staging: Path, name: str, fits: Sequence[str]) -> None:
-    """Nothing; of the attempt `name` only its checkpoints of `fits` are left, and its lock goes last."""
+    """Remove everything of the attempt `name` except its checkpoints of `fits`; the lock is removed last."""
     shutil.rmtree(staging / name, ignore_errors=True)
     for fit_id in fits:
         remove_if_empty(staging / f"fit-{fit_id}" / name)
@@ -147,7 +151,10 @@ def _end(staging: Path, name: str, fits: Sequence[str]) -> None:
 
 
 def _ended(staging: Path, folder: Path) -> Iterator[Path]:
-    """The folders in `folder` whose attempt has ended, the oldest first: an attempt has its lock before it has a folder."""
+    """Yield the folders in `folder` whose attempt has ended, oldest first.
+
+    An attempt acquires its lock before it creates a folder, so the attempt of a folder without a lock has ended.
+    """
     for own in sorted(p for p in folder.glob("*") if p.is_dir()):
         lock = staging / f"{own.name}.lock"
         if not lock.exists() or _is_dead(lock):
@@ -155,12 +162,15 @@ def _ended(staging: Path, folder: Path) -> Iterator[Path]:
 
 
 def _holds_a_file(folder: Path) -> bool:
-    """Whether there is a file anywhere below; one that is ended as it makes a checkpoint can leave that folder alone."""
+    """Return whether there is a file anywhere below `folder`.
+
+    A process that is killed while it makes a checkpoint can leave an empty checkpoint folder.
+    """
     return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _is_dead(lock: Path) -> bool:
-    """Whether the process that made `lock` has certainly ended."""
+    """Return whether the process that created `lock` has certainly ended."""
     if fcntl is None:
         return False
     try:
@@ -172,13 +182,13 @@ def _is_dead(lock: Path) -> bool:
 
 
 def _this_machine() -> str:
-    """This machine since its start."""
+    """Return an identifier of this machine that changes with every boot."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return f"{node_name()} {boot.read_text().strip()}" if boot.exists() else f"{node_name()} {psutil.boot_time():.0f}"
 
 
 def _one_machine_alone(path: Path) -> bool:
-    """Whether `path` is on a file system that one machine alone can have mounted."""
+    """Return whether `path` is on a file system that only one machine can have mounted."""
     resolved = path.resolve()
     mounts = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
     kind = next((mounts[parent] for parent in resolved.parents if parent in mounts), "")
@@ -186,7 +196,7 @@ def _one_machine_alone(path: Path) -> bool:
 
 
 def _last_change(folder: Path) -> float:
-    """When `folder` or something in it was last changed, in seconds since 1970; a file alone will do."""
+    """Return the latest modification time of `folder` (or a file) and its contents, in seconds since 1970."""
     times = []
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):

@@ -43,7 +43,7 @@ FOLDERS = (
 
 
 class Store:
-    """Results at one place; see results/README.md for the layout."""
+    """Results at one location; see results/README.md for the layout."""
 
     def __init__(self, location: Location, uri: str) -> None:
         self._location = location
@@ -51,7 +51,10 @@ class Store:
 
     @classmethod
     def open(cls, uri: str | Path) -> Store:
-        """The store at `uri`, which may not exist yet; StoreError when something else is there."""
+        """Open the store at `uri`, which need not exist yet.
+
+        Raises: StoreError if something else is there.
+        """
         location = locate(uri)
         if isinstance(location, LocalLocation):
             _refuse_foreign(location.root)
@@ -60,11 +63,14 @@ class Store:
 
     @property
     def location(self) -> Location:
-        """Where its files are."""
+        """Location of its files."""
         return self._location
 
     def check_writable(self) -> None:
-        """Nothing; StoreError when this process could not commit here. Leaves the store as it was."""
+        """Check that this process can commit to the store, without changing it; only local stores are checked.
+
+        Raises: StoreError if it cannot.
+        """
         if not isinstance(self._location, LocalLocation):
             return
         root = self._location.root
@@ -81,15 +87,18 @@ class Store:
             ) from error
 
     def attempt(self) -> Attempt:
-        """A new attempt, to be used as a context manager."""
+        """Return a new attempt, to be used as a context manager."""
         return Attempt(self._location)
 
     def new_rerun(self, request: str) -> Store:
-        """An empty store of its own below this one, for the `request` that is done again; it never stands for the first."""
+        """Return a new, empty store below this one for a rerun of `request`.
+
+        The results of a rerun never replace those of the first run.
+        """
         return self._rerun(f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{request}")
 
     def reruns(self, request: str) -> list[Store]:
-        """The stores below this one in which `request` was done again, the newest first."""
+        """Return the stores below this one with reruns of `request`, newest first."""
         names = {key.split("/")[1] for key in self._location.keys("reruns")}
         return [self._rerun(name) for name in sorted(names, reverse=True) if name.endswith(f"-{request}")]
 
@@ -97,22 +106,22 @@ class Store:
         return Store.open(f"{self.uri.rstrip('/')}/reruns/{name}")
 
     def sweep(self) -> list[str]:
-        """What was removed from the staging area: what attempts left that have certainly ended and serves no later one."""
+        """Remove from the staging area what ended attempts left and no later one needs, and return the names."""
         return sweep(self._location.staging(), self.ids("fits"))
 
     def ids(self, kind: str) -> set[str]:
-        """The ids of `kind` that have a record."""
+        """Return the ids of `kind` that have a record."""
         return {key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0] for key in self._keys(kind)}
 
     def records(self, kind: str) -> pd.DataFrame:
-        """All records of `kind`: fits, evaluations, measurements or failures."""
+        """Return all records of `kind`: fits, evaluations, measurements or failures."""
         if kind == "failures":
             return read_many(self._location, self._location.keys(kind), FAILURES)
         frame: pd.DataFrame = standing_records(self._location, kind).to_pandas()
         return frame
 
     def record(self, kind: str, id_: str) -> dict[str, Any] | None:
-        """The one record of `kind` with `id_`, or None."""
+        """Return the record of `kind` with `id_`, or None."""
         key = find_record(self._location, kind, id_)
         if key is None:
             return None
@@ -120,7 +129,10 @@ class Store:
         return row
 
     def artifact(self, fit_id: str) -> Path:
-        """A local folder with the artifact of `fit_id`, as it was committed; StoreError when it is damaged or has no record."""
+        """Return a local folder with the artifact of `fit_id` as it was committed.
+
+        Raises: StoreError if the artifact is damaged or the fit has no record.
+        """
         record = self.record("fits", fit_id)
         if record is None:
             raise StoreError(f"{self.uri}: no fit {fit_id}; `moodbench leaderboard --json` lists the ids")
@@ -137,25 +149,28 @@ class Store:
         return folder
 
     def predictions(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
-        """The predictions of these evaluations, long: one row per evaluation and example."""
+        """Return the predictions of these evaluations in long format: one row per evaluation and example."""
         return self._outputs("evaluations", evaluation_ids, "predictions/", PREDICTIONS)
 
     def validation(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
-        """The predictions of these evaluations on the validation texts; no rows for those made before they were kept."""
+        """Return the predictions of these evaluations on the validation texts.
+
+        Evaluations made before these predictions were stored have no rows.
+        """
         return self._outputs("evaluations", evaluation_ids, "validation/", PREDICTIONS)
 
     def samples(self, measurement_ids: Iterable[str]) -> pd.DataFrame:
-        """The raw timings of these measurements, one row per request."""
+        """Return the raw timings of these measurements, one row per request."""
         return self._outputs("measurements", measurement_ids, "samples/", SAMPLES)
 
     def has_examples(self, dataset: str, revision: str) -> bool:
-        """Whether the texts and labels of this revision of a data set are there."""
+        """Return whether the texts and labels of this revision of a dataset are stored."""
         return f"examples/dataset={dataset}/revision={revision}.parquet" in self._location.keys(
             f"examples/dataset={dataset}"
         )
 
     def put_examples(self, dataset: str, revision: str, table: pa.Table) -> None:
-        """Nothing; writes the texts and labels of a data set once per revision."""
+        """Write the texts and labels of a dataset, once per revision."""
         if self.has_examples(dataset, revision):
             return
         key = f"examples/dataset={dataset}/revision={revision}.parquet"
@@ -163,11 +178,14 @@ class Store:
             self._location.create(write_table(table.cast(stamped(EXAMPLES)), attempt.folder / "examples.parquet"), key)
 
     def examples(self, dataset: str, revision: str) -> pd.DataFrame:
-        """The texts and labels of one revision of a data set."""
+        """Return the texts and labels of one revision of a dataset."""
         return read_many(self._location, [f"examples/dataset={dataset}/revision={revision}.parquet"], EXAMPLES)
 
     def write_event_line(self, run_id: str, event: Mapping[str, Any]) -> None:
-        """Nothing; adds one JSON line to the live log of this process's own run (not a result, local stores only)."""
+        """Append one JSON line to the live log of this process's own run.
+
+        The log is not a result and exists in local stores only.
+        """
         if isinstance(self._location, LocalLocation):
             path = self._location.root / "events" / f"{run_id}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Whether a store is what its records say: files, ids, splits, and every figure that can be worked out again.
+"""Verification of a store: its files, ids and splits, and every value that can be recomputed.
 
-Damage to a record file is found by its page checksums. A value that was changed on purpose and that nothing stored
-implies, such as a training time, is not found.
+Page checksums detect damage to a record file. A value that was changed on purpose and that does not follow from other
+stored data, such as a training time, is not detected.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from moodbench.store.snapshots import KEY, STAMP, read_snapshot
 
 Row = Mapping[str, Any]
 IDENTITY = ("config_id", "model", "dataset", "seed")
-"""Columns in which a fit, its evaluations and its measurements agree."""
+"""Columns that a fit shares with its evaluations and measurements."""
 FOLDERS_OF_FILES = ("predictions", "validation", "samples", "artifacts", "examples")
 IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, AttributeError)
-"""What working out figures raises where the stored values make no sense."""
+"""Exceptions that recomputing raises if the stored values are malformed."""
 
 
 class Difference(NamedTuple):
-    """Something that is stored and something that it should equal."""
+    """A stored value and the value that it should equal."""
 
     kind: str
-    """Kind of record, or failures, examples, snapshots."""
+    """Kind of record, or failures, examples or snapshots."""
     id: str
     column: str
     stored: Any
@@ -53,19 +53,19 @@ class Difference(NamedTuple):
 
 @dataclass
 class Verification:
-    """What was looked at and what was found."""
+    """Numbers of checked records and files, and the problems found."""
 
     num_records: int = 0
     num_files: int = 0
     differences: list[Difference] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
-    """Files that no readable record names. They do no harm."""
+    """Files that no readable record names. They are harmless."""
     leftovers: list[str] = field(default_factory=list)
-    """Attempts in staging/ that are under way or were killed, and checkpoints of fits that are not committed."""
+    """Attempts in staging/ that are running or were killed, and checkpoints of uncommitted fits."""
 
 
 def verify(location: Location) -> Verification:
-    """Every record of the store compared with its files, its spec, its examples and the figures worked out again."""
+    """Compare every record of the store with its files, spec, examples and recomputed values."""
     return _Verifier(location).run()
 
 
@@ -98,7 +98,7 @@ class _Verifier:
         return self._found
 
     def _records(self, kind: str) -> dict[str, Row | None]:
-        """Every id of `kind` with its record, None where that cannot be read; files and snapshot are checked."""
+        """Check the record files and the snapshot of `kind`, and return the record of each id, None if unreadable."""
         schema, id_column = RECORDS[kind]
         stamps = self._location.stamps(kind)
         snapshot = read_snapshot(self._location, kind)
@@ -147,7 +147,7 @@ class _Verifier:
             self._check_validation(id_, record, examples)
 
     def _check_validation(self, id_: str, record: Row, examples: pd.DataFrame | None) -> None:
-        """Notes validation predictions that are not this evaluation's, nor of the validation texts and their labels."""
+        """Check that validation predictions belong to this evaluation and match the validation texts and labels."""
         rows = self._rows("evaluations", id_, record, "validation/", PREDICTIONS)
         if rows is None:
             return
@@ -162,9 +162,9 @@ class _Verifier:
             self._check_validation_scores(fit, rows)
 
     def _check_validation_scores(self, fit: Row, validation: pd.DataFrame) -> None:
-        """Notes scores of a fit on its validation texts that are not those of the predictions on them."""
+        """Check that the validation scores of a fit match the predictions on its validation texts."""
         id_ = str(fit["fit_id"])
-        if fit["num_validation"] == 0:  # a model that was not trained, and so chose nothing by validation
+        if fit["num_validation"] == 0:  # an untrained model, so validation selected nothing
             return
         validation = scored_validation(fit, validation)
         figures = self._worked_out("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
@@ -191,7 +191,7 @@ class _Verifier:
             self._none("measurements", id_, "samples.example_id", strange, "the test split")
 
     def _same_examples(self, id_: str, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
-        """Notes examples that are missing, strange or repeated, and labels that differ."""
+        """Report missing, unknown and repeated examples, and labels that differ."""
         ids, wanted = predictions["example_id"], test["example_id"]
         flaws = {"missing": ~wanted.isin(ids), "not in it": ~ids.isin(wanted), "repeated": ids.duplicated()}
         named = ", ".join(f"{int(rows.sum())} {name}" for name, rows in flaws.items() if rows.any())
@@ -205,7 +205,7 @@ class _Verifier:
         )
 
     def _examples_of(self, kind: str, id_: str, record: Row) -> pd.DataFrame | None:
-        """The examples on which `record` stands, by its fit; None where that cannot be known (which is noted)."""
+        """Return the examples of the fit of `record`; report a difference and return None if they are unavailable."""
         fit_id = record["fit_id"]
         if fit_id not in self._fits:
             self._differ(kind, id_, "fit_id", fit_id, "no such fit")
@@ -236,7 +236,7 @@ class _Verifier:
         return rows
 
     def _rows(self, kind: str, id_: str, record: Row, prefix: str, schema: pa.Schema) -> pd.DataFrame | None:
-        """The table that `record` names below `prefix`, once its files are as named; None where it cannot be read."""
+        """Check the files of `record`, and return its table below `prefix`, or None if that cannot be read."""
         missing = self._intact(kind, id_, record)
         keys = [f["path"] for f in record["files"] or () if f["path"].startswith(prefix)]
         if len(keys) != 1:
@@ -246,7 +246,7 @@ class _Verifier:
         return None if table is None else table.to_pandas()
 
     def _intact(self, kind: str, id_: str, record: Row) -> set[str]:
-        """The files of `record` that are missing; these, and those of another size or digest, are noted."""
+        """Report files of `record` that are missing or differ in size or digest, and return the missing ones."""
         missing = set()
         for file in record["files"] or ():
             key = file["path"]
@@ -263,7 +263,7 @@ class _Verifier:
         return missing
 
     def _readable(self, kind: str, id_: str, key: str, schema: pa.Schema) -> pa.Table | None:
-        """The table at `key`; None, and a difference, where it is no table of this kind."""
+        """Return the table at `key`; report a difference and return None if it is not a table of this kind."""
         try:
             return read_table(self._location, key, schema)
         except (StoreError, pa.ArrowException, *IMPOSSIBLE) as error:
@@ -274,7 +274,7 @@ class _Verifier:
         self._none(kind, id_, f"{rows.shape[0]} rows' {column}", rows[column] != id_, id_)
 
     def _worked_out(self, kind: str, id_: str, source: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The figures that `work` gives; none, and a difference, where the source makes no sense."""
+        """Return the values that `work` computes; report a difference and return {} if its source is malformed."""
         try:
             return work()
         except IMPOSSIBLE as error:

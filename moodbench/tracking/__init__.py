@@ -1,1 +1,1 @@
-"""MLflow and TensorBoard: committed records replayed for those who look at their experiments there; a copy, never the truth."""
+"""Copies of committed records in MLflow and TensorBoard; the store remains the source of truth."""

@@ -1,4 +1,4 @@
-"""`python -m moodbench.tracking STORE`: what the end of a run starts."""
+"""`python -m moodbench.tracking STORE`: the process that a run starts at its end to sync its records."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Tracking at the end of a run, in a process of its own: MLflow takes seconds and 170 MiB, which no measurement may feel."""
+"""Tracking at the end of a run, in a separate process.
+
+MLflow takes seconds and 170 MiB, which must not affect a measurement.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ TIMEOUT_S = 60.0
 
 
 def track(store: Store, *, has_new: bool) -> None:
-    """Nothing; logs what `store` holds, and warns once when that fails. MOODBENCH_TRACKING=off leaves it out.
+    """Log the records of `store` to MLflow and TensorBoard, and warn once if that fails.
 
-    Nothing is started where all was tracked before; a run that was killed has left that to the next. A store that is no
-    local folder is tracked when the run `has_new` records.
+    MOODBENCH_TRACKING=off disables tracking. No process is started if all records are tracked already; records of a
+    killed run are tracked at the end of the next run. A store that is not a local folder is tracked if the run
+    `has_new` records.
     """
     if os.environ.get(SWITCH, "on").lower() in ("off", "0", "false"):
         return

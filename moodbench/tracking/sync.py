@@ -1,4 +1,4 @@
-"""A store's records to MLflow and TensorBoard: what they do not show yet, as often as one likes."""
+"""Sync of a store to MLflow and TensorBoard: logs only records that are new there, so it can be repeated."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ URI = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Synced:
-    """What a sync did."""
+    """Result of a sync."""
 
     num_trials: int
-    """Trials in the store."""
+    """Number of trials in the store."""
     num_new_in_mlflow: int
-    """Trials of which MLflow did not show something."""
+    """Number of trials with records that were new to MLflow."""
     num_new_in_tensorboard: int | None
-    """The same for TensorBoard; None for a store that is no local folder."""
+    """The same for TensorBoard; None if the store is not a local folder."""
     mlflow_uri: str
     tensorboard_folder: str | None
 
 
 def sync(store: Store) -> Synced:
-    """What was new; PrerequisiteError when MLflow cannot be written.
+    """Log the new records of `store` to MLflow and TensorBoard, and return how many trials had some.
 
-    MLflow is the one that MLFLOW_TRACKING_URI names, else a SQLite file in the store's folder `tracking`, where the
-    event files of TensorBoard are too. Two syncs of one local store wait for each other.
+    MLflow is the server or database that MLFLOW_TRACKING_URI names, or else a SQLite file in the folder `tracking` of
+    the store, which also holds the event files of TensorBoard. Concurrent syncs of one local store wait for each other.
+    Raises: PrerequisiteError if MLflow cannot be written.
     """
     location = store.location
     folder = location.root / FOLDER if isinstance(location, LocalLocation) else None
@@ -46,7 +47,7 @@ def sync(store: Store) -> Synced:
         raise PrerequisiteError(
             f"{store.uri}: is no local folder, which could hold MLflow's file; set {URI} to a server or a database"
         )
-    ids = record_ids(store)  # before they are read: what comes meanwhile is for the next sync
+    ids = record_ids(store)  # listed before reading, so that records added meanwhile are left to the next sync
     trials = tracked_trials(store)
     if folder and trials:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def sync(store: Store) -> Synced:
         num_in_tensorboard = log_to_tensorboard(trials, folder / "tensorboard") if folder else None
         try:
             num_in_mlflow = log_to_mlflow(trials, uri) if trials else 0
-        except Exception as error:  # MLflow raises what its many back ends raise
+        except Exception as error:  # the exception type depends on the MLflow back end
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise PrerequisiteError(f"MLflow at {_shown(uri)}: {reason}; see {URI}") from error
         if folder and trials:
@@ -65,6 +66,6 @@ def sync(store: Store) -> Synced:
 
 
 def _shown(uri: str) -> str:
-    """The URI without a user's name and password."""
+    """Return `uri` without user name and password."""
     scheme, sign, rest = uri.partition("://")
     return scheme + sign + rest.rpartition("@")[2] if sign else uri

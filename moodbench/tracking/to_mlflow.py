@@ -1,4 +1,4 @@
-"""Trials as runs of MLflow, one for each fit."""
+"""Trials as MLflow runs, one per fit."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from moodbench.tracking.trials import TrackedTrial
 
 EXPERIMENT = "moodbench"
 FIT, RECORDS = "moodbench.fit_id", "moodbench.records"
-"""Tags of a run: its fit, and the ids of the records that it shows already."""
+"""Tags of a run: its fit, and the ids of the records that were logged to it."""
 BATCH = 500
-"""Metrics in one call; MLflow takes 1,000 and at most 100 parameters."""
+"""Metrics per call; MLflow accepts at most 1,000 metrics and 100 parameters."""
 _NO_FILES = "mlflow-artifacts:/moodbench"
-"""Where a run's files would be. None are logged; without it MLflow would write down this machine's folders."""
+"""Artifact location of runs. No artifacts are logged, but by default MLflow would record folders of this machine."""
 
 
 def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
-    """The number of trials of which something was new to the MLflow at `uri`; whatever MLflow raises when it fails."""
+    """Log the new records of `trials` to the MLflow at `uri`, and return how many trials had some.
+
+    Exceptions of MLflow are passed on.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
-    )  # else it waits minutes for a server that is not there
+    # By default, MLflow retries an unreachable server for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _NO_FILES)
     if uri.startswith("sqlite:///"):
@@ -33,7 +35,7 @@ def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a server that is not there is told once, by us
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # an unreachable server is reported once, by us
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     where = None if uri.startswith(("http:", "https:", "databricks")) else _NO_FILES
@@ -43,7 +45,7 @@ def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
 
 
 def _runs(client: Any, experiment: str) -> dict[str, Any]:
-    """The runs that show a fit, by its id; one that a person has deleted stays deleted."""
+    """Return the runs of fits by fit id, including deleted ones, because a run that a user deleted stays deleted."""
     from mlflow.entities import ViewType
 
     runs: dict[str, Any] = {}
@@ -57,7 +59,7 @@ def _runs(client: Any, experiment: str) -> dict[str, Any]:
 
 
 def _log(client: Any, experiment: str, trial: TrackedTrial, run: Any) -> bool:
-    """Whether something was new."""
+    """Log the new records of `trial` unless its run was deleted, and return whether any were logged."""
     known = set(run.data.tags.get(RECORDS, "").split(",")) if run else set()
     new = [record for record in trial.records if record.id not in known]
     if not new or (run and run.info.lifecycle_stage == "deleted"):
@@ -70,7 +72,7 @@ def _log(client: Any, experiment: str, trial: TrackedTrial, run: Any) -> bool:
     metrics = [Metric(p.name, p.value, _milliseconds(r.at), p.step) for r in new for p in r.points]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
-    # The tag comes last: without it the same values are sent again, which MLflow keeps once.
+    # The tag comes last: after an interruption the same values are sent again, and MLflow stores them once.
     ids = ",".join(record.id for record in trial.records)
     params = [] if known else [Param(name, value) for name, value in trial.params.items()]
     client.log_batch(run.info.run_id, params=params, tags=[RunTag(RECORDS, ids)])

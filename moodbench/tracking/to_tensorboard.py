@@ -1,4 +1,4 @@
-"""Trials as folders of TensorBoard, one for each fit: its loss and validation curves, and its scores."""
+"""Trials as TensorBoard folders, one per fit: its loss and validation curves, and its scores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from moodbench.tracking.trials import TrackedRecord, TrackedTrial
 
 
 def log_to_tensorboard(trials: Iterable[TrackedTrial], folder: Path) -> int:
-    """The number of trials of which something was new to `folder`.
+    """Write the new records of `trials` to `folder`, and return how many trials had some.
 
-    Each record is one event file, named by its time and id and put in place whole, so one that is there is complete.
+    Each record is one event file, named by its time and id. It is renamed into place, so an existing file is complete.
     """
     num_new = 0
     for trial in trials:

@@ -1,4 +1,4 @@
-"""Which records of a local store have been tracked, as a list beside what was made of them: a cache, never the truth."""
+"""List of the tracked records of a local store, kept in its folder `tracking`: a cache, not the source of truth."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LIST = "tracked.txt"
 
 
 def record_ids(store: Store) -> set[str]:
-    """The ids of all records of `store`."""
+    """Return the ids of all records of `store`."""
     return set().union(*(store.ids(kind) for kind in RECORDS))
 
 
 def is_tracked(store: Store) -> bool:
-    """Whether every record of `store` is in the list; False for a store that is no local folder, which has no list."""
+    """Return whether every record of `store` is in the list; False if the store is not a local folder."""
     location = store.location
     if not isinstance(location, LocalLocation):
         return False
@@ -29,7 +29,7 @@ def is_tracked(store: Store) -> bool:
 
 
 def note_tracked(folder: Path, ids: Set[str]) -> None:
-    """Nothing; the list in `folder` is of these ids. It appears whole."""
+    """Replace the list in `folder` by `ids`, atomically."""
     staged = folder / f".{LIST}.new"
     staged.write_text("\n".join(sorted(ids)) + "\n", encoding="utf-8")
     staged.replace(folder / LIST)

@@ -1,4 +1,4 @@
-"""What of a store's records is tracked: parameters and metrics of every fit, no texts and no paths."""
+"""Tracked part of the records of a store: parameters and metrics of every fit, without texts and paths."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _OF_FIT = ("train_time_s", "train_texts_per_s", "train_peak_memory_bytes")
 _OF_EVALUATION = {"f1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro"} | {
     name: name for name in (*METRIC_COLUMNS, "truncated_share") if not name.endswith("_macro")
 }
-_OF_MEASUREMENT = ("latency_p50_s", "latency_p90_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s",
-                   "cold_start_s", "weights_bytes", "memory_peak_batch1_bytes", "memory_peak_bytes",
-                   "gpu_peak_allocated_bytes")  # fmt: skip
+_OF_MEASUREMENT = ("latency_p50_s", "latency_p90_s", "latency_p99_s", "throughput_texts_per_s",
+                   "throughput_tokens_per_s", "cold_start_s", "weights_bytes", "memory_peak_batch1_bytes",
+                   "memory_peak_bytes", "gpu_peak_allocated_bytes")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class TrackedRecord:
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """One fit with its parameters, and the metrics of its records: the fit's own, then evaluations and measurements."""
+    """One fit with its parameters and the metrics of its records.
+
+    The record of the fit itself comes first, then evaluations, then measurements.
+    """
 
     fit_id: str
     run_id: str
@@ -60,12 +63,12 @@ class TrackedTrial:
 
     @property
     def name(self) -> str:
-        """Short human name."""
+        """Short display name."""
         return f"{self.model} · {self.dataset} · seed {self.seed}"
 
 
 def tracked_trials(store: Store) -> list[TrackedTrial]:
-    """Every fit of `store`, oldest first."""
+    """Return every fit of `store` with its records, oldest first."""
     trials: dict[str, TrackedTrial] = {}
     for fit in _rows(store, "fits"):
         trials[fit["fit_id"]] = TrackedTrial(
@@ -90,7 +93,7 @@ def tracked_trials(store: Store) -> list[TrackedTrial]:
 
 
 def parameters(fit: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters of a fit record by the names that people search for: model_name, lora_rank, learning_rate, ..."""
+    """Return the parameters of a fit record under their common names: model_name, lora_rank, learning_rate, ..."""
     found = {"model_name": fit["model"]} | {name: fit[name] for name in _FACTS}
     for part, fields in json.loads(fit["hparams"] or "{}").items():
         prefix = _PREFIX.get(part, f"{part}_")

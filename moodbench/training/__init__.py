@@ -1,1 +1,1 @@
-"""Fitting a contender on the training split, choosing on the validation split."""
+"""Fitting of models on the training split, with model selection on the validation split."""

@@ -1,8 +1,8 @@
-"""More training texts from those there are: words left out, words swapped, punctuation put in. Seeded; labels stay.
+"""Seeded augmentation of training texts: word deletion, word swap and punctuation insertion; labels do not change.
 
-Source: random deletion and swap, Wei & Zou (2019), EDA, https://doi.org/10.18653/v1/D19-1670; punctuation, Karimi, Rossi &
-Prati (2021), AEDA, https://doi.org/10.18653/v1/2021.findings-emnlp.234. Ours draws each word on its own, so that the
-expected share of changed words is the one that is asked for.
+Source: Wei & Zou (2019), EDA, https://doi.org/10.18653/v1/D19-1670 (random deletion and swap); Karimi, Rossi & Prati
+(2021), AEDA, https://doi.org/10.18653/v1/2021.findings-emnlp.234 (punctuation). Unlike there, each word is drawn
+independently, so that the expected share of changed words is the requested one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MARKS = (".", ",", "!", "?", ";", ":")
 
 
 def augmented(train: pd.DataFrame, how: Augmentation, seed: int) -> pd.DataFrame:
-    """`train` (example_id, text, label, ...) followed by `copies` changed copies of each row, with ids of their own.
+    """Return `train` (example_id, text, label, ...) followed by `copies` augmented copies of each row, with new ids.
 
-    Each text is changed by a generator of its own, made from the seed, its id and the number of the copy: the order of
-    the rows changes nothing. The originals stay as they are.
+    Each text has its own random generator, seeded with `seed`, the number of the copy and the example id, so that the
+    result does not depend on the order of the rows. The original rows do not change.
     """
     parts = [train]
     for copy in range(1, how.copies + 1):
@@ -34,7 +34,7 @@ def augmented(train: pd.DataFrame, how: Augmentation, seed: int) -> pd.DataFrame
 
 
 def changed_text(text: str, how: Augmentation, rng: np.random.Generator) -> str:
-    """`text` with words dropped, then swapped with their neighbour, then marks before words; a word always stays."""
+    """Return `text` with words deleted, then swapped with the next, then preceded by marks; one word always remains."""
     words = text.split()
     kept = [word for word, drop in zip(words, rng.random(len(words)) < how.word_dropout, strict=True) if not drop]
     words = kept or words[:1]

@@ -1,4 +1,4 @@
-"""Fitting the classical contenders."""
+"""Fitting of the classical baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moodbench.training.outcome import FitOutcome
 
 
 def fit_majority(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int, folder: Path) -> FitOutcome:
-    """The outcome of counting labels; the contender is saved in `folder`."""
+    """Fit the majority baseline by counting labels with add-one smoothing, and save it in `folder`."""
     started = time.perf_counter()
     counts = np.bincount(train["label"], minlength=num_labels)
     model = Majority(np.log((counts + 1) / (counts.sum() + num_labels)).tolist())
@@ -30,7 +30,7 @@ def fit_majority(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int,
 
 
 def fit_vader(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int, folder: Path) -> FitOutcome:
-    """The outcome of fitting VADER's sharpness to the training labels by maximum likelihood; saved in `folder`."""
+    """Fit VADER's sharpness to the training labels by maximum likelihood, and save the model in `folder`."""
     from scipy.optimize import minimize_scalar
 
     started = time.perf_counter()
@@ -60,7 +60,10 @@ def fit_vader(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int, fo
 def fit_tfidf(
     train: pd.DataFrame, validation: pd.DataFrame, tfidf: TfidfDefaults, num_labels: int, folder: Path
 ) -> FitOutcome:
-    """The outcome of logistic regression on TF-IDF with the C that validation prefers; saved in `folder`."""
+    """Fit logistic regression on TF-IDF, select C by validation macro F1, and save the model in `folder`.
+
+    Raises: DataError if no word or phrase occurs in enough training texts.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     started = time.perf_counter()
@@ -69,13 +72,13 @@ def fit_tfidf(
     )
     try:
         features = vectorizer.fit_transform(train["text"])
-    except ValueError as error:  # scikit-learn's only sign of an empty vocabulary
+    except ValueError as error:  # scikit-learn has no exception class for an empty vocabulary
         if "vocabulary" not in str(error) and "no terms remain" not in str(error):
             raise
         raise DataError(
-            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more stands in at "
-            f"least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn from; check "
-            "the text column, or lower tfidf.min_document_count"
+            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more stands in "
+            f"at least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn "
+            "from; check the text column, or lower tfidf.min_document_count"
         ) from error
     vocabulary = {word: int(i) for word, i in vectorizer.vocabulary_.items()}
     validation_features = vectorizer.transform(validation["text"])
@@ -113,12 +116,15 @@ def fit_tfidf(
 def fit_logistic(
     features: Any, labels: npt.NDArray[Any], inverse_regularisation: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Coefficients (labels or 1, features) and intercepts of a logistic regression, deterministic."""
+    """Return coefficients (labels, features) and intercepts (labels,) of a logistic regression; deterministic.
+
+    With two labels there is a single row, the log odds of the second label.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        # A value of C at the weak end of the grid may stop at the limit; validation then simply prefers another.
+        # A C with weak regularisation may reach max_iter; validation decides whether the result is good enough.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=inverse_regularisation, max_iter=1000).fit(features, labels)
     return model.coef_, model.intercept_

@@ -1,8 +1,9 @@
-"""Checkpoints of a long fit: written now and then, whole or not at all, and taken up by the attempt that comes next.
+"""Checkpoints of a long fit: written periodically and atomically, and resumed by the next attempt.
 
-A checkpoint is what transformers.Trainer writes (adapter, optimiser, schedule, random state, history), and last a manifest
-with the size and SHA-256 of every file. The order of the texts needs no state: it follows from the seed and the epoch.
-An attempt never writes in another's folder: it copies what it takes up, and trusts only a copy that its manifest proves.
+A checkpoint is what transformers.Trainer writes (adapter, optimiser, scheduler, random state, history), followed by a
+manifest with the size and SHA-256 of every file. The order of the texts needs no state, as it depends only on the seed
+and the epoch. An attempt never writes in the folder of another. It copies the checkpoint that it resumes from, and uses
+only a copy that matches its manifest.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ if TYPE_CHECKING:
 MANIFEST = "moodbench.json"
 DEFAULT_INTERVAL_S = 60.0
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
-"""Another version of these may continue differently, so a fit is begun anew."""
+"""Libraries that must have the same version to resume; with another version the fit restarts."""
 
 
 @dataclass(frozen=True)
 class CheckpointArea:
-    """Where the checkpoints of one attempt at a fit go, and where those of earlier attempts may be."""
+    """Where one attempt at a fit writes its checkpoints, and where it looks for those of earlier attempts."""
 
     folder: Path
     peak_bytes: Callable[[], int]
-    """The most memory that this process has used."""
+    """Returns the peak memory of this process."""
     earlier: Sequence[Path] = ()
-    """Folders of other attempts at the same fit; read, never written."""
+    """Folders of other attempts at the same fit; read-only."""
     interval_s: float = DEFAULT_INTERVAL_S
-    """Seconds of training between checkpoints; a shorter fit writes only the states that validation prefers."""
+    """Seconds of training between checkpoints; a shorter fit writes only its best checkpoints by validation score."""
 
 
 class Manifest(BaseModel):
-    """What proves a checkpoint: whose it is, and its files."""
+    """Manifest of a checkpoint: the fit it belongs to, its progress, and the digests of its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,36 +53,39 @@ class Manifest(BaseModel):
     libraries: dict[str, str | None]
     step: int
     best_step: int | None
-    """The step whose checkpoint validation prefers so far; it lies beside this one."""
+    """Step of the best checkpoint so far by validation score, kept in the same folder; None before validation."""
     elapsed_s: float
-    """Training time up to here, over all attempts."""
+    """Training time so far, over all attempts."""
     validation_time_s: float
-    """Part of it that validation took."""
+    """Part of `elapsed_s` spent on validation."""
     num_attempts: int
     peak_memory_bytes: int
-    """Highest of the attempts up to here."""
+    """Peak memory so far, over all attempts."""
     loss_sum: float
-    """Training loss since `loss_since_step`, not yet a point of the curve."""
+    """Sum of training losses since `loss_since_step` that are not yet a point of the learning curve."""
     loss_since_step: int
     files: dict[str, tuple[int, str]]
-    """Size and SHA-256 of every other file."""
+    """Size and SHA-256 of every file except the manifest."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A checkpoint of an earlier attempt, copied into this one's folder and proved."""
+    """A checkpoint of an earlier attempt, copied to the folder of this attempt and verified."""
 
     folder: Path
     manifest: Manifest
 
     def validated(self, metric: str) -> list[tuple[int, float]]:
-        """Step and score of the validations until then."""
+        """Return step and score of every validation run up to the checkpoint."""
         history = json.loads((self.folder / "trainer_state.json").read_text("utf-8"))["log_history"]
         return [(e["step"], e[f"eval_{metric}"]) for e in history if f"eval_{metric}" in e]
 
 
 def take_up(area: CheckpointArea, fit_id: str, device: Device, note: Callable[[str], None]) -> Taken | None:
-    """The most advanced whole checkpoint of an earlier attempt at `fit_id`, or None; `note` hears what was passed over."""
+    """Return the latest usable checkpoint of an earlier attempt at `fit_id`, or None.
+
+    `note` is called with the reason for each checkpoint that is skipped.
+    """
     for source in sorted(_checkpoints(area.earlier), key=_step_of, reverse=True):
         try:
             taken = _copy(source, area.folder, fit_id, device)
@@ -98,7 +102,7 @@ def take_up(area: CheckpointArea, fit_id: str, device: Device, note: Callable[[s
 
 
 class Keeper:
-    """Decides when a trainer writes checkpoints, completes each with its manifest, and removes those it replaces."""
+    """Schedules the checkpoints of a trainer, completes each with its manifest, and deletes the ones it replaces."""
 
     def __init__(
         self,
@@ -113,23 +117,23 @@ class Keeper:
 
     @property
     def num_attempts(self) -> int:
-        """This attempt and those whose work it continues."""
+        """Number of attempts at the fit, including this one and those that it resumes."""
         return 1 + (self._taken.manifest.num_attempts if self._taken else 0)
 
     def elapsed_s(self) -> float:
-        """Training time of this attempt and of the work it continues."""
+        """Return the training time in seconds, including the attempts that this one resumes."""
         return self._clock() - self._began + (self._taken.manifest.elapsed_s if self._taken else 0.0)
 
     def peak_memory_bytes(self) -> int:
-        """The highest peak of this process and of those whose work it continues."""
+        """Return the peak memory in bytes, including the attempts that this one resumes."""
         return max(self._area.peak_bytes(), self._taken.manifest.peak_memory_bytes if self._taken else 0)
 
     def attach(self, trainer: Trainer) -> None:
-        """Nothing; `trainer` is watched from now on."""
+        """Register the checkpoint callback with `trainer`."""
         trainer.add_callback(_callback(self, trainer))
 
     def begin(self, trainer: Trainer) -> None:
-        """Nothing; starts the clock, and gives back to a trainer that resumes what transformers leaves out."""
+        """Start the clock and, on resume, restore the state of `trainer` that transformers does not restore."""
         self._began = self._saved = self._clock()
         if self._taken is None:
             return
@@ -141,11 +145,11 @@ class Keeper:
         trainer._globalstep_last_logged = manifest.loss_since_step
 
     def is_due(self) -> bool:
-        """Whether the interval has passed since the last checkpoint."""
+        """Return whether the interval has passed since the last checkpoint."""
         return self._clock() - self._saved >= self._area.interval_s
 
     def complete(self, trainer: Trainer) -> None:
-        """Nothing; the checkpoint that `trainer` just wrote gets its manifest, and those it replaces go."""
+        """Add the manifest to the checkpoint that `trainer` has just written, and delete those it replaces."""
         state = trainer.state
         folder = self._area.folder / f"checkpoint-{state.global_step}"
         manifest = Manifest(
@@ -189,11 +193,15 @@ def _callback(keeper: Keeper, trainer: Trainer) -> TrainerCallback:
 
 
 class _UnusableError(Exception):
-    """A checkpoint that cannot be taken up, with the reason."""
+    """Raised with the reason why a checkpoint cannot be resumed."""
 
 
 def _copy(source: Path, target: Path, fit_id: str, device: Device) -> Taken:
-    """A copy of the checkpoint `source` in the folder `target`, proved by its manifest."""
+    """Return a copy of the checkpoint `source` in the folder `target`, verified against its manifest.
+
+    Raises: _UnusableError if it is incomplete, unreadable or changed, or was made by another fit, on another device or
+    with another library version.
+    """
     folder = target / source.name
     try:
         shutil.copytree(source, folder)

@@ -1,4 +1,4 @@
-"""Fine-tuning on transformers.Trainer, of a LoRA adapter or of all weights, keeping the checkpoint that validation prefers."""
+"""Fine-tuning of a LoRA adapter or of all weights with transformers.Trainer, keeping the best validation checkpoint."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused"}
-"""Names in a recipe -> names in transformers, where they differ."""
+"""Names of optimisers in transformers, where they differ from those in a recipe."""
 JointStep = Callable[[Any, dict[str, Any]], Any]
-"""From an adapted model and a batch to the loss with all gradients in place, or None to work them out alone."""
+"""Computes gradients and loss of an adapted model on a batch jointly with other fits; None if no other fit has it."""
 VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
 LOSSES_PER_FIT = 32
-"""Points of a learning curve that hold a training loss; a long fit has one more often, see training_arguments."""
+"""Points of a learning curve with a training loss; a long fit has more of them, see training_arguments."""
 
 
 def fine_tune(
@@ -54,10 +54,10 @@ def fine_tune(
     *,
     num_gpus: int = 1,
 ) -> FitOutcome:
-    """Return the outcome of fine-tuning; what was trained and the tokenizer are saved in `folder`.
+    """Fine-tune the model of `spec`, and save the trained weights and the tokenizer in `folder`.
 
-    The layers are spread over `num_gpus`. A checkpoint of an earlier attempt is taken up, and the outcome is that of a fit
-    that nobody stopped.
+    The layers are spread over `num_gpus` CUDA devices. If an earlier attempt left a checkpoint, training resumes from
+    it, with the same outcome as an uninterrupted fit.
     """
     assert spec.train is not None and spec.text is not None
     tokenizer = load_tokenizer(spec, base_folder(spec.model))
@@ -142,7 +142,7 @@ def fine_tune(
 
 
 def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_accumulated: int) -> JointStep | None:
-    """Return how this fit takes its steps together with others; None where it trains alone."""
+    """Return the function that computes gradients jointly with other fits, or None if this fit trains alone."""
     others = member()
     assert spec.train is not None
     if others is None or not can_join(spec, num_params, num_accumulated):
@@ -166,14 +166,17 @@ def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_
 
 
 def accumulation_steps(batch_size: int, max_device_batch_size: int) -> int:
-    """Return the forward passes per optimiser step: the fewest equal ones that memory holds and that make up the batch."""
+    """Return the gradient accumulation steps: the smallest number of equal parts of the batch that fit in memory."""
     return next(n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n <= max_device_batch_size)
 
 
 def training_arguments(
     train: TrainDefaults, schedule: Schedule, init_seed: int, data_seed: int, device: Device, folder: Path
 ) -> TrainingArguments:
-    """Return the Trainer's arguments for a recipe on a device; the batches and looks that it cannot express are in _trainer."""
+    """Return the Trainer's arguments for a recipe on a device.
+
+    Batches and validation steps cannot be expressed in them and are set in `_trainer`.
+    """
     from transformers import TrainingArguments
 
     accumulation = accumulation_steps(schedule.batch_size, train.max_device_batch_size)
@@ -266,7 +269,7 @@ def _trainer(
             return longest_first(eval_dataset["length"])
 
         def _run_epoch(self, **arguments: Any) -> None:
-            # A checkpoint of the last step leaves nothing to train; transformers would do a step more in a part of an epoch.
+            # transformers trains one step too many when it resumes from the last step and that is inside an epoch.
             if self.state.global_step < self.state.max_steps:
                 super()._run_epoch(**arguments)
 

@@ -1,4 +1,4 @@
-"""Fitting any contender: the one entry to this package."""
+"""Entry point of this package: fits any model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def fit(
     *,
     num_gpus: int = 1,
 ) -> FitOutcome:
-    """How the fit of `spec` on these rows went; the artifact is in `folder`, what a later attempt may continue in `checkpoints`."""
+    """Fit the model of `spec`, save the artifact in `folder`, and return the outcome.
+
+    `checkpoints` is where a later attempt may resume from; only fine-tuning writes them.
+    """
     num_labels = len(spec.dataset.labels)
     if spec.model.method in get_args(FineTuning):
         from moodbench.training.fine_tuning import fine_tune

@@ -1,4 +1,4 @@
-"""What fitting gives back."""
+"""Outcome of a fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Receives progress: step, num_steps, loss and the like; `note` is a sentence for the person who watches."""
+"""Callback for progress: step, num_steps, loss and others; `note` is a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -16,37 +16,37 @@ class CurvePoint:
 
     step: int
     loss: float | None
-    """Mean training loss since the last point."""
+    """Mean training loss since the previous point."""
     metric: str | None = None
     validation_score: float | None = None
 
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """How a fit went; what was learned is in its folder."""
+    """Statistics and scores of a fit; the trained model is in its artifact folder."""
 
     num_params: int
     num_trainable: int
     num_train: int
     num_validation: int
-    """Validation texts that `validation` rests on: the whole split, or as many as the validation budget allows."""
+    """Validation texts behind the scores in `validation`: the whole split, or what the validation budget allows."""
     train_time_s: float
-    """Time spent learning, from the first step to the last, validation runs included."""
+    """Training time from the first to the last step, including validation runs."""
     num_texts_trained: int
-    """Training texts processed, each pass counted."""
+    """Training texts processed, summed over epochs."""
     best_step: int | None
     validation: Mapping[str, float | None]
-    """Scores of the kept state on the validation split."""
+    """Scores of the chosen checkpoint on the validation split."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters that validation chose."""
+    """Hyper-parameters selected by validation, and settings that the fit determined."""
     curve: tuple[CurvePoint, ...] = ()
     num_attempts: int = 1
-    """Attempts whose work is in it, this one included."""
+    """Attempts that contributed to the fit, including this one."""
     validation_time_s: float | None = None
-    """Part of the training time that validation took; None where learning and validation are not told apart."""
+    """Part of `train_time_s` spent on validation; None if the two are not measured separately."""
     peak_memory_bytes: int | None = None
-    """The most memory that any of them used; None where that is this process's own peak."""
+    """Peak memory over these attempts; None if it is the peak of this process."""
     num_steps: int | None = None
-    """Optimiser steps done; None where nothing is trained by gradients."""
+    """Optimiser steps; None without gradient training."""
     training_verdict: str | None = None
-    """Whether it was trained enough, see `verdict.training_verdict`; None where the learning curve does not say."""
+    """Whether training was sufficient, see `verdict.training_verdict`; None if the learning curve does not show it."""

@@ -1,4 +1,4 @@
-"""Fitting a linear classifier on frozen embeddings."""
+"""Fitting of a linear probe on frozen embeddings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH = 32
 def fit_probe(
     spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
 ) -> FitOutcome:
-    """The outcome of logistic regression on embeddings with the C that validation prefers; saved in `folder`."""
+    """Fit logistic regression on embeddings, select C by validation macro F1, and save the probe in `folder`."""
     from safetensors.numpy import save_file
 
     assert spec.probe is not None
@@ -40,7 +40,7 @@ def fit_probe(
     best: tuple[float, float, LinearProbe, dict[str, float | None], dict[str, npt.NDArray[np.float32]]] | None = None
     for c in spec.probe.inverse_regularisation:
         weight, bias = fit_logistic(vectors, train["label"].to_numpy(), c)
-        if len(weight) == 1:  # two labels: scikit-learn gives the log odds
+        if len(weight) == 1:  # two labels: scikit-learn returns only the log odds
             weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
         head = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
         scores = score_all(validation_vectors @ head["weight"].T + head["bias"], labels)
@@ -68,7 +68,7 @@ def fit_probe(
 
 
 def _embed(embedder: Embedder, encoded: Encoded, report: Report) -> npt.NDArray[np.float32]:
-    """Embeddings in the order of `encoded`, computed in batches of similar length."""
+    """Return embeddings (texts, width) in the order of `encoded`, computed in batches of similar length."""
     order = np.argsort(encoded.num_tokens, kind="stable")
     vectors: npt.NDArray[np.float32] | None = None
     num_steps = -(-len(order) // BATCH)

@@ -1,4 +1,4 @@
-"""Language models that are asked and not trained: the fit chooses the labelled examples that come before each text."""
+"""Prompting of language models without training: the fit selects the few-shot examples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from moodbench.training.outcome import FitOutcome
 
 
 def fit_prompted(spec: FitSpec, train: pd.DataFrame, folder: Path) -> FitOutcome:
-    """Save tokenizer and template in `folder`, with as many labelled training texts as the prompt shows.
+    """Save the tokenizer, and the template with its few-shot examples, in `folder`.
 
-    They are drawn with the seed of the sub-sample, as evenly over classes as can be, and shuffled; a text that alone would
-    take more than its share of the longest input is left out of the draw. PrerequisiteError where none are left.
+    The examples are training texts, sampled with the subsampling seed, balanced over classes as far as possible, and
+    shuffled. Texts that exceed an equal share of the maximum input length are excluded; if too few remain, the template
+    has fewer examples than the prompt asks for.
+
+    Raises: PrerequisiteError if the template with its examples leaves no space for a text.
     """
     assert spec.prompt is not None and spec.text is not None
     started = time.perf_counter()
@@ -30,7 +33,7 @@ def fit_prompted(spec: FitSpec, train: pd.DataFrame, folder: Path) -> FitOutcome
     tokenizer = load_tokenizer(spec, source)
     shown = _examples(spec, train, tokenizer)
     template = template_of(spec.prompt, shown)
-    Tokenizer(tokenizer.hf, spec.text, spec.prompt, template, spec.model.name)  # refuses a template that leaves no room
+    Tokenizer(tokenizer.hf, spec.text, spec.prompt, template, spec.model.name)  # checks that texts fit in the template
     template.save(folder)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
     return FitOutcome(
@@ -47,7 +50,7 @@ def fit_prompted(spec: FitSpec, train: pd.DataFrame, folder: Path) -> FitOutcome
 
 
 def _num_params(spec: FitSpec, folder: Path) -> int:
-    """The parameters of the language model, counted without loading its weights."""
+    """Return the number of parameters of the language model, without loading its weights."""
     import transformers
 
     assert spec.prompt is not None

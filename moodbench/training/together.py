@@ -1,8 +1,9 @@
-"""Several fits of one base model trained in step: one forward and backward pass through the base for all their adapters.
+"""Joint training of several adapters on one base model, with shared forward and backward passes through the base.
 
-Each fit runs in a thread of its own, and only one of them at a time, with its own random state: data order, dropout,
-optimiser, validation, checkpoints and early stopping are those of the fit alone. Only the gradient of a batch is worked
-out for all fits that stand before the same batch at once. Sums in another order leave differences of rounding alone.
+Each fit has its own thread and random state, and only one thread runs at a time. Data order, dropout, optimiser,
+validation, checkpoints and early stopping are the same as if the fit trained alone. Only the gradients of a batch are
+computed jointly, for all fits that wait with the same batch. Results differ only by rounding, as sums are computed in
+another order.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     import torch
 
 FAMILIES = ("bert", "distilbert", "electra", "roberta")
-"""Families whose dropout always acts on tensors with the texts in their first dimension."""
+"""Families in which the first dimension of every dropout input is the batch."""
 _here = threading.local()
 
 
 def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
-    """Whether a fit may share passes through its base: full-precision weights that every adapter sees as they are."""
+    """Return whether a fit can share passes through its base model.
+
+    The base must be in fp32 and unchanged by the adapter's initialisation, and each batch must fit in one pass.
+    """
     assert spec.train is not None
     return (
         spec.lora is not None
@@ -46,7 +50,7 @@ def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
 
 @dataclass
 class _Waiting:
-    """A member that stands before a batch."""
+    """A member that waits for the gradients of its batch."""
 
     key: Hashable
     base: Callable[[], Any]
@@ -59,37 +63,37 @@ class _Waiting:
 
 @dataclass
 class Member:
-    """One fit among those that train together."""
+    """One of the fits that train together."""
 
     number: int
     group: Together
     seconds: float = 0.0
-    """Its share of the time: alone in full, a joint pass divided by those in it."""
+    """Time of this fit in seconds: its own work in full, and an equal share of each joint pass."""
     most_joined: int = 1
-    """The most fits, itself included, that shared a pass with it."""
+    """Largest number of fits in a joint pass of this fit, including itself."""
 
     def elapsed_s(self) -> float:
-        """Return its share of the time until now; for the thread of the member, whose turn it is."""
+        """Return the time of this fit so far, in seconds; call it only from the member's thread during its turn."""
         return self.seconds + time.perf_counter() - self.group.since
 
     def step(
         self, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
     ) -> torch.Tensor | None:
-        """The loss of `model` on `batch`, its gradients in place; None when no other fit stands before the same batch.
+        """Return the loss of `model` on `batch` after setting its gradients, or None if no other fit has this batch.
 
-        `key` says which fits may share passes; `base` loads the plain base model of that key.
+        Fits with equal `key` may share passes; `base` loads the plain base model of that key.
         """
         return self.group.step(self, key, base, model, batch)
 
 
 def member() -> Member | None:
-    """The member whose thread this is, or None."""
+    """Return the member that the current thread belongs to, or None."""
     return getattr(_here, "member", None)
 
 
 @dataclass
 class Together:
-    """Fits that take turns, and meet before each batch."""
+    """Group of fits that take turns and synchronise before each batch."""
 
     _turn: threading.Condition = field(default_factory=threading.Condition)
     _current: int = 0
@@ -98,10 +102,10 @@ class Together:
     _waiting: dict[int, _Waiting] = field(default_factory=dict)
     _bases: dict[Hashable, Any] = field(default_factory=dict)
     since: float = 0.0
-    """When the turn of the fit that works now began."""
+    """Start of the current turn, by `time.perf_counter`."""
 
     def run[T](self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """What each job returns, in their order; the first exception of one is raised when all have ended."""
+        """Return the results of `jobs` in order; after all have ended, raise the first exception of any of them."""
         results: list[Any] = [None] * len(jobs)
         errors: list[BaseException] = []
         self._live, self._members = list(range(len(jobs))), [Member(n, self) for n in range(len(jobs))]
@@ -115,7 +119,7 @@ class Together:
             self.since = time.perf_counter()
             try:
                 results[number] = jobs[number]()
-            except BaseException as error:  # noqa: BLE001 - raised again by run
+            except BaseException as error:  # noqa: BLE001 - re-raised by run
                 errors.append(error)
             finally:
                 self._leave(number)
@@ -132,7 +136,7 @@ class Together:
     def step(
         self, one: Member, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
     ) -> torch.Tensor | None:
-        """See Member.step."""
+        """Run `Member.step` for the member `one`."""
         import torch
 
         mine = _Waiting(key, base, model, batch, torch.get_rng_state())
@@ -165,14 +169,14 @@ class Together:
             self._hand_on(number)
 
     def _hand_on(self, number: int) -> None:
-        """Gives the turn to the next fit, in a ring, that does not wait for others."""
+        """Give the turn to the next fit that does not wait for a batch, in round-robin order."""
         ready = [n for n in self._live if n not in self._waiting]
         with self._turn:
             self._current = min(ready, key=lambda n: (n <= number, n))
             self._turn.notify_all()
 
     def _pass(self) -> None:
-        """Works out the gradients of all that wait; those before the same batch of the same base at once."""
+        """Compute the gradients of waiting fits that share base and batch in joint passes, and release all of them."""
         left = dict(self._waiting)
         while left:
             first = next(iter(left.values()))
@@ -211,7 +215,7 @@ class Together:
 
 
 class _Joined:
-    """A base model whose adapted and new modules are, for each part of the batch, those of another fit."""
+    """A base model that applies, to each chunk of the batch, the adapters and new modules of another fit."""
 
     def __init__(self, base: Any, example: Any) -> None:
         from peft.tuners.lora import LoraLayer
@@ -232,7 +236,7 @@ class _Joined:
     def logits(
         self, models: Sequence[Any], inputs: dict[str, torch.Tensor], states: list[torch.Tensor]
     ) -> torch.Tensor:
-        """Shape (fits x texts, labels); `states`, the random state of each fit, are moved on."""
+        """Return logits (fits x texts, labels), and advance `states`, the random state of each fit."""
         self._models, self._states = [model.get_base_model() for model in models], states
         with self._own_dropout():
             result: torch.Tensor = self.model(**inputs).logits
@@ -277,7 +281,7 @@ class _Joined:
 
     @contextmanager
     def _random(self, number: int) -> Iterator[None]:
-        """Draws inside come from the random state of one fit, which moves on."""
+        """Use and advance the random state of one fit inside this context."""
         import torch
 
         outer, self._inside = getattr(self, "_inside", False), True
@@ -288,7 +292,7 @@ class _Joined:
 
     @contextmanager
     def _own_dropout(self) -> Iterator[None]:
-        """Dropout of the base draws for each fit's texts what the fit alone would draw."""
+        """Make dropout in the base draw the same masks for each fit as if it trained alone."""
         import torch
         from torch.nn.functional import dropout, scaled_dot_product_attention
         from torch.overrides import TorchFunctionMode
@@ -337,7 +341,7 @@ def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool
 def _random_state() -> tuple[Any, Any, Any]:
     import torch
 
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - what libraries draw from
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - used by the libraries
 
 
 def _set_random_state(state: tuple[Any, Any, Any]) -> None:

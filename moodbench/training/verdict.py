@@ -1,4 +1,4 @@
-"""Whether a fit was trained enough, read from its own learning curve: pure functions of what the fit recorded."""
+"""Verdicts whether a fit was trained enough: pure functions of its learning curve and validation scores."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from moodbench.training.outcome import CurvePoint
 
 TrainingVerdict = Literal["ok", "chance", "undertrained", "overfitted"]
 NOT_ENOUGH: tuple[TrainingVerdict, ...] = ("chance", "undertrained")
-"""Verdicts of fits that were not trained enough, the worse first."""
+"""Verdicts of fits that were not trained enough, worst first."""
 LEVEL = 0.95
-"""One-sided level of the bound that accuracy must pass to be above that of always naming the most frequent class."""
+"""One-sided confidence level at which the accuracy must exceed the chance level, the share of the majority class."""
 LEAST_FALL = 0.05
-"""Share by which the mean loss must have fallen to be called falling."""
+"""Relative decrease of the mean loss that counts as falling."""
 NUM_ERRORS = 2.0
-"""Standard errors that a difference must exceed."""
+"""Number of standard errors that a difference must exceed."""
 T_QUANTILES = {2: 2.920, 4: 2.132}
-"""Degrees of freedom to the 95 % quantile of Student's t where that is above NUM_ERRORS."""
+"""95 % quantiles of Student's t by degrees of freedom, where they exceed NUM_ERRORS."""
 LEAST_POINTS = 4
-"""With fewer losses their trend is unknown."""
+"""Minimum number of losses for which a trend is tested."""
 POINTS_OF_QUARTERS = 8
-"""With fewer losses, halves of the curve are compared in place of its last two quarters."""
+"""Minimum number of losses for comparing the last two quarters of the curve instead of its halves."""
 FACTOR = 3
-"""A fit that was too short is proposed again with about so many times its steps."""
+"""Suggested multiple of the training steps for a fit that was too short."""
 
 
 def training_verdict(
@@ -40,14 +40,19 @@ def training_verdict(
     majority_share: float,
     num_look_texts: int,
 ) -> TrainingVerdict | None:
-    """Return whether a fit was trained enough; None where its curve has fewer than LEAST_POINTS losses and it is above chance.
+    """Return whether a fit was trained enough.
 
-    chance: validation `accuracy` of the chosen checkpoint, on `num_validation` texts, is not above `majority_share`, the
-    share of their most frequent class, by the exact binomial test. undertrained: the best checkpoint is the last one, and
-    the training loss still falls (see `is_falling`); never for a fit that stopped early, with `num_steps` below
-    `planned_steps`. overfitted: the best checkpoint is not the last one, and the score of the last validation run is lower
-    by more than NUM_ERRORS binomial standard errors, sqrt(m (1 - m) / `num_look_texts`) at the mean m of the two scores;
-    not for nll, which is no share. What holds first, in this order, is the verdict, else ok.
+    The verdict is the first of these that applies:
+
+    - chance: the validation `accuracy` of the chosen checkpoint, on `num_validation` texts, is not above the chance
+      level `majority_share`, the share of their most frequent class, by the exact binomial test.
+    - None: the curve has fewer than LEAST_POINTS losses.
+    - undertrained: the best checkpoint is the last one, and the training loss still falls (see `is_falling`). Never for
+      a fit that stopped early, with `num_steps` below `planned_steps`.
+    - overfitted: the best checkpoint is not the last one, and the score of the last validation run, on `num_look_texts`
+      texts, is lower by more than NUM_ERRORS binomial standard errors, sqrt(m (1 - m) / `num_look_texts`) at the mean m
+      of the two scores. Never if the metric is nll, which is not a proportion.
+    - ok.
     """
     if not is_above_chance(accuracy, num_validation, majority_share):
         return "chance"
@@ -67,10 +72,13 @@ def training_verdict(
 
 
 def is_above_chance(accuracy: float, num_texts: int, majority_share: float) -> bool:
-    """Return whether an accuracy is above the share of the most frequent class, by a one-sided 95 % binomial bound.
+    """Return whether an accuracy is above the chance level, by a one-sided exact binomial test at 5 %.
 
-    With k = accuracy x n right answers: P(X >= k) < 0.05 for X binomial with n and `majority_share`, which is the same as
-    a lower Clopper-Pearson limit above that share. Source: Clopper & Pearson 1934, Biometrika 26:404-413.
+    The chance level is `majority_share`, the share of the most frequent class. With k = accuracy x n correct answers,
+    the test requires P(X >= k) < 0.05 for X binomial with n and `majority_share`. This is equivalent to a lower
+    Clopper-Pearson limit above `majority_share`.
+
+    Source: Clopper & Pearson 1934, Biometrika 26:404-413.
     """
     return binomial_tail(round(accuracy * num_texts), num_texts, majority_share) < 1 - LEVEL
 
@@ -87,12 +95,15 @@ def binomial_tail(k: int, n: int, p: float) -> float:
 
 
 def is_falling(losses: Sequence[float]) -> bool:
-    """Return whether the training loss still falls at the end: the mean of its last quarter against the quarter before.
+    """Return whether the training loss still falls at the end of the curve.
 
-    It must be lower by more than LEAST_FALL of itself and by more than NUM_ERRORS standard errors of the difference,
-    sqrt(s1^2 / m + s2^2 / m). With so few points that the 95 % quantile of Student's t with 2 (m - 1) degrees of freedom is
-    larger, it takes the place of NUM_ERRORS, so that noise alone passes in at most 5 % of cases. With fewer than
-    POINTS_OF_QUARTERS points the two halves are compared. ValueError for fewer than LEAST_POINTS.
+    The mean of the last quarter is compared with the mean of the quarter before, each of m points; with fewer than
+    POINTS_OF_QUARTERS points, the two halves are compared. The decrease must exceed LEAST_FALL of the earlier mean, and
+    NUM_ERRORS standard errors of the difference, sqrt(s1^2 / m + s2^2 / m). If there are so few points that the 95 %
+    quantile of Student's t with 2 (m - 1) degrees of freedom is larger than NUM_ERRORS, that quantile is used, so that
+    the false-positive rate under noise is at most 5 %.
+
+    Raises: ValueError if there are fewer than LEAST_POINTS losses.
     """
     if len(losses) < LEAST_POINTS:
         raise ValueError(f"{len(losses)} losses; {LEAST_POINTS} or more are needed to see a trend")
@@ -105,12 +116,12 @@ def is_falling(losses: Sequence[float]) -> bool:
 
 
 def suggested_epochs(num_steps: int, steps_per_epoch: int, epochs: float) -> int:
-    """Return the whole number of epochs of about FACTOR times `num_steps` steps, and of at least one more than `epochs`."""
+    """Return the number of epochs with about FACTOR times `num_steps` steps, at least one more than `epochs`."""
     return max(math.floor(FACTOR * num_steps / steps_per_epoch + 0.5), math.ceil(epochs) + 1)
 
 
 def worst_training_verdict(verdicts: Iterable[object]) -> TrainingVerdict | None:
-    """Return the worst verdict of several fits; None where there is none."""
+    """Return the worst of several verdicts, or None if no fit has one."""
     given = list(verdicts)
     order: tuple[TrainingVerdict, ...] = (*NOT_ENOUGH, "overfitted", "ok")
     return next((verdict for verdict in order if verdict in given), None)

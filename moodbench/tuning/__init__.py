@@ -1,1 +1,1 @@
-"""Searching hyper-parameters with Ray Tune: on validation only, every trial an ordinary fit of the store."""
+"""Hyper-parameter search with Ray Tune: on validation data only, each trial an ordinary fit in the store."""

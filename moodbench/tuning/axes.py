@@ -1,4 +1,4 @@
-"""The parameters of a search as axes from 0 to 1, known from its space or, where that is not kept, from its trials."""
+"""Parameters of a search as axes from 0 to 1, from its space or, if that is not stored, from its trials."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from moodbench.config.search_space import LogUniform, SearchSpace, values_of
 from moodbench.tuning.records import SearchTrial
 
 MOST_LISTED = 8
-"""Numbers that occur in trials alone are a list up to so many different ones, and a range above."""
+"""Numbers known only from trials form a list up to this many different values, and a range above it."""
 WIDE = 20
-"""A range that is only known from trials is logarithmic from this ratio of its ends on."""
+"""A range known only from trials is logarithmic if the ratio of its ends is at least this."""
 OTHERS = 0.1
-"""The part of a range that is left to what is no number."""
+"""Part of an axis that is reserved for values that are not numbers."""
 
 
 def _is_number(value: Any) -> bool:
@@ -28,16 +28,16 @@ class Axis:
 
     name: str
     values: tuple[Any, ...] | None
-    """What it can be, in order; None for a range."""
+    """Possible values, in order; None for a range."""
     low: float = 0.0
     high: float = 1.0
-    """Ends of the range."""
+    """`low` and `high`: ends of the range."""
     is_log: bool = False
     has_other: bool = False
-    """Of a range: whether a trial has something else than a number there, such as null; it takes the lowest tenth."""
+    """For a range: whether a trial has a value that is not a number, such as null; it takes the lowest tenth."""
 
     def place(self, value: Any) -> float:
-        """Where `value` lies from 0 to 1: in the middle of its part of a list, or between the ends of a range."""
+        """Return the position of `value` from 0 to 1: the middle of its part of a list, or its place in a range."""
         if self.values is not None:
             return (self.values.index(value) + 0.5) / len(self.values)
         if not _is_number(value):
@@ -49,7 +49,7 @@ class Axis:
         return OTHERS + (1 - OTHERS) * share if self.has_other else share
 
     def with_value(self, value: Any) -> Axis:
-        """The axis, made longer where `value` does not lie on it."""
+        """Return the axis, extended if `value` does not lie on it."""
         if self.values is not None:
             return self if value in self.values else Axis(self.name, (*self.values, value))
         if not _is_number(value):
@@ -59,19 +59,27 @@ class Axis:
 
 
 def axes_of(space: SearchSpace) -> tuple[Axis, ...]:
-    """The axes of `space`, in its order."""
+    """Return the axes of `space`, in its order."""
     made = []
     for name, each in space.parameters.items():
         values = values_of(each)
         if values is not None:
             made.append(Axis(name, values))
         else:
-            made.append(Axis(name, None, float(each.low), float(each.high), isinstance(each, LogUniform)))  # type: ignore[union-attr]
+            made.append(
+                Axis(
+                    name,
+                    None,
+                    float(each.low),  # type: ignore[union-attr]
+                    float(each.high),  # type: ignore[union-attr]
+                    isinstance(each, LogUniform),
+                )
+            )
     return tuple(made)
 
 
 def axes_seen(trials: Sequence[SearchTrial]) -> tuple[Axis, ...]:
-    """The axes that the configurations of `trials` show, in the order of their names: a list, or the range that occurs."""
+    """Return the axes of the parameters in `trials`, sorted by name: a list of the values, or the range that occurs."""
     seen: dict[str, list[Any]] = {}
     for trial in trials:
         for name, value in trial.configuration.items():
@@ -93,9 +101,11 @@ def _axis_of(name: str, values: Sequence[Any]) -> Axis:
 
 
 def points(axes: Sequence[Axis], trials: Sequence[SearchTrial], defaults: Mapping[str, Any]) -> list[list[float]]:
-    """A row per trial: where it lies on each axis; a parameter that it does not use stands at its default.
+    """Return the position of each trial on each axis, one row per trial.
 
-    Source: Hutter et al. 2014, section 3: what a condition switches off has its default value.
+    A parameter that a trial does not use is at its default.
+
+    Source: Hutter et al. 2014, section 3: parameters that a condition switches off have their default value.
     """
     filled = [{axis.name: t.configuration.get(axis.name, defaults.get(axis.name)) for axis in axes} for t in trials]
     longer = []

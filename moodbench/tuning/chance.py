@@ -1,4 +1,4 @@
-"""The score below which a training has learned nothing yet."""
+"""Chance level: the score up to which a training has not learned anything yet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from moodbench.spec import FitSpec
 from moodbench.trial import validation_of
 
 LEVEL = 0.99
-"""Of 100 sets of answers that were drawn without reading the texts, 99 score no better than chance."""
+"""Quantile that defines chance level: 99 of 100 sets of answers drawn without reading the texts score no better."""
 NUM_DRAWS = 2_000
 
 
 def chance_of(metric: str, labels: npt.NDArray[np.int64], num_classes: int) -> float | None:
-    """The highest score that answers owe to no reading; None for nll, which moves from the first step.
+    """Return the highest score of answers given without reading the texts; None for nll.
 
-    Such answers are the same class for every text, or drawn anew for each text with equal chances, or with the shares of the
-    classes: a classifier that is not trained yet does the one or the other. Of drawn answers the score at `LEVEL` counts.
+    Such answers are the same class for every text, or drawn for each text, either with equal probabilities or with the
+    shares of the classes: an untrained classifier gives one or the other. Of drawn answers the quantile `LEVEL` counts.
+    The nll needs no chance level, because it moves from the first step on.
     """
     if metric == "nll":
         return None
@@ -37,9 +38,9 @@ def chance_of(metric: str, labels: npt.NDArray[np.int64], num_classes: int) -> f
 def _drawn_scores(
     metric: str, sizes: npt.NDArray[np.int64], chances: npt.NDArray[np.float64], generator: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Accuracy or macro-F1 of `NUM_DRAWS` sets of answers with these `chances`, of `sizes` texts of each class.
+    """Return accuracy or macro-F1 of `NUM_DRAWS` sets of answers drawn with the probabilities `chances`.
 
-    They are worked out from counts (draw, class, answer), for all draws at once.
+    `sizes` is the number of texts per class. All draws are computed at once, from counts `(draw, class, answer)`.
     """
     counts = np.stack([generator.multinomial(size, chances, NUM_DRAWS) for size in sizes], axis=1)
     right = np.einsum("dkk->dk", counts)
@@ -49,7 +50,7 @@ def _drawn_scores(
 
 
 def chance_in(fit: FitSpec) -> float | None:
-    """The same on the validation texts that `fit` chooses by; loads its data set."""
+    """Load the dataset of `fit` and return the chance level on its validation texts; see `chance_of`."""
     assert fit.train is not None
     examples = load_source(fit.dataset.name, fit.dataset).examples
     labels = validation_of(examples, fit)["label"].to_numpy()

@@ -1,4 +1,4 @@
-"""What the test split was shown of a search before."""
+"""Recipes of a search that were already evaluated on the test split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moodbench.tuning.request import SearchRequest
 
 
 def tested_before(store: Store, request: SearchRequest, trials: Sequence[SearchTrial], name: str) -> set[str]:
-    """The fits of `trials` whose recipe was evaluated on the test split under the contender's `name`, by fit id."""
+    """Return the fit ids of `trials` whose recipe was evaluated on the test split as the model `name`."""
     fits, evaluations = store.records("fits"), store.records("evaluations")
     if not len(fits) or not len(evaluations):
         return set()
@@ -23,7 +23,7 @@ def tested_before(store: Store, request: SearchRequest, trials: Sequence[SearchT
     for text in rows["spec"]:
         try:
             spec = FitSpec.model_validate_json(text)
-        except ValidationError:  # another version of the program wrote it, so no search of this one led to it
+        except ValidationError:  # written by another version, so not by a search of this one
             continue
         back = spec.model_copy(update={"model": request.base.model, "seeds": request.base.seeds})
         found |= {back.fit_id} & tried

@@ -1,8 +1,8 @@
-"""How much of a score's variance over a search space each parameter explains alone: functional ANOVA of regression trees.
+"""Functional ANOVA of regression trees: the share of a score's variance that each parameter explains alone.
 
 Source: Hutter, Hoos and Leyton-Brown 2014, An Efficient Approach for Assessing Hyperparameter Importance. A tree is
-constant on boxes, so its mean over all other parameters and the variance of that mean are sums over leaves, exactly.
-Unlike there, values of a list keep their order on one axis, and the forest is drawn anew by whoever asks for an interval.
+constant on boxes, so its mean over all other parameters and the variance of that mean are exact sums over leaves.
+Unlike in the paper, the values of a list keep their order on one axis, and callers refit the forest for an interval.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ Array = npt.NDArray[np.float64]
 
 
 def variance_shares(places: Array, scores: Array, num_trees: int, seed: int) -> Array | None:
-    """Per column of `places` `(trials, parameters)`, each from 0 to 1, its share of the variance: mean over a forest's trees.
+    """Return the share of the variance that each parameter explains, as the mean over the trees of a random forest.
 
-    The shares add up to at most 1; what is missing are interactions. None where no tree varies.
+    `places` has shape `(trials, parameters)`, with values from 0 to 1. The shares add up to at most 1; interactions
+    explain the rest. None if every tree is constant.
     """
     from sklearn.ensemble import RandomForestRegressor
 
@@ -28,7 +29,7 @@ def variance_shares(places: Array, scores: Array, num_trees: int, seed: int) -> 
 
 
 def tree_shares(tree: object, num_parameters: int) -> Array | None:
-    """The share of each parameter in the variance of one scikit-learn tree over the unit cube; None where it is constant."""
+    """Return each parameter's share of a scikit-learn tree's variance over the unit cube; None if it is constant."""
     lows, highs, values = _leaves(tree, num_parameters)
     widths = highs - lows
     volumes = widths.prod(axis=1)
@@ -47,7 +48,7 @@ def tree_shares(tree: object, num_parameters: int) -> Array | None:
 
 
 def _leaves(tree: object, num_parameters: int) -> tuple[Array, Array, Array]:
-    """Lower and upper corners `(leaves, parameters)` and the values of the boxes on which the tree is constant."""
+    """Return the boxes on which the tree is constant: lower and upper corners `(leaves, parameters)`, and values."""
     left: Sequence[int] = tree.children_left  # type: ignore[attr-defined]
     right: Sequence[int] = tree.children_right  # type: ignore[attr-defined]
     split, threshold, value = tree.feature, tree.threshold, tree.value  # type: ignore[attr-defined]

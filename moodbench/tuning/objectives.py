@@ -1,4 +1,4 @@
-"""What a search is judged by: quality alone, or quality and the memory that training takes, with the front of both."""
+"""Objectives of a search: quality alone, or quality and training memory, with their Pareto front."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from moodbench.tuning.records import SearchTrial, sign
 Objective = Literal["quality", "memory"]
 OBJECTIVES: tuple[Objective, ...] = ("quality", "memory")
 TOLERANCE = 0.01
-"""Of validation scores: a point of accuracy or F1, 0.01 of nll. Differences up to it are of no practical weight."""
+"""Largest difference of validation scores without practical relevance: a point of accuracy or F1, 0.01 of nll."""
 
 
 def winner(
     trials: Sequence[SearchTrial], objective: Objective = "quality", default: str | None = None
 ) -> SearchTrial | None:
-    """The pick of a search; None without a score. `default` is the fit id of the default recipe.
+    """Return the winner of a search; None if no trial has a score. `default` is the fit id of the default recipe.
 
-    By quality: the best validation score; of equals one that was trained to its end, then the cheaper one. A training keeps the
-    step that validation preferred, so training one that was stopped or cut off to its end could only raise its score: it may
-    be the pick, and is trained in full when it is confirmed. The default, once trained to its end, is the pick unless another is
-    better by more than TOLERANCE: the best of many owes more than that to luck (as Breiman et al. 1984 prefer the simpler model).
-    It is the pick too where no training came to its end: who learns sooner need not end better.
+    Objective quality: the trial with the best validation score; on ties one that was trained to its end, then the
+    cheaper one. A training keeps the step with the best validation score, so training a stopped or interrupted trial to
+    its end could only raise its score: such a trial may win, and its confirmation trains it in full. The default
+    recipe, once trained to its end, wins unless another trial is better by more than TOLERANCE, because a smaller lead
+    of the best of many trials may be luck (Breiman et al. 1984 prefer the simpler model for the same reason). It also
+    wins if no trial was trained to its end: a configuration that learns sooner need not end better.
 
-    By memory: of those whose score is within TOLERANCE of the best and whose memory is known, the one that took the least. It
-    lies on the front, unless one that took as little is better.
+    Objective memory: of the trials whose score is within TOLERANCE of the best and whose memory is known, the one with
+    the lowest memory. It is on the Pareto front, or equal to a trial on it.
     """
     scored = [t for t in trials if t.status != "failed" and t.score is not None]
 
@@ -46,19 +47,22 @@ def winner(
 
 
 def beats(score: float, default: float) -> bool:
-    """Whether a configuration takes the default recipe's place: its score, where more is better, is higher by more than TOLERANCE."""
+    """Return whether `score` replaces the default recipe's: it is higher by more than TOLERANCE.
+
+    Higher is better in both; a score such as nll is passed with its sign changed.
+    """
     return score > default + TOLERANCE
 
 
 def challenger(trials: Sequence[SearchTrial], objective: Objective, default: str) -> SearchTrial | None:
-    """What the pick would be had the default recipe not been tried; None where no other has a score."""
+    """Return the winner without the default recipe; None if no other trial has a score."""
     return winner([t for t in trials if t.fit_id != default], objective)
 
 
 def front(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
-    """The trials to which no other one is better in score or memory and as good in both, least memory first.
+    """Return the Pareto front of score and memory, least memory first.
 
-    Trials without a score or whose memory is not known are left out, and of equal ones all but one.
+    Trials without a score or with unknown memory are left out. Of equal trials one is kept.
     """
     known = [t for t in trials if t.status != "failed" and t.score is not None and t.memory_bytes]
     ordered = sorted(known, key=lambda t: (t.memory_bytes or 0, -sign(t.metric) * (t.score or 0.0), t.fit_id))

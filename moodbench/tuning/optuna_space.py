@@ -1,4 +1,4 @@
-"""A search space in Optuna's terms."""
+"""A search space as Optuna distributions, and as a grid."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 EPOCHS = "train.epochs"
 GRID_LIMIT = 10_000
 GRID_POINTS = 4
-"""Values of a range in a grid."""
+"""Number of grid values per range."""
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Parameter -> Optuna's distribution, conditions left aside."""
+    """Return the Optuna distribution of each parameter, ignoring conditions."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     made: dict[str, BaseDistribution] = {}
@@ -45,12 +45,12 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 @dataclass(frozen=True)
 class DefineByRun:
-    """Asks an Optuna trial for the parameters of `space` that are active, unconditional ones first."""
+    """Callable that suggests the active parameters of `space` in an Optuna trial, unconditional ones first."""
 
     space: SearchSpace
 
     def __call__(self, trial: Trial) -> None:
-        """Nothing; the trial has its parameters."""
+        """Suggest the parameters of `trial`."""
         drawn: Configuration = {}
         for name in sorted(self.space.parameters, key=lambda name: bool(self.space.parameters[name].when)):
             each = self.space.parameters[name]
@@ -65,7 +65,7 @@ class DefineByRun:
 
 
 def grid_counts(space: SearchSpace) -> Counter[float | None]:
-    """Points of the grid by their value of train.epochs; None counts those where the recipe's own holds."""
+    """Count the grid points per value of train.epochs; None counts the points that keep the recipe's epochs."""
     asked = {other for each in space.parameters.values() for other in each.when}
     axes = {name: _axis(each) for name, each in space.parameters.items()}
     counts: Counter[float | None] = Counter()
@@ -83,7 +83,13 @@ def grid_counts(space: SearchSpace) -> Counter[float | None]:
 
 
 def grid(space: SearchSpace) -> list[Configuration]:
-    """Every combination of the values, four of each range; what a condition switches off is dropped, once each."""
+    """Return every combination of values once, with four values per range.
+
+    Parameters that a condition switches off are dropped.
+
+    Raises:
+        SpecError: If there are more than GRID_LIMIT combinations.
+    """
     points: dict[str, Configuration] = {}
     axes = [_axis(each) for each in space.parameters.values()]
     total = math.prod(map(len, axes))

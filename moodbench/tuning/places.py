@@ -1,4 +1,4 @@
-"""Where the configurations of a search are trained, and what Ray Tune asks of Ray for each of them."""
+"""Placement of a search: the nodes that train its configurations, and the resources of each Ray Tune trial."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ NODE = "ray.io/node-id"
 
 @dataclass(frozen=True)
 class Room:
-    """A node as a search sees it."""
+    """A node that can train configurations."""
 
     id: str | None
-    """Ray's id of the node; None for this machine alone, which needs no label."""
+    """Ray's id of the node; None for this machine without a cluster, which needs no label."""
     kind: DeviceClass
     memory_bytes: float
     num_cpus: float
     num_gpus: int = 0
     leasable: bool = False
-    """Whether it has the resource that keeps measurements alone."""
+    """Whether it has the resource `exclusive`, which keeps measurements alone on a node."""
     machine: str = ""
-    """The key under which its times are comparable; see machine_of."""
+    """Key of the machines whose times are comparable with its own; see `machine_of`."""
 
 
 @dataclass(frozen=True)
 class Bundles:
-    """From a trial's configurations to what Ray keeps free for it, and the nodes that may have it.
+    """Callable that returns the placement group of a trial: the resources to reserve, and the nodes it may run on.
 
-    Handed to Ray Tune as a callable, so that each trial of one search asks for its own.
+    Ray Tune gets it as a callable, so that each trial of a search requests its own resources.
     """
 
     fit_of: Callable[[Mapping[str, Any]], FitSpec]
@@ -62,7 +62,7 @@ class Bundles:
     batch_size: int
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
-        """The placement group of a trial."""
+        """Return the placement group of a trial."""
         from ray.tune import PlacementGroupFactory
 
         bundle, nodes = self.of(config)
@@ -72,10 +72,13 @@ class Bundles:
         return PlacementGroupFactory([bundle], bundle_label_selector=[{NODE: label}])
 
     def of(self, config: Mapping[str, Any]) -> tuple[dict[str, float], list[str] | None]:
-        """What one bundle holds, and the ids of the nodes that have room for it, None where there is but one machine."""
+        """Return the resources of the trial's bundle and the ids of the nodes it fits on.
+
+        The ids are None if there is only this machine.
+        """
         specs = [self.fit_of(each) for each in members_of(config)]
         suiting = [(room, needs) for room in self.rooms if (needs := self.needs(specs, room)) is not None]
-        if not suiting:  # by estimate none has room: the largest node may try, with nothing beside it
+        if not suiting:  # by estimate it fits nowhere: the largest node may try, with nothing beside it
             largest = max(self.rooms, key=lambda room: room.memory_bytes)
             gpu = {"GPU": 1.0} if self.device == "cuda" else {}
             suiting = [(largest, {"CPU": 1.0, "memory": float(largest.memory_bytes), **gpu})]
@@ -87,7 +90,7 @@ class Bundles:
         return bundle, ids or None
 
     def needs(self, specs: Sequence[FitSpec], room: Room) -> dict[str, float] | None:
-        """What fits side by side in one process take of a node; None where it has no room for them."""
+        """Return the resources that fits in one shared process need on a node; None if they exceed the node's."""
         if self.device == "cuda" and not room.num_gpus:
             return None
         needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.device == "cuda" else {})
@@ -105,13 +108,16 @@ class Bundles:
         return needs | {"memory": float(memory)}
 
     def estimate(self, spec: FitSpec, room: Room, *, machine: str = "") -> PhaseEstimate:
-        """What one training takes on a node; `machine` is the key under which history is looked up, none without it."""
+        """Return the estimate of one training on a node.
+
+        `machine` is the key under which past trainings are looked up; without it, they are not used.
+        """
         return self.estimator.trial(spec, room.kind, self.protocol, batch_size=self.batch_size, machine=machine).fit
 
     def trainings(self, spec: FitSpec, seconds: float) -> float | None:
-        """How many trainings like `spec` all nodes together end in so many seconds, by estimate; None where a size is unknown.
+        """Estimate how many trainings like `spec` all nodes together finish in `seconds`; None if a size is unknown.
 
-        Those that share a node take each other's time, so a node counts once, or once for each of its GPUs.
+        Trainings that share a node share its time, so a node counts once, or once per GPU.
         """
         if not self.estimator.knows(spec):
             return None
@@ -126,19 +132,19 @@ class Bundles:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a search runs."""
+    """Where a search runs: on this machine or on a cluster."""
 
     bundles: Bundles
     num_slots: int
-    """Trials at a time, at most; memory may allow fewer."""
+    """Maximum number of concurrent trials; memory may allow fewer."""
     deadline_s: float | None
-    """Seconds after which one configuration is given up."""
+    """Time limit of one configuration; None for no limit."""
     shared: bool
-    """Whether it is a cluster, to which this process is connected, and not a Ray of this machine's own."""
+    """Whether it is a cluster that this process is connected to; otherwise Ray is started on this machine."""
 
     @contextmanager
     def ray(self) -> Iterator[None]:
-        """Inside, Ray is there."""
+        """Keep Ray running inside the context."""
         if self.shared:
             yield
             return
@@ -150,14 +156,21 @@ class Place:
             ray.shutdown()
 
     def storage(self, store: Store, folder: Path) -> str:
-        """Where Tune keeps its own notes: a folder that every node sees, as the store is checked to be."""
+        """Return the folder for Tune's own files.
+
+        On a cluster every node can access it, as the preflight check ensures for the store.
+        """
         if self.shared and not isinstance(store.location, LocalLocation):
             return f"{store.uri.rstrip('/')}/staging/{folder.name}"
         return str(folder)
 
 
 def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware, store: Store) -> Place:
-    """This machine; PrerequisiteError where the recipe itself has no room on it."""
+    """Return the place of a search on this machine.
+
+    Raises:
+        PrerequisiteError: If, by estimate, the recipe itself does not fit on it.
+    """
     kind = class_here(machine, request.device, catalogue)
     free = USABLE["cpu"] * psutil.virtual_memory().available
     gpus = len(machine.gpus) if request.device == "cuda" else 0
@@ -168,7 +181,11 @@ def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware,
 
 
 def cluster_place(request: SearchRequest, catalogue: Catalogue, site: ClusterSite, store: Store) -> Place:
-    """The nodes of a cluster that passed their check; PrerequisiteError where the recipe itself has room on none."""
+    """Return the place of a search on the nodes of a cluster that passed their preflight check.
+
+    Raises:
+        PrerequisiteError: If, by estimate, the recipe itself fits on none of them.
+    """
     unleased = set(site.without_lease())
     nodes = site.nodes()
     rooms = tuple(
@@ -212,14 +229,14 @@ def _place(
         whole = max(room.memory_bytes for room in rooms) / 2**30
         raise PrerequisiteError(
             f"{request.base.model.name}: by estimate a fit has no room {'on any node' if shared else 'here'}: "
-            f"{whole:.1f} GiB of memory are free at most; end other programs, search a smaller model, or give smaller steps with "
-            "--train max_device_batch_size=N"
+            f"{whole:.1f} GiB of memory are free at most; end other programs, search a smaller model, or give smaller "
+            "steps with --train max_device_batch_size=N"
         )
     return Place(bundles, max(1, slots), _deadline_s(request, bundles, deadlines), shared)
 
 
 def _deadline_s(request: SearchRequest, bundles: Bundles, deadlines: Deadlines) -> float | None:
-    """For the longest training on the slowest node; None where nothing can be estimated."""
+    """Return the deadline of the longest training on the slowest node; None if it cannot be estimated."""
     train = request.base.train
     if train is None or not bundles.estimator.knows(request.base):
         return None

@@ -1,4 +1,4 @@
-"""What a search tries next: a searcher's proposals, each configuration once, several of them as one trial where asked."""
+"""Searcher that proposes each configuration once, and several configurations as one trial where asked."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 MEMBERS = "members"
 ASKS = 25
-"""Times that the searcher may propose what was proposed before, until a point that is left is put before it."""
+"""Number of repeated proposals after which a remaining point is enqueued."""
 Point = dict[str, Any]
 
 
 def members_of(config: Mapping[str, Any]) -> Sequence[Point]:
-    """The configurations that a trial's `config` stands for."""
+    """Return the configurations that a Ray Tune trial with this `config` trains."""
     found: Sequence[Point] = config[MEMBERS]
     return found
 
 
 @dataclass(frozen=True)
 class Known:
-    """A configuration whose outcome is there already."""
+    """A configuration whose outcome is known."""
 
     configuration: Point
     fit_id: str
     values: Mapping[str, float] | None
-    """Metric -> value; None for one that failed."""
+    """Metric -> value; None if it failed."""
 
 
 def proposals(
@@ -38,11 +38,11 @@ def proposals(
     left: Iterator[Point],
     mode: str,
 ) -> Any:
-    """A Ray searcher whose trials are `size` configurations of `inner` each, until `num_wanted` are known.
+    """Return a Ray searcher whose trials hold `size` configurations of `inner` each, until `num_wanted` are known.
 
-    `inner` is an OptunaSearch whose first points are those of `known`. What it proposes again is answered from what is
-    known, or waits with the equal one that runs; when it does nothing else, the next of `left`, in a finite space all its
-    points, is put before it.
+    `inner` is an OptunaSearch whose first points are those of `known`. A repeated proposal gets the known outcome, or
+    that of the same configuration once its running trial ends. If `inner` only repeats itself, the next point of `left`
+    is enqueued; in a finite space, `left` holds all points.
     """
     from ray.tune.search import Searcher
 
@@ -60,7 +60,7 @@ def proposals(
                 _tell(name, each.values)
 
         def __reduce__(self) -> Any:
-            # Tune saves its settings for a restore that we never ask of it.
+            # Tune pickles the searcher for a restore that we never use.
             return Searcher, ()
 
         def suggest(self, trial_id: str) -> Any:
@@ -74,7 +74,7 @@ def proposals(
             return {MEMBERS: found}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            """Nothing; a searcher learns from ends alone."""
+            """Do nothing: the searcher learns only from completed trials."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             outcomes = {} if error or result is None else dict(result.get("outcomes", ()))
@@ -84,13 +84,13 @@ def proposals(
                     _tell(name, values)
 
         def save(self, checkpoint_path: str) -> None:
-            """Nothing: a search goes on from its own records."""
+            """Do nothing: a search resumes from its own records."""
 
         def restore(self, checkpoint_path: str) -> None:
-            """Nothing: a search goes on from its own records."""
+            """Do nothing: a search resumes from its own records."""
 
         def _fresh(self) -> Point | None:
-            """A configuration that is neither known nor running, or None."""
+            """Return a configuration that is neither known nor running, or None."""
             for number in range(2 * ASKS):
                 if number >= ASKS:
                     point = next((p for p in left if not self._met(fit_id_of(p))), None)

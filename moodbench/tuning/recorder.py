@@ -1,4 +1,4 @@
-"""What a search writes while Ray Tune runs: a proposal when a trial starts, a record when it ends, the time it takes."""
+"""Ray Tune callback of a search: writes a proposal when a trial starts, a record when it ends, and the time spent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moodbench.tuning.underway import Session, Spent, proposed, put_proposal
 
 Tell = Callable[[Mapping[str, Any]], None]
 MAX_UNFINISHED = 3
-"""Configurations in a row that ended for reasons outside of them; then the search ends, as the next would end so too."""
+"""Number of configurations in a row that may end for external reasons before the search ends, as the next would too."""
 
 
 def recorder(
@@ -29,9 +29,10 @@ def recorder(
     left_s: float | None,
     tell: Tell,
 ) -> Any:
-    """A Tune callback that writes proposals and records of the search, and says with `halted` when it is over.
+    """Return a Tune callback that writes the proposals and records of the search, and whose `halted` says when to stop.
 
-    `tell` hears `trial_ended` with the trial, how many there are and Ray's id of its node, and `trial_unfinished` with the fit and the reason.
+    `tell` receives the event `trial_ended` with the trial, the number of trials and Ray's id of its node, and the event
+    `trial_unfinished` with the fit id and the reason.
     """
     from ray import tune
 
@@ -50,11 +51,15 @@ def recorder(
             self.last_reason = ""
 
         def __reduce__(self) -> Any:
-            # Tune saves its settings for a restore that we never ask of it: our own records are what goes on.
+            # Tune pickles its callbacks for a restore that we never use: a search resumes from its own records.
             return tune.Callback, ()
 
         def halted(self) -> bool:
-            """Whether the budget is spent or nothing can be recorded any more; from then on what is cut off has no record."""
+            """Return whether the search is over; trials that are cut off from then on get no record.
+
+            It is over if the budget is spent, a record cannot be written, or too many configurations in a row ended for
+            external reasons.
+            """
             session.write()
             spent_all = left_s is not None and session.elapsed_s >= left_s
             self.over = self.over or spent_all or self.problem is not None or self.num_unfinished >= MAX_UNFINISHED
@@ -106,11 +111,11 @@ def recorder(
                 return
             if self.over and committed is None and error is None:
                 session.leave(spec.fit_id)
-                return  # cut off: the next command goes on with it
+                return  # interrupted: the next command resumes it
             self.num_unfinished = 0
             known.add(spec.fit_id)
             curve, memory = tuple(sorted(self.curves.get(spec.fit_id, ()))), self.memory.get(spec.fit_id)
-            if committed is not None:  # a scheduler that stops it while it is told hears but the beginning
+            if committed is not None:  # the reported curve is partial if a scheduler stopped the trial meanwhile
                 curve = tuple(committed_curve(spec, committed))
                 memory = None if memory is None else committed["train_peak_memory_bytes"]
             scores = [sign(request.metric) * score for _, score in curve]
@@ -146,7 +151,7 @@ def recorder(
 
 
 def halt_of(watched: Any) -> Any:
-    """A Tune stopper that ends the search as soon as the recorder `watched` says so."""
+    """Return a Tune stopper that ends the search as soon as the recorder `watched` is halted."""
     from ray.tune.stopper import NoopStopper, Stopper
 
     class Halt(Stopper):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a search tried: one file per configuration under searches/ID/ in the store, written once."""
+"""Records of searches: one file per configuration under searches/ID/ in the store, written once."""
 
 from __future__ import annotations
 
@@ -44,26 +44,27 @@ class SearchTrial:
     space: str
     configuration: dict[str, Any]
     status: Status
-    """finished: trained to its own end, the fit is in the store; stopped early by the scheduler; failed; unfinished: under way, or
-    cut off when a command ended, and gone on with by the next. Only the first three are ever written."""
+    """finished: trained to the end, the fit is in the store; stopped: stopped early by the trial scheduler; failed;
+    unfinished: still running, or interrupted when a command ended and resumed by the next command. Only the first three
+    are written to the store."""
     metric: str
-    """The validation score."""
+    """Name of the validation score."""
     score: float | None
-    """The best validation score it reached; None when it failed before the first."""
+    """Best validation score; None if the trial failed before the first validation."""
     texts_trained: int
-    """Texts that went through training, repetitions counted: the cost that no machine changes."""
+    """Number of texts processed in training, repetitions included: a cost that does not depend on the machine."""
     curve: tuple[tuple[int, float], ...]
-    """Texts trained and the validation score then."""
+    """Learning curve: pairs of texts trained and validation score."""
     train_time_s: float
     elapsed_s: float
-    """Seconds of searching when it ended, those of earlier interrupted commands included."""
+    """Seconds that the search had run when the trial ended, including earlier interrupted commands."""
     error: str | None = None
     memory_bytes: int | None = None
-    """Peak memory of its training process as far as it came; None where several shared a process, or an older version wrote it."""
+    """Peak memory of the training process; None if several configurations shared it, or in older records."""
 
 
 def put_trial(store: Store, trial: SearchTrial) -> None:
-    """Nothing; writes `trial` unless the search has a record of that fit already."""
+    """Write `trial`, unless the search already has a record of that fit."""
     row = asdict(trial) | {
         "configuration": json.dumps(trial.configuration, sort_keys=True),
         "curve": [{"texts": texts, "score": score} for texts, score in trial.curve],
@@ -74,7 +75,7 @@ def put_trial(store: Store, trial: SearchTrial) -> None:
 
 
 def search_trials(store: Store, search_id: str | None = None) -> list[SearchTrial]:
-    """The recorded trials of one search or of all, in the order in which they ended."""
+    """Return the recorded trials of one search or of all, each search's in the order in which they ended."""
     keys = store.location.keys(f"searches/{search_id}" if search_id else "searches")
     rows = [
         row
@@ -94,5 +95,5 @@ def search_trials(store: Store, search_id: str | None = None) -> list[SearchTria
 
 
 def sign(metric: str) -> int:
-    """1 where more is better, -1 where less is."""
+    """Return 1 if a higher `metric` is better, -1 if a lower one is."""
     return -1 if metric == "nll" else 1

@@ -1,4 +1,4 @@
-"""What is fixed before a search begins, as searches/ID/request.json: it is written once and never changed."""
+"""Registration of a search in searches/ID/request.json: written once, before the search begins, and never changed."""
 
 from __future__ import annotations
 
@@ -30,39 +30,42 @@ class Registered(BaseModel):
     model: str
     dataset: str
     base: FitSpec
-    """The recipe whose lora and train sections the configurations change, with the search's own seeds."""
+    """The default recipe with the search's own seeds; configurations change lora, train and quantization."""
     space_name: str
     space: SearchSpace
-    """As it is for this model on this device."""
+    """The space for this model on this device."""
     metric: str
-    """The validation score."""
+    """Name of the validation score."""
     searcher: SearcherName
     scheduler: SchedulerName
     objective: Objective = "quality"
-    """What the pick is chosen by."""
+    """Objective by which the winner is chosen."""
     num_trials: int
-    """Configurations that the first command asked for; a later one may have asked for more."""
+    """Number of configurations that the first command requested; later commands may have requested more."""
     budget_s: float | None
-    """Seconds that the first command allowed; None for no limit."""
+    """Budget of the first command; None for no limit."""
     num_train: int
-    """Texts of the training split after sub-sampling."""
+    """Number of texts in the training split after subsampling."""
     max_texts: int
-    """Texts that the longest possible training goes through, repetitions counted."""
+    """Number of texts processed in the longest possible training, repetitions included."""
     num_grid: int
-    """Points of the full grid: every value of lists, four of each range."""
+    """Number of points of the full grid: every value of lists, four values per range."""
     grid_texts: int
-    """Texts that training every point of that grid to its end would go through."""
+    """Number of texts processed if every point of that grid is trained to its end."""
     warm_start: tuple[WarmPoint, ...] = ()
-    """What earlier searches in the store had found, tried first."""
+    """Configurations of earlier searches in the store that are tried first."""
     confirmation_seeds: tuple[int, ...]
-    """Seeds with which the winner and the default are trained anew and compared on the test split."""
+    """Seeds with which the winner and the default recipe are retrained and compared on the test split."""
 
 
 def register(store: Store, request: SearchRequest, num_seeds: int) -> Registered:
-    """The search as it stands in `store`, written now if this is its first command.
+    """Return the registered search; on its first command, register it.
 
-    `num_seeds` 0 leaves the confirmation for later, with the seeds of the default. UsageError for another number of seeds
-    than was registered: choosing it after the scores were seen would be a second try.
+    `num_seeds` 0 postpones the confirmation and registers DEFAULT_NUM_SEEDS seeds.
+
+    Raises:
+        UsageError: If `num_seeds` differs from the registered number: choosing it after the scores are known would be a
+            second try.
     """
     known = registered(store, request.search_id)
     if known is None:
@@ -80,7 +83,11 @@ def register(store: Store, request: SearchRequest, num_seeds: int) -> Registered
 
 
 def registered(store: Store, search_id: str) -> Registered | None:
-    """The search with that id as it was registered; None for one that was not, as searches of older versions are."""
+    """Return the registered search with that id; None if it was not registered, as in older versions.
+
+    Raises:
+        StoreError: If the file is damaged or from a newer version.
+    """
     key = f"searches/{search_id}/{REQUEST}"
     if key not in store.location.keys(f"searches/{search_id}"):
         return None

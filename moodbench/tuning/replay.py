@@ -1,7 +1,7 @@
-"""What early stopping costs and saves: recorded learning curves of full trainings played through the schedulers of a search.
+"""Replay recorded learning curves of full trainings through each trial scheduler: what early stopping saves and costs.
 
-`python -m moodbench.tuning.replay CURVES.json` prints a table; `--store STORE --search ID` takes the curves of a search that
-stopped nothing (`--scheduler none`), and `--output` keeps them as such a file. Nothing is trained.
+`python -m moodbench.tuning.replay CURVES.json` prints a table. `--store STORE --search ID` reads the curves of a search
+that stopped no trial (`--scheduler none`), and `--output` saves them as such a file. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from moodbench.tuning.registered import Registered, registered
 from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, SchedulerName, scheduler_of
 
 Curve = Sequence[tuple[int, float]]
-"""Texts trained and the validation score then, more is better."""
+"""Pairs of texts trained and validation score; higher is better."""
 NEAR = 0.005
-"""A pick that loses at most this is as good as the best."""
+"""Largest regret at which the winner counts as equal to the best configuration."""
 
 
 class Recorded(NamedTuple):
@@ -35,34 +35,34 @@ class Recorded(NamedTuple):
 
     curves: Sequence[Curve]
     chance: float | None
-    """The best score of answers that were given without reading."""
+    """Chance level: the best validation score of answers given without reading the texts; see `chance_of`."""
     default: int | None
-    """Which of them is the default recipe's."""
+    """Index of the default recipe's curve; None if it is not among them."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One search played again."""
+    """Outcome of one replayed search."""
 
     share: float
-    """Texts trained, of those that training every configuration to its end takes."""
+    """Texts trained, as a share of the texts that training every configuration to its end takes."""
     regret: float
-    """Best score of all full trainings less that of the pick's."""
+    """Best score of all full trainings minus the score of the winner's full training."""
 
 
 def replay(
     curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_workers: int, default: int | None = None
 ) -> Replay:
-    """The outcome of starting the configurations in `order`, `num_workers` at a time, where all train equally fast.
+    """Replay a search that starts the configurations in `order`, `num_workers` at a time, all equally fast.
 
-    The pick is the configuration with the best score that was seen, of equals the one that was trained further; number `default`
-    stays it, once trained to its end, unless that one `beats` it, as in a search. What is lost is counted by what a full training
-    of the pick reaches, as its confirmation trains it in full.
+    The winner is the configuration with the best score seen; on ties, the one trained further. As in a search, the
+    configuration with index `default`, once trained to its end, remains the winner unless another one `beats` it. The
+    regret uses the score of the winner's full training, because the confirmation trains the winner in full.
     """
     from ray.tune.schedulers import TrialScheduler
 
     waiting, spent, seen = list(order), 0, list[tuple[float, int, int]]()
-    running: list[tuple[int, int, int, Any]] = []  # texts on the clock, start number, point that comes next, trial
+    running: list[tuple[int, int, int, Any]] = []  # clock in texts, start number, next point, trial
 
     def start(clock: int) -> None:
         if waiting:
@@ -109,7 +109,10 @@ def replays(
     *,
     default: int | None = None,
 ) -> list[Replay]:
-    """Replays with the configurations in random orders, or number `default` and then the others so; a scheduler anew for each."""
+    """Replay the search `num_replays` times, with the configurations in random order and a new scheduler each time.
+
+    The configuration with index `default`, if given, always comes first.
+    """
     generator = np.random.default_rng(seed)
     orders = (generator.permutation(len(curves)).tolist() for _ in range(num_replays))
     begun = [] if default is None else [default]
@@ -119,9 +122,11 @@ def replays(
 
 
 def table(recorded: Recorded, num_replays: int, num_workers: int) -> str:
-    """Markdown: scheduler, mean share of the steps of full training, regret in points, and how often it is at most 0.5.
+    """Return a Markdown table of what each trial scheduler saves and costs.
 
-    The default recipe, where it is among the curves, is tried first and picked as every search does, the others in random orders.
+    Its columns: mean share of the steps of full training, mean regret in points, and share of replays with a regret of
+    at most 0.5 points. As in every search, the default recipe, if it is among the curves, is tried first and preferred
+    as the winner. The other configurations follow in random order.
     """
     curves, chance, default = recorded
     longest = max(curve[-1][0] for curve in curves)
@@ -142,7 +147,10 @@ def table(recorded: Recorded, num_replays: int, num_workers: int) -> str:
 
 
 def recording(trials: Sequence[SearchTrial], searches: Sequence[Registered]) -> str:
-    """The curves of `trials` of one or more searches of one recipe, with how they came about, as JSON of one line for each trial."""
+    """Return the curves of `trials` and the settings of their `searches` as JSON, with one line per trial.
+
+    All searches have the same recipe.
+    """
     asked = searches[0]
     assert asked.base.train is not None
     head = {
@@ -170,7 +178,7 @@ def recording(trials: Sequence[SearchTrial], searches: Sequence[Registered]) -> 
 
 
 def read_curves(text: str) -> Recorded:
-    """The curves in what `recording` wrote."""
+    """Parse the curves from the output of `recording`."""
     held = json.loads(text)
     trials = held["trials"]
     curves = [[(int(t), float(s)) for t, s in each["curve"]] for each in trials]
@@ -179,7 +187,7 @@ def read_curves(text: str) -> Recorded:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Nothing; prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m moodbench.tuning.replay", description=__doc__)
     parser.add_argument("curves", nargs="?", type=Path, help="a file of curves")
     parser.add_argument("--store", help="where the search is, instead of a file")

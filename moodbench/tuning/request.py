@@ -1,4 +1,4 @@
-"""One search as it was asked for: a contender's recipe on a data set, what may change, and what it may cost."""
+"""A search request: a model's recipe on a dataset, what may change, and what it may cost."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ from moodbench.tuning.schedulers import SchedulerName
 
 SearcherName = Literal["optuna", "random", "grid"]
 SEARCH_CODE_VERSION = 3
-"""Raised by hand when earlier searches must not be continued."""
+"""Raised by hand when earlier searches must not be resumed."""
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """One search: a contender's recipe on a data set, what may change, and how much it may cost."""
+    """One search: a model's recipe on a dataset, what may change, and how much it may cost."""
 
     base: FitSpec
-    """The recipe with its defaults and the search's own seeds; only lora and train are changed."""
+    """The default recipe with the search's own seeds; configurations change lora, train and quantization."""
     num_train: int
-    """Texts that an epoch goes through: the training split after sub-sampling, with changed copies."""
+    """Number of texts per epoch: the training split after subsampling, with augmented copies."""
     targets: Callable[[LoraDefaults], tuple[str, ...]]
-    """The module names that a LoRA recipe adapts in this model."""
+    """Function from a LoRA recipe to the names of the modules that it adapts in this model."""
     formats: Mapping[Quantization, NumberFormat]
-    """The number format of the frozen weights, by how they are stored; for the ways that the space holds."""
+    """Number format of the frozen weights for each quantization in the space."""
     space_name: str
     space: SearchSpace
     searcher: SearcherName
     scheduler: SchedulerName
     num_trials: int
     budget_s: float | None
-    """Seconds of searching; confirmation comes on top."""
+    """Seconds of searching, without the confirmation; None for no limit."""
     device: Device
     chance: float | None = None
-    """The best validation score of answers that were given without reading; None of a metric that is no share of right answers."""
+    """Chance level, the best validation score of answers given without reading the texts; None for nll."""
     settled: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the space searches, but of whose values this device has only one, where that is not the model's own."""
+    """Parameter -> value, where this device supports only one value of the space, and that is not the model's own."""
     warm_start: bool = True
-    """Whether what earlier searches found is tried first."""
+    """Whether the best configurations of earlier searches are tried first."""
     warm: tuple[Configuration, ...] = ()
-    """Those points, as they were registered."""
+    """These configurations, as they were registered."""
     together: int = 1
-    """Configurations that are trained in one process on one slot, sharing passes through the base model."""
+    """Number of configurations per trial: they train in one process and share passes through the base model."""
     objective: Objective = "quality"
-    """What the searcher goes for and the pick is chosen by."""
+    """Objective that the searcher optimises and by which the winner is chosen."""
 
     @property
     def metric(self) -> str:
-        """The validation score that is searched for."""
+        """Name of the validation score that the search optimises."""
         assert self.base.train is not None
         return self.base.train.select_by
 
     @property
     def search_id(self) -> str:
-        """Id of the search: everything that sets what it proposes and how it judges, but not how long it goes on."""
+        """Id of the search: a hash of what decides its proposals and how it compares them, but not of its length."""
         return content_id(
             "search",
             {
@@ -79,26 +79,26 @@ class SearchRequest:
         )
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
-        """The fit that a configuration stands for."""
+        """Return the fit of a configuration."""
         return fit_of(self.base, self.space, configuration, self.targets, self.formats)
 
     def is_default(self, fit_id: str) -> bool:
-        """Whether that fit of the search is the model's default recipe, which what is `settled` is not part of."""
+        """Return whether a fit of the search is the model's default recipe, which has no `settled` parameters."""
         return fit_id == self.base.fit_id and not self.settled
 
     @property
     def num_wanted(self) -> int:
-        """Configurations after which the search ends: of a grid all, else as many as were asked for."""
+        """Number of configurations after which the search ends: all of a grid, otherwise the requested number."""
         return self.num_grid if self.searcher == "grid" else self.num_trials
 
     @property
     def num_grid(self) -> int:
-        """Points of the grid."""
+        """Number of grid points."""
         return sum(grid_counts(self.space).values())
 
     @property
     def grid_texts(self) -> int:
-        """Texts that training every point of the grid to its own end would go through."""
+        """Number of texts processed if every grid point is trained to its end."""
         assert self.base.train is not None
         own = self.base.train.epochs
         return sum(
@@ -113,19 +113,19 @@ class SearchRequest:
 
     @property
     def max_texts(self) -> int:
-        """Texts that the longest possible training goes through."""
+        """Number of texts processed in the longest possible training."""
         batch_sizes = self._values("effective_batch_size")
         return max(
             self._num_texts({"epochs": self.longest_epochs, "effective_batch_size": size}) for size in batch_sizes
         )
 
     def _num_texts(self, changes: Mapping[str, Any]) -> int:
-        """Return the texts that a training of the recipe with these changes goes through."""
+        """Return the number of texts processed in a training of the recipe with these changes."""
         assert self.base.train is not None
         return steps_of(self.base.train.model_copy(update=changes), self.num_train).num_texts
 
     def _values(self, name: str) -> tuple[Any, ...]:
-        """Return the recipe's value of a field of `train`, and the ends of what the space has for it."""
+        """Return the recipe's value of a field of `train`, followed by the ends of its range in the space."""
         searched = self.space.parameters.get(f"train.{name}")
         return (getattr(self.base.train, name), *(() if searched is None else ends_of(searched)))
 
@@ -137,7 +137,7 @@ def fit_of(
     targets: Callable[[LoraDefaults], tuple[str, ...]],
     formats: Mapping[Quantization, NumberFormat],
 ) -> FitSpec:
-    """The recipe `base` with what `configuration` changes."""
+    """Return the recipe `base` with the changes of `configuration`."""
     assert base.lora is not None and base.train is not None
     changed = overrides(space.active(configuration), base.lora)
     lora = LoraDefaults.model_validate(base.lora.model_dump() | changed["lora"])
@@ -150,7 +150,11 @@ def fit_of(
 
 
 def budget_seconds(text: str, price_per_hour: float | None) -> float:
-    """The seconds that a budget such as 90s, 30m, 2h or $5 buys; SpecError says what is allowed."""
+    """Return the seconds of a budget such as 90s, 30m, 2h or $5.
+
+    Raises:
+        SpecError: If `text` is not a budget above 0, or is in dollars without a known price.
+    """
     allowed = "allowed are a number with s, m or h (30m), or dollars ($5) where the machine's price is known"
     try:
         if text.startswith("$"):

@@ -1,4 +1,4 @@
-"""From names to a search request, and from a winner to a contender that can be confirmed."""
+"""Turn names into a search request, and a winner into a model that can be confirmed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from moodbench.tuning.schedulers import SchedulerName
 from moodbench.tuning.underway import proposed
 
 UNCORRECTED = 0.5
-"""So much of an estimate that nothing on this machine has corrected yet is taken for granted."""
+"""Share of an estimate that is relied on while no measurement on this machine has corrected it."""
 
 
 def make_request(
@@ -57,10 +57,14 @@ def make_request(
     warm_start: bool = True,
     objective: Objective = "quality",
 ) -> SearchRequest:
-    """The search of the space `space_name` for the one model of `spec` on its one data set, its own or a named one.
+    """Return the request to search the space `space_name` for the one model of `spec` on its one dataset.
 
-    Everything wrong with it is raised here, before anything runs: UsageError and its kinds, DataError,
-    PrerequisiteError.
+    Every problem of the request is raised here, before anything runs.
+
+    Raises:
+        UsageError: If an option or the space is not allowed (including SpecError).
+        DataError: If the dataset cannot be used.
+        PrerequisiteError: If something that the search needs is missing.
     """
     (name,) = spec.models
     entry = catalogue.model(name)
@@ -78,8 +82,8 @@ def make_request(
         )
     if together > 1 and objective == "memory":
         raise UsageError(
-            f"--together {together} with --objective memory: configurations that share a process have no memory of their own; "
-            "leave one of the two out"
+            f"--together {together} with --objective memory: configurations that share a process have no memory of "
+            "their own; leave one of the two out"
         )
     family_name, family = family_of(name, entry, catalogue.families)
     space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
@@ -98,7 +102,10 @@ def make_request(
         base=base,
         num_train=num_trained_on(base, num_train),
         targets=lambda lora: family.targets(lora.target_modules),
-        formats={q: weights_format(base.train.precision, q, device, num_params) for q in stored or ()},  # type: ignore[arg-type]
+        formats={
+            q: weights_format(base.train.precision, q, device, num_params)  # type: ignore[arg-type]
+            for q in stored or ()
+        },
         space_name=space_name,
         space=space,
         searcher=searcher,
@@ -115,11 +122,11 @@ def make_request(
     if searcher == "grid":
         if num_trials is not None:
             raise UsageError(
-                f"--trials {num_trials} with --search grid: a grid is tried as a whole, {len(grid(space))} configurations here; "
-                "leave --trials out, or take --search random"
+                f"--trials {num_trials} with --search grid: a grid is tried as a whole, {len(grid(space))} "
+                "configurations here; leave --trials out, or take --search random"
             )
-        grid(space)  # refuses one that is too large
-    if budget_s is not None and not proposed(store, request.search_id):  # one that has begun shows how long it takes
+        grid(space)  # raises for a grid that is too large
+    if budget_s is not None and not proposed(store, request.search_id):  # a started search shows how long it takes
         _check_budget(request, budget_s, catalogue, machine, store)
     return request
 
@@ -127,9 +134,12 @@ def make_request(
 def _check_budget(
     request: SearchRequest, budget_s: float, catalogue: Catalogue, machine: Hardware, store: Store
 ) -> None:
-    """Nothing; SpecError for a budget in which, by estimate, not even the shortest configuration could end.
+    """Check that the budget suffices, by estimate, for the shortest configuration.
 
-    An estimate that nothing here has corrected may be twice too long.
+    An estimate that no measurement on this machine has corrected may be twice too long.
+
+    Raises:
+        SpecError: If it does not suffice.
     """
     base = request.base
     assert base.train is not None
@@ -150,13 +160,17 @@ def _check_budget(
     if budget_s < needed:
         raise SpecError(
             f"--budget of {budget_s:.0f} s: one configuration of {request.space_name} ({shortest:g} epochs of "
-            f"{request.num_train:,} texts) takes {needed:.0f} s or more here by estimate, so none would end; allowed are budgets above "
-            "that, or fewer texts with --max-train-examples"
+            f"{request.num_train:,} texts) takes {needed:.0f} s or more here by estimate, so none would end; allowed "
+            "are budgets above that, or fewer texts with --max-train-examples"
         )
 
 
 def _check_overrides(spec: BenchmarkSpec, space: SearchSpace, space_name: str) -> None:
-    """Nothing; UsageError for an option that sets what the space searches: it would beat the winner in the confirmation."""
+    """Check that no option sets a parameter that the space searches; it would override the winner in the confirmation.
+
+    Raises:
+        UsageError: If one does.
+    """
     searched = set(space.parameters) | (
         {"lora.lora_alpha"} if {"lora.r", ALPHA_OVER_R} & set(space.parameters) else set()
     )
@@ -173,9 +187,12 @@ def _check_overrides(spec: BenchmarkSpec, space: SearchSpace, space_name: str) -
 def _possible_on(
     device: Device, space: SearchSpace, base: FitSpec, space_name: str
 ) -> tuple[SearchSpace, FitSpec, dict[str, Any]]:
-    """Space and recipe without the optimisers and kinds of weights that `device` lacks, and what is settled by that.
+    """Return space and recipe without the optimisers and quantizations that `device` lacks.
 
-    SpecError when none is left.
+    The third value holds the parameters that this leaves with a single value other than the recipe's own.
+
+    Raises:
+        SpecError: If no value of a parameter is left.
     """
     name, settled = base.model.name, dict[str, Any]()
     checks: dict[str, Callable[[Any], Any]] = {
@@ -197,7 +214,7 @@ def _possible_on(
             raise SpecError(located(where, text, ("parameters", parameter), str(lacking[values[0]])))
         if lacking:
             space = space.without(parameter, lacking)
-        if len(left) == 1:  # not searched any more, but what the space says
+        if len(left) == 1:  # no longer searched, but fixed to the space's value
             if left[0] != (
                 base.quantization if parameter == QUANTIZATION or base.train is None else base.train.optimizer
             ):
@@ -217,9 +234,9 @@ def tuned_entry(
     *,
     stays: bool = False,
 ) -> ModelEntry:
-    """The catalogue entry of the trial `best`: its base's, with what the options of `spec` and the search changed.
+    """Return the catalogue entry of the trial `best`: its model's, changed by the options of `spec` and the search.
 
-    `stays` says that the default recipe is the pick and this the best of the others.
+    `stays` says that the default recipe is the winner and `best` the best of the others.
     """
     assert request.base.lora is not None
     entry = catalogue.model(best.model)
@@ -237,12 +254,12 @@ def tuned_entry(
 
 
 def with_tuned(catalogue: Catalogue, name: str, entry: ModelEntry) -> Catalogue:
-    """`catalogue` with the winner in it."""
+    """Return `catalogue` with the entry of the winner."""
     return replace(catalogue, models={**catalogue.models, name: entry})
 
 
 def _width(name: str, entry: ModelEntry, family: Family) -> int | None:
-    """The narrowest width of the layers that LoRA adapts; None where neither configuration nor catalogue says it."""
+    """Return the narrowest width of the layers that LoRA adapts; None if neither configuration nor catalogue has it."""
     assert entry.source is not None
     config = config_of(name, entry.source) or {}
     return narrowest(config.get("text_config", config), family) or (
@@ -251,9 +268,10 @@ def _width(name: str, entry: ModelEntry, family: Family) -> int | None:
 
 
 def narrowest(config: Mapping[str, Any], family: Family) -> int | None:
-    """The narrowest of the layers that LoRA adapts, above which a rank adds nothing; None where `config` does not say.
+    """Return the narrowest width of the layers that LoRA adapts; None if `config` does not have it.
 
-    With grouped queries (Ainslie et al. 2023) keys and values are narrower than the model: heads of their own x width of one.
+    A rank above that width adds nothing. With grouped-query attention (Ainslie et al. 2023), keys and values are
+    narrower than the model: their width is the number of key-value heads x the width of one head.
     """
     width = next((config[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if config.get(key)), None)
     if width is None:

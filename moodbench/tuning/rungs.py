@@ -1,4 +1,4 @@
-"""ASHA with our rungs: each at twice the one before, and what still answers by chance where another does not is stopped."""
+"""ASHA with rungs that double, which also stops trials at chance level once another trial is above it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from ray.tune.schedulers.async_hyperband import AsyncHyperBandScheduler, _Bracke
 
 GO_ON: str = TrialScheduler.CONTINUE
 EQUAL = 1e-6
-"""Scores that differ by less are equal."""
+"""Scores that differ by less count as equal."""
 
 
 class Rungs(_Bracket):  # type: ignore[misc]
-    """A bracket of ASHA (Li et al. 2020, the variant that stops) whose rungs lie at `milestones`.
+    """Bracket of ASHA with its rungs at `milestones`.
 
-    A trial goes on past a rung with a score among the best one in `keep_one_in` of those that came there. One whose score
-    is no better than `chance` goes on only as long as no score at the rung is: among equals at chance the order says nothing.
+    A trial continues past a rung if its score is among the best one in `keep_one_in` of the trials that reached the
+    rung. A trial whose score is no better than `chance` continues only while no other score at the rung is: the order
+    of scores at chance level carries no information.
+
+    Source: Li et al. 2020, the stopping variant.
     """
 
     def __init__(self, milestones: Sequence[int], keep_one_in: float, chance: float | None) -> None:
@@ -26,8 +29,10 @@ class Rungs(_Bracket):  # type: ignore[misc]
         self._rungs: list[tuple[int, dict[str, float]]] = [(at, {}) for at in sorted(milestones, reverse=True)]
 
     def cutoff(self, recorded: Mapping[str, float]) -> Any:
-        """The score below which a trial is stopped at a rung; None, and none is, for the first that comes there, and as long as
-        all that came answer by chance."""
+        """Return the score below which a trial is stopped at a rung.
+
+        None, which stops no trial, for the first trial at the rung and while all trials there are at chance level.
+        """
         quantile = super().cutoff(recorded)
         if quantile is None or self._chance is None:
             return quantile
@@ -35,11 +40,14 @@ class Rungs(_Bracket):  # type: ignore[misc]
 
 
 Spares = Callable[[Any], bool]
-"""A trial of Ray Tune to whether it is never stopped before its end."""
+"""Predicate on a Ray Tune trial: whether it is never stopped before its end."""
 
 
 class DoublingASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
-    """Ray's ASHA on `brackets`, of which a trial gets one with the probability in `shares`; scores are `score` after `texts`."""
+    """Ray's ASHA on several brackets; it compares `score` after `texts`.
+
+    Each trial is assigned to one of `brackets` at random, with the probabilities in `shares`.
+    """
 
     def __init__(
         self, brackets: Sequence[Rungs], shares: Sequence[float], max_t: int, mode: str, spares: Spares
@@ -50,18 +58,18 @@ class DoublingASHA(AsyncHyperBandScheduler):  # type: ignore[misc]
         self._generator = np.random.default_rng(0)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing; the trial belongs to a bracket from now on."""
+        """Assign the trial to a bracket."""
         drawn = self._generator.choice(len(self._brackets), p=self._shares)
         self._trial_info[trial.trial_id] = self._brackets[drawn]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on; one that is spared goes on, and counts for the others."""
+        """Return whether the trial continues; a spared trial always does, and its scores count for the others."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
         return GO_ON if self._spares(trial) else decision
 
 
 class SparingMedian(MedianStoppingRule):  # type: ignore[misc]
-    """Ray's median stopping rule, which stops none of those that are spared."""
+    """Ray's median stopping rule, which never stops spared trials."""
 
     def __init__(self, mode: str, grace_period: int, spares: Spares) -> None:
         super().__init__(
@@ -70,7 +78,7 @@ class SparingMedian(MedianStoppingRule):  # type: ignore[misc]
         self._spares = spares
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on; one that is spared goes on, and counts for the others."""
+        """Return whether the trial continues; a spared trial always does, and its scores count for the others."""
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if not self._spares(trial):
             return decision

@@ -1,4 +1,4 @@
-"""What stops configurations that fall behind."""
+"""Trial schedulers, which stop configurations that fall behind."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Literal
 SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SCHEDULERS: tuple[SchedulerName, ...] = ("asha", "hyperband", "median", "none")
 KEEP_ONE_IN = 4
-"""ASHA and HyperBand keep one in so many trials at each rung."""
+"""ASHA and HyperBand keep one in this many trials at each rung."""
 RUNGS = (1, 2, 4, 8)
-"""Ninths of the longest training at which ASHA compares: just before the default recipe's first, second, fourth and eighth of
-its eight validations. No trial is stopped before the first."""
+"""ASHA's rungs, in ninths of the longest training: just before the first, second, fourth and eighth of the default
+recipe's eight validations. No trial is stopped before the first rung."""
 SPARED = (1, 4, 9)
-"""Of HyperBand: the first rung of each bracket. The second spares a trial until four ninths of the longest training, the third lets
-it go on to its end."""
+"""First rung of each HyperBand bracket, in ninths of the longest training. The second bracket stops no trial before
+four ninths, the third stops none at all."""
 SHARES = (0.65, 0.25, 0.1)
-"""Of the trials in each of these brackets."""
+"""Share of the trials in each of these brackets."""
 
 
 def scheduler_of(
@@ -27,12 +27,13 @@ def scheduler_of(
     chance: float | None = None,
     spares: Callable[[Any], bool] = lambda trial: False,
 ) -> Any:
-    """Ray Tune's scheduler called `name` for trainings of at most `longest` texts; None for `none`.
+    """Return the Ray Tune scheduler `name` for trainings of at most `longest` texts; None for `none`.
 
-    `chance` is the best score of answers that were given without reading, None where scores tell trainings apart from the first step.
-    A trial that it `spares` is never stopped: what the others are to beat must be known.
-    HyperBand is the asynchronous one: nothing is paused, which would lose the steps since the last checkpoint. No rung lies
-    at the end of the longest training, where stopping would only throw away what is done.
+    `chance` is the chance level: the best score of answers given without reading the texts, or None if scores separate
+    trainings from the first step on. Trials for which `spares` is true are never stopped: the score that the others
+    have to beat must be known. HyperBand is asynchronous and pauses no trial, because a pause would lose the steps
+    since the last checkpoint. No rung lies at the end of the longest training, where stopping would only discard
+    finished work.
     """
 
     def spared(trial: Any) -> bool:
@@ -62,17 +63,17 @@ def _milestones(longest: int, first: int) -> list[int]:
 
 @dataclass(eq=False)
 class PastTrial:
-    """As much of a trial of Ray Tune as its schedulers look at."""
+    """The attributes of a Ray Tune trial that its schedulers read."""
 
     trial_id: str
     status: str = "RUNNING"
     config: dict[str, Any] = field(default_factory=dict)
     is_recorded: bool = False
-    """Whether it ended before its scheduler was made, so that nothing can stop it any more."""
+    """Whether the trial ended before the scheduler was created, so that it can no longer be stopped."""
 
 
 def prime(scheduler: Any, curves: Iterable[Sequence[tuple[int, float]]], direction: int) -> None:
-    """Nothing; `scheduler` has seen the learning curves (texts, score) of configurations that ended before it was made."""
+    """Feed `scheduler` the learning curves (texts, score) of configurations that ended before it was created."""
     if scheduler is None:
         return
     for number, curve in enumerate(curves):

@@ -1,4 +1,4 @@
-"""The search itself: Ray Tune proposes configurations, each is an ordinary fit phase with its id and commit."""
+"""The search: Ray Tune proposes configurations, and each is an ordinary fit phase, committed under its own id."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from moodbench.tuning.slot import Sent, run_slot
 from moodbench.tuning.underway import Session, Spent, proposed, spent
 
 MAX_LOST = 2
-"""Times that a trial whose node was lost is begun again elsewhere."""
+"""Number of times that a trial whose node was lost is restarted elsewhere."""
 
 
 def search(request: SearchRequest, store: Store, place: Place, tell: Tell) -> list[SearchTrial]:
-    """All recorded trials of the search, those of earlier commands included; trains what is missing at `place`.
+    """Train the missing configurations at `place` and return all recorded trials, including those of earlier commands.
 
-    `tell` hears what the recorder tells. A call that is killed loses nothing: the next one begins with the configurations
-    that were under way, whose fits go on from their checkpoints.
-    PrerequisiteError when one configuration after another ends for reasons outside of it.
+    `tell` receives the events of the recorder. A call that is killed loses nothing: the next one starts with the
+    configurations that were running, and their fits resume from their checkpoints.
+
+    Raises:
+        PrerequisiteError: If several configurations in a row end for external reasons.
     """
     recorded = search_trials(store, request.search_id)
     before = spent(store, request.search_id)
@@ -46,7 +48,10 @@ def search(request: SearchRequest, store: Store, place: Place, tell: Tell) -> li
 def first_points(
     request: SearchRequest, recorded: Sequence[SearchTrial], begun: Sequence[Configuration]
 ) -> list[Configuration]:
-    """What is proposed before the searcher is asked: recorded trials, those begun, the default recipe or the grid, earlier finds."""
+    """Return the configurations to propose before the searcher's own.
+
+    In order: recorded trials, started trials, the default recipe or the grid, and the warm-start points.
+    """
     base = request.base
     assert base.lora is not None and base.train is not None
     if request.searcher == "grid":
@@ -73,7 +78,8 @@ def _tune(
     left_s: float | None,
     tell: Tell,
 ) -> None:
-    # Ray's own progress tables and loggers would write beside ours, and its handler would let an interrupt pass for an end.
+    # Ray's progress tables and loggers would mix with ours, and its SIGINT handler would make an interrupt look like a
+    # normal end.
     os.environ.update(
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         RAY_AIR_NEW_OUTPUT="0",
@@ -90,7 +96,8 @@ def _tune(
     prime(scheduler, [t.curve for t in recorded], direction)
     session = Session(store, request.search_id)
     watched = recorder(request, store, {t.fit_id for t in recorded}, before, session, left_s, tell)
-    most_slots = request.num_wanted - len(recorded)  # the searcher says when it is done; a slot may hold one alone
+    # An upper limit, as a trial may hold a single configuration; the searcher ends the search.
+    most_slots = request.num_wanted - len(recorded)
     with store.attempt() as attempt:
         folder = place.storage(store, attempt.folder)
         try:
@@ -127,7 +134,7 @@ def _tune(
 
 
 def default_of(request: SearchRequest) -> Callable[[Any], bool]:
-    """Whether a trial of Ray Tune is the default recipe, which is trained to its end."""
+    """Return a predicate: whether a Ray Tune trial trains the default recipe, which is never stopped early."""
     known: dict[str, bool] = {}
 
     def is_default(trial: Any) -> bool:
@@ -147,7 +154,7 @@ def _searcher(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     num = request.num_wanted
-    seed = request.space.seed + len(recorded)  # a searcher that starts anew must not propose the same again
+    seed = request.space.seed + len(recorded)  # a restarted searcher must not repeat its proposals
     sampler = (
         optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, num // 2)), constant_liar=True)
         if request.searcher == "optuna"
@@ -174,14 +181,17 @@ def _searcher(
 
 
 def _values(trial: SearchTrial, *, both: bool) -> dict[str, float] | None:
-    """What the searcher is told of a recorded trial; None where it failed or lacks one of the objectives."""
+    """Return the objective values of a recorded trial for the searcher; None if it failed or lacks one of them."""
     if trial.status == "failed" or trial.score is None or (both and trial.memory_bytes is None):
         return None
     return {"score": trial.score} | ({"memory_bytes": float(trial.memory_bytes or 0)} if both else {})
 
 
 def _every_point(request: SearchRequest, seed: int) -> Iterator[Configuration]:
-    """The points of a finite space in random order; none of one that is not, as it does not repeat itself."""
+    """Yield the points of a finite space in random order.
+
+    Yield nothing for a space with continuous ranges, where proposals do not repeat, or with over GRID_LIMIT points.
+    """
     finite = all(values_of(each) is not None for each in request.space.parameters.values())
     if not finite or request.num_grid > GRID_LIMIT:
         return

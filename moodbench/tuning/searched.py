@@ -1,4 +1,4 @@
-"""A search as the store knows it: what was asked, and what was tried."""
+"""Searches as read from the store: the request and the trials."""
 
 from __future__ import annotations
 
@@ -27,53 +27,53 @@ class Searched:
     trials: tuple[SearchTrial, ...]
     """In the order in which they ended; at least one."""
     axes: tuple[Axis, ...]
-    """Its parameters: those of its space, or those that the trials show where no request is kept."""
+    """Searched parameters: those of the space, or those that occur in the trials if no request is stored."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What each parameter is where a configuration does not set it."""
+    """Value of each parameter that a configuration does not set."""
     max_texts: int | None = None
-    """Texts that the longest possible training goes through; None where no request is kept."""
+    """Number of texts processed in the longest possible training; None if no request is stored."""
     objective: Objective = "quality"
-    """What the pick is chosen by."""
+    """Objective by which the winner is chosen."""
     default_fit_id: str | None = None
-    """The fit of the default recipe with the seed of the search; None where no request is kept."""
+    """Fit id of the default recipe with the seed of the search; None if no request is stored."""
 
     @property
     def model(self) -> str:
-        """The contender whose recipe was searched."""
+        """The model whose recipe was searched."""
         return self.trials[0].model
 
     @property
     def dataset(self) -> str:
-        """The data set that it was trained and judged on."""
+        """The dataset that it was trained and validated on."""
         return self.trials[0].dataset
 
     @property
     def space(self) -> str:
-        """The name or file of the search space."""
+        """Name or file of the search space."""
         return self.trials[0].space
 
     @property
     def metric(self) -> str:
-        """The validation score."""
+        """Name of the validation score."""
         return self.trials[0].metric
 
     @property
     def best(self) -> SearchTrial | None:
-        """The pick; None when no trial has a score."""
+        """The winner; None if no trial has a score."""
         return winner(self.trials, self.objective, self.default_fit_id)
 
     @property
     def title(self) -> str:
-        """Model, data set, space and the beginning of the id."""
+        """Model, dataset, space and the first characters of the id."""
         return f"{self.model} · {self.dataset} · {self.space} · {self.search_id[:6]}"
 
     def num(self, status: str) -> int:
-        """Trials that ended so."""
+        """Return the number of trials with this status."""
         return sum(t.status == status for t in self.trials)
 
 
 def searches(store: Store) -> tuple[Searched, ...]:
-    """The searches of `store`, those of one model and data set together."""
+    """Return the searches of `store`, sorted by model, dataset and space."""
     by_id: dict[str, list[SearchTrial]] = {search_id: [] for search_id in _search_ids(store)}
     for trial in search_trials(store):
         by_id.setdefault(trial.search_id, []).append(trial)
@@ -93,12 +93,12 @@ def _search_ids(store: Store) -> list[str]:
 def _request(store: Store, search_id: str) -> Registered | None:
     try:
         return registered(store, search_id)
-    except StoreError:  # of a newer version or damaged; the trials still tell their configurations
+    except StoreError:  # from a newer version or damaged; the trials still hold their configurations
         return None
 
 
 class Asked(Protocol):
-    """What a request says of a search."""
+    """The parts of a search request that `searched` reads."""
 
     @property
     def base(self) -> FitSpec:
@@ -106,19 +106,19 @@ class Asked(Protocol):
 
     @property
     def space(self) -> SearchSpace:
-        """What they change."""
+        """The parameters that configurations change."""
 
     @property
     def max_texts(self) -> int:
-        """Texts that the longest possible training goes through."""
+        """Number of texts processed in the longest possible training."""
 
     @property
     def objective(self) -> Objective:
-        """What the pick is chosen by."""
+        """Objective by which the winner is chosen."""
 
 
 def searched(trials: Sequence[SearchTrial], asked: Asked | None = None) -> Searched:
-    """One search from its trials and, where it is known, its request."""
+    """Return a search built from its trials and, if known, its request."""
     search_id = trials[0].search_id
     if asked is None or asked.base.lora is None or asked.base.train is None:
         return Searched(search_id, tuple(trials), axes_seen(trials), _catalogued(trials[0].model))
@@ -128,7 +128,7 @@ def searched(trials: Sequence[SearchTrial], asked: Asked | None = None) -> Searc
 
 
 def _catalogued(model: str) -> Mapping[str, Any]:
-    """The defaults that the packaged catalogue has for `model`, known or not."""
+    """Return the recipe defaults of `model` in the packaged catalogue, or the general ones if it is unknown."""
     catalogue = load_catalogue()
     entry = catalogue.models.get(model)
     lora, train = catalogue.training.lora, catalogue.training.train

@@ -1,4 +1,4 @@
-"""What one trial of Ray Tune runs: the fit phases of its configurations, in a process of their own."""
+"""What one Ray Tune trial runs: the fit phases of its configurations, in a separate process."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from moodbench.tuning.request import SearchRequest, fit_of
 from moodbench.worker import FitPhase, Job
 
 TRIES = 3
-"""Of a process that ended for a reason outside of it, such as a full disk."""
+"""Number of attempts if a process ends for an external reason, such as a full disk."""
 WAIT_S = 5.0
-"""Before it is tried again."""
+"""Wait before the next attempt."""
 NOT_FINAL = "infrastructure"
 WORST = {1: 0.0, -1: 1e9}
-"""The score that schedulers are told of a slot that never reached one, by whether more is better."""
+"""Score reported to the scheduler for a trial that never reached one, by `sign` of the metric."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a slot needs to know, as plain values that any node with the same package can read."""
+    """What a trial needs to know, as plain values that any node with the same package can read."""
 
     base: str
     space: str
@@ -40,13 +40,13 @@ class Sent:
     search_id: str
     device: Device
     deadline_s: float | None
-    """After so many seconds per configuration a process is given up."""
+    """Time limit per configuration, after which the process is killed; None for no limit."""
     num_train: int
-    """Texts that an epoch goes through."""
+    """Number of texts per epoch."""
 
     @classmethod
     def of(cls, request: SearchRequest, store: Store, deadline_s: float | None) -> Sent:
-        """What is sent of a request."""
+        """Return the values to send for a request."""
         lora = request.base.lora
         assert lora is not None
         named = request.space.parameters.get("lora.target_modules")
@@ -65,7 +65,7 @@ class Sent:
         )
 
     def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
-        """The fit that a configuration stands for; as SearchRequest.fit."""
+        """Return the fit of a configuration, as `SearchRequest.fit` does."""
         return fit_of(
             FitSpec.model_validate_json(self.base),
             SearchSpace.model_validate_json(self.space),
@@ -79,7 +79,7 @@ class Sent:
 
 
 class Progress:
-    """What the configurations of a slot have reached, and how Ray Tune is told."""
+    """Progress of a trial's configurations, and its reports to Ray Tune."""
 
     def __init__(self, specs: list[FitSpec], tell: Callable[[dict[str, Any]], None], node: str = "") -> None:
         first = specs[0].train
@@ -89,16 +89,16 @@ class Progress:
         self._points: dict[str, set[tuple[int, float]]] = {}
         self._memory: dict[str, int] = {}
         self.errors: dict[str, tuple[str, str]] = {}
-        """Fit -> kind and detail of what ended it."""
+        """Fit id -> kind and detail of the error that ended it."""
         self._last: tuple[str, int, float | None] | None = None
 
     def took(self, fit_id: str, memory_bytes: int | None) -> None:
-        """Nothing; the training of that fit took so much memory so far. Of fits that share a process nothing is known."""
+        """Record the peak memory of a fit's training so far; ignored if fits share a process, as it is then unknown."""
         if memory_bytes is not None and len(self._specs) == 1:
             self._memory[fit_id] = max(self._memory.get(fit_id, 0), memory_bytes)
 
     def reached(self, fit_id: str, texts: int, score: float) -> None:
-        """Nothing; tells a point of a learning curve, once."""
+        """Report a point of a learning curve, once."""
         if (texts, score) in self._points.setdefault(fit_id, set()):
             return
         self._points[fit_id].add((texts, score))
@@ -107,11 +107,11 @@ class Progress:
         self._report(fit_id, texts, score)
 
     def failed(self, fit_id: str, kind: str, detail: str) -> None:
-        """Nothing; that configuration ended so."""
+        """Record the error that ended a configuration."""
         self.errors[fit_id] = (kind, detail)
 
     def close(self) -> None:
-        """Nothing; tells the failures, which may have come after the last point."""
+        """Report the failures, which may have come after the last point."""
         if self.errors:
             fit_id, texts, _ = self._last or (self._specs[0].fit_id, 0, None)
             self._report(fit_id, texts, None)
@@ -120,7 +120,7 @@ class Progress:
         self._last = (fit_id, texts, score)
         direction = sign(self.metric)
         top = max(self._best.values(), key=lambda value: direction * value, default=WORST[direction])
-        # Pairs, as Ray Tune flattens the mappings of a result before its searcher gets it.
+        # Pairs, because Ray Tune flattens the mappings of a result before its searcher gets it.
         outcomes = [
             (f, {"score": value, "memory_bytes": self._memory.get(f)})
             for f, value in self._best.items()
@@ -141,9 +141,9 @@ class Progress:
 
 
 def run_slot(config: dict[str, Any], sent: Sent) -> None:
-    """Nothing; trains what the store lacks, telling Ray Tune each validation.
+    """Train the configurations that the store lacks, and report each validation to Ray Tune.
 
-    The point at a training's very end is told when the fit is committed, so that no scheduler throws it away.
+    The last point of a training is reported only after the fit is committed, so that no scheduler discards it.
     """
     import ray
     from ray import tune
@@ -181,7 +181,7 @@ def _retold(progress: Progress, spec: FitSpec, record: Mapping[str, Any]) -> Non
 
 
 def committed_curve(spec: FitSpec, record: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """Texts trained and the validation score then, as the `record` of the fit has them."""
+    """Return the learning curve in the `record` of a fit: pairs of texts trained and validation score."""
     return [
         (_texts(spec, record["num_train"], point["step"]), point["validation_score"])
         for point in record["curve"]
@@ -190,7 +190,7 @@ def committed_curve(spec: FitSpec, record: Mapping[str, Any]) -> list[tuple[int,
 
 
 def _run(sent: Sent, missing: Mapping[str, FitSpec], progress: Progress) -> None:
-    """Nothing; one process for the fits of `missing`, each of which is committed or in the errors afterwards."""
+    """Run one process for the fits of `missing`; afterwards each fit is committed or has an error."""
     job = Job(
         run_id=f"search-{sent.search_id}",
         store=sent.store,

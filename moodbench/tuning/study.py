@@ -1,4 +1,4 @@
-"""What a search says: scores that can be compared, the value of a budget, and which hyper-parameters mattered."""
+"""Analysis of a search: comparable scores, the value of a budget, and the importance of hyper-parameters."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from moodbench.tuning.records import SearchTrial, sign
 NUM_RESAMPLES = 100
 NUM_BAND = 1000
 NUM_TREES = 8
-"""Of each forest; a resample has one."""
+"""Trees per forest; one forest is fitted per resample."""
 LEAST_TRIALS = 8
-"""Fewer tell nothing of importance."""
+"""Fewest scores from which importances are estimated."""
 REACHED_SHARE = 0.9
-"""Scores are compared after as many texts as this share of the trials reached."""
+"""Scores are compared after the number of texts that this share of the trials reached."""
 LEVEL = 0.95
-"""Of the interval of a cell's mean."""
+"""Confidence level of the interval of a cell's mean."""
 Array = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """The ends of an interval."""
+    """Ends of an interval."""
 
     low: float
     high: float
@@ -41,25 +41,25 @@ class EqualScores:
 
     trials: tuple[SearchTrial, ...]
     scores: tuple[float, ...]
-    """In the metric's unit, one for each of `trials`."""
+    """In the metric's unit, one per trial."""
     texts: int | None
-    """Texts after which they stand; None where every trial was trained to its end."""
+    """Number of texts after which the scores are compared; None if every trial was trained to its end."""
     num_left_out: int
-    """Trials with a score that ended before."""
+    """Number of trials that have a score but ended earlier."""
 
     @property
     def cost(self) -> float:
-        """Mean number of texts that one of these scores took."""
+        """Mean number of texts trained per score."""
         ends = [min(t.texts_trained, self.texts or t.texts_trained) for t in self.trials]
         return float(np.mean(ends)) if ends else 0.0
 
 
 def equal_scores(trials: Sequence[SearchTrial]) -> EqualScores:
-    """The best validation score of each trial up to the most texts that nine tenths of the trials reached.
+    """Return the best validation score of each trial within the number of texts that 90 % of the trials reached.
 
-    A stopped trial's last score is no score of a full training, and those that were trained to their end are the ones
-    that began well; so all are compared after equally many texts. A trial that finished counts as having reached any
-    number: it would have trained no further.
+    The last score of a stopped trial is not the score of a full training, and the trials that were trained to their end
+    are those that started well. So all trials are compared after equally many texts. A finished trial counts as having
+    reached any number of texts: it would not have trained further.
     """
     scored = [t for t in trials if t.score is not None and t.status != "failed" and t.curve]
     ends = sorted((t.curve[-1][0] for t in scored if t.status != "finished"), reverse=True)
@@ -79,7 +79,7 @@ def equal_scores(trials: Sequence[SearchTrial]) -> EqualScores:
 
 
 def best_so_far(trials: Sequence[SearchTrial]) -> list[tuple[int, float]]:
-    """Texts trained in all up to the end of a trial that has a score, and the best score of those so far."""
+    """Return the total of texts trained and the best score so far, at the end of each trial that has a score."""
     spent, best, found = 0, None, list[tuple[int, float]]()
     for trial in trials:
         spent += trial.texts_trained
@@ -91,11 +91,13 @@ def best_so_far(trials: Sequence[SearchTrial]) -> list[tuple[int, float]]:
 
 
 def expected_best(scores: Sequence[float] | Array, direction: int = 1) -> Array:
-    """The expected best of 1 to N configurations drawn as these N were. Shape (N,), or (draws, N) for rows of scores.
+    """Return the expected best score of 1 to N configurations drawn from the distribution of these N.
 
-    Dodge et al. (2019), Show Your Work: E[max of n] = sum over the distinct scores v of v (F(v)^n - F(v-)^n), F the
-    empirical distribution; with `direction` -1 the smallest is best. It describes random draws; a guided search does
-    better at equal cost, if it works.
+    The result has shape `(N,)`, or `(draws, N)` for rows of scores. With `direction` -1 the smallest score is best.
+    E[max of n] = sum over the distinct scores v of v (F(v)^n - F(v-)^n), where F is the empirical distribution. It
+    describes random draws: a guided search that works does better at equal cost.
+
+    Source: Dodge et al. (2019), Show Your Work.
     """
     values = np.sort(direction * np.asarray(scores, dtype=float), axis=-1)
     num = values.shape[-1]
@@ -107,17 +109,20 @@ def expected_best(scores: Sequence[float] | Array, direction: int = 1) -> Array:
 
 @dataclass(frozen=True)
 class ExpectedBest:
-    """The expected best score of 1 to N configurations."""
+    """Expected best score of 1 to N configurations."""
 
     middle: Array
     low: Array
     high: Array
-    """5 % and 95 % quantile over bootstrap samples of the trials."""
+    """`low` and `high`: 5 % and 95 % quantile over bootstrap samples of the trials."""
     scores: EqualScores
 
 
 def expected_curve(trials: Sequence[SearchTrial], seed: int = 0) -> ExpectedBest | None:
-    """What a budget of 1 to N random draws is worth, from scores after equally many texts; None with fewer than two."""
+    """Return the expected best score of 1 to N random draws, from scores after equally many texts.
+
+    None with fewer than two scores.
+    """
     equal = equal_scores(trials)
     if len(equal.scores) < 2:
         return None
@@ -130,16 +135,19 @@ def expected_curve(trials: Sequence[SearchTrial], seed: int = 0) -> ExpectedBest
 
 @dataclass(frozen=True)
 class Cell:
-    """Trials that share rank and alpha over rank."""
+    """Trials that share the values of two parameters, such as rank and alpha over rank."""
 
     mean: float
     num_trials: int
     interval: Interval | None
-    """Student's t interval of the mean at 95 %, so far as scores can reach; one trial has none."""
+    """95 % Student's t interval of the mean, clipped to the range of the score; None for a single trial."""
 
 
 def cells(equal: EqualScores, x: str, y: str) -> dict[tuple[Any, Any], Cell]:
-    """(x, y) -> its trials' mean score; the trials of a cell differ in all else that is searched."""
+    """Return the cell of each pair of values of the parameters `x` and `y`.
+
+    The trials of a cell differ in all other searched parameters.
+    """
     grouped: dict[tuple[Any, Any], list[float]] = defaultdict(list)
     for trial, score in zip(equal.trials, equal.scores, strict=True):
         if {x, y} <= trial.configuration.keys():
@@ -166,16 +174,16 @@ class Importance:
     """Median over bootstrap samples of the trials."""
     low: float
     high: float
-    """5 % and 95 % quantile over them."""
+    """`low` and `high`: 5 % and 95 % quantile over these samples."""
 
 
 def importances(
     axes: Sequence[Axis], trials: Sequence[SearchTrial], defaults: Mapping[str, Any], seed: int = 0
 ) -> list[Importance]:
-    """fANOVA importances of all parameters from scores after equally many texts, most important first.
+    """Return the fANOVA importances of all parameters, from scores after equally many texts, most important first.
 
-    A conditional parameter counts with its value in `defaults` where it is not used, so its share is over the whole
-    space. Empty with fewer than 8 such scores, or where all are equal: nothing could be told.
+    An inactive conditional parameter has its value in `defaults`, so its share is over the whole space. The result is
+    empty if there are fewer than LEAST_TRIALS scores, or if all scores are equal.
     """
     equal = equal_scores(trials)
     if len(equal.scores) < LEAST_TRIALS or len(set(equal.scores)) == 1 or not axes:
@@ -189,15 +197,15 @@ def importances(
     return sorted(results, key=lambda i: -i.share)
 
 
-@lru_cache(maxsize=32)  # a page draws the same search again and again
+@lru_cache(maxsize=32)  # the page draws the same search repeatedly
 def _shares(places: tuple[tuple[float, ...], ...], scores: tuple[float, ...], seed: int) -> Array:
-    """A row per resample of the trials, a column per parameter."""
+    """Return the variance shares `(resamples, parameters)` over bootstrap samples of the trials."""
     generator = np.random.default_rng(seed)
     where, values = np.array(places), np.array(scores)
     found: list[Array] = []
     while len(found) < NUM_RESAMPLES:
         drawn = generator.integers(len(values), size=len(values))
         shares = variance_shares(where[drawn], values[drawn], NUM_TREES, int(generator.integers(2**31)))
-        if shares is not None:  # a sample whose scores are all equal says nothing
+        if shares is not None:  # None for a sample whose scores are all equal
             found.append(shares)
     return np.array(found)

@@ -1,4 +1,4 @@
-"""What a search has begun and not ended: proposals and time spent, so that a killed command loses neither."""
+"""Progress of a search in the store: its proposals and the time spent, so that a killed command loses neither."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ WRITE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Spent:
-    """Of all commands of a search so far."""
+    """Time and training that all commands of a search have spent so far."""
 
     elapsed_s: float = 0.0
     """Seconds of searching."""
     open: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Fit -> texts trained and seconds of configurations that were cut off, whether or not they ended since."""
+    """Fit id -> texts trained and seconds of interrupted configurations, whether or not they have ended since."""
     curves: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
-    """Fit -> texts trained and validation score then, of those."""
+    """Fit id -> learning curve of those configurations: pairs of texts trained and validation score."""
 
     def without(self, fit_ids: set[str]) -> tuple[int, float]:
-        """Texts and seconds of what was cut off, those of `fit_ids` left out."""
+        """Return the total texts and seconds of interrupted configurations, without those of `fit_ids`."""
         left = [cost for fit_id, cost in self.open.items() if fit_id not in fit_ids]
         return sum(texts for texts, _ in left), sum(seconds for _, seconds in left)
 
 
 def put_proposal(store: Store, search_id: str, number: int, fit_id: str, configuration: Configuration) -> None:
-    """Nothing; writes, before its training starts, that the search tries `configuration`."""
+    """Record that the search tries `configuration`; called before its training starts."""
     text = json.dumps({"number": number, "fit_id": fit_id, "configuration": configuration}, sort_keys=True)
     with store.attempt() as attempt:
         path = attempt.folder / "proposal.json"
@@ -44,13 +44,13 @@ def put_proposal(store: Store, search_id: str, number: int, fit_id: str, configu
 
 
 def proposed(store: Store, search_id: str) -> dict[str, Configuration]:
-    """Fit -> configuration of everything that the search began to try, in that order."""
+    """Return the configurations that the search has started, by fit id, in the order in which they started."""
     found = [_read(store, key) for key in store.location.keys(f"searches/{search_id}/proposals")]
     return {each["fit_id"]: each["configuration"] for each in sorted(found, key=lambda each: each["number"])}
 
 
 def spent(store: Store, search_id: str) -> Spent:
-    """What all commands of the search have spent."""
+    """Return what all commands of the search have spent."""
     elapsed_s, costs, points = 0.0, dict[str, tuple[int, float]](), dict[str, set[tuple[int, float]]]()
     for key in store.location.keys(f"searches/{search_id}/sessions"):
         session = _read(store, key)
@@ -64,7 +64,7 @@ def spent(store: Store, search_id: str) -> Spent:
 
 
 class Session:
-    """The time of one command, written every few seconds, so that a kill loses no more than those."""
+    """Time spent by one command, written every few seconds, so that a kill loses no more than that."""
 
     def __init__(self, store: Store, search_id: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._clock, self._began, self._written = store, clock, clock(), -math.inf
@@ -76,27 +76,27 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the session began."""
         return self._clock() - self._began
 
     def begin(self, fit_id: str, num_members: int) -> None:
-        """Nothing; from now on the time of a slot with so many members counts for that fit, until it ends."""
+        """Start counting time for a fit; `num_members` fits of the same trial share the trial's time equally."""
         self._started.setdefault(fit_id, (self._clock(), num_members))
 
     def reached(self, fit_id: str, texts: int, score: float) -> None:
-        """Nothing; that fit has trained so many texts, and its validation score is then so much."""
+        """Record a point of the fit's learning curve."""
         self._curves.setdefault(fit_id, []).append((texts, score))
 
     def end(self, fit_id: str) -> float:
-        """The seconds that the fit took in this command; it has its record now."""
+        """Stop counting for a fit that has its record now, and return the seconds it took in this command."""
         return self._seconds(self._started.pop(fit_id, (self._clock(), 1)))
 
     def leave(self, fit_id: str) -> None:
-        """Nothing; the fit does not go on in this command, and has no record: its time stays noted."""
+        """Stop counting for a fit that ends in this command without a record, and keep its time."""
         self._left[fit_id] = self.end(fit_id)
 
     def write(self, *, now: bool = False) -> None:
-        """Nothing; writes what was spent, unless that was done a moment ago."""
+        """Write what was spent; unless `now`, at most once every WRITE_EVERY_S."""
         if not now and self._clock() - self._written < WRITE_EVERY_S:
             return
         self._written = self._clock()

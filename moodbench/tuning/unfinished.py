@@ -1,4 +1,4 @@
-"""Configurations that a search began and that have no record yet, as far as their training came."""
+"""Configurations that a search started and that have no record yet, with their progress so far."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from moodbench.tuning.underway import proposed, spent
 
 
 class Begun(Protocol):
-    """What a request says of a search, as far as its trials need it."""
+    """The parts of a search request that unfinished trials need."""
 
     @property
     def search_id(self) -> str:
-        """Its id."""
+        """Id of the search."""
 
     @property
     def base(self) -> FitSpec:
@@ -24,15 +24,18 @@ class Begun(Protocol):
 
     @property
     def space_name(self) -> str:
-        """The name or file of the space."""
+        """Name or file of the space."""
 
     @property
     def metric(self) -> str:
-        """The validation score."""
+        """Name of the validation score."""
 
 
 def with_unfinished(store: Store, search: Begun, recorded: Sequence[SearchTrial]) -> list[SearchTrial]:
-    """The `recorded` trials of `search`, then those without a record that have a validation score, in the order in which they began."""
+    """Return the `recorded` trials of `search`, followed by the started ones without a record but with a score.
+
+    The latter are in the order in which they started.
+    """
     known = {trial.fit_id for trial in recorded}
     all_spent, found = spent(store, search.search_id), list(recorded)
     for fit_id, configuration in proposed(store, search.search_id).items():

@@ -1,4 +1,4 @@
-"""What earlier searches found that lies inside a new search's space: tried first, with its source."""
+"""Warm start: the best configurations of earlier searches inside a new search's space, tried first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUM_POINTS = 3
 
 
 class WarmPoint(BaseModel):
-    """A configuration of an earlier search that a new one tries first."""
+    """A configuration of an earlier search that a new search tries first, with its source."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,10 +30,10 @@ class WarmPoint(BaseModel):
 
 
 def warm_points(store: Store, request: SearchRequest) -> tuple[WarmPoint, ...]:
-    """The best finished configurations of earlier searches of the same model, at most three, inside the new space.
+    """Return the best finished configurations of earlier searches of the model inside the new space, at most three.
 
-    Searches on the same data come first, and each search gives its best before any gives its second best, as scores of two
-    searches cannot be compared. None for a grid, which has its points.
+    Each search contributes its best before any contributes its second best, because scores of two searches cannot be
+    compared; within a round, searches on the same dataset come first. Empty for a grid, which has its own points.
     """
     base = request.base
     if request.searcher == "grid" or base.lora is None or base.train is None:
@@ -56,9 +56,10 @@ def warm_points(store: Store, request: SearchRequest) -> tuple[WarmPoint, ...]:
 
 
 def point_in(space: SearchSpace, configuration: Mapping[str, Any], defaults: Mapping[str, Any]) -> Configuration | None:
-    """`configuration` as a point of `space`, or None where it lies outside.
+    """Return `configuration` as a point of `space`, or None if it lies outside.
 
-    What it does not set is as in the recipe of `defaults`; what it sets and `space` does not search must be as there.
+    Parameters that it does not set have their value in `defaults`. Parameters that it sets but `space` does not search
+    must equal their value there.
     """
     if any(defaults.get(name) != value for name, value in configuration.items() if name not in space.parameters):
         return None

@@ -1,1 +1,1 @@
-"""Tables for the terminal and the page."""
+"""Tables, figures and reports of a store, for the terminal, the page and files."""

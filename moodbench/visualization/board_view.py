@@ -1,4 +1,4 @@
-"""The board of a store, as every output shows it: terminal, page, CSV and JSON."""
+"""The leaderboard of a store with its notes, shared by terminal, page, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -39,64 +39,69 @@ from moodbench.visualization.training_notes import training_notes
 from moodbench.visualization.worked_out import Keep, Records, make_anew, work_out
 
 EXPORTED = [
-    "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional", "accuracy", "accuracy_low",
-    "accuracy_high", "interval_method", "estimand", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll",
-    "brier", "ece", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s",
-    "throughput_batch_size", "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
-    "train_time_s", "num_steps", "training_verdict", "num_params", "num_trainable", "num_seeds", "num_test", "verdict", "quick", "device_name", "config_id",
-    "fit_ids", "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
+    "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional",
+    "accuracy", "accuracy_low", "accuracy_high", "interval_method", "estimand",
+    "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece",
+    "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size",
+    "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
+    "train_time_s", "num_steps", "training_verdict", "num_params", "num_trainable", "num_seeds", "num_test",
+    "verdict", "quick", "device_name", "config_id", "fit_ids",
+    "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
     "f1_low", "f1_high", "tied_f1", "tied_latency", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
 ]  # fmt: skip
-"""Columns of --json and --csv, in base units."""
+"""Columns of `--json` and `--csv`, in base units."""
 
 
 WIDTH_OF_NONE = 1e-9
-"""An interval that is narrower has no width."""
+"""Intervals narrower than this share count as having no width."""
 
 
 @dataclass(frozen=True)
 class BoardView:
-    """A board with what must be said beside it."""
+    """A leaderboard with the notes, failures and statistics shown beside it.
+
+    A track is a dataset at one training size; `overall` is the track of all datasets together.
+    """
 
     board: pd.DataFrame
     failures: pd.DataFrame
-    """Failed attempts of trials that have no record yet."""
+    """Last failed attempt of each phase that has no record yet."""
     notes: tuple[str, ...]
     references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(people.COLUMNS)))
-    """What people reach on the texts of a track, where raters are known: no contenders, without rank and score."""
+    """Human agreement on the test examples, where raters are known: no entries, so without rank and score."""
     joints: Mapping[str, JointDraws] = field(default_factory=dict)
-    """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    """Bootstrap draws of the entries by track; a track whose entries were tested on different examples has none."""
     robustness: tuple[Robustness, ...] = ()
-    """How the order of each track holds when weights and scores move; only where it was asked for."""
+    """How robust the order of each track is to changes of weights and scores; only computed on request."""
     searches: tuple[Searched, ...] = ()
-    """Searches of hyper-parameters in the store."""
+    """Hyperparameter searches in the store."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
-    """Track, or `overall`, to what all its pairs can show."""
+    """What the tests of all pairs can detect, by track or `overall`."""
 
     def pairs_of(self, name: str) -> AllPairs | None:
-        """What the pairs of one track can show, or of the data sets together; None where texts cannot be paired."""
+        """Return what the tests of all pairs of a track can detect; None where its examples cannot be paired."""
         return self.pairs.get(OVERALL if name.startswith(OVERALL) else name)
 
     def references_of(self, name: str) -> pd.DataFrame:
-        """The reference rows of one track."""
+        """Return the human reference rows of one track."""
         return self.references[self.references["track"] == name]
 
     @property
     def tracks(self) -> list[str]:
-        """The names of the tracks, in order."""
+        """Names of the tracks, in order."""
         return [] if self.board.empty else list(dict.fromkeys(self.board["track"]))
 
     def track(self, name: str) -> pd.DataFrame:
-        """The rows of one track."""
+        """Return the rows of one track."""
         return self.board[self.board["track"] == name]
 
     def reference_records(self) -> list[dict[str, Any]]:
-        """The reference rows as plain values in base units; missing is None."""
+        """Return the reference rows as plain values in base units, None where missing."""
         records: list[dict[str, Any]] = json.loads(self.references.to_json(orient="records", double_precision=15))
         return records
 
     def to_records(self) -> list[dict[str, Any]]:
-        """The rows as plain values in base units; missing is None."""
+        """Return the rows as plain values in base units, None where missing."""
         if self.board.empty:
             return []
         columns = self.board.reindex(columns=EXPORTED)
@@ -106,32 +111,32 @@ class BoardView:
 
 @dataclass(frozen=True)
 class Results:
-    """What a store holds for a board, before any weights: read once, it is shown under as many as one likes."""
+    """What a store holds for a leaderboard, before any weights: read once, shown under as many weights as needed."""
 
     contenders: pd.DataFrame
     failures: pd.DataFrame
     num_elsewhere: int
-    """Measurements of other kinds of machine, which are not shown."""
+    """Number of measurements from other machine types, which are not shown."""
     fits: pd.DataFrame
     evaluations: pd.DataFrame
     measurements: pd.DataFrame
-    """Records of the kind of machine shown."""
+    """Measurements of the machine type shown."""
     joints: Mapping[str, JointDraws]
-    """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    """Bootstrap draws of the entries by track; a track whose entries were tested on different examples has none."""
     references: pd.DataFrame
-    """What people reach, where raters are known."""
+    """Human reference rows, where raters are known."""
     searches: tuple[Searched, ...] = ()
-    """Searches of hyper-parameters, with what they tried."""
+    """Hyperparameter searches with their trials."""
     together: JointDraws | None = None
-    """The mean of the tracks that `overall` covers, draw by draw, where all have draws."""
+    """Mean of the tracks that `overall` covers, draw by draw; None unless all of them have draws."""
     ties: pd.DataFrame | None = None
-    """What `together` says of each contender: see `together.mean_ties`."""
+    """Rank intervals and significance groups of each entry, from `together`: see `together.mean_ties`."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
-    """Track, or `overall`, to what all its pairs can show."""
+    """What the tests of all pairs can detect, by track or `overall`."""
     _scorings: dict[str, Scoring] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def joint_of(self, track: str) -> JointDraws | None:
-        """The joint draws of one track, or of all tracks together; None where texts cannot be paired."""
+        """Return the bootstrap draws of one track or of `overall`; None where examples cannot be paired."""
         return self.together if track.startswith(OVERALL) else self.joints.get(track)
 
     def view(
@@ -142,8 +147,11 @@ class Results:
         with_robustness: bool = False,
         placed: str | None = None,
     ) -> BoardView:
-        """The board under these weights; `with_robustness` also says how its order holds, `placed` names the one track whose
-        rows are to have their ranges of places."""
+        """Return the leaderboard under these weights.
+
+        `with_robustness` adds how robust its order is. `placed` names the only track whose rows get rank intervals; by
+        default all rows get them.
+        """
         weights = weights or Weights()
         scoring = self._scoring(composite)
         board = scoring.board(weights, placed).assign(composite=composite)
@@ -158,7 +166,7 @@ class Results:
         )
 
     def _scoring(self, composite: str) -> Scoring:
-        """The scoring by this composite; the last one is kept, as the draws of a large field take room."""
+        """Return the scoring by this composite; only the last is cached, as the draws of many entries take memory."""
         found = self._scorings.get(composite)
         if found is None:
             found = Scoring(
@@ -170,8 +178,8 @@ class Results:
 
     @cached_property
     def _lasting_notes(self) -> list[str]:
-        """What is said of the rows whatever their scores."""
-        known = next(iter(self._scorings.values()), None)  # the rows of any composite will do
+        """Notes that do not depend on the scores of the rows."""
+        known = next(iter(self._scorings.values()), None)  # the rows are the same for every composite
         rows = (known or self._scoring("pinned")).rows
         return [
             *coverage_note(rows, list(dict.fromkeys(self.contenders["track"]))),
@@ -189,14 +197,19 @@ def view_board(
     composite: str = "pinned",
     dataset: str | None = None,
 ) -> BoardView:
-    """The board of `store` as seen from `machine`: its own speeds if there are any, else those of the commonest kind."""
+    """Return the leaderboard of `store` as seen from `machine`.
+
+    Speeds are those of this machine type if it was measured, otherwise those of the most common one.
+    """
     return read_results(store, machine, dataset).view(weights, composite, with_robustness=True)
 
 
 def read_results(store: Store, machine: Hardware, dataset: str | None = None, keep: Keep = make_anew) -> Results:
-    """What `store` holds for the board of one data set or of all, as seen from `machine`.
+    """Read what `store` holds for the leaderboard of one dataset or of all, as seen from `machine`.
 
-    `keep` may know the slow part from before: it is given the records and what makes it.
+    `keep` gets the records and a function that computes the slow part; it may return a cached result instead.
+
+    Raises: UnknownNameError for a dataset without evaluations.
     """
     fits, evaluations, measurements = (store.records(k) for k in ("fits", "evaluations", "measurements"))
     if dataset is not None:
@@ -212,13 +225,13 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None, ke
     together = covered(rows) if len(rows) else []
     whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
     return Results(
-        rows, failures, len(measurements) - len(chosen), fits, evaluations, chosen, joints, _references(store, rows, fits),
-        searches(store), whole, worked.ties, worked.pairs,
+        rows, failures, len(measurements) - len(chosen), fits, evaluations, chosen, joints,
+        _references(store, rows, fits), searches(store), whole, worked.ties, worked.pairs,
     )  # fmt: skip
 
 
 def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
-    """What people reach on every track whose evaluations knew the raters and whose examples the store holds."""
+    """Return the human reference rows of every track with known raters whose examples are in the store."""
     found: list[dict[str, Any]] = []
     known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
     for _, row in known.drop_duplicates("track").iterrows():
@@ -245,7 +258,7 @@ def _sentence(parts: Mapping[str, str]) -> str:
 def _open_failures(
     failures: pd.DataFrame, fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame
 ) -> pd.DataFrame:
-    """The last failure of every phase that has no record."""
+    """Return the last failure of every phase that has no record."""
     done = {*fits["fit_id"], *evaluations["evaluation_id"], *measurements["measurement_id"]}
     return failures[~failures["id"].isin(done)].sort_values("attempt").groupby("id").tail(1)
 
@@ -257,10 +270,11 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
     if board["provisional"].any():
         notes.append(
             "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
-            "no rank beside undisturbed ones, and one in brackets where there are none. Quiet the machine and measure again."
+            "no rank beside undisturbed ones, and one in brackets where there are none. "
+            "Quiet the machine and measure again."
         )
     given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in board]
-    kinds = board[given].drop_duplicates()  # a few, however many rows: a slider waits
+    kinds = board[given].drop_duplicates()  # few, and a slider of the page waits for this
     found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
     for mark in ("quick", "unknown", "invalid", "partial"):
         if mark in found:
@@ -271,13 +285,15 @@ def _notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> l
         notes.append("Several seeds: intervals hold for the recipe trained again, on new texts.")
     if (board["estimand"] == MIXED).any():
         notes.append(
-            "Mixed: the overall interval joins data sets with one seed (these weights) and with several (training again)."
+            "Mixed: the overall interval joins data sets with one seed (these weights) "
+            "and with several (training again)."
         )
     if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
         notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
     if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
         notes.append(
-            "F1 with an interval of no width: within each class every text got the same label, and the shares of the classes are held as they are."
+            "F1 with an interval of no width: within each class every text got the same label, "
+            "and the shares of the classes are held as they are."
         )
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")

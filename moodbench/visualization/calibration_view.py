@@ -1,4 +1,4 @@
-"""How far the probabilities of contenders can be trusted: figures and curves, shared by command, page and report."""
+"""How well calibrated the models are: metrics and curves, shared by command, page and report."""
 
 from __future__ import annotations
 
@@ -32,33 +32,34 @@ NO_VALIDATION = (
     "no temperature: evaluated before predictions of validation texts were kept; a run into a new store keeps them"
 )
 EXPLAINED = (
-    "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). ECE: mean gap "
-    "of stated probability and accuracy of the chosen label, 15 bins of equally many texts; beside it what a calibrated model would score, "
-    "and how many seeds are above that (p at most 0.05). T: temperature chosen on validation texts, above 1 where the model was too "
-    "sure; after: the test texts with it. Means over seeds; T changes no label."
+    "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). "
+    "ECE: mean gap of stated probability and accuracy of the chosen label, 15 bins of equally many texts; "
+    "beside it what a calibrated model would score, and how many seeds are above that (p at most 0.05). "
+    "T: temperature chosen on validation texts, above 1 where the model was too sure; after: the test texts with it. "
+    "Means over seeds; T changes no label."
 )
 HEADINGS = (
-    "Model", "NLL", "Brier", "MCB", "DSC", "UNC", "ECE %", "if calibrated", "Above", "T", "NLL after", "Brier after",
-    "ECE % after",
+    "Model", "NLL", "Brier", "MCB", "DSC", "UNC", "ECE %", "if calibrated", "Above",
+    "T", "NLL after", "Brier after", "ECE % after",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SeedCalibration:
-    """One evaluation: these weights on these test texts."""
+    """Calibration of one evaluation: the weights of one seed on the test examples."""
 
     before: Scores
     parts: Decomposition
     null: EceNull
     temperature: Temperature | None
-    """None where the store holds no predictions of validation texts."""
+    """None where the store holds no validation predictions."""
     after: Scores | None
-    """The test texts with the temperature."""
+    """Scores on the test examples after temperature scaling."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One contender on one track: its seeds, and the reliability diagram of the first."""
+    """Calibration of one entry: its seeds, and the reliability diagram of the first."""
 
     name: str
     seeds: tuple[SeedCalibration, ...]
@@ -66,11 +67,11 @@ class Calibration:
 
     @property
     def note(self) -> str | None:
-        """Why there is no temperature; None where there is one."""
+        """Reason why there is no temperature, None where there is one."""
         return None if all(seed.temperature for seed in self.seeds) else NO_VALIDATION
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values in base units: the mean over seeds, and each seed; without the diagram."""
+        """Return plain values in base units: the mean over seeds, and each seed; without the diagram."""
         return {
             "name": self.name,
             **{key: _mean(self, key) for key in ("nll", "brier", "ece")},
@@ -91,12 +92,12 @@ class Calibration:
 
 
 def calibrations(store: Store, rows: pd.DataFrame) -> list[Calibration]:
-    """The calibration of each of `rows` of one track of the board."""
+    """Return the calibration of each of `rows`, all from one track of the leaderboard."""
     return [calibration_of(store, str(row["name"]), row["evaluation_ids"]) for _, row in rows.iterrows()]
 
 
 def calibration_of(store: Store, name: str, evaluation_ids: Sequence[str]) -> Calibration:
-    """The calibration of a contender by its evaluations, one per seed."""
+    """Return the calibration of an entry from its evaluations, one per seed."""
     said, validation = store.predictions(evaluation_ids), store.validation(evaluation_ids)
     return calibration(name, evaluation_ids, said, validation)
 
@@ -108,9 +109,10 @@ def calibration(
     validation: pd.DataFrame,
     num_draws: int = NUM_DRAWS,
 ) -> Calibration:
-    """The calibration from predictions of test and validation texts, long: rows of all evaluations.
+    """Compute the calibration from the predictions on test and validation examples.
 
-    The null distributions and the band are drawn from a fixed seed, so that the same store gives the same figures.
+    Both frames are long, with the rows of all evaluations. The null distributions and the band are drawn with a fixed
+    random seed, so the same store always gives the same values.
     """
     seeds = []
     for evaluation_id in evaluation_ids:
@@ -125,18 +127,18 @@ def calibration(
 
 
 def predictions_of(said: pd.DataFrame, evaluation_id: str) -> Predictions:
-    """The predictions of one evaluation that did not fail, in order of example_id."""
+    """Return the predictions of one evaluation in order of example_id, without failed ones."""
     rows = said[(said["evaluation_id"] == evaluation_id) & ~said["failed"].astype(bool)].sort_values("example_id")
     return Predictions.checked(np.stack(rows["logits"].to_list()), rows["label"].to_numpy())
 
 
 def calibration_cells(found: Sequence[Calibration]) -> list[list[str]]:
-    """A row of texts per contender under `HEADINGS`."""
+    """Return one row of cells per entry, under `HEADINGS`."""
     return [_cells(each) for each in found]
 
 
 def calibration_notes(found: Sequence[Calibration]) -> list[str]:
-    """What the columns mean, and for whom there is no temperature and why."""
+    """Return what the columns mean, and which entries have no temperature and why."""
     without = list(dict.fromkeys(each.name for each in found if each.note))
     return [EXPLAINED, *([f"{', '.join(without)}: {NO_VALIDATION}."] if without else [])]
 

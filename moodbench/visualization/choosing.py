@@ -1,8 +1,9 @@
-"""Which contender to use under limits: the pick, the runner-up, why, and what the limits cost.
+"""Which model to use under limits: the pick, the runner-up, why, and what the limits cost.
 
-A limit must hold at the unfavourable end of an interval. Of the contenders within the limits, those whose accuracy is
-not separated from the most accurate one's are equals, and of equals the fastest is picked. Nothing is extrapolated to
-a machine that was not measured, and a measurement of a model that gave other labels than the evaluated one does not count.
+A limit must hold at the unfavourable end of a confidence interval. Among the models within the limits, those whose
+accuracy the data do not separate from the best accuracy are tied, and the fastest of the tied models is picked. Nothing
+is extrapolated to a machine that was not measured. A measurement does not count if the timed model gave other labels
+than the evaluated one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import pandas as pd
 from moodbench.visualization.formatting import mebibytes, milliseconds, missing, on_all, percent, valid
 
 Tied = Callable[[str, str], bool]
-"""Two names to whether the accuracy of the two is not separated by the data."""
+"""Function of two model names: whether the data do not separate their accuracy."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a contender must keep to; None is no limit."""
+    """Limits that a model must keep; None means no limit."""
 
     p99_s: float | None = None
     memory_bytes: float | None = None
@@ -31,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer; `pick` is None where no contender is within the limits."""
+    """The chosen model with reasons; `pick` is None where no model is within the limits."""
 
     pick: str | None
     runner_up: str | None
@@ -39,15 +40,15 @@ class Choice:
     num_rows: int
     why: str
     costs: tuple[str, ...] = ()
-    """What single limits cost, in accuracy or speed, in sentences."""
+    """What single limits cost in accuracy or speed, in sentences."""
     nearest: str | None = None
-    """Where there is no pick: the contender that misses the limits by least."""
+    """Without a pick: the model that misses the limits by least."""
     misses: tuple[str, ...] = ()
-    """Which limits that one misses, and by how much."""
+    """Limits that `nearest` misses, and by how much."""
 
 
 def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
-    """The choice among the `rows` of one track."""
+    """Choose among the `rows` of one track."""
     given, rows = len(rows), on_all(valid(rows))
     if given and rows.empty:
         return Choice(None, None, 0, given, "No contender was run on all of these data sets: look at one of them.")
@@ -75,14 +76,16 @@ def choose(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Choice:
 
 
 def _fastest_first(row: pd.Series[Any]) -> tuple[float, float]:
-    """Orders by time, unmeasured ones last, and equals by accuracy."""
+    """Return a sort key: by latency, unmeasured models last, then by accuracy."""
     seconds = math.inf if missing(row["latency_p50_s"]) else float(row["latency_p50_s"])
     return seconds, -float(row["accuracy"])
 
 
 def overlap(rows: pd.DataFrame) -> Tied:
-    """Ties by overlap of the intervals: cautious, where no pairing of the texts is at hand; what has no interval is separated
-    from nobody."""
+    """Return a rule that ties models whose accuracy intervals overlap.
+
+    It is conservative, for use where examples cannot be paired. A model without an interval is tied with every other.
+    """
     low, high = (dict(zip(rows["name"], rows[f"accuracy_{end}"], strict=True)) for end in ("low", "high"))
 
     def tied(a: str, b: str) -> bool:
@@ -94,7 +97,10 @@ def overlap(rows: pd.DataFrame) -> Tied:
 
 
 def _worst_p99(rows: pd.DataFrame) -> pd.Series[float]:
-    """The upper end of the interval of the 99th percentile, which is known before the percentile itself is given."""
+    """Return the upper end of the interval of the 99th percentile, or the percentile where it has none.
+
+    The upper end is known before there are enough requests to report the percentile itself.
+    """
     return rows["latency_p99_high_s"].fillna(rows["latency_p99_s"]).astype(float)
 
 
@@ -120,7 +126,7 @@ def _why(pick: pd.Series[Any], best: pd.Series[Any], num_equals: int, num_fittin
         if missing(pick["latency_p50_s"]):
             return f"{text}; which of these is the fastest was not measured."
         return f"{text}, and the fastest of these."
-    if missing(best["latency_p50_s"]):  # the pick has a time, or it would not stand before
+    if missing(best["latency_p50_s"]):  # the pick has a latency, or it would sort last
         faster = f"; the speed of {best['name']} was not measured"
     else:
         faster = f", and it answers {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
@@ -131,9 +137,9 @@ def _why(pick: pd.Series[Any], best: pd.Series[Any], num_equals: int, num_fittin
 
 
 def _costs(rows: pd.DataFrame, limits: Limits, pick: pd.Series[Any], accuracy: float) -> list[str]:
-    """What would be gained if one limit were lifted, for each that binds.
+    """Describe what lifting each single limit would gain, for the limits that bind.
 
-    Without a limit on time or memory others may be more accurate; without one on accuracy others may be faster.
+    Without a limit on time or memory another model may be more accurate; without one on accuracy another may be faster.
     """
     said = []
     for lifted in ("p99_s", "memory_bytes", "accuracy"):
@@ -148,7 +154,7 @@ def _costs(rows: pd.DataFrame, limits: Limits, pick: pd.Series[Any], accuracy: f
 
 
 def _accuracy_gain(wider: pd.DataFrame, lifted: str, accuracy: float) -> str | None:
-    """The most accurate of `wider` in words, where it is more accurate than `accuracy`."""
+    """Describe the most accurate of `wider`; None where it is not more accurate than `accuracy`."""
     better = wider.sort_values("accuracy", ascending=False).iloc[0]
     gain = float(better["accuracy"]) - accuracy
     if gain <= 0:
@@ -163,7 +169,7 @@ def _accuracy_gain(wider: pd.DataFrame, lifted: str, accuracy: float) -> str | N
 
 
 def _speed_gain(wider: pd.DataFrame, pick: pd.Series[Any]) -> str | None:
-    """The fastest of `wider` in words, where it answers sooner than the pick."""
+    """Describe the fastest of `wider`; None where it is not faster than the pick."""
     measured = wider[wider["latency_p50_s"].notna()]
     if measured.empty or missing(pick["latency_p50_s"]):
         return None
@@ -179,7 +185,7 @@ def _speed_gain(wider: pd.DataFrame, pick: pd.Series[Any]) -> str | None:
 
 
 def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:
-    """The contender whose worst excess over a limit, as a ratio, is least; with what it misses."""
+    """Return the model whose worst excess over a limit, as a ratio, is smallest, with the limits it misses."""
     measures: list[tuple[float, str, list[str]]] = []
     worst = _worst_p99(rows)
     for place, (_, row) in enumerate(rows.iterrows()):
@@ -202,7 +208,7 @@ def _nothing_fits(rows: pd.DataFrame, limits: Limits) -> Choice:
 
 
 def _shortfall(limit: float | None, low: Any) -> tuple[float, str] | None:
-    """By which log ratio the lower end of an accuracy falls short of `limit`, and in words; None where it does not."""
+    """Return by what log ratio the lower end of an accuracy misses `limit`, and in words; None where it does not."""
     if limit is None:
         return None
     if missing(low):
@@ -214,7 +220,7 @@ def _shortfall(limit: float | None, low: Any) -> tuple[float, str] | None:
 
 
 def _miss(limit: float | None, value: Any, show: Callable[[Any], str], unit: str) -> tuple[float, str] | None:
-    """By which log ratio `value` is over `limit`, and in words; None where it is not."""
+    """Return by what log ratio `value` exceeds `limit`, and in words; None where it does not."""
     if limit is None:
         return None
     if missing(value):

@@ -1,4 +1,4 @@
-"""Two contenders of a store compared on every track that both have, and the verdict in words."""
+"""Two models of a store compared on every dataset that both have, with the verdict in words."""
 
 from __future__ import annotations
 
@@ -39,30 +39,39 @@ _VERDICTS = {
 
 @dataclass(frozen=True)
 class Compared:
-    """Two contenders on one track."""
+    """Comparison of two models on one track, a dataset at one training size."""
 
     track: str
     difference: PairedDifference
-    """In accuracy."""
+    """Difference in accuracy, the first model minus the second."""
     f1: F1Difference
     flipped: pd.DataFrame
-    """Reviews of the first common seed on which only one is right, by example_id: label, a, b (predicted classes), right
-    ("a" or "b"), text and private (null where the store does not hold the text)."""
+    """Examples of the first common seed that exactly one model labels correctly, indexed by example_id.
+
+    Columns: label, a, b (predicted classes), right ("a" or "b"), text and private (null where the store does not hold
+    the text).
+    """
     calibrations: tuple[Calibration, ...]
-    """How far the probabilities of each can be trusted."""
+    """Calibration of each model."""
     class_names: tuple[str, ...]
-    """The classes of `flipped` by their numbers."""
+    """Names of the classes of `flipped`, by class number."""
     same_recipe: bool
-    """Whether the two are trainings of one recipe with different seeds: then no winner is named."""
+    """Whether the two are fits of one recipe with different seeds; then no winner is named."""
     training_verdicts: tuple[TrainingVerdict | None, TrainingVerdict | None] = (None, None)
-    """The worst of the compared fits of each; None where it is unknown or nothing was trained by gradients."""
+    """Worst verdict on the compared fits of each model; None where unknown or nothing was trained by gradients."""
 
     def undertrained(self, a: str, b: str) -> list[str]:
-        """Return those of the names of the two that were not trained enough: then the difference is one of recipes."""
+        """Return which of the two names belong to a model that was not trained enough.
+
+        If there are any, the difference is one of recipes, not of models.
+        """
         return [name for name, verdict in zip((a, b), self.training_verdicts, strict=True) if verdict in NOT_ENOUGH]
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values in base units, without the reviews. Trainings of one recipe have the verdict `same recipe`: no winner."""
+        """Return plain values in base units, without the examples.
+
+        Two fits of one recipe have the verdict `same recipe`: there is no winner.
+        """
         return {
             "track": self.track,
             "same_recipe": self.same_recipe,
@@ -86,11 +95,13 @@ def compare_models(
     *,
     config_ids: Collection[str] | None = None,
 ) -> list[Compared]:
-    """Contender `a` against `b` on each track, paired by example_id over the seeds that both have.
+    """Compare model `a` with model `b` on each track, paired by example_id over the seeds that both have.
 
-    A contender is a name on the board or a model, all its seeds together, or NAME@SEED for one of its fits; only recipes of
-    `config_ids` count, where given. UnknownNameError for a name or seed without evaluations, UsageError where a name means
-    several recipes of a track, and where the two share no track or are the same.
+    A model is a name on the leaderboard or in the catalogue, with all its seeds, or NAME@SEED for one of its fits. If
+    `config_ids` are given, only recipes with these ids count.
+
+    Raises: UnknownNameError for a name or seed without evaluations; UsageError where a name means several recipes of a
+    track, and where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
     kept = ["fit_id", "dataset_revision", "num_train", "quantization", "training_verdict"]
@@ -151,12 +162,12 @@ def compare_models(
 
 
 def _verdict_of(side: pd.DataFrame, evaluation_ids: Collection[str]) -> TrainingVerdict | None:
-    """The worst verdict on the training of the fits of these evaluations."""
+    """Return the worst training verdict of the fits of these evaluations."""
     return worst_training_verdict(side.loc[side["evaluation_id"].isin(evaluation_ids), "training_verdict"])
 
 
 def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str, ...]:
-    """The names of the classes in the spec of the fit `fit_id`, most negative first; their numbers where it names none."""
+    """Return the class names in the spec of the fit `fit_id`, most negative first; class numbers without names."""
     spec = fits.loc[fits["fit_id"] == fit_id, "spec"].iloc[0]
     try:
         return tuple(json.loads(spec)["dataset"]["labels"])
@@ -174,15 +185,16 @@ def sentence(
     same_recipe: bool = False,
     undertrained: Sequence[str] = (),
 ) -> str:
-    """The verdict: which is better and by how much, or that they are equivalent, or what would settle it.
+    """Return the verdict in words: which is better and by how much, equivalence, or what would decide it.
 
-    Where one of the two is in `undertrained`, the difference is named as one of recipes, and no model is called better.
+    If one of the two is in `undertrained`, the difference is called one of recipes, and no model is called better.
     """
     points = f"{100 * abs(difference.delta):.1f} points of accuracy"
     low, high = 100 * difference.low, 100 * difference.high
     over = ", counted once for each seed," if difference.estimand == "recipe" else ""
     evidence = (
-        f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, of the {difference.estimand}s; "
+        f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, "
+        f"of the {difference.estimand}s; "
         f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a:,}, "
         f"only {b} on {difference.only_b:,}; p = {difference.p_value:.2g}"
     )
@@ -194,8 +206,8 @@ def sentence(
     margin = _margin(difference.rope)
     if same_recipe:
         verdict = (
-            f"{a} and {b} are trainings of one recipe: no winner is named; {100 * difference.delta:+.1f} points of accuracy "
-            "is what training again changed"
+            f"{a} and {b} are trainings of one recipe: no winner is named; "
+            f"{100 * difference.delta:+.1f} points of accuracy is what training again changed"
         )
     elif undertrained and difference.verdict in ("better", "worse"):
         higher, lower = (a, b) if difference.verdict == "better" else (b, a)
@@ -216,7 +228,10 @@ def sentence(
 def pair_cells(
     pairs: Sequence[tuple[str, str, PairedDifference]], undertrained: Collection[str] = ()
 ) -> list[list[str]]:
-    """A row below PAIR_HEADINGS for each pair (A, B, A minus B in accuracy), with a word where one is in `undertrained`."""
+    """Return one row of cells per pair (a, b, a minus b in accuracy), under `PAIR_HEADINGS`.
+
+    A pair with a model in `undertrained` is marked as a difference of recipes.
+    """
     return [
         [
             f"{a} − {b}",
@@ -238,17 +253,20 @@ def _margin(rope: float) -> str:
 
 
 def _cure(difference: PairedDifference) -> str:
-    """What would settle an undecided pair."""
+    """Describe what would decide an undecided pair."""
     needed = difference.num_items_needed
     if needed is None:
         return "more seeds are needed, not more reviews"
     if difference.needed_at_most:
-        return f"and they differ on so few reviews that only a limit is known of how many would settle it: at most about {needed:,}"
+        return (
+            "and they differ on so few reviews that only a limit is known of how many would settle it: "
+            f"at most about {needed:,}"
+        )
     return f"about {needed:,} reviews would settle it if the difference stays"
 
 
 def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:
-    """The reviews on which only one is right, with their texts where the store holds them."""
+    """Return the examples that exactly one model labels correctly, with their texts where the store holds them."""
     rows = pd.DataFrame({"label": labels, "a": said_a, "b": said_b}, index=ids)
     right_a, right_b = rows["a"] == rows["label"], rows["b"] == rows["label"]
     rows = rows.assign(right=right_a.map({True: "a", False: "b"}))[right_a != right_b]
@@ -257,7 +275,12 @@ def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, 
 
 
 def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
-    """The class each evaluation (columns, in the order given) gave each item (rows, by example id), and its `label`."""
+    """Return the class that each evaluation predicted for each example, and the example's `label`.
+
+    Rows are indexed by example id; columns are the evaluations in the order given.
+
+    Raises: StoreError for an evaluation without predictions.
+    """
     rows = store.predictions(evaluation_ids)
     absent = sorted(set(evaluation_ids) - set(rows["evaluation_id"]))
     if absent:
@@ -270,6 +293,9 @@ def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
 
 
 def correctness(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
-    """Whether each item (rows, by example id) was labelled right in each evaluation (columns, in the order given)."""
+    """Return whether each evaluation labelled each example correctly.
+
+    Rows are indexed by example id; columns are the evaluations in the order given.
+    """
     wide = predicted_classes(store, evaluation_ids)
     return wide[evaluation_ids].eq(wide["label"], axis=0)

@@ -1,4 +1,4 @@
-"""Which recipe of a store a name such as `bert`, `bert nf4`, `bert #1a2b3c` or `bert@1` means."""
+"""Names of models in a store: which recipe `bert`, `bert nf4`, `bert #1a2b3c` or `bert@1` means."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from moodbench.errors import UnknownNameError, UsageError
 
 
 class Contender(NamedTuple):
-    """A name as given: NAME, or NAME@SEED for one of its fits."""
+    """A model as the user named it: NAME, or NAME@SEED for one of its fits."""
 
     label: str
     seed: int | None
 
 
 def named_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """`trials` (TRACK, model, quantization, config_id and more) with `name`, as on the board, and `plain`, without the recipe's id."""
+    """Add `name`, as on the leaderboard, and `plain`, the name without the recipe id, to `trials`.
+
+    `trials` needs the columns of TRACK, model, quantization and config_id.
+    """
     quantised = trials.assign(quantization=trials["quantization"].fillna("none"))
     return quantised.assign(name=contender_names(quantised), plain=plain_names(quantised))
 
 
 def parse(text: str, trials: pd.DataFrame, uri: str) -> Contender:
-    """The contender that `text` names in `named_trials`; UnknownNameError, with the nearest name, for another or for a seed not there."""
+    """Return the model that `text` names in `trials`, which come from `named_trials`.
+
+    Raises: UnknownNameError, with the nearest name, for an unknown name or seed.
+    """
     if len(meant(trials, text)):
         return Contender(text, None)
     label, at, seed = text.rpartition("@")
@@ -38,9 +44,9 @@ def parse(text: str, trials: pd.DataFrame, uri: str) -> Contender:
 
 
 def one_recipe(track: pd.DataFrame, label: str, where: str) -> pd.DataFrame:
-    """The rows of one track that `label` means: one for each seed, the newest. Empty where it is not there.
+    """Return the rows of one track that `label` means: the newest one per seed; empty where there are none.
 
-    UsageError where it means several recipes, which it names.
+    Raises: UsageError, with their names, where it means several recipes.
     """
     rows = meant(track, label)
     if rows["config_id"].nunique() > 1:
@@ -51,7 +57,11 @@ def one_recipe(track: pd.DataFrame, label: str, where: str) -> pd.DataFrame:
 
 
 def meant(trials: pd.DataFrame, label: str) -> pd.DataFrame:
-    """On each track the rows with that name on the board, else those of that model, or whose recipe's id begins so."""
+    """Return the rows of each track that `label` means.
+
+    They are those with that name on the leaderboard. If a track has none, they are those of that model, of that name
+    without a recipe id, or of the recipes whose id starts with what follows ` #`.
+    """
     exact = trials["name"] == label
     plain, mark, start = label.rpartition(" #")
     begun = (trials["plain"] == plain) & trials["config_id"].str.startswith(start) if mark and start else False

@@ -1,4 +1,4 @@
-"""Contenders of one track side by side: paired differences, texts on which they differ."""
+"""Models of one track side by side: paired differences, disagreements, slices of the test set."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from moodbench.visualization.comparison_view import correctness
 
 
 def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Series[str]:
-    """Seed to evaluation id of one row of the board."""
+    """Return the evaluation ids of one leaderboard row, indexed by seed."""
     own = evaluations[evaluations["evaluation_id"].isin(row["evaluation_ids"])]
     found: pd.Series[str] = own.set_index("seed")["evaluation_id"].sort_index()
     return found
 
 
 def pair(store: Store, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.DataFrame) -> PairedDifference:
-    """The paired difference in accuracy of two rows of one track over the seeds that both have; UsageError without any."""
+    """Return the paired difference in accuracy of two rows of one track over the seeds that both have.
+
+    Raises: UsageError without a common seed, or where the two were tested on different examples.
+    """
     sides = [evaluations_by_seed(row, evaluations) for row in (a, b)]
     seeds = sorted(set(sides[0].index) & set(sides[1].index))
     if not seeds:
@@ -35,13 +38,16 @@ def pair(store: Store, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.Dat
 
 
 def all_pairs(store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame) -> list[tuple[str, str, PairedDifference]]:
-    """Every pair of `rows`, the one that stands higher first."""
+    """Return every pair of `rows` with its paired difference, the higher row first."""
     listed = [row for _, row in rows.iterrows()]
     return [(str(a["name"]), str(b["name"]), pair(store, a, b, evaluations)) for a, b in combinations(listed, 2)]
 
 
 def answers(store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Name to the predictions of its first seed that all `rows` have, by example id, with probability and right."""
+    """Return the predictions of each model, by name, for the first seed that all `rows` have.
+
+    Frames are indexed by example id; `stated` is the probability of the predicted label, `right` whether it is correct.
+    """
     sides = {str(row["name"]): evaluations_by_seed(row, evaluations) for _, row in rows.iterrows()}
     common = sorted(set.intersection(*(set(side.index) for side in sides.values()))) if sides else []
     if not common:
@@ -57,9 +63,9 @@ def answers(store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame) -> dict
 
 
 def disagreements(said: dict[str, pd.DataFrame], examples: pd.DataFrame, most: int = 20) -> pd.DataFrame:
-    """Texts on which the contenders' labels differ, the most confidently contradicted first.
+    """Return at most `most` examples on which the predicted labels differ, the most confident contradictions first.
 
-    Columns: text, label, private, and one per contender with its label and `NAME stated` with its probability.
+    Columns: text, label, private, and for each model NAME with its label and `NAME stated` with its probability.
     """
     first = next(iter(said.values()))
     wide = pd.DataFrame({name: frame["predicted"] for name, frame in said.items()}).dropna()
@@ -76,7 +82,10 @@ def disagreements(said: dict[str, pd.DataFrame], examples: pd.DataFrame, most: i
 
 
 def slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Accuracy of each contender in parts of the test set: a row per part with num_texts and a column per contender."""
+    """Return the accuracy of each model on slices of the test set: all examples, each label, thirds by number of words.
+
+    One row per slice (`part`) with `num_texts` and a column per model.
+    """
     first = next(iter(said.values()))
     texts = examples.set_index("example_id")["text"]
     words = texts[~texts.index.duplicated()].reindex(first.index).fillna("").map(lambda text: len(str(text).split()))
@@ -96,6 +105,6 @@ def slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequen
 
 
 def confusion(frame: pd.DataFrame, num_labels: int) -> pd.DataFrame:
-    """How often each true label (rows) was given each label (columns)."""
+    """Return the confusion matrix: counts of true labels (rows) by predicted labels (columns)."""
     table = pd.crosstab(frame["label"], frame["predicted"])
     return table.reindex(index=range(num_labels), columns=range(num_labels), fill_value=0)

@@ -1,4 +1,7 @@
-"""The board in the formats of others: Hugging Face model cards, Every Eval Ever, LaTeX. They hold no text of a data set."""
+"""The leaderboard in the formats of other tools: Hugging Face model cards, Every Eval Ever, LaTeX.
+
+They contain no text of a dataset.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,17 @@ from moodbench.visualization.formatting import COLUMNS, cells, missing, track_fa
 from moodbench.visualization.score_notes import effect_words
 
 EEE_SCHEMA_VERSION = "0.3.0"
-"""Source: schemas/eval.schema.json of the package every-eval-ever 0.3.0, from github.com/evaleval/every_eval_ever."""
+"""Version of the record schema of Every Eval Ever.
+
+Source: schemas/eval.schema.json of the package every-eval-ever 0.3.0, from github.com/evaleval/every_eval_ever.
+"""
 METRICS = {
     "accuracy": ("accuracy", "Accuracy", False),
     "f1_macro": ("f1", "Macro F1", False),
     "precision_macro": ("precision", "Macro precision", False),
     "recall_macro": ("recall", "Macro recall", False),
 }
-"""Column of the board to the name of the metric in the `evaluate` library, its heading, and whether lower is better."""
+"""Leaderboard column to the metric's name in the `evaluate` library, its heading, and whether lower is better."""
 LATEX_COLUMNS = (
     "Rank",
     "Model",
@@ -37,13 +43,16 @@ LATEX_COLUMNS = (
     "Training",
     "Params",
 )
-_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "—": "--", "–": "--", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$",
-          "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # fmt: skip
+_LATEX = {
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "—": "--", "–": "--", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
 
 
 class Evaluated(NamedTuple):
-    """One contender on one track, with what its records say of model and data."""
+    """One entry of one track, with what its records say about model and dataset."""
 
     row: pd.Series[Any]
     spec: dict[str, Any]
@@ -51,23 +60,23 @@ class Evaluated(NamedTuple):
 
     @property
     def hub_data(self) -> dict[str, Any] | None:
-        """The hub repository of its data set, None where it has none."""
+        """Hub repository of the dataset, None where it has none."""
         found: dict[str, Any] | None = self.spec["dataset"].get("hub")
         return found
 
     @property
     def on_hub(self) -> bool:
-        """Whether its base model is a repository of the hub."""
+        """Whether the base model is a hub repository."""
         return bool(self.spec["model"].get("source") == "hub")
 
     @property
     def model_id(self) -> str:
-        """The repository of its base model; its name where it has none."""
+        """Hub repository of the base model, or the model's name where it has none."""
         return str(self.spec["model"]["location"] if self.on_hub else self.row["model"])
 
 
 def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
-    """Every contender of every track; all tracks together are none of their own."""
+    """Yield every entry of every track, without the rows of `overall`."""
     fits = store.records("fits").set_index("fit_id")
     evaluations = store.records("evaluations").set_index("evaluation_id")
     for _, row in view.board.iterrows():
@@ -77,9 +86,9 @@ def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
 
 
 def model_index(each: Evaluated) -> bytes:
-    """The metadata block of a Hugging Face model card, with the contender's results on one track as its `model-index`.
+    """Return the metadata block of a Hugging Face model card, with the results on one track as its `model-index`.
 
-    Shares from 0 to 1, means over seeds. A data set that is not on the hub has type `custom`.
+    Values are shares from 0 to 1, means over seeds. A dataset that is not on the hub has the type `custom`.
     """
     row, hub = each.row, each.hub_data
     data: dict[str, Any] = {"type": hub["id"] if hub else "custom", "name": row["dataset"], "split": "test"}
@@ -102,9 +111,9 @@ def model_index(each: Evaluated) -> bytes:
 
 
 def hub_results(each: Evaluated) -> bytes | None:
-    """The entries of `.eval_results/*.yaml` for a data set that is on the hub, None for others.
+    """Return the entries of `.eval_results/*.yaml`; None for a dataset that is not on the hub.
 
-    The task is the configuration of the data set; a leaderboard of the hub accepts those that its `eval.yaml` names.
+    The task id is the configuration of the dataset; a hub leaderboard accepts those that its `eval.yaml` names.
     """
     hub, row = each.hub_data, each.row
     if hub is None:
@@ -112,13 +121,19 @@ def hub_results(each: Evaluated) -> bytes | None:
     dataset = {"id": hub["id"], "task_id": hub.get("config") or "default"}
     if hub.get("revision"):
         dataset["revision"] = hub["revision"]
-    notes = f"accuracy, {row['method']}, {int(row['num_train'])} training texts, {int(row['num_seeds'])} seeds, moodbench {__version__}"
+    notes = (
+        f"accuracy, {row['method']}, {int(row['num_train'])} training texts, {int(row['num_seeds'])} seeds, "
+        f"moodbench {__version__}"
+    )
     entry = {"dataset": dataset, "value": float(row["accuracy"]), "date": each.ended_at.isoformat(), "notes": notes}
     return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).encode()
 
 
 def every_eval_ever(each: Evaluated) -> bytes:
-    """The contender's results on one track as one record of Every Eval Ever, made twice the same: its time is the evaluation's."""
+    """Return the results of one entry on one track as a record of Every Eval Ever.
+
+    The record is deterministic: its time is that of the evaluation.
+    """
     row, hub = each.row, each.hub_data
     written = str(each.ended_at.timestamp())
     source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
@@ -159,9 +174,15 @@ def every_eval_ever(each: Evaluated) -> bytes:
                 "score_details": score | {"uncertainty": uncertainty},
             }
         )
-    details = {"method": row["method"], "num_train": int(row["num_train"]), "num_seeds": int(row["num_seeds"]),
-               "config_id": row["config_id"], "fit_ids": " ".join(row["fit_ids"]), "deployment_type": "self_deployed",
-               "model_availability": "open_weights" if each.on_hub else "unknown"}  # fmt: skip
+    details = {
+        "method": row["method"],
+        "num_train": int(row["num_train"]),
+        "num_seeds": int(row["num_seeds"]),
+        "config_id": row["config_id"],
+        "fit_ids": " ".join(row["fit_ids"]),
+        "deployment_type": "self_deployed",
+        "model_availability": "open_weights" if each.on_hub else "unknown",
+    }
     model: dict[str, Any] = {"name": str(row["name"]), "id": each.model_id, "inference_platform": "local"}
     if "/" in each.model_id:
         model["developer"] = each.model_id.split("/")[0]
@@ -184,7 +205,7 @@ def every_eval_ever(each: Evaluated) -> bytes:
 
 
 def latex(view: BoardView) -> bytes:
-    """A booktabs table per track, for `\\input`; needs the package booktabs."""
+    """Return one booktabs table per track, for `\\input`; needs the package booktabs."""
     parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
     shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]
     for name in view.tracks:

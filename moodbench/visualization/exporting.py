@@ -1,4 +1,4 @@
-"""The board of a store as files: CSV, Parquet, JSON, one flat JSON per contender, and the formats of others."""
+"""The leaderboard of a store as files: CSV, Parquet, JSON, one flat JSON per entry, and the formats of other tools."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ from moodbench.visualization.exchange import evaluated, every_eval_ever, hub_res
 Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
 FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
 COUNTS = (
-    "num_train", "rank", "num_steps", "num_seeds", "num_test", "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
+    "num_train", "rank", "num_steps", "num_seeds", "num_test",
+    "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
 )  # fmt: skip
 FLAGS = ("provisional", "quick", "tied_best", "tied_f1", "tied_latency")
 TEXTS = (
-    "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand", "verdict", "device_name",
-    "config_id", "accuracy_letters", "training_verdict",
+    "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand",
+    "verdict", "device_name", "config_id", "accuracy_letters", "training_verdict",
 )  # fmt: skip
 
 
 def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> list[Path]:
-    """The files written to `folder`, each replaced as a whole; files of other names stay. They hold no text of a data set.
+    """Write the leaderboard to `folder` in one format and return the paths of the files.
 
-    csv, parquet and json: leaderboard.csv, .parquet and .json in base units, as `moodbench leaderboard --csv` prints.
+    Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset. The formats
+    csv, parquet and json give leaderboard.csv, .parquet and .json in base units, as `moodbench leaderboard --csv`
+    prints.
+
+    Raises: StoreError where the store holds no evaluated model or the folder cannot be written.
     """
     if view.board.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
@@ -51,7 +56,7 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
 
 
 def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
-    """File name to content."""
+    """Return the content of each file by its name."""
     if form == "classic":
         return classic_files(view, store)
     if form == "latex":
@@ -60,7 +65,7 @@ def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
         return {f"leaderboard.{form}": board_bytes(view, form)}
     files: dict[str, bytes] = {}
     for each in evaluated(view, store):
-        # Several contenders may share a model's name, and a recipe has one id for all data sets of one name and revision.
+        # Entries may share a model's name, and a recipe has the same id on all datasets of one name and revision.
         stem = _plain(f"{each.row['model']}_{each.row['dataset']}_{each.row['config_id'][:8]}")
         if form == "every-eval-ever":
             files[f"{stem}.json"] = every_eval_ever(each)
@@ -73,14 +78,14 @@ def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
 
 
 def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
-    """File name to content of the flat JSON of every contender and track (`overall` is none of its own).
+    """Return the flat JSON of every entry of every track by file name, without the rows of `overall`.
 
     The name is MODEL_results.json, or MODEL_DATASET_ID_results.json with the first 8 digits of the config_id where a
-    model stands on the board several times; what is not a letter, digit, dot, hyphen or underscore becomes _.
+    model has several entries. Characters other than letters, digits, dots, hyphens and underscores become _.
     """
     rows = [row for _, row in view.board.iterrows() if row["dataset"] != OVERALL]
     short = [_file_name(row["model"]) for row in rows]
-    uses = Counter(name.casefold() for name in short)  # some file systems do not tell case
+    uses = Counter(name.casefold() for name in short)  # some file systems ignore case
     measurements = store.records("measurements").set_index("measurement_id")
     files = {}
     for row, name in zip(rows, short, strict=True):
@@ -91,12 +96,13 @@ def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
 
 
 def classic(row: pd.Series[Any], measurements: pd.DataFrame, store: Store) -> dict[str, Any]:
-    """The classic flat figures of one row of the board; None where there is none.
+    """Return the classic flat values of one leaderboard row, None where there is none.
 
-    Quality is the mean over seeds, macro averages; speed, memory (10^6 bytes) and time the median over seeds. Time to first
-    token is the mean over the requests on which the percentiles stand. Memory is what the GPU allocated at most, or the
-    whole process on a CPU, with the largest batch. The format has no place for a verdict: a measurement whose labels were
-    wrong gives no figures, one that other load disturbed gives them as measured; the other formats say which.
+    Quality is the mean over seeds, with macro averages. Speed, memory (in 10^6 bytes) and time are medians over seeds.
+    Time to first token is the mean over the same requests as the latency percentiles. Memory is the peak that the GPU
+    allocated, or on a CPU the whole process, with the largest batch. The format has no field for a verdict: a
+    measurement with wrong labels gives no values, and one disturbed by other load gives them as measured. The other
+    formats include the verdict.
     """
     measured = measurements.loc[row["measurement_ids"]]
     measured = measured[measured["verdict"] != "invalid"]
@@ -124,7 +130,7 @@ def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
 
 
 def board_bytes(view: BoardView, form: Format) -> bytes:
-    """The rows of `view` as a file: csv, parquet or json."""
+    """Return the rows of `view` as a file in the format csv, parquet or json."""
     records = view.to_records()
     if form == "json":
         return _json_bytes({"board": records, "references": view.reference_records(), "notes": list(view.notes)})
@@ -159,7 +165,7 @@ def _json_bytes(value: Any) -> bytes:
 
 
 def replaced(path: Path, content: bytes) -> Path:
-    """`path`, with this content, replaced as a whole."""
+    """Replace the file at `path` atomically by this content and return `path`."""
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         temporary.write_bytes(content)

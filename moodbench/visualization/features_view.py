@@ -1,4 +1,4 @@
-"""What works on which kind of device and why, as rows for the terminal and the documents."""
+"""Table of the features that work on each type of device, with the reasons, for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEADINGS = ("Feature", *DEVICES.values())
 
 
 def feature_rows() -> list[list[str]]:
-    """One row per feature: its name, and for each kind of device yes or no with the reason."""
+    """Return one row per feature: its name and, for each type of device, yes or no with the reason."""
     return [
         [name, *(f"{'yes' if ways[device].works else 'no'}: {ways[device].why}" for device in DEVICES)]
         for name, ways in FEATURES.items()

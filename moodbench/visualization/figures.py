@@ -1,7 +1,8 @@
-"""Interactive figures of the page: pure functions from frames in base units to Plotly figures in people's units.
+"""Interactive figures of the page: pure functions from frames in base units to Plotly figures in display units.
 
-Colour and shape both tell the method apart (Okabe and Ito's colours, which people with colour-vision deficiencies can
-distinguish). Text takes the page's colour by CSS, so that it is read on a dark page too. A figure of nothing says why.
+Colour and marker both identify the method, in Okabe and Ito's colours, which people with colour-vision deficiencies can
+distinguish. Text takes its colour from the page's CSS, so it is readable on a dark page too. A figure without data says
+why.
 """
 
 from __future__ import annotations
@@ -42,20 +43,20 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "full": ("#009E73", "star"),
     "prompted": ("#D55E00", "cross"),
 }
-"""Method to its colour and marker."""
+"""Colour and marker of each method."""
 LOG_TICKS = [float(f"{m}e{e}") for e in range(-3, 7) for m in (1, 2, 5)]
 
 
 class Cost(NamedTuple):
-    """What a contender costs, as an axis."""
+    """A cost of a model, as an axis."""
 
     title: str
     factor: float
-    """From base units to those of the title."""
+    """Factor from base units to those of the title."""
     better: str
-    """Which end is better."""
+    """Better end of the axis, `left` or `right`."""
     show: Callable[[Any], str]
-    """Base units to text with a unit, as the table has it."""
+    """Formats base units as text with a unit, as in the table."""
 
 
 COSTS: Mapping[str, Cost] = {
@@ -66,20 +67,21 @@ COSTS: Mapping[str, Cost] = {
     "throughput_texts_per_s": Cost("texts per second", 1.0, "right", three_digits),
     "num_params": Cost("parameters, millions", 1e-6, "left", count),
 }
-"""Column of the board to the axis that it makes, the trade-offs of a contender."""
+"""Leaderboard column of each cost to its axis."""
 
 
 def message(text: str, height: int = 220) -> go.Figure:
-    """A figure that says why it is empty."""
+    """Return a figure without data that says why it is empty."""
     figure = go.Figure()
     figure.add_annotation(text=text, showarrow=False, font_size=15)
     return styled(figure.update_xaxes(visible=False).update_yaxes(visible=False), height)
 
 
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:
-    """Whether each point is on the Pareto frontier: none is at least as good in both and better in one; y up is better.
+    """Return whether each point is on the Pareto frontier, where a higher `y` is better.
 
-    Points with a missing coordinate are not on it. Equal points stand or fall together.
+    A point is on it if no other is at least as good in both coordinates and better in one. Points with a missing
+    coordinate are not on it. Of equal points either all are on it or none.
     """
     cost = np.asarray(x, dtype=float) * (1 if less_is_better else -1)
     gain = np.asarray(y, dtype=float)
@@ -91,16 +93,19 @@ def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True)
 
 
 def with_trade_off(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """The `rows` that the trade-off figure can show: with an accuracy and this cost, validly measured, on every data set."""
+    """Return the `rows` that the trade-off figure can show.
+
+    They have an accuracy and a positive, validly measured cost, on every dataset.
+    """
     usable = on_all(valid(rows))
     return usable[usable[cost].notna() & (usable[cost] > 0) & usable["accuracy"].notna()]
 
 
 def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
-    """Accuracy with its interval against a cost on a log axis, and the frontier; marker area is memory.
+    """Plot accuracy with its interval against a cost on a log axis, with the frontier; marker area grows with memory.
 
-    Only contenders on the frontier are labelled, the others are faint and name themselves when pointed at. A row whose
-    clock was disturbed has an open marker.
+    Only models on the frontier are labelled; the others are faint and show their name on hover. A row whose clock was
+    disturbed by other load has an open marker.
     """
     axis = COSTS[cost]
     known = with_trade_off(rows, cost).sort_values(cost)
@@ -150,13 +155,16 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
 
 
 def _inwards(own: pd.Series[float], every: pd.Series[float]) -> list[str]:
-    """Where the label of each mark of `own` stands on a log axis over `every`: towards the middle, so that no edge cuts it."""
+    """Return the label position of each mark of `own` on a log axis over `every`.
+
+    Labels point towards the middle, so no edge cuts them.
+    """
     middle = math.sqrt(every.min() * every.max())
     return [f"{'bottom' if i % 2 else 'top'} {'right' if at < middle else 'left'}" for i, at in enumerate(own)]
 
 
 def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "f1_macro") -> go.Figure:
-    """A score of each contender on each data set: contenders on the vertical axis, a mark per data set."""
+    """Plot a score of each model (vertical axis) on each dataset, with one marker per dataset."""
     shown = board[board["name"].isin(names) & board[column].notna()]
     if shown.empty:
         return message("No contender to show")
@@ -184,7 +192,7 @@ def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "
 
 
 def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> go.Figure:
-    """The share of requests that were answered within a time, one line per contender; at most 200 points each."""
+    """Plot the share of requests answered within a time, one line per model, with at most 200 points each."""
     if not latencies_s:
         return message("No timed requests are kept for the contenders shown")
     figure = go.Figure()
@@ -207,7 +215,7 @@ def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> 
 
 
 def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Texts per second against batch size, both logarithmic, one line per contender."""
+    """Plot texts per second against batch size on log axes, one line per model."""
     if not points:
         return message("No throughput was measured for the contenders shown")
     figure = go.Figure()
@@ -231,7 +239,7 @@ def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
 
 
 def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> go.Figure:
-    """A bar per row of `parts`, made of its columns in order, which share one unit named in `title`."""
+    """Plot a bar per row of `parts`, stacked from its columns in order; all share the unit that `title` names."""
     known = parts.dropna(how="any")
     if known.empty:
         return message("Not measured for the contenders shown")
@@ -252,7 +260,7 @@ def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> go.Figure
 
 
 def learning_curves(fits: pd.DataFrame) -> go.Figure:
-    """Training loss of fits against the step: a line per fit, a colour per model, seeds of one model alike."""
+    """Plot the training loss of fits against the step: a line per fit, one colour for all seeds of a model."""
     figure = go.Figure()
     models = list(dict.fromkeys(fits["model"]))
     for model, group in fits.groupby("model", sort=False):
@@ -279,7 +287,10 @@ def learning_curves(fits: pd.DataFrame) -> go.Figure:
 
 
 def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
-    """How often the chosen label was right at each stated probability, CORP's line, with the band of a calibrated model."""
+    """Plot how often the predicted label was correct at each stated probability, with the band of a calibrated model.
+
+    The line is CORP's.
+    """
     if not curves:
         return message("Choose contenders to see how far their probabilities can be trusted")
     figure = go.Figure()
@@ -341,7 +352,7 @@ def _log_axis(figure: go.Figure, title: str, values: npt.ArrayLike) -> None:
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """`figure` of so many pixels in the look that all share."""
+    """Give `figure` the shared style and this height in pixels, and return it."""
     figure.update_layout(
         height=height,
         margin={"l": 60, "r": 16, "t": 48, "b": 56},

@@ -1,4 +1,4 @@
-"""Numbers as people read them: milliseconds, percent, MiB; a dash where there is none."""
+"""Numbers formatted for people: milliseconds, percent, MiB; a dash where there is none."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ import pandas as pd
 from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 
 type Row = Mapping[Any, Any] | pd.Series[Any]
-"""A row of the board."""
+"""A row of the leaderboard."""
 MISSING = "—"
 MEASURED = (
-    "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s", "throughput_texts_per_s",
-    "memory_peak_batch1_bytes",
+    "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s",
+    "throughput_texts_per_s", "memory_peak_batch1_bytes",
 )  # fmt: skip
-"""Columns of the board that come from a measurement."""
+"""Leaderboard columns that come from a measurement."""
 MARKS: Mapping[str, str] = {
     "invalid": "the timed model gave other labels than the evaluated one: its speed and memory do not count",
     "contaminated": "other load disturbed the clock: the score uses CPU time and is provisional",
     "provisional": "other load disturbed the clock on some data sets: the score uses CPU time there and is provisional",
     "unknown": "whether other load disturbed the clock could not be seen",
     "quick": "measured with a quick protocol (few processes): good for a first look, not for publication",
-    "undertrained": "the training loss still fell and the last checkpoint was the best: differences to it are of recipes, not of models",
-    "at chance": "validation accuracy is not above the share of the most frequent class: differences to it are of recipes, not of models",
+    "undertrained": "the training loss still fell and the last checkpoint was the best: "
+    "differences to it are of recipes, not of models",
+    "at chance": "validation accuracy is not above the share of the most frequent class: "
+    "differences to it are of recipes, not of models",
     "partial": "not run on all data sets that overall covers: its means are over the others, and it has no score there",
 }
-"""What is said of a row wherever it appears, and what that means."""
+"""Marks shown beside a row wherever it appears, with their meaning."""
 NOT_TRAINED_ENOUGH: Mapping[Any, str] = {"undertrained": "undertrained", "chance": "at chance"}
-"""Verdict on the training of a fit that was too short, see moodbench.training.verdict, to its mark."""
+"""Training verdict of a fit that was not trained enough, to its mark: see `moodbench.training.verdict`."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the board: where it comes from, its heading, and how a cell reads."""
+    """One column of the leaderboard: its source, its heading and the format of its cells."""
 
     key: str
     heading: str
     show: Callable[[Row], str]
-    """A row of the board to the text of its cell."""
+    """Formats a leaderboard row as the text of its cell."""
     help: str
     """What the number is, in one line."""
 
 
 def missing(value: Any) -> bool:
-    """Whether there is no value."""
+    """Return whether there is no value."""
     return value is None or bool(pd.isna(value))
 
 
 def marks(row: Row) -> tuple[str, ...]:
-    """Which of MARKS hold for a row of the board or a measurement.
+    """Return the marks of MARKS that hold for a leaderboard row or a measurement.
 
-    Made-up rows have no mark because there can be none: nothing in the program writes a record without having measured.
+    Made-up rows need no mark: the program never writes a record without measuring.
     """
     verdict = row.get("verdict")
     found = [verdict] if verdict in ("invalid", "contaminated", "unknown") else []
@@ -63,19 +65,19 @@ def marks(row: Row) -> tuple[str, ...]:
         found.append("quick")
     if row.get("training_verdict") in NOT_TRAINED_ENOUGH:
         found.append(NOT_TRAINED_ENOUGH[row["training_verdict"]])
-    if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+    if row.get("on_all") == False:  # noqa: E712 - missing is a row of one dataset
         found.append("partial")
     return tuple(str(mark) for mark in found)
 
 
 def marked(row: Row) -> str:
-    """The row's name with its marks: MiniLM-L6 (quick)."""
+    """Return the row's name with its marks, such as MiniLM-L6 (quick)."""
     found = marks(row)
     return str(row["name"]) + (f" ({', '.join(found)})" if found else "")
 
 
 def valid(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` without what invalid measurements say of speed and memory."""
+    """Return `rows` with the speed and memory of invalid measurements blanked."""
     if "verdict" not in rows:
         return rows
     keep = rows["verdict"] != "invalid"
@@ -83,22 +85,22 @@ def valid(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_all(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of `rows` that miss none of the data sets that the board joins: means over others do not compare."""
+    """Return the `rows` that cover all datasets of the leaderboard: means over other datasets are not comparable."""
     return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
 
 
 def percent(value: Any) -> str:
-    """A share as percent with one decimal."""
+    """Format a share as percent with one decimal."""
     return MISSING if missing(value) else f"{100 * value:.1f}"
 
 
 def three_decimals(value: Any) -> str:
-    """A number with three decimals."""
+    """Format a number with three decimals."""
     return MISSING if missing(value) else f"{value:.3f}"
 
 
 def three_digits(value: Any) -> str:
-    """A positive number with three significant digits and no exponent."""
+    """Format a positive number with three significant digits and no exponent."""
     if missing(value):
         return MISSING
     if value >= 100:
@@ -107,27 +109,27 @@ def three_digits(value: Any) -> str:
 
 
 def milliseconds(value: Any) -> str:
-    """Seconds as milliseconds."""
+    """Format seconds as milliseconds."""
     return MISSING if missing(value) else three_digits(1000 * value)
 
 
 def mebibytes(value: Any) -> str:
-    """Bytes as MiB."""
+    """Format bytes as MiB."""
     return MISSING if missing(value) else f"{value / 2**20:,.0f}"
 
 
 def count(value: Any) -> str:
-    """A parameter count with a unit and three digits: 22.7M."""
+    """Format a parameter count with a unit and three digits, such as 22.7M."""
     if missing(value):
         return MISSING
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * size:  # 999.7M are 1B: no unit shows more than 999
+        if value >= 0.9995 * size:  # 999.7M becomes 1B: no unit shows more than 999
             return (f"{value / size:.3g}" if value < 999.5 * size else f"{value / size:,.0f}") + unit
     return f"{value:.0f}"
 
 
 def duration(value: Any) -> str:
-    """Seconds as 0.3 s, 42 s or 3 m 12 s."""
+    """Format seconds as 0.3 s, 42 s or 3 m 12 s."""
     if missing(value):
         return MISSING
     if value < 10:
@@ -137,7 +139,7 @@ def duration(value: Any) -> str:
 
 
 def hours(seconds: float) -> str:
-    """Seconds as a person plans with them: minutes, hours or days."""
+    """Format seconds for planning, as minutes, hours or days."""
     if seconds < 3600:
         return duration(seconds)
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
@@ -177,9 +179,9 @@ def _f1(row: Row) -> str:
 
 
 def _pareto(row: Row) -> str:
-    """L, M, T with the chance in percent where it is not certain; a dash where it is under 5 % for all."""
+    """Return L, M and T with their chance in percent, bare above 95 %; a dash where all are under 5 %."""
     chances = [(letter, row.get(column)) for letter, column in zip("LMT", PARETO_COSTS.values(), strict=True)]
-    shown = [(letter, float(p)) for letter, p in chances if p is not None and p >= 0.05]  # NaN is not
+    shown = [(letter, float(p)) for letter, p in chances if p is not None and p >= 0.05]  # NaN compares false
     star = "*" if shown and row["provisional"] else ""
     return " ".join(letter if p > 0.95 else f"{letter}{100 * p:.0f}" for letter, p in shown) + star or MISSING
 
@@ -203,8 +205,8 @@ COLUMNS: tuple[Column, ...] = (
         "name",
         "Model",
         marked,
-        "contender, as named in the catalogue; nf4 or int8 where its weights are stored so; in brackets what to know of its "
-        "measurement and training",
+        "contender, as named in the catalogue; nf4 or int8 where its weights are stored so; "
+        "in brackets what to know of its measurement and training",
     ),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
     Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),
@@ -235,13 +237,13 @@ COLUMNS: tuple[Column, ...] = (
         "p_pareto_latency",
         "Pareto",
         _pareto,
-        "nobody both errs less and costs less in L latency, M memory, T training time; L60: in 60 % of joint draws of texts, seeds and, "
-        "where several processes measured it, speed",
+        "nobody both errs less and costs less in L latency, M memory, T training time; "
+        "L60: in 60 % of joint draws of texts, seeds and, where several processes measured it, speed",
     ),
     Column("train_time_s", "Training", _plain("train_time_s", duration), "time of fitting, validation included"),
     Column("num_params", "Params", _plain("num_params", count), "parameters of the fitted model"),
 )
-"""The board's columns in order; to add one, add an entry."""
+"""Columns of the leaderboard in order; to add one, add an entry."""
 
 
 MORE_COLUMNS: tuple[Column, ...] = (
@@ -268,14 +270,14 @@ MORE_COLUMNS: tuple[Column, ...] = (
 
 
 def columns_with(keys: Sequence[str]) -> tuple[Column, ...]:
-    """The board's columns and, after the recall, those of `keys` among `MORE_COLUMNS`; other keys are passed over."""
+    """Return the leaderboard columns with those of `keys` in MORE_COLUMNS after the recall; other keys are ignored."""
     place = [c.key for c in COLUMNS].index("recall_macro") + 1
     more = tuple(c for c in MORE_COLUMNS if c.key in keys)
     return (*COLUMNS[:place], *more, *COLUMNS[place:])
 
 
 def track_facts(rows: pd.DataFrame) -> str:
-    """What holds for all rows of a track: its test texts and the machine that was measured."""
+    """Describe what all rows of a track share: the number of test texts and the machine measured."""
     first = rows.iloc[0]
     facts = [f"{int(first['num_test']):,} test texts"]
     facts += [first["device_name"]] if isinstance(first["device_name"], str) else []
@@ -283,13 +285,13 @@ def track_facts(rows: pd.DataFrame) -> str:
 
 
 REFERENCE = "ref"
-"""The rank of a row that is no contender."""
+"""Rank shown for a human reference row, which is not an entry."""
 OF_REFERENCES = ("name", "accuracy", "f1_macro")
-"""Columns that a reference row has; where it has none, the cell is empty, as nothing is missing."""
+"""Columns that a reference row has; its other cells are empty, as nothing is missing there."""
 
 
 def reference_cells(references: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
-    """The reference rows of a track as text, under the same headings as `cells`."""
+    """Return the reference rows of a track as text, under the same headings as `cells`."""
     made = [
         {
             c.heading: REFERENCE
@@ -305,6 +307,6 @@ def reference_cells(references: pd.DataFrame, columns: Sequence[Column] = COLUMN
 
 
 def cells(board: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
-    """The board as text, a row per contender and a column per heading."""
-    rows = [row for _, row in board.iterrows()]  # made once: a slider waits for it
+    """Return the leaderboard as text, one row per entry and one column per heading."""
+    rows = [row for _, row in board.iterrows()]  # built once for all columns: a slider waits for this
     return pd.DataFrame({c.heading: [c.show(row) for row in rows] for c in columns}, index=board.index, dtype=str)

@@ -1,8 +1,9 @@
-"""What was worked out of a large store, kept so that it opens at once the next time: numbers and JSON, nothing that could run.
+"""Cache of the leaderboard results of a large store, so that it opens at once the next time.
 
-`moodbench compact` keeps it beside the snapshots of the store, for whoever reads the store; a page, which never writes
-into the store that it shows, in this user's cache folder. It is known by the ids and times of the records, the kind of
-machine, and the code that works it out; anything else is worked out anew.
+A cache file holds numbers and JSON, nothing executable. `moodbench compact` writes one beside the snapshots of the
+store, for all its readers. A page never writes into the store that it shows; its cache is in this user's cache folder.
+The cache key covers the ids and times of the records, the machine type and the code that computes the results. Any
+other key means that they are computed again.
 """
 
 from __future__ import annotations
@@ -30,21 +31,24 @@ from moodbench.visualization.board_view import Results, read_results
 from moodbench.visualization.worked_out import Records, Worked
 
 KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
-"""What a board is made from."""
+"""Kinds of records that a leaderboard is made from."""
 FROM_RECORDS = 500
-"""Smaller stores are worked out in a moment."""
+"""Fewest records for which results are cached; those of smaller stores are computed in a moment."""
 MOST_KEPT = 4
 IN_STORE = "snapshots/board.npz"
 ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
 
 
 def stamps_of(store: Store) -> dict[str, str]:
-    """Every record with its size and time of change."""
+    """Return the stamp (size and modification time) of every record."""
     return {key: stamp for kind in KINDS for key, stamp in store.location.stamps(kind).items()}
 
 
 def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Results:
-    """What `store` holds for the board: as kept, or worked out and kept, `in_store` within the store."""
+    """Return what `store` holds for the leaderboard, from the cache or computed and then cached.
+
+    `in_store` writes the cache into the store instead of this user's cache folder.
+    """
 
     def keep(records: Records, make: Callable[[], Worked]) -> Worked:
         if sum(len(frame) for frame in (records.fits, records.evaluations, records.measurements)) < FROM_RECORDS:
@@ -61,7 +65,7 @@ def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Re
             with Attempt(store.location) as attempt:
                 store.location.replace(_written(attempt.folder / "board.npz", key, worked), IN_STORE)
         elif found is None:
-            with suppress(OSError):  # a full disk is no reason to show nothing
+            with suppress(OSError):  # a full disk must not keep the results from being shown
                 _keep(own, key, worked)
         return worked
 
@@ -69,7 +73,7 @@ def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Re
 
 
 def key_of(records: Records) -> str:
-    """The name of what is worked out of `records` by this program."""
+    """Return the cache key of what this version of the program computes from `records`."""
     digest = hashlib.sha256()
     for frame, column in (
         (records.fits, "fit_id"),
@@ -97,7 +101,7 @@ def _keep(path: Path, key: str, worked: Worked) -> None:
 
 
 def _written(path: Path, key: str, worked: Worked) -> Path:
-    """`path`, with `worked` in it."""
+    """Write `worked` to `path` and return `path`."""
     about: dict[str, Any] = {
         "key": key,
         "contenders": _table(worked.contenders),
@@ -115,7 +119,7 @@ def _written(path: Path, key: str, worked: Worked) -> Path:
 
 
 def _read(path: Path, key: str) -> Worked | None:
-    """What `path` holds, when it is of this `key` and whole; None otherwise."""
+    """Return the results in `path` if they are complete and have this `key`, otherwise None."""
     with suppress(OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError):
         with np.load(path, allow_pickle=False) as held:
             about = json.loads(held["about"].tobytes())
@@ -132,7 +136,7 @@ def _read(path: Path, key: str) -> Worked | None:
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:
-    """The columns with their types, and the index."""
+    """Return the columns with their dtypes, and the index, as plain values."""
     columns = {
         name: {"dtype": str(column.dtype), "values": column.astype(object).tolist()} for name, column in frame.items()
     }
@@ -140,7 +144,7 @@ def _table(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame(table: Mapping[str, Any]) -> pd.DataFrame:
-    """The frame that `_table` describes."""
+    """Return the frame that `_table` describes."""
     index = pd.Index(table["index"], name=table["index_name"])
     columns = {
         name: pd.Series(column["values"], dtype=column["dtype"], index=index)
@@ -150,7 +154,7 @@ def _frame(table: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _plain(value: Any) -> Any:
-    """A value of numpy or pandas as JSON knows it."""
+    """Convert a numpy or pandas value to one that JSON has."""
     if value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.generic | np.ndarray):

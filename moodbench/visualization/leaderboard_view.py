@@ -1,4 +1,4 @@
-"""The board as one reader sees it: which rows, the answer in a sentence, who is best in each column."""
+"""The leaderboard as one reader sees it: the rows shown, the answer in a sentence, the best of each column."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ PRESETS: Mapping[str, tuple[int, int, int, int]] = {
     "Quality first": (40, 40, 10, 10),
     "Fastest": (0, 0, 50, 50),
 }
-"""Name to the weights of accuracy, F1, throughput and latency."""
+"""Preset name to the weights of accuracy, F1, throughput and latency."""
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
 DRAWN_ANEW = (
-    "over joint draws of the test texts, the seeds, the speed where several processes measured it, and the weights (Dirichlet around "
-    "those shown)"
+    "over joint draws of the test texts, the seeds, the speed where several processes measured it, "
+    "and the weights (Dirichlet around those shown)"
 )
-"""What chances of places are shares of."""
+"""What rank probabilities are computed over, in words."""
 
 TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
-"""Column to the one that says who is not separated from its best."""
+"""Column to the column that flags the rows not separated from its best."""
 
 
 def chosen_track(tracks: Sequence[str], state: State) -> str:
-    """The one of `tracks` that `state` names, else all of them together, else the first."""
+    """Return the one of `tracks` that `state` names, else `overall`, else the first."""
     if state.track in tracks:
         return state.track
     together = [t for t in tracks if t.startswith(OVERALL)]
@@ -40,7 +40,7 @@ def chosen_track(tracks: Sequence[str], state: State) -> str:
 
 
 def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd.DataFrame:
-    """The `rows` that pass the search and the filters; their ranks and groups stay those of the whole field."""
+    """Return the `rows` that pass the search and the filters, with the ranks and groups of the whole leaderboard."""
     keep = pd.Series(True, index=rows.index)
     terms = [t.strip().lower() for t in state.search.split(";") if t.strip()]
     if terms:
@@ -54,8 +54,11 @@ def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd
 
 
 def answer(track: pd.DataFrame) -> str:
-    """The answer: who leads under these weights, how sure that is, who might have a better score but no place, and who was not
-    trained enough."""
+    """Describe the result of a track in words.
+
+    It says who leads under these weights and how sure that is, who has a better score but no rank, and who was not
+    trained enough.
+    """
     ranked = track[track["rank"].notna()]
     ahead, short = _ahead_without_place(track, ranked), not_trained_enough(ranked)
     text = _leader(ranked)
@@ -64,12 +67,15 @@ def answer(track: pd.DataFrame) -> str:
         text += f" {listed(ahead)} {be}, from a clock that other load disturbed, and so no place."
     if len(short) and len(ranked) > 1:
         be = "were" if len(short) > 1 else "was"
-        text += f" {listed(short)} {be} not trained enough: a difference to {'them' if len(short) > 1 else 'it'} is {OF_RECIPES}."
+        text += (
+            f" {listed(short)} {be} not trained enough: "
+            f"a difference to {'them' if len(short) > 1 else 'it'} is {OF_RECIPES}."
+        )
     return text
 
 
 def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
-    """Who has a better score than the leader but, as it is provisional, no place."""
+    """Return the models that score above the leader but have no rank, because their score is provisional."""
     if ranked.empty or missing(ranked["score"].iloc[0]):
         return []
     return list(track.loc[track["rank"].isna() & (track["score"] > ranked["score"].iloc[0]), "name"])
@@ -77,7 +83,10 @@ def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]
 
 def _leader(ranked: pd.DataFrame) -> str:
     if ranked.empty:
-        return "No contender has a score here yet: a score needs quality, throughput and latency, and the baseline's result."
+        return (
+            "No contender has a score here yet: "
+            "a score needs quality, throughput and latency, and the baseline's result."
+        )
     first = ranked.iloc[0]
     if missing(first["score"]):
         front = listed(list(ranked.loc[ranked["rank"] == 1, "name"]))
@@ -98,12 +107,12 @@ def _leader(ranked: pd.DataFrame) -> str:
 
 
 def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -> dict[str, set[object]]:
-    """Each of `columns` that has a best to the index labels of its best rows, and of those that are not separated from the best.
+    """Return the index labels of the best rows of each column, and of the rows not separated from them.
 
-    Accuracy, F1 and P50 go by the joint draws where the board has them (TIED); in other columns, and
-    where there are none, the best alone is named.
-    Rows whose clock was disturbed do not count for what the clock says, invalid measurements for nothing measured, rows that
-    miss a data set for nothing at all.
+    Columns with fewer than two values are left out. Accuracy, F1 and P50 use the bootstrap draws where the leaderboard
+    has them (TIED); other columns, and leaderboards without draws, give the best alone. Rows with a disturbed clock do
+    not count in timed columns, invalid measurements do not count in measured columns, and rows that miss a dataset do
+    not count at all.
     """
     found: dict[str, set[object]] = {}
     measured = on_all(valid(track))
@@ -122,11 +131,11 @@ def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names as a list in words, the rest counted."""
+    """Return the names as a list in words, with those beyond `most` only counted."""
     shown = list(names[:most]) + ([f"{len(names) - most} others"] if len(names) > most else [])
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
 def chance(value: float) -> str:
-    """A probability in percent, its ends cautiously."""
+    """Format a probability in percent, with over 99 % and under 1 % at the ends."""
     return "over 99 %" if value > 0.99 else "under 1 %" if value < 0.01 else f"{100 * value:.0f} %"

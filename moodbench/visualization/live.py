@@ -1,4 +1,4 @@
-"""A run while it goes on: a live table in a terminal, plain lines elsewhere."""
+"""Live view of a run: a table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from moodbench.visualization.formatting import MISSING, duration
 
 PLAIN_EVERY_S = 15.0
 STATE_EVERY_S = 30.0
-"""Plain output repeats how the whole run stands so often."""
+"""Seconds between two lines on the state of the whole run in plain output."""
 LAST_ENDED = 5
-"""Phases that ended stay in the live table until so many others have."""
+"""Number of ended phases that stay in the live table."""
 IDLE_WORDS = {
     "drain": "kept free for measurements",
     "no fit": "without a task that could start",
@@ -35,7 +35,7 @@ NODE_EVENTS = {
 
 @dataclass
 class TrialState:
-    """What is known of one trial's present phase."""
+    """What is known of the current phase of one trial."""
 
     phase: str = "waiting"
     state: str = "waiting"
@@ -47,19 +47,19 @@ class TrialState:
     node: str = ""
 
     def remaining_s(self, now: float) -> float | None:
-        """Seconds left in this phase at its pace so far; None before there is a pace."""
+        """Return the ETA of this phase in seconds, at its pace so far; None before there is a pace."""
         if self.state != "running" or not self.step or self.num_steps <= self.step:
             return None
         return (now - self.started) / self.step * (self.num_steps - self.step)
 
 
 class RunView:
-    """Listens to a run's events and shows them on `out`. Use as a context manager."""
+    """Callback that shows the events of a run on `out`; use it as a context manager."""
 
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self.trials: dict[str, TrialState] = {}
-        """Trials that have begun; the last to change its state comes last."""
+        """Trials that have begun, in order of their last change of state."""
         self._standing = ""
         self._num_nodes = 1
         self._last_standing = clock()
@@ -79,7 +79,7 @@ class RunView:
             self._live.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Nothing; takes in one event."""
+        """Handle one event."""
         name = event["event"]
         if name == "run_started":
             self._num_nodes = len(event.get("nodes", ()))
@@ -105,7 +105,7 @@ class RunView:
         trial = self.trials.get(event["trial"], TrialState())
         now = self._clock()
         if name == "job_started":
-            return  # it may wait for room
+            return  # it may still wait for resources
         if name != "progress":
             self.trials.pop(event["trial"], None)
             self.trials[event["trial"]] = trial
@@ -131,7 +131,7 @@ class RunView:
             )
 
     def _state(self, event: Mapping[str, Any]) -> None:
-        """Keeps how the whole run stands; plain output says it now and then."""
+        """Store the state of the whole run; plain output prints it every STATE_EVERY_S."""
         waits = ", ".join(f"{number} for {what}" for what, number in event["blocked_on"].items())
         parts = [f"{event['num_running']} running"]
         if event.get("num_starting"):
@@ -173,11 +173,11 @@ class RunView:
             self._out.print(f"[{self._clock() - self._began:6.1f} s] {text}", markup=False)
 
     def _say(self, text: str) -> None:
-        """Prints what must be read in a terminal too, above the table there."""
+        """Print a line that must be read in a terminal too, above the live table."""
         self._out.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _shown(self) -> list[tuple[str, TrialState]]:
-        """The rows of the live table: the last phases that ended, then all that run or are to be tried again."""
+        """Return the rows of the live table: the phases that ended last, then all that run or will be retried."""
         going = [(name, trial) for name, trial in self.trials.items() if trial.state in ("running", "retrying")]
         ended = [(name, trial) for name, trial in self.trials.items() if trial.state not in ("running", "retrying")]
         return [*ended[-LAST_ENDED:], *going]
@@ -200,11 +200,11 @@ class RunView:
 
 
 def account_of(event: Mapping[str, Any]) -> str:
-    """How well a run that ended used its nodes, in a sentence or two."""
+    """Describe in a sentence or two how well a run that ended used its nodes."""
     took, bound = event["makespan_s"], event["lower_bound_s"]
     text = (
-        f"The run took {duration(took)}, {took / bound:.2f} times the least that any order of the same work could take. "
-        f"Of the processors' time {event['efficiency']:.0%} went into what ended well"
+        f"The run took {duration(took)}, {took / bound:.2f} times the least that any order of the same work could "
+        f"take. Of the processors' time {event['efficiency']:.0%} went into what ended well"
     )
     if event["failed_attempts_s"]:
         text += f", {event['wasted']:.0%} into attempts that failed ({duration(event['failed_attempts_s'])} of them)"

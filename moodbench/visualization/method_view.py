@@ -1,4 +1,4 @@
-"""How the results of a store came about, in sentences made from its own records; what no record says is not claimed."""
+"""How the results of a store were produced, in sentences from its records; nothing is claimed that they do not say."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fact(NamedTuple):
 
 
 def facts(results: Results) -> list[Fact]:
-    """All that the records say about data, training, measuring, statistics and failures, in that order."""
+    """Return all facts in the records on data, training, measurement, statistics and failures, in that order."""
     return [*_data(results), *_training(results.fits), *_measuring(results.measurements), *_statistics(results)]
 
 
@@ -33,7 +33,10 @@ def _data(results: Results) -> Iterable[Fact]:
     ok = results.fits[results.fits["status"] == "ok"]
     for (dataset, revision), group in ok.groupby(["dataset", "dataset_revision"], dropna=False, sort=True):
         tested = results.evaluations.loc[results.evaluations["dataset"] == dataset, "num_test"].dropna()
-        sizes = f"{_range(group['num_train'])} training, {_range(group['num_validation'])} validation, {_range(tested)} test texts"
+        sizes = (
+            f"{_range(group['num_train'])} training, {_range(group['num_validation'])} validation, "
+            f"{_range(tested)} test texts"
+        )
         yield Fact("Data", f"{dataset}: {sizes}; revision {_or_not(revision)}", "fits.num_train, evaluations.num_test")
         prints = sorted(set(group["train_fingerprint"].dropna()))
         shown = ", ".join(p[:12] for p in prints) if prints else NOT_RECORDED
@@ -62,7 +65,8 @@ def _training(fits: pd.DataFrame) -> Iterable[Fact]:
         known = _json(text)
         libraries = ", ".join(f"{k} {v}" for k, v in known.get("libraries", {}).items())
         places.add(
-            f"Python {known.get('python', NOT_RECORDED)} on {known.get('os', NOT_RECORDED)}; {libraries or NOT_RECORDED}"
+            f"Python {known.get('python', NOT_RECORDED)} on {known.get('os', NOT_RECORDED)}; "
+            f"{libraries or NOT_RECORDED}"
         )
     for place in sorted(places):
         yield Fact("Environment", place, "fits.environment")
@@ -93,8 +97,8 @@ def _measuring(measurements: pd.DataFrame) -> Iterable[Fact]:
         yield Fact(
             "Measuring",
             f"{p.get('processes')} fresh processes of {p.get('requests')} requests each, one text at a time, after "
-            f"{p.get('warmup_s')} s of warm-up; batches of {', '.join(map(str, p.get('batch_sizes', [])))} texts; windows of "
-            f"{p.get('window_requests')} requests are judged by the time threads waited for a CPU "
+            f"{p.get('warmup_s')} s of warm-up; batches of {', '.join(map(str, p.get('batch_sizes', [])))} texts; "
+            f"windows of {p.get('window_requests')} requests are judged by the time threads waited for a CPU "
             f"({len(group)} measurements{', quick' if p.get('quick') else ''})",
             "measurements.protocol",
         )

@@ -1,4 +1,4 @@
-"""The probably mislabelled test texts of a store, track by track, with what raters said where they are known."""
+"""Probably mislabelled test examples of a store by dataset, with the raters' labels where they are known."""
 
 from __future__ import annotations
 
@@ -19,41 +19,49 @@ from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 
 EXPLAINED = (
-    f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the contenders say another label, and are together at "
-    "least as sure of it as of texts that bear it; the least believed label first. To be looked at by a person: hard texts "
-    "are listed too, and what all contenders learned wrongly. Where two thirds of the raters or more gave the given label, it "
-    "is rather the contenders that are wrong."
+    f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the contenders say another label, "
+    "and are together at least as sure of it as of texts that bear it; the least believed label first. "
+    "To be looked at by a person: hard texts are listed too, and what all contenders learned wrongly. "
+    "Where two thirds of the raters or more gave the given label, it is rather the contenders that are wrong."
 )
 BACKED = 2 / 3
-"""Share of raters from which on a doubted label is backed by people."""
+"""Smallest share of raters that confirms a doubted label."""
 HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
 
 Contenders = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
-"""Of each contender its evaluations: their ids, and the files with what they said."""
+"""Evaluations of each model: their ids and the files with their predictions."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """The suspicious texts of one track."""
+    """The suspected examples of one track, a dataset at one training size."""
 
     track: str
     num_texts: int
     rows: pd.DataFrame
-    """example_id, label and suggested (names of classes), num_wrong, num_contenders, given, stated, raters (share of the
-    ratings for the given label; missing where unknown), text and private (missing where the store does not hold the text)."""
+    """Suspected examples, the least believed label first.
+
+    Columns: example_id, label and suggested (class names), num_wrong, num_contenders, given, stated, raters, text and
+    private. `given` and `stated` are the mean probabilities of the given and the suggested label. `raters` is the share
+    of the ratings for the given label, missing where unknown. text and private are missing where the store does not
+    hold the text.
+    """
 
     @property
     def heading(self) -> str:
-        """How many are listed, and how many of these labels the raters back."""
+        """Numbers of listed examples, and of those whose label most raters confirm, in words."""
         text = f"{self.track}: {len(self.rows)} of {self.num_texts:,} test texts have a doubtful label"
         if self.rows["raters"].isna().all():
             return text
         return f"{text}; for {int((self.rows['raters'] >= BACKED).sum())} of them most raters gave it all the same"
 
     def records(self, most: int | None, with_text: bool) -> list[dict[str, Any]]:
-        """The first `most` rows as plain values; a private text, or one not known to be public, only `with_text`."""
+        """Return the first `most` rows as plain values.
+
+        A text that is private, or not known to be public, is only included `with_text`.
+        """
         shown = self.rows.head(len(self.rows) if most is None else most)
-        public = shown["private"].map(lambda private: private is False or private == False)  # noqa: E712 - numpy's too
+        public = shown["private"].map(lambda private: private is False or private == False)  # noqa: E712 - np.False_
         texts = shown["text"].where(shown["text"].map(lambda t: isinstance(t, str)) & (public | with_text), None)
         plain = shown.drop(columns=["private"]).assign(text=texts)
         found: list[dict[str, Any]] = json.loads(plain.to_json(orient="records", double_precision=15))
@@ -61,9 +69,9 @@ class Queue:
 
 
 def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
-    """The queue of every track of `store`, or of those of one data set; all recipes of the store are heard.
+    """Return the queue of every track of `store`, or of those of one dataset, from the predictions of all recipes.
 
-    UnknownNameError for a data set without evaluations, UsageError where no track has enough contenders.
+    Raises: UnknownNameError for a dataset without evaluations; UsageError where no track has enough models.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
     known = ["fit_id", "dataset_revision", "num_train", "spec"]
@@ -95,7 +103,7 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
 
 
 def queue_cells(queue: Queue, most: int) -> list[list[str]]:
-    """A row of texts under `HEADINGS` for the first `most` of the queue."""
+    """Return the first `most` rows of the queue as cells, under `HEADINGS`."""
     return [
         [
             str(row["label"]),
@@ -130,7 +138,7 @@ def _queue(store: Store, name: str, track: pd.DataFrame, contenders: Contenders)
 
 
 def _rater_shares(counts: pd.Series[Any], labels: pd.Series[int], num_labels: int, band: float) -> pd.Series[float]:
-    """The share of the ratings of each text that fall on its label; with two labels those of 0 on neither."""
+    """Return the share of each text's ratings for its label; with two labels a rating of 0 is for neither."""
     classes = labels_of_ratings(RATINGS.astype(float), num_labels, 0.0 if num_labels == 2 else band)
     shares = [
         np.nan if np.ndim(given) == 0 else float(np.sum(given[classes == label]) / np.sum(given))
@@ -142,13 +150,16 @@ def _rater_shares(counts: pd.Series[Any], labels: pd.Series[int], num_labels: in
 def _probabilities(
     store: Store, contenders: Contenders
 ) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
-    """Example ids, labels `(n,)`, and of each contender the probabilities averaged over its evaluations `(n, k)`."""
+    """Return the example ids, the labels `(n,)`, and the probabilities of each model `(n, k)`.
+
+    Probabilities are averaged over the evaluations of the model.
+    """
     return _read(store.uri, contenders)
 
 
 @lru_cache(maxsize=8)
 def _read(uri: str, contenders: Contenders) -> tuple[list[str], np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
-    """Predictions never change under their evaluation_id, so that what was read once for the page serves again."""
+    """Read what `_probabilities` returns, cached: the predictions of an evaluation_id never change."""
     location = Store.open(uri).location
     labels: pd.Series[Any] | None = None
     tables = []

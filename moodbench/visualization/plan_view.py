@@ -1,4 +1,4 @@
-"""What a run would do, as tables: per class of devices and model, what is done, how long, how much memory, what not."""
+"""What a run would do, as tables per device class and model: phases done, time, memory, and what does not fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT = {"Model", "How"}
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One trial on one class of devices."""
+    """One trial on one device class."""
 
     model: str
     dataset: str
@@ -26,30 +26,30 @@ class PlannedRow:
     done: tuple[str, ...]
     """Phases that have a record."""
     absent: str
-    """What must be fetched first, or nothing."""
+    """What must be fetched first, empty if nothing."""
     num_params: int | None
     estimate: TrialEstimate | None
     """None where sizes are unknown."""
 
     @property
     def packed_s(self) -> float:
-        """Seconds of the phases to come that run beside others."""
+        """Seconds of the remaining phases that run beside others."""
         assert self.estimate is not None
         return sum(self.estimate.phase(name).seconds for name in ("fit", "evaluate") if name not in self.done)
 
     @property
     def alone_s(self) -> float:
-        """Seconds of the measurement to come."""
+        """Seconds of the remaining measurement, which runs alone."""
         assert self.estimate is not None
         return 0.0 if "measure" in self.done else self.estimate.measure.seconds
 
     @property
     def fits(self) -> bool:
-        """Whether the device holds it."""
+        """Whether the device has enough memory for the trial."""
         return self.estimate is not None and not self.estimate.reason
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values in base units."""
+        """Return plain values in base units."""
         values: dict[str, Any] = {
             "model": self.model,
             "dataset": self.dataset,
@@ -88,7 +88,7 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class ClassView:
-    """A plan on one class of devices."""
+    """The plan for one device class."""
 
     name: str
     device: DeviceClass
@@ -96,17 +96,17 @@ class ClassView:
 
     @property
     def todo(self) -> list[PlannedRow]:
-        """Trials of known size that fit and have something to do."""
+        """Trials of known size that fit and have phases left."""
         return [row for row in self.rows if row.fits and len(row.done) < 3]
 
     @property
     def makespan_s(self) -> float:
-        """Seconds on one such machine at best: fits side by side as its CPUs or GPU hold them, measurements alone."""
+        """Seconds on one such machine at best: fits side by side as its CPUs or GPU allow, measurements alone."""
         return sum(row.packed_s * self._share(row) for row in self.todo) + sum(row.alone_s for row in self.todo)
 
     @property
     def cost(self) -> float | None:
-        """Price of that time; None where no price is known."""
+        """Price of `makespan_s`, None where no price is known."""
         price = self.device.price_per_hour
         return None if price is None else price * self.makespan_s / 3600
 
@@ -117,7 +117,7 @@ class ClassView:
         return 1.0 if self.device.device == "mps" else 1 / self.device.num_cpus
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values in base units."""
+        """Return plain values in base units."""
         return {
             "device_class": self.name,
             "description": self.device.description,
@@ -127,7 +127,7 @@ class ClassView:
         }
 
     def facts(self) -> str:
-        """The line above the table."""
+        """Return the line above the table."""
         gpu = f", {self.device.gpu_memory_gib:g} GiB on the GPU" if self.device.gpu_memory_gib else ""
         size = f"{self.device.num_cpus} cores, {self.device.memory_gib:.3g} GiB{gpu}"
         cost = "price unknown" if self.cost is None else f"cost {self.cost:,.2f}"
@@ -135,7 +135,7 @@ class ClassView:
         return f"{self.name}: {self.device.description} ({size}); {to_do}"
 
     def summary(self) -> str:
-        """How many models fit as they are asked for, with changes, and not."""
+        """Describe how many models fit as requested, with changes, and not at all."""
         whole: list[str] = []
         changed: list[str] = []
         not_all: list[str] = []
@@ -154,11 +154,11 @@ class ClassView:
         return f"On {self.name} {', '.join(filter(None, parts))}."
 
     def table(self) -> list[list[str]]:
-        """One line per model."""
+        """Return one row of cells per model."""
         return [_line(name, rows, self.device) for name, rows in by_model(self.rows).items()]
 
     def advice(self) -> dict[str, str]:
-        """The options that make a model fit, by model; without those that fit as they are asked for."""
+        """Return the options that make a model fit, by model, without the models that fit as requested."""
         found: dict[str, str] = {}
         for row in self.rows:
             if row.fits and row.estimate and row.estimate.placement:
@@ -167,7 +167,7 @@ class ClassView:
         return {name: options for name, options in found.items() if options}
 
     def spared(self) -> list[str]:
-        """Return one sentence per language model that is trained, on what label words spare of its head."""
+        """Return one sentence per trained language model on the memory that scoring only its label words saves."""
         most: dict[str, int] = {}
         for row in self.rows:
             if row.fits and row.estimate:
@@ -180,7 +180,7 @@ class ClassView:
         ]
 
     def refusals(self) -> list[str]:
-        """One sentence per model that does not fit, with the data set that needs most."""
+        """Return one sentence per model that does not fit, with the reason from the dataset that needs most."""
         found = []
         for name, rows in by_model(self.rows).items():
             not_fitting = [row for row in rows if row.estimate is not None and not row.fits]
@@ -193,7 +193,7 @@ class ClassView:
 
 
 def by_model(rows: Iterable[PlannedRow]) -> Mapping[str, list[PlannedRow]]:
-    """The rows of each model, models in the order in which they were asked for."""
+    """Return the rows of each model, with models in the order of the request."""
     found: dict[str, list[PlannedRow]] = {}
     for row in rows:
         found.setdefault(row.model, []).append(row)
@@ -201,7 +201,7 @@ def by_model(rows: Iterable[PlannedRow]) -> Mapping[str, list[PlannedRow]]:
 
 
 def absent_sentence(rows: Iterable[PlannedRow]) -> str:
-    """What of the request must be fetched first, and how; nothing where all of it is here."""
+    """Describe what the request must fetch first, and how; empty if nothing."""
     parts = sorted({part for row in rows for part in row.absent.split("; ") if part})
     names = [part.removeprefix("data set ").removeprefix("model ") for part in parts]
     return (
@@ -242,11 +242,15 @@ def _how(rows: list[PlannedRow]) -> str:
         return "does not fit"
     formats = {
         p.load.quantization if p.load.quantization != "none" else p.load.weights_precision
-        for row in rows if row.fits and row.estimate and (p := row.estimate.placement)
-    }  # fmt: skip
+        for row in rows
+        if row.fits and row.estimate and (p := row.estimate.placement)
+    }
     stored = f"{', '.join(sorted(formats))} weights" if formats else ""
-    changes = max((row.estimate.placement.changes for row in rows if row.estimate and row.estimate.placement and row.fits),
-                  key=len, default=())  # fmt: skip
+    changes = max(
+        (row.estimate.placement.changes for row in rows if row.estimate and row.estimate.placement and row.fits),
+        key=len,
+        default=(),
+    )
     words = " + ".join(changes) or ", ".join(filter(None, ("fits", stored)))
     return f"{words}; {not_fitting} trials do not fit" if not_fitting else words
 
@@ -258,11 +262,14 @@ def _bytes(row: PlannedRow) -> float:
 
 
 def basis(rows: Iterable[PlannedRow]) -> str:
-    """What the seconds rest on."""
+    """Describe what the estimated times are based on."""
     phases = [
         p for row in rows if row.estimate for p in (row.estimate.fit, row.estimate.evaluate, row.estimate.measure)
     ]
     corrected = sum(phase.num_observations > 0 for phase in phases)
     if missing(corrected) or not corrected:
-        return "Times are a roofline that no run in this store has corrected; they may be off several times, more where other work runs beside."
+        return (
+            "Times are a roofline that no run in this store has corrected; "
+            "they may be off several times, more where other work runs beside."
+        )
     return f"Times of {corrected} of {len(phases)} phases are corrected by what such phases took in this store."

@@ -1,7 +1,7 @@
-"""A run from the lines of its event log: what runs, how far it is, how long it may take, what went wrong.
+"""Progress of a run, read from its event log: what runs, how far it is, its ETA, and what failed.
 
-The log is what any reader of the store sees while the run is going; no Ray is needed. Events that are not known are
-passed over, and a line that is being written is left for the next look.
+Any reader of the store can read the log while the run is active; Ray is not needed. Unknown events are ignored, and an
+incomplete line is left for the next read.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any, Literal
 from moodbench.store import Store
 
 STALLED_AFTER = timedelta(minutes=2)
-"""A job that says nothing for longer, and for 3 times its longest pause so far, is called stalled."""
+"""Silence after which a job is called stalled, if it also exceeds 3 times its longest pause so far."""
 MOST_LOGS = 20
-"""Logs that are looked through for runs under way, the newest."""
+"""Number of newest logs that are searched for active runs."""
 NODE_NEWS = {
     "node_left": "left the cluster",
     "node_refused": "gets no work",
     "node_quarantined": "failed twice in a row and gets nothing more while others will do",
 }
-"""Event of a node to what became of it."""
+"""Event of a node to what happened to the node."""
 JobState = Literal["running", "stalled", "retrying", "done", "skipped", "failed", "stopped"]
 
 
 @dataclass
 class Job:
-    """One trial's present phase."""
+    """The current phase of one trial."""
 
     trial: str
     phase: str
@@ -43,13 +43,13 @@ class Job:
     losses: list[float] = field(default_factory=list)
     error: str = ""
     error_kind: str = ""
-    """What kind of error it was, without its message, which may quote a text."""
+    """Class of the error, without its message, which may quote a text."""
     node: str = ""
     longest_pause: timedelta = timedelta(0)
 
     @property
     def share(self) -> float | None:
-        """How much of the phase is done, 0 to 1; None where it does not say."""
+        """Completed share of the phase, 0 to 1; None where unknown."""
         if self.state in ("done", "skipped"):
             return 1.0
         return min(self.step / self.num_steps, 1.0) if self.num_steps else None
@@ -57,14 +57,14 @@ class Job:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run as its log tells it."""
+    """State of a run according to its log."""
 
     run_id: str
     started: datetime
     ended: datetime | None
     num_jobs: int
     num_done_before: int
-    """Phases that were in the store when it began."""
+    """Number of phases that were in the store when the run began."""
     num_jobs_ended: int
     num_failed: int
     jobs: tuple[Job, ...]
@@ -75,28 +75,28 @@ class RunProgress:
     """The last error without its message, which may quote a text."""
     last_error_trial: str = ""
     cancelled: bool = False
-    """Whether it ended because somebody asked for that."""
+    """Whether the run ended because a user requested it."""
     standing: Mapping[str, Any] = field(default_factory=dict)
-    """The last `state` event: num_running, num_queued, blocked_on (what is waited for, to how many jobs) and eta_s."""
+    """The last `state` event: num_running, num_queued, blocked_on (resource to number of waiting jobs) and eta_s."""
     nodes: Mapping[str, str] = field(default_factory=dict)
-    """Node to how it stands."""
+    """State of each node, in words."""
     last_told: datetime | None = None
-    """When its log last said anything, of a job or not."""
+    """Time of the last event in the log, of a job or not."""
 
     @property
     def is_going(self) -> bool:
-        """Whether it has not ended, and something was heard of late."""
+        """Whether the run has not ended and has had a recent event."""
         return self.ended is None and self.now - self.last_heard < 5 * STALLED_AFTER
 
     @property
     def last_heard(self) -> datetime:
-        """When it last said something."""
+        """Time of the last event."""
         return max([job.last_heard for job in self.jobs] + [self.last_told or self.started])
 
     def remaining_s(self, job: Job) -> tuple[float, float] | None:
-        """From and to how many seconds a running job may still take; None where nothing tells.
+        """Return the lowest and highest ETA of a running job in seconds, None where there is no basis.
 
-        From its own pace, and from the phases of the same name that ended in this run, of the same model if there are any.
+        Based on its own pace, and on the phases of the same name and model that ended in this run.
         """
         if job.state != "running":
             return None
@@ -109,7 +109,10 @@ class RunProgress:
         return (min(estimates), max(estimates)) if estimates else None
 
     def remaining_run_s(self) -> tuple[float, float] | None:
-        """From and to how many seconds the whole run may still take, at the pace of the jobs that have ended."""
+        """Return the lowest and highest ETA of the whole run in seconds, None where there is no basis.
+
+        Based on the pace of the jobs that have ended, and on the spread of their times: two standard errors each way.
+        """
         left = self.num_jobs - self.num_jobs_ended
         if self.ended is not None or not self.num_jobs_ended or left <= 0:
             return None
@@ -122,7 +125,7 @@ class RunProgress:
 
 
 def shown_runs(store: Store, now: datetime | None = None) -> list[RunProgress]:
-    """The run of `store` that began last, and before it every other that is under way, newest first."""
+    """Return the newest run of `store` and every other active run, newest first."""
     keys = sorted(key for key in store.location.keys("events") if key.endswith(".jsonl"))[-MOST_LOGS:]
     now = now or datetime.now(UTC)
     runs = [run for key in reversed(keys) if (run := _read_run(store, key, now)) is not None]
@@ -138,7 +141,7 @@ def _read_run(store: Store, key: str, now: datetime) -> RunProgress | None:
 
 
 def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> RunProgress | None:
-    """The run after these `events`, seen at `now`; None where not even its beginning is told."""
+    """Return the run after these `events`, as of `now`; None where they do not include its beginning."""
     jobs: dict[tuple[str, str], Job] = {}
     started = ended = None
     counts = {"num_jobs": 0, "num_done": 0}
@@ -163,7 +166,7 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
         elif name == "node_joined":
             nodes[str(event.get("node"))] = "joined"
         elif name in NODE_NEWS:
-            is_told = event.get("detail") and name != "node_quarantined"  # whose detail is what a trial printed last
+            is_told = event.get("detail") and name != "node_quarantined"  # its detail is the last output of a trial
             why = f": {event['detail']}" if is_told else ""
             nodes[str(event.get("node"))] = NODE_NEWS[name] + why
         elif name == "started":
@@ -218,7 +221,7 @@ def _update(job: Job, name: str, event: Mapping[str, Any], at: datetime) -> None
 
 
 def _events(text: str) -> Iterable[dict[str, Any]]:
-    """The whole lines of a log that are events, with `time` as a time."""
+    """Yield the complete lines of a log that are events, with `time` as a datetime."""
     for line in text.splitlines():
         try:
             event = json.loads(line)
@@ -228,13 +231,13 @@ def _events(text: str) -> Iterable[dict[str, Any]]:
 
 
 def dataset_of(trial: str) -> str:
-    """The data set of a trial by its label; empty where the label names none."""
+    """Return the dataset in the label of a trial; empty where the label names none."""
     parts = trial.split(" · ")
     return parts[1] if len(parts) > 2 else ""
 
 
 def _class_of(error: str) -> str:
-    """The class that stands before the message of an error."""
+    """Return the class name before the message of an error."""
     name = error.partition(":")[0]
     return name if name.isidentifier() else "error"
 

@@ -1,4 +1,4 @@
-"""What came of trials that were done again, as a table."""
+"""Results of repeated trials, as a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT = {"Model", "Data set"}
 
 
 def repeat_rows(repeats: Sequence[Repeat]) -> list[tuple[str, ...]]:
-    """One row of cells per repeat, under `HEADINGS`."""
+    """Return one row of cells per repeat, under `HEADINGS`."""
     return [
         (
             r.model,
@@ -28,7 +28,7 @@ def repeat_rows(repeats: Sequence[Repeat]) -> list[tuple[str, ...]]:
 
 
 def repeat_sentence(repeats: Sequence[Repeat]) -> str:
-    """How many came out the same."""
+    """Describe how many repeats gave the same results."""
     if not repeats:
         return "The store has no evaluation of these trials yet, so there is nothing to compare with."
     same = sum(r.max_logit_difference == 0 for r in repeats)

@@ -1,4 +1,4 @@
-"""A report on a store: Markdown, CSV, JSON, and one HTML page that needs nothing else. It holds no text of a data set."""
+"""Report on a store: Markdown, CSV, JSON, and one self-contained HTML page. It contains no text of a dataset."""
 
 from __future__ import annotations
 
@@ -64,26 +64,28 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class TrackSection:
-    """What the report says of one track."""
+    """The section of the report on one track."""
 
     name: str
     facts: str
     answer: str
     table: pd.DataFrame
-    """Cells as text, a column per heading."""
+    """Cells as text, one column per heading."""
     figures: tuple[Figure, ...]
     calibration: pd.DataFrame | None = None
-    """Likewise, how far the probabilities can be trusted; None for all tracks together."""
+    """Calibration cells as text; None for `overall`."""
     calibration_notes: tuple[str, ...] = ()
     records: tuple[dict[str, Any], ...] = ()
-    """The same as plain values in base units."""
+    """Calibration as plain values in base units."""
 
 
 def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
-    """The files written to `folder`: report.md with its figures as .svg and .png, report.html, and leaderboard and calibration as .csv
-    and .json, each replaced whole.
+    """Write the report to `folder` and return the paths of its files.
 
-    StoreError when there is nothing to report on or the folder cannot be written.
+    The files are report.md with its figures as .svg and .png, report.html, and leaderboard and calibration as .csv and
+    .json. Each is replaced as a whole.
+
+    Raises: StoreError where there is nothing to report on or the folder cannot be written.
     """
     if view.board.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to report")
@@ -121,7 +123,7 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
 
 
 def section(view: BoardView, name: str, store: Store) -> TrackSection:
-    """One track with its figures; all tracks together have neither test texts nor predictions of their own."""
+    """Return the section on one track with its figures; `overall` has no test examples or predictions of its own."""
     rows, pairs = view.track(name), view.pairs_of(name)
     tied = "" if pairs is None else " " + ties(pairs, rows[rows["tied_best"].notna()])
     if rows["dataset"].iloc[0] == OVERALL:
@@ -140,15 +142,19 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
     best = rows.sort_values("accuracy", ascending=False).head(MAX_CURVES)["name"]
     curves = {each.name: each.curve for name in best for each in trust if each.name == name}
     figures = [
-        Figure("accuracy", f"Accuracy on the test texts. {interval_words(rows)}Ties are judged on the same texts for all pairs at once "
-         "(Romano-Wolf, 5 %), not by whether intervals overlap.",
-         accuracy_figure(rows, f"Accuracy · {name}")),
+        Figure(
+            "accuracy",
+            f"Accuracy on the test texts. {interval_words(rows)}Ties are judged on the same texts for all pairs at "
+            "once (Romano-Wolf, 5 %), not by whether intervals overlap.",
+            accuracy_figure(rows, f"Accuracy · {name}"),
+        ),
         *trade_offs(rows, name),
-    ]  # fmt: skip
+    ]
     if curves:
         caption = (
-            "Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a contender is surer "
-            "than it is right. Grey: where 95 % of the lines of calibrated models lie on so many texts."
+            "Reliability of the chosen label (increasing regression, CORP; first seed): below the dotted line a "
+            "contender is surer than it is right. "
+            "Grey: where 95 % of the lines of calibrated models lie on so many texts."
         )
         figures.append(Figure("reliability", caption, reliability_figure(curves, f"Reliability · {name}")))
     return TrackSection(
@@ -164,7 +170,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
 
 
 def interval_words(rows: pd.DataFrame) -> str:
-    """Of what the intervals of accuracy of one track are, as a sentence and a space; empty where there is none."""
+    """Describe what the accuracy intervals of a track are of, as a sentence and a space; empty without intervals."""
     meant = {
         "checkpoint": "of these weights on new texts (one seed)",
         "recipe": "of the recipe trained again, on new texts (several seeds)",
@@ -174,14 +180,17 @@ def interval_words(rows: pd.DataFrame) -> str:
 
 
 class Together(NamedTuple):
-    """What tests with data sets as the sample say."""
+    """Result of the tests that take datasets as the sample."""
 
     words: str
     figure: Drawing
 
 
 def trade_offs(rows: pd.DataFrame, name: str) -> list[Figure]:
-    """The figure of error against each cost that at least one contender of the track has; a training time of 0 is none."""
+    """Return the figure of error against each cost that at least one entry of the track has.
+
+    A training time of 0 counts as missing.
+    """
     found, rows = [], on_all(rows)
     for cost, (word, _, _) in TRADE_OFFS.items():
         costs = valid(rows)[cost].astype("float64")
@@ -195,9 +204,10 @@ def trade_offs(rows: pd.DataFrame, name: str) -> list[Figure]:
 
 
 def data_sets_together(board: pd.DataFrame) -> Together | None:
-    """Friedman's and Wilcoxon's tests on the accuracy of the contenders on every data set, averaged over its tracks.
+    """Return Friedman's and Wilcoxon's tests on the accuracy of the models that have every dataset.
 
-    None below 10 data sets or 3 contenders: two sizes of one training set are no two data sets.
+    A model's accuracy on a dataset is averaged over the tracks of the dataset: two sizes of one training set do not
+    count as two datasets. None below 10 datasets or 3 models.
     """
     table = board.pivot_table(index="dataset", columns="name", values="accuracy", aggfunc="mean").dropna(axis=1)
     found = across_datasets(table.to_numpy(dtype=float)) if len(table) else None
@@ -205,15 +215,16 @@ def data_sets_together(board: pd.DataFrame) -> Together | None:
         return None
     pairs = found.p_wilcoxon_holm[np.triu_indices(table.shape[1], 1)]
     words = (
-        f"Over {len(table)} data sets, {table.shape[1]} contenders by accuracy: Friedman's test that all are equally good has "
-        f"p = {found.friedman_p:.2g}; Wilcoxon's signed-rank test with Holm's correction separates {int((pairs <= 0.05).sum())} of "
-        f"{len(pairs)} pairs at 5 %."
+        f"Over {len(table)} data sets, {table.shape[1]} contenders by accuracy: "
+        f"Friedman's test that all are equally good has p = {found.friedman_p:.2g}; "
+        "Wilcoxon's signed-rank test with Holm's correction separates "
+        f"{int((pairs <= 0.05).sum())} of {len(pairs)} pairs at 5 %."
     )
     return Together(words, critical_difference_figure([str(c) for c in table.columns], found))
 
 
 def chances(tested: Robustness) -> pd.DataFrame:
-    """The chance in percent of each place (columns) of each contender (rows), most probable winner first."""
+    """Return the chance in percent of each rank (columns) of each entry (rows), best expected rank first."""
     held = tested.stability
     order = np.argsort(held.expected_rank, kind="stable")
     rows = [
@@ -225,7 +236,11 @@ def chances(tested: Robustness) -> pd.DataFrame:
 
 
 def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
-    """A row per track, contender and seed, base units: scores before and after temperature, CORP's parts, ECE's null."""
+    """Return the calibration as CSV: one row per track, entry and seed, in base units.
+
+    Columns: scores before and after temperature scaling, the parts of CORP's decomposition, the null distribution of
+    ECE.
+    """
     rows = [
         {"track": record["track"], "name": record["name"], "number": number, **seed}
         for each in sections
@@ -236,7 +251,7 @@ def calibration_csv(sections: Sequence[TrackSection]) -> bytes:
 
 
 def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
-    """Who may be the most accurate, and the differences that so many texts can show."""
+    """Describe which models may be the most accurate, and the smallest differences that the test examples can show."""
     names = rows.loc[rows["tied_best"].astype(bool), "name"].tolist()
     who = f"Tied for the best accuracy: {', '.join(names)}" if len(names) > 1 else f"Most accurate for sure: {names[0]}"
     return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
@@ -248,7 +263,10 @@ def markdown(
     whole: Sequence[Figure],
     drawn: Sequence[Mapping[str, Drawing]] = (),
 ) -> str:
-    """The report as Markdown; `whole` are the figures of all tracks, `drawn` those of each of the view's searches."""
+    """Return the report as Markdown.
+
+    `whole` are the figures of all datasets together, `drawn` those of each search of the view.
+    """
     parts = ["# MoodBench report", ""]
     for number, each in enumerate(sections):
         parts += [f"## {each.name}", "", f"{each.facts}. {each.answer}", "", *_markdown_table(each.table), ""]
@@ -274,7 +292,7 @@ def page(
     whole: Sequence[Figure],
     drawn: Sequence[Mapping[str, Drawing]] = (),
 ) -> str:
-    """The report as one HTML page: styles and figures inside, no script, no request to anywhere."""
+    """Return the report as one HTML page with its styles and figures inside, without scripts or external requests."""
     body = ["<h1>MoodBench report</h1>"]
     for each in sections:
         body += [f"<h2>{escape(each.name)}</h2>", f"<p>{escape(each.facts)}. {escape(each.answer)}</p>"]
@@ -307,7 +325,10 @@ def page(
 
 
 def figure_stem(number: int, track: str, key: str) -> str:
-    """The name, without its ending, of the file with that figure of that track, the number-th section of the report."""
+    """Return the name, without suffix, of the file with that figure of that track.
+
+    `number` is the place of the track's section in the report, from 0.
+    """
     slug = re.sub(r"[^A-Za-z0-9]+", "-", track).strip("-").lower()
     return "-".join(filter(None, [f"figure-{number + 1}", slug, key]))
 

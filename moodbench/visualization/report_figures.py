@@ -1,6 +1,7 @@
-"""Static figures of the report, as SVG and PNG: accuracy with intervals, the trade-off, F1 by data set, reliability.
+"""Static figures of the report, as SVG and PNG: accuracy with intervals, trade-offs, F1 by dataset, reliability.
 
-Drawn by matplotlib without a display, in one colour-blind safe palette (Okabe and Ito); text stays text.
+Drawn by matplotlib without a display, in Okabe and Ito's colours, which people with colour-vision deficiencies can
+distinguish. Text in an SVG stays text.
 """
 
 from __future__ import annotations
@@ -30,38 +31,41 @@ MARKERS = "osD^vPX*"
 PANELS_ACROSS = 4
 DISTURBED = "\nopen where the clock was disturbed"
 LETTER, LINE, DOT = 4.6, 9.0, 3.0
-"""Width of a letter and height of a line of names, and half the width of a point, in points."""
+"""Width of a letter, height of a line of names, and half the width of a marker, in points."""
 DOTS_PER_INCH = 150
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure, as it is wanted."""
+    """One figure in the formats of the report."""
 
     figure: Figure
     title: str | None = None
-    """What ids within the SVG begin with, by default the title of its axes."""
+    """Prefix of the ids within the SVG, by default the title of the axes."""
 
     @cached_property
     def svg(self) -> str:
-        """The svg element, for a page."""
+        """The figure as an svg element, for a page."""
         return svg_text(self.figure, self.title)
 
     @cached_property
     def svg_file(self) -> bytes:
-        """The same as a file of its own."""
+        """The figure as an SVG file."""
         return b'<?xml version="1.0" encoding="utf-8"?>\n' + self.svg.encode()
 
     @cached_property
     def png(self) -> bytes:
-        """As an image of DOTS_PER_INCH, the same to the byte each time."""
+        """The figure as a PNG of DOTS_PER_INCH, reproducible to the byte."""
         sink = io.BytesIO()
         self.figure.savefig(sink, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
         return sink.getvalue()
 
 
 def accuracy_figure(rows: pd.DataFrame, title: str) -> Drawing:
-    """Accuracy with its interval, best on top; with tied_best and accuracy_letters, groups of ties in colour and letters."""
+    """Plot accuracy with its interval, best on top.
+
+    With tied_best and accuracy_letters, colour shows who may be best and letters show the significance groups.
+    """
     shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
     figure, axes = panel(0.36 * len(shown) + 1.3)
     ranked = "accuracy_letters" in shown and len(shown) > 1 and bool(shown["accuracy_letters"].notna().all())
@@ -92,13 +96,14 @@ TRADE_OFFS = {
     "memory_peak_batch1_bytes": ("memory", 2.0**-20, "memory of the process, one text at a time, MiB"),
     "train_time_s": ("training time", 1.0, "training time, s"),
 }
-"""Cost to its name, the factor from base units to those of the figure, and the words on the axis."""
+"""Cost to its name, the factor from base units to those of the figure, and the axis label."""
 
 
 def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_], title: str) -> Drawing:
-    """Error against a `cost` of TRADE_OFFS on a log axis, with the frontier: nobody both errs less and costs less.
+    """Plot error against a `cost` of TRADE_OFFS on a log axis, with the frontier.
 
-    `front` says of each row whether it is on the frontier. Rows without that cost or with an invalid measurement are not shown.
+    On the frontier, no other model has both less error and less cost. `front` says of each row whether it is on it.
+    Rows without that cost or with an invalid measurement are not shown.
     """
     _, factor, words = TRADE_OFFS[cost]
     figure, axes = panel(4.2)
@@ -123,7 +128,7 @@ def trade_off_figure(rows: pd.DataFrame, cost: str, front: npt.NDArray[np.bool_]
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """Nothing; writes the numbers of the log axis as 0.1, 40 and 200 where matplotlib would write powers of ten."""
+    """Format the numbers of the log axis as 0.1, 40 and 200, where matplotlib would use powers of ten."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
@@ -135,7 +140,7 @@ def _plain_numbers(axes: Axes) -> None:
 
 
 def _named(axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], names: Sequence[str]) -> None:
-    """Nothing; writes each name beside its point, at the first corner at which it covers no other point and no name before it."""
+    """Write each name beside its point, at the first corner where it covers no other point and no earlier name."""
     points = axes.transData.transform(np.stack([x, y], axis=1)) * 72 / axes.figure.dpi
     taken = [(left - DOT, low - DOT, left + DOT, low + DOT) for left, low in points]
     for i, name in enumerate(names):
@@ -154,7 +159,7 @@ def _named(axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], n
 
 
 def f1_figure(board: pd.DataFrame) -> Drawing:
-    """Macro-F1 of each contender on each track: a mark per track."""
+    """Plot the macro-F1 of each model on each track, with one marker per track."""
     shown = board[board["f1_macro"].notna()]
     names = list(shown.groupby("name")["f1_macro"].mean().sort_values().index)
     figure, axes = panel(0.36 * len(names) + 1.6)
@@ -169,9 +174,9 @@ def f1_figure(board: pd.DataFrame) -> Drawing:
 
 
 def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> Drawing:
-    """A panel per contender: how often the chosen label was right at each stated probability, with its band.
+    """Plot in a panel per model how often the predicted label was correct at each stated probability, with its band.
 
-    The step line is CORP's; the band holds 95 % of the lines of models that are right as often as they state.
+    The step line is CORP's; the band holds 95 % of the lines of models that are correct as often as they state.
     """
     across = min(len(curves), PANELS_ACROSS)
     figure, first = panel(0.4 + 2.1 * -(-len(curves) // across))
@@ -195,9 +200,11 @@ def reliability_figure(curves: Mapping[str, ReliabilityCurve], title: str) -> Dr
 
 
 def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> Drawing:
-    """Mean ranks over data sets, best on the left; a bar joins those that no pair of Wilcoxon's tests with Holm separates.
+    """Plot mean ranks over datasets, best on the left; a bar joins models that are not separated.
 
-    Source: Demsar 2006, figure 1; bars from Wilcoxon with Holm instead of the critical difference (Benavoli et al. 2016).
+    Within a bar no pair is separated by Wilcoxon's tests with Holm's correction.
+    Source: Demsar 2006, figure 1; bars from Wilcoxon with Holm instead of the critical difference (Benavoli et al.
+    2016).
     """
     order = np.argsort(across.mean_ranks, kind="stable")
     ranks = across.mean_ranks[order]
@@ -218,7 +225,10 @@ def critical_difference_figure(names: Sequence[str], across: AcrossDatasets) -> 
 
 
 def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple[int, int]]:
-    """The longest runs (first, last) in order of rank in which no pair has `p` `(M, M)` of at most alpha; singles left out."""
+    """Return the longest ranges (first, last) of two or more ranks in which every pair has a `p` above `alpha`.
+
+    `p` `(M, M)` is in order of rank.
+    """
     m, found = len(p), list[tuple[int, int]]()
     for start in range(m):
         end = start
@@ -230,7 +240,7 @@ def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple
 
 
 def panel(height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches with one empty panel."""
+    """Return a figure of this height in inches with one empty panel."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, max(2.0, height)), layout="constrained")
@@ -242,7 +252,10 @@ def panel(height: float) -> tuple[Figure, Axes]:
 
 
 def svg_text(figure: Figure, title: str | None = None) -> str:
-    """The figure as an svg element: no header, no metadata, ids of its `title` (by default that of its axes)."""
+    """Return the figure as an svg element without header and metadata.
+
+    Its ids begin with `title`, by default that of its axes.
+    """
     import matplotlib as mpl
 
     sink = io.StringIO()

@@ -1,4 +1,4 @@
-"""What is said beside a board about its score: what the weights amount to, what a point is worth, and how its order holds."""
+"""Notes on the score of a leaderboard: effective weights, the worth of a point, how robust the order is."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from moodbench.comparison.stability import Flip, Stability, closest_flip, stabil
 from moodbench.visualization.formatting import milliseconds
 
 LEAST_SHOWN = 5e-4
-"""A difference that is found from less on would be shown as 0.0 points."""
+"""Smallest detectable difference that is shown; anything less would read 0.0 points."""
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """How the order of one track holds when weights and scores move."""
+    """How robust the order of one track is to changes of weights and scores."""
 
     track: str
     first: str
     stability: Stability
-    """Over joint draws of quality and Dirichlet draws of the weights."""
+    """Over bootstrap draws of quality and Dirichlet draws of the weights."""
     flip: Flip | None
-    """None where no weights put another contender first."""
+    """Smallest change of weights that changes the leader; None where no weights put another entry first."""
     weights: Weights
 
     def to_record(self) -> dict[str, object]:
-        """Plain values; p_rank has a list for each contender, places in order."""
+        """Return plain values; `p_rank` has a list for each entry, with ranks in order."""
         flip = None if self.flip is None else {
             "rival": self.flip.rival,
             "weights": dict(zip(CRITERIA, self.flip.weights.tolist(), strict=True)),
@@ -54,8 +54,10 @@ class Robustness:
 
 
 def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
-    """For each track of `board`, made by `scoring` under `weights`, with two ranked contenders or more whose answers can be
-    paired; empty without a score."""
+    """Return how robust the order of each track of `board` is, which `scoring` made under `weights`.
+
+    Tracks with fewer than two ranked entries, or whose examples cannot be paired, are left out; empty without a score.
+    """
     found = []
     for name, draws in scoring.draws(weights).items():
         rows = board[board["track"] == name]
@@ -77,10 +79,10 @@ def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[
 
 
 def robustness_notes(tested: list[Robustness]) -> list[str]:
-    """For each track in words: how alike the orders are, and the smallest change of weights that dethrones the first."""
+    """Describe for each track how similar the orders are, and the smallest change of weights that moves the leader."""
     return [
-        f"{_short(r.track)}: under weights and texts drawn anew the order keeps a Kendall tau of {r.stability.kendall_tau:.2f} to "
-        f"the one shown. {_flip_words(r)}"
+        f"{_short(r.track)}: under weights and texts drawn anew the order keeps a Kendall tau of "
+        f"{r.stability.kendall_tau:.2f} to the one shown. {_flip_words(r)}"
         for r in tested
     ]
 
@@ -100,15 +102,17 @@ def _flip_words(r: Robustness) -> str:
 
 
 def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
-    """How the score of `board`, made by `scoring`, comes about, the effective share of each criterion, and what a point of
-    accuracy is worth."""
+    """Return notes on how the score of `board` is made by `scoring`.
+
+    They give the effective share of each criterion and the worth of a point of accuracy.
+    """
     if board.empty:
         return []
     scheme, composite = scoring.scheme, scoring.composite
     if scheme.utilities is None:
         return [
-            "No score: rank 1 are those whom nobody beats in error, latency and memory at once, rank 2 those whom only rank 1 beats, "
-            "and so on."
+            "No score: rank 1 are those whom nobody beats in error, latency and memory at once, "
+            "rank 2 those whom only rank 1 beats, and so on."
         ]
     w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
     notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
@@ -129,7 +133,8 @@ def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list
         )
         if seconds is not None:
             worth.append(
-                f"{_short(name)} {milliseconds(seconds)} ms ({first['name']}, {milliseconds(first['latency_p50_s'])} ms)"
+                f"{_short(name)} {milliseconds(seconds)} ms "
+                f"({first['name']}, {milliseconds(first['latency_p50_s'])} ms)"
             )
     if shares:
         notes.append(f"What the weights amount to here, weight x spread among the contenders: {'; '.join(shares)}.")
@@ -139,7 +144,7 @@ def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list
 
 
 def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
-    """What 0 and 1 are on each track and what a point weighs there, or that nothing is left to gain."""
+    """Return what 0 and 1 mean on each track and what a point weighs there, or that nothing is left to gain."""
     ends, rates, full = [], [], []
     anchors = scoring.anchors
     for name, zero in scoring.zeros.items():
@@ -155,13 +160,13 @@ def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
     notes = []
     if full:
         notes.append(
-            f"No score on data where {anchors.baseline}, its zero, does as well as can be: {'; '.join(full)}. There is nothing left "
-            "to gain. Accuracy and speed stand for themselves."
+            f"No score on data where {anchors.baseline}, its zero, does as well as can be: {'; '.join(full)}. "
+            "There is nothing left to gain. Accuracy and speed stand for themselves."
         )
     if ends:
         notes.append(
-            f"0 quality is the baseline on the same data, 1 the agreement of two halves of the human raters where raters are known, "
-            f"else 100 %; in accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
+            f"0 quality is the baseline on the same data, 1 the agreement of two halves of the human raters "
+            f"where raters are known, else 100 %; in accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
         )
     if rates:
         notes.append(f"+1 point of accuracy and F1 weighs as much as so many times the speed: {'; '.join(rates)}.")
@@ -171,18 +176,19 @@ def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
 def standing_notes(
     pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws], contenders: pd.DataFrame
 ) -> list[str]:
-    """How ranks are to be read, for whose of the `contenders` speed is drawn too, and what all pairs of each track can show."""
+    """Return notes on rank intervals and groups, the noise of speed, and what the pairs of each track can show."""
     if not pairs:
         return []
     return [
-        "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); contenders that share a letter under Groups are "
-        f"not separated in accuracy. {_speed_words(joints, contenders)}",
+        "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); "
+        "contenders that share a letter under Groups are not separated in accuracy. "
+        f"{_speed_words(joints, contenders)}",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
 
 
 def _speed_words(joints: Mapping[str, JointDraws], contenders: pd.DataFrame) -> str:
-    """Whether places and Pareto chances hold the noise of speed; contenders that were not measured do not count."""
+    """Describe whether rank intervals and Pareto chances include the noise of speed, for measured entries."""
     timed = contenders[contenders["latency_p50_s"].notna()]
     measured = set(zip(timed["track"], timed["name"], strict=True))
     drawn = [
@@ -198,13 +204,13 @@ def _speed_words(joints: Mapping[str, JointDraws], contenders: pd.DataFrame) -> 
     if all(drawn):
         return f"{words}."
     return (
-        f"{words}, for {sum(drawn)} of {len(drawn)} results; that of the others is taken as measured (one process, or other load "
-        "disturbed the clock)."
+        f"{words}, for {sum(drawn)} of {len(drawn)} results; "
+        "that of the others is taken as measured (one process, or other load disturbed the clock)."
     )
 
 
 def effect_words(each: AllPairs) -> str:
-    """The smallest difference that is found and how many pairs two methods separate, in words."""
+    """Describe the smallest difference that can be found and how many pairs each of two methods separates."""
     about = "these weights" if each.estimand == "checkpoint" else "training again"
     words = "Differences in accuracy found with 80 % power: "
     if each.one_pair < LEAST_SHOWN:

@@ -1,4 +1,4 @@
-"""Figures of a search for the report: what search_figures draws for the page."""
+"""Static figures of a search for the report, the same as those of `search_figures` for the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from moodbench.visualization.search_words import RANK, UNUSED, after, axis_title
 
 
 def rank_alpha_drawing(search: Searched) -> Drawing | None:
-    """Mean score by rank and alpha over rank, with the number of trials and the interval of the mean; None without both."""
+    """Plot the mean score by rank and alpha over rank; None where the search did not vary both.
+
+    Cells show the interval of the mean and the number of trials.
+    """
     equal = equal_scores(search.trials)
     found = cells(equal, RANK, ALPHA_OVER_R)
     if not found:
@@ -49,7 +52,10 @@ def rank_alpha_drawing(search: Searched) -> Drawing | None:
 
 
 def coordinates_drawing(search: Searched) -> Drawing | None:
-    """Every trial as a line through its parameters to its score after equally many texts; None with fewer than two."""
+    """Plot each trial as a line through its hyperparameters to its score; None with fewer than two scores.
+
+    Scores are compared after equally many training texts.
+    """
     equal = equal_scores(search.trials)
     if len(equal.scores) < 2:
         return None
@@ -95,7 +101,10 @@ def coordinates_drawing(search: Searched) -> Drawing | None:
 
 
 def budget_drawing(search: Searched) -> Drawing | None:
-    """Best score so far over texts trained, and the expected best of as many random draws; None with neither."""
+    """Plot the best score so far over texts trained, and the expected best of random search; None with neither.
+
+    The expected best is that of as many random draws.
+    """
     scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
     if not so_far and curve is None:
         return None
@@ -117,7 +126,10 @@ def budget_drawing(search: Searched) -> Drawing | None:
 
 
 def importance_drawing(search: Searched) -> Drawing | None:
-    """The share of the score's variance that each parameter explains alone, with its interval; None where none can be told."""
+    """Plot the share of the score's variance that each hyperparameter explains alone, with its interval.
+
+    None with too few comparable scores.
+    """
     found = importances(search.axes, search.trials, search.defaults)[::-1]
     if not found:
         return None
@@ -132,7 +144,10 @@ def importance_drawing(search: Searched) -> Drawing | None:
 
 
 def front_drawing(search: Searched) -> Drawing | None:
-    """Best score over the memory of training, with the front and the pick; None with fewer than two such trials."""
+    """Plot the best score over training memory, with the Pareto front and the pick.
+
+    None with fewer than two trials that have both.
+    """
     known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
     if len(known) < 2:
         return None
@@ -157,4 +172,4 @@ DRAWN: Mapping[str, Callable[[Any], Drawing | None]] = {
     "importance": importance_drawing,
     "front": front_drawing,
 }
-"""Figure of TITLES -> what draws it."""
+"""Figure of TITLES to the function that draws it."""

@@ -1,4 +1,4 @@
-"""Figures of a search for the page: rank against alpha, all parameters at once, what a budget buys, what mattered."""
+"""Figures of a search for the page: rank against alpha, all hyperparameters at once, budget, importance, memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from moodbench.visualization.search_words import (
 
 
 def rank_alpha_map(search: Searched) -> go.Figure | None:
-    """Mean score by rank and alpha over rank, with the number of trials and the interval of the mean; None without both."""
+    """Plot the mean score by rank and alpha over rank; None where the search did not vary both.
+
+    Cells show the interval of the mean and the number of trials.
+    """
     equal = equal_scores(search.trials)
     found = cells(equal, RANK, ALPHA_OVER_R)
     if not found:
@@ -57,7 +60,10 @@ def rank_alpha_map(search: Searched) -> go.Figure | None:
 
 
 def parallel_coordinates(search: Searched) -> go.Figure | None:
-    """Every trial as a line through its parameters to its score after equally many texts; None with fewer than two."""
+    """Plot each trial as a line through its hyperparameters to its score; None with fewer than two scores.
+
+    Scores are compared after equally many training texts.
+    """
     equal = equal_scores(search.trials)
     if len(equal.scores) < 2:
         return None
@@ -88,7 +94,10 @@ def parallel_coordinates(search: Searched) -> go.Figure | None:
 
 
 def budget_curve(search: Searched) -> go.Figure | None:
-    """Best score so far over texts trained, and the expected best of as many random draws; None with neither."""
+    """Plot the best score so far over texts trained, and the expected best of random search; None with neither.
+
+    The expected best is that of as many random draws.
+    """
     scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
     if not so_far and curve is None:
         return None
@@ -126,7 +135,10 @@ def budget_curve(search: Searched) -> go.Figure | None:
 
 
 def importance_bars(search: Searched) -> go.Figure | None:
-    """The share of the score's variance that each parameter explains alone, with its interval; None where none can be told."""
+    """Plot the share of the score's variance that each hyperparameter explains alone, with its interval.
+
+    None with too few comparable scores.
+    """
     found = importances(search.axes, search.trials, search.defaults)
     if not found:
         return None
@@ -150,7 +162,10 @@ def importance_bars(search: Searched) -> go.Figure | None:
 
 
 def memory_front(search: Searched) -> go.Figure | None:
-    """Best score over the memory of training, with the front and the pick; None with fewer than two such trials."""
+    """Plot the best score over training memory, with the Pareto front and the pick.
+
+    None with fewer than two trials that have both.
+    """
     known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
     if len(known) < 2:
         return None
@@ -188,4 +203,4 @@ FIGURES: Mapping[str, Callable[[Searched], go.Figure | None]] = {
     "importance": importance_bars,
     "front": memory_front,
 }
-"""Figure of TITLES -> what draws it."""
+"""Figure of TITLES to the function that draws it."""

@@ -1,4 +1,4 @@
-"""What stands behind a contender that a search chose: how many configurations were tried, and what they cost."""
+"""Notes on models that a search chose: how many configurations were tried, and at what cost."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from moodbench.tuning.tuned import names_a_winner
 
 
 def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[Searched]) -> list[str]:
-    """A sentence per tuned contender among the (model, data set, recipe's id) triples `shown`, in their order.
+    """Return a sentence per tuned model in `shown`, triples of model, dataset and recipe id, in their order.
 
-    Every recorded search of its model on its data set counts, as a person has seen the outcome of all of them; and so does
-    every recipe that was tested under its name, as with each the chance grows that one looks better by luck.
+    Every recorded search of a model on its dataset counts, as the user has seen the outcome of all of them. So does
+    every recipe that was tested under its name, as each raises the chance that one looks better by luck.
     """
     recipes: dict[tuple[str, str], set[str]] = {}
     for name, dataset, config_id in shown:

@@ -1,4 +1,4 @@
-"""A search as a section of the report."""
+"""A hyperparameter search as a section of the report."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from moodbench.visualization.search_words import TITLES, caption, cost_words, fi
 
 
 def drawings(search: Searched) -> dict[str, Drawing]:
-    """Each figure of TITLES that has something to show."""
+    """Return the figures of TITLES that have something to show."""
     return {key: drawing for key in TITLES if (drawing := DRAWN[key](search)) is not None}
 
 
 def search_stem(search: Searched, key: str) -> str:
-    """The name, without its ending, of the files beside report.md with that figure of the search."""
+    """Return the name, without suffix, of the files beside report.md with this figure of the search."""
     return f"search-{search.search_id[:12]}-{key}"
 
 
 def search_markdown(search: Searched, drawn: Mapping[str, Drawing]) -> list[str]:
-    """Lines of Markdown: what the search cost and says, its `drawn` figures as files beside the report, and its trials."""
+    """Return the search as lines of Markdown: cost, findings, trials, and the `drawn` figures as links to files."""
     headings, rows = trial_table(search)
     lines = [headings, [":--", *["--:"] * (len(headings) - 1)], *rows]
     table = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
@@ -36,7 +36,7 @@ def search_markdown(search: Searched, drawn: Mapping[str, Drawing]) -> list[str]
 
 
 def search_html(search: Searched, drawn: Mapping[str, Drawing]) -> list[str]:
-    """Pieces of HTML: the same with the figures inside."""
+    """Return the search as pieces of HTML, with the figures inside."""
     headings, rows = trial_table(search)
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

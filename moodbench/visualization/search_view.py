@@ -1,4 +1,4 @@
-"""A search on the terminal and as a page of its own."""
+"""A hyperparameter search on the terminal and as a page of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from moodbench.visualization.search_words import TITLES, caption, cost_words, fi
 
 
 def search_lines(search: Searched) -> list[str]:
-    """What was tried, what it cost, the pick, what a budget was worth and which parameters mattered."""
+    """Return sentences on what was tried, its cost, the pick, the worth of a budget and the importances."""
     return [cost_words(search), *findings(search)]
 
 
 def write_search_page(store: Store, search: Searched) -> str | None:
-    """The key in the store of a self-contained HTML page with the figures, written anew; None with nothing to show."""
+    """Write a self-contained HTML page with the figures into the store and return its address; None without figures.
+
+    An earlier page of the same search is replaced.
+    """
     from moodbench.visualization.search_figures import FIGURES
 
     figures = {key: figure for key, draw in FIGURES.items() if (figure := draw(search)) is not None}

@@ -1,4 +1,4 @@
-"""A search in words: scores in their unit, the table of its trials, what it cost, and what it says."""
+"""A hyperparameter search in words: scores in their unit, the table of trials, the cost and the findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moodbench.visualization.formatting import hours
 
 RANK = "lora.r"
 UNUSED = "not used"
-"""Stands for a parameter that a condition switches off."""
+"""Shown for a hyperparameter that a condition switches off."""
 LUCK = (
     "The best of many is flattered by luck: only a confirmation with other seeds on the test split says how good it is."
 )
@@ -23,7 +23,7 @@ TITLES = {
     "importance": "Which parameters mattered",
     "front": "Validation score and memory of training",
 }
-"""Figure -> its heading, in the order in which they are shown."""
+"""Figure to its heading, in display order."""
 EMPTY = {
     "map": "The search does not try both ranks and alpha over rank",
     "coordinates": "Fewer than two configurations have a score",
@@ -31,48 +31,50 @@ EMPTY = {
     "importance": "Fewer than 8 configurations have scores that can be compared",
     "front": "Fewer than two configurations have a score and a known memory",
 }
-"""Figure -> why there is none."""
+"""Figure to the reason why it is not shown."""
 
 
 def factor(metric: str) -> float:
-    """What a score in its unit is multiplied by to be shown."""
+    """Return the factor from a score to the value shown."""
     return 1.0 if metric == "nll" else 100.0
 
 
 def axis_title(metric: str) -> str:
-    """The title of an axis of scores, with its unit and which end is better."""
+    """Return the title of a score axis, with the unit and which end is better."""
     return "validation nll, less is better" if sign(metric) < 0 else f"validation {metric}, %"
 
 
 def shown(score: float | None, metric: str) -> str:
-    """A score as text: percent, or three digits where it is no share."""
+    """Format a score as percent, or with three decimals where it is not a share."""
     if score is None:
         return "none"
     return f"{score:.3f}" if factor(metric) == 1 else f"{100 * score:.1f}"
 
 
 def budget_words(num_wanted: int, budget_s: float, num_trainings: float, scheduler: str) -> str:
-    """What a budget is by estimate too little for, and what to do; nothing where half of what was asked would be trained to its end.
+    """Describe what a budget is too small for by estimate, and what to do; empty if it covers half of `num_wanted`.
 
-    `num_trainings` is how many trainings of the default recipe end in that time.
+    `num_trainings` is how many full trainings of the default recipe the budget allows.
     """
     if num_trainings >= num_wanted / 2:
         return ""
     return (
-        f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, for {num_wanted} configurations "
-        f"asked for; all of them would take {hours(num_wanted * budget_s / num_trainings)}"
+        f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, "
+        f"for {num_wanted} configurations asked for; "
+        f"all of them would take {hours(num_wanted * budget_s / num_trainings)}"
         + (" if none were stopped early" if scheduler != "none" else "")
-        + ". To compare more of them, give a longer --budget, or fewer texts with --max-train-examples and --max-validation-examples."
+        + ". To compare more of them, give a longer --budget, "
+        "or fewer texts with --max-train-examples and --max-validation-examples."
     )
 
 
 def mib(trial: SearchTrial) -> float:
-    """The memory of its training in MiB; 0 where it is not known."""
+    """Return the peak memory of training in MiB, 0 where unknown."""
     return (trial.memory_bytes or 0) / 2**20
 
 
 def value_words(value: Any) -> str:
-    """A value of a parameter as text."""
+    """Format the value of a hyperparameter."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -81,7 +83,7 @@ def value_words(value: Any) -> str:
 
 
 def after(equal: EqualScores) -> str:
-    """After how many texts scores are compared."""
+    """Describe after how many texts scores are compared."""
     if equal.texts is None:
         return "at the end of training"
     left = f"; {equal.num_left_out} that ended before are left out" if equal.num_left_out else ""
@@ -89,7 +91,7 @@ def after(equal: EqualScores) -> str:
 
 
 def cell_words(cell: Cell, metric: str) -> list[str]:
-    """Lines: the mean, how many trials, and its interval."""
+    """Return the lines of a cell: the mean, its interval and the number of trials."""
     if cell.interval is None:
         return [shown(cell.mean, metric), "one trial,", "no interval"]
     low, high = (shown(end, metric) for end in cell.interval)
@@ -97,22 +99,22 @@ def cell_words(cell: Cell, metric: str) -> list[str]:
 
 
 def caption(key: str, search: Searched) -> str:
-    """The heading of a figure and what it compares."""
+    """Return the heading of a figure and what it compares."""
     equal = equal_scores(search.trials)
     more = {
-        "map": f"Scores {after(equal)}; below each mean its 95 % t interval over the trials of the cell, which differ in "
-        "what else is searched",
+        "map": f"Scores {after(equal)}; below each mean its 95 % t interval over the trials of the cell, "
+        "which differ in what else is searched",
         "coordinates": f"Scores {after(equal)}",
         "budget": "The expected best describes random draws; a guided search does better at equal cost, if it works",
         "importance": f"Scores {after(equal)}; what a condition switches off counts with its default",
-        "front": "Best score and peak memory of the training process; the line joins the front, on which no other configuration is "
-        "better in one and as good in the other; the filled mark is the pick",
+        "front": "Best score and peak memory of the training process; the line joins the front, "
+        "on which no other configuration is better in one and as good in the other; the filled mark is the pick",
     }
     return f"{TITLES[key]}. {more[key]}."
 
 
 def cost_words(search: Searched) -> str:
-    """How many configurations were tried, how they ended, and what they cost."""
+    """Describe how many configurations were tried, how they ended and what they cost."""
     texts, seconds = sum(t.texts_trained for t in search.trials), sum(t.train_time_s for t in search.trials)
     share = ""
     if search.max_texts:
@@ -128,11 +130,11 @@ def cost_words(search: Searched) -> str:
 
 
 NO_END = "no training came to its end, and who learns sooner need not end better"
-"""Why the default stays the pick where all were cut off."""
+"""Why the default recipe stays the pick where all trainings were cut off."""
 
 
 def findings(search: Searched) -> list[str]:
-    """Sentences: the pick, what a budget was worth, and which parameters mattered."""
+    """Return sentences on the pick, the worth of a budget and the importance of the hyperparameters."""
     best = search.best
     if best is None:
         return ["No configuration has a validation score, so there is no pick."]
@@ -142,20 +144,22 @@ def findings(search: Searched) -> list[str]:
     first = winner(search.trials)
     if search.objective == "quality" and first is not None and first is not best:
         why = (
-            f"not more than {factor(search.metric) * TOLERANCE:g} better, which the best of {len(search.trials)} may owe to luck"
+            f"not more than {factor(search.metric) * TOLERANCE:g} better, "
+            f"which the best of {len(search.trials)} may owe to luck"
             if best.status == "finished"
             else f"but {NO_END}"
         )
         said = [
-            f"Pick: the default recipe, {chosen}; validation {best.metric} {shown(best.score, best.metric)}. The best score was "
-            f"{shown(first.score, first.metric)}, {why}."
+            f"Pick: the default recipe, {chosen}; validation {best.metric} {shown(best.score, best.metric)}. "
+            f"The best score was {shown(first.score, first.metric)}, {why}."
         ]
     if search.objective == "memory":
         said = [f"Pick:{part} {chosen}; validation {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
         points = "; ".join(f"{shown(t.score, t.metric)} with {mib(t):,.0f} MiB" for t in front(search.trials))
         said.append(
-            f"Picked by memory: the least among the scores at most {factor(search.metric) * TOLERANCE:g} below the best. Front of "
-            f"score and memory of training: {points or 'no memory is known'}."
+            "Picked by memory: "
+            f"the least among the scores at most {factor(search.metric) * TOLERANCE:g} below the best. "
+            f"Front of score and memory of training: {points or 'no memory is known'}."
         )
     curve = expected_curve(search.trials)
     if curve is not None and len(curve.middle) >= 4:
@@ -177,7 +181,10 @@ def findings(search: Searched) -> list[str]:
 
 
 def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text: every trial, the pick first, then the finished ones by score, then the others."""
+    """Return the headings and rows of a table of all trials.
+
+    The pick comes first, then the finished trials by score, then the others.
+    """
     best, direction = search.best, sign(search.metric)
     order = {"finished": 0, "unfinished": 1, "stopped": 2, "failed": 3}
     trials = sorted(search.trials, key=lambda t: (t is not best, order[t.status], -direction * (t.score or 0.0)))

@@ -1,7 +1,7 @@
 """What a visitor of the page has chosen, as one frozen value and as the query string of its address.
 
-The encoding is canonical: what is at its default is left out, so that a plain address stays plain. Reading never
-fails: an address comes from anywhere, and what cannot be understood counts as not given.
+The encoding is canonical: values at their default are left out, so a plain address stays plain. Reading never fails: an
+address can come from anywhere, and an invalid value counts as not given.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ class State:
 
     tab: str = "leaderboard"
     track: str = ""
-    """Name of the board's track; empty is the first to show."""
+    """Name of the leaderboard's track; empty for the first to show."""
     accuracy: int = 30
-    """With the next three: how much each criterion counts, 0 to 100, relative to their sum."""
+    """Weight of the criterion, like the next three: 0 to 100, relative to their sum."""
     f1: int = 30
     throughput: int = 20
     latency: int = 20
     composite: str = "pinned"
-    """How the score is made of the criteria."""
+    """Name of the composite that makes the score from the criteria."""
     search: str = ""
-    """Parts of names, families or methods, separated by ; of which one must occur."""
+    """Parts of names, families or methods separated by `;`, at least one of which must occur."""
     methods: tuple[str, ...] = ()
-    """Methods to show; none given is all."""
+    """Methods to show; empty for all."""
     max_params: float | None = None
     """Largest number of parameters to show, in millions."""
     columns: tuple[str, ...] = ()
-    """Columns of the table to show besides the usual ones."""
+    """Columns to show in the table besides the usual ones."""
     against: str = "latency_p50_s"
-    """The cost on the horizontal axis of the trade-off figure."""
+    """Cost on the horizontal axis of the trade-off figure."""
     models: tuple[str, ...] = ()
-    """Contenders to look at side by side, at most MAX_MODELS."""
+    """Models to compare side by side, at most MAX_MODELS."""
     max_p99_ms: float | None = None
-    """With the next two: limits of `Which model?`; None is no limit."""
+    """Limit of `Which model?`, like the next two; None means no limit."""
     max_memory_mib: float | None = None
     min_accuracy_percent: float | None = None
     tuning: str = ""
-    """Id of the search to show; empty is the first."""
+    """Id of the search to show; empty for the first."""
     sort: str = ""
-    """Column the table is sorted by, with - for descending; empty is by rank."""
+    """Column that the table is sorted by, with - in front for descending; empty for rank."""
 
     @property
     def weights(self) -> Weights:
-        """The weights as shares; the default ones where all are 0."""
+        """Weights as shares; the default ones where all are 0."""
         total = self.accuracy + self.f1 + self.throughput + self.latency
         if not total:
             return Weights()
         return Weights(**{name: getattr(self, name) / total for name in CRITERIA})
 
     def to_query(self) -> str:
-        """The canonical query string, without the question mark."""
+        """Return the canonical query string, without the question mark."""
         pairs = []
         for name, value in asdict(self).items():
             if value != getattr(DEFAULT, name):
@@ -74,7 +74,7 @@ DEFAULT = State()
 
 
 def read_state(given: Mapping[str, Any]) -> State:
-    """The state that `given` describes by field: a query's strings, or the values of the page's controls."""
+    """Return the state that `given` describes by field: the strings of a query or the values of the page's controls."""
     values: dict[str, Any] = {
         f.name: _READERS[f.name](given[f.name]) for f in fields(State) if given.get(f.name) is not None
     }

@@ -1,4 +1,4 @@
-"""The board and lists as tables in a terminal; plain when it is none."""
+"""The leaderboard and lists as tables in a terminal, as plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from moodbench.visualization.formatting import COLUMNS, Column, cells, reference
 
 LEFT = {"Model"}
 LINE = 160
-"""Letters in a line of a table where there is no terminal, or more where its numbers need them."""
+"""Width of a table without a terminal, in characters; more where its numbers need it."""
 WRAPPED = 30
-"""A cell on the left breaks into lines of no fewer letters."""
+"""Narrowest line into which a left-aligned cell is wrapped, in characters."""
 PADDING = 2
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or, where there is none, as what is printed."""
+    """Return a console as wide as the terminal, or without a terminal as wide as what is printed."""
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
 def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
-    """Nothing; prints every track of the board, notes and failures."""
+    """Print every track of the leaderboard, the notes and the failures."""
     for name in view.tracks:
         rows = view.track(name)
         out.print()
@@ -47,10 +47,10 @@ def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUM
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Console, *, left: set[str]) -> None:
-    """Nothing; prints a table, numbers on the right. Cells are shown as they are, markup signs and all.
+    """Print a table with numbers right-aligned; cells are printed verbatim, including markup characters.
 
-    Cells of columns in `left` break into lines where the table is too wide. One that is still too wide for the terminal is printed
-    in parts below each other, each of which begins with the columns up to the first of `left`.
+    Cells of columns in `left` are wrapped where the table is too wide. A table that is still too wide for the terminal
+    is printed in parts below each other, each of which repeats the columns up to the first of `left`.
     """
     rows = [list(row) for row in rows]
     lengths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
@@ -77,8 +77,10 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Con
 
 
 def _parts(needs: Sequence[int], width: int, lead: int) -> list[list[int]]:
-    """The numbers of the columns of each part, which takes at most `width` unless a single column needs more; all begin with the
-    first `lead` columns."""
+    """Return the column numbers of each part; all parts begin with the first `lead` columns.
+
+    A part takes at most `width`, unless a single column needs more.
+    """
     room = width - sum(needs[:lead])
     parts: list[list[int]] = [[]]
     taken = 0

@@ -1,4 +1,4 @@
-"""What is said of models that were not trained enough, beside a leaderboard and after a run."""
+"""Notes on models that were not trained enough, for the leaderboard and the end of a run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from moodbench.training.verdict import NOT_ENOUGH, worst_training_verdict
 from moodbench.visualization.formatting import NOT_TRAINED_ENOUGH
 
 WHY = {"undertrained": "loss still falling", "chance": "validation accuracy not above the most frequent class"}
-"""Verdict to what the learning curve shows."""
+"""Training verdict to what the learning curve shows."""
 OF_RECIPES = "a difference of recipes, not of models"
 
 
 def verdict_words(verdict: str, num_steps: int) -> str:
-    """Return a verdict with its reason: undertrained (38 steps, loss still falling)."""
+    """Return a verdict with its reason, such as undertrained (38 steps, loss still falling)."""
     return f"{NOT_TRAINED_ENOUGH[verdict]} ({num_steps:,} steps, {WHY[verdict]})"
 
 
 def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
-    """Return a note on the rows that were not trained enough, with what to do, and one on those that were over-fitted."""
+    """Return a note on the rows not trained enough, with what to do, and one on the over-fitted rows."""
     if board.empty or "training_verdict" not in board:
         return []
     rows = board[board["dataset"] != OVERALL]
@@ -32,19 +32,23 @@ def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
     if len(short):
         listed = "; ".join(_row_words(row, fits) for _, row in short.iterrows())
         notes.append(
-            f"Not trained enough: {listed}. Ranks and groups that put such a row below another show {OF_RECIPES}; they do not show "
-            "that its model is worse."
+            f"Not trained enough: {listed}. Ranks and groups that put such a row below another show {OF_RECIPES}; "
+            "they do not show that its model is worse."
         )
     if len(over):
         listed = ", ".join(f"{row['name']} on {row['dataset']}" for _, row in over.iterrows())
         notes.append(
-            f"Over-fitted at the end: {listed}. Validation scores fell after the best checkpoint; that one is kept and scored."
+            f"Over-fitted at the end: {listed}. "
+            "Validation scores fell after the best checkpoint; that one is kept and scored."
         )
     return notes
 
 
 def undertrained_words(found: Undertrained, command: str | None) -> str:
-    """Return what is said of a model after a run: its verdict and the `command` that trains it longer, None where none does."""
+    """Return a model's verdict after a run, with the `command` that trains it longer.
+
+    Without such a command (None), it advises another learning rate.
+    """
     words = f"{found.model} on {found.dataset}: {verdict_words(found.verdict, found.num_steps)}; "
     if found.suggested is None or command is None:
         return f"{words}it cannot have more epochs; change the learning rate, as in --train learning_rate=1e-3."
@@ -53,8 +57,7 @@ def undertrained_words(found: Undertrained, command: str | None) -> str:
 
 
 def recipes_words(names: Sequence[str]) -> str:
-    """Return the sentence that tells why a difference between models, of which those in `names` need more training, is no claim
-    about the models."""
+    """Return the sentence that a difference is one of recipes, because the models `names` were not trained enough."""
     be = "was" if len(names) == 1 else "were"
     return f"{' and '.join(names)} {be} not trained enough: this is {OF_RECIPES}"
 
@@ -67,7 +70,7 @@ def not_trained_enough(rows: pd.DataFrame) -> list[str]:
 
 
 def _row_words(row: pd.Series[Any], fits: pd.DataFrame) -> str:
-    """A row of the leaderboard with its verdict and the command that trains it longer, as far as the store knows it."""
+    """Return a leaderboard row with its verdict and the command that trains it longer, where the store knows one."""
     own = fits[fits["fit_id"].isin(row["fit_ids"]) & fits["training_verdict"].isin(NOT_ENOUGH)]
     verdict = worst_training_verdict(own["training_verdict"])
     assert verdict is not None

@@ -1,4 +1,4 @@
-"""What takes long to work out of a store and no weights change: the contenders, their joint draws, and what pairs show."""
+"""The slow part of a leaderboard, which does not depend on weights: its rows, their bootstrap draws, and all pairs."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from moodbench.store.reading import read_bulk
 from moodbench.store.schema import SAMPLES
 
 NUM_DRAWS = 2000
-"""Of the joint bootstrap: about a second for 18 contenders on 25,000 reviews."""
+"""Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records that a board is made from."""
+    """The records that a leaderboard is made from."""
 
     fits: pd.DataFrame
     evaluations: pd.DataFrame
     measurements: pd.DataFrame
-    """Of the kind of machine shown."""
+    """Measurements of the machine type shown."""
 
 
 @dataclass(frozen=True)
 class Worked:
-    """What was worked out of records and predictions."""
+    """What was computed from records and predictions."""
 
     contenders: pd.DataFrame
     joints: Mapping[str, JointDraws]
-    """Track to the joint bootstrap of its contenders; a track tested on different reviews has none."""
+    """Bootstrap draws of the entries by track; a track whose entries were tested on different examples has none."""
     ties: pd.DataFrame | None
-    """`together.mean_ties` of the tracks that `overall` covers, where all have draws."""
+    """`together.mean_ties` of the tracks that `overall` covers; None unless all of them have draws."""
     pairs: Mapping[str, AllPairs]
-    """Track, or `overall`, to what all its pairs can show."""
+    """What the tests of all pairs can detect, by track or `overall`."""
 
 
 Keep = Callable[[Records, Callable[[], Worked]], Worked]
-"""Records and what works them out to the result, made now or known from before."""
+"""Cache policy: gets the records and the function that computes the result; returns the result, computed or cached."""
 
 
 def make_anew(records: Records, make: Callable[[], Worked]) -> Worked:
-    """What `make` makes: the Keep that keeps nothing."""
+    """Return what `make` computes: the policy that caches nothing."""
     return make()
 
 
 def work_out(store: Store, records: Records) -> Worked:
-    """What `records` say, with the predictions that `store` holds of them."""
+    """Compute the results of `records`, with their predictions from `store`."""
     evaluations = records.evaluations
     predictions = {
         str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
@@ -67,7 +67,10 @@ def work_out(store: Store, records: Records) -> Worked:
     read: dict[str, pd.DataFrame] = {}
 
     def classes(evaluation_ids: list[str]) -> pd.DataFrame:
-        """The class of each example by each evaluation, in their order, and its label; read once for a contender."""
+        """Return the predicted class of each example by each evaluation, in their order, and its label.
+
+        Read once per entry, however often it is called.
+        """
         if evaluation_ids[0] not in read:
             keys = [key for i in evaluation_ids for key in predictions[i]]
             said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
@@ -80,7 +83,7 @@ def work_out(store: Store, records: Records) -> Worked:
 
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
         said = classes(evaluation_ids).dropna()
-        if len(said) < len(classes(evaluation_ids)):  # of one seed, or of some, the predictions are not stored
+        if len(said) < len(classes(evaluation_ids)):  # the predictions of some seeds are not stored
             said = said.iloc[:0]
         return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
 
@@ -102,7 +105,7 @@ def work_out(store: Store, records: Records) -> Worked:
 def _joints(
     rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]
 ) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
-    """The joint draws of every track, and the p-values of its pairs by their own tests."""
+    """Return the bootstrap draws of each track, and the p-values of its pairs from their own tests."""
     found: dict[str, JointDraws] = {}
     tests: dict[str, Floats] = {}
     if rows.empty:
@@ -130,9 +133,10 @@ def _joints(
 
 
 def with_process_speed(store: Store, trials: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
-    """`trials` with the latency of each process, from the samples, where a record of several processes is older than that column.
+    """Return `trials` with the latency of each process where a record of several processes is older than that column.
 
-    Their throughput is not in the samples: it stays unknown. So does all where samples are not stored.
+    The latency comes from the samples. Throughput stays unknown, because samples do not have it; so does the latency
+    where the samples are not stored.
     """
     several = measurements[(measurements["num_processes"] > 1) & measurements["process_speed"].isna()]
     old = several[several["measurement_id"].isin(trials["measurement_id"].dropna())]

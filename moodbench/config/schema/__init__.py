@@ -1,4 +1,4 @@
-"""What a catalogue may say: one frozen schema per file, unknown keys refused."""
+"""Schemas of the catalogue: one frozen schema per file; unknown keys are refused."""
 
 from moodbench.config.schema.base import (
     BatchSize,

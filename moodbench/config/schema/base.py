@@ -1,4 +1,4 @@
-"""What all catalogue parts share: the base class, and numbers within their bounds."""
+"""Base class and bounded number types of all catalogue schemas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-# Upper bounds stand far above what anybody trains with; beyond them a value is a slip of the keyboard.
+# Upper bounds are far above realistic values; anything beyond is a typo.
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Regularisation = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
 
 
 class Entry(BaseModel):
-    """Base of all catalogue parts: immutable, and a key that nobody reads is refused."""
+    """Base class of all catalogue schemas: immutable; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""datasets.yaml: labelled texts and where they come from."""
+"""datasets.yaml: labelled texts and their sources."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from moodbench.config.schema.base import Count, Entry, NonNegative, Positive, Sa
 
 
 class Labelling(Entry):
-    """How the labels of a table become classes."""
+    """Mapping from the labels of a table to classes."""
 
     label_map: dict[str, str] = {}
-    """Label -> class, or `drop` to leave the row out; empty keeps the labels as classes."""
+    """Label -> class, or `drop` to leave the row out; empty uses the labels as classes."""
     labels: tuple[str, ...] = ()
-    """Class names, most negative first; empty for the order of numbers, known words or the alphabet."""
+    """Class names, most negative first; empty orders them by number, by known sentiment words, or alphabetically."""
 
     @field_validator("label_map", mode="before")
     @classmethod
@@ -42,26 +42,26 @@ class Labelling(Entry):
 
 
 class FileSource(Labelling):
-    """A table of texts and labels, a person's own or one that Kaggle keeps: CSV, TSV, JSONL or Parquet."""
+    """A table of texts and labels in CSV, TSV, JSONL or Parquet: the user's own file, or a file of a Kaggle dataset."""
 
     path: str = Field(min_length=1)
-    """The file; a relative path starts at the working directory, or in the Kaggle data set."""
+    """Path of the file, relative to the working directory or to the root of the Kaggle dataset."""
     kaggle: str | None = Field(None, pattern="^[^/ ]+/[^/ ]+$")
-    """Kaggle data set (owner/name) that has the file; null for a file of one's own."""
+    """Kaggle dataset (owner/name) that contains the file; null for the user's own file."""
     version: Count | None = None
-    """Version of the Kaggle data set; null for the newest."""
+    """Version of the Kaggle dataset; null for the newest."""
     text_column: str
     """Column with the texts."""
     label_column: str
     """Column with stars, numbers or words."""
     split_column: str | None = None
-    """Column that says train, validation or test; null for splits made by content."""
+    """Column that says train, validation or test; null to split by content."""
     group_column: str | None = None
-    """Rows of one group stay on one side."""
+    """Column of group ids; all rows of a group are in the same split."""
     id_column: str | None = None
-    """Rows with an id that another row has are left out."""
+    """Column of unique ids; of several rows with the same id, one is kept."""
     segment_column: str | None = None
-    """Part of the source, such as a shop's branch, kept beside each text."""
+    """Column with a segment of the source, such as a shop's branch, stored with each text."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> FileSource:
@@ -78,7 +78,7 @@ class FileSource(Labelling):
 
 
 class HubSource(Labelling):
-    """A data set of the Hugging Face hub, or of any server that speaks its protocol (HF_ENDPOINT)."""
+    """A dataset of the Hugging Face hub, or of any server that implements its API (HF_ENDPOINT)."""
 
     id: str = Field(pattern="^[^/ ]+(/[^/ ]+)?$")
     """Repository id."""
@@ -87,17 +87,20 @@ class HubSource(Labelling):
     revision: str | None = None
     """Commit, branch or tag; null for the newest commit, which the run then records."""
     splits: dict[Split, str] = {}
-    """Our split -> the repository's; empty takes those of the usual names. A missing validation split is carved from
-    train; with train alone, splits are made by content."""
+    """MoodBench's split -> the repository's split; empty recognises the usual names.
+
+    A missing validation split is taken from train. A repository with only a train split is split by content.
+    """
     text_columns: tuple[str, ...] = Field(min_length=1)
-    """Columns whose texts, joined by line ends, are the text."""
+    """Columns that make up the text, joined by newlines."""
     label_column: str
     """Column with the label: a class name, number or word."""
     draw: dict[Split, Count] = {}
-    """Our split -> draw so many rows of it with the seed `draw_seed`; a split that is not named is taken whole."""
+    """MoodBench's split -> number of rows to sample; splits that are not named are used in full."""
     draw_by: Sampling = "stratified"
-    """Class shares of what is drawn: those of the source, or equal ones."""
+    """Class shares of the sample: those of the source, or equal shares."""
     draw_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the sample."""
 
     @model_validator(mode="after")
     def _has_splits(self) -> HubSource:
@@ -107,7 +110,7 @@ class HubSource(Labelling):
 
 
 def _word(value: object) -> object:
-    """YAML's 4 and 4.0 as "4", the way a file's label is read."""
+    """Return a YAML number or boolean as text, like a label read from a file: 4 and 4.0 give "4"."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -116,28 +119,28 @@ def _word(value: object) -> object:
 
 
 class DatasetEntry(Entry):
-    """One labelled data set, from exactly one of an embedded text, a file and a hub repository."""
+    """One labelled dataset from exactly one source: embedded, a file, or a hub repository."""
 
     embedded: str | None = None
-    """Name of the embedded text."""
+    """Name of the embedded dataset."""
     file: FileSource | None = None
     """A file on this machine or at Kaggle."""
     hub: HubSource | None = None
     """A repository of the Hugging Face hub."""
     labels: tuple[str, ...] = ()
-    """Class names of an embedded text in the order of their ids, most negative first."""
+    """Class names of an embedded dataset in the order of the class ids, most negative first."""
     neutral_band: NonNegative | None = None
-    """Mean ratings of an embedded text within plus or minus this are neutral."""
+    """Absolute mean rating below which an item of an embedded dataset is neutral."""
     num_source_rows: dict[str, Count] = {}
-    """The source's splits and their rows as published; a run says when the source differs."""
+    """Split of the source -> published number of rows; the data report warns if the source differs."""
     mean_words: Positive | None = None
-    """Words per text, roughly: what estimates use before the texts are on this machine."""
+    """Approximate mean words per text, for estimates made before the texts are downloaded."""
     licence: str = "not stated"
     terms: str | None = None
-    """What binds who uses the texts, beyond the licence's name."""
+    """Terms of use beyond the name of the licence."""
     citation: str | None = None
     description: str = "your own data"
-    """One line for lists."""
+    """One-line description for listings."""
 
     @model_validator(mode="after")
     def _complete(self) -> DatasetEntry:
@@ -159,7 +162,7 @@ class DatasetEntry(Entry):
 
     @property
     def expected_rows(self) -> dict[Split, int] | None:
-        """Texts per split that loading will give, as far as published sizes say it: after drawing and carving."""
+        """Expected texts per split after sampling and splitting, from the published sizes; None if unknown."""
         if self.file is not None and "all" in self.num_source_rows:
             rows = self.num_source_rows["all"]
             return {"train": round(0.7 * rows), "validation": round(0.1 * rows), "test": round(0.2 * rows)}
@@ -181,11 +184,11 @@ class DatasetEntry(Entry):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes, most negative first, as far as the entry alone says them."""
+        """Class names, most negative first; empty if the entry does not list them."""
         return self.labels or (self.file.labels if self.file else self.hub.labels if self.hub else ())
 
 
 class DatasetsFile(Entry):
-    """datasets.yaml."""
+    """Schema of datasets.yaml."""
 
     datasets: dict[str, DatasetEntry]

@@ -1,4 +1,4 @@
-"""devices.yaml: kinds of machines."""
+"""devices.yaml: device classes, that is, kinds of machines."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from moodbench.config.schema.base import Count, Entry, NonNegative, Positive
 
 
 class DeviceClass(Entry):
-    """Machines of one kind: what a phase may use of one, and how fast it is at best."""
+    """Machines of one kind: the resources that a trial phase may use, and their peak speed."""
 
     description: str
     device: Literal["cpu", "cuda", "mps"]
     memory_gib: Positive
-    """Memory of the machine; on Apple silicon the GPU's too."""
+    """Memory of the machine in GiB; on Apple silicon shared with the GPU."""
     num_cpus: Count
-    """Cores of the machine."""
+    """Number of CPU cores."""
     gpu_memory_gib: Positive | None = None
-    """Memory of one CUDA device; given exactly for cuda."""
+    """Memory of one CUDA device in GiB; required for cuda, not allowed otherwise."""
     tflops: dict[Literal["fp32", "fp16", "bf16"], Positive]
-    """Peak 10^12 operations per second for each number format that the device computes in."""
+    """Number format -> peak throughput in 10^12 operations per second; only formats that the device supports."""
     bandwidth_gb_s: Positive
-    """Peak 10^9 bytes per second of the memory that holds the weights."""
+    """Peak bandwidth, in 10^9 bytes per second, of the memory that holds the weights."""
     efficiency: Annotated[float, Field(gt=0, le=1)]
-    """Share of the peak that training reaches where no history says better."""
+    """Share of the peak that training is assumed to reach when there is no history."""
     overhead_ms_per_layer: NonNegative = 0.0
-    """Time to start one layer's kernels in one forward pass; small models on fast devices wait for it."""
+    """Kernel launch time of one layer per forward pass, in ms; it dominates for small models on fast devices."""
     gpu_names: tuple[str, ...] = ()
-    """Regular expressions for the name that nvidia-smi shows."""
+    """Regular expressions for the GPU name that nvidia-smi shows."""
     labels: dict[str, str] = {}
-    """Labels of the nodes of a Ray cluster."""
+    """Labels that the nodes of this class have in a Ray cluster."""
     tags: tuple[str, ...] = ()
-    """Words of your own."""
+    """Free-form tags."""
     price_per_hour: NonNegative | None = None
-    """In any currency, the same for all classes."""
+    """Price of one machine, in any currency that all classes share."""
     source: str
-    """Where the figures are from."""
+    """Source of the figures."""
 
     @model_validator(mode="after")
     def _complete(self) -> DeviceClass:
@@ -49,6 +49,6 @@ class DeviceClass(Entry):
 
 
 class DevicesFile(Entry):
-    """devices.yaml."""
+    """Schema of devices.yaml."""
 
     devices: dict[str, DeviceClass]

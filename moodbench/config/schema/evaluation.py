@@ -1,4 +1,4 @@
-"""evaluation.yaml: how predictions are made and how speed is measured."""
+"""evaluation.yaml: settings of prediction, and of speed and memory measurements."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from moodbench.config.schema.base import BatchSize, Entry, Seconds
 
 
 class MeasureProtocol(Entry):
-    """How speed and memory are measured."""
+    """Protocol of speed and memory measurements."""
 
     processes: Annotated[int, Field(ge=1, le=1000)]
-    """Fresh processes, each of which answers all requests."""
+    """Number of fresh processes; each answers all requests."""
     requests: Annotated[int, Field(ge=1, le=10_000_000)]
     """Single-stream requests per process."""
     window_requests: Annotated[int, Field(ge=1, le=10_000_000)]
-    """Requests per window, the unit that is kept or dropped for disturbance."""
+    """Requests per window; a window disturbed by other load is dropped as a whole."""
     warmup_s: Seconds
-    """Least time of warm-up per process."""
+    """Minimum warm-up time per process."""
     batch_sizes: tuple[BatchSize, ...] = Field(min_length=1, max_length=100)
-    """Batch sizes of the throughput points."""
+    """Batch sizes at which throughput is measured."""
     batch_seconds: Annotated[Seconds, Field(gt=0)]
-    """Least time of one throughput point."""
+    """Minimum time of one throughput measurement, in seconds."""
     batch_repeats: Annotated[int, Field(ge=1, le=1000)]
-    """Repeats of each throughput point; the median is reported."""
+    """Repetitions per batch size; the median is reported."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)]
-    """Attempts until a measurement is undisturbed; the last is kept and marked."""
+    """Maximum attempts to get an undisturbed measurement; if all fail, the last one is kept and marked."""
     backoff_s: Seconds
-    """Wait before the second attempt; doubles each time."""
+    """Wait before the second attempt; doubles with each further attempt."""
     quick: bool
-    """Marks a protocol too short for publication."""
+    """Whether the protocol is too short for publication."""
 
 
 class EvaluationFile(Entry):
-    """evaluation.yaml: how predictions are made and how speed is measured."""
+    """Schema of evaluation.yaml."""
 
     prediction_batch_size: BatchSize
-    """Texts per batch when the test split is predicted."""
+    """Texts per batch when predicting the test split."""
     protocols: dict[str, MeasureProtocol]
-    """Named measuring protocols."""
+    """Name -> measurement protocol."""
     protocol: str
-    """The protocol used when none is named."""
+    """Name of the default protocol."""
 
     @model_validator(mode="after")
     def _protocol_exists(self) -> EvaluationFile:

@@ -1,4 +1,4 @@
-"""models.yaml: families of architectures and the contenders."""
+"""models.yaml: model families (architectures) and models."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ NumberFormat = Literal["fp32", "fp16", "bf16"]
 
 
 class ModelSource(Entry):
-    """Where weights come from: exactly one of an installed package, a hub repository or a local folder."""
+    """Source of the weights: exactly one of an installed package, a hub repository and a local folder."""
 
     package: str | None = None
-    """Name of an installed distribution that carries the files."""
+    """Name of an installed distribution that contains the files."""
     folder: str | None = None
     """Folder inside that distribution."""
     hub: str | None = None
     """Repository id on the Hugging Face hub."""
     revision: str | None = None
-    """Commit of that repository; null until `moodbench catalogue pin` has seen the hub."""
+    """Commit of that repository; null until set by `moodbench catalogue pin`."""
     converted: bool = False
-    """Where the main branch holds pickled weights only, take the safetensors that the hub's conversion bot proposes."""
+    """Whether to use the safetensors that the hub's conversion bot proposes, if main has only pickled weights."""
     gated: bool = False
-    """The repository's terms must be accepted on the hub, and a token given."""
+    """Whether the repository is gated: its terms must be accepted on the hub, and a token is needed."""
     trust_remote_code: bool = False
-    """Run Python code that the repository or folder brings, for an architecture that transformers lacks."""
+    """Whether to run Python code of the repository or folder, for an architecture that transformers lacks."""
     path: str | None = None
-    """A folder on this machine."""
+    """Local folder."""
     gguf: Annotated[str | None, Field(pattern=r"^[^/\\]+\.gguf$")] = None
-    """Name of a GGUF file in the package's folder or in `path`, which is read into fp32."""
+    """Name of a GGUF file in the package's folder or in `path`; its weights are loaded as fp32."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Expected digest of model.safetensors, or of the GGUF file."""
+    """Expected SHA-256 of model.safetensors, or of the GGUF file."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ModelSource:
@@ -65,34 +65,34 @@ class ModelSource(Entry):
 
 
 class Family(Entry):
-    """One architecture, named as transformers names its model type: what LoRA and loading need to know of it."""
+    """Properties of one architecture (a `model_type` of transformers) that LoRA and loading need."""
 
     kind: ModelKind = "encoder"
     attention: tuple[str, ...]
-    """Query, key, value and output projections."""
+    """Module names of the query, key, value and output projections."""
     feed_forward: tuple[str, ...]
-    """Linear layers of the feed-forward block."""
+    """Module names of the linear layers of the feed-forward block."""
     sdpa: bool = True
-    """torch's fused attention is implemented; without it the plain formula is used."""
+    """Whether torch's scaled dot-product attention is supported; otherwise eager attention is used."""
     fp16: bool = True
-    """Activations stay within the range of fp16."""
+    """Whether activations stay within the range of fp16."""
     gradient_checkpointing: bool = True
-    """Activations can be computed again in the backward pass instead of being kept."""
+    """Whether gradient checkpointing is supported."""
 
     def targets(self, wanted: Literal["attention", "all-linear"] | tuple[str, ...]) -> tuple[str, ...]:
-        """Module names that LoRA adapts, with the family's names filled in."""
+        """Return the module names that LoRA adapts; `attention` and `all-linear` are replaced by the family's names."""
         if wanted == "attention":
             return self.attention
         return (*self.attention, *self.feed_forward) if wanted == "all-linear" else wanted
 
 
 class ModelSize(Entry):
-    """The shape of a model, as its configuration states it."""
+    """Dimensions of a model, from its configuration."""
 
     num_params: Count
-    """Parameters as a classifier with 2 labels, without any language-model head."""
+    """Number of parameters as a classifier with 2 labels, without a language-model head."""
     num_embedding_params: Count
-    """Those of all embedding tables; they are neither adapted nor quantised."""
+    """Number of parameters of all embedding tables, which are neither adapted nor quantised."""
     num_hidden_layers: Count
     hidden_size: Count
     intermediate_size: Count
@@ -100,23 +100,23 @@ class ModelSize(Entry):
     num_attention_heads: Count
     num_key_value_heads: Count
     head_dim: Count | None = None
-    """Width of one head where it is not hidden_size / num_attention_heads."""
+    """Width of one head; null for hidden_size / num_attention_heads."""
     vocab_size: Count
     context_length: Count
-    """Longest input in tokens."""
+    """Maximum input length in tokens."""
 
 
 class DeviceBatch(Entry):
-    """Texts that one forward pass in training may hold, by device; a smaller one means more accumulation."""
+    """Maximum texts per forward pass in training, by device; smaller values mean more gradient accumulation."""
 
     cpu: BatchSize
     cuda: BatchSize
-    """For a card of 10 GiB."""
+    """For a GPU with 10 GiB."""
     mps: BatchSize
 
 
 Group = Literal["ultra-tiny", "tiny", "small-llm"]
-"""Below 50 million parameters; all between; decoders of 250 million or more."""
+"""Size group: ultra-tiny below 50 million parameters, small-llm for decoders of 250 million or more, tiny otherwise."""
 
 _ENCODER = {"family", "source", "num_hidden_layers", "text", "group", "size"}
 _READ_BY: dict[str, set[str]] = {
@@ -128,39 +128,39 @@ _READ_BY: dict[str, set[str]] = {
     "full": _ENCODER | {"train", "batch_size", "published_in", "head", "prompt"},
     "prompted": _ENCODER | {"batch_size", "published_in", "prompt", "num_examples"},
 }
-"""Baseline or method -> the optional keys of an entry that bear on it."""
+"""Baseline or method -> the optional keys of an entry that it uses."""
 
 
 class ModelEntry(Entry):
-    """One contender: a model and the way it is fitted."""
+    """One model and how it is fitted."""
 
     method: Method
     baseline: Baseline | None = None
-    """Which classical baseline, when the method is `baseline`."""
+    """Name of the classical baseline; given exactly for method `baseline`."""
     family: str | None = None
-    """Architecture, a key of `families`; found out from the model's config.json when null."""
+    """Architecture, a key of `families`; null to read it from the model's config.json."""
     source: ModelSource | None = None
     num_hidden_layers: Count | None = None
-    """Keep only the first so many layers."""
+    """Number of layers to keep, counted from the first; null keeps all."""
     group: Group | None = None
     size: ModelSize | None = None
     published_in: NumberFormat | None = None
-    """Number format of the published weights; null where nobody looked."""
+    """Number format of the published weights; null if unknown."""
     batch_size: DeviceBatch | None = None
-    """Replaces train.max_device_batch_size where that would hold more texts."""
+    """Upper bound for train.max_device_batch_size, by device."""
     quantization: Quantization = "none"
-    """How the frozen weights are stored; a request may change it."""
+    """Storage format of the frozen weights; a spec may override it."""
     head: Head | None = None
-    """Null: label words for decoders and encoder-decoders that have a language-model head, else a classification head."""
+    """Null: label words for decoders and encoder-decoders with a language-model head, else a classification head."""
     prompt: str | None = None
-    """Template and label words, a key of `prompts`; null chooses by the model's kind and the data set's labels."""
+    """Template and label words, a key of `prompts`; null chooses by the model's kind and the dataset's labels."""
     num_examples: Annotated[int, Field(ge=0, le=64)] = 0
-    """Labelled training texts that a prompted model sees before each text."""
+    """Number of few-shot examples: labelled training texts that precede each text of a prompted model."""
     licence: str
     description: str
-    """One line for lists."""
+    """One-line description for listings."""
     caveat: str | None = None
-    """What a reader of its scores must know."""
+    """Warning for readers of the model's scores."""
     lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
     train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
     probe: Annotated[dict[str, object], ChangesOf(ProbeDefaults)] = {}
@@ -175,8 +175,8 @@ class ModelEntry(Entry):
             raise ValueError(f"method {self.method} needs `source`")
         if self.quantization != "none" and self.method not in ("lora", "prompted"):
             raise ValueError(f"method {self.method} does not read quantization")
-        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in", "head", "prompt",
-                 "num_examples")  # fmt: skip
+        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in", "head",
+                 "prompt", "num_examples")  # fmt: skip
         fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
         if idle:
@@ -186,7 +186,7 @@ class ModelEntry(Entry):
 
 
 class ModelsFile(Entry):
-    """models.yaml."""
+    """Schema of models.yaml."""
 
     families: dict[str, Family]
     models: dict[str, ModelEntry]

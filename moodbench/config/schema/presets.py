@@ -1,4 +1,4 @@
-"""presets.yaml: named runs."""
+"""presets.yaml: named benchmark runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from moodbench.config.schema.training import LoraDefaults, TrainDefaults
 
 
 class Preset(Entry):
-    """A named run: what a newcomer starts with one word."""
+    """A named benchmark run that is started by its name alone."""
 
     description: str
     models: tuple[str, ...] = Field(min_length=1)
     datasets: tuple[str, ...] = Field(min_length=1)
     seeds: Count = 1
-    """Number of seeds, 0 to seeds - 1."""
+    """Number of seeds; the seeds are 0 to seeds - 1."""
     max_train_examples: Count | None = None
     max_validation_examples: Count | None = None
     protocol: str | None = None
@@ -27,6 +27,6 @@ class Preset(Entry):
 
 
 class PresetsFile(Entry):
-    """presets.yaml."""
+    """Schema of presets.yaml."""
 
     presets: dict[str, Preset]

@@ -1,4 +1,4 @@
-"""prompts.yaml: templates and label words of models that answer with a word."""
+"""prompts.yaml: templates and label words of models with the `label-words` head."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pydantic import Field, field_validator, model_validator
 from moodbench.config.schema.base import Entry
 
 TEXT, MASK = "{text}", "{mask}"
-"""Placeholders of a template: the text, and the token that a masked language model fills in."""
+"""Placeholders of a template: the text, and the mask token of a masked language model."""
 LabelWords = Annotated[tuple[str, ...], Field(min_length=2)]
 
 
 class PromptEntry(Entry):
-    """A template and the words that stand for classes after it."""
+    """A template and its label words, one per class."""
 
     description: str = "a prompt of your own"
     template: str
     """Contains `{text}` once and, for masked language models, `{mask}` once."""
     chat: bool = False
-    """The template is a user's turn in the chat format of the model's tokenizer, and the answer begins the assistant's."""
+    """Whether to apply the tokenizer's chat template: the template is the user's turn, the answer the assistant's."""
     label_words: dict[Annotated[int, Field(ge=2)], LabelWords] = Field(min_length=1)
-    """Number of classes -> one word per class, most negative first; a plain list stands for as many classes as it has words."""
+    """Number of classes -> one word per class, most negative first; a plain list has one word per class."""
 
     @field_validator("label_words", mode="before")
     @classmethod
@@ -55,6 +55,6 @@ class PromptEntry(Entry):
 
 
 class PromptsFile(Entry):
-    """prompts.yaml."""
+    """Schema of prompts.yaml."""
 
     prompts: dict[str, PromptEntry]

@@ -1,4 +1,4 @@
-"""published.yaml: results of fine-tuned models that others published, to compare a recipe with."""
+"""published.yaml: published results of fine-tuned models, as a reference for recipes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Words = Annotated[str, Field(min_length=1)]
 
 
 class PublishedResult(Entry):
-    """The accuracy of one fine-tuned model on one data set, with its source."""
+    """Published accuracy of one fine-tuned model on one dataset, with its source."""
 
     dataset: Words
-    """Name of the data set in the catalogue."""
+    """Name of the dataset in the catalogue."""
     split: Words
-    """What was scored, as the source calls it: dev, test, GLUE test, test[:1000]."""
+    """Evaluated split, as the source calls it: dev, test, GLUE test, test[:1000]."""
     accuracy: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)]
-    """In percent, as published; a share is refused."""
+    """Accuracy in percent, as published; a share (up to 1) is refused."""
     method: Words
-    """How the model was trained, such as full fine-tuning."""
+    """Training method, such as full fine-tuning."""
     source: Words
     """Paper with its arXiv id and table, or the README of a project."""
 
 
 class PublishedFile(Entry):
-    """published.yaml."""
+    """Schema of published.yaml."""
 
     published: dict[str, tuple[PublishedResult, ...]]
     """Model name -> its results."""

@@ -1,4 +1,4 @@
-"""training.yaml: how every fit is made unless an entry or a request changes it."""
+"""training.yaml: default settings of every fit, which catalogue entries and specs may override."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from moodbench.config.changes import ChangesOf
 from moodbench.config.schema.base import BatchSize, Count, Entry, Positive, Regularisation, Share, ShareBelowOne
 
 ModelKind = Literal["encoder", "decoder", "encoder-decoder"]
-"""An encoder reads both ways; a decoder answers at the last token, and so must be padded on the right."""
+"""An encoder is bidirectional; a decoder is pooled at its last token, and so must be padded on the right."""
 Head = Literal["classification", "label-words"]
-"""Where class scores come from: a new linear layer, or the language model's own head at a few words after a template."""
+"""Source of the class scores: a new linear layer, or the label words in the language-model head after a template."""
 
 Quantization = Literal["none", "int8", "nf4"]
-"""How frozen weights are stored: as they are, 8 bits (LLM.int8), or 4-bit NormalFloat with doubly quantised scales."""
+"""Storage of frozen weights: unquantised, 8 bits (LLM.int8), or 4-bit NormalFloat with double quantisation."""
 FineTuning = Literal["lora", "full"]
-"""What fine-tuning changes: a LoRA adapter beside frozen weights, or all weights."""
+"""Trained weights: a LoRA adapter on frozen weights, or all weights."""
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
 LoraInitialisation = Literal["default", "gaussian", "olora", "pissa", "pissa_niter_16", "orthogonal", "mica"]
-"""Those of peft that need neither training texts nor a calibration pass; `default` is Kaiming-uniform A and B = 0."""
+"""Those of peft that need no training texts or calibration pass; `default` is Kaiming-uniform A and B = 0."""
 FROM_ANY_WEIGHTS: tuple[LoraInitialisation, ...] = ("default", "gaussian")
-"""Initialisations that do not look at the frozen weights, and so bear quantised ones."""
+"""Initialisations that do not depend on the frozen weights, and so also work with quantised weights."""
 PreparationStep = Literal["entities", "links", "mentions", "lowercase"]
 MAX_LORA_ALPHA = 1e4
 
 
 class LoraDefaults(Entry):
-    """Low-rank adaptation, with the fields spelled as peft spells them."""
+    """Low-rank adaptation (LoRA); field names follow peft."""
 
     r: Annotated[int, Field(ge=1, le=1024)]
     """Rank of the update matrices."""
     lora_alpha: Annotated[float, Field(gt=0, le=MAX_LORA_ALPHA, allow_inf_nan=False)]
-    """Scale of the update: it is multiplied by lora_alpha / r."""
+    """Scale of the update, which is multiplied by lora_alpha / r."""
     lora_dropout: ShareBelowOne
-    """Share of adapter inputs dropped in training."""
+    """Dropout probability of the adapter inputs in training."""
     target_modules: (
         Literal["attention", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
     )
-    """`attention` (the family's projections), `all-linear` (and its feed-forward), or module names."""
+    """`attention` (the family's projections), `all-linear` (also its feed-forward layers), or module names."""
     use_rslora: bool = False
-    """rsLoRA (Kalajdzievski 2023): the update is multiplied by lora_alpha / sqrt(r) instead."""
+    """rsLoRA (Kalajdzievski 2023): multiply the update by lora_alpha / sqrt(r) instead."""
     use_dora: bool = False
-    """DoRA (Liu et al. 2024): the norm of each row of the adapted weight is learned apart from its direction."""
+    """DoRA (Liu et al. 2024): learn the norm and the direction of each row of the adapted weight separately."""
     init_lora_weights: LoraInitialisation = "default"
-    """What A and B hold at the start; olora and pissa take their first value out of the frozen weight."""
+    """Initialisation of A and B; olora and pissa subtract the initial update from the frozen weight."""
     loraplus_lr_ratio: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = 1.0
-    """LoRA+ (Hayou et al. 2024): B learns so many times as fast as A; 1 is plain LoRA."""
+    """LoRA+ (Hayou et al. 2024): learning rate of B / learning rate of A; 1 is plain LoRA."""
 
     @model_validator(mode="after")
     def _possible_together(self) -> LoraDefaults:
@@ -60,11 +60,11 @@ class LoraDefaults(Entry):
 
 
 def unlike_quantised(lora: LoraDefaults, quantization: Quantization) -> str | None:
-    """Why `lora` cannot sit on weights so stored, with what can; None where it can."""
+    """Return why `lora` is incompatible with `quantization`, and what is allowed; None if they are compatible."""
     if quantization != "none" and lora.init_lora_weights not in FROM_ANY_WEIGHTS:
         return (
-            f"init_lora_weights {lora.init_lora_weights!r} is worked out from weights as they are, not from {quantization}; "
-            f"allowed there are {', '.join(FROM_ANY_WEIGHTS)}"
+            f"init_lora_weights {lora.init_lora_weights!r} is worked out from weights as they are, not from "
+            f"{quantization}; allowed there are {', '.join(FROM_ANY_WEIGHTS)}"
         )
     if quantization == "int8" and lora.use_dora:
         return "use_dora needs the norms of the weights, which bitsandbytes loses with int8; nf4 and none keep them"
@@ -72,53 +72,58 @@ def unlike_quantised(lora: LoraDefaults, quantization: Quantization) -> str | No
 
 
 class TrainDefaults(Entry):
-    """Gradient fine-tuning."""
+    """Gradient-based fine-tuning."""
 
     epochs: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
-    """Passes over the training split; the last may be partial."""
+    """Number of passes over the training split; the last may be partial."""
     min_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Optimiser steps at least: there are more epochs until it is reached, and with few training texts smaller batches."""
+    """Minimum optimiser steps, reached by more epochs and, with few training texts, smaller batches."""
     max_steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Optimiser steps at most; null: those of the epochs."""
+    """Maximum optimiser steps; null for the steps of the epochs."""
     learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     """Decoupled weight decay."""
     warmup_share: ShareBelowOne
-    """Share of steps in which the learning rate rises from 0."""
+    """Share of the steps during which the learning rate rises from 0."""
     lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"]
-    """Shape of the learning rate after warm-up."""
+    """Learning rate schedule after warm-up."""
     effective_batch_size: BatchSize
-    """Examples per optimiser step; with `min_steps` and few training texts fewer, down to 8."""
+    """Examples per optimiser step; reduced, down to 8, by `min_steps` if there are few training texts."""
     max_device_batch_size: BatchSize
-    """Examples that one forward pass may hold; smaller than the effective batch means accumulation."""
+    """Maximum examples per forward pass; if below the effective batch size, gradients are accumulated."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
     """Gradients are clipped to this norm."""
     base_dropout: ShareBelowOne | None
-    """Dropout inside the base model while training; null keeps the checkpoint's own."""
+    """Dropout inside the base model in training; null keeps the value of the checkpoint."""
     group_by_length: bool
-    """Batches of texts of similar length in random order, so that less is padded."""
+    """Length bucketing: batches of texts of similar length, in random order, which reduces padding."""
     validation_share: Share = 1.0
-    """Share of a fit's time for validation at most: fewer runs, or on a part of the split; 1 is no limit."""
+    """Maximum share of a fit's time spent on validation, kept by fewer runs or a part of the split; 1 is no limit."""
     evaluations_per_epoch: Annotated[int, Field(ge=1, le=1000)]
     """Validation runs per epoch."""
     max_evaluation_steps: Annotated[int, Field(ge=1, le=1_000_000)]
-    """A validation run at least every so many steps."""
+    """Maximum number of steps between validation runs."""
     patience: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Stop after so many validation runs without a better score."""
+    """Early stopping: number of validation runs without improvement after which training stops."""
     select_by: Literal["f1_macro", "accuracy", "nll"]
-    """The validation score that chooses the kept checkpoint."""
+    """Validation score that selects the best checkpoint."""
     precision: Literal["auto", "fp32", "fp16", "bf16"]
-    """Number format in training; auto is fp32, on a CPU with bf16 instructions bf16 from 100 million parameters on, and on CUDA fp16, or bf16 for families that overflow in fp16 and, where the
-    device has it in hardware, for weights published in it."""
+    """Number format in training.
+
+    `auto` is fp32, with two exceptions. On a CPU with bf16 instructions, it is bf16 from 100 million parameters on. On
+    CUDA, it is fp16, or bf16 for families that overflow in fp16 and, if the device supports bf16 in hardware, for
+    weights published in bf16.
+    """
     optimizer: Optimizer = "adamw"
-    """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when a CUDA card is full."""
+    """adamw_8bit keeps its state in 8 bits; the paged ones move it to host memory when CUDA memory is full."""
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> TrainDefaults:
         if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ValueError(
-                f"max_steps {self.max_steps} is below min_steps {self.min_steps}; raise max_steps, or lower min_steps to it"
+                f"max_steps {self.max_steps} is below min_steps {self.min_steps}; raise max_steps, or lower min_steps "
+                "to it"
             )
         return self
 
@@ -127,42 +132,42 @@ class ProbeDefaults(Entry):
     """A linear classifier on frozen embeddings."""
 
     pooling: Literal["mean", "cls"]
-    """How token states become one vector."""
+    """Pooling of the token states into one vector."""
     inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
-    """Values of C tried; validation chooses."""
+    """Candidate values of C; the best on validation is used."""
 
 
 class TfidfDefaults(Entry):
     """Logistic regression on TF-IDF of word n-grams."""
 
     max_ngram: Annotated[int, Field(ge=1, le=10)]
-    """Longest word n-gram."""
+    """Maximum length of a word n-gram."""
     min_document_count: Count
-    """An n-gram must occur in so many training texts."""
+    """Minimum number of training texts that contain an n-gram."""
     inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
-    """Values of C tried; validation chooses."""
+    """Candidate values of C; the best on validation is used."""
 
 
 class TextDefaults(Entry):
-    """How a text becomes tokens."""
+    """Tokenisation of texts."""
 
     max_length: Annotated[int, Field(ge=8, le=131_072)]
-    """Longest input in tokens; what is longer is cut, and counted as truncated."""
+    """Maximum input length in tokens; longer texts are truncated, and counted as such."""
     truncation_side: Literal["right", "left"]
-    """Which end is cut."""
+    """Side on which long texts are truncated."""
 
 
 class Augmentation(Entry):
-    """Changed copies of training texts; validation and test texts are never changed."""
+    """Data augmentation by changed copies of training texts; validation and test texts are never changed."""
 
     word_dropout: ShareBelowOne = 0.0
-    """Share of words left out."""
+    """Share of words dropped."""
     word_swap: Share = 0.0
-    """Share of words that change places with the next."""
+    """Share of words swapped with the next word."""
     punctuation: Share = 0.0
-    """Share of words that get a punctuation mark before them."""
+    """Share of words before which a punctuation mark is inserted."""
     copies: Annotated[int, Field(ge=1, le=16)] = 1
-    """Changed copies beside each text."""
+    """Changed copies per text, in addition to the original."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> Augmentation:
@@ -172,23 +177,26 @@ class Augmentation(Entry):
 
 
 class Recipe(Entry):
-    """Changes of the defaults that suit models of one kind and size, or that are asked for by name."""
+    """Changes of the training defaults for models of one kind and size, or for use by name."""
 
     description: str
-    """What it is for, and where it comes from."""
+    """Purpose and origin of the recipe."""
     kind: ModelKind | None = None
-    """The recipe is the default of models of this kind, up to `max_params`; null: only by name."""
+    """Model kind for which the recipe is the default, under the conditions below; null for use by name only."""
     head: Head | None = None
-    """Only of models with this head."""
+    """Head that the model must have; null for any."""
     method: FineTuning = "lora"
-    """Only of models fine-tuned so."""
+    """Fine-tuning method that the model must use."""
     max_params: Positive | None = None
-    """Only of models with at most so many parameters."""
+    """Maximum number of parameters of the model; null for any."""
     lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
     train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
 
     def suits(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> bool:
-        """Return whether this is a default of models of this kind, head, size (0 where it is unknown) and method."""
+        """Return whether the recipe is a default of models of this kind, head, size and method.
+
+        `num_params` is 0 if the size is unknown; a recipe with `max_params` then does not apply.
+        """
         return (
             self.kind == kind
             and self.method == method
@@ -198,7 +206,7 @@ class Recipe(Entry):
 
 
 class TrainingFile(Entry):
-    """training.yaml: defaults of every fit, which recipes, model and preset entries may change."""
+    """Schema of training.yaml: defaults of every fit, which recipes, models and presets may change."""
 
     lora: LoraDefaults
     train: TrainDefaults
@@ -206,4 +214,4 @@ class TrainingFile(Entry):
     tfidf: TfidfDefaults
     text: TextDefaults
     recipes: dict[str, Recipe] = {}
-    """By name; of those that suit a model the first is its default."""
+    """Name -> recipe; the default of a model is the first one that suits it."""

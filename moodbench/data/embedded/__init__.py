@@ -1,4 +1,4 @@
-"""Three small data sets of human-rated sentences that come with MoodBench; README.md describes them."""
+"""Three small datasets of human-rated sentences that come with MoodBench; README.md describes them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EMBEDDED = ("icwsm-movie", "icwsm-product", "icwsm-tweets")
-"""Names that `read_embedded` knows; each is a Parquet file in this folder."""
+"""Names that `read_embedded` accepts; each is a Parquet file in this folder."""
 
 
 def read_embedded(name: str) -> pa.Table:
-    """One row per sentence, in the order of the original file.
+    """Return the table of an embedded dataset, one row per sentence in the order of the original file.
 
     Columns: `source_id`, `text`, `mean_rating` (-4..+4, mean of the raw ratings), `published_mean`, `rating_counts`
-    (nine counts, for the ratings -4..+4), `group` (rows that must stay together) and `split`. The schema metadata
-    holds title, licence, citation, provenance and rules.
+    (nine counts, for the ratings -4..+4), `group` (rows that must be in the same split) and `split`. The schema
+    metadata holds the title, licence, citation, provenance, and the label and split rules.
     """
     if name not in EMBEDDED:
         raise UnknownNameError("embedded dataset", name, EMBEDDED)

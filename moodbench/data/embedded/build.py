@@ -1,8 +1,8 @@
-"""Builds the embedded Parquet files from the files that Hutto & Gilbert published.
+"""Build the embedded Parquet files from the files that Hutto & Gilbert published.
 
     python -m moodbench.data.embedded.build SOURCE_DIR [OUT_DIR]
 
-The same source gives the same bytes, as long as the version of pyarrow is the same.
+With the same version of pyarrow, the same source files give the same bytes.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ SPLIT_RULE = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where one data set comes from."""
+    """Source files of one dataset."""
 
     stem: str
-    """Start of the names of its two files."""
+    """Common prefix of the names of its two files."""
     title: str
     id_names_review: bool = False
-    """The id reads REVIEW_SENTENCE, and the sentences of a review form a group."""
+    """Whether ids have the form REVIEW_SENTENCE; the sentences of one review then form a group."""
 
     @property
     def texts_file(self) -> str:
-        """Name of the file with id, published mean and text."""
+        """Name of the file with the id, published mean and text of each sentence."""
         return f"{self.stem}_GroundTruth.txt"
 
     @property
     def ratings_file(self) -> str:
-        """Name of the file with id, mean, standard deviation and the list of raw ratings."""
+        """Name of the file with the id, mean, standard deviation and list of raw ratings of each sentence."""
         return f"{self.stem}_anonDataRatings.txt"
 
 
@@ -79,8 +79,9 @@ class Row(NamedTuple):
 
 
 def rating_stratum(mean_rating: float) -> int:
-    """-2, -1, 0, 1 or 2: the sign of the rating, doubled from a distance of 0.5 to zero; 0 nearer than 0.05.
+    """Return the stratum of a mean rating: -2, -1, 0, 1 or 2.
 
+    It is 0 if |rating| < 0.05, otherwise the sign of the rating, doubled if |rating| >= 0.5.
     Labels cut at 0.05 (three classes) and at 0.5 (two classes, the middle left out) are both unions of strata.
     """
     strength = (abs(mean_rating) >= 0.05) + (abs(mean_rating) >= 0.5)
@@ -88,7 +89,7 @@ def rating_stratum(mean_rating: float) -> int:
 
 
 def read_source(folder: Path, source: Source) -> list[Row]:
-    """The sentences of a source in the order of its file, joined by id with their ratings."""
+    """Return the sentences of a source in file order, joined with their ratings by id."""
     where = source.ratings_file
     ratings = {fields[0]: fields[3] for fields in _fields(folder / where, 4)}
     rows = []
@@ -108,7 +109,7 @@ def read_source(folder: Path, source: Source) -> list[Row]:
 
 
 def build_table(name: str, folder: Path) -> pa.Table:
-    """The table of one data set, with its groups and splits, described in its schema metadata."""
+    """Return the table of one dataset with its groups and splits; the schema metadata describes it."""
     import pyarrow as pa
 
     source = SOURCES[name]
@@ -145,7 +146,7 @@ def build_table(name: str, folder: Path) -> pa.Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes one Parquet file per embedded data set."""
+    """Write one Parquet file per embedded dataset."""
     parser = argparse.ArgumentParser(prog="python -m moodbench.data.embedded.build", description=__doc__)
     parser.add_argument("source_dir", type=Path, help="folder with the original *_GroundTruth.txt and ratings files")
     parser.add_argument("out_dir", type=Path, nargs="?", default=Path(__file__).parent, help="default: this package")
@@ -160,8 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fields(path: Path, num_fields: int) -> Iterator[list[str]]:
-    """The tab-separated fields of each line; only the last may hold tabs."""
-    # Not splitlines: it would also break a text at characters such as U+0085 and U+2028.
+    """Yield the tab-separated fields of each line; only the last field may contain tabs."""
+    # Not splitlines: it also splits at characters such as U+0085 and U+2028.
     for number, line in enumerate(path.read_bytes().decode("utf-8-sig").split("\n"), start=1):
         fields = line.removesuffix("\r").split("\t", num_fields - 1)
         if len(fields) == num_fields:
@@ -171,7 +172,7 @@ def _fields(path: Path, num_fields: int) -> Iterator[list[str]]:
 
 
 def _sha256(path: Path) -> str:
-    """SHA-256 of a file as hex digits."""
+    """Return the SHA-256 of a file as hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The page: a shell of Gradio around tabs, each a module of its own that fills its parts from a reading and a state."""
+"""The page: a Gradio shell around tabs, each a module that fills its components from a reading and a state."""
 
 from moodbench.visualization.page.shell import build_page
 from moodbench.visualization.page.tab import Answer, Ask, Services

@@ -1,4 +1,4 @@
-"""The cells of the board as HTML: whiskers, bars, ties and marks; those that no weights change are made once."""
+"""Cells of the leaderboard as HTML: whiskers, bars, ties and marks. Cells that do not depend on weights are cached."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from moodbench.visualization.page.why_missing import READ_FOR_SCORE, why_missing
 
 BEST, TIED_BEST = "the best", "the best, or not separated from it"
 VARYING = ("rank", "score")
-"""Columns whose cells other weights change."""
+"""Columns whose cells depend on the weights."""
 CLOCKED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
-"""Columns that other load disturbs."""
+"""Columns that other load on the machine disturbs."""
 PROVISIONAL = "provisional: other load disturbed the clock"
 WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
 ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
-"""Columns that a narrow screen shows."""
+"""Columns shown on a narrow screen."""
 NEEDED = ("name", *VARYING, "rank_low", "rank_high", "p_best", "provisional", "verdict", "composite", *READ_FOR_SCORE)
-"""What the cells of VARYING are made from."""
+"""Columns that the cells of VARYING are computed from."""
 
 
 class Axis(NamedTuple):
-    """The ends of the accuracy axis that the rows of a track share, as shares."""
+    """Ends of the accuracy axis, from 0 to 1, shared by the rows of one dataset."""
 
     low: float
     high: float
 
     def x(self, share: float) -> float:
-        """Where `share` lies in the drawing, in pixels, at its edge when beyond the axis."""
+        """Return the position of `share` in the drawing, in pixels, clipped to the ends of the axis."""
         place = (share - self.low) / (self.high - self.low)
         return 4 + min(max(place, 0.0), 1.0) * (WHISKER_WIDTH - 8)
 
@@ -43,11 +43,11 @@ class Cell(NamedTuple):
 
     html: str
     why: str | None
-    """Why it holds no value; None where it holds one."""
+    """Why the cell has no value; None where it has one."""
 
 
 Kept = dict[tuple[str, str, str, bool], Cell]
-"""Track, contender, column and whether the contender is pinned to the cell."""
+"""Cached cells by dataset, model, column and whether the model is pinned."""
 
 
 def rows_of_cells(
@@ -59,7 +59,10 @@ def rows_of_cells(
     columns: Sequence[Column],
     kept: Kept,
 ) -> list[list[Cell]]:
-    """The cells of each of the `rows` of a `track`; what `kept` has and no weights change is taken from there, and else put there."""
+    """Return the cells of each of `rows`, with ties computed within `track`, all rows of one dataset.
+
+    Cells that do not depend on the weights are taken from the cache `kept`, or else added to it.
+    """
     name = str(track["track"].iloc[0])
     lasting = cache(lambda: tied_best(track))
     varying = tied_best(track, VARYING)
@@ -110,17 +113,17 @@ def _cell(c: Column, row: Row, failures: pd.DataFrame, axis: Axis | None, *, bes
 
 
 def classes(key: str) -> str:
-    """The class names of a column's cells."""
+    """Return the CSS classes of a column's cells."""
     return f"mb-{key}" if key in ON_PHONE else f"mb-{key} mb-wide"
 
 
 def _mark(row: Row) -> str:
-    """The method's mark before the name, decoration beside the method's name in the tooltip."""
+    """Return the mark of the method that precedes the name, a decoration with the method's name as tooltip."""
     return f'<span class="mb-mark mb-method-{escape(str(row["method"]))}" title="{escape(str(row["method"]))}"></span>'
 
 
 def _marked_html(row: Row) -> str:
-    """The name and, smaller, its marks with what they mean: the text of `formatting.marked`."""
+    """Return the name and, smaller, its marks with their meaning: the text of `formatting.marked`."""
     found = marks(row)
     title = escape("; ".join(f"{mark}: {MARKS[mark]}" for mark in found))
     tags = f' <small class="mb-tag" title="{title}">({", ".join(found)})</small>' if found else ""
@@ -145,7 +148,7 @@ def _drawing(key: str, row: Row, axis: Axis | None) -> str:
 
 
 def _whisker_svg(row: Row, axis: Axis) -> str:
-    """A dot at the accuracy and a line over its interval; hidden from readers, who have the text."""
+    """Draw a dot at the accuracy and a line over its interval, hidden from screen readers, which have the text."""
     middle, w, h = WHISKER_HEIGHT / 2, WHISKER_WIDTH, WHISKER_HEIGHT
     line = ""
     if not missing(row["accuracy_low"]):  # several seeds without stored predictions have no interval

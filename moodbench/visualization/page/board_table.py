@@ -1,4 +1,4 @@
-"""The board of one track as a semantic table: whiskers, tie groups, ties in each column, and why a cell is empty."""
+"""The leaderboard of one dataset as a semantic table: whiskers, groups, ties per column, and why a cell is empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from moodbench.visualization.page.board_cells import PROVISIONAL, Axis, Kept, cl
 from moodbench.visualization.page.html import details, scroll
 from moodbench.visualization.page.privacy import Tells, untold_hint
 
-SMALLER_IS_BETTER = {"rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name", "nll", "brier", "ece"}  # fmt: skip
+SMALLER_IS_BETTER = {
+    "rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name", "nll",
+    "brier", "ece",
+}  # fmt: skip
 
 
 def board_table(
@@ -28,10 +31,11 @@ def board_table(
     columns: Sequence[Column] = COLUMNS,
     kept: Kept | None = None,
 ) -> str:
-    """The `rows` of a track that are shown, with the reasons below; axis and ties are those of the whole `track`.
+    """Return the table of the visible `rows`, with the reasons for empty cells below.
 
-    `references` stand at the foot, where no sorting moves them. Rows that share the best place they could have are a group.
-    Cells are taken from those `kept` of the same records.
+    Axis and ties are those of `track`: all rows of one dataset and training size, or of all datasets together. Rows
+    whose rank intervals have the same lower end form a group. `references` are at the foot of the table, where sorting
+    does not move them. Cells are taken from the cache `kept`, which must belong to the same records.
     """
     axis = _axis(track)
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -54,15 +58,16 @@ def board_table(
     name = str(track["track"].iloc[0])
     table = (
         f'<table role="table"><caption><div><strong>{escape(name)}</strong>{escape(track_facts(track))}</div></caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(references, columns)}</table>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(references, columns)}</table>'
     )
     return scroll(table, name) + _legend_html(rows) + _reasons_html(reasons)
 
 
 def failures_table(failures: pd.DataFrame, tells: Tells) -> str:
-    """The last attempt of each phase without a record, with its error; empty when there is none.
+    """Return a table of the last attempt of each phase without a record, with its error; empty when there is none.
 
-    The message of an error is shown for data sets that `tells` allows, for others only its class.
+    The message of an error is shown for the datasets that `tells` allows; for others, only the class of the error is.
     """
     if failures.empty:
         return ""
@@ -82,7 +87,7 @@ def failures_table(failures: pd.DataFrame, tells: Tells) -> str:
 
 
 def columns_html(columns: Sequence[Column] = COLUMNS) -> str:
-    """What each column says, folded."""
+    """Return the description of each column, folded."""
     entries = "".join(f"<dt>{escape(c.heading)}</dt><dd>{escape(c.help)}</dd>" for c in columns)
     return details("What the columns say", f"<dl>{entries}</dl>")
 
@@ -95,14 +100,15 @@ def _heading_html(column: Column, axis: Axis | None) -> str:
     first = 1 if column.key in SMALLER_IS_BETTER else -1
     sort = "ascending" if column.key == "rank" else "none"
     return (
-        f'<th scope="col" role="columnheader" class="{classes(column.key)}" aria-sort="{sort}" title="{escape(column.help)}">'
+        f'<th scope="col" role="columnheader" class="{classes(column.key)}" aria-sort="{sort}" '
+        f'title="{escape(column.help)}">'
         f'<button type="button" data-key="{column.key}" data-first="{first}">{escape(column.heading)}'
         f'<i aria-hidden="true"></i></button>{scale}</th>'
     )
 
 
 def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> str:
-    """The reference rows as the foot of the table; without whiskers, as the axis is that of the contenders."""
+    """Return the reference rows as the foot of the table, without whiskers, because the axis is that of the models."""
     if references is None or references.empty:
         return ""
     made = []
@@ -120,7 +126,7 @@ def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> st
 
 
 def _axis(rows: pd.DataFrame) -> Axis | None:
-    """The axis around all intervals, on multiples of 5 %; None where no row has an accuracy."""
+    """Return an axis around all intervals, with ends at multiples of 5 %; None where no row has an interval."""
     low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
     if missing(low) or missing(high):
         return None
@@ -130,7 +136,8 @@ def _axis(rows: pd.DataFrame) -> Axis | None:
 
 def _legend_html(rows: pd.DataFrame) -> str:
     parts = [
-        "Underlined: best of its column; accuracy, F1 and P50 of one data set also where the data do not separate it from the best."
+        "Underlined: best of its column; accuracy, F1 and P50 of one data set also where the data do not separate it "
+        "from the best."
     ]
     if "rank_low" in rows:
         parts.append("A rank is the range of places that the data leave open; a heavy line parts groups.")
@@ -141,7 +148,7 @@ def _legend_html(rows: pd.DataFrame) -> str:
 
 
 def _reasons_html(reasons: dict[str, list[str]]) -> str:
-    """Why cells are missing, in words that need no pointer to hover with."""
+    """Return why cells are empty, as text for readers who cannot hover over a cell."""
     if not reasons:
         return ""
     items = "".join(f"<li>{escape(r)}: {escape(', '.join(rows))}</li>" for r, rows in reasons.items())
@@ -149,7 +156,7 @@ def _reasons_html(reasons: dict[str, list[str]]) -> str:
 
 
 def _message_html(error_class: Any, message: Any) -> str:
-    """The first line of an error, with the other lines folded below it."""
+    """Return the first line of an error, with the other lines folded below it."""
     lines = [] if missing(message) else str(message).strip().splitlines()
     first = ": ".join([str(error_class), *lines[:1]])
     rest = escape("\n".join(lines[1:]))

@@ -1,4 +1,4 @@
-"""The Compare tab: the pinned contenders on one data set, in pairs, in parts, and on the texts where they differ."""
+"""The Compare tab: the pinned models on one dataset, in pairs, by parts of the test set, and where they disagree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from moodbench.visualization.training_notes import not_trained_enough
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-pairs", elem_classes="mb"))
@@ -39,7 +39,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The pairs, the reliability figure with its table, and slices with disagreements."""
+    """Return the pairs, the reliability figure, its table, and the slices with confusions and disagreements."""
     track = one_track(reading.order(state.weights), state)
     rows = pinned_rows(track, state, 2)
     if len(rows) < 2:
@@ -73,7 +73,7 @@ def _calibration(trust: Sequence[Calibration]) -> str:
 
 
 def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
-    """The names of the classes, from the spec of one of the row's fits; numbers where it names none."""
+    """Return the class names from the spec of one of the row's fits; numbers where it names none."""
     numbers = reading.results.evaluations["num_classes"].dropna()
     return class_names(reading.results.fits, row["fit_ids"][0], int(numbers.max()) if len(numbers) else 2)
 
@@ -120,8 +120,14 @@ def _differences(
         f"<td>{escape(labels[int(row['label'])])}</td>" + "".join(_said(row, name, labels) for name in names) + "</tr>"
         for _, row in found.iterrows()
     )
-    caption = "<caption><div><strong>Texts on which they differ</strong>the most confidently contradicted first</div></caption>"
-    made = f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Text</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+    caption = (
+        "<caption><div><strong>Texts on which they differ</strong>"
+        "the most confidently contradicted first</div></caption>"
+    )
+    made = (
+        f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Text</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
     return scroll(made, "Texts on which they differ")
 
 

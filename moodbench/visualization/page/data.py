@@ -1,4 +1,4 @@
-"""The Data tab: the raw rows, files of the view and of everything, licences, how to cite, and a link to this view."""
+"""The Data tab: raw rows, downloads of the view and of everything, licences, how to cite, and a link to this view."""
 
 from __future__ import annotations
 
@@ -35,11 +35,16 @@ RAW_COLUMNS = [
 MOST_ROWS = 2_000
 MOST_DOUBTFUL = 25
 NESTED = ["throughput_points", "process_speed", "confusion", "environment", "files"]
-FILES = (("view-csv", "This view as CSV"), ("view-parquet", "This view as Parquet"), ("all-csv", "Everything as CSV"), ("all-parquet", "Everything as Parquet"))  # fmt: skip
+FILES = (
+    ("view-csv", "This view as CSV"),
+    ("view-parquet", "This view as Parquet"),
+    ("all-csv", "Everything as CSV"),
+    ("all-parquet", "Everything as Parquet"),
+)
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-data", elem_classes="mb"))
@@ -56,7 +61,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """What the files are, the files, the rows, doubtful labels, and licences with the citation."""
+    """Return what the files are, the files, the rows, doubtful labels, and licences with the citation."""
     name = chosen_track(reading.tracks, state)
     view = reading.view(state.weights, state.composite, placed=name)
     rows = visible(view.track(name), state, reading.families)
@@ -72,7 +77,8 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     cut = f" The table shows the first {MOST_ROWS:,}." if len(shown) > MOST_ROWS else ""
     link = "?" + state.to_query()
     words = (
-        f"<p>This view: {len(rows)} row{'' if len(rows) == 1 else 's'} of {escape(name)}, as <code>{escape(with_store('moodbench leaderboard --csv', reading.store.uri))}</code> names them. Everything: "
+        f"<p>This view: {len(rows)} row{'' if len(rows) == 1 else 's'} of {escape(name)}, as "
+        f"<code>{escape(with_store('moodbench leaderboard --csv', reading.store.uri))}</code> names them. Everything: "
         f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
         f'<code>{escape(reading.store.uri)}</code>. <a class="mb-link" href="{escape(link)}">Link to this view</a></p>'
     )
@@ -82,17 +88,17 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 @cache
 def _downloads() -> Downloads:
-    """The files of this process."""
+    """Return the downloads of this process."""
     return Downloads()
 
 
 def of_rows(state: State) -> State:
-    """`state` without what changes no row of a view."""
+    """Return `state` without the fields that do not affect the rows of a view."""
     return replace(state, tab="", against="", models=(), columns=(), sort="")
 
 
 def _files(view: BoardView, trials: pd.DataFrame, key: tuple[str, datetime, State]) -> list[str]:
-    """The paths of the four files, in the order of FILES; `key` says which reading, and which view of it."""
+    """Return the paths of the four files, in the order of FILES; `key` identifies the reading and its view."""
     flat = trials.drop(columns=[c for c in NESTED if c in trials])
     contents: list[tuple[Hashable, Callable[[], bytes]]] = [
         (key, lambda: board_bytes(view, "csv")),
@@ -105,14 +111,14 @@ def _files(view: BoardView, trials: pd.DataFrame, key: tuple[str, datetime, Stat
 
 
 def _readable(trials: pd.DataFrame) -> pd.DataFrame:
-    """The columns that one looks at, six significant digits; the files have all."""
+    """Return the columns to show, with six significant digits; the files have all columns and digits."""
     shown = trials.reindex(columns=RAW_COLUMNS).head(MOST_ROWS)
     reals = shown.select_dtypes("float").columns
     return shown.assign(**{c: shown[c].map(lambda x: float(f"{x:.6g}")) for c in reals})
 
 
 def _doubtful(reading: Reading, state: State, services: Services) -> str:
-    """The test texts of the track shown whose label nearly all contenders deny."""
+    """Return the test texts of the shown dataset whose label nearly all models contradict."""
     first = one_track(reading.order(state.weights), state).iloc[0]
     try:
         queues = mislabelled(reading.store, str(first["dataset"]))
@@ -149,7 +155,10 @@ def _licences(fits: pd.DataFrame, catalogue: Catalogue) -> str:
                 ]
             )
     made = table(["Name", "What", "Licence", "Source"], rows, "Licences", left=4)
-    cite = f"The MoodBench maintainers. MoodBench: choosing small language models for sentiment analysis, version {__version__}."
+    cite = (
+        "The MoodBench maintainers. MoodBench: choosing small language models for sentiment analysis, "
+        f"version {__version__}."
+    )
     return f"{made}<h2>How to cite</h2><p>{escape(cite)} Name the data sets' sources above as well.</p>"
 
 

@@ -1,4 +1,4 @@
-"""Files that visitors fetch: written once for what they hold, a few of them kept, all removed when the page ends."""
+"""Files that visitors download: written once per content, a few of them cached, all removed when the page ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_KEPT = 24
 
 
 class Downloads:
-    """A folder of this process with at most `most` files; it goes with the process."""
+    """A folder of at most `most` files, which is removed when the process ends."""
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._folder = tempfile.mkdtemp(prefix="moodbench-page-")
@@ -23,7 +23,7 @@ class Downloads:
         self._kept: OrderedDict[tuple[Hashable, str], Path] = OrderedDict()
 
     def path(self, key: Hashable, name: str, make: Callable[[], bytes]) -> str:
-        """Where the file `name` of what `key` stands for is; `make` gives its content where it is not there yet."""
+        """Return the path of the file `name` for `key`; `make` returns its content where it is not cached."""
         with self._lock:
             found = self._kept.get((key, name))
             if found is None:

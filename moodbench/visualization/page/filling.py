@@ -1,4 +1,4 @@
-"""What a tab shows for a state, before any component: its contents, or why there are none."""
+"""What a tab shows for a state, independent of Gradio components: its contents, or why there are none."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Filled:
     address: str
     """The canonical query of the state, for the browser's address bar."""
     notice: str
-    """What stands in place of the contents; empty where there are some."""
+    """Message shown in place of the contents; empty where there are contents."""
     contents: Sequence[Any] | None
-    """A value for each output of the tab; None where the notice stands."""
+    """A value for each output of the tab; None where the notice is shown."""
 
 
 def fill(reader: Reader, tab: Tab, state: State, services: Services, *, seen: str | None = None) -> Filled:
-    """The contents of `tab`, or the message of what the user can mend.
+    """Fill `tab` for `state`, or return the message of an error that the user can fix.
 
-    `seen` is `Filled.read` of what the page shows, where weights alone have changed since: of that very reading, only what
-    they change is made anew.
+    `seen` is given where only the weights have changed: the `Filled.read` of what the page shows. If that reading is
+    still the current one, only what depends on the weights is rendered again.
     """
     address = f'<span data-query="{escape(state.to_query())}"></span>'
     uri = escape(reader.store.uri)
@@ -53,5 +53,5 @@ def fill(reader: Reader, tab: Tab, state: State, services: Services, *, seen: st
 
 
 def _time(at: datetime) -> str:
-    """A time as one reads it; two readings of one second differ in the attribute."""
+    """Return a time as people read it; two readings within one second differ in the attribute."""
     return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S}</time>'

@@ -1,4 +1,4 @@
-"""Small pieces of HTML that the tabs share. Whatever comes from a store is escaped here or by the caller."""
+"""Small pieces of HTML shared by the tabs. Values from a store are escaped here or by the caller."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from html import escape
 
 
 def with_store(command: str, uri: str) -> str:
-    """`command` with the store at `uri`, as a shell takes it."""
+    """Return `command` with `--store` and `uri`, quoted for a shell."""
     return f"{command} --store {shlex.quote(uri)}"
 
 
 def empty(uri: str) -> str:
-    """How to fill the store at `uri`."""
+    """Return how to fill the empty store at `uri`."""
     command = escape(with_store("moodbench run quickstart", uri))
     return (
         '<div class="mb-empty" role="status"><p><b>No results yet.</b></p>'
@@ -22,12 +22,15 @@ def empty(uri: str) -> str:
 
 
 def scroll(content: str, label: str) -> str:
-    """`content` in a region that scrolls sideways, by keyboard too."""
+    """Return `content` in a region that scrolls sideways, also by keyboard."""
     return f'<div class="mb-scroll" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
 
 
 def details(summary: str, content: str, *, is_open: bool = False, key: str = "") -> str:
-    """`content` (HTML) folded below `summary` (text); by `key` the browser knows it again when it is made anew."""
+    """Return `content` (HTML) folded below `summary` (text).
+
+    By `key` the browser recognises the fold when it is rendered again, and keeps it open.
+    """
     known = f' data-key="{escape(key)}"' if key else ""
     return f"<details{known}{' open' if is_open else ''}><summary>{escape(summary)}</summary>{content}</details>"
 
@@ -35,9 +38,9 @@ def details(summary: str, content: str, *, is_open: bool = False, key: str = "")
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, left: int = 1, raw: bool = False
 ) -> str:
-    """A table of texts, its first column the row headings; the first `left` columns stand on the left.
+    """Return a table of texts whose first column holds the row headings; the first `left` columns are left-aligned.
 
-    `raw` cells are HTML already.
+    Cells that are `raw` are HTML already.
     """
     show = str if raw else escape
     side = ['class="mb-name"', *[' class="mb-text"'] * (left - 1)] + [""] * (len(headings) - left)
@@ -51,22 +54,25 @@ def table(
         + "</tr>"
         for row in rows
     )
-    made = f"<table><caption><div><strong>{escape(caption)}</strong></div></caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    made = (
+        f"<table><caption><div><strong>{escape(caption)}</strong></div></caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
     return scroll(made, caption)
 
 
 def card(content: str, kind: str = "plain") -> str:
-    """`content` (HTML) as a card: plain, good or warning."""
+    """Return `content` (HTML) as a card of the `kind` plain, good or warning."""
     return f'<div class="mb-card mb-{kind}" role="status">{content}</div>'
 
 
 def hint(text: str) -> str:
-    """A line that says what to do or why there is nothing."""
+    """Return a line that says what to do or why there is nothing to show."""
     return f'<p class="mb-empty" role="status">{escape(text)}</p>'
 
 
 def not_shown(reasons: Mapping[str, str]) -> str:
-    """Who is missing from what stands above, and why; empty where nobody is."""
+    """Return the models missing from the figure or table above, and why; empty where none is."""
     if not reasons:
         return ""
     names = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
@@ -74,5 +80,5 @@ def not_shown(reasons: Mapping[str, str]) -> str:
 
 
 def error(text: str) -> str:
-    """A message of something that is wrong."""
+    """Return an error message."""
     return f'<p class="mb-error" role="alert">{escape(text)}</p>'

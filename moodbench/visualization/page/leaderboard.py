@@ -1,4 +1,4 @@
-"""The Leaderboard tab: the answer, the weights, the table, the trade-off, and scores by data set."""
+"""The Leaderboard tab: the answer, the weights, the table, the trade-off, and scores by dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEIGHT_LABELS = {"accuracy": "Accuracy", "f1": "Macro F1", "throughput": "Throug
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-answer", apply_default_css=False))
@@ -88,7 +88,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The answer, the table, the two figures and the notes."""
+    """Return the answer, the table, the two figures, each with its caption, and the notes."""
     answered, table, notes, rows, view = _ranked(reading, state, services)
     cost = state.against if state.against in figures.COSTS else "latency_p50_s"
     each = view.board[view.board["dataset"] != OVERALL]
@@ -100,13 +100,13 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 
 def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """What other weights change; the figures do not depend on them."""
+    """Return what depends on the weights, and None for the figures and their captions, which do not."""
     answered, table, notes, *_ = _ranked(reading, state, services)
     return answered, table, None, None, None, None, notes
 
 
 def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, BoardView]:
-    """The answer, the table and the notes, and the rows shown of which view."""
+    """Return the answer, the table, the notes, the visible rows, and the view that they belong to."""
     name = chosen_track(reading.tracks, state)
     view = reading.view(state.weights, state.composite, placed=name)
     columns = columns_with(state.columns)
@@ -127,23 +127,24 @@ def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, st
 
 
 def _frontier_words(rows: Any, cost: str) -> str:
-    """The frontier in words, for whoever does not see the figure."""
+    """Return the frontier in words, for readers who cannot see the figure."""
     axis = figures.COSTS[cost]
     known = figures.with_trade_off(rows, cost)
     on = figures.frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
     names = ", ".join(known[on].sort_values(cost)["name"])
     return (
         '<p class="mb-legend">Whiskers: 95 % interval. Marker area: memory. Open marker: provisional. '
-        f"On the frontier, where none is both more accurate and better on the horizontal axis: {escape(names) or 'none'}.</p>"
+        "On the frontier, where none is both more accurate and better on the horizontal axis: "
+        f"{escape(names) or 'none'}.</p>"
     )
 
 
 def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) -> str:
-    """Who is not in the trade-off figure, and why."""
+    """Return the models missing from the trade-off figure, and why."""
     shown = set(figures.with_trade_off(rows, cost)["name"])
     reasons = {}
     for _, row in rows[~rows["name"].isin(shown)].iterrows():
-        if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+        if row.get("on_all") == False:  # noqa: E712 - a missing value is a row of one dataset
             reason = "not run on all of these data sets"
         elif row["verdict"] == "invalid" and cost in MEASURED:
             reason = MARKS["invalid"]
@@ -154,13 +155,13 @@ def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) ->
 
 
 def _by_f1(board: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """`names` by their mean F1 over the data sets that they have, best first: an order that no weights change."""
+    """Return `names` by mean F1 over the datasets they have, best first; the order is independent of the weights."""
     means = board[board["name"].isin(names)].groupby("name")["f1_macro"].mean()
     return [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
 
 
 def _without_f1(board: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
-    """Contenders without a mark for some data set, and for which."""
+    """Return the models without an F1 on some dataset, and on which datasets."""
     known = board[board["f1_macro"].notna()].groupby("name")["track"].agg(set)
     tracks = sorted(set(board["track"]))
     lacking = {name: [t for t in tracks if t not in known.get(name, set())] for name in names}

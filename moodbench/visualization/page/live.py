@@ -1,4 +1,4 @@
-"""The Live tab: the run that began last, from its log in the store; it fills itself while it is open."""
+"""The Live tab: the latest run, from its log in the store; the tab refreshes itself while it is open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPARK_WIDTH, SPARK_HEIGHT = 90, 20
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     if services.runner is not None:
@@ -33,7 +33,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(store: Store, state: State, services: Services) -> Sequence[Any]:
-    """The run that began last, and every other that is under way."""
+    """Return the run that started last and every other run in progress, below the cluster where there is one."""
     runs = shown_runs(store)
     none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
     cluster = None if services.cluster is None else services.cluster()
@@ -44,7 +44,7 @@ def render(store: Store, state: State, services: Services) -> Sequence[Any]:
 
 
 def run_html(run: RunProgress, tells: Tells) -> str:
-    """A run as HTML: how far it is, each job, and the last error; its message for data sets that `tells` allows."""
+    """Return a run as HTML: progress, each job, and the last error; messages only for datasets that `tells` allows."""
     heading = "running" if run.is_going else "stopped without saying so"
     if run.ended:
         heading = "cancelled" if run.cancelled else "ended"
@@ -78,7 +78,7 @@ def run_html(run: RunProgress, tells: Tells) -> str:
 
 
 def cluster_html(cluster: ClusterNow) -> str:
-    """The nodes of a Ray cluster and what is free of each; or that the log alone tells, and why."""
+    """Return the nodes of a Ray cluster with their free resources, or a hint why the cluster does not answer."""
     if cluster.problem:
         return hint(f"Ray at {cluster.address} does not tell: {cluster.problem}. What is below comes from the log.")
     rows = [
@@ -97,7 +97,7 @@ def cluster_html(cluster: ClusterNow) -> str:
 
 
 def _of(node: NodeNow, resource: str, unit: float = 1.0) -> str:
-    """How much of a resource of a node is free."""
+    """Return how much of a resource of a node is free; memory in GiB, when `unit` is GIB."""
     if resource not in node.total:
         return MISSING
     free, total = (each.get(resource, 0.0) / unit for each in (node.free, node.total))
@@ -105,14 +105,14 @@ def _of(node: NodeNow, resource: str, unit: float = 1.0) -> str:
 
 
 def _measured(node: NodeNow) -> str:
-    """Whether a measurement holds all of the node."""
+    """Return whether a measurement occupies the whole node."""
     if EXCLUSIVE not in node.total:
         return MISSING
     return "alone" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
 
 
 def _standing(run: RunProgress) -> str:
-    """What runs, what waits and for what, and the least time left, as the run itself tells."""
+    """Return what is running, what is queued and for which resource, and the least ETA, as the run reports them."""
     known = run.standing
     if not known:
         return ""
@@ -152,7 +152,7 @@ def _range(seconds: tuple[float, float]) -> str:
 
 
 def _loss(losses: list[float]) -> str:
-    """The last loss, with the course of all as a line."""
+    """Return the last loss, with a sparkline of all losses."""
     if not losses:
         return MISSING
     low, high = min(losses), max(losses)

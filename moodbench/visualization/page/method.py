@@ -1,4 +1,4 @@
-"""The Method tab: how the results came about, from the records themselves."""
+"""The Method tab: how the results were obtained, from the records themselves."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from moodbench.visualization.state import State
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-method", elem_classes="mb"))
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The facts with the fields they come from, and the failures."""
+    """Return the facts with the fields they come from, the columns' descriptions, and the failures."""
     rows = [[fact.about, fact.text, fact.source] for fact in facts(reading.results)]
     made = table(["About", "What the records say", "Field"], rows, "How these results came about", left=3)
     failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))

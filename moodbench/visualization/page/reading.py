@@ -1,4 +1,4 @@
-"""What the page knows of a store: read once, and again in the background when a record has come or gone."""
+"""What the page has read of a store: read once, and again in the background when a record is added or removed."""
 
 from __future__ import annotations
 
@@ -24,32 +24,35 @@ from moodbench.visualization.state import DEFAULT
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
-"""A store is not asked more often whether it has changed."""
+"""Least number of seconds between two checks of whether the store has changed."""
 LOOK_SHARE = 0.05
-"""Of the time that looking may take: a store whose records take long to list is looked at less often."""
+"""Share of the time that checks may take: a store whose records take long to list is checked less often."""
 PATIENCE_S = 3.0
-"""How long a visitor waits for a change to be read before the reading before it is shown."""
+"""Seconds that a visitor waits for a changed store to be read, before the previous reading is shown."""
 MOST_VIEWS = 32
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A store as it was read."""
+    """Snapshot of a store, with the time at which it was read."""
 
     store: Store
     results: Results
     at: datetime
     cells: Kept = field(default_factory=dict, compare=False, repr=False)
-    """Cells of the board that no weights change, as far as they were shown."""
+    """Cache of the leaderboard cells that do not depend on weights, as far as they have been shown."""
     _views: OrderedDict[tuple[Weights, str, str | None], BoardView] = field(default_factory=OrderedDict, compare=False)
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no evaluated model."""
+        """Whether no model has been evaluated."""
         return self.results.contenders.empty
 
     def view(self, weights: Weights, composite: str = "pinned", placed: str | None = None) -> BoardView:
-        """The board under these weights, the ranges of places of the track `placed` alone where it is named; the last few are kept."""
+        """Return the leaderboard under these weights; the last MOST_VIEWS are cached.
+
+        If `placed` is given, rank intervals are computed only for the dataset of that name.
+        """
         key = (weights, composite, placed)
         if (found := self._views.get(key)) is None:
             found = self._views[key] = self.results.view(weights, composite, placed=placed)
@@ -58,16 +61,16 @@ class Reading:
         return found
 
     def order(self, weights: Weights) -> BoardView:
-        """The board under these weights without ranges of places, which takes the least time."""
+        """Return the leaderboard under these weights without rank intervals, which takes the least time."""
         return self.view(weights, placed="")
 
     @cached_property
     def tracks(self) -> list[str]:
-        """The names of the tracks, all of them together last, whatever the weights."""
+        """Names of the datasets with their training sizes, all of them together last; independent of weights."""
         return self.order(DEFAULT.weights).tracks
 
     def tells(self, *, show_texts: bool) -> Tells:
-        """Of which data sets the messages of failures may be shown, where private texts may be (`show_texts`) or not."""
+        """Return for which datasets failure messages may be shown: for all if private texts may be (`show_texts`)."""
         return tells_of(self._public, show_texts=show_texts)
 
     @cached_property
@@ -76,7 +79,7 @@ class Reading:
 
     @cached_property
     def families(self) -> dict[str, str]:
-        """Model to its family."""
+        """Family of each model."""
         fits = self.results.fits
         return dict(zip(fits["model"], fits["family"].fillna("").astype(str), strict=True))
 
@@ -84,8 +87,8 @@ class Reading:
 class Reader:
     """Readings of one store, shared by all visitors.
 
-    The first one is waited for. Later a change is read by a thread of its own, and whoever asks meanwhile waits
-    PATIENCE_S at most and then sees the reading before it.
+    Callers wait for the first reading. Later, a thread reads a changed store in the background; a caller waits for it
+    at most PATIENCE_S and then gets the previous reading.
     """
 
     def __init__(self, store: Store, machine: Hardware, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,9 +102,11 @@ class Reader:
         self._thread: threading.Thread | None = None
 
     def current(self, patience_s: float | None = None) -> Reading:
-        """The store as it is now, give or take LOOK_EVERY_S and the time that reading takes; StoreError when it cannot be read.
+        """Return the store as it is now, up to LOOK_EVERY_S and the time that reading takes.
 
-        Whoever has less patience than PATIENCE_S may be shown a reading that is older.
+        With `patience_s` below PATIENCE_S, the reading may be older.
+
+        Raises: StoreError if the store cannot be read, or another MoodBenchError if it cannot be shown.
         """
         thread = self._look()
         if thread is not None:
@@ -113,11 +118,11 @@ class Reader:
         return self._reading
 
     def begin(self) -> None:
-        """Nothing; begins to read, so that the first visitor waits less."""
+        """Start reading, so that the first visitor waits less."""
         self._look()
 
     def _look(self) -> threading.Thread | None:
-        """The thread that reads, where one does."""
+        """Return the thread that reads the store, started if a check is due; None if no thread is reading."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return self._thread
@@ -141,7 +146,7 @@ class Reader:
             self._problem = None
         except MoodBenchError as problem:
             self._problem = problem
-        except Exception as problem:  # else a visitor would wait for a thread that is dead
+        except Exception as problem:  # otherwise visitors would wait for a dead thread
             log.exception("reading %s", self.store.uri)
             self._problem = MoodBenchError(f"{self.store.uri}: cannot be shown ({type(problem).__name__}: {problem})")
         finally:
@@ -149,5 +154,5 @@ class Reader:
 
 
 def prepare(reading: Reading) -> None:
-    """Nothing; works out what a plain address shows, before anybody asks."""
+    """Compute the default view before the first visitor requests it."""
     reading.view(DEFAULT.weights, DEFAULT.composite, placed=chosen_track(reading.tracks, DEFAULT))

@@ -1,4 +1,4 @@
-"""The page's own JavaScript: sorting the table by its headings, keeping folds open, and keeping the address in step."""
+"""JavaScript of the page: sort the table by its headings, keep folds open, and keep the address up to date."""
 
 TABLE_JS = r"""
 // Runs once. Events are taken on `element`, which outlives what is rendered into it; the order is applied again after.

@@ -1,4 +1,4 @@
-"""The part of the Training tab on searches: which configurations were tried, and what came out."""
+"""The part of the Training tab on searches: the configurations that were tried, and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moodbench.visualization.state import State
 
 
 def build(layout: Layout) -> None:
-    """Nothing; places the part, which is hidden until there is a search."""
+    """Create the components of this part, which is hidden until there is a search."""
     import gradio as gr
 
     with gr.Column(visible=False, elem_id="mb-searches") as part:
@@ -33,17 +33,17 @@ def build(layout: Layout) -> None:
 
 
 def titles(reading: Reading) -> list[tuple[str, str]]:
-    """The title of each search and its id; the first is also what a plain address shows."""
+    """Return the title and the id of each search; the id of the first is empty, because it is the default."""
     return [(each.title, each.search_id if number else "") for number, each in enumerate(reading.results.searches)]
 
 
 def chosen(found: Sequence[Searched], search_id: str) -> Searched | None:
-    """The search of that id, or the first one; None where there is none."""
+    """Return the search with that id, or else the first one; None where there is no search."""
     return next((each for each in found if each.search_id == search_id), found[0] if found else None)
 
 
 def render(reading: Reading, state: State) -> list[Any]:
-    """Whether the part is shown, the search in words with its trials, and its figures."""
+    """Return whether the part is visible, the search in words with its trials, and its figures."""
     import gradio as gr
 
     search = chosen(reading.results.searches, state.tuning)
@@ -56,7 +56,7 @@ def render(reading: Reading, state: State) -> list[Any]:
 
 
 def in_words(search: Searched) -> str:
-    """What a search cost and says, and every configuration that it tried, as HTML."""
+    """Return the cost and findings of a search, and every configuration that it tried, as HTML."""
     said = "".join(f"<p>{escape(line)}</p>" for line in (cost_words(search), *findings(search)))
     headings, rows = trial_table(search)
     return said + table(headings, rows, f"Configurations of {search.title}")

@@ -1,4 +1,4 @@
-"""What all tabs share: the data set and the pinned contenders, and which rows these mean."""
+"""Controls shared by all tabs, the dataset and the pinned models, and the rows that they select."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moodbench.visualization.state import DEFAULT, MAX_MODELS, State
 
 
 def build_shared(layout: Layout) -> None:
-    """Nothing; places the controls above the tabs."""
+    """Create the controls above the tabs."""
     import gradio as gr
 
     with gr.Row(elem_id="mb-shared"):
@@ -31,7 +31,7 @@ def build_shared(layout: Layout) -> None:
 
 
 def tracks(reading: Reading) -> list[tuple[str, str]]:
-    """The names of the tracks, all of them together first; the first is also what a plain address shows."""
+    """Return the names of the datasets, all of them together first; the value of the first is empty, the default."""
     if reading.is_empty:
         return []
     first = chosen_track(reading.tracks, DEFAULT)
@@ -39,24 +39,24 @@ def tracks(reading: Reading) -> list[tuple[str, str]]:
 
 
 def contenders(reading: Reading) -> list[tuple[str, str]]:
-    """The names of all contenders."""
+    """Return the names of all models."""
     return [] if reading.is_empty else [(name, name) for name in sorted(set(reading.results.contenders["name"]))]
 
 
 def one_track(view: BoardView, state: State) -> pd.DataFrame:
-    """The rows of the track that `state` names; of the first one where it names all of them together."""
+    """Return the rows of the dataset that `state` names; of the first one where it names all of them together."""
     name = chosen_track(view.tracks, state)
     return view.track(view.tracks[0] if name.startswith(OVERALL) else name)
 
 
 def pinned_rows(rows: pd.DataFrame, state: State, otherwise: int) -> pd.DataFrame:
-    """The pinned contenders among `rows`, in the order of the pins; the first `otherwise` rows where none is."""
+    """Return the pinned models among `rows`, in the order of the pins; the first `otherwise` rows where none is."""
     chosen = [name for name in state.models if name in set(rows["name"])]
     return rows.set_index("name", drop=False).loc[chosen] if chosen else rows.head(otherwise)
 
 
 def shown_text(row: Mapping[Any, Any] | pd.Series[Any], services: Services) -> str:
-    """The text of a test example as this page may show it, or why it does not."""
+    """Return the text of a test example as this page may show it, or why it is not shown."""
     if missing(row.get("text")):
         return "text not in the store"
     private = row.get("private")

@@ -1,4 +1,4 @@
-"""The Gradio shell: places the tabs, reads the address into the controls, and fills the open tab when one changes."""
+"""The Gradio shell: place the tabs, read the address into the controls, and fill the open tab when one changes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TABS: tuple[Tab, ...] = (
     method.TAB,
     data.TAB,
 )
-"""The tabs in order; to add one, write its module and name it here."""
+"""The tabs in order; to add one, write its module and list it here."""
 LIVE_EVERY_S = 2.0
 KEPT_FILES_S = (3600, 24 * 3600)
-"""How often Gradio's own copies of fetched files are looked through, and from which age on they are removed."""
+"""Seconds between checks of Gradio's own copies of downloaded files, and the age at which a copy is removed."""
 
 
 class Shell:
@@ -51,7 +51,7 @@ class Shell:
         self._bodies: dict[str, Any] = {}
 
     def build(self) -> gr.Blocks:
-        """The page."""
+        """Build the page."""
         import gradio as gr
 
         with gr.Blocks(title="MoodBench", analytics_enabled=False, fill_width=True, delete_cache=KEPT_FILES_S) as page:
@@ -63,8 +63,8 @@ class Shell:
             self._read = gr.HTML(elem_id="mb-read")
             self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
             self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
-            self._asked = gr.Textbox(visible=False)  # the key of the tab that the address asks for
-            self._open = gr.Textbox(visible=False)  # the key of the open tab, empty until the address has been read
+            self._asked = gr.Textbox(visible=False)  # key of the tab that the address requests
+            self._open = gr.Textbox(visible=False)  # key of the open tab, empty until the address has been read
             build_shared(self._shared)
             with gr.Tabs(elem_id="mb-tabs") as self._tabs_component:
                 for tab in self._tabs.values():
@@ -88,7 +88,7 @@ class Shell:
         values = list(self._controls.values())
         for key, layout in self._layouts.items():
             outputs = [*self._frame(key), *layout.outputs]
-            if layout.events:  # every move of a slider counts, and the last one wins
+            if layout.events:  # a slider sends an event for every move; the last one wins
                 gr.on(
                     layout.events,
                     partial(self._changed, key),
@@ -125,9 +125,9 @@ class Shell:
         def load(request: Any) -> list[Any]:
             return self._loaded(dict(request.query_params))
 
-        load.__annotations__["request"] = gr.Request  # by which Gradio knows what to pass
+        load.__annotations__["request"] = gr.Request  # Gradio decides by this annotation what to pass
         loaded = page.load(load, None, [self._asked, self._tabs_component, self._timer, *values, *everything], **QUIET)
-        # Controls tell of their first values too; a tab counts as open only when all of them have been set.
+        # Controls also send events for their first values, so a tab counts as open only when all of them have been set.
         settled = "key => new Promise(done => setTimeout(() => done(key), 50))"
         loaded.then(None, self._asked, self._open, js=settled, **QUIET)
         reload.click(None, None, None, js="() => { location.reload(); }", **QUIET)
@@ -139,7 +139,7 @@ class Shell:
         return read_state({**dict(zip(self._controls, values, strict=True)), "tab": key})
 
     def _changed(self, key: str, current: str | None, *values: Any, seen: str | None = None) -> list[Any]:
-        """One tab, after one of its controls has changed; nothing while it is not open: controls change when made, too."""
+        """Fill a tab after one of its controls has changed; skip a closed tab, as controls also change when created."""
         import gradio as gr
 
         if current != key:
@@ -147,11 +147,11 @@ class Shell:
         return self._filled(key, self._state(key, values), seen=seen)
 
     def _reweighed(self, key: str, current: str | None, seen: str, *values: Any) -> list[Any]:
-        """One tab, after weights have changed since it was filled with the reading of the line `seen`."""
+        """Fill a tab after the weights have changed since it was filled; `seen` is the read line of that reading."""
         return self._changed(key, current, *values, seen=seen)
 
     def _opened(self, key: str, current: str | None, *values: Any) -> list[Any]:
-        """The tab and whether the timer runs; nothing before the address has been read into the controls."""
+        """Fill the opened tab and set the timer; skip both before the address has been read into the controls."""
         import gradio as gr
 
         if not current:
@@ -159,7 +159,7 @@ class Shell:
         return [key, *self._filled(key, self._state(key, values)), gr.Timer(active=self._tabs[key].is_live)]
 
     def _acted(self, key: str, answer: Any, num_given: int, *values: Any) -> Any:
-        """What a tab answers to a request."""
+        """Return the answer of a tab to an action."""
         given, controls = values[:num_given], values[num_given:]
         try:
             source = self._reader.current() if self._tabs[key].needs_results else self._reader.store
@@ -168,7 +168,7 @@ class Shell:
             return html.error(str(problem))
 
     def _everywhere(self, current: str, *values: Any) -> list[Any]:
-        """The open tab, after a control that all tabs share has changed; the others are filled when they are opened."""
+        """Fill the open tab after a shared control has changed; the other tabs are filled when they are opened."""
         import gradio as gr
 
         if not current:
@@ -176,7 +176,7 @@ class Shell:
         return self._spread(current, self._filled(current, self._state(current, values)))
 
     def _spread(self, key: str, filled: list[Any]) -> list[Any]:
-        """What `_filled` made of one tab, among the parts of all tabs that stay as they are."""
+        """Return the values of `_filled` for one tab, with skips for the outputs of all other tabs."""
         import gradio as gr
 
         read, address, notice, body, *contents = filled
@@ -187,7 +187,7 @@ class Shell:
         return spread
 
     def _loaded(self, query: Mapping[str, str]) -> list[Any]:
-        """Everything, as the address says."""
+        """Fill the controls and the open tab from the query of the address."""
         import gradio as gr
 
         state = self._offered_state(read_state(query))
@@ -198,7 +198,10 @@ class Shell:
         return [key, gr.Tabs(selected=key), timer, *self._control_updates(state), *filled]
 
     def _offered_state(self, state: State) -> State:
-        """`state` where a value that its control does not offer counts as not given; where nothing is offered yet, it stays."""
+        """Return `state` without the values that their controls do not offer, which count as not given.
+
+        A value whose control offers nothing yet is kept.
+        """
         kept: dict[str, Any] = {}
         for name, offered in self._offered().items():
             value, values = self._shown_value(name, state), [value for _, value in offered]
@@ -209,8 +212,11 @@ class Shell:
         return replace(state, **kept)
 
     def _control_updates(self, state: State) -> list[Any]:
-        """The controls at the values of a state that they offer, see `_offered_state`: with another one every later callback
-        would fail. Where nothing is offered yet, nothing is chosen."""
+        """Return the updates that set the controls to a state whose values they offer, see `_offered_state`.
+
+        With a value that is not offered, every later callback would fail. Where nothing is offered yet, nothing is
+        chosen.
+        """
         import gradio as gr
 
         choices = self._offered()
@@ -225,13 +231,13 @@ class Shell:
         return updates
 
     def _shown_value(self, name: str, state: State) -> Any:
-        """What the control of a field shows for `state`."""
+        """Return what the control of the field `name` shows for `state`."""
         value = getattr(state, name)
         value = self._blanks[name] if value is None else value
         return list(value) if isinstance(value, tuple) else value
 
     def _offered(self) -> dict[str, list[tuple[str, Any]]]:
-        """What each control that offers a choice offers now; nothing of the store where it cannot be read."""
+        """Return the current choices of each control that has choices; none from the store where it cannot be read."""
         try:
             reading: Reading | None = self._reader.current()
         except MoodBenchError:
@@ -242,7 +248,7 @@ class Shell:
         }
 
     def _filled(self, key: str, state: State, *, seen: str | None = None) -> list[Any]:
-        """Read line, address, notice, body and contents of one tab."""
+        """Return the read line, address, notice, body and contents of one tab."""
         import gradio as gr
 
         made = fill(self._reader, self._tabs[key], state, self._services, seen=seen)
@@ -254,5 +260,5 @@ class Shell:
 def build_page(
     store: Store, machine: Hardware, services: Services | None = None, tabs: Sequence[Tab] = TABS
 ) -> gr.Blocks:
-    """The page of `store`, which is read again whenever one of its records comes or goes."""
+    """Build the page of `store`, which is read again whenever a record is added or removed."""
     return Shell(store, machine, services or Services(), tabs).build()

@@ -1,4 +1,4 @@
-"""The Speed tab: how long a label takes and how that varies, batches, cold start, memory, and verdicts."""
+"""The Speed tab: latency and its spread, batches, cold start, memory, and verdicts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from moodbench.visualization.page.why_missing import why_missing
 from moodbench.visualization.state import State
 
 SHOWN = 6
-COLD = {"cold_interpreter_s": "interpreter", "cold_import_s": "imports", "cold_load_s": "loading", "cold_first_label_s": "first label"}  # fmt: skip
+COLD = {
+    "cold_interpreter_s": "interpreter",
+    "cold_import_s": "imports",
+    "cold_load_s": "loading",
+    "cold_first_label_s": "first label",
+}
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-verdicts", elem_classes="mb"))
@@ -38,7 +43,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The verdicts, who is not shown, and the four figures, each with whom it lacks."""
+    """Return the verdicts with the models not shown, and the four figures, each with the models it lacks."""
     view = reading.order(state.weights)
     rows = pinned_rows(one_track(view, state), state, SHOWN)
     measured = _measurements(reading, rows)
@@ -75,13 +80,17 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 
 def _points(value: Any) -> list[Mapping[str, Any]]:
-    """The points of a batch sweep that say how fast they were."""
+    """Return the points of a batch sweep that have a throughput."""
     return [] if _none(value) else [p for p in value if not missing(p["texts_per_s"])]
 
 
 def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
-    """What each part adds to the memory of the process at its largest batch, in MiB; parts add up to the peak."""
-    m = measurements.astype(dict.fromkeys(("memory_imports_bytes", "memory_loaded_bytes", "memory_peak_batch1_bytes", "memory_peak_bytes"), float))  # fmt: skip
+    """Return what each part adds to the process memory at its largest batch, in MiB; the parts add up to the peak."""
+    m = measurements.astype(
+        dict.fromkeys(
+            ("memory_imports_bytes", "memory_loaded_bytes", "memory_peak_batch1_bytes", "memory_peak_bytes"), float
+        )
+    )
     steps = [m["memory_imports_bytes"], m["memory_loaded_bytes"], m["memory_peak_batch1_bytes"], m["memory_peak_bytes"]]
     titles = ("interpreter and libraries", "the model", "one text", "the largest batch")
     made = {}
@@ -94,7 +103,7 @@ def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measurements(reading: Reading, rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
-    """Name to the measurement of the row's first measured seed."""
+    """Return, by name, the measurement of each row's first measured seed."""
     known = reading.results.measurements.set_index("measurement_id", drop=False)
     found = {}
     for _, row in rows.iterrows():
@@ -107,7 +116,7 @@ def _measurements(reading: Reading, rows: pd.DataFrame) -> dict[str, pd.Series[A
 
 
 def _marked(name: str, measurement: pd.Series[Any]) -> str:
-    """The contender's name with the marks of its measurement."""
+    """Return the model's name with the marks of its measurement."""
     return marked(pd.Series({"name": name, "verdict": measurement["verdict"], "quick": measurement["quick"]}))
 
 
@@ -124,12 +133,17 @@ def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
                 f"{m['verdict']}: {causes}" if causes else str(m["verdict"]),
                 percent(m["clean_share"]),
                 requests,
-                f"{milliseconds(m['latency_p50_s'])} [{milliseconds(m['latency_p50_low_s'])}, {milliseconds(m['latency_p50_high_s'])}]",
-                f"{milliseconds(m['latency_p99_s'])} [{milliseconds(m['latency_p99_low_s'])}, {milliseconds(m['latency_p99_high_s'])}]",
+                f"{milliseconds(m['latency_p50_s'])} "
+                f"[{milliseconds(m['latency_p50_low_s'])}, {milliseconds(m['latency_p50_high_s'])}]",
+                f"{milliseconds(m['latency_p99_s'])} "
+                f"[{milliseconds(m['latency_p99_low_s'])}, {milliseconds(m['latency_p99_high_s'])}]",
                 mebibytes(m["memory_peak_bytes"]),
             ]
         )
-    headings = ["Model", "Verdict and causes", "Clean windows %", "Clean requests", "P50 ms [95 %]", "P99 ms [95 %]", "RAM MiB, at most"]  # fmt: skip
+    headings = [
+        "Model", "Verdict and causes", "Clean windows %", "Clean requests", "P50 ms [95 %]", "P99 ms [95 %]",
+        "RAM MiB, at most",
+    ]  # fmt: skip
     return table(headings, rows, "What was measured, one seed each", left=2)
 
 

@@ -1,4 +1,4 @@
-"""Starting and cancelling a run from the Live tab, where the page was opened with --allow-runs."""
+"""Start and cancel a run from the Live tab, where the page was opened with --allow-runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_SEEDS = 10
 
 
 def build_starting(layout: Layout, queue: RunQueue) -> None:
-    """Nothing; places the form and its buttons."""
+    """Create the form and its buttons."""
     import gradio as gr
 
     catalogue = queue.catalogue
@@ -66,7 +66,7 @@ def build_starting(layout: Layout, queue: RunQueue) -> None:
 
 
 def queue_html(store: Store, services: Services) -> str:
-    """How the run that this page started stands; empty before there is one."""
+    """Return the state of the run that this page started; empty before there is one."""
     queue = services.runner
     assert queue is not None
     state, message = queue.state
@@ -100,7 +100,7 @@ def _start(
 
 
 def asked(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
-    """What was chosen in the form, as values of a spec that stand in place of a preset's own."""
+    """Return the choices in the form as values of a spec, which replace those of a preset."""
     values: dict[str, Any] = {"models": tuple(models), "datasets": tuple(datasets), "seeds": tuple(range(num_seeds))}
     return {name: value for name, value in values.items() if value}
 

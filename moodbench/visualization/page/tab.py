@@ -1,4 +1,4 @@
-"""What a tab of the page is: a title, how its parts are placed, and how they are filled for a state."""
+"""What defines a tab of the page: its title, how its components are created, and how they are filled for a state."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from moodbench.visualization.page.reading import Reading
 from moodbench.visualization.state import State
 
 Offer = Sequence[tuple[str, Any]] | Callable[[Reading], Sequence[tuple[str, Any]]]
-"""Titles and values that a component lets one choose from, always or for a reading."""
+"""Titles and values of the choices that a component offers, fixed or for a reading."""
 QUIET: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How every listener is registered: hidden from the API, and past the queue, which would keep a stream open."""
+"""Arguments of every event listener: hidden from the API, and past the queue, which would keep a stream open."""
 
 
 class Answer(Protocol):
-    """What a fitted contender says about one text, and how long that took."""
+    """Prediction of a fitted model for one text, and how long it took."""
 
     @property
     def label(self) -> str:
-        """The most probable class."""
+        """Most probable class."""
 
     @property
     def probabilities(self) -> Mapping[str, float]:
-        """Of every class."""
+        """Probability of every class."""
 
     @property
     def seconds(self) -> float:
-        """From the text to its label."""
+        """Seconds from the text to its label."""
 
     @property
     def truncated(self) -> bool:
-        """Whether the text was longer than the model reads."""
+        """Whether the text was longer than the model's maximum length."""
 
 
 Ask = Callable[[str, str], Answer]
-"""A contender's fit id or model and a text to its answer; MoodBenchError when it cannot."""
+"""Function from a fit id or model name and a text to the answer; raises MoodBenchError when there is none."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What tabs can do besides showing a reading."""
+    """What tabs can do besides show a reading."""
 
     ask: Ask | None = None
     """Labels a text; None where the page was opened without models."""
@@ -53,14 +53,14 @@ class Services:
     runner: RunQueue | None = None
     """Starts runs; None where the page only reads."""
     cluster: Callable[[], ClusterNow | None] | None = None
-    """What was last seen of the Ray cluster, at once; None where the page was told of none."""
+    """Returns the last known status of the Ray cluster, without waiting; None where the page has no cluster."""
     catalogue: Catalogue | None = None
-    """Names the licences of models and data sets; None is the one that comes with the program."""
+    """Source of the licences of models and datasets; None is the packaged catalogue."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a tab does when asked."""
+    """What a tab does only on request: on one of `events`, `output` shows the `answer` for the values of `given`."""
 
     output: Any
     events: Sequence[Any]
@@ -70,12 +70,12 @@ class Action:
 
 @dataclass
 class Layout:
-    """Collects what a tab places while it is built."""
+    """Collects the components of a tab while it is built."""
 
     controls: dict[str, Any] = field(default_factory=dict)
     """Field of State to the component that sets it."""
     choices: dict[str, Offer] = field(default_factory=dict)
-    """Field of State to what its component offers."""
+    """Field of State to the choices of its component."""
     blanks: dict[str, Any] = field(default_factory=dict)
     """Field of State to what its component shows for None."""
     outputs: list[Any] = field(default_factory=list)
@@ -85,11 +85,11 @@ class Layout:
     weighing: list[Any] = field(default_factory=list)
     """Events after which the tab is ranked again."""
     chained: list[Any] = field(default_factory=list)
-    """Listeners after whose end the tab is ranked again."""
+    """Listeners after which the tab is ranked again, once they have finished."""
     actions: list[Action] = field(default_factory=list)
-    """What is answered on request alone."""
+    """Actions that run only on request."""
     opened: Any = None
-    """The event of opening the tab."""
+    """Event of opening the tab."""
 
     def control(
         self,
@@ -101,8 +101,11 @@ class Layout:
         blank: Any = None,
         weighs: bool = False,
     ) -> Any:
-        """`component`, which sets the field `name` and fills the tab again on `event`; `blank` shows that it is None; one that
-        `weighs` only ranks it again."""
+        """Add `component` as the control of the State field `name`, and return it.
+
+        On `event` the tab is filled again, or only ranked again if the control `weighs`. `blank` is the value shown for
+        None.
+        """
         self.blanks[name] = blank
         self.controls[name] = component
         (self.weighing if weighs else self.events).append(getattr(component, event))
@@ -111,15 +114,15 @@ class Layout:
         return component
 
     def after(self, listener: Any) -> None:
-        """Nothing; ranks the tab again when `listener` has set weights."""
+        """Rank the tab again after `listener` has set weights."""
         self.chained.append(listener)
 
     def action(self, output: Any, events: Sequence[Any], given: Sequence[Any], answer: Callable[..., Any]) -> None:
-        """Nothing; on one of `events`, `output` shows `answer` of reading, state, services and the values of `given`."""
+        """Show in `output`, on one of `events`, the `answer` for reading, state, services and the values of `given`."""
         self.actions.append(Action(output, events, given, answer))
 
     def output(self, component: Any) -> Any:
-        """`component`, which `render` fills."""
+        """Add `component` as the next output that `render` fills, and return it."""
         self.outputs.append(component)
         return component
 
@@ -132,12 +135,18 @@ class Tab:
     title: str
     build: Callable[[Layout, Services], None]
     render: Callable[[Any, State, Services], Sequence[Any]]
-    """A value for each output that `build` placed, in their order; from a Reading, or from the Store where no results are needed."""
+    """Returns a value for each output that `build` added, in their order.
+
+    The first argument is a Reading, or the Store where no results are needed.
+    """
     needs_results: bool = True
-    """Whether it is made from a reading: then it waits for the first one, and an empty store is answered by the hint how to start."""
+    """Whether the tab is rendered from a reading.
+
+    If so, it waits for the first reading, and shows for an empty store the hint how to start.
+    """
     without_results: Callable[[Reading], bool] = lambda reading: False
-    """Whether it has something to show all the same, where nothing is evaluated."""
+    """Whether the tab has something to show even where nothing has been evaluated."""
     rerank: Callable[[Reading, State, Services], Sequence[Any]] | None = None
-    """Like `render` after a change of weights alone: None for an output that stays as it is."""
+    """Like `render`, after only the weights have changed; returns None for an output that stays as it is."""
     is_live: bool = False
-    """Whether it is filled again every few seconds while it is open."""
+    """Whether the tab is filled again every few seconds while it is open."""

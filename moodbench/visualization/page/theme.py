@@ -1,4 +1,4 @@
-"""How the page looks, and how it is launched so that it stays quiet: own fonts only, nothing fetched, no telemetry."""
+"""Theme of the page, and launch options that keep it offline: local fonts only, nothing downloaded, no telemetry."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 
 def quiet_environment() -> None:
-    """Nothing; turns telemetry off. Call it before Gradio is imported, and before there are other threads.
+    """Turn off telemetry, and two warnings; call it before Gradio is imported and before other threads start.
 
-    Gradio hushes what its audio library says where ffmpeg is missing, and FastAPI what Pydantic says of fields that it
-    makes itself; both do it by `warnings.catch_warnings`, which another thread can undo.
+    Gradio suppresses the warning of its audio library about missing ffmpeg, and FastAPI that of Pydantic about fields
+    that FastAPI itself creates; both use `warnings.catch_warnings`, which another thread can undo.
     """
     warnings.filterwarnings("ignore", "Couldn't find ffmpeg", RuntimeWarning)
     warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # of the runs that the page starts
-    os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"  # Gradio asks itself whether it is up
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # for the runs that the page starts
+    # Gradio sends itself a request to check that it is up.
+    os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"
 
 
 def launch_options() -> dict[str, Any]:
-    """What `launch` needs besides an address."""
+    """Return the arguments that `launch` needs besides an address."""
     import gradio as gr
 
-    # Gradio's semi-bold Source Sans is a subset that mixes two fonts in one word; 600 falls to the whole bold one.
+    # Gradio's semi-bold Source Sans is a subset that mixes two fonts in one word; 600 falls back to the complete bold.
     sans = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"]
     theme = gr.themes.Default(primary_hue="blue", font=sans).set(
         color_accent="*primary_600",

@@ -1,4 +1,4 @@
-"""The Training tab: which fits there are, how they learned, and what searches tried."""
+"""The Training tab: the fits, their learning curves, and what searches tried."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_CELL = ("model", "dataset", "num_train", "seed", "validation_f1_macro")
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-matrix", elem_classes="mb"))
@@ -35,9 +35,10 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The matrix of fits, loss curves of the chosen contenders on the data set shown, their fits in a table, and a search.
+    """Return the matrix of fits, the loss curves and a table of fits of the chosen models, and a search.
 
-    Where nothing is evaluated yet, only the search.
+    The chosen models are those pinned, on the shown dataset. Where nothing has been evaluated yet, only failures and
+    the search are shown.
     """
     tells = reading.tells(show_texts=services.show_texts)
     if reading.is_empty:
@@ -57,7 +58,10 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 
 def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, tells: Tells) -> str:
-    """A table of models by data sets; a cell names the seeds that are fitted, and those that failed, with the failures below."""
+    """Return a table of models by datasets, with the failures below.
+
+    A cell names the seeds that are fitted, and those that failed.
+    """
     datasets = sorted({*fits["dataset"].dropna(), *failures["dataset"].dropna()})
     models = sorted({*fits["model"].dropna(), *failures["model"].dropna()})
     failed = failures[failures["phase"] == "fit"]
@@ -78,12 +82,15 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, tells: Tells) -> str:
     caption = (
         "<caption><div><strong>Fits</strong>seeds that are fitted, with their validation F1 in percent</div></caption>"
     )
-    made = f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Model</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    made = (
+        f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Model</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
     return scroll(made, "Fits") + failures_table(failed, tells)
 
 
 def _cell(ok: Sequence[tuple[float, int, float | None]], bad: Sequence[int]) -> str:
-    """Training texts, seed and validation F1 of the fits of a cell, and the seeds that failed, in words."""
+    """Return the training texts, seeds and validation F1 of a cell's fits, and the seeds that failed, in words."""
     parts = []
     for num_train in sorted({size for size, _, _ in ok}):
         group = [(seed, score) for size, seed, score in ok if size == num_train]
@@ -102,7 +109,8 @@ def _fits(fits: pd.DataFrame) -> str:
     rows = [
         [
             str(f["model"]), str(f["seed"]), str(f["fit_id"]), duration(f["train_time_s"]), count(f["num_trainable"]),
-            "none" if missing(f["best_step"]) else f"{f['best_step']:.0f}", percent(f["validation_f1_macro"]), str(f["devices"]),
+            "none" if missing(f["best_step"]) else f"{f['best_step']:.0f}", percent(f["validation_f1_macro"]),
+            str(f["devices"]),
         ]
         for _, f in fits.iterrows()
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Try it tab: one text through the pinned contenders, side by side, with the time that each took. Nothing is kept."""
+"""The Try it tab: the labels of the pinned models for one text, side by side, with their times. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from moodbench.visualization.page.tab import Layout, Services, Tab
 from moodbench.visualization.state import State
 
 LONGEST = 20_000
-"""Characters of a text that the page takes; `moodbench predict` takes longer ones."""
+"""Largest number of characters of a text on the page; `moodbench predict` accepts longer texts."""
 FINE_TUNED = ("lora", "qlora", "full")
-"""Methods that change a model's weights; baselines and probes are fitted beside fixed ones."""
+"""Methods that change a model's weights; baselines and probes do not."""
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     layout.output(gr.HTML(elem_id="mb-asked", elem_classes="mb"))
@@ -34,7 +34,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """Who will be asked."""
+    """Return which models will label the text."""
     rows = pinned_rows(one_track(reading.order(state.weights), state), state, 3)
     dataset = str(rows.iloc[0]["dataset"])
     tuned, fitted = (
@@ -50,7 +50,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 
 def label(reading: Reading, state: State, services: Services, text: str) -> str:
-    """What each contender says about `text`."""
+    """Return the label that each model gives to `text`."""
     if not text or not text.strip():
         return hint("Write a text first.")
     if services.ask is None:

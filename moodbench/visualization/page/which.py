@@ -1,4 +1,4 @@
-"""The Which model? tab: limits in, a pick out, with the reason and the command to use it."""
+"""The Which model? tab: a pick within given limits, with the reason and the command to use it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SHOWN = (
     ("Accuracy % [95 %]", "accuracy"), ("P50 ms", "latency_p50_s"), ("P99 ms, upper end", "latency_p99_s"),
     ("Texts/s", "throughput_texts_per_s"), ("RAM MiB", "memory_peak_batch1_bytes"),
 )  # fmt: skip
-"""Headings of the pick's table with the columns of the board that they show."""
+"""Headings of the pick's table, with the leaderboard columns that they show."""
 EXPORTED_METHODS = ("lora", "qlora", "full")
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Nothing; places the tab's parts."""
+    """Create the components of the tab."""
     import gradio as gr
 
     with gr.Row():
@@ -62,7 +62,7 @@ def build(layout: Layout, services: Services) -> None:
 
 
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """The card with the choice, and a table of what fits."""
+    """Return the card with the choice, and a table of the pick and the runner-up."""
     view = reading.order(state.weights)
     name = chosen_track(view.tracks, state)
     rows = view.track(name)
@@ -88,7 +88,7 @@ def _by_name(rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
 
 
 def _by_draws(joint: JointDraws, rows: pd.DataFrame) -> Tied:
-    """Ties by the joint draws, which pair the texts; by overlap for whom they do not know."""
+    """Return ties by the bootstrap draws, which are paired by text; by overlap for models without draws."""
 
     def tied(a: str, b: str) -> bool:
         return not separated(joint, a, b) if {a, b} <= set(joint.names) else overlap(rows)(a, b)
@@ -147,7 +147,7 @@ def _facts(row: pd.Series[Any]) -> str:
 
 
 def use_command(row: pd.Series[Any], reading: Reading) -> str:
-    """The command that puts the contender of a row to use: as a folder for transformers where that is possible."""
+    """Return the command to use the model of a row: an export to a transformers folder where that is possible."""
     ids = _row_of_fit(row, reading).get("fit_ids")
     which = ids[0] if isinstance(ids, list) and ids else row["model"]
     fits = reading.results.fits
@@ -158,7 +158,7 @@ def use_command(row: pd.Series[Any], reading: Reading) -> str:
 
 
 def _row_of_fit(row: pd.Series[Any], reading: Reading) -> pd.Series[Any]:
-    """The row whose fit stands for the contender of `row`: its own, or of those over all data sets that of the first."""
+    """Return the row whose fit represents the model: `row`, or the row of the first dataset if `row` is over all."""
     if row["dataset"] != OVERALL:
         return row
     contenders = reading.results.contenders
@@ -167,13 +167,13 @@ def _row_of_fit(row: pd.Series[Any], reading: Reading) -> pd.Series[Any]:
 
 
 def _fitted_on(row: pd.Series[Any], reading: Reading) -> str:
-    """Which data set the fit of the command learned, where the row is over several; else empty."""
+    """Return the dataset that the fit of the command was trained on, where the row is over several; else empty."""
     one = _row_of_fit(row, reading)
     return "" if one["dataset"] == row["dataset"] else f" (its fit on {one['dataset']})"
 
 
 def _prepares(spec: Any) -> bool:
-    """Whether a fit changes texts before it reads them, which an exported folder would leave out."""
+    """Return whether the fit of `spec` prepares its texts, which an exported folder would not do."""
     return isinstance(spec, str) and bool(json.loads(spec).get("preparation"))
 
 

@@ -1,4 +1,4 @@
-"""Why a cell of the board holds no value, in words."""
+"""Why a cell of the leaderboard has no value, in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from moodbench.comparison.standing import AREA_COLUMNS, PARETO_COSTS
 from moodbench.visualization.formatting import MEASURED, Row, missing
 
 READ_FOR_SCORE = ("fit_ids", "base_accuracy", *MEASURED)
-"""What tells why there is no score."""
+"""Columns that explain why there is no score."""
 COST_OF_AREA = {column: cost for cost, column in AREA_COLUMNS.items()}
 
 
 def why_missing(key: str, row: Row, failures: pd.DataFrame) -> str:
-    """The reason why the cell of column `key` in this row of the board holds no value."""
+    """Return why the cell of column `key` in this row of the leaderboard has no value."""
     if key == "rank" and not missing(row["score"]):
         return "no place: the score is provisional, and other rows were measured undisturbed"
     if key == "p_pareto_latency":
@@ -58,7 +58,7 @@ def _why_no_score(row: Row, failures: pd.DataFrame) -> str:
 
 
 def _why_no_pareto(row: Row, failures: pd.DataFrame) -> str:
-    """Why no letter stands there: the chance is small for each known cost, or none is known."""
+    """Return why there is no letter: the chance is small for each known cost, or no cost is known."""
     known = [c for c in PARETO_COSTS.values() if not missing(row.get(c))]
     if known:
         return "in no Pareto set with a chance of 5 % or more"
@@ -68,8 +68,8 @@ def _why_no_pareto(row: Row, failures: pd.DataFrame) -> str:
 
 
 def _why_not_compared(row: Row) -> str:
-    """Why what is worked out of all contenders at once is missing in a row."""
-    if row.get("on_all") == False:  # noqa: E712 - missing is a row of one data set
+    """Return why a value that is computed from all models at once is missing in a row."""
+    if row.get("on_all") == False:  # noqa: E712 - a missing value is a row of one dataset
         return "worked out of those that were run on all of these data sets"
     if not _fit_ids(row):
         return "worked out for each data set alone"
