@@ -1,6 +1,6 @@
 """How long a visitor of a large store waits, told by the browser's own clock; prints medians beside the load, asserts none.
 
-uv run pytest -s -m performance tests/browser/test_page_speed.py
+uv run pytest -n 0 -s -m performance tests/browser/test_page_speed.py
 """
 
 import os

@@ -13,7 +13,11 @@ from hosts import HEAD, Hosts, events_of, missing, wait_for
 
 from moodbench.store import Store
 
-pytestmark = [pytest.mark.cluster, pytest.mark.skipif(missing() is not None, reason=f"no namespaces here: {missing()}")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=f"no namespaces here: {missing()}"),
+]
 SHORT_SPEC = SPEC.replace("[MiniLM-L3, tfidf-logreg, vader]", "[MiniLM-L3, tfidf-logreg]")
 
 

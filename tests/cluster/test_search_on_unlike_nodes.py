@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 TIGHT_BYTES = 1_800_000_000
 """Between what MiniLM-L3 is estimated to need with batches of 8 and of 64 texts; the test checks that it is."""
 

@@ -1,12 +1,10 @@
 """Every family through the whole of a fit: prepare, learn, save, load in another process, merge, and padded batches."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from tiny_models import CONFIGURATIONS, rows, save_checkpoint
+from tiny_models import CONFIGURATIONS, reload_in_a_new_process, rows, save_checkpoint, selected_cases
 
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
@@ -36,19 +34,13 @@ CASES = [
     *((family, "full") for family in ("bert", "modernbert", "gpt2")),
 ]
 """Family, and what is trained: an adapter on weights as they are or quantised, or all weights."""
-RELOAD = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
-from moodbench.spec import FitSpec
-for line in sys.stdin:
-    job = json.loads(line)
-    spec = FitSpec.model_validate(job["spec"])
-    predictor = load_predictor(spec, Path(job["artifact"]), "as_trained", "cpu")
-    np.save(job["out"], predict_texts(predictor, job["texts"], 8)[0])
-"""
+STRUCTURES = {("bert", "none"), ("gpt2", "none"), ("llama", "none"), ("llama", "nf4"), ("modernbert", "full")}
+"""Cases for every run of the tests: post-norm encoder, transposed projections, decoder, 4 bits, all weights."""
+
+
+def marked(cases):
+    """Return the cases as parameters; those that only repeat a structure are slow."""
+    return [pytest.param(c, id="-".join(c), marks=[] if c in STRUCTURES else pytest.mark.slow) for c in cases]
 
 
 def spec_for(folder, family, quantization, *, trust_remote_code=False):
@@ -87,7 +79,7 @@ def fit_once(spec, artifact, device="cpu"):
 
 
 @pytest.fixture(scope="module")
-def fits(tmp_path_factory):
+def fits(request, tmp_path_factory):
     """(family, quantisation) -> spec, artifact, outcome and the logits that another process finds."""
     import torch
 
@@ -100,26 +92,21 @@ def fits(tmp_path_factory):
     for family in CONFIGURATIONS:
         (root / family).mkdir()
         save_checkpoint(root / family, family, decoder=FAMILIES[family].kind == "decoder")
-    for family, quantization in CASES:
+    chosen = selected_cases(request)
+    chosen |= {(family, "none") for family, quantization in chosen if quantization == "nf4"}
+    for family, quantization in sorted(chosen):
         artifact = root / f"{family}-{quantization}"
         artifact.mkdir()
         spec = spec_for(root / family, family, quantization)
         made[family, quantization] = (spec, artifact, fit_once(spec, artifact))
-    jobs = [
-        {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"),
-         "texts": TEST["text"].tolist()}
-        for spec, artifact, _ in made.values()
-    ]  # fmt: skip
-    given = "\n".join(map(json.dumps, jobs))
-    done = subprocess.run([sys.executable, "-c", RELOAD], input=given, text=True, capture_output=True, timeout=300)
+    reload_in_a_new_process(made.values(), TEST["text"].tolist())
     torch.set_num_threads(threads)
-    assert done.returncode == 0, done.stderr
     return made
 
 
-@pytest.mark.parametrize(("family", "quantization"), CASES)
-def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantization):
-    spec, artifact, outcome = fits[family, quantization]
+@pytest.mark.parametrize("case", marked(CASES))
+def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, case):
+    spec, artifact, outcome = fits[case]
     losses = [point.loss for point in outcome.curve if point.loss is not None]
     assert np.mean(losses[-6:]) < 0.9 * np.mean(losses[:6]), f"training did not lower the loss: {losses}"
 
@@ -140,7 +127,7 @@ def test_a_family_learns_is_saved_loaded_merged_and_padded(fits, family, quantiz
     merged, _ = predict_texts(load_predictor(spec, artifact, "merged", "cpu"), texts, 8)
     np.testing.assert_allclose(merged, logits, atol=1e-5, rtol=1e-5)
     assert logits.std() > 0.01
-    assert (outcome.num_trainable == outcome.num_params) == (quantization == "full")
+    assert (outcome.num_trainable == outcome.num_params) == (case[1] == "full")
 
 
 @pytest.mark.parametrize("family", CONFIGURATIONS)
@@ -150,9 +137,9 @@ def test_attention_is_torchs_fused_one_where_the_family_has_it_and_the_plain_for
     assert loaded.config._attn_implementation == ("sdpa" if FAMILIES[family].sdpa else "eager")
 
 
-@pytest.mark.parametrize("family", QUANTISED)
-def test_quantised_weights_are_small_and_counted_as_what_they_stand_for(fits, family):
-    plain, quantised = fits[family, "none"], fits[family, "nf4"]
+@pytest.mark.parametrize("case", marked((family, "nf4") for family in QUANTISED))
+def test_quantised_weights_are_small_and_counted_as_what_they_stand_for(fits, case):
+    plain, quantised = fits[case[0], "none"], fits[case]
     assert quantised[2].num_params == plain[2].num_params
     assert quantised[2].num_trainable == plain[2].num_trainable
     small, large = (load_predictor(spec, artifact, "as_trained", "cpu") for spec, artifact, _ in (quantised, plain))

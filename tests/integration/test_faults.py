@@ -1,6 +1,6 @@
 """Faults at random moments of a run: the same command finishes the rest, and the store is that of an undisturbed run.
 
-Five faults by default; the full form, with its summary, is `MOODBENCH_FAULTS=50 uv run pytest -s tests/integration/test_faults.py`.
+Five faults by default; the full form, with its summary, is `MOODBENCH_FAULTS=50 uv run pytest -n 0 -s -m slow tests/integration/test_faults.py`.
 Each fault is drawn from one seed: a signal to the driver, to a worker or to one of Ray's processes, a disk that takes no
 more, or files in the store that are torn, damaged or not ours. Where it may mount, each store is on a small file system of
 its own, which is full from a drawn moment on; elsewhere files stop growing at a drawn size.
@@ -24,7 +24,7 @@ from moodbench.store.setting_aside import set_aside
 from moodbench.store.verify import verify
 
 NUM_FAULTS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600 + 180 * NUM_FAULTS)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600 + 180 * NUM_FAULTS)]
 FAULTS_PER_ROUND = 4
 WITH_FINE_TUNING = NUM_FAULTS >= 20
 """Every third round of the longer forms stops a fine-tuning too; test_resume.py does that in the short form."""

@@ -56,6 +56,7 @@ def test_everything_again_is_compared_and_the_first_results_stand(tmp_path, monk
     assert repeat.max_logit_difference > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_rerun_goes_on_where_it_was_and_a_whole_one_is_followed_by_a_new_one(tmp_path):
     (tmp_path / "overlay.yaml").write_text(SHORT)
     arguments = ["run", "--models", "MiniLM-L3", "--datasets", "icwsm-tweets", "--protocol", "short", "--force", "--train", "epochs=4",

@@ -16,6 +16,7 @@ from moodbench.trial import examples_of
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 CATALOGUE = load_catalogue()

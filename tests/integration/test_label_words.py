@@ -1,12 +1,10 @@
 """Language models that answer with label words: scores beside a plain loop, padding, and the whole of a fit."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from tiny_models import VOCABULARY, rows, save_checkpoint, save_tokenizer
+from tiny_models import VOCABULARY, reload_in_a_new_process, rows, save_checkpoint, save_tokenizer, selected_cases
 
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
@@ -46,6 +44,16 @@ CASES = [
     ("t5", "seq2seq", "none"), ("llama", "causal", "nf4"),
     ("llama", "causal", "full"), ("gpt2", "causal", "full"), ("bert", "masked", "full"), ("t5", "seq2seq", "full"),
 ]  # fmt: skip
+STRUCTURES = {
+    ("llama", "causal", "none"), ("bert", "masked", "none"), ("t5", "seq2seq", "none"),
+    ("llama", "causal", "nf4"), ("llama", "causal", "full"),
+}  # fmt: skip
+"""Cases for every run of the tests."""
+
+
+def marked(cases):
+    """Return the cases as parameters; those that only repeat a structure are slow."""
+    return [pytest.param(c, id=" ".join(c), marks=[] if c in STRUCTURES else pytest.mark.slow) for c in cases]
 
 
 @pytest.fixture(scope="module")
@@ -192,44 +200,20 @@ def test_a_masked_model_scores_the_words_in_place_of_the_mask_of_the_template(ch
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-RELOAD = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import torch
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
-from moodbench.spec import FitSpec
-torch.set_num_threads(1)
-for line in sys.stdin:
-    job = json.loads(line)
-    spec = FitSpec.model_validate(job["spec"])
-    predictor = load_predictor(spec, Path(job["artifact"]), "as_trained", "cpu")
-    np.save(job["out"], predict_texts(predictor, job["texts"], 8)[0])
-"""
-
-
 @pytest.fixture(scope="module")
-def fits(checkpoints, tmp_path_factory):
+def fits(request, checkpoints, tmp_path_factory):
     """(family, kind, quantisation) -> spec, artifact, outcome and the logits that another process finds."""
     root = tmp_path_factory.mktemp("fits")
     made = {}
-    for family, kind, quantization in CASES:
+    for family, kind, quantization in sorted(selected_cases(request)):
         spec = spec_for(checkpoints[family, kind], family, PROMPTS[kind], quantization)
         artifact = root / f"{family}-{kind}-{quantization}"
         made[family, kind, quantization] = (spec, artifact, fit_once(spec, artifact))
-    jobs = [
-        {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"),
-         "texts": TEST["text"].tolist()}
-        for spec, artifact, _ in made.values()
-    ]  # fmt: skip
-    given = "\n".join(map(json.dumps, jobs))
-    done = subprocess.run([sys.executable, "-c", RELOAD], input=given, text=True, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    reload_in_a_new_process(made.values(), TEST["text"].tolist())
     return made
 
 
-@pytest.mark.parametrize("case", CASES, ids=" ".join)
+@pytest.mark.parametrize("case", marked(CASES))
 def test_a_language_model_learns_its_label_words_is_saved_loaded_merged_and_batched(fits, case):
     spec, artifact, outcome = fits[case]
     losses = [point.loss for point in outcome.curve if point.loss is not None]
@@ -250,7 +234,7 @@ def test_a_language_model_learns_its_label_words_is_saved_loaded_merged_and_batc
     assert logits.std() > 0.01
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c[2] == "full"], ids=" ".join)
+@pytest.mark.parametrize("case", marked(c for c in CASES if c[2] == "full"))
 def test_all_weights_but_the_embeddings_and_the_head_are_trained(fits, case):
     from safetensors.numpy import load_file
 
@@ -261,7 +245,7 @@ def test_all_weights_but_the_embeddings_and_the_head_are_trained(fits, case):
     assert outcome.num_trainable < outcome.num_params
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c[2] != "nf4"], ids=" ".join)
+@pytest.mark.parametrize("case", marked(c for c in CASES if c[2] != "nf4"))
 def test_an_exported_model_answers_alike_by_the_snippet_of_its_card(fits, tmp_path, case, capsys):
     spec, artifact, _ = fits[case]
     save_merged(spec, artifact, tmp_path)

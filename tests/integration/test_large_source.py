@@ -92,6 +92,7 @@ def loaded(how, hub, folder, name):
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_four_times_the_rows_take_no_more_memory_to_draw_from(tmp_path):
     few, many = 100_000, 400_000
     told = {}

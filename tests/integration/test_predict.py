@@ -53,19 +53,13 @@ def test_empty_and_very_long_texts_are_texts_like_any_other(results, model):
     assert (one.truncated, two.truncated, three.truncated) == (False, model != "tfidf-logreg", False)
 
 
-def run_predict(folder, *arguments, stdin=None) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, "-m", "moodbench", "predict", *map(str, arguments)],
-        input=stdin, capture_output=True, cwd=folder, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
-    return done
-
-
 def test_a_pipe_and_a_csv_file_give_the_same_labels_in_the_same_order(ray_run, results, tmp_path):
     stored = evaluated(Store.open(results), "MiniLM-L3").head(300)
     texts = stored["text"].str.replace("\n", " ")
-    piped = run_predict(ray_run[0], "--model", "MiniLM-L3", "--input", "-", stdin="\n".join(texts).encode())
+    asked = [sys.executable, "-m", "moodbench", "predict", "--model", "MiniLM-L3", "--input", "-"]
+    given = "\n".join(texts).encode()
+    piped = subprocess.run(asked, input=given, capture_output=True, cwd=ray_run[0], timeout=300, check=False)
+    assert piped.returncode == 0, piped.stderr.decode()
     rows = [json.loads(line) for line in piped.stdout.decode().splitlines()]
     assert [row["index"] for row in rows] == list(range(300))
     assert all(set(row) == {"index", "label", "probability", "truncated"} for row in rows)
@@ -73,7 +67,7 @@ def test_a_pipe_and_a_csv_file_give_the_same_labels_in_the_same_order(ray_run, r
 
     pd.DataFrame({"id": range(300), "review": texts}).to_csv(tmp_path / "in.csv", index=False)
     asked = ["--text-column", "review", "--output", tmp_path / "out.csv", "--probabilities", "all", "--batch-size", 7]
-    run_predict(ray_run[0], "--model", "MiniLM-L3", "--input", tmp_path / "in.csv", *asked)
+    command("predict", "--model", "MiniLM-L3", "--input", tmp_path / "in.csv", *asked, cwd=ray_run[0])
     frame = pd.read_csv(tmp_path / "out.csv")
     assert frame["label"].tolist() == [row["label"] for row in rows]
     np.testing.assert_allclose(frame["probability"], [row["probability"] for row in rows], atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from conftest import moodbench
 from tiny_models import rows
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,18 @@ def test_a_missing_record_is_made_again_and_nothing_else(ray_run, config, tmp_pa
 
 
 def test_inline_gives_the_same_predictions_as_ray(ray_run, config, tmp_path):
-    moodbench("run", "small", "--config", config, "--executor", "inline", cwd=tmp_path)
+    small = [
+        "--max-train-examples",
+        96,
+        "--max-validation-examples",
+        48,
+        "--train",
+        "epochs=1",
+        "evaluations_per_epoch=1",
+    ]
+    models = ["--models", "tfidf-logreg", "MiniLM-L3", "MiniLM-L6-probe"]
+    moodbench("train-all", "--dataset", "icwsm-tweets", *models, *small, "--executor", "inline", cwd=tmp_path)
+    moodbench("evaluate", "--executor", "inline", cwd=tmp_path)
     by_ray, inline = store_of(ray_run), Store.open(tmp_path / "results")
     assert by_ray.ids("evaluations") == inline.ids("evaluations")
     for evaluation_id in by_ray.ids("evaluations"):

@@ -67,6 +67,7 @@ parameters:
 """
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_default(
     tmp_path, monkeypatch, capsys, config
 ):

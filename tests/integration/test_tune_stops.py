@@ -61,6 +61,7 @@ def steps_of(folder: Path) -> list[int]:
     return [int(p.parent.name.partition("-")[2]) for p in folder.glob("results/staging/**/checkpoint-*/moodbench.json")]
 
 
+@pytest.mark.slow
 def test_after_sigkill_the_same_configurations_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     first = started(tmp_path)
     await_(lambda: steps_of(tmp_path), first)
@@ -105,6 +106,7 @@ parameters:
 """
 
 
+@pytest.mark.slow
 def test_a_configuration_that_fails_is_a_record_and_the_rest_goes_on(tmp_path: Path) -> None:
     space, store = tmp_path / "space.yaml", Store.open(str(tmp_path / "results"))
     space.write_text(SPACE, "utf-8")

@@ -13,13 +13,14 @@ from conftest import moodbench
 from moodbench.data.embedded import read_embedded
 from moodbench.store import Store
 
-pytestmark = pytest.mark.integration
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def commands() -> list[list[str]]:
     block = re.search(r"<!-- tutorial -->\n```\n(.*?)```", README, flags=re.DOTALL).group(1)
-    return [line.removeprefix("moodbench ").split() for line in block.splitlines()]
+    return [line.partition("#")[0].removeprefix("moodbench ").split() for line in block.splitlines()]
 
 
 def rated() -> pd.DataFrame:
@@ -64,3 +65,12 @@ def test_the_tutorial_goes_from_a_file_to_labels_of_new_texts(tmp_path):
         "0": "negative",
         "1": "positive",
     }
+
+
+def test_the_python_of_the_documents_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for document in ("README.md", "docs/python.md"):
+        code = re.search(r"```python\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL).group(1)
+        exec(code, {})
+        printed = capsys.readouterr().out
+        assert "MiniLM-L3" in printed and printed.splitlines()[-1].split()[0] in ("negative", "positive"), document

@@ -1,5 +1,8 @@
 """Tiny random checkpoints of every family, with a tokenizer of their own, and texts that can be learned."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +133,37 @@ def rows(num: int, seed: int) -> pd.DataFrame:
         labels.append(label)
     ids = [f"{seed:016x}{i:016x}" for i in range(num)]
     return pd.DataFrame({"example_id": ids, "text": texts, "label": labels})
+
+
+def selected_cases(request):
+    """Return the values of parameter `case` among the tests of the module of `request` that this session runs."""
+    items = (item for item in request.session.items if item.path == request.path and hasattr(item, "callspec"))
+    return {item.callspec.params["case"] for item in items if "case" in item.callspec.params}
+
+
+RELOAD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from moodbench.models.loading import load_predictor
+from moodbench.models.predictor import predict_texts
+from moodbench.spec import FitSpec
+for line in sys.stdin:
+    job = json.loads(line)
+    spec = FitSpec.model_validate(job["spec"])
+    predictor = load_predictor(spec, Path(job["artifact"]), "as_trained", "cpu")
+    np.save(job["out"], predict_texts(predictor, job["texts"], 8)[0])
+"""
+
+
+def reload_in_a_new_process(fits, texts):
+    """Write logits.npy beside each artifact of `fits` (spec, artifact, outcome): what a new process predicts of `texts`."""
+    jobs = [
+        {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"), "texts": texts}
+        for spec, artifact, _ in fits
+    ]  # fmt: skip
+    given = "\n".join(map(json.dumps, jobs))
+    done = subprocess.run(
+        [sys.executable, "-c", RELOAD], input=given, text=True, capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Four adapters of one base model trained in step beside one after another: texts x adapters per second, as a ratio.
 
-`uv run pytest -s -m performance tests/performance/test_adapters_in_step.py`; MOODBENCH_REPEATS=5 repeats more often. Both sides take
+`uv run pytest -n 0 -s -m performance tests/performance/test_adapters_in_step.py`; MOODBENCH_REPEATS=5 repeats more often. Both sides take
 turns in one process on one core, and what is compared is its processor time, which other load changes little. Nothing is asserted
 about time; that both sides end with the same predictions is.
 """

@@ -1,6 +1,6 @@
 """How long the joint bootstrap of 18 models on 25,000 items takes with 2,000 and with 10,000 draws, ranks included.
 
-`uv run pytest -s -m performance tests/performance/test_joint.py`; printed beside the time allowed, 5 and 30 s on 2 cores. Nothing
+`uv run pytest -n 0 -s -m performance tests/performance/test_joint.py`; printed beside the time allowed, 5 and 30 s on 2 cores. Nothing
 is asserted about the time, which says more of a busy machine than of the program.
 """
 

@@ -1,6 +1,6 @@
 """How long the embedded matrix takes on local Ray, beside the shortest time that any schedule of the same phases could take.
 
-`uv run pytest -s -m performance tests/performance/test_matrix.py`; MOODBENCH_TRAIN_TEXTS=5000 trains on more than 600 texts per
+`uv run pytest -n 0 -s -m performance tests/performance/test_matrix.py`; MOODBENCH_TRAIN_TEXTS=5000 trains on more than 600 texts per
 data set. The bound comes from the records' own times; nothing is asserted about how near the run came to it.
 """
 

@@ -1,6 +1,6 @@
 """MoodBench beside what one would write by hand with transformers: ratios of time in one process, ours to theirs.
 
-`uv run pytest -s -m performance tests/performance/test_speed.py`; MOODBENCH_REPEATS=5 repeats more often. Both sides take
+`uv run pytest -n 0 -s -m performance tests/performance/test_speed.py`; MOODBENCH_REPEATS=5 repeats more often. Both sides take
 turns on the same model, LoRA, texts and number of steps. A ratio below 1 means that MoodBench is faster. Nothing is
 asserted about time; that both sides compute the same is.
 """

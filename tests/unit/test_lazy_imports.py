@@ -61,6 +61,7 @@ def test_a_heavy_library_would_be_seen():
     assert "sklearn" in loaded_by("import sklearn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantised", [False, True])
 def test_only_quantised_weights_bring_the_compiler(quantised):
     told = (

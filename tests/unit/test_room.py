@@ -88,11 +88,20 @@ def test_a_card_and_a_mac_that_are_too_small_are_told_with_what_would_fit(tmp_pa
         room_for(MAC, tmp_path)
 
 
+BRIEF = """
+evaluation:
+  protocols:
+    brief: {processes: 1, requests: 200, window_requests: 50, warmup_s: 0, batch_sizes: [1, 8], batch_seconds: 0.1,
+            batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
+"""
+
+
 def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(tmp_path, monkeypatch):
     asked = []
+    (tmp_path / "brief.yaml").write_text(BRIEF)
     monkeypatch.setattr(room, "_check_disks", lambda _, needed, *__: asked.append(needed - room.SPARE_DISK_BYTES))
     with pytest.raises(SystemExit) as ended:
-        main([*RUN, str(tmp_path / "results"), "--protocol", "quick"])
+        main([*RUN, str(tmp_path / "results"), "--config", str(tmp_path / "brief.yaml"), "--protocol", "brief"])
     assert ended.value.code == 0
     folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples", "examples")
     files = (p for name in folders for p in Path(tmp_path / "results" / name).rglob("*") if p.is_file())

@@ -46,6 +46,7 @@ def test_wilson_covers_as_published():
     assert wilson_coverage(10, 0.5)[0] == pytest.approx(1 - 22 / 1024)
 
 
+@pytest.mark.slow
 def test_no_interval_and_no_test_is_far_from_its_level(table):
     """So few worlds find what is badly wrong; in full: python -m moodbench.comparison.simulation."""
     for f in table:

@@ -74,52 +74,60 @@ def test_a_file_left_without_a_record_is_never_mistaken_for_the_next_attempts(tm
 
 KILLED_WRITER = textwrap.dedent("""
     import os, signal, sys
-    root, limit = sys.argv[1], int(sys.argv[2])
-    sys.path.insert(0, sys.argv[3])
+    sys.path.insert(0, sys.argv[2])
     from test_store import Store, write_fit
     import pyarrow.parquet as pq
-    store, seen = Store.open(root), 0
 
-    def tick(event, args):
-        global seen
-        if event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir") and str(args[0]).startswith(root):
+    def write_and_die_at(root, limit):
+        seen = 0
+
+        def tick(event, args):
+            nonlocal seen
+            if event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir") and str(args[0]).startswith(root):
+                seen += 1
+                if seen == limit:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        whole = pq.write_table
+        def torn_write(table, path, **options):
+            nonlocal seen
+            whole(table, path, **options)
             seen += 1
             if seen == limit:
+                os.truncate(path, path.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    whole = pq.write_table
-    def torn_write(table, path, **options):
-        global seen
-        whole(table, path, **options)
-        seen += 1
-        if seen == limit:
-            os.truncate(path, path.stat().st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+        pq.write_table = torn_write
+        store = Store.open(root)
+        sys.addaudithook(tick)
+        write_fit(store)
 
-    pq.write_table = torn_write
-    sys.addaudithook(tick)
-    write_fit(store)
-    print(seen)
+    for limit in range(1, 200):
+        pid = os.fork()  # before anything has started a thread
+        if pid == 0:
+            write_and_die_at(f"{sys.argv[1]}/killed-{limit}", limit)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        if status == 0:
+            break
 """)
 
 
 def test_a_writer_killed_at_any_step_leaves_no_record_or_a_complete_one(tmp_path):
+    command = [sys.executable, "-c", KILLED_WRITER, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    codes = [int(line) for line in done.stdout.split()]
+    assert codes == [-signal.SIGKILL] * (len(codes) - 1) + [0], done.stderr
     outcomes = []
-    for limit in range(1, 200):
-        root = tmp_path / f"killed-{limit}"
-        command = [sys.executable, "-c", KILLED_WRITER, str(root), str(limit), str(Path(__file__).parent)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        store = Store.open(root)
+    for limit in range(1, len(codes) + 1):
+        store = Store.open(tmp_path / f"killed-{limit}")
         outcomes.append(store.record("fits", FIT_ID) is not None)
         assert_consistent(store)
         write_fit(store)
         assert_consistent(store)
         assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_bytes() == b"weights"
         assert len(store.records("fits")) == 1
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    assert done.returncode == 0
     assert outcomes.count(False) >= 8, "the kills before the record must have been exercised"
     assert outcomes[:-1].count(True) >= 1, "a kill after the record must have been exercised"
     assert outcomes == sorted(outcomes), "once the record is there it stays"
@@ -146,6 +154,31 @@ def test_two_processes_racing_for_one_id_leave_exactly_one_record(tmp_path):
     assert len(store.records("fits")) == 1
     assert_consistent(store)
     assert (store.artifact(FIT_ID) / "inner" / "model.safetensors").read_text() == f"writer {won.index('True')}"
+
+
+def test_a_loser_that_gives_its_name_up_leaves_the_files_of_who_takes_it_next(tmp_path, monkeypatch):
+    store = Store.open(tmp_path / "results")
+    published = tmp_path / "results" / "artifacts" / FIT_ID
+    create, create_folder = location.LocalLocation.create, location.LocalLocation.create_folder
+
+    def another_is_first(self, source, key):
+        if key.startswith("fits/") and store.record("fits", FIT_ID) is None:
+            monkeypatch.setattr(location.LocalLocation, "create", create)
+            assert write_fit(store, weights=b"first")
+        return create(self, source, key)
+
+    def a_third_takes_the_name(self, source, key):
+        done = create_folder(self, source, key)
+        if source == published:
+            published.mkdir()
+            (published / "of a third").touch()
+        return done
+
+    monkeypatch.setattr(location.LocalLocation, "create", another_is_first)
+    monkeypatch.setattr(location.LocalLocation, "create_folder", a_third_takes_the_name)
+    assert not write_fit(store, weights=b"second")
+    assert (published / "of a third").exists()
+    assert_consistent(store)
 
 
 def test_a_file_system_without_exclusive_creation_takes_the_first_attempt(tmp_path):
