@@ -272,6 +272,13 @@ def test_what_ray_has_free_is_told_in_words():
     assert free_text(ray_node("n", memory=0), {"CPU": 0.5}) == "0.5 of 4 CPUs"
 
 
+def without_conversions():
+    """Return the catalogue without the models that are converted at first use, which takes half a minute."""
+    catalogue = load_catalogue(None)
+    models = {name: each for name, each in catalogue.models.items() if not (each.source and each.source.gguf)}
+    return replace(catalogue, models=models)
+
+
 def test_status_says_what_fits_where_by_estimates_and_why_not():
     rules = ClusterFile(devices=load_catalogue(None).devices)
     a10g, strange = ({"ray.io/accelerator-type": name} for name in ("A10G", "B300"))
@@ -282,10 +289,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
         ray_node("n4", gpus=1, memory=2 * GIB, labels=a10g),
         ray_node("n5", gpus=1, labels=strange),
     ]
-    catalogue = load_catalogue(None)
-    unconverted = {k: v for k, v in catalogue.models.items() if not (v.source and v.source.gguf)}
-    catalogue = replace(catalogue, models=unconverted)  # a conversion takes half a minute
-    rows = status({n.id: n for n in nodes}, rules, WhatFits(catalogue, CPU))
+    rows = status({n.id: n for n in nodes}, rules, WhatFits(without_conversions(), CPU))
     assert [(r.name, r.role, r.kind, r.exclusive) for r in rows] == [
         ("n1", "head", "cpu", True),
         ("n2", "worker", "cpu", True),
@@ -308,7 +312,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
 
 def test_what_fits_is_what_a_run_would_start_there():
     """The same need that a task has decides: one GPU too small, two of them large enough for a model that is spread."""
-    what_fits, t4 = WhatFits(load_catalogue(None), CPU), load_catalogue(None).devices["t4-16g"]
+    what_fits, t4 = WhatFits(without_conversions(), CPU), load_catalogue(None).devices["t4-16g"]
 
     def verdict(num_gpus, gib):
         where = Node("n", "n", num_cpus=4, memory_bytes=64 * GIB, num_gpus=num_gpus, gpu_memory_bytes=int(gib * GIB),
