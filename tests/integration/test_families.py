@@ -100,8 +100,8 @@ def fits(request, tmp_path_factory):
         spec = spec_for(root / family, family, quantization)
         made[family, quantization] = (spec, artifact, fit_once(spec, artifact))
     reload_in_a_new_process(made.values(), TEST["text"].tolist())
+    yield made
     torch.set_num_threads(threads)
-    return made
 
 
 @pytest.mark.parametrize("case", marked(CASES))

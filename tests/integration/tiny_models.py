@@ -145,9 +145,11 @@ RELOAD = """
 import json, sys
 from pathlib import Path
 import numpy as np
+import torch
 from moodbench.models.loading import load_predictor
 from moodbench.models.predictor import predict_texts
 from moodbench.spec import FitSpec
+torch.set_num_threads(1)
 for line in sys.stdin:
     job = json.loads(line)
     spec = FitSpec.model_validate(job["spec"])
@@ -157,7 +159,10 @@ for line in sys.stdin:
 
 
 def reload_in_a_new_process(fits, texts):
-    """Write logits.npy beside each artifact of `fits` (spec, artifact, outcome): what a new process predicts of `texts`."""
+    """Write logits.npy beside each artifact of `fits` (spec, artifact, outcome): what a new process predicts of `texts`.
+
+    With one thread: sums of two differ in their last bits.
+    """
     jobs = [
         {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "out": str(artifact / "logits.npy"), "texts": texts}
         for spec, artifact, _ in fits
