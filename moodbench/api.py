@@ -9,16 +9,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from moodbench.benchmark.data_reports import data_reports
+from moodbench.benchmark.context import ExecutorName, RunContext, cluster_target, ignore
 from moodbench.benchmark.driver import Listener, RunSummary
-from moodbench.benchmark.run import ExecutorName, cluster_site, prepare
-from moodbench.benchmark.run import run as run_trials
 from moodbench.comparison.composite import Weights
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.hardware import hardware
 from moodbench.serving.classifier import Classifier, Prediction, open_classifier
-from moodbench.spec import spec_of_preset
+from moodbench.spec import BenchmarkSpec, spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.visualization.board_view import EXPORTED, view_board
@@ -65,19 +63,17 @@ def run(
     if seeds is not None:
         given["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
-    opened, hear = Store.open(store), listen or _ignore
-    if address is not None:
-        rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
-        with closing(cluster_site(address, opened, rules, said="address")) as site:
-            trials, plan = prepare(spec, catalogue, opened, site.machine)
-            reports = data_reports(trials, catalogue) if plan.trials else []
-            how: dict[str, Any] = {"site": site, "catalogue": catalogue, "reports": reports, "listen": hear}
-            return run_trials(trials, plan, opened, site.machine, **how)
-    machine = hardware()
-    trials, plan = prepare(spec, catalogue, opened, machine)
-    reports = data_reports(trials, catalogue) if plan.trials else []
-    how = {"executor": executor, "catalogue": catalogue, "reports": reports, "listen": hear}
-    return run_trials(trials, plan, opened, machine, **how)
+    opened, hear = Store.open(store), listen or ignore
+    if address is None:
+        return _run(spec, RunContext(opened, catalogue, hardware(), executor=executor, listen=hear))
+    rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
+    with closing(cluster_target(address, opened, rules, said="address")) as target:
+        return _run(spec, RunContext(opened, catalogue, target.machine, target, listen=hear))
+
+
+def _run(spec: BenchmarkSpec, context: RunContext) -> RunSummary:
+    plan = context.plan(context.resolve(spec))
+    return context.run(plan, context.reports(plan))
 
 
 def leaderboard(
@@ -114,7 +110,3 @@ def load_predictor(
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _ignore(event: Mapping[str, Any]) -> None:
-    """Ignore an event; the store also keeps every event of a run."""

@@ -28,6 +28,8 @@ class Plan:
 
     trials: tuple[PlannedTrial, ...]
     num_phases_done: int
+    requested: tuple[TrialSpec, ...] = ()
+    """All trials of the request in its order, those that are complete too."""
 
     @property
     def num_phases_missing(self) -> int:
@@ -53,7 +55,7 @@ def make_plan(trials: Sequence[TrialSpec], stored: Mapping[str, Set[str]], until
         if missing:
             planned.append(PlannedTrial(trial, missing))
     planned.sort(key=lambda p: -relative_work(p.trial.fit))
-    return Plan(tuple(planned), done)
+    return Plan(tuple(planned), done, tuple(trials))
 
 
 def relative_work(fit: FitSpec) -> float:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moodbench.benchmark.outlook import Outlook
-from moodbench.benchmark.site import Site
+from moodbench.benchmark.eta import Eta
+from moodbench.benchmark.target import Target
 from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Progress
@@ -49,7 +49,7 @@ class RunSummary:
 def run_plan(
     plan: Plan,
     store: Store,
-    site: Site,
+    target: Target,
     *,
     estimates: Estimates | None = None,
     preface: Sequence[Mapping[str, Any]] = (),
@@ -62,7 +62,7 @@ def run_plan(
 
     Raises: PrerequisiteError if no node could ever run one of the tasks; nothing is started then.
     """
-    run = _Run(plan, store, site, listen, estimates)
+    run = _Run(plan, store, target, listen, estimates)
     run.begin(preface)
     while run.scheduler.num_waiting or run.scheduler.running:
         run.look_at_nodes()
@@ -70,7 +70,7 @@ def run_plan(
             run.launch(start)
         run.account()
         run.tell_state()
-        for ended in site.executor.poll(site.poll_s, run.hear):
+        for ended in target.executor.poll(target.poll_s, run.hear):
             run.command_ended(ended.key, ended.outcome, ended.seconds)
     return run.end()
 
@@ -80,15 +80,15 @@ class _Run:
         self,
         plan: Plan,
         store: Store,
-        site: Site,
+        target: Target,
         listen: Listener,
         estimates: Estimates | None,
     ) -> None:
-        self._plan, self._store, self._site, self._listen = plan, store, site, listen
+        self._plan, self._store, self._target, self._listen = plan, store, target, listen
         self.summary = RunSummary(f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}")
-        self._nodes = tuple(site.nodes())
-        most_bytes = self._nodes[0].memory_bytes if site.alone and self._nodes else math.inf
-        self._tasks = tasks_of(plan, site.machine.machine_key, estimates, most_bytes)
+        self._nodes = tuple(target.nodes())
+        most_bytes = self._nodes[0].memory_bytes if target.alone and self._nodes else math.inf
+        self._tasks = tasks_of(plan, target.machine.machine_key, estimates, most_bytes)
         tasks = [task for task, _ in self._tasks.values()]
         hopeless = impossible(tasks, self._nodes)
         if hopeless:
@@ -96,14 +96,14 @@ class _Run:
                 "no node can ever run " + "; ".join(sorted(set(hopeless.values()))[:5]) + ". "
                 "Nothing was started: leave these models out, or add a node that has what is missing"
             )
-        self.scheduler = Scheduler(tasks, self._nodes, drain_at=site.drain_at)
+        self.scheduler = Scheduler(tasks, self._nodes, drain_at=target.drain_at)
         self._commands: dict[str, tuple[Start, float]] = {}
         self._command_of_task: dict[str, str] = {}
         self._labels = {p.id: work.trial.label for _, work in self._tasks.values() for p in work.phases}
         self._done: set[str] = set()
         self._errors: dict[str, tuple[str, Outcome]] = {}
         self._ledger = Ledger(self._nodes)
-        self._outlook = Outlook()
+        self._outlook = Eta()
         self._num_failed = 0
         self._missing_since: dict[str, float] = {}
         self._checked = self._nodes
@@ -132,15 +132,15 @@ class _Run:
 
     def look_at_nodes(self) -> None:
         """Update the nodes that joined or left, and fail tasks that no node will run any more."""
-        for event in self._site.news():
+        for event in self._target.news():
             self.tell(event)
-        now = tuple(self._site.nodes())
+        now = tuple(self._target.nodes())
         if now != self._nodes:
             self._nodes = now
             self._ledger.nodes(time.monotonic() - self._began, now)
             lost = {self._command_of_task[key] for key in self.scheduler.set_nodes(now)}
             for key in lost:
-                self._site.executor.forget(key)
+                self._target.executor.forget(key)
                 name = self._commands[key][0].node.name
                 self.command_ended(key, Outcome("infrastructure", f"node {name} left the cluster"))
         if self._missing_since or self._checked != now:
@@ -152,13 +152,13 @@ class _Run:
         hopeless = impossible(self.scheduler.waiting, self._nodes)
         clock = time.monotonic()
         new = [key for key in hopeless if key not in self._missing_since]
-        if new and self._site.node_return_s:
+        if new and self._target.node_return_s:
             detail = f"{hopeless[new[0]]}" + (f"; and {len(new) - 1} more" if len(new) > 1 else "")
-            self.tell({"event": "waiting_for_node", "detail": detail, "seconds": self._site.node_return_s})
+            self.tell({"event": "waiting_for_node", "detail": detail, "seconds": self._target.node_return_s})
         self._missing_since = {key: self._missing_since.get(key, clock) for key in hopeless}
         dropped: set[str] = set()
         for key, since in self._missing_since.items():
-            if key not in dropped and clock - since >= self._site.node_return_s:
+            if key not in dropped and clock - since >= self._target.node_return_s:
                 task = self._tasks[key][0]
                 others = self.scheduler.drop(key)
                 dropped |= {key, *(each.key for each in others)}
@@ -176,15 +176,15 @@ class _Run:
             node,
             run_id=self.summary.run_id,
             store=self._store.uri,
-            isolation=self._site.executor.isolation(node.id),
-            deadline_s=self._site.deadlines.of(sum(known) if len(known) == len(estimated) else None),
+            isolation=self._target.executor.isolation(node.id),
+            deadline_s=self._target.deadlines.of(sum(known) if len(known) == len(estimated) else None),
         )
         self._commands[command.key] = (start, time.monotonic())
         for task in start.tasks:
             self._command_of_task[task.key] = command.key
             self._errors.pop(task.key, None)
             self.tell({"event": "job_started", "job": task.key, "trial": task.label, "node": node.name})
-        self._site.executor.start(command, node.id)
+        self._target.executor.start(command, node.id)
 
     def hear(self, progress: Progress) -> None:
         """Handle one event of a worker."""
@@ -272,7 +272,7 @@ class _Run:
         self._told_state_at = clock
         waiting = self.scheduler.waiting
         blocked = Counter(self.scheduler.blocked_on(task) for task in waiting[:200])
-        pending = [(s, began) for key, (s, began) in self._commands.items() if not self._site.executor.begun(key)]
+        pending = [(s, began) for key, (s, began) in self._commands.items() if not self._target.executor.begun(key)]
         num_pending = sum(len(start.tasks) for start, _ in pending)
         late = {start.node for start, began in pending if clock - began > ROOM_AFTER_S}
         running = [(task, start.node, began) for start, began in self._commands.values() for task in start.tasks]
@@ -285,7 +285,7 @@ class _Run:
                 "num_ended": len(self._ledger.spent),
                 "num_failed": self._num_failed,
                 "blocked_on": dict(blocked.most_common(5)),
-                "no_room": {node.name: self._site.executor.free(node.id) for node in late},
+                "no_room": {node.name: self._target.executor.free(node.id) for node in late},
                 "eta_s": self._outlook.eta_s(waiting, running, self._nodes, clock),
             }
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moodbench.benchmark.run import plan_of
+from moodbench.benchmark.context import RunContext
 from moodbench.plan import Plan
 from moodbench.spec import TrialSpec
 from moodbench.spec.canonical import content_id
@@ -38,20 +38,21 @@ class Repeat:
         return asdict(self)
 
 
-def open_rerun(first: Store, trials: Sequence[TrialSpec]) -> tuple[Store, Plan]:
-    """Return the store for a rerun of `trials`, and the plan of what it lacks.
+def open_rerun(context: RunContext, trials: Sequence[TrialSpec]) -> tuple[RunContext, Plan]:
+    """Return the context with the store for a rerun of `trials`, and the plan of what it lacks.
 
-    It is the newest rerun store below `first` that was started for exactly these trials and is incomplete, otherwise a
+    It is the newest rerun store below the store of `context` that was started for exactly these trials and is incomplete, otherwise a
     new one.
     """
     ids = sorted([t.fit.fit_id, t.evaluate.evaluation_id, t.measure.measurement_id] for t in trials)
     request = content_id("rerun", ids)[:12]
-    for begun in first.reruns(request):
-        plan = plan_of(trials, begun)
+    for begun in context.store.reruns(request):
+        again = replace(context, store=begun)
+        plan = again.plan(trials)
         if plan.trials:
-            return begun, plan
-    again = first.new_rerun(request)
-    return again, plan_of(trials, again)
+            return again, plan
+    again = replace(context, store=context.store.new_rerun(request))
+    return again, again.plan(trials)
 
 
 def compare_repeats(first: Store, again: Store) -> list[Repeat]:

@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from moodbench.benchmark.queue import RunQueue
+from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
@@ -17,7 +17,7 @@ from moodbench.execution.ray_glance import Lookout
 from moodbench.hardware import hardware
 from moodbench.serving.panel import Panel
 from moodbench.store import Store
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 PASSWORD = "MOODBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 8
@@ -70,7 +70,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
-    runner = RunQueue(store, catalogue, hardware()) if arguments.allow_runs else None
+    runner = BackgroundRun(store, catalogue, hardware()) if arguments.allow_runs else None
     services = Services(
         ask=Panel(store).ask,
         runner=runner,
@@ -85,7 +85,9 @@ def execute(arguments: argparse.Namespace) -> int:
         raise PrerequisiteError(
             f"--host {arguments.host} --port {arguments.port or 'any'}: cannot listen there ({error}); give a free port"
         ) from error
-    console().print(f"The results in {arguments.store} are at {url} (Ctrl+C ends it)", markup=False, soft_wrap=True)
+    make_console().print(
+        f"The results in {arguments.store} are at {url} (Ctrl+C ends it)", markup=False, soft_wrap=True
+    )
     with suppress(KeyboardInterrupt):
         page.block_thread()
     if runner is not None:

@@ -16,7 +16,7 @@ from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
 from moodbench.data.loader import source_of
 from moodbench.visualization.formatting import MISSING, count
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Listing:
         if arguments.json:
             print_json(rows)
         elif self.show:
-            self.show(rows, console())
+            self.show(rows, make_console())
         else:
             table = [[str(row[c]) if row[c] is not None else "—" for c in self.columns] for row in rows]
-            print_table(self.columns, table, console(), left=set(self.columns))
+            print_table(self.columns, table, make_console(), left=set(self.columns))
         return 0
 
 

@@ -14,7 +14,7 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.catalogue import merge
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """
     from moodbench.models.hub import newest_revision
 
-    catalogue, out = load_catalogue(arguments.config), console()
+    catalogue, out = load_catalogue(arguments.config), make_console()
     names = arguments.models or [n for n, e in catalogue.models.items() if e.source and e.source.hub]
     for name in names:
         _hub_source(catalogue, name)

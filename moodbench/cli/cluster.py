@@ -14,7 +14,7 @@ from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 HEADINGS = (
     "Node",
@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json([asdict(row) for row in rows])
         return 0
     left = {"Node", "Address", "Class", "Tags", "Isolation", "Models that fit"}
-    out = console()
+    out = make_console()
     print_table(HEADINGS, cells(rows), out, left=left)
     out.print()
     for line in sentences(rows):

@@ -10,7 +10,7 @@ from moodbench.hardware import hardware
 from moodbench.store.schema import RECORDS
 from moodbench.store.snapshots import compact
 from moodbench.visualization.kept_results import results_of
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
     store.check_writable()
     for kind in RECORDS:
         made = compact(store.location, kind)
-        console().print(
+        make_console().print(
             f"{made.key}: {made.num_records:,} records, {made.num_read:,} of them newly read", soft_wrap=True
         )
     results_of(store, hardware(), in_store=True)

@@ -11,7 +11,7 @@ from moodbench.errors import UsageError
 from moodbench.store import Store
 from moodbench.visualization.calibration_view import HEADINGS, calibration_cells, calibration_notes
 from moodbench.visualization.comparison_view import Compared, compare_models, sentence
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([c.to_record() | {"flipped": _reviews(c, arguments)} for c in found])
         return 0
-    out = console()
+    out = make_console()
     for compared in found:
         said = sentence(
             a,

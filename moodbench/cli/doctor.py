@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from moodbench.benchmark.diagnosis import diagnose
+from moodbench.benchmark.doctor import diagnose
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import load_catalogue
 from moodbench.models.features import FEATURES
 from moodbench.visualization.features_view import HEADINGS, feature_rows
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
         features = {name: {device: each._asdict() for device, each in ways.items()} for name, ways in FEATURES.items()}
         print_json({"facts": facts, "checks": [vars(check) for check in checks], "features": features})
         return 0
-    out = console()
+    out = make_console()
     print_table(("", ""), [[k, str(v)] for k, v in facts.items()], out, left={""})
     out.print()
     rows = [[check.name, "yes" if check.works else "no", check.reason] for check in checks]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from moodbench.benchmark.existing import existing_trials
-from moodbench.benchmark.run import plan_of
-from moodbench.cli.carrying_out import carry_out, exit_code
+from moodbench.benchmark.from_store import trials_from_store
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store
-from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_datasets, add_device
+from moodbench.cli.running import carry_out, exit_code
+from moodbench.cli.target import add_target, open_context
 from moodbench.config import load_catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.plan import PhaseName
-from moodbench.store import Store
 from moodbench.visualization.board_view import view_board
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +36,7 @@ def add_existing(parser: argparse.ArgumentParser, doing: str) -> None:
     add_datasets(parser)
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="S", help="fits with these seeds")
     add_device(parser, doing)
-    add_place(parser)
+    add_target(parser)
     add_config(parser)
     add_store(parser)
     add_json(parser)
@@ -51,24 +49,20 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def go_on(arguments: argparse.Namespace, until: PhaseName, protocol: str | None) -> int:
     """Run what the chosen fits lack up to the phase `until`, and return the exit code."""
-    catalogue = load_catalogue(arguments.config)
-    store = Store.open(arguments.store)
-    words = console(stderr=arguments.json)
-    with place_of(arguments, store, words) as (machine, site):
-        trials = existing_trials(
-            store,
-            catalogue,
-            machine,
+    console = make_console(stderr=arguments.json)
+    with open_context(arguments, load_catalogue(arguments.config), console) as context:
+        trials = trials_from_store(
+            context.store,
+            context.catalogue,
+            context.machine,
             fits=[*arguments.fits, *arguments.models],
             datasets=arguments.datasets or (),
             seeds=arguments.seeds,
             protocol=protocol,
             device=arguments.device or "auto",
         )
-        plan = plan_of(trials, store, until)
-        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words}
-        summary = carry_out(trials, plan, store, machine, **how)
+        summary = carry_out(context, context.plan(trials, until), console)
     if summary is None:
         return INTERRUPTED
-    output(view_board(store, machine), arguments, words)
-    return exit_code(summary, words)
+    output(view_board(context.store, context.machine), arguments, console)
+    return exit_code(summary, console)

@@ -10,7 +10,7 @@ from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
 from moodbench.serving.export import export_model
 from moodbench.store import Store
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Export the model, print where it is, and return 0."""
     catalogue = load_catalogue(arguments.config)
     fit = export_model(Store.open(arguments.store), arguments.model, arguments.folder, catalogue)
-    console().print(
+    make_console().print(
         f"{fit} is in {arguments.folder}; its figures are in README.md there.", markup=False, soft_wrap=True
     )
     return 0

@@ -11,7 +11,7 @@ from moodbench.config.catalogue import own_source
 from moodbench.errors import MoodBenchError, UnknownNameError, UsageError
 from moodbench.spec import BASELINE_OF_SCORE
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from moodbench.data.fetching import fetch_dataset
     from moodbench.models.locate import locate
 
-    catalogue, out = catalogue_of(arguments), console()
+    catalogue, out = catalogue_of(arguments), make_console()
     datasets = dict(catalogue.datasets)
     own = spec_from_values({"models": [BASELINE_OF_SCORE], "datasets": ["none"], **own_values(arguments)}, "fetch").own
     names = [*arguments.names, *([own[0]] if own else [])]

@@ -13,7 +13,7 @@ from moodbench.hardware import hardware
 from moodbench.store import Store
 from moodbench.visualization.board_view import EXPORTED, BoardView, view_board
 from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
-from moodbench.visualization.terminal import console, print_board
+from moodbench.visualization.terminal import make_console, print_board
 
 
 def add_to(commands: Any) -> None:
@@ -45,11 +45,11 @@ def execute(arguments: argparse.Namespace) -> int:
         composite=arguments.composite,
         dataset=arguments.dataset,
     )
-    output(view, arguments, console())
+    output(view, arguments, make_console())
     return 0
 
 
-def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
+def output(view: BoardView, arguments: argparse.Namespace, console: Any) -> None:
     """Print `view` in the form that `arguments` ask for."""
     if arguments.json:
         failures = view.failures[["model", "dataset", "seed", "phase", "error_class", "message"]]
@@ -65,6 +65,6 @@ def output(view: BoardView, arguments: argparse.Namespace, words: Any) -> None:
     elif getattr(arguments, "csv", False):
         pd.DataFrame(view.to_records(), columns=EXPORTED).to_csv(sys.stdout, index=False)
     elif view.board.empty:
-        words.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
+        console.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
     else:
-        print_board(view, words, columns_with(getattr(arguments, "columns", ())))
+        print_board(view, console, columns_with(getattr(arguments, "columns", ())))

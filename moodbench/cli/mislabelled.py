@@ -13,7 +13,7 @@ from moodbench.cli.options import add_json, add_store, existing_store, print_jso
 from moodbench.errors import StoreError, UsageError
 from moodbench.visualization.exporting import replaced
 from moodbench.visualization.mislabelled_view import EXPLAINED, HEADINGS, Queue, mislabelled, queue_cells
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([record for queue in queues for record in queue.records(arguments.most, arguments.with_text)])
         return 0
-    out = console()
+    out = make_console()
     for queue in queues:
         out.print(queue.heading, markup=False, soft_wrap=True, style="bold")
         texts = [

@@ -23,7 +23,7 @@ from moodbench.hardware import Hardware, hardware
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, absent_sentence, basis
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_to(commands: Any) -> None:
@@ -61,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"classes": [view.as_json() for view in views]})
         return 0
-    out = console()
+    out = make_console()
     rows = views[0].rows
     num_done = sum(len(row.done) for row in rows)
     out.print(

@@ -9,21 +9,18 @@ from typing import Any, get_args
 from rich.console import Console
 
 from moodbench.benchmark.published import Comparison, compare_published
-from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.run import plan_of
-from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
-from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_datasets, add_device, add_training, values_of
+from moodbench.cli.running import carry_out, exit_code
+from moodbench.cli.target import add_target, open_context
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.models.families import num_params_of
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.store import Store
 from moodbench.visualization.formatting import MISSING, percent
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 RECIPE_HEADINGS = ("Recipe", "For", "Changes", "Own recipe of")
 HEADINGS = (
@@ -66,7 +63,7 @@ def add_to(commands: Any) -> None:
     check.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
     add_training(check)
     add_device(check, "train")
-    add_place(check)
+    add_target(check)
     add_store(check)
     for action in (listing, check):
         add_config(action, default=argparse.SUPPRESS)
@@ -89,7 +86,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
         ]
         for row in rows
     ]
-    print_table(RECIPE_HEADINGS, table, console(), left=set(RECIPE_HEADINGS))
+    print_table(RECIPE_HEADINGS, table, make_console(), left=set(RECIPE_HEADINGS))
     return 0
 
 
@@ -123,20 +120,17 @@ def check_recipe(arguments: argparse.Namespace) -> int:
     """
     catalogue = catalogue_of(arguments)
     spec = spec_of_check(arguments, catalogue)
-    store = Store.open(arguments.store)
-    out = console(stderr=arguments.json)
-    with place_of(arguments, store, out) as (machine, site):
-        trials = resolve(spec, catalogue, machine, with_baseline=False)
-        plan = plan_of(trials, store, until="evaluate")
-        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": out, "spec": spec}
-        summary = carry_out(trials, plan, store, machine, **how)
+    out = make_console(stderr=arguments.json)
+    with open_context(arguments, catalogue, out) as context:
+        plan = context.plan(context.resolve(spec, with_baseline=False), until="evaluate")
+        summary = carry_out(context, plan, out, spec)
     if summary is None:
         return INTERRUPTED
-    found = compare_published(trials, store, catalogue, spec)
-    recipe = spec.recipe or _recipe_of_fit(trials[0].fit, catalogue)
+    found = compare_published(plan.requested, context.store, catalogue, spec)
+    recipe = spec.recipe or _recipe_of_fit(plan.requested[0].fit, catalogue)
     if arguments.json:
         results = [comparison.to_record() for comparison in found]
-        print_json({"store": store.uri, "model": arguments.model, "recipe": recipe, "results": results})
+        print_json({"store": context.store.uri, "model": arguments.model, "recipe": recipe, "results": results})
     else:
         _show(found, arguments.model, recipe, out)
     return exit_code(summary, out)

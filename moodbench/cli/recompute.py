@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from moodbench.cli.options import add_store, existing_store
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -30,5 +30,5 @@ def execute(arguments: argparse.Namespace) -> int:
         differs = f"{len(made.differing):,} differ from what is stored"
         hint = "; `moodbench verify` says in what" if made.differing else ""
         line = f"{made.key}: {made.num_records:,} records recomputed, {differs}{hint}"
-        console().print(line, markup=False, soft_wrap=True)
+        make_console().print(line, markup=False, soft_wrap=True)
     return 0

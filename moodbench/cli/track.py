@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -32,7 +32,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(asdict(synced))
         return 0
-    words = console()
+    console = make_console()
     lines = [f"{synced.num_trials} trials; new in MLflow: {synced.num_new_in_mlflow}"]
     if synced.tensorboard_folder:
         lines[0] += f", in TensorBoard: {synced.num_new_in_tensorboard}"
@@ -40,5 +40,5 @@ def execute(arguments: argparse.Namespace) -> int:
     if synced.tensorboard_folder:
         lines.append(f"TensorBoard: uvx tensorboard --logdir {synced.tensorboard_folder}")
     for line in lines:
-        words.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)
     return 0

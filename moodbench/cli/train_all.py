@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from moodbench.benchmark.driver import RunSummary
-from moodbench.benchmark.resolve import resolve
+from rich.console import Console
+
 from moodbench.benchmark.retrain import undertrained
-from moodbench.benchmark.run import plan_of
-from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
-from moodbench.cli.place import add_place, place_of
 from moodbench.cli.request import add_device, add_training, add_what, spec_of
 from moodbench.cli.retrain import add_retrain, proposals, to_retrain
+from moodbench.cli.running import carry_out, exit_code
+from moodbench.cli.target import add_target, open_context
 from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.visualization.formatting import duration, percent
-from moodbench.visualization.terminal import console, print_table
+from moodbench.visualization.terminal import make_console, print_table
 
 SHOWN = [
     "fit_id",
@@ -53,7 +52,7 @@ def add_to(commands: Any) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where fits run and where they are stored."""
     add_device(parser, "train")
-    add_place(parser)
+    add_target(parser)
     add_config(parser)
     add_store(parser)
     add_json(parser)
@@ -67,24 +66,21 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def fit_only(spec: BenchmarkSpec, catalogue: Catalogue, arguments: argparse.Namespace, *, with_baseline: bool) -> int:
     """Make the missing fits of `spec`, print all its fits, and return the exit code."""
-    store = Store.open(arguments.store)
-    words = console(stderr=arguments.json)
-    with place_of(arguments, store, words) as (machine, site):
-        asked = trials = resolve(spec, catalogue, machine, with_baseline=with_baseline)
+    console = make_console(stderr=arguments.json)
+    with open_context(arguments, catalogue, console) as context:
+        requested = trials = context.resolve(spec, with_baseline=with_baseline)
         if getattr(arguments, "retrain", None):
-            trials = to_retrain(asked, store.records("fits"), words)
-        plan = plan_of(trials, store, until="fit")
-        how = {"catalogue": catalogue, "executor": arguments.executor, "site": site, "words": words, "spec": spec}
-        summary = carry_out(trials, plan, store, machine, **how) if trials else RunSummary(run_id="")
+            trials = to_retrain(requested, context.store.records("fits"), console)
+        summary = carry_out(context, context.plan(trials, until="fit"), console, spec)
     if summary is None:
         return INTERRUPTED
-    _show(trials, store, arguments, words)
-    for line in proposals(undertrained(asked, store.records("fits")), arguments):
-        words.print(line, soft_wrap=True, markup=False)
-    return exit_code(summary, words)
+    _show(trials, context.store, arguments, console)
+    for line in proposals(undertrained(requested, context.store.records("fits")), arguments):
+        console.print(line, soft_wrap=True, markup=False)
+    return exit_code(summary, console)
 
 
-def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, words: Any) -> None:
+def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, console: Console) -> None:
     wanted = [trial.fit.fit_id for trial in trials]
     fits = store.records("fits").set_index("fit_id", drop=False)
     found = fits.loc[[i for i in wanted if i in fits.index], SHOWN]
@@ -104,8 +100,8 @@ def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, 
     ]
     headings = ["Fit", "Model", "Data set", "Seed", "Texts", "Valid. acc. %", "Valid. F1 %", "Training"]
     if rows:
-        words.print()
-        print_table(headings, rows, words, left={"Fit", "Model", "Data set"})
-        words.print(
+        console.print()
+        print_table(headings, rows, console, left={"Fit", "Model", "Data set"})
+        console.print(
             "Next: `moodbench evaluate` predicts and scores the test split, `moodbench benchmark` measures speed."
         )

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimating import class_here
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
-from moodbench.cli.place import place_of
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
+from moodbench.cli.target import open_context
 from moodbench.cli.tune_confirm import Confirmation
 from moodbench.cli.tune_context import TuneContext
 from moodbench.config import load_catalogue
@@ -20,11 +21,10 @@ from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.store import Store
 from moodbench.tuning.tuned import tuned_name
 from moodbench.visualization.search_view import search_lines, write_search_page
 from moodbench.visualization.search_words import budget_words, shown
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 if TYPE_CHECKING:
     from moodbench.tuning.records import SearchTrial
@@ -108,12 +108,10 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"tune: needs exactly one of --dataset and --data; given: {seen}")
     chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
     spec = spec_from_values({**given, **chosen, "models": (arguments.model,)}, "command line")
-    store = Store.open(arguments.store)
-    store.check_writable()
-    words = console(stderr=arguments.json)
-    arguments.executor = "ray"
-    with place_of(arguments, store, words) as (machine, site):
-        return _Tuning(arguments, spec, catalogue, store, machine, site, words).carry_out(num_seeds)
+    console = make_console(stderr=arguments.json)
+    with open_context(arguments, catalogue, console) as context:
+        context.store.check_writable()
+        return _Tuning(arguments, spec, context, console).carry_out(num_seeds)
 
 
 def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str:
@@ -141,26 +139,27 @@ class _Tuning(TuneContext):
         request = self._request()
         if self.arguments.action == "apply":
             return self._apply(
-                request, with_unfinished(self.store, request, search_trials(self.store, request.search_id))
+                request,
+                with_unfinished(self.context.store, request, search_trials(self.context.store, request.search_id)),
             )
         place = self._place(request)
-        registered = register(self.store, request, num_seeds)
+        registered = register(self.context.store, request, num_seeds)
         request = replace(request, warm=tuple(each.configuration for each in registered.warm_start))
         self._announce(request, registered, place)
         try:
-            trials = with_unfinished(self.store, request, self._search(request, place))
+            trials = with_unfinished(self.context.store, request, self._search(request, place))
         except KeyboardInterrupt:
-            self.say(f"Interrupted. What was tried is in {self.store.uri}; the same command goes on.")
+            self.say(f"Interrupted. What was tried is in {self.context.store.uri}; the same command goes on.")
             return INTERRUPTED
         found = searched(trials, request) if trials else None
         best = found.best if found else None
         for line in search_lines(found) if found else ():
             self.say(line)
         if best is None:
-            self.words.print(_without_score(trials, request.budget_s), style="red", markup=False)
+            self.console.print(_without_score(trials, request.budget_s), style="red", markup=False)
             return 1
         assert found is not None
-        page = write_search_page(self.store, found)
+        page = write_search_page(self.context.store, found)
         if page is not None:
             self.say(f"Plots: {page}")
         return 0 if num_seeds == 0 else self._confirm(request, registered, trials, best)
@@ -173,13 +172,13 @@ class _Tuning(TuneContext):
         return make_request(
             self.spec,
             given.space,
-            self.catalogue,
-            self.machine,
+            self.context.catalogue,
+            self.context.machine,
             searcher=given.search,
             scheduler=given.scheduler,
             num_trials=given.trials,
             budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour or self._price_per_hour()),
-            store=self.store,
+            store=self.context.store,
             together=given.together,
             warm_start=given.warm_start == "auto",
             objective=given.objective,
@@ -187,27 +186,31 @@ class _Tuning(TuneContext):
 
     def _price_per_hour(self) -> float | None:
         """Return the price of all nodes, or of this machine by its catalogue class; None if a price is unknown."""
-        if self.site is not None:
-            prices = [node.price_per_hour for node in self.site.nodes()]
+        if self.context.target is not None:
+            prices = [node.price_per_hour for node in self.context.target.nodes()]
         else:
-            prices = [class_here(self.machine, self.machine.device(self.spec.device), self.catalogue).price_per_hour]
+            prices = [
+                class_here(
+                    self.context.machine, self.context.machine.device(self.spec.device), self.context.catalogue
+                ).price_per_hour
+            ]
         known = [price for price in prices if price is not None]
         return sum(known) if known and len(known) == len(prices) else None
 
     def _place(self, request: Any) -> Any:
         from moodbench.tuning.places import cluster_place, local_place
 
-        if self.site is None:
-            return local_place(request, self.catalogue, self.machine, self.store)
-        return cluster_place(request, self.catalogue, self.site, self.store)
+        if not isinstance(self.context.target, ClusterTarget):
+            return local_place(request, self.context.catalogue, self.context.machine, self.context.store)
+        return cluster_place(request, self.context.catalogue, self.context.target, self.context.store)
 
     def _announce(self, request: Any, registered: Any, place: Any) -> None:
         from moodbench.tuning.records import search_trials
         from moodbench.tuning.underway import proposed
 
         arguments = self.arguments
-        done = {t.fit_id for t in search_trials(self.store, request.search_id)}
-        begun = len(proposed(self.store, request.search_id).keys() - done)
+        done = {t.fit_id for t in search_trials(self.context.store, request.search_id)}
+        begun = len(proposed(self.context.store, request.search_id).keys() - done)
         limit = f", at most {arguments.budget}" if arguments.budget else ""
         wanted = f"all {request.num_wanted}" if request.searcher == "grid" else f"up to {request.num_wanted}"
         self.say(
@@ -235,8 +238,8 @@ class _Tuning(TuneContext):
                 "top."
             )
             worth = None if done or begun else place.bundles.trainings(request.base, request.budget_s)
-            if worth and (words := budget_words(request.num_wanted, request.budget_s, worth, request.scheduler)):
-                self.say(words)
+            if worth and (limits := budget_words(request.num_wanted, request.budget_s, worth, request.scheduler)):
+                self.say(limits)
         seeds = ", ".join(map(str, registered.confirmation_seeds))
         self.say(
             "Registered beforehand: the winner and the default will be compared on the test split with the seeds "
@@ -258,10 +261,11 @@ class _Tuning(TuneContext):
                 f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
             )
 
-        return search(request, self.store, place, tell)
+        return search(request, self.context.store, place, tell)
 
     def _confirm(self, request: Any, registered: Any, trials: Any, best: Any) -> int:
-        return Confirmation(self).carry_out(request, registered.confirmation_seeds, trials, best)
+        confirmation = Confirmation(self.arguments, self.spec, self.context, self.console)
+        return confirmation.carry_out(request, registered.confirmation_seeds, trials, best)
 
     def _apply(self, request: Any, trials: Any) -> int:
         from moodbench.tuning.objectives import winner
@@ -275,7 +279,7 @@ class _Tuning(TuneContext):
         best = winner(trials, request.objective, request.base.fit_id)
         if best is None:
             raise UsageError(
-                f"tune apply: this search has no trial with a score in {self.store.uri}; run it first, without `apply`"
+                f"tune apply: this search has no trial with a score in {self.context.store.uri}; run it first, without `apply`"
             )
         if request.is_default(best.fit_id):
             self.say(
@@ -284,7 +288,7 @@ class _Tuning(TuneContext):
             )
             return 0
         name = tuned_name(self.arguments.model, request.search_id)
-        entry = tuned_entry(request, best, len(trials), self.catalogue, self.spec)
+        entry = tuned_entry(request, best, len(trials), self.context.catalogue, self.spec)
         text = path.read_text("utf-8") if path.exists() else ""
         changed, before = with_entry(
             text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True)

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from moodbench.benchmark.driver import RunSummary
-from moodbench.benchmark.run import plan_of, prepare
-from moodbench.cli.carrying_out import carry_out, exit_code
 from moodbench.cli.leaderboard import output
+from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.tune_context import TuneContext
 from moodbench.comparison.paired import PairedDifference
-from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
-from moodbench.plan import PhaseName
 from moodbench.spec import TrialSpec
-from moodbench.spec.benchmark_spec import BenchmarkSpec
 from moodbench.store import Store
 from moodbench.tuning.objectives import TOLERANCE, challenger
 from moodbench.tuning.tuned import tuned_name
@@ -34,11 +29,8 @@ if TYPE_CHECKING:
     from moodbench.tuning.request import SearchRequest
 
 
-@dataclass(frozen=True)
-class Confirmation:
+class Confirmation(TuneContext):
     """Confirmation of the pick of a search on the test split."""
-
-    context: TuneContext
 
     def carry_out(
         self, request: SearchRequest, seeds: tuple[int, ...], trials: Sequence[SearchTrial], best: SearchTrial
@@ -51,59 +43,45 @@ class Confirmation:
         from moodbench.tuning.confirmed import tested_before
         from moodbench.tuning.requesting import tuned_entry, with_tuned
 
-        model = self.context.arguments.model
+        model = self.arguments.model
         name = tuned_name(model, request.search_id)
         default = request.base.fit_id
         stays = request.is_default(best.fit_id)
         beside = challenger(trials, request.objective, default) if stays else best
         both, models = self.context.catalogue, tuple[str, ...]((model,))
         if beside is not None:
-            entry = tuned_entry(request, beside, len(trials), self.context.catalogue, self.context.spec, stays=stays)
+            entry = tuned_entry(request, beside, len(trials), self.context.catalogue, self.spec, stays=stays)
             both, models = with_tuned(self.context.catalogue, name, entry), (model, name)
-        confirm = self.context.spec.model_copy(update={"models": models, "seeds": seeds})
-        found, _ = prepare(confirm, both, self.context.store, self.context.machine)
-        num_missing = plan_of(found, self.context.store, "evaluate").num_phases_missing
+        confirm = self.spec.model_copy(update={"models": models, "seeds": seeds})
+        context = replace(self.context, catalogue=both)
+        found = context.resolve(confirm)
+        plan = context.plan(found, "evaluate")
         said = ", ".join(map(str, seeds))
-        self.context.say(
+        self.say(
             f"Confirmation: nothing but the default recipe has a score, so {model} alone is trained anew with seeds "
             f"{said}."
             if beside is None
             else f"Confirmation: {name}, {'the best of the others' if stays else 'the pick'}, and {model}, the default "
-            f"recipe, are trained anew with seeds {said} and compared on the test split; {num_missing} phases to run."
+            f"recipe, are trained anew with seeds {said} and compared on the test split; "
+            f"{plan.num_phases_missing} phases to run."
         )
         before = tested_before(self.context.store, request, trials, name) - {beside.fit_id if beside else ""}
         if before:
-            self.context.say(
+            self.say(
                 f"{len(before)} other configuration{'s' if len(before) > 1 else ''} of this search "
                 f"{'were' if len(before) > 1 else 'was'} tested before: with each that is compared, the chance grows "
                 "that one looks better by luck."
             )
-        tested = self._run(found, confirm, both, "evaluate")
+        tested = carry_out(context, plan, self.console, confirm)
         if tested is None:
             return INTERRUPTED
         if not tested.failures:
             self._verdict(request, trials, best, beside, found)
-        measured = self._run(evaluated(found, seeds[0], self.context.store), None, both, "measure")
+        measured = carry_out(context, context.plan(evaluated(found, seeds[0], context.store)), self.console)
         if measured is None:
             return INTERRUPTED
-        output(view_board(self.context.store, self.context.machine), self.context.arguments, self.context.words)
-        return max(exit_code(tested, self.context.words), exit_code(measured, self.context.words))
-
-    def _run(
-        self, trials: Sequence[TrialSpec], spec: BenchmarkSpec | None, catalogue: Catalogue, until: PhaseName
-    ) -> RunSummary | None:
-        plan = plan_of(trials, self.context.store, until)
-        return carry_out(
-            trials,
-            plan,
-            self.context.store,
-            self.context.machine,
-            catalogue=catalogue,
-            executor="ray",
-            site=self.context.site,
-            words=self.context.words,
-            spec=spec,
-        )
+        output(view_board(self.context.store, self.context.machine), self.arguments, self.console)
+        return max(exit_code(tested, self.console), exit_code(measured, self.console))
 
     def _verdict(
         self,
@@ -113,17 +91,17 @@ class Confirmation:
         beside: SearchTrial | None,
         found: Sequence[TrialSpec],
     ) -> None:
-        model, dataset = self.context.arguments.model, request.base.dataset.name
+        model, dataset = self.arguments.model, request.base.dataset.name
         name, recipes = tuned_name(model, request.search_id), {trial.fit.config_id for trial in found}
         compared = (
             () if beside is None else compare_models(self.context.store, name, model, dataset, config_ids=recipes)
         )
         for each in compared:
-            self.context.say(sentence(name, model, each.track, each.difference, each.f1, same_recipe=each.same_recipe))
-            self.context.say(pick_words(request, best, beside, each.difference))
+            self.say(sentence(name, model, each.track, each.difference, each.f1, same_recipe=each.same_recipe))
+            self.say(pick_words(request, best, beside, each.difference))
         if not compared:
-            self.context.say(pick_words(request, best, beside, None))
-        self.context.say(search_cost(self.context.store, request, trials))
+            self.say(pick_words(request, best, beside, None))
+        self.say(search_cost(self.context.store, request, trials))
 
 
 def evaluated(trials: Sequence[TrialSpec], seed: int, store: Store) -> list[TrialSpec]:
@@ -139,20 +117,20 @@ def pick_words(
     request: SearchRequest, best: SearchTrial, beside: SearchTrial | None, difference: PairedDifference | None
 ) -> str:
     """Return the pick in words, with the test result of the confirmed configuration against the default recipe."""
-    words = None if difference is None else difference_words(difference)
+    console = None if difference is None else difference_words(difference)
     said = f"Pick: {json.dumps(best.configuration)}"
     if not request.is_default(best.fit_id):
-        return f"{said}; {words}." if words else f"{said}."
+        return f"{said}; {console}." if console else f"{said}."
     why = f"nothing that was tried beat it by more than {shown(TOLERANCE, best.metric)} on validation"
     if request.objective == "memory":
         why = "of the scores near the best it takes the least memory"
     elif best.status != "finished":
         why = NO_END
     said = f"{said}, the default recipe: {why}."
-    if beside is None or words is None:
+    if beside is None or console is None:
         return said
     return (
-        f"{said} The best of the others, {json.dumps(beside.configuration)}: {words}. The pick was settled on "
+        f"{said} The best of the others, {json.dumps(beside.configuration)}: {console}. The pick was settled on "
         "validation and stays what it is."
     )
 

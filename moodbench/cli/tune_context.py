@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from moodbench.benchmark.cluster_site import ClusterSite
-from moodbench.config import Catalogue
-from moodbench.hardware import Hardware
+from moodbench.benchmark.context import RunContext
 from moodbench.spec.benchmark_spec import BenchmarkSpec
-from moodbench.store import Store
 
 
 @dataclass(frozen=True)
@@ -20,13 +17,9 @@ class TuneContext:
 
     arguments: argparse.Namespace
     spec: BenchmarkSpec
-    catalogue: Catalogue
-    store: Store
-    machine: Hardware
-    site: ClusterSite | None
-    """The cluster; None: this machine's own Ray."""
-    words: Console
+    context: RunContext
+    console: Console
 
     def say(self, text: str) -> None:
         """Print a line without markup."""
-        self.words.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
-from moodbench.visualization.terminal import console
+from moodbench.visualization.terminal import make_console
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
         differences = [difference._asdict() for difference in found.differences]
         print_json({**vars(found), "differences": differences, "set_aside": moved})
         return code
-    out = console()
+    out = make_console()
     lines = [f"{d.kind} {d.id}: {d.column}: stored {d.stored}, recomputed {d.recomputed}" for d in found.differences]
     lines += [f"no record names {key}" for key in found.orphans]
     lines += [f"left in staging: {key} (safe to delete when nothing runs)" for key in found.leftovers]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from moodbench.benchmark.existing import fit_spec_of
+from moodbench.benchmark.from_store import fit_spec_of
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec
 from moodbench.store import Store

@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
-from moodbench.benchmark.site import Deadlines
+from moodbench.benchmark.target import Deadlines
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.errors import PrerequisiteError
@@ -180,30 +180,30 @@ def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware,
     return _place(request, (room,), catalogue, store, Deadlines(), slots, shared=False)
 
 
-def cluster_place(request: SearchRequest, catalogue: Catalogue, site: ClusterSite, store: Store) -> Place:
+def cluster_place(request: SearchRequest, catalogue: Catalogue, target: ClusterTarget, store: Store) -> Place:
     """Return the place of a search on the nodes of a cluster that passed their preflight check.
 
     Raises:
         PrerequisiteError: If, by estimate, the recipe itself fits on none of them.
     """
-    unleased = set(site.without_lease())
-    nodes = site.nodes()
+    unleased = set(target.without_lease())
+    nodes = target.nodes()
     rooms = tuple(
         Room(
             node.id,
             class_here(
-                site.machine_of(node.id), request.device if request.device in node.devices else "cpu", catalogue
+                target.machine_of(node.id), request.device if request.device in node.devices else "cpu", catalogue
             ),
             USABLE["cpu"] * node.memory_bytes,
             node.num_cpus,
             node.num_gpus,
             node.name not in unleased,
-            machine_of(asdict(site.machine_of(node.id)), request.device),
+            machine_of(asdict(target.machine_of(node.id)), request.device),
         )
         for node in nodes
     )
     slots = int(sum(node.num_cpus for node in nodes))
-    return _place(request, rooms, catalogue, store, site.deadlines, slots, shared=True)
+    return _place(request, rooms, catalogue, store, target.deadlines, slots, shared=True)
 
 
 def _place(

@@ -20,7 +20,7 @@ WRAPPED = 30
 PADDING = 2
 
 
-def console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, or without a terminal as wide as what is printed."""
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)

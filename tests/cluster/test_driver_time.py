@@ -5,7 +5,7 @@ import time
 import pytest
 
 from moodbench.benchmark.driver import run_plan
-from moodbench.benchmark.site import Deadlines
+from moodbench.benchmark.target import Deadlines
 from moodbench.execution.executor import Ended, Progress
 from moodbench.plan import make_plan
 from moodbench.schedule import Node, Outcome
@@ -51,7 +51,7 @@ class NoOp:
         pass
 
 
-class Site:
+class Target:
     alone, drain_at, node_return_s, poll_s, deadlines = False, 4, 0.0, 0.0, Deadlines()
 
     def __init__(self, machine):
@@ -90,7 +90,7 @@ def test_driver_time_of_ten_thousand_phases(tmp_path):
     plan = make_plan(list(trials(hardware())), {kind: set() for kind in ("fits", "evaluations", "measurements")})
     assert plan.num_phases_missing == 3 * NUM_TRIALS
     began, cpu = time.perf_counter(), time.process_time()
-    summary = run_plan(plan, Store.open(tmp_path / "store"), Site(hardware()), listen=lambda event: None)
+    summary = run_plan(plan, Store.open(tmp_path / "store"), Target(hardware()), listen=lambda event: None)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     assert (summary.num_committed, summary.failures) == (3 * NUM_TRIALS, [])
     each = 1e3 / (3 * NUM_TRIALS)

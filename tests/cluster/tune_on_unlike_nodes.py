@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from moodbench.benchmark.run import cluster_site
+from moodbench.benchmark.context import cluster_target
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.execution.ray_settings import set_up_environment
@@ -52,19 +52,19 @@ def main(folder: Path) -> None:
         cluster.add_node(num_cpus=1, memory=4 * 2**30, resources={"exclusive": 1}, labels={"pool": "roomy"}): "roomy",
     }
     names = {node.node_id: name for node, name in nodes.items()}
-    with closing(cluster_site(cluster.address, store, read_cluster_file(None, catalogue.devices))) as site:
+    with closing(cluster_target(cluster.address, store, read_cluster_file(None, catalogue.devices))) as target:
         request = make_request(
             spec,
             str(folder / "space.yaml"),
             catalogue,
-            site.machine,
+            target.machine,
             searcher="random",
             scheduler="none",
             num_trials=4,
             budget_s=None,
             store=store,
         )
-        place = cluster_place(request, catalogue, site, store)
+        place = cluster_place(request, catalogue, target, store)
         needs, may = {}, {}
         for size in (SMALL, LARGE):
             bundle, ids = place.bundles.of({"members": [{"train.effective_batch_size": size, "lora.r": 2}]})

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import SHORT, moodbench
+from command_line import SHORT, moodbench
 
 from moodbench.store import Store
 

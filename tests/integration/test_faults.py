@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHORT
+from command_line import SHORT
 from fault_injection import FAULTS, KINDS, Disk, Run, damage, inject, num_events, repair, stderr_of
 
 from moodbench.store import Store

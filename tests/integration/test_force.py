@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHORT, moodbench
+from command_line import SHORT, moodbench
 
-from moodbench.benchmark.existing import existing_trials
+from moodbench.benchmark.context import RunContext
+from moodbench.benchmark.from_store import trials_from_store
 from moodbench.benchmark.repeat import compare_repeats, open_rerun
 from moodbench.cli import main
 from moodbench.config import load_catalogue
@@ -89,8 +90,10 @@ def test_an_interrupted_rerun_goes_on_where_it_was_and_a_whole_one_is_followed_b
     assert attempts["MiniLM-L3"] == 2
 
     catalogue = load_catalogue(tmp_path / "overlay.yaml")
-    trials = existing_trials(Store.open(begun), catalogue, hardware(), protocol="short")
-    again, plan = open_rerun(Store.open(tmp_path / "results"), trials)
+    trials = trials_from_store(Store.open(begun), catalogue, hardware(), protocol="short")
+    context = RunContext(Store.open(tmp_path / "results"), catalogue, hardware())
+    rerun, plan = open_rerun(context, trials)
+    again = rerun.store
     assert Path(again.uri) != begun and plan.num_phases_done == 0
     assert begun.name.partition("-")[2] == Path(again.uri).name.partition("-")[2], "the same request"
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SHORT, moodbench
+from command_line import SHORT, moodbench
 
 import moodbench as moodbench_api
 from moodbench.data.embedded import read_embedded

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import moodbench as command
+from command_line import moodbench as command
 from scipy.special import softmax
 
 import moodbench

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import moodbench
+from command_line import moodbench
 from tiny_models import rows
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

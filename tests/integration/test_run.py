@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import moodbench
+from command_line import moodbench
 
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec

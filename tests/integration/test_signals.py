@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SHORT, moodbench
+from command_line import SHORT, moodbench
 
 from moodbench.store import Store
 

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import moodbench
+from command_line import moodbench
 from tensorboardX.proto.event_pb2 import Event
 
 from moodbench.store import Store

@@ -15,7 +15,7 @@ from own_files import sentence
 from refused import fail
 from toy_store import change_row, write_toy_store
 
-from moodbench.benchmark import room
+from moodbench.benchmark import preflight
 from moodbench.cli import main
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -30,12 +30,12 @@ def written(name, text):
 
 
 def full_disk(monkeypatch):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
     return [*requests.RUN, *requests.FULL]
 
 
 def little_memory(monkeypatch):
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
     return [*requests.RUN, *requests.FULL]
 
 

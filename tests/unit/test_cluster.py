@@ -10,11 +10,11 @@ import pytest
 from refused import fail
 from rich.console import Console
 
-from moodbench.benchmark.cluster_site import ClusterSite
 from moodbench.benchmark.cluster_status import sentences, status
+from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.node_check import check, versions
 from moodbench.benchmark.what_fits import WhatFits
-from moodbench.cli.place import place_of
+from moodbench.cli.target import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
@@ -96,9 +96,9 @@ def answer(machine, store=None, **others):
 def site_of(tmp_path, nodes, answers, rules=None, **options):
     cluster = StandIn(nodes, answers)
     rules = rules or ClusterFile()
-    site = ClusterSite(cluster, Store.open(tmp_path / "store"), rules, address="h:1", **options)
-    OPEN.append(site)
-    return site, cluster
+    target = ClusterTarget(cluster, Store.open(tmp_path / "store"), rules, address="h:1", **options)
+    OPEN.append(target)
+    return target, cluster
 
 
 OPEN = []
@@ -114,19 +114,19 @@ def _closed():
 def test_nodes_that_pass_their_check_become_nodes_of_the_schedule(tmp_path):
     rules = ClusterFile(devices={"small": device_class(labels={"pool": "gpu"}, price_per_hour=1.5)})
     nodes = [ray_node("head", cpus=0), ray_node("a", gpus=1, labels={"pool": "gpu"}), ray_node("b", memory=128 * GIB)]
-    site, cluster = site_of(tmp_path, nodes, {"a": answer(GPU), "b": answer(CPU)}, rules)
-    a, b = site.nodes()
+    target, cluster = site_of(tmp_path, nodes, {"a": answer(GPU), "b": answer(CPU)}, rules)
+    a, b = target.nodes()
     assert (a.name, a.kind, a.num_cpus, a.num_gpus, a.gpu_memory_bytes) == ("a", "small", 4, 1, 24 * GIB)
     assert (a.price_per_hour, a.devices, a.machine_key) == (1.5, {"cpu", "cuda"}, GPU.machine_key)
     assert (b.kind, b.memory_bytes, b.devices) == ("cpu", 64 * GIB, {"cpu"}), "Ray may claim more memory than there is"
-    assert site.machine == GPU, "measurements go to the machine with a GPU"
-    site.close()
+    assert target.machine == GPU, "measurements go to the machine with a GPU"
+    target.close()
     assert cluster.closed and not list((tmp_path / "store" / "staging").iterdir()), "the marker is taken away"
 
 
 def test_a_gpu_that_ray_claims_and_the_driver_does_not_see_is_no_device(tmp_path):
-    site, _ = site_of(tmp_path, [ray_node("a", gpus=2)], {"a": answer(CPU)})
-    assert site.nodes()[0].devices == {"cpu"}
+    target, _ = site_of(tmp_path, [ray_node("a", gpus=2)], {"a": answer(CPU)})
+    assert target.nodes()[0].devices == {"cpu"}
 
 
 def test_measure_on_chooses_the_class_that_measures(tmp_path):
@@ -159,9 +159,9 @@ def test_a_node_that_cannot_work_is_named_with_the_reason_before_anything_starts
 
 def test_a_node_that_dies_during_the_first_check_is_left_out_and_the_run_goes_on(tmp_path):
     died = Outcome("infrastructure", "The actor's node has died")
-    site, _ = site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": died})
-    assert [n.name for n in site.nodes()] == ["a"]
-    assert site.news() == [{"event": "node_left", "node": "b"}]
+    target, _ = site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": died})
+    assert [n.name for n in target.nodes()] == ["a"]
+    assert target.news() == [{"event": "node_left", "node": "b"}]
     with pytest.raises(PrerequisiteError, match="every node of the cluster died while it looked at itself"):
         site_of(tmp_path, [ray_node("b")], {"b": died})
 
@@ -179,33 +179,33 @@ def test_a_cluster_of_a_head_alone_is_refused(tmp_path):
 
 
 def test_nodes_that_join_are_checked_first_and_those_that_leave_are_told(tmp_path):
-    site, cluster = site_of(
+    target, cluster = site_of(
         tmp_path, [ray_node("a")], {"a": answer(CPU), "b": answer(CPU), "c": answer(CPU, store="no")}
     )
     cluster.nodes |= {n.id: n for n in (ray_node("b"), ray_node("c"))}
-    assert [n.name for n in site.nodes()] == ["a"], "not before it has looked at itself"
-    site.poll(0, lambda progress: pytest.fail("a check is no event of a trial"))
+    assert [n.name for n in target.nodes()] == ["a"], "not before it has looked at itself"
+    target.poll(0, lambda progress: pytest.fail("a check is no event of a trial"))
     del cluster.nodes["id-a"]
-    assert [n.name for n in site.nodes()] == ["b"]
-    told = sorted((e["event"], e["node"]) for e in site.news())
+    assert [n.name for n in target.nodes()] == ["b"]
+    told = sorted((e["event"], e["node"]) for e in target.news())
     assert told == [("node_joined", "b"), ("node_left", "a"), ("node_refused", "c")]
-    assert site.news() == []
+    assert target.news() == []
 
 
 def test_nodes_without_a_lease_are_named(tmp_path):
-    site, _ = site_of(tmp_path, [ray_node("a"), ray_node("b", leasable=False)], {"a": answer(CPU), "b": answer(CPU)})
-    assert site.without_lease() == ["b"]
-    assert (site.isolation("id-a"), site.isolation("id-b")) == ("resource", "pg")
+    target, _ = site_of(tmp_path, [ray_node("a"), ray_node("b", leasable=False)], {"a": answer(CPU), "b": answer(CPU)})
+    assert target.without_lease() == ["b"]
+    assert (target.isolation("id-a"), target.isolation("id-b")) == ("resource", "pg")
 
 
 def test_a_run_says_which_nodes_have_no_lease_and_what_that_means(tmp_path, monkeypatch):
     nodes = [ray_node("a"), ray_node("b", leasable=False)]
-    site, _ = site_of(tmp_path, nodes, {"a": answer(CPU), "b": answer(CPU)})
-    monkeypatch.setattr("moodbench.cli.place.cluster_site", lambda *_, **__: site)
+    target, _ = site_of(tmp_path, nodes, {"a": answer(CPU), "b": answer(CPU)})
+    monkeypatch.setattr("moodbench.cli.target.cluster_target", lambda *_, **__: target)
     said = io.StringIO()
-    arguments = Namespace(address="h:1", cluster=None, config=None, executor="ray", store=str(tmp_path))
-    with place_of(arguments, Store.open(tmp_path / "store"), Console(file=said, width=80)) as (machine, where):
-        assert (machine, where) == (CPU, site)
+    arguments = Namespace(address="h:1", cluster=None, config=None, executor="ray", store=str(tmp_path / "store"))
+    with open_context(arguments, load_catalogue(), Console(file=said, width=80)) as context:
+        assert (context.machine, context.target) == (CPU, target)
     lines = said.getvalue().splitlines()
     assert lines[0] == "Cluster at h:1: a (cpu, 4 CPUs), b (cpu, 4 CPUs)"
     assert lines[1].startswith("b: no resource `exclusive`") and "placement group over the whole node" in lines[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from own_files import STARS, rows, source, table
 
+from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.room import check_room
 from moodbench.cli import main, parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
@@ -127,4 +127,4 @@ def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():
         "mine", "a.csv", label_map={"1": "negative", "5": "positive", "2": "drop", "3": "drop", "4": "drop"}
     )
     plan = make_plan([trial], {"fits": set(), "evaluations": set(), "measurements": set()})
-    check_room(plan, Store.open("results"), MACHINE)
+    check_preflight(plan, Store.open("results"), MACHINE)

@@ -7,7 +7,7 @@ import pytest
 
 from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.site import Deadlines, node_of
+from moodbench.benchmark.target import Deadlines, node_of
 from moodbench.benchmark.tasks import command_of, tasks_of
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError

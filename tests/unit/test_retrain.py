@@ -13,6 +13,7 @@ from board_records import BASELINE, OTHER, WORKED, board_of, row_of
 from pydantic import ValidationError
 from toy_store import change_row, toy_fit, write_toy_store, write_toy_trial
 
+from moodbench.benchmark.driver import RunSummary
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.retrain import MAX_EPOCHS, longer, retrained, undertrained
 from moodbench.cli import main
@@ -127,9 +128,9 @@ def test_run_trains_only_what_was_not_trained_enough_and_proposes_the_command(tm
     committed(store, fits_of(trials, "ok", "undertrained"))
     ran = []
 
-    def carry_out(trials, *_, **__):
-        ran.extend(trials)
-        return run_command.RunSummary(run_id="")
+    def carry_out(context, plan, *_):
+        ran.extend(plan.requested)
+        return RunSummary(run_id="")
 
     monkeypatch.setattr(run_command, "carry_out", carry_out)
     where = ("--train", *FIELDS, "--store", store.uri)

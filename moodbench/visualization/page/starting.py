@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from moodbench.benchmark.queue import RunQueue
+from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
@@ -18,7 +18,7 @@ from moodbench.visualization.state import State
 MOST_SEEDS = 10
 
 
-def build_starting(layout: Layout, queue: RunQueue) -> None:
+def build_starting(layout: Layout, queue: BackgroundRun) -> None:
     """Create the form and its buttons."""
     import gradio as gr
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from moodbench.benchmark.queue import RunQueue
+from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
 from moodbench.execution.ray_glance import ClusterNow
 from moodbench.visualization.page.reading import Reading
@@ -50,7 +50,7 @@ class Services:
     """Labels a text; None where the page was opened without models."""
     show_texts: bool = False
     """Whether private texts may be shown."""
-    runner: RunQueue | None = None
+    runner: BackgroundRun | None = None
     """Starts runs; None where the page only reads."""
     cluster: Callable[[], ClusterNow | None] | None = None
     """Returns the last known status of the Ray cluster, without waiting; None where the page has no cluster."""

@@ -61,7 +61,9 @@ class _Data:
     num_text_bytes: int
 
 
-def check_room(plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once: int = 1, here: bool = True) -> None:
+def check_preflight(
+    plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once: int = 1, here: bool = True
+) -> None:
     """Raise PrerequisiteError if the missing phases of `plan` need more disk or memory than there is.
 
     Checks the disk of the store and of this machine's cache. Memory is checked only if the trials run on this `machine`

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from moodbench.benchmark.node_check import versions
-from moodbench.benchmark.site import POLL_S, Deadlines, node_of
+from moodbench.benchmark.target import POLL_S, Deadlines, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
 from moodbench.execution.executor import Command, Ended, Executor, Hear, Isolation, Progress
@@ -37,7 +37,7 @@ class Cluster(Executor, Protocol):
         """Return the live nodes by id."""
 
 
-class ClusterSite:
+class ClusterTarget:
     """The nodes of a cluster that have passed their check.
 
     It is its own executor, so that it receives the answers to the checks.

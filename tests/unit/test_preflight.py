@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from moodbench.benchmark import room
+from moodbench.benchmark import preflight
+from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.run import plan_of
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.data.source import load_source
@@ -50,7 +50,7 @@ def seven_billion(tmp_path):
 
 
 def test_a_model_too_large_for_this_machine_is_refused_before_training(tmp_path, monkeypatch, capsys, seven_billion):
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(16 * 2**30, 14 * 2**30))
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(16 * 2**30, 14 * 2**30))
     arguments = [
         "run",
         "--models",
@@ -76,7 +76,7 @@ def room_for(machine, folder, **more):
     store = Store.open(folder / "store")
     spec = BenchmarkSpec(models=(str(folder / "seven"),), datasets=("icwsm-tweets",), **more)
     trials = resolve(spec, load_catalogue(), machine)
-    room.check_room(plan_of(trials, store), store, machine)
+    preflight.check_preflight(RunContext(store, load_catalogue(), machine).plan(trials), store, machine)
 
 
 @pytest.mark.usefixtures("seven_billion")
@@ -99,7 +99,9 @@ evaluation:
 def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(tmp_path, monkeypatch):
     asked = []
     (tmp_path / "brief.yaml").write_text(BRIEF)
-    monkeypatch.setattr(room, "_check_disks", lambda _, needed, *__: asked.append(needed - room.SPARE_DISK_BYTES))
+    monkeypatch.setattr(
+        preflight, "_check_disks", lambda _, needed, *__: asked.append(needed - preflight.SPARE_DISK_BYTES)
+    )
     with pytest.raises(SystemExit) as ended:
         main([*RUN, str(tmp_path / "results"), "--config", str(tmp_path / "brief.yaml"), "--protocol", "brief"])
     assert ended.value.code == 0
@@ -135,28 +137,28 @@ TWEETS = DataSize(3000, 300, 700, 15.0, 60.0, 2)
 def test_the_adapter_and_checkpoints_of_a_high_rank_are_asked_for():
     # 12 layers x 4 matrices x 1024 x (768 + 768) weights, of 4 bytes each when saved, of 12 in each of three checkpoints
     adapter = 12 * 4 * 1024 * 1536
-    need = room.disk_need(fine_tuning(1024), TWEETS, BERT_BASE)
-    rest = room.disk_need(fine_tuning(1024, ("evaluate", "measure")), TWEETS, BERT_BASE).kept
-    assert 0 <= need.kept - rest - room.BESIDE_ADAPTER_BYTES - 4 * adapter < 4 * 10_000, "and a head of two labels"
+    need = preflight.disk_need(fine_tuning(1024), TWEETS, BERT_BASE)
+    rest = preflight.disk_need(fine_tuning(1024, ("evaluate", "measure")), TWEETS, BERT_BASE).kept
+    assert 0 <= need.kept - rest - preflight.BESIDE_ADAPTER_BYTES - 4 * adapter < 4 * 10_000, "and a head of two labels"
     assert 0 <= need.passing - 3 * 12 * adapter < 36 * 10_000
     assert need.passing > 2.7e9 and rest < 1e6
-    assert room.disk_need(fine_tuning(8), TWEETS, BERT_BASE).passing < need.passing / 100
+    assert preflight.disk_need(fine_tuning(8), TWEETS, BERT_BASE).passing < need.passing / 100
 
 
 def planned_tweets(folder, model="vader"):
     store = Store.open(folder / "store")
     spec = BenchmarkSpec(models=(model,), datasets=("icwsm-tweets",), lora={"r": 8})
-    return store, plan_of(resolve(spec, load_catalogue(), CARD), store)
+    return store, RunContext(store, load_catalogue(), CARD).plan(resolve(spec, load_catalogue(), CARD))
 
 
 def test_the_texts_and_the_cache_count_until_they_are_there(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(room, "_check_disks", lambda _, needed, __, cached, ___: asked.append((needed, cached)))
-    monkeypatch.setattr(room, "_check_memory", lambda *_: None)
+    monkeypatch.setattr(preflight, "_check_disks", lambda _, needed, __, cached, ___: asked.append((needed, cached)))
+    monkeypatch.setattr(preflight, "_check_memory", lambda *_: None)
     store, plan = planned_tweets(tmp_path, "MiniLM-L3")
-    room.check_room(plan, store, CARD)
+    preflight.check_preflight(plan, store, CARD)
     monkeypatch.setattr(Store, "has_examples", lambda *_: True)
-    room.check_room(plan, store, CARD)
+    preflight.check_preflight(plan, store, CARD)
     (needed, cached), (later, _) = asked
     texts = load_source("icwsm-tweets", plan.trials[0].trial.fit.dataset).examples.frame
     assert needed - later == texts["text"].str.len().sum() + 100 * len(texts)
@@ -168,15 +170,15 @@ def test_a_cache_on_another_disk_is_asked_for_there(tmp_path, monkeypatch):
     free = {tmp_path / "a": 10**9, tmp_path / "b": 1000}
     for folder in free:
         folder.mkdir()
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: Usage(10**10, 0, free[path]))
-    room._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "a" / "cache", 10**8, 3)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(10**10, 0, free[path]))
+    preflight._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "a" / "cache", 10**8, 3)
     with pytest.raises(PrerequisiteError, match=r"the 3 missing phases may write 1.86 GiB, its disk has 0.93 GiB"):
-        room._check_disks(tmp_path / "a" / "store", 10**9, tmp_path / "a" / "cache", 10**9, 3)
+        preflight._check_disks(tmp_path / "a" / "store", 10**9, tmp_path / "a" / "cache", 10**9, 3)
     disks = {tmp_path / "a": 1, tmp_path / "b": 2}
-    monkeypatch.setattr(room, "_existing", lambda path: Disk(path.parent, disks[path.parent]))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda disk: Usage(10**10, 0, free[disk.path]))
+    monkeypatch.setattr(preflight, "_existing", lambda path: Disk(path.parent, disks[path.parent]))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda disk: Usage(10**10, 0, free[disk.path]))
     with pytest.raises(PrerequisiteError, match=r"prepared texts may take 0.09 GiB there, .*MOODBENCH_CACHE"):
-        room._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "b" / "cache", 10**8, 3)
+        preflight._check_disks(tmp_path / "a" / "store", 10**8, tmp_path / "b" / "cache", 10**8, 3)
 
 
 class Disk(namedtuple("Disk", "path number")):
@@ -186,18 +188,18 @@ class Disk(namedtuple("Disk", "path number")):
 
 def test_a_clusters_store_needs_disk_and_the_drivers_memory_does_not_matter(tmp_path, monkeypatch):
     store, plan = planned_tweets(tmp_path)
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**6))
-    room.check_room(plan, store, CARD, num_fits_at_once=8, here=False)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**6))
+    preflight.check_preflight(plan, store, CARD, num_fits_at_once=8, here=False)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(PrerequisiteError, match=r"its disk has 0\.00 GiB free"):
-        room.check_room(plan, store, CARD, num_fits_at_once=8, here=False)
+        preflight.check_preflight(plan, store, CARD, num_fits_at_once=8, here=False)
 
 
 @pytest.mark.parametrize(("missing", "doing"), [(("evaluate", "measure"), "evaluating"), (("measure",), "measuring")])
 def test_memory_for_evaluating_and_measuring_is_looked_at_without_a_missing_fit(tmp_path, monkeypatch, missing, doing):
     store, plan = planned_tweets(tmp_path)
     plan = Plan(tuple(PlannedTrial(each.trial, missing) for each in plan.trials), num_phases_done=2)
-    room.check_room(plan, store, CARD)
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
+    preflight.check_preflight(plan, store, CARD)
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
     with pytest.raises(PrerequisiteError, match=f"{doing} needs about 0.3. GiB of memory, 0.09 GiB of"):
-        room.check_room(plan, store, CARD)
+        preflight.check_preflight(plan, store, CARD)

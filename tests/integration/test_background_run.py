@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from moodbench.benchmark.queue import RunQueue, StoppableSite
+from moodbench.benchmark.background_run import BackgroundRun, StoppableTarget
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.execution.inline import InlineExecutor
@@ -45,10 +45,10 @@ def opened(tmp_path, config):
     def place(machine, stop):
         nonlocal executor
         executor = Gate(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell), let_through)
-        return StoppableSite(executor, machine, one_at_a_time=True, stop=stop)
+        return StoppableTarget(executor, machine, one_at_a_time=True, stop=stop)
 
     store = Store.open(tmp_path / "results")
-    queue = RunQueue(store, load_catalogue(config), hardware(), place)
+    queue = BackgroundRun(store, load_catalogue(config), hardware(), place)
     queue.deadlines_s = lambda: executor.deadlines_s
     return queue, store, let_through
 
@@ -87,7 +87,7 @@ def test_a_page_refuses_what_this_machine_has_no_room_for(opened, monkeypatch):
     def full(plan, store, machine, **where):
         raise PrerequisiteError("its disk has 0.00 GiB free")
 
-    monkeypatch.setattr("moodbench.benchmark.run.check_room", full)
+    monkeypatch.setattr("moodbench.benchmark.context.check_preflight", full)
     queue, store, _ = opened
     queue.start(spec())
     assert queue.wait(60) and queue.state == ("failed", "its disk has 0.00 GiB free")

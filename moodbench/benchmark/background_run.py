@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from moodbench.benchmark.data_reports import data_reports
-from moodbench.benchmark.run import prepare, run
-from moodbench.benchmark.site import LocalSite, Site
+from moodbench.benchmark.context import RunContext
+from moodbench.benchmark.target import LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError, UsageError
 from moodbench.hardware import Hardware
@@ -28,7 +27,7 @@ class _Cancelled(Exception):
 
 
 @dataclass
-class StoppableSite(LocalSite):
+class StoppableTarget(LocalTarget):
     """This machine as a target that ends the run once `stop` is set.
 
     The driver leaves when it next asks for node events, and running commands are ended.
@@ -43,23 +42,25 @@ class StoppableSite(LocalSite):
         return []
 
 
-Place = Callable[[Hardware, threading.Event], Site]
+OpenTarget = Callable[[Hardware, threading.Event], Target]
 """Factory of the target of a run, from a machine and the event that asks for the end of the run."""
 
 
-def on_local_ray(machine: Hardware, stop: threading.Event) -> Site:
+def on_local_ray(machine: Hardware, stop: threading.Event) -> Target:
     """Return this machine as a target with its own local Ray."""
     from moodbench.execution.ray_local import LocalRayExecutor
 
-    return StoppableSite(LocalRayExecutor(machine.num_cores), machine, stop=stop)
+    return StoppableTarget(LocalRayExecutor(machine.num_cores), machine, stop=stop)
 
 
-class RunQueue:
+class BackgroundRun:
     """At most one run at a time; its records and events are stored like those of any other run."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, machine: Hardware, place: Place = on_local_ray) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, machine: Hardware, open_target: OpenTarget = on_local_ray
+    ) -> None:
         self.catalogue = catalogue
-        self._store, self._machine, self._place = store, machine, place
+        self._store, self._machine, self._open_target = store, machine, open_target
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -114,19 +115,10 @@ class RunQueue:
 
     def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
         try:
-            trials, plan = prepare(spec, self.catalogue, self._store, self._machine)
-            reports = data_reports(trials, self.catalogue) if plan.trials else []
-            with closing(self._place(self._machine, stop)) as site:
-                summary = run(
-                    trials,
-                    plan,
-                    self._store,
-                    self._machine,
-                    site=site,
-                    catalogue=self.catalogue,
-                    reports=reports,
-                    listen=self._hear,
-                )
+            with closing(self._open_target(self._machine, stop)) as target:
+                context = RunContext(self._store, self.catalogue, self._machine, target, listen=self._hear)
+                plan = context.plan(context.resolve(spec))
+                summary = context.run(plan, context.reports(plan))
         except _Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})

@@ -17,7 +17,7 @@ from moodbench.spec import FitSpec, TrialSpec
 from moodbench.store import Store
 
 
-def existing_trials(
+def trials_from_store(
     store: Store,
     catalogue: Catalogue,
     machine: Hardware,

@@ -3,94 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from rich.console import Console
 
-from moodbench.benchmark.cluster_site import ClusterSite
+from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.driver import RunSummary
-from moodbench.benchmark.run import ExecutorName, run
-from moodbench.config import Catalogue
-from moodbench.hardware import Hardware
 from moodbench.plan import Plan
-from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec, TrialSpec
-from moodbench.store import Store
+from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec
 from moodbench.visualization.live import RunView
 
 
 def carry_out(
-    trials: Sequence[TrialSpec],
-    plan: Plan,
-    store: Store,
-    machine: Hardware,
-    *,
-    catalogue: Catalogue,
-    executor: ExecutorName,
-    site: ClusterSite | None,
-    words: Console,
-    spec: BenchmarkSpec | None = None,
+    context: RunContext, plan: Plan, console: Console, spec: BenchmarkSpec | None = None
 ) -> RunSummary | None:
     """Run what `plan` lacks and return the outcome; if interrupted, print that and return None.
 
     With the `spec` of new fits, print what it adds and limits, and begin with a report on the user's own data.
     """
-    reports = data_reports(trials, catalogue) if spec else []
+    if not plan.requested:
+        return RunSummary(run_id="")
+    reports = data_reports(plan.requested, context.catalogue) if spec else []
     for line in (line for report in reports for line in report.lines()):
-        words.print(line, markup=False, emoji=False, soft_wrap=True)
-    _announce(trials, plan, spec, words)
+        console.print(line, markup=False, emoji=False, soft_wrap=True)
+    _announce(plan, spec, console)
     try:
-        with RunView(words) as view:
-            return run(
-                trials,
-                plan,
-                store,
-                machine,
-                executor=executor,
-                site=site,
-                catalogue=catalogue,
-                reports=reports,
-                listen=view,
-            )
+        with RunView(console) as view:
+            return replace(context, listen=view).run(plan, reports)
     except KeyboardInterrupt:
-        words.print(f"Interrupted. What was committed is in {store.uri}; the same command does the rest.")
+        console.print(f"Interrupted. What was committed is in {context.store.uri}; the same command does the rest.")
         return None
 
 
-def exit_code(summary: RunSummary, words: Console) -> int:
+def exit_code(summary: RunSummary, console: Console) -> int:
     """Print the failures; return 0 if every phase has its record, 1 if a trial failed."""
     for failure in summary.failures:
-        words.print(f"failed: {failure}", style="red", markup=False)
+        console.print(f"failed: {failure}", style="red", markup=False)
     return 1 if summary.failures else 0
 
 
-def _announce(trials: Sequence[TrialSpec], plan: Plan, spec: BenchmarkSpec | None, words: Any) -> None:
-    fits = [trial.fit for trial in trials]
+def _announce(plan: Plan, spec: BenchmarkSpec | None, console: Console) -> None:
+    fits = [trial.fit for trial in plan.requested]
     models, datasets, seeds = {f.model.name for f in fits}, {f.dataset.name for f in fits}, {f.seeds.init for f in fits}
-    words.print(
-        f"{len(trials)} trials ({len(models)} models, {len(datasets)} data sets, {len(seeds)} seeds): "
+    console.print(
+        f"{len(fits)} trials ({len(models)} models, {len(datasets)} data sets, {len(seeds)} seeds): "
         f"{plan.num_phases_missing} phases to run, {plan.num_phases_done} done already and skipped"
     )
-    _name_conversions(fits, words)
+    _name_conversions(fits, console)
     if not plan.trials:
-        words.print("Nothing left to do.")
+        console.print("Nothing left to do.")
     elif spec:
         if spec.max_train_examples:
-            words.print(
+            console.print(
                 f"Training on a stratified sub-sample of at most {spec.max_train_examples:,} texts per data set."
             )
         if BASELINE_OF_SCORE in models - set(spec.models):
-            words.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")
+            console.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")
 
 
-def _name_conversions(fits: Sequence[FitSpec], words: Any) -> None:
+def _name_conversions(fits: Sequence[FitSpec], console: Console) -> None:
     """Print which weights are not as their owners published them."""
     from moodbench.models.conversion import BOT, proposal_at
 
     found = {f.model.name: (str(f.model.location), str(f.model.revision)) for f in fits if f.model.source == "hub"}
     for name, (repository, commit) in found.items():
         if ref := proposal_at(repository, commit):
-            words.print(
+            console.print(
                 f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's "
                 "pickles.",
                 soft_wrap=True,

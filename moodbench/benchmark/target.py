@@ -27,7 +27,7 @@ class Deadlines:
         return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
-class Site(Protocol):
+class Target(Protocol):
     """Target of a run, as the driver sees it."""
 
     executor: Executor
@@ -58,7 +58,7 @@ class Site(Protocol):
 
 
 @dataclass
-class LocalSite:
+class LocalTarget:
     """This machine as the only node."""
 
     executor: Executor

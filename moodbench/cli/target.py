@@ -10,17 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from moodbench.benchmark.cluster_site import ClusterSite
-from moodbench.benchmark.run import cluster_site
+from moodbench.benchmark.cluster_target import ClusterTarget
+from moodbench.benchmark.context import RunContext, cluster_target
 from moodbench.cli.options import add_cluster, address_of
-from moodbench.config import load_catalogue
+from moodbench.config import Catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
-from moodbench.hardware import Hardware, hardware
+from moodbench.hardware import hardware
 from moodbench.store import Store
 
 
-def add_place(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser) -> None:
     """Add `--executor`, `--address` and `--cluster`."""
     parser.add_argument(
         "--executor",
@@ -32,22 +32,23 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def place_of(
-    arguments: argparse.Namespace, store: Store, words: Console
-) -> Iterator[tuple[Hardware, ClusterSite | None]]:
-    """Yield the machine that measurements are bound to, and the cluster to run on; None for this machine.
+def open_context(arguments: argparse.Namespace, catalogue: Catalogue, console: Console) -> Iterator[RunContext]:
+    """Yield the context of a command: its store, and this machine or the cluster to run on.
 
     Prints the nodes of the cluster.
     """
-    site = _site(arguments, store, words)
-    if site is None:
-        yield hardware(), None
+    store = Store.open(arguments.store)
+    target = _cluster(arguments, catalogue, store, console)
+    if target is None:
+        yield RunContext(store, catalogue, hardware(), executor=getattr(arguments, "executor", "ray"))
     else:
-        with closing(site):
-            yield site.machine, site
+        with closing(target):
+            yield RunContext(store, catalogue, target.machine, target)
 
 
-def _site(arguments: argparse.Namespace, store: Store, words: Console) -> ClusterSite | None:
+def _cluster(
+    arguments: argparse.Namespace, catalogue: Catalogue, store: Store, console: Console
+) -> ClusterTarget | None:
     """Return the cluster that the command line or RAY_ADDRESS names, and print its nodes; None for this machine."""
     address, said = address_of(arguments)
     if address is None:
@@ -65,17 +66,17 @@ def _site(arguments: argparse.Namespace, store: Store, words: Console) -> Cluste
             f"--store {arguments.store}: a submitted job runs in a temporary folder that goes with it; "
             "give --store as an absolute path that all nodes share, or as a URI"
         )
-    rules = read_cluster_file(arguments.cluster, load_catalogue(arguments.config).devices)
-    site = cluster_site(address, store, rules, said=said)
-    nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in site.nodes())
-    words.print(f"Cluster at {address}: {nodes}", markup=False, soft_wrap=True)
-    without = site.without_lease()
+    rules = read_cluster_file(arguments.cluster, catalogue.devices)
+    target = cluster_target(address, store, rules, said=said)
+    nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in target.nodes())
+    console.print(f"Cluster at {address}: {nodes}", markup=False, soft_wrap=True)
+    without = target.without_lease()
     if without:
-        words.print(
+        console.print(
             f"{', '.join(without)}: no resource `exclusive`, so a measurement there holds a placement group over the "
             "whole node instead; work of others that asks for no CPUs is not kept away. "
             "Start nodes with --resources='{\"exclusive\": 1}'",
             markup=False,
             soft_wrap=True,
         )
-    return site
+    return target

@@ -10,7 +10,7 @@ from moodbench.schedule.bound import Spent, lower_bound_s
 from moodbench.schedule.capacity import Capacity
 
 
-class Outlook:
+class Eta:
     """ETA of a run, from the ratio of observed to estimated durations so far; measurements have their own ratio."""
 
     def __init__(self) -> None:

@@ -1,0 +1,151 @@
+"""Run context: from a spec to a plan to a store with all its records."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from moodbench.benchmark.cluster_target import ClusterTarget
+from moodbench.benchmark.data_reports import data_reports
+from moodbench.benchmark.driver import Listener, RunSummary, run_plan
+from moodbench.benchmark.estimating import estimates_of
+from moodbench.benchmark.preflight import check_preflight
+from moodbench.benchmark.resolve import resolve
+from moodbench.benchmark.target import LocalTarget, Target
+from moodbench.config import Catalogue
+from moodbench.config.cluster import ClusterFile
+from moodbench.data.report import DataReport
+from moodbench.data.source import load_source
+from moodbench.execution.executor import Executor
+from moodbench.execution.inline import InlineExecutor
+from moodbench.hardware import Hardware
+from moodbench.plan import PhaseName, Plan, make_plan
+from moodbench.spec import BenchmarkSpec, TrialSpec
+from moodbench.store import Store
+from moodbench.store.schema import RECORDS
+from moodbench.tracking.after_run import track
+from moodbench.worker import Job, checkpoint_interval_s, run_job
+
+ExecutorName = Literal["ray", "inline"]
+
+
+def ignore(event: Mapping[str, Any]) -> None:
+    """Ignore an event; the store keeps every event of a run too."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where trials run, and where their results go.
+
+    The machine is the one that measurements are bound to, and this machine if there is no `target`. The caller closes the
+    `target`.
+    """
+
+    store: Store
+    catalogue: Catalogue
+    machine: Hardware
+    target: Target | None = None
+    """A cluster, or another target than this machine with the `executor`."""
+    executor: ExecutorName = "ray"
+    listen: Listener = ignore
+    """Called with every event of a run."""
+
+    def resolve(self, spec: BenchmarkSpec, *, with_baseline: bool = True) -> list[TrialSpec]:
+        """Return the trials of `spec`.
+
+        Raises: MoodBenchError for everything that is wrong with the request.
+        """
+        return resolve(spec, self.catalogue, self.machine, with_baseline=with_baseline)
+
+    def plan(self, trials: Sequence[TrialSpec], until: PhaseName = "measure") -> Plan:
+        """Return the plan of what the store lacks of `trials`, up to the phase `until`.
+
+        Records are read, because the name of a file alone does not show that it is complete.
+
+        Raises: StoreError if the store cannot be written, or has a record that cannot be read.
+        """
+        self.store.check_writable()
+        stored = {kind: set(self.store.records(kind)[column]) for kind, (_, column) in RECORDS.items()}
+        return make_plan(trials, stored, until)
+
+    def reports(self, plan: Plan) -> list[DataReport]:
+        """Return a report on each dataset of `plan` from a file, Kaggle or the hub; none if nothing is missing."""
+        return data_reports(plan.requested, self.catalogue) if plan.trials else []
+
+    def run(self, plan: Plan, reports: Sequence[DataReport] = ()) -> RunSummary:
+        """Run what is missing and return the outcome; if nothing is missing, start nothing.
+
+        The `reports` are the first events of the run.
+
+        Raises: PrerequisiteError if this machine lacks disk or memory, or the store of a cluster lacks disk space.
+        """
+        if not plan.trials:
+            self._store_examples(plan)
+            track(self.store, has_new=False)
+            return RunSummary(run_id="")
+        checkpoint_interval_s()  # raises for an invalid setting before anything is written
+        num_cpus = (
+            self.machine.num_cores if self.target is None else sum(int(node.num_cpus) for node in self.target.nodes())
+        )
+        check_preflight(
+            plan,
+            self.store,
+            self.machine,
+            num_fits_at_once=1 if self.executor == "inline" else max(1, num_cpus),
+            here=self.target is None or self.target.alone,
+        )
+        self.store.sweep()
+        self._store_examples(plan)
+        with self._open_target() as target:
+            estimates = estimates_of(plan, self.catalogue, self.store, target.machines())
+            preface = [report.as_event() for report in reports]
+            summary = run_plan(plan, self.store, target, estimates=estimates, preface=preface, listen=self.listen)
+        track(self.store, has_new=summary.num_committed > 0)
+        return summary
+
+    @contextmanager
+    def _open_target(self) -> Iterator[Target]:
+        """Yield the target; this machine's own is closed in the end."""
+        if self.target is not None:
+            yield self.target
+            return
+        executor = _executor(self.executor, self.machine)
+        with closing(LocalTarget(executor, self.machine, one_at_a_time=self.executor == "inline")) as here:
+            yield here
+
+    def _store_examples(self, plan: Plan) -> None:
+        for data in {t.fit.dataset.revision: t.fit.dataset for t in plan.requested}.values():
+            if self.store.has_examples(data.name, data.revision):
+                continue
+            examples = load_source(data.name, data).examples
+            frame = examples.frame.assign(private=examples.private)
+            self.store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def cluster_target(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterTarget:
+    """Return the Ray cluster at `address` as the target of a run, to be closed by the caller.
+
+    Raises: PrerequisiteError, which says why the cluster cannot be used.
+    """
+    from moodbench.execution.ray_cluster import ClusterExecutor
+
+    store.check_writable()
+    return ClusterTarget(ClusterExecutor(address, said=said), store, rules, address=address)
+
+
+def _executor(name: ExecutorName, machine: Hardware) -> Executor:
+    if name == "ray":
+        from moodbench.execution.ray_local import LocalRayExecutor
+
+        return LocalRayExecutor(machine.num_cores)
+
+    def entry(stdin: str, tell: Listener) -> int:
+        with redirect_stdout(sys.stderr):  # libraries must not print into the command's own output
+            return run_job(Job.model_validate_json(stdin), tell)
+
+    return InlineExecutor(entry)
