@@ -8,9 +8,9 @@ from itertools import combinations
 
 import pyarrow.parquet as pq
 import pytest
+from build_embedded import build_table, main, rating_stratum
 
 from moodbench.data.embedded import EMBEDDED, read_embedded
-from moodbench.data.embedded.build import build_table, main, rating_stratum
 from moodbench.data.splits import SPLITS
 from moodbench.errors import DataError, UnknownNameError
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from replay_schedulers import Replay, main, read_curves, replay, replays
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
 from moodbench.tuning.chance import chance_of
-from moodbench.tuning.replay import Replay, main, read_curves, replay, replays
 from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, scheduler_of
 
 RECORDED = Path(__file__).parent / "learning_curves.json"
 """Of `moodbench tune --model MiniLM-L3 --dataset icwsm-movie --scheduler none --search random --seeds 0 --max-train-examples 2000
 --max-validation-examples 500`, and of the same with a copy of the space whose seed is 1 and --warm-start none; kept by
-`python -m moodbench.tuning.replay --store S --search ID ID --output F`. What was finished when both were stopped."""
+`python tools/replay_schedulers.py --store S --search ID ID --output F`. What was finished when both were stopped."""
 
 RISING = [[(t * 100, 0.5 + level * 0.01 * t) for t in range(1, 10)] for level in range(27)]
 """27 curves that never cross; the last is the best, 0.5 + 26 x 0.09."""

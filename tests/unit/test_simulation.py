@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulation_board_worlds as board_worlds
 from scipy.stats import binom
+from simulate_coverage import COVERS, ERRS, WILSON, Finding, as_markdown, document, simulate
+from simulation_draws import ITEM_SD, World, outcomes, seen, truth
+from simulation_worlds import wilson_coverage, worlds
 
-from moodbench.comparison import board_worlds
-from moodbench.comparison.drawing import ITEM_SD, World, outcomes, seen, truth
 from moodbench.comparison.intervals import Interval
 from moodbench.comparison.paired import paired_accuracy
-from moodbench.comparison.simulation import COVERS, ERRS, WILSON, Finding, as_markdown, document, simulate
-from moodbench.comparison.worlds import wilson_coverage, worlds
 from moodbench.visualization.comparison_view import sentence
 
 NUM_WORLDS = 60
@@ -48,7 +48,7 @@ def test_wilson_covers_as_published():
 
 @pytest.mark.slow
 def test_no_interval_and_no_test_is_far_from_its_level(table):
-    """So few worlds find what is badly wrong; in full: python -m moodbench.comparison.simulation."""
+    """So few worlds find what is badly wrong; in full: python tools/simulate_coverage.py."""
     for f in table:
         assert f.reached if f.num_worlds is None else not alarm(f), f
     for kind in ("covers", "errs"):

@@ -1,6 +1,6 @@
 """Build the embedded Parquet files from the files that Hutto & Gilbert published.
 
-    python -m moodbench.data.embedded.build SOURCE_DIR [OUT_DIR]
+    python tools/build_embedded.py SOURCE_DIR [OUT_DIR]
 
 With the same version of pyarrow, the same source files give the same bytes.
 """
@@ -32,6 +32,7 @@ CITATION = (
     "Hutto, C.J. & Gilbert, E.E. (2014). VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social "
     "Media Text. Eighth International Conference on Weblogs and Social Media (ICWSM-14). Ann Arbor, MI, June 2014."
 )
+DATA_FOLDER = Path(__file__).resolve().parents[1] / "moodbench" / "data" / "embedded"
 PROVENANCE = "source archive of the Python package vaderSentiment 0.5, folder additional_resources"
 SPLIT_RULE = (
     "70/10/20 train/validation/test by SHA-256 of the text, stratified by rating_stratum. Whole groups stay together: "
@@ -147,9 +148,9 @@ def build_table(name: str, folder: Path) -> pa.Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write one Parquet file per embedded dataset."""
-    parser = argparse.ArgumentParser(prog="python -m moodbench.data.embedded.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/build_embedded.py", description=__doc__)
     parser.add_argument("source_dir", type=Path, help="folder with the original *_GroundTruth.txt and ratings files")
-    parser.add_argument("out_dir", type=Path, nargs="?", default=Path(__file__).parent, help="default: this package")
+    parser.add_argument("out_dir", type=Path, nargs="?", default=DATA_FOLDER, help="default: %(default)s")
     args = parser.parse_args(argv)
     import pyarrow.parquet as pq
 

@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy  # its parts load when first used
-
-from moodbench.comparison.calibration import ece_null
-from moodbench.comparison.composite import Weights, load_anchors, pinned
-from moodbench.comparison.drawing import (
+from simulation_draws import (
     ITEM_SD,
     NUM_DRAWS,
     NUM_MODELS,
@@ -30,6 +27,9 @@ from moodbench.comparison.drawing import (
     seen,
     truth,
 )
+
+from moodbench.comparison.calibration import ece_null
+from moodbench.comparison.composite import Weights, load_anchors, pinned
 from moodbench.comparison.intervals import Interval, clipped, mean_of_independent
 from moodbench.comparison.joint import JointDraws, f1_of_confusion, joint_draws
 from moodbench.comparison.paired import difference_interval, paired_accuracy, paired_f1

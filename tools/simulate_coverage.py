@@ -1,6 +1,6 @@
 """Simulate how often each printed interval covers the truth and each test errs: the table of docs/STATISTICS.md.
 
-`python -m moodbench.comparison.simulation --output docs/STATISTICS.md` writes the document; without --output it is
+`python tools/simulate_coverage.py --output docs/STATISTICS.md` writes the document; without --output it is
 printed.
 """
 
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-from moodbench.comparison.drawing import NUM_DRAWS, Seen
-from moodbench.comparison.worlds import wilson_coverage, worlds
+from simulation_draws import NUM_DRAWS, Seen
+from simulation_worlds import wilson_coverage, worlds
 
 COVERS, ERRS = 0.93, 0.056
 """Requirements: nominal 95 % intervals cover at least the first share, tests at 5 % err in at most the second."""
@@ -31,7 +30,7 @@ Each chunk has its own random numbers, so that the number of processes does not 
 WILSON = ((200, 0.7), (200, 0.9), (200, 0.97), (2000, 0.86), (25_000, 0.95))
 TEXT = """# How often the intervals cover and the tests err
 
-Written by `python -m moodbench.comparison.simulation --worlds {worlds} --seed {seed} --output docs/STATISTICS.md`.
+Written by `python tools/simulate_coverage.py --worlds {worlds} --seed {seed} --output docs/STATISTICS.md`.
 
 Every row is a world in which the truth is known, drawn {worlds} times, or {sharp} times for the tests that use their \
 whole level. An interval of nominally 95 % must cover the truth

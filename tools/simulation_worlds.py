@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used
-
-from moodbench.comparison.board_worlds import board_worlds
-from moodbench.comparison.drawing import (
+from simulation_board_worlds import board_worlds
+from simulation_draws import (
     ITEM_SD,
     NUM_DRAWS,
     NUM_MODELS,
@@ -30,6 +29,7 @@ from moodbench.comparison.drawing import (
     seen,
     truth,
 )
+
 from moodbench.comparison.intervals import clipped, mean_of_independent, two_way, wilson
 from moodbench.comparison.paired import difference_interval, newcombe_paired, paired_accuracy, paired_f1
 from moodbench.comparison.ranks import across_datasets, rank_all

@@ -1,6 +1,6 @@
 """Replay recorded learning curves of full trainings through each trial scheduler: what early stopping saves and costs.
 
-`python -m moodbench.tuning.replay CURVES.json` prints a table. `--store STORE --search ID` reads the curves of a search
+`python tools/replay_schedulers.py CURVES.json` prints a table. `--store STORE --search ID` reads the curves of a search
 that stopped no trial (`--scheduler none`), and `--output` saves them as such a file. Nothing is trained.
 """
 
@@ -188,7 +188,7 @@ def read_curves(text: str) -> Recorded:
 
 def main(given: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m moodbench.tuning.replay", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/replay_schedulers.py", description=__doc__)
     parser.add_argument("curves", nargs="?", type=Path, help="a file of curves")
     parser.add_argument("--store", help="where the search is, instead of a file")
     parser.add_argument(
