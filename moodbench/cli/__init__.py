@@ -8,68 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from moodbench import __version__
-from moodbench.cli import (
-    app,
-    benchmark,
-    catalogue,
-    catalogue_pin,
-    cluster,
-    compact,
-    compare,
-    doctor,
-    evaluate,
-    export,
-    export_model,
-    fetch,
-    guide,
-    leaderboard,
-    mislabelled,
-    plan,
-    predict,
-    recipes,
-    recompute,
-    report,
-    run,
-    submit,
-    track,
-    train,
-    train_all,
-    tune,
-    verify,
-)
+from moodbench.cli.commands import parser
 from moodbench.errors import MoodBenchError, is_of_disk
-
-COMMANDS = (
-    run,
-    train,
-    train_all,
-    evaluate,
-    benchmark,
-    plan,
-    tune,
-    leaderboard,
-    compare,
-    mislabelled,
-    predict,
-    export_model,
-    report,
-    export,
-    verify,
-    recompute,
-    compact,
-    track,
-    catalogue.MODELS,
-    catalogue.DATASETS,
-    recipes,
-    catalogue_pin,
-    fetch,
-    guide,
-    doctor,
-    app,
-    cluster,
-    submit,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -79,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     interrupted.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser().parse_args(given, argparse.Namespace(argv=given))
+    name = next((word for word in given if not word.startswith("-")), "")
+    arguments = parser(name).parse_args(given, argparse.Namespace(argv=given))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         code = arguments.command(arguments)
@@ -101,17 +42,3 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         code = 2
     sys.exit(code)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    made = argparse.ArgumentParser(
-        prog="moodbench",
-        description="Fine-tune, measure and rank small language models for sentiment analysis on your own hardware.",
-        epilog="Start with: moodbench run quickstart",
-    )
-    made.add_argument("--version", action="version", version=f"moodbench {__version__}")
-    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_to(commands)
-    return made

@@ -6,7 +6,6 @@ import argparse
 import ipaddress
 import os
 from contextlib import suppress
-from typing import Any
 
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.cli.options import add_config, add_store
@@ -26,13 +25,11 @@ ENDING_S = 30.0
 """Seconds that a run started from the page has to end when the server stops."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "app",
-        help="show the results as a page",
-        description="Serves the results as a page on this machine; nothing is fetched from outside. It may be open "
-        "while a run writes to the store.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Serves the results as a page on this machine; nothing is fetched from outside. It may be open "
+        "while a run writes to the store."
     )
     add_store(parser)
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")

@@ -23,16 +23,15 @@ from moodbench.visualization.terminal import make_console, print_table
 class Listing:
     """A command that lists one part of the catalogue."""
 
-    name: str
-    help: str
+    description: str
     columns: tuple[str, ...]
     rows: Any
     show: Callable[[list[dict[str, Any]], Console], None] | None = None
     """Prints the rows; None: as a plain table of `columns`."""
 
-    def add_to(self, commands: Any) -> None:
-        """Add the command."""
-        parser = commands.add_parser(self.name, help=self.help, description=self.help)
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the description and options of the command."""
+        parser.description = self.description
         add_config(parser)
         add_json(parser)
         parser.set_defaults(command=self.execute)
@@ -154,10 +153,9 @@ def _num_texts(entry: DatasetEntry) -> int | None:
     return sum(entry.num_source_rows.values()) or None
 
 
-MODELS = Listing("models", "list the models", (), model_rows, print_models)
+MODELS = Listing("List the models.", (), model_rows, print_models)
 DATASETS = Listing(
-    "datasets",
-    "list the data sets",
+    "List the data sets.",
     ("name", "labels", "num_texts", "source", "licence", "terms", "description"),
     dataset_rows,
 )

@@ -17,9 +17,9 @@ from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command and its only action."""
-    parser = commands.add_parser("catalogue", help="pin hub models to their revisions", description=__doc__)
+    parser.description = __doc__
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     pin = actions.add_parser("pin", help="record revisions in a file for --config", description=__doc__)
     pin.add_argument("models", nargs="*", metavar="MODEL", help="models to pin; all hub models when none is given")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any
 
 from moodbench.benchmark.cluster_status import cells, sentences, status
 from moodbench.benchmark.what_fits import WhatFits
@@ -30,11 +29,9 @@ HEADINGS = (
 )
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "cluster", help="show the nodes of a Ray cluster and what fits where", description=__doc__
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     parser.add_argument("what", choices=("status",), help="status: one line per node")
     add_cluster(parser)
     add_config(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.cli.options import add_store, existing_store
 from moodbench.hardware import hardware
@@ -13,9 +12,9 @@ from moodbench.visualization.kept_results import results_of
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("compact", help="make a large store open quickly", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     add_store(parser)
     parser.set_defaults(command=execute)
 

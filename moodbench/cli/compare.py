@@ -14,9 +14,9 @@ from moodbench.visualization.comparison_view import Compared, compare_models, se
 from moodbench.visualization.terminal import make_console, print_table
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("compare", help="say whether two models differ", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     parser.add_argument(
         "a", metavar="A", help="a model or a name on the board, such as 'bert nf4', or NAME@SEED for one of its fits"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.benchmark.doctor import diagnose
 from moodbench.cli.options import add_config, add_json, add_store, print_json
@@ -13,9 +12,9 @@ from moodbench.visualization.features_view import HEADINGS, feature_rows
 from moodbench.visualization.terminal import make_console, print_table
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("doctor", help="show the machine and what works on it", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     add_config(parser)
     add_store(parser)
     add_json(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.benchmark.from_store import trials_from_store
 from moodbench.cli.leaderboard import output
@@ -18,13 +17,9 @@ from moodbench.visualization.board_view import view_board
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="predict and score the test split with existing fits",
-        description="Evaluate the fits of a store that have no predictions yet: those named, or all.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = "Evaluate the fits of a store that have no predictions yet: those named, or all."
     add_existing(parser, "predict")
     parser.set_defaults(command=execute)
 

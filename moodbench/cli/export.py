@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from moodbench.cli.options import add_store, existing_store
 from moodbench.errors import UsageError
@@ -14,9 +13,9 @@ from moodbench.visualization.board_view import view_board
 from moodbench.visualization.exporting import FORMATS, export_board
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("export", help="write the board to files", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     add_store(parser)
     parser.add_argument(
         "--format",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
@@ -13,14 +12,12 @@ from moodbench.store import Store
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "export-model",
-        help="write a fine-tuned model as a folder for transformers",
-        description="Write merged weights, tokenizer and a model card to a new folder, which "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Write merged weights, tokenizer and a model card to a new folder, which "
         'transformers.pipeline("text-classification", DIR) loads without MoodBench; of a language model that answers '
-        "with label words, the card has the lines that read its answer.",
+        "with label words, the card has the lines that read its answer."
     )
     parser.add_argument(
         "model",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.cli.options import add_config, add_trust, catalogue_of
 from moodbench.cli.own_data import add_own_data, own_values
@@ -14,9 +13,9 @@ from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("fetch", help="fetch models and data sets beforehand", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     parser.add_argument(
         "names", nargs="*", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from moodbench.cli.commands import COMMANDS
 from moodbench.cli.options import add_config
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
@@ -13,23 +13,21 @@ from moodbench.visualization.exporting import replaced
 from moodbench.visualization.guide import model_configuration, quick_reference
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "guide",
-        help="write the model guide and the quick reference from the catalogue",
-        description="Writes MODEL_CONFIGURATION.md (every model, what it needs on CUDA, Apple and CPU) and "
-        "QUICK_REFERENCE.md. With --config they hold your own models and data sets too.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Writes MODEL_CONFIGURATION.md (every model, what it needs on CUDA, Apple and CPU) and "
+        "QUICK_REFERENCE.md. With --config they hold your own models and data sets too."
     )
     parser.add_argument("--output", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s/")
     add_config(parser)
-    parser.set_defaults(command=execute, subparsers=commands)
+    parser.set_defaults(command=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the files, print their paths, and return 0."""
     catalogue = load_catalogue(arguments.config)
-    commands = [(action.dest, action.help or "") for action in arguments.subparsers._choices_actions]
+    commands = [(name, command.help) for name, command in COMMANDS.items()]
     contents = {
         "MODEL_CONFIGURATION.md": model_configuration(catalogue),
         "QUICK_REFERENCE.md": quick_reference(catalogue, commands),

@@ -16,9 +16,9 @@ from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
 from moodbench.visualization.terminal import make_console, print_board
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("leaderboard", help="rank what a store holds", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     add_store(parser)
     add_json(parser)
     parser.add_argument("--csv", action="store_true", help="print the board as CSV, base units")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,9 +15,9 @@ from moodbench.visualization.mislabelled_view import EXPLAINED, HEADINGS, Queue,
 from moodbench.visualization.terminal import make_console, print_table
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("mislabelled", help="list test texts whose label is doubtful", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one in the store")
     parser.add_argument("--most", type=int, default=20, metavar="N", help="so many of each; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all of them to FILE, .csv or .json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.benchmark.estimating import (
     HERE,
@@ -26,14 +25,12 @@ from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, Planned
 from moodbench.visualization.terminal import make_console, print_table
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "plan",
-        help="say what a run would do, how long and with how much memory, and what will not fit",
-        description="Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes "
         "of each phase, cost where a price is known, and what fits on which class of devices. Models and data sets "
-        "that are not on this machine are planned from the catalogue's figures.",
+        "that are not on this machine are planned from the catalogue's figures."
     )
     add_what(parser)
     add_training(parser)

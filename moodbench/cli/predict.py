@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from moodbench.cli.options import add_store
 from moodbench.errors import UsageError
@@ -19,13 +19,11 @@ from moodbench.serving.texts import STANDARD, read_texts
 from moodbench.store import Store
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "predict",
-        help="label new texts with a model of the store",
-        description="Label texts, in order and piece by piece, so that a file of any size and a pipe without end work. "
-        "The texts themselves are not repeated in the output.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Label texts, in order and piece by piece, so that a file of any size and a pipe without end work. "
+        "The texts themselves are not repeated in the output."
     )
     parser.add_argument(
         "--model",

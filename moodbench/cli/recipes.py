@@ -38,13 +38,11 @@ HEADINGS = (
 LEFT = {"Data set", "Split", "Method", "Seeds", "Verdict", "Source"}
 
 
-def add_to(commands: Any) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command and its actions."""
-    parser = commands.add_parser(
-        "recipes",
-        help="list the recipes, or compare one with published results",
-        description="List the recipes of training.yaml and which models have each as their own. `moodbench recipes "
-        "check MODEL` compares what a model's recipe reaches with published results.",
+    parser.description = (
+        "List the recipes of training.yaml and which models have each as their own. `moodbench recipes "
+        "check MODEL` compares what a model's recipe reaches with published results."
     )
     add_config(parser)
     add_json(parser)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.cli.options import add_store, existing_store
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("recompute", help="work scores and percentiles out again", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = __doc__
     add_store(parser)
     parser.set_defaults(command=execute)
 

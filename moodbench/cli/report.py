@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from moodbench.cli.options import add_score, add_store, existing_store, weights_of
 from moodbench.errors import UsageError
@@ -13,13 +12,11 @@ from moodbench.store.location import LocalLocation
 from moodbench.visualization.board_view import view_board
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "report",
-        help="write a report: Markdown, CSV, JSON, figures as SVG and PNG, and one HTML page",
-        description="Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no "
-        "network), and leaderboard and calibration as .csv and .json. None of them holds a text of a data set.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no "
+        "network), and leaderboard and calibration as .csv and .json. None of them holds a text of a data set."
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")

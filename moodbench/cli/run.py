@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
@@ -25,14 +24,12 @@ from moodbench.visualization.repeat_view import HEADINGS, LEFT, repeat_rows, rep
 from moodbench.visualization.terminal import make_console, print_table
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "run",
-        help="fine-tune, evaluate and measure models; prints the board",
-        description="Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, "
         "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any data "
-        "set of the hub. The same command again does only what is missing.",
+        "set of the hub. The same command again does only what is missing."
     )
     add_what(parser)
     add_training(parser)

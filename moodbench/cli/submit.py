@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from moodbench.errors import UsageError
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "submit",
-        help="run a moodbench command as a job of a Ray cluster",
-        description="Run `moodbench COMMAND` as a job of a Ray cluster, follow its log, and end with its exit status. "
-        "Files that COMMAND names by a relative path go along. The cluster's token is read from RAY_AUTH_TOKEN_PATH.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Run `moodbench COMMAND` as a job of a Ray cluster, follow its log, and end with its exit status. "
+        "Files that COMMAND names by a relative path go along. The cluster's token is read from RAY_AUTH_TOKEN_PATH."
     )
     parser.add_argument(
         "--address",

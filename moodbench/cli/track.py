@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import Any
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
 from moodbench.visualization.terminal import make_console
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "track",
-        help="show trials in MLflow and TensorBoard",
-        description="A run does this at its end; MOODBENCH_TRACKING=off leaves it out. MLflow is the one that "
-        "MLFLOW_TRACKING_URI names, else a SQLite file in the store.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "A run does this at its end; MOODBENCH_TRACKING=off leaves it out. MLflow is the one that "
+        "MLFLOW_TRACKING_URI names, else a SQLite file in the store."
     )
     parser.add_argument("what", choices=("sync",), help="sync: log what is not there yet; again and again is fine")
     add_store(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moodbench.cli.options import catalogue_of
 from moodbench.cli.request import add_training, values_of
@@ -12,13 +11,9 @@ from moodbench.errors import UsageError
 from moodbench.spec.benchmark_spec import spec_from_values
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train",
-        help="only fit one model",
-        description="Make one fit, if it is not in the store yet. `moodbench predict --model FIT_ID` uses it.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = "Make one fit, if it is not in the store yet. `moodbench predict --model FIT_ID` uses it."
     parser.add_argument("--model", metavar="MODEL", required=True, help="`moodbench models` lists them")
     parser.add_argument("--dataset", metavar="DATASET", help="`moodbench datasets` lists them; or give --data")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from rich.console import Console
 
@@ -34,13 +33,11 @@ SHOWN = [
 ]
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train-all",
-        help="only fit models: several models, data sets and seeds",
-        description="Fit what has no fit yet; takes what `moodbench run` takes, so that `run` with the same words does "
-        "the rest. `moodbench evaluate` and `moodbench benchmark` go on from here too.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Fit what has no fit yet; takes what `moodbench run` takes, so that `run` with the same words does "
+        "the rest. `moodbench evaluate` and `moodbench benchmark` go on from here too."
     )
     add_what(parser)
     add_training(parser)

@@ -30,14 +30,12 @@ if TYPE_CHECKING:
     from moodbench.tuning.records import SearchTrial
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "tune",
-        help="search LoRA's rank, alpha and learning rate for one model and data set",
-        description="Try configurations of a search space on the validation split, then train the pick and the default "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of the command."""
+    parser.description = (
+        "Try configurations of a search space on the validation split, then train the pick and the default "
         "anew with other seeds (where the default is the pick, the best of the others beside it), and compare the two "
-        "on the test split. The same command again goes on where it stopped.",
+        "on the test split. The same command again goes on where it stopped."
     )
     parser.add_argument(
         "action", nargs="?", choices=("apply",), help="apply: only write the winner found so far into --config FILE"

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from moodbench.benchmark.resolve import resolve
-from moodbench.cli import parser
+from moodbench.cli.commands import parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue, merge
 from moodbench.config.schema import Augmentation, LoraDefaults, TextDefaults, TrainDefaults

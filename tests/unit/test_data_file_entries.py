@@ -9,7 +9,8 @@ from own_files import STARS, rows, source, table
 
 from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
-from moodbench.cli import main, parser
+from moodbench.cli import main
+from moodbench.cli.commands import parser
 from moodbench.cli.request import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from moodbench.cli import COMMANDS, main, parser
+from moodbench.cli import main
+from moodbench.cli.commands import COMMANDS, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / "cluster" / "README.md",
