@@ -58,7 +58,7 @@ class TwoWay(NamedTuple):
         Source: Howe 1974 and Zou & Donner 2008 (the two intervals squared and added).
         """
         quantile = (1 + _level(level)) / 2
-        item, seed = scipy.stats.t.ppf(quantile, [self.num_items - 1, self.num_seeds - 1])
+        item, seed = scipy.special.stdtrit([self.num_items - 1, self.num_seeds - 1], quantile)
         return float(np.sqrt(item**2 * self.item_variance + seed**2 * self.seed_variance))
 
     def p_value(self) -> float:

@@ -67,10 +67,17 @@ def mcnemar_mid_p(b: int, c: int) -> float:
     """
     if b < 0 or c < 0:
         raise ValueError(f"b is {b} and c is {c}; counts are not negative")
-    if b == c:  # both tails share the middle term, and mid-p counts half of it once
-        return 1.0 if b == 0 else float(1 - 0.5 * scipy.stats.binom.pmf(b, b + c, 0.5))
-    k = min(b, c)
-    return float(2 * scipy.stats.binom.cdf(k, b + c, 0.5) - scipy.stats.binom.pmf(k, b + c, 0.5))
+    return float(mid_p(np.float64(b), np.float64(c)))
+
+
+def mid_p(b: npt.NDArray[np.float64] | np.float64, c: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    """Return the mid-p of `mcnemar_mid_p` for arrays of counts that broadcast."""
+    total, least = np.asarray(b + c, dtype=np.int64), np.minimum(b, c)
+    up_to = scipy.special.bdtr(least, total, 0.5)
+    below = np.where(least > 0, scipy.special.bdtr(np.maximum(least - 1, 0), total, 0.5), 0.0)
+    # For b = c both tails share the middle term, and mid-p counts half of it once.
+    equal = np.where(total == 0, 1.0, 1 - (up_to - below) / 2)
+    return np.asarray(np.where(b == c, equal, up_to + below))
 
 
 def paired_accuracy(
@@ -101,7 +108,7 @@ def paired_accuracy(
         found = two_way_variance(right_a.astype(np.float64) - right_b)
         delta, item_variance, seed_variance = found.mean, found.item_variance, found.seed_variance
         p_value, method, estimand = found.p_value(), "two-way items x seeds, t", "recipe"
-        smallest = found.half_width(level) + float(scipy.stats.norm.ppf(0.8)) * math.sqrt(found.variance)
+        smallest = found.half_width(level) + float(scipy.special.ndtri(0.8)) * math.sqrt(found.variance)
 
         def interval(level: float) -> tuple[float, float]:
             half = found.half_width(level)

@@ -13,6 +13,7 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.comparison.intervals import Estimand
 from moodbench.comparison.joint import Floats, JointDraws
+from moodbench.comparison.paired import mid_p
 from moodbench.comparison.ranks import holm, minimum_detectable_effect, num_draws, pair_scales, rank_all
 
 POWER = 0.8
@@ -119,11 +120,7 @@ def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], see
 
 def _mid_p(a: Floats, b: Floats) -> Floats:
     """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `paired.mcnemar_mid_p`."""
-    only_a, only_b = np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b)
-    total, least = only_a + only_b, np.minimum(only_a, only_b)
-    middle = scipy.stats.binom.pmf(least, total, 0.5)
-    tails = 2 * scipy.stats.binom.cdf(least, total, 0.5) - middle
-    return np.asarray(np.where(total == 0, 1.0, np.where(only_a == only_b, 1 - middle / 2, tails)))
+    return mid_p(np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b))
 
 
 def _two_way_p(a: Floats, b: Floats) -> Floats:
@@ -157,7 +154,7 @@ def _two_way_p(a: Floats, b: Floats) -> Floats:
 @cache
 def _squared_critical_values(df: int) -> Floats:
     """Return the squared two-sided critical value of t at each of LOG_P."""
-    return np.asarray(scipy.stats.t.isf(np.exp(LOG_P) / 2, df) ** 2)
+    return np.asarray(scipy.special.stdtrit(df, np.exp(LOG_P) / 2) ** 2)
 
 
 def _difference_variance(a: Floats, b: Floats) -> Floats:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 Floats = npt.NDArray[np.float64]
 CONCENTRATION = 20.0
@@ -50,15 +49,25 @@ def stability(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike) 
     Source: Lahdelma & Salminen 2001 (SMAA-2, rank acceptability).
     """
     board, drawn = np.asarray(point, dtype=np.float64), np.asarray(draws, dtype=np.float64)
-    num, m = drawn.shape
+    m = drawn.shape[1]
     ahead = (drawn[:, None, :] > drawn[:, :, None] + 1e-12).sum(axis=2)  # number of better entries
     level = (np.abs(drawn[:, None, :] - drawn[:, :, None]) <= 1e-12).sum(axis=2)  # number of ties, with itself
     p_rank = np.zeros((m, m))
     for place in range(m):
         p_rank[:, place] = (((ahead <= place) & (place < ahead + level)) / level).mean(axis=0)
-    taus = [scipy.stats.kendalltau(board, row).statistic for row in drawn[: min(num, 200)]] if m > 1 else [1.0]
-    finite = [t for t in taus if np.isfinite(t)]
-    return Stability(tuple(names), p_rank, float(np.mean(finite)) if finite else 1.0)
+    taus = kendall_tau(board, drawn[:200])
+    return Stability(tuple(names), p_rank, float(taus.mean()) if len(taus) else 1.0)
+
+
+def kendall_tau(point: Floats, draws: Floats) -> Floats:
+    """Return Kendall's tau-b between `point` `(M,)` and each of `draws` `(B, M)`, without those that are constant.
+
+    Source: Kendall 1945, The treatment of ties in ranking problems.
+    """
+    first, second = np.triu_indices(len(point), 1)
+    of_point, of_draws = np.sign(point[first] - point[second]), np.sign(draws[:, first] - draws[:, second])
+    scale = np.sqrt((of_point**2).sum() * (of_draws**2).sum(axis=1))
+    return np.asarray((of_draws @ of_point)[scale > 0] / scale[scale > 0])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import linprog
 
-from moodbench.comparison.stability import closest_flip, drawn_weights, stability
+from moodbench.comparison.stability import closest_flip, drawn_weights, kendall_tau, stability
 
 
 def test_the_chances_of_places_worked_by_hand():
@@ -88,3 +88,12 @@ def test_the_flip_is_the_optimum_of_the_linear_programme(seed, m):
         rival = "abcde".index(found.rival)
         ahead = int(np.argmax(utilities @ weights))
         assert (utilities[rival] - utilities[ahead]) @ found.weights == pytest.approx(0, abs=1e-9)
+
+
+def test_kendalls_tau_is_scipys_with_ties_and_without_constant_draws():
+    rng = np.random.default_rng(7)
+    point, draws = rng.integers(0, 4, 9).astype(float), rng.integers(0, 3, (40, 9)).astype(float)
+    draws[5] = 1.0
+    expected = [stats.kendalltau(point, row).statistic for row in draws]
+    np.testing.assert_allclose(kendall_tau(point, draws), [tau for tau in expected if np.isfinite(tau)], atol=1e-12)
+    assert len(kendall_tau(point, draws)) == 39 and len(kendall_tau(np.ones(9), draws)) == 0
