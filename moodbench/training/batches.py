@@ -1,11 +1,24 @@
-"""Length bucketing: batches of texts of similar length, in a new random order each epoch, to limit padding."""
+"""Limits on padding: random batches that are computed in parts by length, or batches of texts of similar length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_PARTS = 4
+"""Parts of a batch.
+
+Ratio of padded to real tokens of random batches of 32 reviews or tweets of the catalogue: 1.9 to 2.8 whole, 1.4 to 1.8 in
+two parts, 1.2 to 1.4 in four.
+"""
+MIN_TOKENS_PER_PART = 256
+"""Padded tokens below which a part is not worth its own passes on a CPU."""
 
 POOL_BATCHES = 16
 """Batches per sorted pool.
@@ -51,6 +64,23 @@ def bucketed(lengths: npt.NDArray[np.int64], batch_size: int, rng: np.random.Gen
     by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
     batches = rng.permutation(np.concatenate(by_length).reshape(-1, batch_size))
     return np.concatenate([batches.ravel(), order[num_whole:]])
+
+
+def parts_by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Return a padded batch as up to MAX_PARTS parts of similar length, each without columns that are padding alone.
+
+    `attention_mask` is `(batch, tokens)`, and padding may be on either side. The sum over parts of the mean loss times
+    the share of the texts is the mean loss of the batch, so that the gradient is the same, with less computation.
+    """
+    mask = batch["attention_mask"]
+    num_parts = min(MAX_PARTS, len(mask), mask.numel() // MIN_TOKENS_PER_PART)
+    if num_parts < 2:
+        return [batch]
+    parts = []
+    for rows in mask.sum(dim=1).argsort(stable=True).tensor_split(num_parts):
+        used = mask[rows].any(dim=0)
+        parts.append({k: v[rows][:, used] if v.shape == mask.shape else v[rows] for k, v in batch.items()})
+    return parts
 
 
 def longest_first(lengths: Sequence[int]) -> list[int]:

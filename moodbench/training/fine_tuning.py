@@ -25,7 +25,7 @@ from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.models.trained_weights import WEIGHTS, save_trained, train_all
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
-from moodbench.training.batches import LengthBuckets, longest_first
+from moodbench.training.batches import LengthBuckets, longest_first, parts_by_length
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
 from moodbench.training.together import can_join, member
@@ -229,6 +229,9 @@ def _trainer(
     from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
     from transformers.utils import SAFE_WEIGHTS_NAME
 
+    # GPUs compute a whole batch at once, and accumulated batches are parts already.
+    in_parts = arguments.use_cpu and not train.group_by_length and arguments.gradient_accumulation_steps == 1
+
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = tokenizer.pad([row["input_ids"] for row in rows])
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
@@ -253,6 +256,7 @@ def _trainer(
 
     class ResumableTrainer(Trainer):  # type: ignore[misc]
         validation_time_s = 0.0
+        _share = 1.0
 
         def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
@@ -278,7 +282,19 @@ def _trainer(
                 loss = joint_step(model, self._prepare_inputs(inputs))
                 if loss is not None:
                     return loss
-            return super().training_step(model, inputs, num_items_in_batch)
+            parts = parts_by_length(inputs) if in_parts else [inputs]
+            if len(parts) == 1:
+                return super().training_step(model, inputs, num_items_in_batch)
+            losses = []
+            for part in parts:
+                self._share = len(part["labels"]) / len(inputs["labels"])
+                losses.append(super().training_step(model, part))
+            self._share = 1.0
+            return sum(losses)
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().compute_loss(*args, **kwargs)
+            return found if self._share == 1 else self._share * found
 
         def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
             if isinstance(self.model, PeftModel):

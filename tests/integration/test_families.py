@@ -16,6 +16,7 @@ from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
 from moodbench.models.predictor import predict_texts
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
+from moodbench.training import batches, fine_tuning
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 
@@ -163,3 +164,32 @@ def test_a_model_without_linear_attention_is_refused(tmp_path):
     )
     with pytest.raises(PrerequisiteError, match="no linear layers inside attention modules"):
         family_of_modules("mine", tmp_path, trust_remote_code=False)
+
+
+@pytest.mark.parametrize(
+    ("family", "quantization"), [("bert", "none"), ("llama", "none"), ("gpt2", "none"), ("modernbert", "full")]
+)
+def test_a_batch_in_parts_by_length_is_learned_as_a_whole_one(tmp_path, monkeypatch, family, quantization):
+    (tmp_path / "base").mkdir()
+    save_checkpoint(tmp_path / "base", family, decoder=FAMILIES[family].kind == "decoder")
+    spec, num_parts, found = spec_for(tmp_path / "base", family, quantization), [], {}
+
+    def counted(batch):
+        parts = batches.parts_by_length(batch)
+        num_parts.append(len(parts))
+        return parts
+
+    monkeypatch.setattr(fine_tuning, "parts_by_length", counted)
+    for most in (1, 3):
+        monkeypatch.setattr(batches, "MAX_PARTS", most)
+        monkeypatch.setattr(batches, "MIN_TOKENS_PER_PART", 1)
+        num_parts.clear()
+        (tmp_path / str(most)).mkdir()
+        outcome = fit_once(spec, tmp_path / str(most))
+        logits, _ = predict_texts(
+            load_predictor(spec, tmp_path / str(most), "as_trained", "cpu"), TEST["text"].tolist(), 8
+        )
+        found[most] = (set(num_parts), [point.loss for point in outcome.curve if point.loss is not None], logits)
+    assert (found[1][0], found[3][0]) == ({1}, {3})
+    np.testing.assert_allclose(found[3][1], found[1][1], rtol=1e-3)
+    np.testing.assert_allclose(found[3][2], found[1][2], atol=2e-3)

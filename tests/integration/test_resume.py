@@ -84,8 +84,9 @@ def assert_same_fit(one, other):
 
 
 RECIPES = {
-    "grouped by length": {},
-    "in random order, accumulated": {"group_by_length": False, "max_device_batch_size": 4},
+    "in random order": {},
+    "grouped by length": {"group_by_length": True},
+    "accumulated": {"max_device_batch_size": 4},
     "part of an epoch, other schedule": {"epochs": 1.6, "lr_scheduler": "cosine", "base_dropout": 0.2},
     "looks at a part of the validation split": {
         # 2.5 x 152 x 0.65 / 0.35 = 705 texts: the last score on all 344, and 3 looks at 120

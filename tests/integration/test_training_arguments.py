@@ -116,11 +116,11 @@ def test_batches_are_of_similar_length_only_if_asked_for(tmp_path):
 
     lengths = [5, 9, 7, 1] * 20
     rows = Dataset.from_dict({"length": lengths})
-    grouped = a_trainer(tmp_path, rows, effective_batch_size=4, max_device_batch_size=2)
+    grouped = a_trainer(tmp_path, rows, group_by_length=True, effective_batch_size=4, max_device_batch_size=2)
     order = list(grouped._get_train_sampler(rows))
     assert order == list(LengthBuckets(lengths, 4, 13)), "of the whole batch, by the seed of the order"
-    assert isinstance(a_trainer(tmp_path, rows, group_by_length=False)._get_train_sampler(rows), RandomSampler)
-    for trainer in (grouped, a_trainer(tmp_path, rows, group_by_length=False)):
+    assert isinstance(a_trainer(tmp_path, rows)._get_train_sampler(rows), RandomSampler)
+    for trainer in (grouped, a_trainer(tmp_path, rows)):
         assert [lengths[i] for i in trainer._get_eval_sampler(rows)] == sorted(lengths, reverse=True)
 
 

@@ -1,11 +1,11 @@
-"""Batches of similar length: all texts once an epoch, little padding, and an order that says nothing about length."""
+"""Batches with little padding: parts by length of a random batch, and batches of similar length in an order without bias."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.training.batches import LengthBuckets, longest_first
+from moodbench.training.batches import MAX_PARTS, LengthBuckets, longest_first, parts_by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 1003)
 
@@ -70,3 +70,25 @@ def test_texts_of_one_length_are_in_random_order():
 
 def test_validation_goes_from_the_longest_text_to_the_shortest():
     assert longest_first([3, 9, 3, 5]) == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("num_texts", [1, 5, 31, 32])
+def test_the_parts_of_a_batch_hold_its_texts_with_less_padding(side, num_texts):
+    import torch
+
+    rng = np.random.default_rng(num_texts)
+    lengths = rng.integers(3, 90, num_texts)
+    width = lengths.max()
+    columns = np.arange(width) if side == "right" else np.arange(width)[::-1]
+    mask = torch.tensor((columns < lengths[:, None]).astype(int))
+    ids = torch.tensor(rng.integers(5, 999, (num_texts, width))) * mask
+    parts = parts_by_length({"input_ids": ids, "attention_mask": mask, "labels": torch.arange(num_texts)})
+    assert len(parts) == min(MAX_PARTS, num_texts, ids.numel() // 256 or 1)
+    assert sorted(torch.cat([part["labels"] for part in parts]).tolist()) == list(range(num_texts))
+    for part in parts:
+        assert part["attention_mask"].shape[1] == part["attention_mask"].sum(1).max(), "no column is padding alone"
+        for row, own, label in zip(part["input_ids"], part["attention_mask"], part["labels"], strict=True):
+            assert row[own == 1].tolist() == ids[label][mask[label] == 1].tolist()
+    if len(parts) > 1:
+        assert sum(part["input_ids"].numel() for part in parts) < 0.8 * ids.numel()

@@ -97,7 +97,10 @@ class TrainDefaults(Entry):
     base_dropout: ShareBelowOne | None
     """Dropout inside the base model in training; null keeps the value of the checkpoint."""
     group_by_length: bool
-    """Length bucketing: batches of texts of similar length, in random order, which reduces padding."""
+    """Length bucketing: batches of texts of similar length, in random order; otherwise batches are random.
+
+    A CPU computes random batches in parts by length, with little more padding.
+    """
     validation_share: Share = 1.0
     """Maximum share of a fit's time spent on validation, kept by fewer runs or a part of the split; 1 is no limit."""
     evaluations_per_epoch: Annotated[int, Field(ge=1, le=1000)]
