@@ -42,8 +42,8 @@ def ignore(event: Mapping[str, Any]) -> None:
 class RunContext:
     """Where trials run, and where their results go.
 
-    The machine is the one that measurements are bound to, and this machine if there is no `target`. The caller closes the
-    `target`.
+    The machine is the one that measurements are bound to, and this machine if there is no `target`. The caller closes
+    the `target`.
     """
 
     store: Store

@@ -41,8 +41,8 @@ class Repeat:
 def open_rerun(context: RunContext, trials: Sequence[TrialSpec]) -> tuple[RunContext, Plan]:
     """Return the context with the store for a rerun of `trials`, and the plan of what it lacks.
 
-    It is the newest rerun store below the store of `context` that was started for exactly these trials and is incomplete, otherwise a
-    new one.
+    The store is the newest rerun below the store of `context` that was started for exactly these trials and is
+    incomplete, otherwise a new one.
     """
     ids = sorted([t.fit.fit_id, t.evaluate.evaluation_id, t.measure.measurement_id] for t in trials)
     request = content_id("rerun", ids)[:12]

@@ -277,7 +277,8 @@ class _Tuning(TuneContext):
         best = winner(trials, request.objective, request.base.fit_id)
         if best is None:
             raise UsageError(
-                f"tune apply: this search has no trial with a score in {self.context.store.uri}; run it first, without `apply`"
+                f"tune apply: this search has no trial with a score in {self.context.store.uri}; run it first, "
+                "without `apply`"
             )
         if request.is_default(best.fit_id):
             self.say(

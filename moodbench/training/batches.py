@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 MAX_PARTS = 4
 """Parts of a batch.
 
-Ratio of padded to real tokens of random batches of 32 reviews or tweets of the catalogue: 1.9 to 2.8 whole, 1.4 to 1.8 in
-two parts, 1.2 to 1.4 in four.
+Ratio of padded to real tokens of random batches of 32 reviews or tweets of the catalogue: 1.9 to 2.8 whole, 1.4 to 1.8
+in two parts, 1.2 to 1.4 in four.
 """
 MIN_TOKENS_PER_PART = 256
 """Padded tokens below which a part is not worth its own passes on a CPU."""

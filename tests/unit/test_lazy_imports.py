@@ -57,6 +57,15 @@ def test_a_command_that_only_shows_loads_no_heavy_library(arguments, tmp_path):
     assert loaded_by(call) == []
 
 
+def test_help_loads_the_command_line_alone():
+    code = (
+        "import sys\nfrom moodbench.cli import main\ntry:\n main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'pandas', 'pyarrow', 'pydantic', 'yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_heavy_library_would_be_seen():
     assert "sklearn" in loaded_by("import sklearn")
 

@@ -57,7 +57,7 @@ function sync() {
 }
 watch('value', sync);
 sync();
-// The order of the table is known here alone, so that a link to the view takes the address when it is pointed at or reached.
+// The order of the table is known here alone, so a link to the view takes the address when it is pointed at or reached.
 for (const reached of ['pointerover', 'focusin', 'click']) document.addEventListener(reached, event => {
   const link = event.target.closest && event.target.closest('a.mb-link'); if (link) link.href = location.search || '?';
 }, true);
