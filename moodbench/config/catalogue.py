@@ -244,6 +244,8 @@ def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
 def _text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8")
+    except OSError as error:
+        raise PrerequisiteError(f"--config {path}: {error.strerror}; expected a readable YAML file") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
 

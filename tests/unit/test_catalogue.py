@@ -160,6 +160,22 @@ REFUSED = {
 }
 
 
+def test_an_overlay_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("models: {}")
+
+    read_text = type(overlay).read_text
+
+    def denied(self, *arguments):
+        if self == overlay:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read_text(self, *arguments)
+
+    monkeypatch.setattr(type(overlay), "read_text", denied)
+    with pytest.raises(PrerequisiteError, match=r"--config .*mine.yaml: Permission denied; expected a readable YAML"):
+        load_catalogue(overlay)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_bad_overlay_is_refused_with_place_key_and_value(tmp_path, case):
     text, error, message = REFUSED[case]
