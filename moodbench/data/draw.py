@@ -14,8 +14,8 @@ def class_sizes(counts: npt.NDArray[np.int64], size: int, by: Sampling = "strati
     `counts` `(classes,)` are the available rows; all are taken if there are no more than `size`. `stratified` keeps the
     class shares with the largest-remainder method: round down, then add one to the classes with the largest remainders.
     A class whose exact share is below one row still gets one, at the expense of the largest class; with fewer rows than
-    classes, the largest classes get one each. `balanced` takes the same number from each class. If a class has too few rows, the others make up for it equally, and the first classes
-    get the remainder.
+    classes, the largest classes get one each. `balanced` takes the same number from each class. If a class has too few
+    rows, the others make up for it equally, and the first classes get the remainder.
     """
     counts = np.asarray(counts, dtype=np.int64)
     if size >= counts.sum():
