@@ -143,7 +143,7 @@ class Job(_Part):
     together: bool = False
     """Whether the fits of this job are trained in step and share passes through their base model."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
-    """What keeps our other trials off the machine during a measurement; see execution.executor.Isolation."""
+    """Protection that keeps our other trials off the machine during a measurement; see execution.executor.Isolation."""
 
 
 def run_job(job: Job, tell: Tell) -> int:

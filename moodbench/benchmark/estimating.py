@@ -70,7 +70,7 @@ class Intended:
     trial: TrialSpec | None
     """The trial with its ids; None where these cannot be known yet."""
     absent: str
-    """What is missing on this machine; empty if nothing."""
+    """Files that this machine lacks; empty if none."""
 
 
 def intended_trials(

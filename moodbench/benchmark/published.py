@@ -52,7 +52,7 @@ class Comparison:
     notes: tuple[str, ...]
     """Differences between the two apart from the recipe."""
     advice: tuple[str, ...] = ()
-    """What to try if ours is below."""
+    """Suggestion if ours is below."""
 
     @property
     def difference_points(self) -> float | None:

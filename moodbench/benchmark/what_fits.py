@@ -27,7 +27,7 @@ class Verdict:
     fits: bool
     """With the settings of the catalogue."""
     reason: str = ""
-    """What the model needs and the node has; empty if it fits."""
+    """Need of the model and supply of the node; empty if it fits."""
     options: str = ""
     """Options of a run with which it fits; empty if it fits without, or not at all."""
 

@@ -1,4 +1,4 @@
-"""What every command that runs phases does: announce the plan, run it, and report failures."""
+"""Shared steps of the commands that run phases: announce the plan, run it, and report failures."""
 
 from __future__ import annotations
 

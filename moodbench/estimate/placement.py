@@ -28,7 +28,7 @@ class Placement:
     memory: FitMemory
     fits: bool
     changes: tuple[str, ...]
-    """What was changed to make it fit, in words; empty if it fits as requested."""
+    """Changes that make it fit, in words; empty if it fits as requested."""
     reason: str
     """Why it does not fit; empty if it does."""
 

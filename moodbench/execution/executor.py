@@ -11,7 +11,7 @@ from moodbench.schedule import Outcome
 from moodbench.schedule.retry import OutcomeKind
 
 Isolation = Literal["none", "alone", "resource", "pg"]
-"""What keeps our other commands away from an exclusive one. none: nothing; alone: no Ray runs beside it on this
+"""Protection of an exclusive command from our other ones. none: nothing; alone: no Ray runs beside it on this
 machine; resource: the node's resource `exclusive`; pg: a placement group over the whole node."""
 
 

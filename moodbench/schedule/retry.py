@@ -33,7 +33,7 @@ class Outcome:
 
     kind: OutcomeKind
     detail: str = ""
-    """What is known of the cause, such as the end of standard error."""
+    """Known cause, such as the end of standard error."""
     peak_bytes: int = 0
     """Observed peak memory; 0 if unknown."""
     on_gpu: bool = False

@@ -1,4 +1,4 @@
-"""What one Ray Tune trial runs: the fit phases of its configurations, in a separate process."""
+"""Trainable of Ray Tune: the fit phases of its configurations, in a separate process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORST = {1: 0.0, -1: 1e9}
 
 @dataclass(frozen=True)
 class Sent:
-    """What a trial needs to know, as plain values that any node with the same package can read."""
+    """Input of a trial, as plain values that any node with the same package can read."""
 
     base: str
     space: str

@@ -76,7 +76,7 @@ class BoardView:
     searches: tuple[Searched, ...] = ()
     """Hyperparameter searches in the store."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
-    """What the tests of all pairs can detect, by track or `overall`."""
+    """Detectable differences of the tests of all pairs, by track or `overall`."""
 
     def pairs_of(self, name: str) -> AllPairs | None:
         """Return what the tests of all pairs of a track can detect; None where its examples cannot be paired."""
@@ -111,7 +111,7 @@ class BoardView:
 
 @dataclass(frozen=True)
 class Results:
-    """What a store holds for a leaderboard, before any weights: read once, shown under as many weights as needed."""
+    """Results of a store for a leaderboard, before any weights: read once, shown under as many weights as needed."""
 
     contenders: pd.DataFrame
     failures: pd.DataFrame
@@ -132,7 +132,7 @@ class Results:
     ties: pd.DataFrame | None = None
     """Rank intervals and significance groups of each entry, from `together`: see `together.mean_ties`."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
-    """What the tests of all pairs can detect, by track or `overall`."""
+    """Detectable differences of the tests of all pairs, by track or `overall`."""
     _scorings: dict[str, Scoring] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def joint_of(self, track: str) -> JointDraws | None:

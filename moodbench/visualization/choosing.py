@@ -40,7 +40,7 @@ class Choice:
     num_rows: int
     why: str
     costs: tuple[str, ...] = ()
-    """What single limits cost in accuracy or speed, in sentences."""
+    """Costs of single limits in accuracy or speed, in sentences."""
     nearest: str | None = None
     """Without a pick: the model that misses the limits by least."""
     misses: tuple[str, ...] = ()

@@ -44,7 +44,7 @@ class Column:
     show: Callable[[Row], str]
     """Formats a leaderboard row as the text of its cell."""
     help: str
-    """What the number is, in one line."""
+    """Meaning of the number, in one line."""
 
 
 def missing(value: Any) -> bool:

@@ -25,7 +25,7 @@ DRAWN_ANEW = (
     "over joint draws of the test texts, the seeds, the speed where several processes measured it, "
     "and the weights (Dirichlet around those shown)"
 )
-"""What rank probabilities are computed over, in words."""
+"""Sources of variation in rank probabilities, in words."""
 
 TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
 """Column to the column that flags the rows not separated from its best."""

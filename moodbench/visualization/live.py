@@ -35,7 +35,7 @@ NODE_EVENTS = {
 
 @dataclass
 class TrialState:
-    """What is known of the current phase of one trial."""
+    """State of the current phase of one trial."""
 
     phase: str = "waiting"
     state: str = "waiting"

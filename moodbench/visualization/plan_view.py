@@ -1,4 +1,4 @@
-"""What a run would do, as tables per device class and model: phases done, time, memory, and what does not fit."""
+"""Plan of a run, as tables per device class and model: phases done, time, memory, and what does not fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlannedRow:
     done: tuple[str, ...]
     """Phases that have a record."""
     absent: str
-    """What must be fetched first, empty if nothing."""
+    """Files to fetch first; empty if none."""
     num_params: int | None
     estimate: TrialEstimate | None
     """None where sizes are unknown."""

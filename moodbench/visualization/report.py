@@ -57,7 +57,7 @@ class Figure(NamedTuple):
     """A figure of the report."""
 
     key: str
-    """What it shows, as a part of a file name."""
+    """Content, as a part of a file name."""
     caption: str
     drawing: Drawing
 

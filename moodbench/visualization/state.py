@@ -1,4 +1,4 @@
-"""What a visitor of the page has chosen, as one frozen value and as the query string of its address.
+"""Choices of a visitor of the page, as one frozen value and as the query string of its address.
 
 The encoding is canonical: values at their default are left out, so a plain address stays plain. Reading never fails: an
 address can come from anywhere, and an invalid value counts as not given.

@@ -36,7 +36,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Worked:
-    """What was computed from records and predictions."""
+    """Results computed from records and predictions."""
 
     contenders: pd.DataFrame
     joints: Mapping[str, JointDraws]
@@ -44,7 +44,7 @@ class Worked:
     ties: pd.DataFrame | None
     """`together.mean_ties` of the tracks that `overall` covers; None unless all of them have draws."""
     pairs: Mapping[str, AllPairs]
-    """What the tests of all pairs can detect, by track or `overall`."""
+    """Detectable differences of the tests of all pairs, by track or `overall`."""
 
 
 Keep = Callable[[Records, Callable[[], Worked]], Worked]

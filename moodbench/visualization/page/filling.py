@@ -1,4 +1,4 @@
-"""What a tab shows for a state, independent of Gradio components: its contents, or why there are none."""
+"""Contents of a tab for a state, independent of Gradio components: its contents, or why there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page has read of a store: read once, and again in the background when a record is added or removed."""
+"""Snapshot of a store for the page: read once, and again in the background when a record is added or removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What defines a tab of the page: its title, how its components are created, and how they are filled for a state."""
+"""Definition of a tab of the page: its title, how its components are created, and how they are filled for a state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Ask = Callable[[str, str], Answer]
 
 @dataclass(frozen=True)
 class Services:
-    """What tabs can do besides show a reading."""
+    """Actions of tabs besides showing a snapshot."""
 
     ask: Ask | None = None
     """Labels a text; None where the page was opened without models."""
@@ -60,7 +60,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Action:
-    """What a tab does only on request: on one of `events`, `output` shows the `answer` for the values of `given`."""
+    """Action of a tab on request: on one of `events`, `output` shows the `answer` for the values of `given`."""
 
     output: Any
     events: Sequence[Any]
