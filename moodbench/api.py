@@ -11,15 +11,15 @@ import pandas as pd
 
 from moodbench.benchmark.context import ExecutorName, RunContext, cluster_target, ignore
 from moodbench.benchmark.driver import Listener, RunSummary
-from moodbench.comparison.composite import Weights
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.hardware import hardware
+from moodbench.report.board_view import EXPORTED, view_board
 from moodbench.serving.classifier import Classifier, Prediction, open_classifier
 from moodbench.spec import BenchmarkSpec, spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.statistics.composite import Weights
 from moodbench.store import Store
-from moodbench.visualization.board_view import EXPORTED, view_board
 
 __all__ = ["Classifier", "Prediction", "RunSummary", "leaderboard", "load_predictor", "run"]
 

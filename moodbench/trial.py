@@ -237,7 +237,7 @@ def examples_of(spec: FitSpec) -> Examples:
             else "install the same version of moodbench on every node"
         )
         raise DataError(
-            f"data set {data.name}: has revision {examples.revision} here, "
+            f"dataset {data.name}: has revision {examples.revision} here, "
             f"the run was planned with {data.revision}; {remedy}"
         )
     return examples

@@ -26,12 +26,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from moodbench.errors import DISK_ERRORS, SpecError, is_of_disk
 from moodbench.evaluation.measuring import MeasuringProcessError
-from moodbench.execution.executor import outcome_of
 from moodbench.hardware import Device, die_with_parent
+from moodbench.runtime.executor import outcome_of
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
-from moodbench.training.together import Together
+from moodbench.training.multi_adapter import Together
 from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings, training_peak_bytes
 
 OK, FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY, CRASHED = 0, 1, 3, 4, 5, 6
@@ -143,7 +143,7 @@ class Job(_Part):
     together: bool = False
     """Whether the fits of this job are trained in step and share passes through their base model."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
-    """Protection that keeps our other trials off the machine during a measurement; see execution.executor.Isolation."""
+    """Protection that keeps our other trials off the machine during a measurement; see runtime.executor.Isolation."""
 
 
 def run_job(job: Job, tell: Tell) -> int:

@@ -1,4 +1,4 @@
-"""Small data sets under the real ids, with the columns, class names and traps of the real ones."""
+"""Small datasets under the real ids, with the columns, class names and traps of the real ones."""
 
 import io
 import json

@@ -1,9 +1,9 @@
-"""Measure recipes on the embedded models and data sets, and write docs/RECIPES.md from what was measured.
+"""Measure recipes on the embedded models and datasets, and write docs/RECIPES.md from what was measured.
 
     uv run python tools/recipe_sweep.py --store recipe-store --hours 8
     uv run python tools/recipe_sweep.py --write-only
 
-Each cell of the sweep is one fit, scored on the same 1,000 test texts as all others of its data set. Cells that are in
+Each cell of the sweep is one fit, scored on the same 1,000 test texts as all others of its dataset. Cells that are in
 docs/recipes.csv are not run again, so the sweep continues where it stopped, on this machine or another; a fit that was cut
 off continues from its checkpoint in the store. The most telling cells come first.
 """
@@ -287,7 +287,7 @@ def published_table() -> str:
         for model, results in load_catalogue().published.items()
         for result in results
     ]
-    return table(["model", "data set", "split", "accuracy, %", "method", "source"], rows)
+    return table(["model", "dataset", "split", "accuracy, %", "method", "source"], rows)
 
 
 def page(rows: pd.DataFrame) -> str:
@@ -308,7 +308,7 @@ def page(rows: pd.DataFrame) -> str:
     parts = [
         "# Recipes: what each model learns with which settings",
         "Made by `uv run python tools/recipe_sweep.py`, which continues where it stopped; every fit is a row of "
-        "[recipes.csv](recipes.csv). Accuracy in percent on the same 1,000 test texts of each data set, mean over seeds with the "
+        "[recipes.csv](recipes.csv). Accuracy in percent on the same 1,000 test texts of each dataset, mean over seeds with the "
         "95 % t-interval and the number of seeds. A seed sets the sample of training texts, their order and the initial "
         "weights. Times are those of one thread beside another fit.",
         "## Each model with its own recipe",
@@ -316,7 +316,7 @@ def page(rows: pd.DataFrame) -> str:
         table(
             [
                 "model",
-                "data set",
+                "dataset",
                 "training texts",
                 "accuracy",
                 "steps",
@@ -330,7 +330,7 @@ def page(rows: pd.DataFrame) -> str:
         "Differences to the model's own recipe are paired by seed; time is that of the fit, divided by the own recipe's. The last "
         "options were measured once and left out of the program, as none of them was shown to help.",
         table(
-            ["setting", "model", "data set", "training texts", "accuracy", "difference, points", "of macro F1", "time"],
+            ["setting", "model", "dataset", "training texts", "accuracy", "difference, points", "of macro F1", "time"],
             others,
         ),
         CHOSEN,

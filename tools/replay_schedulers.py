@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moodbench.store import Store
-from moodbench.tuning.chance import chance_in
-from moodbench.tuning.objectives import beats
-from moodbench.tuning.records import SearchTrial, search_trials
-from moodbench.tuning.registered import Registered, registered
-from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, SchedulerName, scheduler_of
+from moodbench.tune.chance_level import chance_in
+from moodbench.tune.objectives import beats
+from moodbench.tune.preregistration import Registered, registered
+from moodbench.tune.records import SearchTrial, search_trials
+from moodbench.tune.schedulers import SCHEDULERS, PastTrial, SchedulerName, scheduler_of
 
 Curve = Sequence[tuple[int, float]]
 """Pairs of texts trained and validation score; higher is better."""

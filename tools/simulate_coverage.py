@@ -54,9 +54,9 @@ with the sd named on the logarithm.
 
 {verdict}
 
-Two contenders that are trainings of one recipe are never ranked by `compare`: \
+Two entries that are trainings of one recipe are never ranked by `compare`: \
 it names no winner, whatever the p-value. On the board,
-*max-T, any of 15 pairs* says how often any of six equally good contenders is declared better than another.
+*max-T, any of 15 pairs* says how often any of six equally good entries is declared better than another.
 
 Wilson's interval is known to miss near the ends of the scale: just above 0.1765 / n, \
 or as near to 1, it covers 83.8 % (Brown, Cai &

@@ -28,16 +28,16 @@ from simulation_draws import (
     truth,
 )
 
-from moodbench.comparison.calibration import ece_null
-from moodbench.comparison.composite import Weights, load_anchors, pinned
-from moodbench.comparison.intervals import Interval, clipped, mean_of_independent
-from moodbench.comparison.joint import JointDraws, f1_of_confusion, joint_draws
-from moodbench.comparison.paired import difference_interval, paired_accuracy, paired_f1
-from moodbench.comparison.people import HALF_PANEL, ONE_RATER, reference_rows
-from moodbench.comparison.ranks import rank_all
-from moodbench.comparison.speed_noise import speed_noise
-from moodbench.comparison.standing import score_draws, with_places
+from moodbench.analysis.human_reference import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.metrics import Predictions
+from moodbench.statistics.bootstrap import JointDraws, f1_of_confusion, joint_draws
+from moodbench.statistics.calibration import ece_null
+from moodbench.statistics.composite import Weights, load_anchors, pinned
+from moodbench.statistics.intervals import Interval, clipped, mean_of_independent
+from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
+from moodbench.statistics.rank_intervals import score_draws, with_places
+from moodbench.statistics.ranks import rank_all
+from moodbench.statistics.speed_noise import speed_noise
 
 GAP = 0.3
 """Logit gap of the second of two models that differ: about 4 points of accuracy."""
@@ -65,8 +65,8 @@ def board_worlds() -> list[World]:
             )
         )
     for num_seeds, sd in ((1, 0.0), (3, 0.3)):
-        world = f"4 data sets of n = 300, {_seeds(num_seeds, sd)}"
-        rows.append(World("MOVER, mean macro-F1 of data sets", world, "covers", partial(_mean_f1, num_seeds, sd)))
+        world = f"4 datasets of n = 300, {_seeds(num_seeds, sd)}"
+        rows.append(World("MOVER, mean macro-F1 of datasets", world, "covers", partial(_mean_f1, num_seeds, sd)))
     for num_seeds, sd in ((2, 0.3), (3, 0.0), (3, 0.3), (5, 0.3)):
         world = f"n = 300, {_seeds(num_seeds, sd)}, B lower by {GAP} on the logit"
         rows += [

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.comparison.intervals import Interval
-from moodbench.comparison.joint import JointDraws, joint_draws
+from moodbench.statistics.bootstrap import JointDraws, joint_draws
+from moodbench.statistics.intervals import Interval
 
 Rng = np.random.Generator
 Seen = tuple[bool, float | None]

@@ -30,10 +30,10 @@ from simulation_draws import (
     truth,
 )
 
-from moodbench.comparison.intervals import clipped, mean_of_independent, two_way, wilson
-from moodbench.comparison.paired import difference_interval, newcombe_paired, paired_accuracy, paired_f1
-from moodbench.comparison.ranks import across_datasets, rank_all
 from moodbench.metrics.quantiles import quantile_with_interval
+from moodbench.statistics.intervals import clipped, mean_of_independent, two_way, wilson
+from moodbench.statistics.paired import difference_interval, newcombe_paired, paired_accuracy, paired_f1
+from moodbench.statistics.ranks import across_datasets, rank_all
 
 
 def worlds() -> list[World]:
@@ -65,10 +65,10 @@ def worlds() -> list[World]:
             World("rank intervals, all of 6 recipes together", world, "covers", partial(_ranks, 300, num_seeds, sd)),
         ]
     rows += [
-        World("MOVER, mean accuracy of data sets", "4 data sets of n = 300, 1 seed", "covers", partial(_mean, 1, 0.0)),
+        World("MOVER, mean accuracy of datasets", "4 datasets of n = 300, 1 seed", "covers", partial(_mean, 1, 0.0)),
         World(
-            "MOVER, mean accuracy of data sets",
-            "4 data sets of n = 300, 3 seeds, seed sd 0.3",
+            "MOVER, mean accuracy of datasets",
+            "4 datasets of n = 300, 3 seeds, seed sd 0.3",
             "covers",
             partial(_mean, 3, 0.3),
         ),
@@ -103,10 +103,10 @@ def worlds() -> list[World]:
             ]
     rows += [
         World("TOST at 1 point", "n = 5000, difference 0.01, 1 seed", "errs", _equivalence, SHARP),
-        World("Friedman", "12 data sets, 4 equal contenders", "errs", partial(_datasets, "friedman"), SHARP),
+        World("Friedman", "12 datasets, 4 equal entries", "errs", partial(_datasets, "friedman"), SHARP),
         World(
             "Wilcoxon with Holm, any of 6 pairs",
-            "12 data sets, 4 equal contenders",
+            "12 datasets, 4 equal entries",
             "errs",
             partial(_datasets, "wilcoxon"),
             SHARP,
@@ -218,5 +218,5 @@ def _equivalence(rng: Rng) -> Seen:
 
 def _datasets(test: Literal["friedman", "wilcoxon"], rng: Rng) -> Seen:
     found = across_datasets(0.8 + 0.1 * rng.standard_normal((12, 1)) + 0.02 * rng.standard_normal((12, 4)))
-    assert found is not None, "12 data sets are enough"
+    assert found is not None, "12 datasets are enough"
     return (found.friedman_p if test == "friedman" else float(found.p_wilcoxon_holm.min())) <= 0.05, None

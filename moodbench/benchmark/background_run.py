@@ -48,7 +48,7 @@ OpenTarget = Callable[[Hardware, threading.Event], Target]
 
 def on_local_ray(machine: Hardware, stop: threading.Event) -> Target:
     """Return this machine as a target with its own local Ray."""
-    from moodbench.execution.ray_local import LocalRayExecutor
+    from moodbench.runtime.ray_local import LocalRayExecutor
 
     return StoppableTarget(LocalRayExecutor(machine.num_cores), machine, stop=stop)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moodbench.benchmark.what_fits import Verdict, WhatFits
 from moodbench.config.cluster import ClusterFile
-from moodbench.execution.ray_cluster import RayNode
+from moodbench.runtime.ray_cluster import RayNode
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 

@@ -15,9 +15,9 @@ from moodbench.benchmark.node_check import versions
 from moodbench.benchmark.target import POLL_S, Deadlines, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
-from moodbench.execution.executor import Command, Ended, Executor, Hear, Isolation, Progress
-from moodbench.execution.ray_cluster import RayNode
 from moodbench.hardware import Gpu, Hardware
+from moodbench.runtime.executor import Command, Ended, Executor, Hear, Isolation, Progress
+from moodbench.runtime.ray_cluster import RayNode
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store

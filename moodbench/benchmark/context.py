@@ -21,10 +21,10 @@ from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
 from moodbench.data.report import DataReport
 from moodbench.data.source import load_source
-from moodbench.execution.executor import Executor
-from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import Hardware
 from moodbench.plan import PhaseName, Plan, make_plan
+from moodbench.runtime.executor import Executor
+from moodbench.runtime.inline import InlineExecutor
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
@@ -132,7 +132,7 @@ def cluster_target(address: str, store: Store, rules: ClusterFile, *, said: str 
 
     Raises: PrerequisiteError, which says why the cluster cannot be used.
     """
-    from moodbench.execution.ray_cluster import ClusterExecutor
+    from moodbench.runtime.ray_cluster import ClusterExecutor
 
     store.check_writable()
     return ClusterTarget(ClusterExecutor(address, said=said), store, rules, address=address)
@@ -140,7 +140,7 @@ def cluster_target(address: str, store: Store, rules: ClusterFile, *, said: str 
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:
     if name == "ray":
-        from moodbench.execution.ray_local import LocalRayExecutor
+        from moodbench.runtime.ray_local import LocalRayExecutor
 
         return LocalRayExecutor(machine.num_cores)
 

@@ -15,8 +15,8 @@ from moodbench.benchmark.eta import Eta
 from moodbench.benchmark.target import Target
 from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
-from moodbench.execution.executor import Progress
 from moodbench.plan import Plan
+from moodbench.runtime.executor import Progress
 from moodbench.schedule import Node, Outcome, Scheduler, Start, Task
 from moodbench.schedule.accounting import Accounting, Ledger
 from moodbench.schedule.resources import impossible

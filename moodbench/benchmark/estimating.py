@@ -350,7 +350,7 @@ def _dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> tuple[Resol
         validation_fingerprint=NOT_LOOKED_UP,
         test_fingerprint=NOT_LOOKED_UP,
     )
-    return made, f"data set {name}"
+    return made, f"dataset {name}"
 
 
 def _is_cached(entry: DatasetEntry) -> bool:

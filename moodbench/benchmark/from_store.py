@@ -83,7 +83,7 @@ def _chosen(
             raise UnknownNameError(f"fit or model in {uri}:", name, set(known))
     for name in datasets:
         if name not in set(found["dataset"]):
-            raise UnknownNameError(f"data set in {uri}:", name, set(found["dataset"]))
+            raise UnknownNameError(f"dataset in {uri}:", name, set(found["dataset"]))
     if fits:
         found = found[found["fit_id"].isin(fits) | found["model"].isin(fits)]
     if datasets:

@@ -60,7 +60,7 @@ def prompt_of(
     if len(labels) not in found.label_words:
         raise SpecError(
             f"model {name}: {where}: has label words for {' or '.join(map(str, sorted(found.label_words)))} classes, "
-            f"the data set has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
+            f"the dataset has {len(labels)} ({', '.join(labels)}); give words for them in a file with --prompt"
         )
     if found.chat and kind != "causal":
         raise SpecError(f"model {name}: {where}: is a chat, which only decoders have; choose another with --prompt")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moodbench.analysis.leaderboard import accuracy_interval
 from moodbench.benchmark.retrain import undertrained
-from moodbench.comparison.board import accuracy_interval
-from moodbench.comparison.intervals import Interval
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, PublishedResult, TrainDefaults
 from moodbench.spec import BenchmarkSpec, FitSpec, TrialSpec
+from moodbench.statistics.intervals import Interval
 from moodbench.store import Store
 
 TOLERANCE_POINTS = 1.0

@@ -80,7 +80,7 @@ def resolve(
     for (name, entry), dataset in product(entries.items(), data.values()):
         if entry.baseline == "vader" and len(dataset.labels) > 3:
             raise SpecError(
-                f"model {name}: tells 2 or 3 classes apart, data set {dataset.name} has {len(dataset.labels)} "
+                f"model {name}: tells 2 or 3 classes apart, dataset {dataset.name} has {len(dataset.labels)} "
                 f"({', '.join(dataset.labels)}); leave the model out, or merge classes with a label map"
             )
     protocol = catalogue.protocol(spec.protocol)
@@ -155,7 +155,7 @@ def with_own_data(catalogue: Catalogue, spec: BenchmarkSpec) -> Catalogue:
     name, entry = spec.own
     if name in catalogue.datasets:
         raise UsageError(
-            f"data {spec.data!r}: the catalogue has a data set {name!r}; give another name with data_name (--data-name)"
+            f"data {spec.data!r}: the catalogue has a dataset {name!r}; give another name with data_name (--data-name)"
         )
     return replace(catalogue, datasets={**catalogue.datasets, name: entry})
 
@@ -164,7 +164,7 @@ def resolve_dataset(name: str, entry: DatasetEntry, spec: BenchmarkSpec) -> Reso
     """Return the dataset with its splits pinned by fingerprint."""
     if entry.embedded is None and spec.neutral_band is not None:
         raise SpecError(
-            f"neutral_band {spec.neutral_band}: data set {name} has no mean ratings; "
+            f"neutral_band {spec.neutral_band}: dataset {name} has no mean ratings; "
             "leave it out, and drop neutral labels with a label map (VALUE=drop)"
         )
     band = (entry.neutral_band or 0.0) if spec.neutral_band is None else spec.neutral_band

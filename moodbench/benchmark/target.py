@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from moodbench.execution.executor import HERE, Executor
 from moodbench.hardware import Hardware, node_name
+from moodbench.runtime.executor import HERE, Executor
 from moodbench.schedule import Node
 
 POLL_S = 5.0

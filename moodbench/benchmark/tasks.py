@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from moodbench.estimate import TrialEstimate
-from moodbench.execution.executor import Command, Isolation
 from moodbench.plan import Plan, PlannedTrial, relative_work
+from moodbench.runtime.executor import Command, Isolation
 from moodbench.schedule import Need, Node, Task
 from moodbench.spec import TrialSpec
 from moodbench.worker import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase

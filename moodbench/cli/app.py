@@ -11,12 +11,12 @@ from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.execution.ray_cluster import check_form
-from moodbench.execution.ray_glance import Lookout
 from moodbench.hardware import hardware
+from moodbench.report.terminal import make_console
+from moodbench.runtime.ray_cluster import check_form
+from moodbench.runtime.ray_glance import Lookout
 from moodbench.serving.panel import Panel
 from moodbench.store import Store
-from moodbench.visualization.terminal import make_console
 
 PASSWORD = "MOODBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 8
@@ -64,7 +64,7 @@ def execute(arguments: argparse.Namespace) -> int:
     store, catalogue = Store.open(arguments.store), load_catalogue(arguments.config)
     if arguments.address is not None:
         check_form(arguments.address, "--address")
-    from moodbench.visualization.page import Services, build_page, launch_options, quiet_environment
+    from moodbench.app import Services, build_page, launch_options, quiet_environment
 
     quiet_environment()
     runner = BackgroundRun(store, catalogue, hardware()) if arguments.allow_runs else None

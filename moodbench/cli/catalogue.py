@@ -15,8 +15,8 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource
 from moodbench.data.embedded import read_embedded
 from moodbench.data.loader import source_of
-from moodbench.visualization.formatting import MISSING, count
-from moodbench.visualization.terminal import make_console, print_table
+from moodbench.report.formatting import MISSING, count
+from moodbench.report.terminal import make_console, print_table
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _num_texts(entry: DatasetEntry) -> int | None:
 
 MODELS = Listing("List the models.", (), model_rows, print_models)
 DATASETS = Listing(
-    "List the data sets.",
+    "List the datasets.",
     ("name", "labels", "num_texts", "source", "licence", "terms", "description"),
     dataset_rows,
 )

@@ -14,7 +14,7 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.catalogue import merge
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
-from moodbench.visualization.terminal import make_console
+from moodbench.report.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

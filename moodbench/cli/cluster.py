@@ -13,7 +13,7 @@ from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.visualization.terminal import make_console, print_table
+from moodbench.report.terminal import make_console, print_table
 
 HEADINGS = (
     "Node",
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     catalogue = load_catalogue(arguments.config)
     rules = read_cluster_file(arguments.cluster, catalogue.devices)
-    from moodbench.execution.ray_cluster import ClusterExecutor
+    from moodbench.runtime.ray_cluster import ClusterExecutor
 
     with closing(ClusterExecutor(address, said=said)) as cluster:
         rows = status(cluster.alive(), rules, WhatFits(catalogue, hardware()))

@@ -6,10 +6,10 @@ import argparse
 
 from moodbench.cli.options import add_store, existing_store
 from moodbench.hardware import hardware
+from moodbench.report.results_cache import results_of
+from moodbench.report.terminal import make_console
 from moodbench.store.schema import RECORDS
 from moodbench.store.snapshots import compact
-from moodbench.visualization.kept_results import results_of
-from moodbench.visualization.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,12 +6,12 @@ import argparse
 from typing import Any
 
 from moodbench.cli.options import add_json, add_store, print_json
-from moodbench.comparison.paired import ROPE
 from moodbench.errors import UsageError
+from moodbench.report.calibration_view import HEADINGS, calibration_cells, calibration_notes
+from moodbench.report.comparison_view import Compared, compare_models, sentence
+from moodbench.report.terminal import make_console, print_table
+from moodbench.statistics.paired import ROPE
 from moodbench.store import Store
-from moodbench.visualization.calibration_view import HEADINGS, calibration_cells, calibration_notes
-from moodbench.visualization.comparison_view import Compared, compare_models, sentence
-from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a", metavar="A", help="a model or a name on the board, such as 'bert nf4', or NAME@SEED for one of its fits"
     )
     parser.add_argument("b", metavar="B", help="another model, or another seed")
-    parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one that both have")
+    parser.add_argument("--dataset", metavar="NAME", help="only this dataset; default: every one that both have")
     parser.add_argument(
         "--rope",
         type=float,

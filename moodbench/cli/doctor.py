@@ -8,8 +8,8 @@ from moodbench.benchmark.doctor import diagnose
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import load_catalogue
 from moodbench.models.features import FEATURES
-from moodbench.visualization.features_view import HEADINGS, feature_rows
-from moodbench.visualization.terminal import make_console, print_table
+from moodbench.report.features_view import HEADINGS, feature_rows
+from moodbench.report.terminal import make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ from moodbench.cli.target import add_target, open_context
 from moodbench.config import load_catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.plan import PhaseName
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.terminal import make_console
+from moodbench.report.board_view import view_board
+from moodbench.report.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

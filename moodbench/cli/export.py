@@ -8,9 +8,9 @@ from pathlib import Path
 from moodbench.cli.options import add_store, existing_store
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
+from moodbench.report.board_view import view_board
+from moodbench.report.files import FORMATS, export_board
 from moodbench.store.location import LocalLocation
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.exporting import FORMATS, export_board
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="csv",
         help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; huggingface: the metadata of "
-        "a model card with its results; every-eval-ever: one record per model and data set; latex: tables; "
+        "a model card with its results; every-eval-ever: one record per model and dataset; latex: tables; "
         "default: %(default)s",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to; default: exports/ in the store")

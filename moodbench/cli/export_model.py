@@ -7,9 +7,9 @@ from pathlib import Path
 
 from moodbench.cli.options import add_config, add_store
 from moodbench.config import load_catalogue
+from moodbench.report.terminal import make_console
 from moodbench.serving.export import export_model
 from moodbench.store import Store
-from moodbench.visualization.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

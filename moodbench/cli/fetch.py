@@ -8,9 +8,9 @@ from moodbench.cli.options import add_config, add_trust, catalogue_of
 from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config.catalogue import own_source
 from moodbench.errors import MoodBenchError, UnknownNameError, UsageError
+from moodbench.report.terminal import make_console
 from moodbench.spec import BASELINE_OF_SCORE
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.visualization.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +40,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if own:
         datasets[own[0]] = own[1]
     if not names:
-        raise UsageError("fetch: nothing to fetch; name models or data sets, or give --data hub:OWNER/NAME")
+        raise UsageError("fetch: nothing to fetch; name models or datasets, or give --data hub:OWNER/NAME")
     for name in names:
         if name not in catalogue.models and name not in datasets and own_source(name) is None:
-            raise UnknownNameError("model or data set", name, [*catalogue.models, *catalogue.datasets])
+            raise UnknownNameError("model or dataset", name, [*catalogue.models, *catalogue.datasets])
     refused = 0
     for name in names:
         try:

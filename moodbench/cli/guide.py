@@ -9,15 +9,15 @@ from moodbench.cli.commands import COMMANDS
 from moodbench.cli.options import add_config
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
-from moodbench.visualization.exporting import replaced
-from moodbench.visualization.guide import model_configuration, quick_reference
+from moodbench.report.files import replaced
+from moodbench.report.guide import model_configuration, quick_reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
         "Writes MODEL_CONFIGURATION.md (every model, what it needs on CUDA, Apple and CPU) and "
-        "QUICK_REFERENCE.md. With --config they hold your own models and data sets too."
+        "QUICK_REFERENCE.md. With --config they hold your own models and datasets too."
     )
     parser.add_argument("--output", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s/")
     add_config(parser)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from moodbench.cli.options import add_json, add_score, add_store, print_json, weights_of
 from moodbench.hardware import hardware
+from moodbench.report.board_view import EXPORTED, BoardView, view_board
+from moodbench.report.formatting import MORE_COLUMNS, columns_with
+from moodbench.report.terminal import make_console, print_board
 from moodbench.store import Store
-from moodbench.visualization.board_view import EXPORTED, BoardView, view_board
-from moodbench.visualization.formatting import MORE_COLUMNS, columns_with
-from moodbench.visualization.terminal import make_console, print_board
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     add_json(parser)
     parser.add_argument("--csv", action="store_true", help="print the board as CSV, base units")
-    parser.add_argument("--dataset", metavar="NAME", help="only this data set")
+    parser.add_argument("--dataset", metavar="NAME", help="only this dataset")
     add_score(parser)
     parser.add_argument(
         "--columns",

@@ -10,15 +10,15 @@ import pandas as pd
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
 from moodbench.errors import StoreError, UsageError
-from moodbench.visualization.exporting import replaced
-from moodbench.visualization.mislabelled_view import EXPLAINED, HEADINGS, Queue, mislabelled, queue_cells
-from moodbench.visualization.terminal import make_console, print_table
+from moodbench.report.files import replaced
+from moodbench.report.mislabelled_view import EXPLAINED, HEADINGS, Queue, mislabelled, queue_cells
+from moodbench.report.terminal import make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = __doc__
-    parser.add_argument("--dataset", metavar="NAME", help="only this data set; default: every one in the store")
+    parser.add_argument("--dataset", metavar="NAME", help="only this dataset; default: every one in the store")
     parser.add_argument("--most", type=int, default=20, metavar="N", help="so many of each; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all of them to FILE, .csv or .json")
     parser.add_argument("--with-text", action="store_true", help="show the texts of your own data too")

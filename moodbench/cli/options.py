@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from moodbench.comparison.composite import COMPOSITES, Weights
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import StoreError
+from moodbench.statistics.composite import COMPOSITES, Weights
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
 

@@ -17,10 +17,10 @@ def add_own_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data",
         metavar="FILE|hub:OWNER/NAME",
-        help="CSV, TSV, JSONL or Parquet with texts and labels, or a data set of the hub (hub:OWNER/NAME@REVISION)",
+        help="CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
     )
     group.add_argument(
-        "--text-column", metavar="NAME", help="column with the texts; of a hub data set also several: title,content"
+        "--text-column", metavar="NAME", help="column with the texts; of a hub dataset also several: title,content"
     )
     group.add_argument("--label-column", metavar="NAME", help="column with the labels: stars, numbers or words")
     group.add_argument(
@@ -29,12 +29,12 @@ def add_own_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--labels", metavar="CLASS,...", help="2, 3 or 5 class names, most negative first")
     group.add_argument("--split-column", metavar="NAME", help="column of a file that says train, validation or test")
     group.add_argument("--group-column", metavar="NAME", help="rows of one group, such as a product, stay in one split")
-    group.add_argument("--data-name", metavar="NAME", help="what the data set is called; default: the file's name")
-    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub data set")
+    group.add_argument("--data-name", metavar="NAME", help="what the dataset is called; default: the file's name")
+    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub dataset")
     group.add_argument(
         "--splits",
         metavar="SPLIT=NAME,...",
-        help="which splits of a hub data set are which, such as train=train,test=validation",
+        help="which splits of a hub dataset are which, such as train=train,test=validation",
     )
 
 

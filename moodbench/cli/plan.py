@@ -19,17 +19,17 @@ from moodbench.cli.options import add_config, add_json, add_store, catalogue_of,
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
 from moodbench.config import Catalogue
 from moodbench.hardware import Hardware, hardware
+from moodbench.report.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, absent_sentence, basis
+from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
-from moodbench.visualization.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, absent_sentence, basis
-from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
         "Takes what `run` takes, and runs nothing: what is done already, what would run, seconds and bytes "
-        "of each phase, cost where a price is known, and what fits on which class of devices. Models and data sets "
+        "of each phase, cost where a price is known, and what fits on which class of devices. Models and datasets "
         "that are not on this machine are planned from the catalogue's figures."
     )
     add_what(parser)
@@ -62,7 +62,7 @@ def execute(arguments: argparse.Namespace) -> int:
     rows = views[0].rows
     num_done = sum(len(row.done) for row in rows)
     out.print(
-        f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} data sets, "
+        f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} datasets, "
         f"{len(spec.seeds)} seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to "
         "run. Nothing is started.",
         soft_wrap=True,

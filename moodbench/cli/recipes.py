@@ -17,14 +17,14 @@ from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.models.families import num_params_of
+from moodbench.report.formatting import MISSING, percent
+from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.visualization.formatting import MISSING, percent
-from moodbench.visualization.terminal import make_console, print_table
 
 RECIPE_HEADINGS = ("Recipe", "For", "Changes", "Own recipe of")
 HEADINGS = (
-    "Data set",
+    "Dataset",
     "Split",
     "Published %",
     "Method",
@@ -35,7 +35,7 @@ HEADINGS = (
     "Verdict",
     "Source",
 )
-LEFT = {"Data set", "Split", "Method", "Seeds", "Verdict", "Source"}
+LEFT = {"Dataset", "Split", "Method", "Seeds", "Verdict", "Source"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check",
         help="compare a model's recipe with published results",
-        description="Train a model by its own recipe on the data sets for which published.yaml has results of it, "
+        description="Train a model by its own recipe on the datasets for which published.yaml has results of it, "
         "evaluate it, and print the published accuracies beside ours. Nothing is measured. The same command again does "
         "only what is missing.",
     )
@@ -156,7 +156,7 @@ def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> Benchm
     values = values_of(arguments)
     if "data" in values:
         raise UsageError(
-            f"recipes check: --data {arguments.data}: only data sets of the catalogue have published results; use "
+            f"recipes check: --data {arguments.data}: only datasets of the catalogue have published results; use "
             f"--dataset with {', '.join(published)}"
         )
     for dataset in values.get("datasets", ()):

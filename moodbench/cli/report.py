@@ -8,15 +8,15 @@ from pathlib import Path
 from moodbench.cli.options import add_score, add_store, existing_store, weights_of
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
+from moodbench.report.board_view import view_board
 from moodbench.store.location import LocalLocation
-from moodbench.visualization.board_view import view_board
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
         "Writes report.md with its figures as .svg and .png, report.html (figures inside, needs no "
-        "network), and leaderboard and calibration as .csv and .json. None of them holds a text of a data set."
+        "network), and leaderboard and calibration as .csv and .json. None of them holds a text of a dataset."
     )
     add_store(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to; default: exports/report/ in the store")
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report, print the path of each file, and return 0."""
-    from moodbench.visualization.report import write_report
+    from moodbench.report.report import write_report
 
     weights = weights_of(arguments)
     store = existing_store(arguments.store)

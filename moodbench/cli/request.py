@@ -30,7 +30,7 @@ def add_what(parser: argparse.ArgumentParser) -> None:
 def add_datasets(parser: argparse.ArgumentParser) -> None:
     """Add `--datasets`."""
     parser.add_argument(
-        "--datasets", "--dataset", nargs="+", metavar="DATASET", help="data sets; `moodbench datasets` lists them"
+        "--datasets", "--dataset", nargs="+", metavar="DATASET", help="datasets; `moodbench datasets` lists them"
     )
 
 

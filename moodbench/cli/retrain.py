@@ -10,8 +10,8 @@ import pandas as pd
 from rich.console import Console
 
 from moodbench.benchmark.retrain import Undertrained, retrained, undertrained
+from moodbench.report.training_notes import undertrained_words, verdict_words
 from moodbench.spec import TrialSpec
-from moodbench.visualization.training_notes import undertrained_words, verdict_words
 
 WITH_VALUES, FLAGS = ("--models", "--retrain"), ("--json", "--force")
 """Options that a suggested command sets itself, and options that it omits."""

@@ -18,17 +18,17 @@ from moodbench.cli.retrain import add_retrain, proposals, to_retrain
 from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.target import add_target, open_context
 from moodbench.errors import INTERRUPTED, UsageError
+from moodbench.report.board_view import view_board
+from moodbench.report.repeat_view import HEADINGS, LEFT, repeat_rows, repeat_sentence
+from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec, TrialSpec
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.repeat_view import HEADINGS, LEFT, repeat_rows, repeat_sentence
-from moodbench.visualization.terminal import make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
         "Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, "
-        "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any data "
+        "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any dataset "
         "set of the hub. The same command again does only what is missing."
     )
     add_what(parser)

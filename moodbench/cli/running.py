@@ -11,8 +11,8 @@ from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.driver import RunSummary
 from moodbench.plan import Plan
+from moodbench.report.terminal_progress import RunView
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec
-from moodbench.visualization.live import RunView
 
 
 def carry_out(
@@ -47,7 +47,7 @@ def _announce(plan: Plan, spec: BenchmarkSpec | None, console: Console) -> None:
     fits = [trial.fit for trial in plan.requested]
     models, datasets, seeds = {f.model.name for f in fits}, {f.dataset.name for f in fits}, {f.seeds.init for f in fits}
     console.print(
-        f"{len(fits)} trials ({len(models)} models, {len(datasets)} data sets, {len(seeds)} seeds): "
+        f"{len(fits)} trials ({len(models)} models, {len(datasets)} datasets, {len(seeds)} seeds): "
         f"{plan.num_phases_missing} phases to run, {plan.num_phases_done} done already and skipped"
     )
     _name_conversions(fits, console)
@@ -56,7 +56,7 @@ def _announce(plan: Plan, spec: BenchmarkSpec | None, console: Console) -> None:
     elif spec:
         if spec.max_train_examples:
             console.print(
-                f"Training on a stratified sub-sample of at most {spec.max_train_examples:,} texts per data set."
+                f"Training on a stratified sub-sample of at most {spec.max_train_examples:,} texts per dataset."
             )
         if BASELINE_OF_SCORE in models - set(spec.models):
             console.print(f"{BASELINE_OF_SCORE} is added: the zero of the score is defined by it.")

@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("submit: no command; give one after --, such as: -- run quickstart --store /shared/results")
     if arguments.working_dir is not None and not arguments.working_dir.is_dir():
         raise UsageError(f"--working-dir {arguments.working_dir}: is no folder")
-    from moodbench.execution.ray_jobs import submit
+    from moodbench.runtime.ray_jobs import submit
 
     def say(text: str) -> None:
         sys.stdout.write(text)

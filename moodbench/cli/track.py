@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
-from moodbench.visualization.terminal import make_console
+from moodbench.report.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

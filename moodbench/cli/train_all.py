@@ -14,10 +14,10 @@ from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.target import add_target, open_context
 from moodbench.config import Catalogue
 from moodbench.errors import INTERRUPTED
+from moodbench.report.formatting import duration, percent
+from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
-from moodbench.visualization.formatting import duration, percent
-from moodbench.visualization.terminal import make_console, print_table
 
 SHOWN = [
     "fit_id",
@@ -95,10 +95,10 @@ def _show(trials: list[TrialSpec], store: Store, arguments: argparse.Namespace, 
         ]
         for fit in made
     ]
-    headings = ["Fit", "Model", "Data set", "Seed", "Texts", "Valid. acc. %", "Valid. F1 %", "Training"]
+    headings = ["Fit", "Model", "Dataset", "Seed", "Texts", "Valid. acc. %", "Valid. F1 %", "Training"]
     if rows:
         console.print()
-        print_table(headings, rows, console, left={"Fit", "Model", "Data set"})
+        print_table(headings, rows, console, left={"Fit", "Model", "Dataset"})
         console.print(
             "Next: `moodbench evaluate` predicts and scores the test split, `moodbench benchmark` measures speed."
         )

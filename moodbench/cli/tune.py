@@ -20,14 +20,14 @@ from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
+from moodbench.report.search_view import search_lines, write_search_page
+from moodbench.report.search_words import budget_words, shown
+from moodbench.report.terminal import make_console
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.tuning.tuned import tuned_name
-from moodbench.visualization.search_view import search_lines, write_search_page
-from moodbench.visualization.search_words import budget_words, shown
-from moodbench.visualization.terminal import make_console
+from moodbench.tune.tuned import tuned_name
 
 if TYPE_CHECKING:
-    from moodbench.tuning.records import SearchTrial
+    from moodbench.tune.records import SearchTrial
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "action", nargs="?", choices=("apply",), help="apply: only write the winner found so far into --config FILE"
     )
     parser.add_argument("--model", required=True, help="a model that is fitted by LoRA")
-    parser.add_argument("--dataset", help="a data set; or give --data")
+    parser.add_argument("--dataset", help="a dataset; or give --data")
     add_training(parser)
     parser.add_argument(
         "--space",
@@ -129,10 +129,10 @@ def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str
 class _Tuning(TuneContext):
     def carry_out(self, num_seeds: int) -> int:
         """Run or apply the search, and return the exit code; see `execute`."""
-        from moodbench.tuning.records import search_trials
-        from moodbench.tuning.registered import register
-        from moodbench.tuning.searched import searched
-        from moodbench.tuning.unfinished import with_unfinished
+        from moodbench.tune.preregistration import register
+        from moodbench.tune.records import search_trials
+        from moodbench.tune.result import searched
+        from moodbench.tune.unfinished import with_unfinished
 
         request = self._request()
         if self.arguments.action == "apply":
@@ -163,8 +163,8 @@ class _Tuning(TuneContext):
         return 0 if num_seeds == 0 else self._confirm(request, registered, trials, best)
 
     def _request(self) -> Any:
-        from moodbench.tuning.request import budget_seconds
-        from moodbench.tuning.requesting import make_request
+        from moodbench.tune.request import budget_seconds
+        from moodbench.tune.requesting import make_request
 
         given = self.arguments
         return make_request(
@@ -196,15 +196,15 @@ class _Tuning(TuneContext):
         return sum(known) if known and len(known) == len(prices) else None
 
     def _place(self, request: Any) -> Any:
-        from moodbench.tuning.places import cluster_place, local_place
+        from moodbench.tune.trial_resources import cluster_place, local_place
 
         if not isinstance(self.context.target, ClusterTarget):
             return local_place(request, self.context.catalogue, self.context.machine, self.context.store)
         return cluster_place(request, self.context.catalogue, self.context.target, self.context.store)
 
     def _announce(self, request: Any, registered: Any, place: Any) -> None:
-        from moodbench.tuning.records import search_trials
-        from moodbench.tuning.underway import proposed
+        from moodbench.tune.records import search_trials
+        from moodbench.tune.underway import proposed
 
         arguments = self.arguments
         done = {t.fit_id for t in search_trials(self.context.store, request.search_id)}
@@ -245,7 +245,7 @@ class _Tuning(TuneContext):
         )
 
     def _search(self, request: Any, place: Any) -> Any:
-        from moodbench.tuning.search import search
+        from moodbench.tune.search import search
 
         def tell(event: Any) -> None:
             if event["event"] == "trial_unfinished":
@@ -266,8 +266,8 @@ class _Tuning(TuneContext):
         return confirmation.carry_out(request, registered.confirmation_seeds, trials, best)
 
     def _apply(self, request: Any, trials: Any) -> int:
-        from moodbench.tuning.objectives import winner
-        from moodbench.tuning.requesting import tuned_entry
+        from moodbench.tune.objectives import winner
+        from moodbench.tune.requesting import tuned_entry
 
         path = self.arguments.config
         if path is None:

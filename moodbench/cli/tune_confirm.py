@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from moodbench.cli.leaderboard import output
 from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.tune_context import TuneContext
-from moodbench.comparison.paired import PairedDifference
 from moodbench.errors import INTERRUPTED
+from moodbench.report.board_view import view_board
+from moodbench.report.comparison_view import compare_models, sentence
+from moodbench.report.search_words import NO_END, shown
 from moodbench.spec import TrialSpec
+from moodbench.statistics.paired import PairedDifference
 from moodbench.store import Store
-from moodbench.tuning.objectives import TOLERANCE, challenger
-from moodbench.tuning.tuned import tuned_name
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.comparison_view import compare_models, sentence
-from moodbench.visualization.search_words import NO_END, shown
+from moodbench.tune.objectives import TOLERANCE, challenger
+from moodbench.tune.tuned import tuned_name
 
 if TYPE_CHECKING:
-    from moodbench.tuning.records import SearchTrial
-    from moodbench.tuning.request import SearchRequest
+    from moodbench.tune.records import SearchTrial
+    from moodbench.tune.request import SearchRequest
 
 
 class Confirmation(TuneContext):
@@ -40,8 +40,8 @@ class Confirmation(TuneContext):
         Quality comes first: the verdict is printed before anything is measured. Speed depends on the recipe and not on
         its seed, so one seed of each is measured.
         """
-        from moodbench.tuning.confirmed import tested_before
-        from moodbench.tuning.requesting import tuned_entry, with_tuned
+        from moodbench.tune.confirmed import tested_before
+        from moodbench.tune.requesting import tuned_entry, with_tuned
 
         model = self.arguments.model
         name = tuned_name(model, request.search_id)
@@ -150,7 +150,7 @@ def difference_words(difference: PairedDifference) -> str:
 
 def search_cost(store: Store, request: SearchRequest, trials: Sequence[Any]) -> str:
     """Return the cost of the search in words, relative to the full grid."""
-    from moodbench.tuning.underway import spent
+    from moodbench.tune.underway import spent
 
     ended = [t for t in trials if t.status != "unfinished"]
     cut_texts, cut_s = spent(store, request.search_id).without({t.fit_id for t in ended})

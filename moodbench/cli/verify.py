@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
-from moodbench.visualization.terminal import make_console
+from moodbench.report.terminal import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

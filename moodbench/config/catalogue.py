@@ -89,7 +89,7 @@ class Catalogue:
 
     def dataset(self, name: str) -> DatasetEntry:
         """Return the entry of dataset `name`, or raise UnknownNameError with the nearest name."""
-        return _named(self.datasets, "data set", name)
+        return _named(self.datasets, "dataset", name)
 
     def preset(self, name: str) -> Preset:
         """Return the preset `name`, or raise UnknownNameError with the nearest name."""
@@ -280,7 +280,7 @@ def _check_names(published: PublishedFile, models: ModelsFile, datasets: Dataset
         for number, result in enumerate(results):
             if result.dataset not in datasets.datasets:
                 raise UnknownNameError(
-                    f"data set {_place(layer, (model, number, 'dataset'))}", result.dataset, datasets.datasets
+                    f"dataset {_place(layer, (model, number, 'dataset'))}", result.dataset, datasets.datasets
                 )
 
 

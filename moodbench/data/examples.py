@@ -84,7 +84,7 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
         missing = [label for i, label in enumerate(labels) if counts.get(i, 0) == 0]
         if missing:
             raise DataError(
-                f"data set {name}: its {split} split has no example of class {', '.join(missing)} with "
+                f"dataset {name}: its {split} split has no example of class {', '.join(missing)} with "
                 f"neutral_band {neutral_band}; ratings run from -4 to 4, choose a smaller band"
             )
     return examples

@@ -15,4 +15,4 @@ def fetch_dataset(name: str, entry: DatasetEntry) -> str:
     counts = examples.frame["split"].value_counts()
     sizes = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "validation", "test"))
     where = f"{reading.file}, {reading.format}" if reading else "in the package"
-    return f"data set {name}: {where}; {sizes} texts"
+    return f"dataset {name}: {where}; {sizes} texts"

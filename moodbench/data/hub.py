@@ -125,29 +125,29 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
         _check_digests(source, commit)
         cause = error.__cause__ or error
         raise PrerequisiteError(
-            f"data set {source.id} at {commit[:12]}: a downloaded file cannot be read "
+            f"dataset {source.id} at {commit[:12]}: a downloaded file cannot be read "
             f"({type(cause).__name__}: {_first_line(cause)}); remove {_repository_folder(source.id)} and fetch it again"
         ) from error
     except RuntimeError as error:
         if "script" not in str(error):
             raise
         raise DataError(
-            f"data set {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, "
+            f"dataset {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, "
             "CSV or JSON files, or try `revision: refs/convert/parquet`"
         ) from error
     except OSError as error:
         raise PrerequisiteError(
-            f"data set {source.id}: its download failed ({_first_line(error)}); give the same command again, which "
+            f"dataset {source.id}: its download failed ({_first_line(error)}); give the same command again, which "
             "goes on where it stopped"
         ) from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
-            raise DataError(f"data set {source.id}: configuration {source.config!r}: {_first_line(error)}") from error
+            raise DataError(f"dataset {source.id}: configuration {source.config!r}: {_first_line(error)}") from error
         raise
     cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
     if offline() and cached and commit not in cached:
         raise PrerequisiteError(
-            f"data set {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the "
+            f"dataset {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the "
             f"network is off; {_remedy(source)}"
         )
     return data
@@ -161,13 +161,13 @@ def _named_splits(source: HubSource, there: Sequence[str]) -> dict[str, str]:
             usual = {"train": there[0]}
         if "train" not in usual:
             raise DataError(
-                f"data set {source.id}: none of its splits {', '.join(there)} is called train; say which is which with "
+                f"dataset {source.id}: none of its splits {', '.join(there)} is called train; say which is which with "
                 "`splits: {train: ..., test: ...}`"
             )
         return usual
     for ours, theirs in source.splits.items():
         if theirs not in there:
-            raise DataError(f"data set {source.id}: no split {theirs!r} ({ours}); it has {', '.join(there)}")
+            raise DataError(f"dataset {source.id}: no split {theirs!r} ({ours}); it has {', '.join(there)}")
     return {ours: theirs for ours, theirs in source.splits.items()}
 
 
@@ -181,12 +181,12 @@ def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
             near = nearest(column, table.column_names)
             hint = f"did you mean {near!r}? " if near else ""
             raise DataError(
-                f"data set {source.id}: no {role} {column!r}: {hint}its columns are {', '.join(table.column_names)}"
+                f"dataset {source.id}: no {role} {column!r}: {hint}its columns are {', '.join(table.column_names)}"
             )
     for column in source.text_columns:
         kind = table.features[column].dtype if hasattr(table.features[column], "dtype") else "a structure"
         if kind not in ("string", "large_string"):
-            raise DataError(f"data set {source.id}: text column {column!r} is {kind}; expected string")
+            raise DataError(f"dataset {source.id}: text column {column!r} is {kind}; expected string")
     feature, cells = table.features[source.label_column], table.data.column(source.label_column)
     if isinstance(feature, ClassLabel):
         codes = pc.fill_null(cells, -1).to_numpy().astype(np.int32)
@@ -194,7 +194,7 @@ def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
     kind = cells.type
     if not (pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise DataError(
-            f"data set {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers"
+            f"dataset {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers"
         )
     encoded = pc.dictionary_encode(cells).combine_chunks()
     codes, names = _coded(encoded)
@@ -238,7 +238,7 @@ def _check_digests(source: HubSource, commit: str) -> None:
             path.unlink(missing_ok=True)
             _remove_made(source, commit)
             raise PrerequisiteError(
-                f"data set {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it "
+                f"dataset {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it "
                 "was removed, give the same command again"
             )
 
@@ -257,9 +257,9 @@ def _remedy(source: HubSource) -> str:
     config = f", configuration {source.config!r}" if source.config else ""
     wanted = ", ".join(dict.fromkeys(source.splits.values())) or "train, validation, test"
     return (
-        f"needed are README.md and the data files of the splits {wanted}{config} of the data set repository "
+        f"needed are README.md and the data files of the splits {wanted}{config} of the dataset repository "
         f"{source.id} (revision {source.revision or 'main'}); where there is a network run `moodbench fetch` with "
-        "this data set, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
+        "this dataset, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
     )
 
 
@@ -268,7 +268,7 @@ def _unreachable(source: HubSource, error: Exception) -> NoReturn:
 
     why = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
     raise PrerequisiteError(
-        f"data set {source.id} is not in the cache, and {why} ({_first_line(error)}); {_remedy(source)}"
+        f"dataset {source.id} is not in the cache, and {why} ({_first_line(error)}); {_remedy(source)}"
     ) from error
 
 
@@ -279,16 +279,16 @@ def _refused(source: HubSource, error: Exception) -> NoReturn:
     chain = (error, error.__cause__)
     if any(isinstance(e, GatedRepoError) for e in chain):
         raise PrerequisiteError(
-            f"data set {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
+            f"dataset {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
             "with `hf auth login` or set HF_TOKEN"
         ) from error
     if any(isinstance(e, RevisionNotFoundError) for e in chain):
         raise PrerequisiteError(
-            f"data set {source.id}: has no revision {source.revision!r}; name a commit, branch or tag it has, or leave "
+            f"dataset {source.id}: has no revision {source.revision!r}; name a commit, branch or tag it has, or leave "
             "`revision` out for the newest"
         ) from error
     raise PrerequisiteError(
-        f"data set {source.id}: {constants.ENDPOINT} has no such repository, or it is private "
+        f"dataset {source.id}: {constants.ENDPOINT} has no such repository, or it is private "
         f"({_first_line(error)}); check the id, or log in with `hf auth login`"
     ) from error
 

@@ -27,7 +27,7 @@ def kaggle_file(source: FileSource) -> Path:
     path = folder / source.path
     if not path.is_file():
         there = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())[:10])
-        raise DataError(f"Kaggle data set {source.kaggle}: no file {source.path!r}; it has {there or 'no files'}")
+        raise DataError(f"Kaggle dataset {source.kaggle}: no file {source.path!r}; it has {there or 'no files'}")
     return path
 
 
@@ -69,16 +69,16 @@ def _downloaded(kaggle: str, version: int | None) -> Path:
         "(KAGGLEHUB_CACHE moves it); or take the file itself with `moodbench run --data FILE`"
     )
     if offline():
-        raise PrerequisiteError(f"Kaggle data set {handle} is not in the cache and the network is off; {remedy}")
+        raise PrerequisiteError(f"Kaggle dataset {handle} is not in the cache and the network is off; {remedy}")
     try:
         return Path(kagglehub.dataset_download(handle))
     except (KaggleApiHTTPError, NotFoundError, UnauthenticatedError, CredentialError) as error:
         told = str(error).splitlines()[0]
         raise PrerequisiteError(
-            f"Kaggle data set {handle}: Kaggle refuses it ({told}); check its name, and your token in "
+            f"Kaggle dataset {handle}: Kaggle refuses it ({told}); check its name, and your token in "
             f"~/.kaggle (https://www.kaggle.com/settings); {remedy}"
         ) from error
     except (requests.exceptions.RequestException, BackendError, DataCorruptionError, OSError, ValueError) as error:
         raise PrerequisiteError(
-            f"Kaggle data set {handle} cannot be downloaded ({type(error).__name__}); {remedy}"
+            f"Kaggle dataset {handle} cannot be downloaded ({type(error).__name__}); {remedy}"
         ) from error

@@ -71,7 +71,7 @@ def _load_official(name: str, source_json: str) -> Loaded:
 def _made(name: str, source: HubSource) -> Loaded:
     assert source.revision is not None
     opened = open_hub(source, source.revision)
-    where = f"data set {name} ({source.id})"
+    where = f"dataset {name} ({source.id})"
     classes, warning = _classes(opened, source, where)
     dropped: Counter[str] = Counter()
     parts = [_rows(split, opened.splits[split], source, classes, dropped) for split in SPLITS if split in opened.splits]
@@ -167,7 +167,7 @@ def _partition(frame: pd.DataFrame, source: HubSource, opened: HubData) -> Parti
         return by_content(frame)
     if "test" not in opened.splits:
         raise DataError(
-            f"data set {source.id}: has no test split; its splits are {', '.join(opened.sizes)}: say which one is "
+            f"dataset {source.id}: has no test split; its splits are {', '.join(opened.sizes)}: say which one is "
             "tested on, such as `splits: {train: train, test: validation}`"
         )
     theirs = {ours: (source.splits or {}).get(ours, ours) for ours in opened.splits}  # type: ignore[call-overload]

@@ -107,7 +107,7 @@ class DataReport:
         width = max(len(name) for name in (*self.counts, "class"))
         table = [["class", *SPLITS]] + [[n, *(f"{c[s]:,}" for s in SPLITS)] for n, c in self.counts.items()]
         return [
-            f"{'Data set' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}"
+            f"{'Dataset' if read.source_rows else 'Your data'} {self.dataset}: {read.file}, {read.format}{separator}"
             f"{', ' + read.encoding if read.encoding else ''}",
             *([f"  licence: {self.licence}"] if self.licence else []),
             f"  rows: {read.num_rows:,} read, {self.num_used:,} used; dropped: {dropped}",

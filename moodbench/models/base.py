@@ -10,6 +10,7 @@ from moodbench.config.schema import MASK, TEXT, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Device
 from moodbench.models.device import parameter_count
+from moodbench.models.device_map import empty_model, spread
 from moodbench.models.families import FORMAT_NAMES
 from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate, source_of
@@ -20,7 +21,6 @@ from moodbench.models.quantised import (
     unquantised_modules,
     widen_unquantised,
 )
-from moodbench.models.spreading import empty_model, spread
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, ResolvedModel
 

@@ -13,9 +13,9 @@ from moodbench.hardware import Device
 from moodbench.models.adapter import ADAPTER, merged_model
 from moodbench.models.base import load_classifier, load_encoder, set_pad_token
 from moodbench.models.device import parameter_bytes
+from moodbench.models.device_map import is_spread, on_gpus
 from moodbench.models.predictor import Encoded, Logits
 from moodbench.models.quantised import is_quantised
-from moodbench.models.spreading import is_spread, on_gpus
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.models.trained_weights import WEIGHTS, put_trained
 from moodbench.spec import FitSpec

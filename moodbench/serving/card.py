@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.comparison.intervals import wilson
 from moodbench.config.schema import DatasetEntry, ModelEntry
 from moodbench.models.base import LANGUAGE_MODELS
+from moodbench.report.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
 from moodbench.serving.fits import ChosenFit
 from moodbench.spec import Prompt
-from moodbench.visualization.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
+from moodbench.statistics.intervals import wilson
 
 NOT_MEASURED = "not measured"
 TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
@@ -184,10 +184,10 @@ def _training(facts: CardFacts) -> list[tuple[str, str]]:
         ("Base model", f"{spec.model.location} {spec.model.revision}, weights sha256 {spec.model.weights_sha256}"),
         ("Base model's licence", facts.model.licence if facts.model else unknown),
         (
-            "Data set",
+            "Dataset",
             f"{spec.dataset.name}, revision {spec.dataset.revision}" + (f": {data.description}" if data else ""),
         ),
-        ("Data set's licence", data.licence if data else unknown),
+        ("Dataset's licence", data.licence if data else unknown),
         ("Citation", (data.citation if data else None) or unknown),
         ("Training texts", f"{record['num_train']:,}"),
         (

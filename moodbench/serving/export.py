@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from moodbench.comparison.board import choose_machine, trials_frame
+from moodbench.analysis.leaderboard import choose_machine, trials_frame
 from moodbench.config import Catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware

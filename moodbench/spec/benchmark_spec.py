@@ -135,7 +135,7 @@ class BenchmarkSpec(BaseModel):
         given = {name: getattr(self, name) for name in _OF_DATA if getattr(self, name) not in (None, {}, ())}
         if self.data is None:
             if given:
-                raise SpecError(f"{', '.join(given)} without data; add data, the file or hub data set that has them")
+                raise SpecError(f"{', '.join(given)} without data; add data, the file or hub dataset that has them")
             return None
         missing = [name for name in ("text_column", "label_column") if name not in given]
         if missing:
@@ -146,7 +146,7 @@ class BenchmarkSpec(BaseModel):
             instead = (
                 "files only; say with splits which split is which"
                 if on_hub
-                else f"hub data sets only ({HUB}OWNER/NAME); a file says it with split_column"
+                else f"hub datasets only ({HUB}OWNER/NAME); a file says it with split_column"
             )
             raise SpecError(f"data {self.data!r}: {', '.join(idle)}: read for {instead}")
         name = given.pop("data_name", None) or _name_of(self.data)
@@ -160,7 +160,7 @@ class BenchmarkSpec(BaseModel):
         repository, _, revision = self.data.removeprefix(HUB).partition("@")
         columns = tuple(column.strip() for column in given.pop("text_column").split(",") if column.strip())
         named = {"id": repository, "revision": revision or None, "config": given.pop("data_config", None)}
-        return name, DatasetEntry(hub=HubSource(text_columns=columns, **named, **given), description="a hub data set")
+        return name, DatasetEntry(hub=HubSource(text_columns=columns, **named, **given), description="a hub dataset")
 
 
 HUB = "hub:"

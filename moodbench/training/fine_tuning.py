@@ -27,8 +27,8 @@ from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first, parts_by_length
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
+from moodbench.training.multi_adapter import can_join, member
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report
-from moodbench.training.together import can_join, member
 from moodbench.training.verdict import training_verdict
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pandas as pd
 from moodbench.data.examples import subsample
 from moodbench.models.base import LANGUAGE_MODELS, base_folder
 from moodbench.models.device import parameter_count
+from moodbench.models.device_map import empty_model
 from moodbench.models.encoder import TOKENIZER
 from moodbench.models.prompting import template_of
-from moodbench.models.spreading import empty_model
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
 from moodbench.training.outcome import FitOutcome

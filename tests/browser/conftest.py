@@ -25,7 +25,7 @@ evaluation:
             batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
 presets:
   tweets:
-    description: three contenders on few tweets
+    description: three entries on few tweets
     models: [tfidf-logreg, vader, MiniLM-L3]
     datasets: [icwsm-tweets]
     max_train_examples: 96
@@ -33,7 +33,7 @@ presets:
     protocol: short
     train: {epochs: 1, evaluations_per_epoch: 1}
   products:
-    description: three contenders on few product reviews
+    description: three entries on few product reviews
     models: [tfidf-logreg, vader, MiniLM-L3]
     datasets: [icwsm-product]
     max_train_examples: 96
@@ -134,7 +134,7 @@ def site(browser, axe_js, shots, config, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def filled_store(config, tmp_path_factory) -> Path:
-    """A store with three contenders on two data sets, made once for all processes of the tests; nobody writes to it."""
+    """A store with three entries on two datasets, made once for all processes of the tests; nobody writes to it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent

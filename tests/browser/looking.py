@@ -3,8 +3,8 @@
 from chromium import until, violations
 
 from moodbench.hardware import hardware
+from moodbench.report.board_view import view_board
 from moodbench.store import Store
-from moodbench.visualization.board_view import view_board
 
 ROWS = "#mb-board tbody tr"
 TWEETS = "icwsm-tweets (96 training texts)"

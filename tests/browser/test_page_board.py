@@ -4,8 +4,8 @@ import pytest
 from chromium import address, until
 from looking import ROWS, TWEETS, board, choose, clean, drawn, headings, names, order, scores, shot
 
-from moodbench.comparison.composite import Weights
-from moodbench.visualization.formatting import COLUMNS, cells
+from moodbench.report.formatting import COLUMNS, cells
+from moodbench.statistics.composite import Weights
 
 pytestmark = pytest.mark.browser
 
@@ -50,7 +50,7 @@ def test_a_slider_ranks_the_table_again_and_the_address_follows(filled):
 
 
 def shown_under(filled, weights) -> tuple[list[str], list[str]]:
-    """Names and scores of all data sets together, in order."""
+    """Names and scores of all datasets together, in order."""
     view = board(filled, weights=weights)
     return names(view), cells(view.track(view.tracks[-1]))["Score"].tolist()
 
@@ -88,7 +88,7 @@ def test_search_and_filters_hide_rows(filled):
     box.press_sequentially("vad;MINI", delay=15)
     until(lambda: set(order(page)) == {"vader", "MiniLM-L3"}, "two rows are left")
     box.fill("nothing-like-it")
-    until(lambda: "No contender matches" in page.locator("#mb-board").inner_text(), "the way out is told")
+    until(lambda: "No entry matches" in page.locator("#mb-board").inner_text(), "the way out is told")
     shot(filled, "no-match")
     box.fill("")
     until(lambda: len(order(page)) == 3, "all rows again")
@@ -109,7 +109,7 @@ def test_an_address_shows_the_same_view_again(filled):
     again.close()
     hostile = "accuracy=nan&f1=1e999&models=%3Cscript%3E&search=%3Cimg%20src=x%20onerror=alert(1)%3E&sort=%22%5D&tab=x"
     filled.open(hostile)
-    assert "No contender matches" in page.locator("#mb-board").inner_text()
+    assert "No entry matches" in page.locator("#mb-board").inner_text()
     assert page.locator("#mb-board img, #mb-answer img").count() == 0
 
 

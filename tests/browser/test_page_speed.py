@@ -13,9 +13,9 @@ import pytest
 from chromium import Server, address, until
 from generated_store import generate
 
+from moodbench.app.shell import TABS
 from moodbench.hardware import hardware
-from moodbench.visualization.kept_results import results_of
-from moodbench.visualization.page.shell import TABS
+from moodbench.report.results_cache import results_of
 
 pytestmark = [pytest.mark.performance, pytest.mark.timeout(3600)]
 
@@ -46,7 +46,7 @@ for (const kind of ['input', 'click']) addEventListener(kind, ask, true);
 @pytest.mark.parametrize(
     ("models", "datasets", "seeds", "num_test"),
     [(60, 5, 5, 500), (400, 5, 5, 200)],
-    ids=["60 contenders x 5 sets x 5 seeds", "10,000 trials"],
+    ids=["60 entries x 5 sets x 5 seeds", "10,000 trials"],
 )
 def test_a_large_store_is_opened_and_ranked_again(browser, tmp_path, monkeypatch, models, datasets, seeds, num_test):
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
@@ -54,7 +54,7 @@ def test_a_large_store_is_opened_and_ranked_again(browser, tmp_path, monkeypatch
     results_of(store, hardware(), in_store=True)  # as `moodbench compact` does
     told = measure(browser, store.uri, tmp_path / "server", models)
     loads = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(f"\n{models} contenders, {models * datasets * seeds:,} trials: {'; '.join(told)}; load {loads}")
+    print(f"\n{models} entries, {models * datasets * seeds:,} trials: {'; '.join(told)}; load {loads}")
 
 
 def measure(browser, store: str, folder: Path, models: int) -> list[str]:

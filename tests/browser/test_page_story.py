@@ -9,8 +9,8 @@ import pytest
 from chromium import until
 from looking import board, clean, names, order, shot, start_preset
 
+from moodbench.analysis.event_log import shown_runs
 from moodbench.store import Store
-from moodbench.visualization.progress import shown_runs
 
 pytestmark = pytest.mark.browser
 

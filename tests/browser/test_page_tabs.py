@@ -8,10 +8,10 @@ import pytest
 from chromium import address, until
 from looking import TWEETS, board, clean, drawn, shot
 
+from moodbench.report.comparison_view import compare_models, sentence
+from moodbench.report.files import board_bytes
 from moodbench.serving.classifier import open_classifier
 from moodbench.store import Store
-from moodbench.visualization.comparison_view import compare_models, sentence
-from moodbench.visualization.exporting import board_bytes
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +40,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     page.keyboard.press("Tab")
     until(lambda: "max_memory_mib=300" in address(page), "the limit is in the address")
     light = rows[rows["memory_peak_batch1_bytes"] <= 300 * 2**20]
-    until(lambda: f"{len(light)} of {len(rows)} contenders are within" in text(), "heavier ones are out")
+    until(lambda: f"{len(light)} of {len(rows)} entries are within" in text(), "heavier ones are out")
     assert any(f"--model {i}" in text() for i in [*light["fit_ids"].explode(), *light["model"]]), (
         "the command to use it"
     )
@@ -48,7 +48,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     clean(filled)
     page.get_by_label("Time to label, ms at most").fill("0.0001")
     page.keyboard.press("Tab")
-    until(lambda: "No measured contender keeps to all limits" in text() and "Nearest" in text(), "the nearest miss")
+    until(lambda: "No measured entry keeps to all limits" in text() and "Nearest" in text(), "the nearest miss")
     shot(filled, "which-none")
     clean(filled)
 
@@ -90,7 +90,7 @@ def test_speed_and_training_draw_their_figures(filled):
     page.get_by_role("tab", name="Training").click()
     drawn(page, "curves")
     until(lambda: "MiniLM-L3" in page.locator("#mb-matrix").inner_text(), "the matrix of fits")
-    assert "not run" not in page.locator("#mb-matrix").inner_text(), "all three were run on both data sets"
+    assert "not run" not in page.locator("#mb-matrix").inner_text(), "all three were run on both datasets"
     assert page.locator("#curves .scatterlayer .trace").count() == 1, "one fit learned by steps"
     page.wait_for_timeout(300)
     shot(filled, "training")

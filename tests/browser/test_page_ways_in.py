@@ -4,7 +4,7 @@ import pytest
 from chromium import Server, until, violations
 from looking import ROWS, TWEETS, shot
 
-from moodbench.visualization.page.shell import TABS
+from moodbench.app.shell import TABS
 
 pytestmark = pytest.mark.browser
 

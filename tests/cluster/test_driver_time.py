@@ -6,8 +6,8 @@ import pytest
 
 from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.target import Deadlines
-from moodbench.execution.executor import Ended, Progress
 from moodbench.plan import make_plan
+from moodbench.runtime.executor import Ended, Progress
 from moodbench.schedule import Node, Outcome
 from moodbench.spec import EvaluateSpec, MeasureSpec, TrialSpec
 from moodbench.store import Store
@@ -100,8 +100,8 @@ def test_driver_time_of_ten_thousand_phases(tmp_path):
 
 
 def test_driver_time_of_actors_under_local_ray():
-    from moodbench.execution.executor import HERE, Command
-    from moodbench.execution.ray_local import LocalRayExecutor
+    from moodbench.runtime.executor import HERE, Command
+    from moodbench.runtime.ray_local import LocalRayExecutor
 
     executor, number = LocalRayExecutor(2), 300
     waiting = {f"c{i}" for i in range(number)}

@@ -42,7 +42,7 @@ def test_how_a_measurement_was_alone_is_known_per_node(seen):
 
 
 def test_the_records_of_a_node_without_the_lease_say_that_a_placement_group_kept_it_free(seen):
-    assert seen["recorded"] == ["pg", "pg"], "majority and the contender that the score is defined by"
+    assert seen["recorded"] == ["pg", "pg"], "majority and the entry that the score is defined by"
 
 
 def test_two_halves_share_one_gpu_and_a_measurement_has_all(seen):

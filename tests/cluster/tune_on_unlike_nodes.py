@@ -14,12 +14,12 @@ from ray.cluster_utils import Cluster
 from moodbench.benchmark.context import cluster_target
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
-from moodbench.execution.ray_settings import set_up_environment
+from moodbench.runtime.ray_settings import set_up_environment
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tuning.places import cluster_place
-from moodbench.tuning.requesting import make_request
-from moodbench.tuning.search import search
+from moodbench.tune.requesting import make_request
+from moodbench.tune.search import search
+from moodbench.tune.trial_resources import cluster_place
 
 SPACE = """description: small and large batches
 parameters:

@@ -14,9 +14,9 @@ from campaign import CONFIG
 from ray.cluster_utils import Cluster
 
 import moodbench
-from moodbench.execution.executor import Command
-from moodbench.execution.ray_cluster import ClusterExecutor
-from moodbench.execution.ray_settings import set_up_environment
+from moodbench.runtime.executor import Command
+from moodbench.runtime.ray_cluster import ClusterExecutor
+from moodbench.runtime.ray_settings import set_up_environment
 from moodbench.schedule import Need, Node, Scheduler, Task
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store

@@ -22,7 +22,7 @@ evaluation:
             batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
 presets:
   small:
-    description: three contenders on few tweets
+    description: three entries on few tweets
     models: [tfidf-logreg, MiniLM-L3, MiniLM-L6-probe]
     datasets: [icwsm-tweets]
     max_train_examples: 96

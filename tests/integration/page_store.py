@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+from moodbench.app.filling import Filled, fill
+from moodbench.app.shell import TABS
+from moodbench.app.snapshot import Reader
+from moodbench.app.tab import Services
 from moodbench.hardware import Hardware
+from moodbench.report.formatting import COLUMNS
+from moodbench.report.url_state import State
 from moodbench.store import Store
-from moodbench.visualization.formatting import COLUMNS
-from moodbench.visualization.page.filling import Filled, fill
-from moodbench.visualization.page.reading import Reader
-from moodbench.visualization.page.shell import TABS
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.state import State
 
 MACHINE = Hardware("toy CPU", num_cores=2, memory_bytes=2**33, gpus=(), mps=False)
 HOSTILE = '<img src=x onerror="alert(1)">&'
@@ -94,8 +94,8 @@ def write_trial(
     return fit_id
 
 
-def four_contenders(folder: Path) -> Store:
-    """Four contenders: clean, disturbed and without a P99, one whose measuring failed, one that is not measured."""
+def four_entries(folder: Path) -> Store:
+    """Four entries: clean, disturbed and without a P99, one whose measuring failed, one that is not measured."""
     made = Store.open(folder)
     write_trial(made, 1, "tfidf-logreg", 0.76, {})
     write_trial(made, 2, "disturbed", 0.82, {"verdict": "contaminated", "latency_p99_s": None})

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page_store import MACHINE, Page, four_contenders, write_trial
+from page_store import MACHINE, Page, four_entries, write_trial
 
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.formatting import cells
-from moodbench.visualization.page.reading import LOOK_EVERY_S
+from moodbench.app.snapshot import LOOK_EVERY_S
+from moodbench.report.board_view import view_board
+from moodbench.report.formatting import cells
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def store(tmp_path):
-    return four_contenders(tmp_path / "results")
+    return four_entries(tmp_path / "results")
 
 
 def test_the_app_serves_the_board_to_this_machine_alone(store):

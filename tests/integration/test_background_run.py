@@ -8,8 +8,8 @@ import pytest
 from moodbench.benchmark.background_run import BackgroundRun, StoppableTarget
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.execution.inline import InlineExecutor
 from moodbench.hardware import hardware
+from moodbench.runtime.inline import InlineExecutor
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.worker import Job, run_job

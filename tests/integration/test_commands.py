@@ -26,7 +26,7 @@ def counts(folder):
     return tuple(len(store.ids(kind)) for kind in ("fits", "evaluations", "measurements"))
 
 
-def contenders(shown):
+def entries(shown):
     """The names in the rows of a printed board; people's rows begin with `ref` instead of a rank."""
     return re.findall(r"^ +(?:\d\S*|—)  (\S+)  ", shown, flags=re.MULTILINE)
 
@@ -47,7 +47,7 @@ def test_the_parts_of_a_run_make_the_records_of_the_run(folder):
     assert counts(folder) == (3, 1, 0)
     shown = moodbench("evaluate", "--models", "vader", *DATA, *INLINE, cwd=folder).stdout
     assert counts(folder) == (3, 2, 0)
-    assert sorted(contenders(shown)) == ["tfidf-logreg", "vader"], "majority is not evaluated yet"
+    assert sorted(entries(shown)) == ["tfidf-logreg", "vader"], "majority is not evaluated yet"
 
     done = moodbench("benchmark", "vader", "majority", *measure, cwd=folder)
     assert counts(folder) == (3, 3, 2), "what has no predictions is evaluated before it is measured"

@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from moodbench.errors import PrerequisiteError
-from moodbench.execution.executor import HERE, Command, outcome_of
-from moodbench.execution.inline import InlineExecutor
-from moodbench.execution.process import MAX_DETAIL_CHARS, RunningProcess
-from moodbench.execution.process import ended as outcome_in
-from moodbench.execution.ray_local import LocalRayExecutor, start_ray
+from moodbench.runtime.executor import HERE, Command, outcome_of
+from moodbench.runtime.inline import InlineExecutor
+from moodbench.runtime.process import MAX_DETAIL_CHARS, RunningProcess
+from moodbench.runtime.process import ended as outcome_in
+from moodbench.runtime.ray_local import LocalRayExecutor, start_ray
 
 pytestmark = pytest.mark.integration
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); text = sys.stdin.read(); "
@@ -99,7 +99,7 @@ def test_a_process_tells_the_most_memory_it_held():
     argv = command("a", "x = b'x' * 400 * 2**20").argv
     # Linux counts the starting process's own memory until the new program is loaded, so a small one starts it.
     small = (
-        "from moodbench.execution.process import RunningProcess\n"
+        "from moodbench.runtime.process import RunningProcess\n"
         f"(end,) = RunningProcess({argv!r}, '', num_threads=1).messages()\n"
         "print(end['peak_bytes'])"
     )
@@ -232,7 +232,7 @@ os.environ.pop("RAY_ENABLE_UV_RUN_RUNTIME_ENV", None)
 import ray
 from ray._private import ray_constants
 assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV
-from moodbench.execution.ray_local import start_ray
+from moodbench.runtime.ray_local import start_ray
 for _ in range(2):
     assert start_ray(1) is ray
     told = ray.remote(lambda: (os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"])))

@@ -32,7 +32,7 @@ OVERLAY = (
     SHORT.replace("processes: 2, requests: 50", "processes: 1, requests: 50")
     + """
   light:
-    description: two contenders in seconds
+    description: two entries in seconds
     models: [tfidf-logreg, vader]
     datasets: [icwsm-tweets]
     protocol: short

@@ -1,4 +1,4 @@
-"""Data sets of the hub and Kaggle under their real ids, read from a server and a cache on this machine."""
+"""Datasets of the hub and Kaggle under their real ids, read from a server and a cache on this machine."""
 
 import sys
 from pathlib import Path
@@ -296,7 +296,7 @@ def test_disney_is_read_from_kaggles_cache_with_stars_and_branches(tmp_path):
 
 def test_without_kaggles_cache_the_refusal_says_what_to_fetch(tmp_path):
     message = refusal(CATALOGUE.dataset("disney"), "disney", PrerequisiteError)
-    assert "Kaggle data set arushchillar/disneyland-reviews is not in the cache and the network is off" in message
+    assert "Kaggle dataset arushchillar/disneyland-reviews is not in the cache and the network is off" in message
     assert "kagglehub.dataset_download('arushchillar/disneyland-reviews')" in message and "KAGGLEHUB_CACHE" in message
     at = kaggle_cache(tmp_path)
     (at / "1.complete").unlink()

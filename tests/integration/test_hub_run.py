@@ -1,4 +1,4 @@
-"""`moodbench run` on models and data sets of the hub, from download to board, and filling the caches beforehand."""
+"""`moodbench run` on models and datasets of the hub, from download to board, and filling the caches beforehand."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def test_any_data_set_of_the_hub_runs_by_id_and_columns(tmp_path, config):
         assert told in " ".join(wrong.stderr.split())
         assert not (tmp_path / "results").exists()
         fetched = run(["-m", "moodbench", "fetch", *data], tmp_path, env)
-        assert f"data set reviews: shop/reviews (shops) at {commit[:12]}" in " ".join(fetched.stdout.split())
+        assert f"dataset reviews: shop/reviews (shops) at {commit[:12]}" in " ".join(fetched.stdout.split())
         command = ["-m", "moodbench", "run", "--models", "vader", *data, "--protocol", "short", "--config", str(config),
                    "--executor", "inline", "--json"]  # fmt: skip
         done = run(command, tmp_path, env | {"HF_HUB_OFFLINE": "1"})
@@ -158,7 +158,7 @@ def test_a_run_on_sst2_fetched_before_ends_with_a_board_without_a_network(tmp_pa
         commit = hub.add("dataset", repository, files()).commit
         fetched = run(["-c", FETCH], tmp_path, environment(tmp_path, hub))
         assert fetched.stdout == (
-            f"data set sst2: stanfordnlp/sst2 (default) at {commit[:12]}, Hugging Face hub; 350 train, 50 validation, 60 test "
+            f"dataset sst2: stanfordnlp/sst2 (default) at {commit[:12]}, Hugging Face hub; 350 train, 50 validation, 60 test "
             "texts\n"
         ), fetched.stderr
         asked = len(hub.requests)

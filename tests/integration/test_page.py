@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from page_store import HOSTILE, MACHINE, Page, filled, four_contenders, write_trial
+from page_store import HOSTILE, MACHINE, Page, filled, four_entries, write_trial
 
-from moodbench.comparison.composite import Weights
-from moodbench.comparison.standing import PARETO_COSTS
+from moodbench.app.board_cells import PROVISIONAL
+from moodbench.app.board_table import board_table, failures_table
+from moodbench.app.downloads import Downloads
+from moodbench.app.filling import fill
+from moodbench.app.html import empty
+from moodbench.app.shell import TABS
+from moodbench.app.snapshot import Reader
+from moodbench.app.starting import asked
+from moodbench.app.tab import Services
+from moodbench.app.which import use_command
+from moodbench.app.why_missing import why_missing
+from moodbench.report.board_view import view_board
+from moodbench.report.formatting import COLUMNS, cells
+from moodbench.report.url_state import State
+from moodbench.statistics.composite import Weights
+from moodbench.statistics.rank_intervals import PARETO_COSTS
 from moodbench.store import Store
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.page.board_cells import PROVISIONAL
-from moodbench.visualization.page.board_table import board_table, failures_table
-from moodbench.visualization.page.downloads import Downloads
-from moodbench.visualization.page.filling import fill
-from moodbench.visualization.page.html import empty
-from moodbench.visualization.page.reading import Reader
-from moodbench.visualization.page.shell import TABS
-from moodbench.visualization.page.starting import asked
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.page.which import use_command
-from moodbench.visualization.page.why_missing import why_missing
-from moodbench.visualization.state import State
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def board_html(view) -> str:
 
 @pytest.fixture
 def store(tmp_path):
-    return four_contenders(tmp_path / "results")
+    return four_entries(tmp_path / "results")
 
 
 def test_the_page_and_the_terminal_show_the_same_cells(store):
@@ -113,8 +113,8 @@ def test_a_filter_hides_rows_and_moves_no_place(store):
     shown = filled(store, search="NOTHING;unmeas")
     sentence, table, *_ = shown.contents
     assert [row[:2] for row in Page(table).tables[0]] == [["—", "unmeasured"]]
-    assert "1 of 4 contenders shown" in sentence and "search=NOTHING%3Bunmeas" in shown.address
-    assert "No contender matches" in filled(store, search="x-y-z").contents[1]
+    assert "1 of 4 entries shown" in sentence and "search=NOTHING%3Bunmeas" in shown.address
+    assert "No entry matches" in filled(store, search="x-y-z").contents[1]
 
 
 def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
@@ -133,30 +133,28 @@ def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     (pick,) = filled(store, "which").contents
     assert "<h3>wrong</h3>" in pick and "half of the texts in" not in pick, "accurate, its speed unknown"
     (fast,) = filled(store, "which", max_p99_ms=1.0).contents
-    assert "No measured contender keeps to all limits" in fast
+    assert "No measured entry keeps to all limits" in fast
 
 
 def test_a_small_chance_is_not_taken_for_a_missing_record():
     row = pd.Series({"fit_ids": ["a"], **dict.fromkeys(PARETO_COSTS.values(), 0.01)})
     none = pd.DataFrame({"phase": [], "fit_id": []})
     assert why_missing("p_pareto_latency", row, none) == "in no Pareto set with a chance of 5 % or more"
-    assert why_missing("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "worked out for each data set alone"
+    assert why_missing("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "worked out for each dataset alone"
 
 
-def test_what_all_contenders_are_needed_for_says_whose_lack_it_is():
+def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
     none = pd.DataFrame({"phase": [], "fit_id": []})
     measured = pd.Series(
         {"fit_ids": ["a"], "latency_p50_s": 0.01, "memory_peak_batch1_bytes": None, "train_time_s": 1.0}
     )
-    assert why_missing("accuracy_letters", measured, none) == "not known: the contenders were tested on different texts"
-    assert (
-        why_missing("hypervolume_latency", measured, none) == "not known: the contenders were tested on different texts"
-    )
+    assert why_missing("accuracy_letters", measured, none) == "not known: the entries were tested on different texts"
+    assert why_missing("hypervolume_latency", measured, none) == "not known: the entries were tested on different texts"
     assert why_missing("hypervolume_memory", measured, none) == "not recorded"
     unmeasured = pd.Series({"fit_ids": ["a"]})
     assert why_missing("hypervolume_latency", unmeasured, none) == "not measured on the machine shown"
     overall = pd.Series({"fit_ids": None, "latency_p50_s": 0.01, "on_all": True})
-    assert why_missing("hypervolume_latency", overall, none) == "worked out for each data set alone"
+    assert why_missing("hypervolume_latency", overall, none) == "worked out for each dataset alone"
     partial = overall.replace({True: False})
     assert why_missing("accuracy_letters", partial, none).startswith("worked out of those that were run on all")
 
@@ -194,7 +192,7 @@ def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
 def test_the_command_is_one_that_works(store):
     reader = Reader(store, MACHINE)
     results = reader.current().results
-    row = results.contenders.iloc[0]
+    row = results.entries.iloc[0]
     specs = ('{"preparation": ["urls"]}', '{"preparation": []}', None)
     said = []
     for spec in specs:
@@ -205,7 +203,7 @@ def test_the_command_is_one_that_works(store):
     assert all(words.endswith(f" --store {store.uri}") for words in said)
 
 
-def test_the_command_for_all_data_sets_names_a_fit_of_that_very_contender(tmp_path):
+def test_the_command_for_all_data_sets_names_a_fit_of_that_very_entry(tmp_path):
     store = Store.open(tmp_path / "results")
     for number, (name, dataset) in enumerate(product(("plain", "nf4"), ("one-set", "other-set"))):
         speed = {"latency_p50_s": 0.010 if name == "plain" else 0.020}

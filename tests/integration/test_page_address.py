@@ -6,19 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from page_store import MACHINE, four_contenders
+from page_store import MACHINE, four_entries
 
+from moodbench.app.shell import TABS, Shell
+from moodbench.app.tab import Services
+from moodbench.report.url_state import State, read_state
 from moodbench.store import Store
-from moodbench.visualization.page.shell import TABS, Shell
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.state import State, read_state
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def store(tmp_path):
-    return four_contenders(tmp_path / "results")
+    return four_entries(tmp_path / "results")
 
 
 def at_addresses(store: Store, *queries: dict) -> list[tuple[State, dict]]:

@@ -141,7 +141,7 @@ def test_the_card_holds_the_boards_own_figures(ray_run, exported):
         f"| Device | {row['device_name']}, ",
         "| Training texts | 96 |",
         "| Test texts | 687, never trained on |",
-        "| Data set's licence | MIT |",
+        "| Dataset's licence | MIT |",
         "Hutto & Gilbert (2014)",
         'license: "apache-2.0"',
         "- Its encoder was trained for sentence similarity, not for sentiment.",

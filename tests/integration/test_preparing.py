@@ -11,8 +11,8 @@ from moodbench.estimate import shape_of_config
 from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.models import base, features, quantised
 from moodbench.models.device import parameter_bytes
+from moodbench.models.device_map import empty_model
 from moodbench.models.manager import LoRAConfigManager
-from moodbench.models.spreading import empty_model
 
 pytestmark = [
     pytest.mark.integration,

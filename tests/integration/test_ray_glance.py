@@ -7,12 +7,12 @@ import time
 import pytest
 import toy_store
 
-from moodbench.execution.ray_glance import EVERY_S, ClusterNow, Lookout, NodeNow, look
-from moodbench.execution.ray_local import TOKEN, start_ray
-from moodbench.execution.ray_settings import cluster_environment, private_token
-from moodbench.visualization.page.live import cluster_html, render
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.state import State
+from moodbench.app.live import cluster_html, render
+from moodbench.app.tab import Services
+from moodbench.report.url_state import State
+from moodbench.runtime.ray_glance import EVERY_S, ClusterNow, Lookout, NodeNow, look
+from moodbench.runtime.ray_local import TOKEN, start_ray
+from moodbench.runtime.ray_settings import cluster_environment, private_token
 
 pytestmark = pytest.mark.integration
 GIB = 2**30

@@ -23,7 +23,7 @@ def store_of(run) -> Store:
     return Store.open(run[0] / "results")
 
 
-def test_the_board_lists_every_contender_with_real_figures(ray_run):
+def test_the_board_lists_every_entry_with_real_figures(ray_run):
     board = {row["name"]: row for row in ray_run[1]["board"]}
     assert sorted(board) == MODELS
     for row in board.values():
@@ -96,7 +96,7 @@ def test_measurements_overlap_nothing(ray_run):
     ]
     measurements = store.records("measurements").to_dict("records")
     turns = [(turn["started_at"], turn["ended_at"]) for row in measurements for turn in row["turns"]]
-    assert len(turns) == 3 * 2, "three contenders, two fresh processes each"
+    assert len(turns) == 3 * 2, "three entries, two fresh processes each"
     for started, ended in turns:
         assert all(e <= started or s >= ended for s, e in [*packed, *turns] if (s, e) != (started, ended))
     for row in measurements:

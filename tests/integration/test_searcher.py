@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from test_search_engine import searcher
 
-from moodbench.execution.ray_local import start_ray
+from moodbench.runtime.ray_local import start_ray
 
 pytestmark = pytest.mark.integration
 
@@ -16,7 +16,7 @@ def test_optuna_learns_what_trials_reach_under_ray_tune(tmp_path):
     made, inner = searcher(tmp_path, num_wanted=5)
 
     def train(config):
-        from moodbench.tuning.slot import Progress
+        from moodbench.tune.trainable import Progress
 
         (point,) = config["members"]
         name = f"{point['lora.r']}-{point['lora.alpha_over_r']}"

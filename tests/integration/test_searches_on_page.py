@@ -8,16 +8,16 @@ from page_store import MACHINE, write_trial
 from test_tuning_study import trial
 from toy_store import write_toy_store
 
+from moodbench.app.filling import fill
+from moodbench.app.searches import in_words, render, titles
+from moodbench.app.shell import TABS
+from moodbench.app.snapshot import LOOK_EVERY_S, Reader, Reading
+from moodbench.app.tab import Services
+from moodbench.report.board_view import read_results, view_board
+from moodbench.report.report import write_report
+from moodbench.report.url_state import State
 from moodbench.store import Store
-from moodbench.tuning.records import put_trial
-from moodbench.visualization.board_view import read_results, view_board
-from moodbench.visualization.page.filling import fill
-from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader, Reading
-from moodbench.visualization.page.searches import in_words, render, titles
-from moodbench.visualization.page.shell import TABS
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.report import write_report
-from moodbench.visualization.state import State
+from moodbench.tune.records import put_trial
 
 pytestmark = pytest.mark.integration
 (TRAINING,) = (tab for tab in TABS if tab.key == "training")

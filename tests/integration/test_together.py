@@ -8,7 +8,7 @@ from tiny_models import rows, save_checkpoint
 from moodbench.config.schema import LoraDefaults
 from moodbench.models.loading import load_predictor
 from moodbench.models.predictor import predict_texts
-from moodbench.training import together
+from moodbench.training import multi_adapter
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 
@@ -54,7 +54,7 @@ def fit_into(spec, folder):
     return outcome, predict_texts(load_predictor(spec, artifact, "as_trained", "cpu"), TEST["text"].tolist(), 8)[0]
 
 
-@pytest.mark.parametrize("family", together.FAMILIES)
+@pytest.mark.parametrize("family", multi_adapter.FAMILIES)
 def test_each_adapter_ends_as_it_does_alone(family, tmp_path):
     import torch
 
@@ -67,7 +67,7 @@ def test_each_adapter_ends_as_it_does_alone(family, tmp_path):
     specs = specs_of(tmp_path / "model", family)
     alone = [fit_into(spec, tmp_path / f"alone-{n}") for n, spec in enumerate(specs)]
     jobs = [lambda n=n, spec=spec: fit_into(spec, tmp_path / f"joint-{n}") for n, spec in enumerate(specs)]
-    joint = together.Together().run(jobs)
+    joint = multi_adapter.Together().run(jobs)
     torch.set_num_threads(threads)
     for (outcome, logits), (joint_outcome, joint_logits) in zip(alone, joint, strict=True):
         np.testing.assert_allclose(joint_logits, logits, atol=TOLERANCE, rtol=0)

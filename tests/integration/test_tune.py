@@ -8,10 +8,10 @@ import pytest
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.store import Store
-from moodbench.tuning.records import search_trials
-from moodbench.tuning.registered import registered
-from moodbench.tuning.searched import searches
-from moodbench.tuning.tuned import tuned_name
+from moodbench.tune.preregistration import registered
+from moodbench.tune.records import search_trials
+from moodbench.tune.result import searches
+from moodbench.tune.tuned import tuned_name
 
 pytestmark = pytest.mark.integration
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "64",

@@ -13,9 +13,9 @@ from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tuning.records import search_trials
-from moodbench.tuning.requesting import make_request
-from moodbench.tuning.underway import proposed, spent
+from moodbench.tune.records import search_trials
+from moodbench.tune.requesting import make_request
+from moodbench.tune.underway import proposed, spent
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 400)]
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "400",

@@ -23,7 +23,7 @@ from moodbench.models.predictor import predict_texts
 from moodbench.spec import BenchmarkSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
-from moodbench.training.together import Together
+from moodbench.training.multi_adapter import Together
 from moodbench.trial import examples_of
 
 pytestmark = [

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from moodbench.comparison.joint import joint_draws
-from moodbench.comparison.ranks import rank_all
+from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.ranks import rank_all
 
 pytestmark = pytest.mark.performance
 NUM_MODELS, NUM_ITEMS = 18, 25_000

@@ -1,7 +1,7 @@
 """How long the embedded matrix takes on local Ray, beside the shortest time that any schedule of the same phases could take.
 
 `uv run pytest -n 0 -s -m performance tests/performance/test_matrix.py`; MOODBENCH_TRAIN_TEXTS=5000 trains on more than 600 texts per
-data set. The bound comes from the records' own times; nothing is asserted about how near the run came to it.
+dataset. The bound comes from the records' own times; nothing is asserted about how near the run came to it.
 """
 
 import os
@@ -81,4 +81,4 @@ def test_the_embedded_matrix_beside_its_lower_bound(tmp_path):
         print(
             f"\n18 trials on {cores} cores in {makespan:.1f} s: {makespan / bound:.3f} of the bound of their {what}, {bound:.1f} s"
         )
-    print(f"load average {os.getloadavg()[0]:.2f} at the end; {NUM_TEXTS} texts to train on per data set")
+    print(f"load average {os.getloadavg()[0]:.2f} at the end; {NUM_TEXTS} texts to train on per dataset")

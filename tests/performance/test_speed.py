@@ -39,7 +39,7 @@ NUM_TRAIN, NUM_TEXTS, BATCH = 256, 512, 32
 
 
 @pytest.fixture(scope="module")
-def contender():
+def entry():
     """The resolved fit of MiniLM-L3 on sentences of very different lengths, and its texts."""
     request = BenchmarkSpec(
         models=("MiniLM-L3",),
@@ -95,8 +95,8 @@ def plain_fit(spec, train, validation, folder, padding):
 
 
 @pytest.mark.parametrize("padding", ["to 128", "dynamically"])
-def test_fine_tuning_beside_a_plain_trainer(contender, padding, tmp_path):
-    spec, train, validation, _ = contender
+def test_fine_tuning_beside_a_plain_trainer(entry, padding, tmp_path):
+    spec, train, validation, _ = entry
     ours, theirs = [], []
     for repetition in range(REPEATS + 1):  # the first fills caches and is left out
         folder = tmp_path / f"{repetition}"
@@ -130,10 +130,10 @@ def hand_written(model, tokenizer, texts):
 
 
 @pytest.mark.parametrize("other", ["pipeline(batch_size=32)", "a loop sorted by length"])
-def test_inference_beside(contender, other):
+def test_inference_beside(entry, other):
     from transformers import AutoTokenizer, pipeline
 
-    spec, _, _, texts = contender
+    spec, _, _, texts = entry
     tokenizer = AutoTokenizer.from_pretrained(base_folder(spec.model))
     model = load_classifier(spec, 0).model.eval()
     predictor = TransformerClassifier(model, Tokenizer.load(base_folder(spec.model), spec.text), "cpu")

@@ -151,11 +151,11 @@ FILES = {
     ),
     "no models": (lambda: ["run", *call(table(rows()))[3:]], ["nothing to run", "(or --data)"]),
     "a name that is taken": (
-        lambda: call(table(rows()), ["--data-name", "icwsm-movie"]), ["the catalogue has a data set 'icwsm-movie'; give another name"]
+        lambda: call(table(rows()), ["--data-name", "icwsm-movie"]), ["the catalogue has a dataset 'icwsm-movie'; give another name"]
     ),
     "a name with a slash": (lambda: call(table(rows()), ["--data-name", "a/b"]), ["data_name 'a/b': allowed are letters"]),
     "a neutral band": (lambda: call(table(rows()), ["--neutral-band", "0.5"]), ["neutral_band 0.5", "has no mean ratings"]),
     "five classes for VADER": (
-        lambda: call(table(STARS)), ["model vader: tells 2 or 3 classes apart, data set a has 5 (1, 2, 3, 4, 5)", "label map"]
+        lambda: call(table(STARS)), ["model vader: tells 2 or 3 classes apart, dataset a has 5 (1, 2, 3, 4, 5)", "label map"]
     ),
 }  # fmt: skip

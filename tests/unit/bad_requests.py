@@ -9,7 +9,7 @@ REQUESTS = [
         "unknown preset 'quickstat': did you mean 'quickstart'? known are embedded, production, quickstart, research",
     ),
     (["run", "--models", "vadr", "--datasets", "icwsm-tweets"], "unknown model 'vadr': did you mean 'vader'?"),
-    (["run", "--models", "vader", "--datasets", "icwsm-tweet"], "unknown data set 'icwsm-tweet': did you mean"),
+    (["run", "--models", "vader", "--datasets", "icwsm-tweet"], "unknown dataset 'icwsm-tweet': did you mean"),
     (
         ["run"],
         "nothing to run; give a preset (quickstart, embedded, ultra-fast, production, research), a spec file, or both --models and --datasets",
@@ -43,7 +43,7 @@ REQUESTS = [
         [*RUN[:3], "--data", "hub:a/b", "--splits", "train=a,train=b"],
         "--splits: 'train' is given twice ('a' and 'b')",
     ),
-    (["fetch"], "fetch: nothing to fetch; name models or data sets, or give --data hub:OWNER/NAME"),
+    (["fetch"], "fetch: nothing to fetch; name models or datasets, or give --data hub:OWNER/NAME"),
     (["train-all", "--models", "vader"], "train-all: nothing to run; give a preset"),
     (["leaderboard", "--weights", "accuracy=0.5"], "add up to 0.5; allowed is a sum of 1"),
     (["leaderboard", "--weights", "speed=1"], "unknown weight 'speed'"),
@@ -53,7 +53,7 @@ REQUESTS = [
         ["leaderboard", "--store", "nope://bucket"],
         "--store 'nope://bucket': Unrecognized filesystem type in URI: nope://bucket; give a folder or a URI such as",
     ),
-    (["leaderboard", "--dataset", "imdb"], "unknown data set in"),
+    (["leaderboard", "--dataset", "imdb"], "unknown dataset in"),
     (["compare", "vader", "majority"], "unknown model in"),
     (
         [*RUN, "--train", "epochs=1e9"],
@@ -114,10 +114,10 @@ REQUESTS = [
         ["recipes", "check", "BERT-tiny", "--dataset", "imdb"],
         "recipes check: --dataset imdb: no published result of BERT-tiny on it; there are results on sst2",
     ),
-    (["recipes", "check", "BERT-tiny", "--dataset", "sst3"], "unknown data set 'sst3': did you mean 'sst5'?"),
+    (["recipes", "check", "BERT-tiny", "--dataset", "sst3"], "unknown dataset 'sst3': did you mean 'sst5'?"),
     (
         ["recipes", "check", "BERT-tiny", "--data", "hub:a/b", "--text-column", "x", "--label-column", "y"],
-        "recipes check: --data hub:a/b: only data sets of the catalogue have published results; use --dataset with sst2",
+        "recipes check: --data hub:a/b: only datasets of the catalogue have published results; use --dataset with sst2",
     ),
     (["recipes", "check", "BERT-tiny", "--recipe", "clasic"], "unknown recipe 'clasic': did you mean 'classic'?"),
     (

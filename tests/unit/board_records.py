@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
-from moodbench.comparison.board import QUALITY, SPEED, leaderboard, trials_frame
-from moodbench.comparison.composite import Weights, load_anchors
+from moodbench.analysis.leaderboard import QUALITY, SPEED, leaderboard, trials_frame
+from moodbench.statistics.composite import Weights, load_anchors
 
 ANCHORS = load_anchors()
 BASELINE = {"model": "tfidf-logreg", "accuracy": 0.80, "f1_macro": 0.82, "texts_per_s": 1e4, "latency_s": 0.001}

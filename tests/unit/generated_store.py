@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moodbench.comparison.joint import f1_of_confusion
 from moodbench.hardware import hardware
+from moodbench.statistics.bootstrap import f1_of_confusion
 from moodbench.store import PREDICTIONS, SAMPLES, Store, stamped
 from moodbench.store.commit import record_key
 from moodbench.store.schema import EXAMPLES, RECORDS

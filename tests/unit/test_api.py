@@ -6,7 +6,7 @@ import pytest
 from toy_store import write_toy_store
 
 from moodbench import api
-from moodbench.comparison.composite import COMPOSITES
+from moodbench.statistics.composite import COMPOSITES
 
 
 def test_the_leaderboard_takes_every_composite_of_the_command():

@@ -49,7 +49,7 @@ def test_a_wrong_request_is_refused_in_one_line(flags, message, monkeypatch, cap
 # A library's `catch_warnings` is undone by one of another thread that ends meanwhile: here, always and at once.
 LAUNCHED = """
 import warnings
-from moodbench.visualization.page import quiet_environment
+from moodbench.app import quiet_environment
 if {hushed}: quiet_environment()
 warnings.simplefilter = lambda *wanted, **more: None
 import gradio

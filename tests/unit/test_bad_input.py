@@ -181,7 +181,7 @@ def toy():
         (["evaluate", "tpy"], ("unknown fit or model in", "did you mean 'toy'? known are toy")),
         (["benchmark", "--models", "tpy"], ("unknown fit or model in", "did you mean 'toy'?")),
         (["evaluate", "0123456789abcdef0123"], ("unknown fit or model in", "0123456789abcdef0123")),
-        (["evaluate", "--datasets", "toyset"], ("unknown data set in", "did you mean 'toy-set'?")),
+        (["evaluate", "--datasets", "toyset"], ("unknown dataset in", "did you mean 'toy-set'?")),
         (["evaluate", "--seeds", "3"], ("none of its 1 fits is asked for", "--seeds")),
         (["benchmark", "--protocol", "ful"], ("unknown measuring protocol 'ful'", "did you mean 'full'?")),
         (["benchmark", "--device", "mps"], ("device mps", "choose auto or cpu")),

@@ -19,7 +19,7 @@ GOOD = {"models": ["MiniLM-L6"], "datasets": ["icwsm-movie"]}
 PACKAGED = load_catalogue()
 
 BAD_FIELDS = {
-    "no data set": ("models: [vader]", r"datasets: Field required"),
+    "no dataset": ("models: [vader]", r"datasets: Field required"),
     "no models": ("datasets: [d]\nmodels: []", r"run.yaml, line 2: models: .*at least 1 item"),
     "a model twice": ("models: [vader, vader]\ndatasets: [d]", r"line 1: models: given more than once: vader"),
     "a seed twice": ("models: [a]\ndatasets: [d]\nseeds: [1, 2, 1]", r"line 3: seeds: given more than once: 1"),
@@ -37,14 +37,14 @@ BAD_FIELDS = {
     "too many seeds": ("models: [a]\ndatasets: [d]\nseeds: 99999999", r"line 3: seeds: a number of seeds is 1 to 1000"),
     "own data without columns": ("models: [a]\ndata: a.csv", r"run.yaml: data 'a.csv' needs text_column and label_column"),
     "columns without own data": ("models: [a]\ndatasets: [d]\nlabels: [x, y]", r"run.yaml: labels without data; add data"),
-    "a hub data set without columns": ("models: [a]\ndata: hub:a/b", r"data 'hub:a/b' needs text_column and label_column"),
-    "a hub data set with the columns of a file": (
+    "a hub dataset without columns": ("models: [a]\ndata: hub:a/b", r"data 'hub:a/b' needs text_column and label_column"),
+    "a hub dataset with the columns of a file": (
         "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplit_column: s",
         r"data 'hub:a/b': split_column: read for files only; say with splits which split is which",
     ),
     "a file with the splits of the hub": (
         "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nsplits: {train: x}",
-        r"data 'a.csv': splits: read for hub data sets only",
+        r"data 'a.csv': splits: read for hub datasets only",
     ),
     "a split that we have not": (
         "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplits: {train: x, dev: y}",
@@ -260,7 +260,7 @@ UNRESOLVABLE = {
         {"models": ["vader"], "lora": {"r": 3, "init_lora_weights": "orthogonal"}}, SpecError, r"the request: lora: .*needs an even rank"
     ),
     "model unknown": ({"models": ["MiniLM-L9"]}, UnknownNameError, "did you mean 'MiniLM-L"),
-    "data set unknown": ({"datasets": ["icwsm-films"]}, UnknownNameError, "unknown data set 'icwsm-films'"),
+    "dataset unknown": ({"datasets": ["icwsm-films"]}, UnknownNameError, "unknown dataset 'icwsm-films'"),
     "protocol unknown": ({"protocol": "quik"}, UnknownNameError, "did you mean 'quick'"),
     "band without a class": ({"neutral_band": 3.9}, DataError, r"no example of class .*neutral_band 3.9"),
     "fp16 on a CPU": ({"train": {"precision": "fp16"}}, SpecError, r"'fp16' on the CPU; allowed there are fp32 and bf16"),
@@ -345,7 +345,7 @@ CHANGES = {
     "the licence shown": (
         {}, {"models": {"MiniLM-L6": {"licence": "none", "description": "d", "caveat": "c"}}}, CPU, (SAME,) * 4
     ),
-    "the data set's citation": ({}, {"datasets": {"icwsm-movie": {"citation": "c"}}}, CPU, (SAME,) * 4),
+    "the dataset's citation": ({}, {"datasets": {"icwsm-movie": {"citation": "c"}}}, CPU, (SAME,) * 4),
     "another model's entry": ({}, {"models": {"MiniLM-L3": {"train": {"epochs": 9}}}}, CPU, (SAME,) * 4),
     "a value given as it is": ({"train": {"weight_decay": 0.01}}, {}, CPU, (SAME,) * 4),
     "the protocol": ({"protocol": "quick"}, {}, CPU, (SAME, SAME, SAME, NEW)),

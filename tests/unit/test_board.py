@@ -7,10 +7,10 @@ from board_records import ANCHORS, BASELINE, OTHER, WORKED, board_of, no_items, 
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.comparison.board import CONTENDER, choose_machine, leaderboard, trials_frame
-from moodbench.comparison.composite import Weights
-from moodbench.comparison.intervals import two_way
+from moodbench.analysis.leaderboard import ENTRY, choose_machine, leaderboard, trials_frame
 from moodbench.config import load_catalogue
+from moodbench.statistics.composite import Weights
+from moodbench.statistics.intervals import two_way
 
 
 def test_the_score_is_that_worked_out_by_hand_with_the_zero_of_the_baselines_row():
@@ -112,7 +112,7 @@ def test_where_all_are_contaminated_all_are_ranked_and_provisional():
     assert board["provisional"].all()
 
 
-def test_one_disturbed_seed_makes_the_contender_provisional():
+def test_one_disturbed_seed_makes_the_entry_provisional():
     board = board_of(BASELINE, WORKED, WORKED | {"seed": 1, "verdict": "contaminated"}, correct=right)
     assert (row_of(board, "mini")["provisional"], row_of(board, "mini")["verdict"]) == (True, "contaminated")
 
@@ -125,7 +125,7 @@ def test_an_invalid_measurement_gives_no_score_and_leaves_quality():
     assert (row["accuracy"], row["verdict"], row["provisional"]) == (0.90, "invalid", False)
 
 
-def test_contenders_that_learned_from_different_rows_are_never_compared():
+def test_entries_that_learned_from_different_rows_are_never_compared():
     few = [t | {"num_train": 100} for t in (BASELINE | {"accuracy": 0.6}, WORKED | {"accuracy": 0.7})]
     board = board_of(BASELINE, WORKED, *few)
     small, large = "movie (100 training texts)", "movie (3,000 training texts)"
@@ -143,12 +143,12 @@ def test_two_revisions_of_one_data_set_are_two_tracks_with_two_names():
     assert all(sorted(board.loc[board["track"] == t, "rank"]) == [1, 2] for t in tracks)
 
 
-def test_two_recipes_of_one_model_are_two_contenders_with_ids_in_their_names():
+def test_two_recipes_of_one_model_are_two_entries_with_ids_in_their_names():
     board = board_of(BASELINE, WORKED | {"recipe": "a"}, WORKED | {"recipe": "b", "accuracy": 0.8})
     assert board["name"].tolist() == ["mini #aaaaaa", "mini #bbbbbb", "tfidf-logreg"]
 
 
-def test_a_quantised_contender_says_so_in_its_name_beside_the_plain_one():
+def test_a_quantised_entry_says_so_in_its_name_beside_the_plain_one():
     nf4 = WORKED | {"recipe": "b", "accuracy": 0.8, "quantization": "nf4"}
     board = board_of(BASELINE, WORKED, nf4)
     assert board.set_index("name")["quantization"].to_dict() == {
@@ -215,7 +215,7 @@ def test_no_records_make_an_empty_board():
     empty = tuple(frame.iloc[:0] for frame in records(WORKED))
     board = leaderboard(trials_frame(*empty), no_items, weights=Weights(), anchors=ANCHORS)
     assert board.empty
-    assert {*CONTENDER, "track", "score", "rank"} <= set(board.columns)
+    assert {*ENTRY, "track", "score", "rank"} <= set(board.columns)
 
 
 def test_a_fit_that_is_not_evaluated_is_not_on_the_board():

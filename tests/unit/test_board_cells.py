@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from moodbench.visualization.leaderboard_view import tied_best
-from moodbench.visualization.page.board_cells import Axis, _drawing
+from moodbench.app.board_cells import Axis, _drawing
+from moodbench.report.leaderboard_view import tied_best
 
 
 def test_an_accuracy_without_an_interval_is_a_dot_alone():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import toy_store
 
-from moodbench.comparison.composite import load_anchors
 from moodbench.hardware import hardware
-from moodbench.tuning.records import SearchTrial
-from moodbench.tuning.searched import searched
-from moodbench.visualization.board_view import read_results, view_board
+from moodbench.report.board_view import read_results, view_board
+from moodbench.statistics.composite import load_anchors
+from moodbench.tune.records import SearchTrial
+from moodbench.tune.result import searched
 
 
 def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_path, monkeypatch):
@@ -104,6 +104,6 @@ def test_intervals_say_of_what_they_are(tmp_path):
 def test_an_f1_interval_without_width_is_explained(tmp_path):
     results = read_results(toy_store.write_toy_store(tmp_path), hardware())
     for width, said in ((0.0, True), (0.01, False)):
-        rows = results.contenders.assign(f1_low=0.4, f1_high=0.4 + width)
-        notes = replace(results, contenders=rows).view().notes
+        rows = results.entries.assign(f1_low=0.4, f1_high=0.4 + width)
+        notes = replace(results, entries=rows).view().notes
         assert any(note.startswith("F1 with an interval of no width") for note in notes) == said

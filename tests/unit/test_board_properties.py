@@ -19,7 +19,7 @@ shares = st.floats(0.55, 0.99)
 
 @st.composite
 def trials(draw, model):
-    """One contender on one data set, clean or disturbed, with or without a measurement."""
+    """One entry on one dataset, clean or disturbed, with or without a measurement."""
     return {
         "model": model,
         "recipe": draw(st.sampled_from("abc")),
@@ -35,7 +35,7 @@ def trials(draw, model):
 
 @st.composite
 def boards(draw):
-    """Baselines of the pinned configuration on both data sets, and up to five contenders."""
+    """Baselines of the pinned configuration on both datasets, and up to five entries."""
     zeros = [ZERO | {"dataset": d, "accuracy": draw(shares), "f1_macro": draw(shares)} for d in ("movie", "tweets")]
     return [*zeros, *(draw(trials(f"m{i}")) for i in range(draw(st.integers(1, 5))))]
 

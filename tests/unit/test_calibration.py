@@ -8,7 +8,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from moodbench.comparison.calibration import (
+from moodbench.metrics import Predictions
+from moodbench.statistics.calibration import (
     corp,
     corp_binary,
     ece_null,
@@ -18,7 +19,6 @@ from moodbench.comparison.calibration import (
     tempered,
     top_label,
 )
-from moodbench.metrics import Predictions
 
 
 def simulated(num_texts, num_classes, true_temperature, seed):

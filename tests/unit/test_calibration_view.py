@@ -10,9 +10,9 @@ from sklearn.metrics import log_loss
 from toy_store import EVALUATION_ID, LOGITS, TEST_LABELS, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
-from moodbench.visualization import figures
-from moodbench.visualization.calibration_view import HEADINGS, calibration_cells, calibration_notes, calibration_of
-from moodbench.visualization.report_figures import reliability_figure
+from moodbench.report import figures
+from moodbench.report.calibration_view import HEADINGS, calibration_cells, calibration_notes, calibration_of
+from moodbench.report.report_figures import reliability_figure
 
 VALIDATION = [[2.0, 0.0], [1.0, 0.0]]
 """Labels 0 and 1: right with log odds 2, wrong with log odds 1."""
@@ -78,7 +78,7 @@ def test_compare_and_report_give_the_same_figures(tmp_path, capsys):
     assert "MCB - DSC + UNC" in said
 
 
-def test_the_diagrams_show_the_line_and_its_band_of_every_contender(tmp_path):
+def test_the_diagrams_show_the_line_and_its_band_of_every_entry(tmp_path):
     store = write_toy_store(tmp_path)
     curve = calibration_of(store, "toy", [EVALUATION_ID]).curve
     figure = figures.reliability({"a": curve, "b": curve})

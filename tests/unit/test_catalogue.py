@@ -37,8 +37,8 @@ def test_the_packaged_catalogue_loads_with_the_figures_of_the_issue():
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules) == (8, 16, 0.05, "attention")
     assert (train.learning_rate, train.max_evaluation_steps, train.evaluations_per_epoch) == (2e-4, 500, 4)
     assert (train.min_steps, train.max_steps, train.validation_share) == (0, None, 0.2)
-    contenders = ["majority", "vader", "tfidf-logreg", "MiniLM-L6-probe", "MiniLM-L3", "MiniLM-L6"]
-    assert list(catalogue.preset("quickstart").models) == contenders
+    entries = ["majority", "vader", "tfidf-logreg", "MiniLM-L6-probe", "MiniLM-L3", "MiniLM-L6"]
+    assert list(catalogue.preset("quickstart").models) == entries
     assert catalogue.protocol("quick").model_dump(include={"processes", "requests", "batch_seconds"}) == {
         "processes": 1, "requests": 700, "batch_seconds": 2.0
     }  # fmt: skip
@@ -202,7 +202,7 @@ def test_an_overlay_that_is_not_there_says_what_it_should_be(tmp_path):
     ("ask", "message"),
     [
         (lambda c: c.model("minilm-l6"), "unknown model 'minilm-l6': did you mean 'MiniLM-L6'"),
-        (lambda c: c.dataset("icwsm-movies"), "unknown data set .*did you mean 'icwsm-movie'"),
+        (lambda c: c.dataset("icwsm-movies"), "unknown dataset .*did you mean 'icwsm-movie'"),
         (lambda c: c.preset("quikstart"), "unknown preset .*did you mean 'quickstart'"),
         (lambda c: c.protocol("fulll"), "unknown measuring protocol .*did you mean 'full'"),
     ],
@@ -261,7 +261,7 @@ PACKAGED = {
 
 
 def is_of_a_run_here(name, path):
-    """Sizes, and what only hub models, GGUF files and hub data sets read, have tests of their own (test_model_sizes.py,
+    """Sizes, and what only hub models, GGUF files and hub datasets read, have tests of their own (test_model_sizes.py,
     test_hub_models.py, test_gguf.py, test_hub_data.py)."""
     if name == "datasets":
         return "embedded" in PACKAGED["datasets"]["datasets"][path[1]]

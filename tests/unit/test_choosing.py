@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from moodbench.visualization.choosing import Limits, choose, overlap
+from moodbench.report.choosing import Limits, choose, overlap
 
 MIB = 2**20
 
@@ -90,12 +90,12 @@ def test_a_miss_says_by_how_much(limits, nearest, misses):
     assert (choice.pick, choice.nearest, choice.misses) == (None, nearest, misses)
 
 
-def test_without_limits_all_evaluated_contenders_fit():
+def test_without_limits_all_evaluated_entries_fit():
     assert pick(Limits(), tied=lambda a, b: False).pick == "unmeasured"
 
 
 def test_an_empty_board_has_no_answer():
-    assert pick(Limits(), of=rows().head(0)).why == "No contender has been evaluated here."
+    assert pick(Limits(), of=rows().head(0)).why == "No entry has been evaluated here."
 
 
 def test_an_invalid_measurement_keeps_to_no_limit_and_is_not_the_fastest():
@@ -152,5 +152,5 @@ def test_who_was_not_run_on_all_data_sets_is_neither_picked_nor_compared():
     choice = pick(Limits(), of=partial)
     assert (choice.pick, choice.runner_up, choice.num_rows) == ("middle", "fast", 2)
     none = pick(Limits(), of=partial.tail(2))
-    assert none.pick is None and none.why.startswith("No contender was run on all of these data sets")
-    assert pick(Limits(), of=rows().assign(on_all=None)).num_rows == 4, "rows of one data set"
+    assert none.pick is None and none.why.startswith("No entry was run on all of these datasets")
+    assert pick(Limits(), of=rows().assign(on_all=None)).num_rows == 4, "rows of one dataset"

@@ -18,9 +18,9 @@ from moodbench.cli.target import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
-from moodbench.execution.executor import Command, Ended, Progress
-from moodbench.execution.ray_cluster import RayNode, free_text
 from moodbench.hardware import Gpu, Hardware
+from moodbench.runtime.executor import Command, Ended, Progress
+from moodbench.runtime.ray_cluster import RayNode, free_text
 from moodbench.schedule import Node, Outcome
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store

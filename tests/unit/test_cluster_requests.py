@@ -6,8 +6,8 @@ import pytest
 from refused import fail
 
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.execution.ray_jobs import Following, files_to_ship
-from moodbench.execution.ray_settings import set_up_token
+from moodbench.runtime.ray_jobs import Following, files_to_ship
+from moodbench.runtime.ray_settings import set_up_token
 
 
 def refused(capsys, *arguments):
@@ -132,7 +132,7 @@ def test_a_connection_that_never_comes_back_is_given_up():
 
 
 def test_a_job_that_is_not_taken_or_is_lost_is_one_sentence(monkeypatch):
-    from moodbench.execution import ray_jobs
+    from moodbench.runtime import ray_jobs
 
     class Refusing:
         def submit_job(self, **_):

@@ -8,8 +8,8 @@ import pytest
 from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
-from moodbench.comparison.paired import paired_accuracy
-from moodbench.visualization.comparison_view import PAIR_HEADINGS, compare_models, pair_cells, sentence
+from moodbench.report.comparison_view import PAIR_HEADINGS, compare_models, pair_cells, sentence
+from moodbench.statistics.paired import paired_accuracy
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_cannot_be_compared_is_refused(two_seeds, capsys, arguments, messag
 
 
 def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_request(two_seeds, capsys, monkeypatch):
-    from moodbench.visualization import comparison_view
+    from moodbench.report import comparison_view
 
     whole = comparison_view.predicted_classes
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.comparison.composite import (
+from moodbench.errors import SpecError, UnknownNameError
+from moodbench.statistics.composite import (
     COMPOSITES,
     MEASURED,
     Weights,
@@ -30,7 +31,6 @@ from moodbench.comparison.composite import (
     pinned_utilities,
     spread,
 )
-from moodbench.errors import SpecError, UnknownNameError
 
 ANCHORS = load_anchors()
 DEFAULT = Weights()
@@ -86,7 +86,7 @@ def test_a_speed_that_is_not_positive_is_missing(column, value):
     assert pinned(frame({column: value}), DEFAULT, ANCHORS).isna().all()
 
 
-contenders = st.lists(
+entries = st.lists(
     st.fixed_dictionaries(
         {
             "accuracy": st.floats(0, 1),
@@ -100,8 +100,8 @@ contenders = st.lists(
 )
 
 
-@given(contenders, st.data())
-def test_adding_or_removing_contenders_never_changes_a_pinned_score(changes, data):
+@given(entries, st.data())
+def test_adding_or_removing_entries_never_changes_a_pinned_score(changes, data):
     board = frame(*changes)
     shown = data.draw(st.lists(st.sampled_from(range(len(changes))), min_size=1, unique=True))
     pd.testing.assert_series_equal(
@@ -109,7 +109,7 @@ def test_adding_or_removing_contenders_never_changes_a_pinned_score(changes, dat
     )
 
 
-@given(contenders, st.sampled_from(MEASURED), st.floats(1.0, 3.0))
+@given(entries, st.sampled_from(MEASURED), st.floats(1.0, 3.0))
 def test_a_better_component_never_lowers_the_score(changes, column, factor):
     board = frame(*changes)
     better = board.assign(
@@ -244,7 +244,7 @@ def test_whose_geometric_mean_is_larger_does_not_depend_on_the_baseline(a, b, ba
 
 
 @given(st.lists(st.floats(0.5, 1.0), min_size=2, max_size=6), st.data())
-def test_adding_or_removing_contenders_never_changes_a_geometric_mean(accuracies, data):
+def test_adding_or_removing_entries_never_changes_a_geometric_mean(accuracies, data):
     rows = frame(*({"accuracy": a} for a in accuracies))
     kept = data.draw(st.sets(st.sampled_from(range(len(rows))), min_size=1))
     assert (

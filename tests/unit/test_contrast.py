@@ -1,6 +1,6 @@
 import pandas as pd
 
-from moodbench.visualization import contrast
+from moodbench.report import contrast
 
 
 def said(labels, predicted, stated):

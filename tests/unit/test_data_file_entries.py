@@ -1,4 +1,4 @@
-"""A person's own file as a data set: its entry in a catalogue, its place in a run, and the ids of its fits."""
+"""A person's own file as a dataset: its entry in a catalogue, its place in a run, and the ids of its fits."""
 
 import dataclasses
 import json

@@ -1,10 +1,10 @@
-"""All data sets together: the mean of joint draws, by hand, and against the spread of a mean of independent numbers."""
+"""All datasets together: the mean of joint draws, by hand, and against the spread of a mean of independent numbers."""
 
 import numpy as np
 import pytest
 
-from moodbench.comparison.joint import joint_draws
-from moodbench.comparison.together import mean_joint, mean_ties, separated
+from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.together import mean_joint, mean_ties, separated
 
 
 def track(names, shares, seed, n=400):

@@ -12,9 +12,9 @@ from moodbench.benchmark.tasks import command_of, tasks_of
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
-from moodbench.execution.executor import Ended, Progress
 from moodbench.hardware import Gpu, Hardware
 from moodbench.plan import make_plan
+from moodbench.runtime.executor import Ended, Progress
 from moodbench.schedule import Node, Outcome
 from moodbench.schedule.resources import GIB
 from moodbench.spec import BenchmarkSpec

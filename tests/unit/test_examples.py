@@ -148,7 +148,7 @@ def test_every_row_is_as_likely_to_be_taken():
 
 @pytest.mark.parametrize("labels", [("negative", "positive"), ("negative", "neutral", "positive")])
 def test_a_neutral_band_that_leaves_a_class_empty_is_refused_with_both_named(labels):
-    with pytest.raises(DataError, match=r"data set mine: its \w+ split has no example of class .*neutral_band 4.5"):
+    with pytest.raises(DataError, match=r"dataset mine: its \w+ split has no example of class .*neutral_band 4.5"):
         load_examples("mine", "icwsm-movie", labels, 4.5)
 
 

@@ -15,8 +15,8 @@ from toy_store import SECRET, toy_fit, write_toy_store
 
 from moodbench.cli import main
 from moodbench.hardware import hardware
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.exchange import evaluated, every_eval_ever, hub_results, latex, model_index
+from moodbench.report.board_view import view_board
+from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 
 HUB = {"id": "stanfordnlp/imdb", "config": "plain_text", "revision": "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"}
 

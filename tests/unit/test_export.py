@@ -9,9 +9,9 @@ import pytest
 from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
+from moodbench.report.board_view import EXPORTED
+from moodbench.report.files import FORMATS
 from moodbench.store import Store
-from moodbench.visualization.board_view import EXPORTED
-from moodbench.visualization.exporting import FORMATS
 
 CLASSIC = [
     "model_name", "accuracy", "f1", "precision", "recall", "ttft_mean_ms", "latency_median_ms", "latency_p99_ms",

@@ -1,4 +1,4 @@
-"""What `moodbench export-model` refuses: contenders that are no transformer, and folders that are not empty."""
+"""What `moodbench export-model` refuses: entries that are no transformer, and folders that are not empty."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.mark.parametrize("model", ["majority"])
-def test_a_contender_without_a_transformers_class_is_not_exported(model, majority_store, capsys):
+def test_an_entry_without_a_transformers_class_is_not_exported(model, majority_store, capsys):
     message = fail(["export-model", model, "out"], capsys)
     assert "is a classical baseline and no transformer" in message and "moodbench predict --model" in message
     assert not Path("out").exists()

@@ -10,8 +10,8 @@ import pytest
 from moodbench.cli import main
 from moodbench.errors import is_of_disk
 from moodbench.evaluation.measuring import MeasuringProcessError
-from moodbench.execution import ray_local
-from moodbench.execution.executor import Command
+from moodbench.runtime import ray_local
+from moodbench.runtime.executor import Command
 from moodbench.schedule import Outcome
 from moodbench.worker import CRASHED, FAILED, MACHINE, OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, code_of
 

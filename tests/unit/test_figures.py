@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.visualization import figures
-from moodbench.visualization.page.speed import memory_parts
+from moodbench.app.speed import memory_parts
+from moodbench.report import figures
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30)
 
@@ -110,7 +110,7 @@ def test_labels_of_the_trade_off_stand_towards_the_middle_where_no_edge_cuts_the
     assert [place.split()[1] for place in figures._inwards(ms, ms)] == ["right", "right", "left"]
 
 
-def test_the_f1_figure_names_the_marks_of_each_contender():
+def test_the_f1_figure_names_the_marks_of_each_entry():
     rows = pd.DataFrame(
         {"name": ["a", "b", "a"], "track": ["x", "x", "y"], "f1_macro": [0.5, 0.6, 0.7], "quick": [False, False, True]}
     ).assign(verdict="clean", provisional=False)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.comparison.intervals import two_way, two_way_variance, wilson
+from moodbench.statistics.intervals import two_way, two_way_variance, wilson
 
 
 @pytest.mark.parametrize(("num_correct", "n"), [(0, 1), (1, 1), (0, 50), (7, 10), (800, 872), (25000, 25000)])

@@ -19,8 +19,8 @@ HEAVY = (
     "accelerate",
     "bitsandbytes",
 )
-LIGHT = ("cli", "config.catalogue", "spec", "store", "comparison.board", "plan", "schedule", "hardware", "metrics",
-         "benchmark.resolve", "visualization.board_view", "models.locate", "evaluation.measuring",
+LIGHT = ("cli", "config.catalogue", "spec", "store", "analysis.leaderboard", "plan", "schedule", "hardware", "metrics",
+         "benchmark.resolve", "report.board_view", "models.locate", "evaluation.measuring",
          "serving.texts", "serving.classifier", "serving.export", "api")  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_the_light_modules_together_load_no_heavy_library():
     assert loaded_by("".join(f"import moodbench.{name}\n" for name in LIGHT)) == []
 
 
-@pytest.mark.parametrize("module", ["cli", "comparison.board", "hardware"])
+@pytest.mark.parametrize("module", ["cli", "analysis.leaderboard", "hardware"])
 def test_a_light_module_alone_loads_no_heavy_library(module):
     assert loaded_by(f"import moodbench.{module}") == []
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.visualization.formatting import MARKS, marked, marks, valid
+from moodbench.report.formatting import MARKS, marked, marks, valid
 
 
 @pytest.mark.parametrize(

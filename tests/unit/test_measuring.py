@@ -87,7 +87,7 @@ def test_samples_are_every_request_in_order_with_its_process_window_and_example(
     assert set(samples["scenario"]) == {"single_stream"}
 
 
-def test_a_contender_without_tokens_has_no_token_counts_and_no_length_model(spec):
+def test_an_entry_without_tokens_has_no_token_counts_and_no_length_model(spec):
     record = measured(spec, process(num_tokens=[-1] * 40))
     assert samples_of([process(num_tokens=[-1] * 40)], IDS)["num_tokens"].isna().all()
     assert (record["length_intercept_s"], record["length_slope_s_per_token"]) == (None, None)
@@ -155,7 +155,7 @@ def test_each_process_has_its_own_median_latency_and_its_rate_at_the_knee_of_all
     ]
 
 
-def test_throughput_of_a_contender_without_tokens_has_no_token_rate(spec):
+def test_throughput_of_an_entry_without_tokens_has_no_token_rate(spec):
     record = measured(spec, process(points=[point(1, 10.0, tokens_per_s=None, useful_share=None)]))
     assert (record["throughput_texts_per_s"], record["throughput_tokens_per_s"]) == (10.0, None)
 

@@ -8,10 +8,10 @@ import pytest
 from generated_store import generate
 from toy_store import SECRET, change_row, path_of, toy_fit, write_toy_store, write_toy_trial
 
+from moodbench.analysis.mislabelled import suspects
 from moodbench.cli import main
-from moodbench.comparison.mislabelled import suspects
 from moodbench.errors import StoreError
-from moodbench.visualization.mislabelled_view import mislabelled
+from moodbench.report.mislabelled_view import mislabelled
 
 
 def table(*positive):
@@ -33,7 +33,7 @@ def test_the_queue_of_five_texts_is_that_worked_out_by_hand():
     assert found["row"].tolist() == [1, 4]
     assert found["suggested"].tolist() == [1, 0]
     assert found["num_wrong"].tolist() == [2, 2]
-    assert set(found["num_contenders"]) == {2}
+    assert set(found["num_entries"]) == {2}
     assert found["given"].tolist() == pytest.approx([0.15, 0.15])
     assert found["stated"].tolist() == pytest.approx([0.85, 0.85])
 
@@ -42,7 +42,7 @@ def test_one_reader_alone_doubts_nothing():
     assert suspects(LABELS, {"a": A, "constant": CONSTANT}).empty
 
 
-def test_four_of_five_contenders_are_enough_and_three_are_not():
+def test_four_of_five_entries_are_enough_and_three_are_not():
     dissenter = table(0.1, 0.1, 0.1, 0.8, 0.9)
     four = {str(i): A for i in range(4)} | {"d": dissenter}
     assert suspects(LABELS, four)["row"].tolist() == [1, 4]
@@ -67,14 +67,14 @@ def test_labels_that_were_turned_are_found_among_the_first():
     assert (found["suggested"].to_numpy() == truth[found["row"]]).all()
 
 
-def test_the_order_of_texts_and_contenders_changes_nothing():
+def test_the_order_of_texts_and_entries_changes_nothing():
     turned = suspects(LABELS[::-1], {"b": B[::-1], "a": A[::-1]})
     assert sorted(4 - turned["row"]) == [1, 4]
 
 
 @pytest.fixture
 def store(tmp_path):
-    """Two contenders with the same logits: both miss the fourth and the seventh test text."""
+    """Two entries with the same logits: both miss the fourth and the seventh test text."""
     store = write_toy_store(tmp_path / "store")
     write_toy_trial(store, toy_fit("other", max_train_examples=9), "e1" + "1" * 18, "c1" + "1" * 18)
     return store
@@ -126,7 +126,7 @@ def test_a_public_text_is_shown_with_what_raters_said(store, capsys):
     [
         (["--most", "0"], "--most 0: allowed is 1 or more"),
         (["--out", "queue.txt"], "ends in .csv or .json"),
-        (["--dataset", "toy-sat"], "unknown data set in"),
+        (["--dataset", "toy-sat"], "unknown dataset in"),
     ],
 )
 def test_requests_that_cannot_be_honoured_are_refused(store, capsys, arguments, message):
@@ -135,10 +135,10 @@ def test_requests_that_cannot_be_honoured_are_refused(store, capsys, arguments, 
     assert message in errors
 
 
-def test_one_contender_is_not_enough(tmp_path, capsys):
+def test_one_entry_is_not_enough(tmp_path, capsys):
     code, _, errors = run(capsys, "mislabelled", "--store", write_toy_store(tmp_path).uri)
     assert code == 2
-    assert "at least 2 contenders" in errors
+    assert "at least 2 entries" in errors
 
 
 def test_where_the_answers_are_not_stored_the_message_says_so(tmp_path):

@@ -13,16 +13,16 @@ from test_tuning_study import trial
 
 from moodbench.cli.tune import _without_score
 from moodbench.cli.tune_confirm import evaluated, pick_words
-from moodbench.comparison.paired import paired_accuracy
 from moodbench.errors import UsageError
+from moodbench.report.search_figures import FIGURES
+from moodbench.report.search_words import budget_words, findings
+from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
-from moodbench.tuning.objectives import front, winner
-from moodbench.tuning.proposals import Known, members_of
-from moodbench.tuning.records import put_trial, search_trials
-from moodbench.tuning.searched import searched
-from moodbench.tuning.slot import Progress
-from moodbench.visualization.search_figures import FIGURES
-from moodbench.visualization.search_words import budget_words, findings
+from moodbench.tune.objectives import front, winner
+from moodbench.tune.records import put_trial, search_trials
+from moodbench.tune.result import searched
+from moodbench.tune.searcher import Known, members_of
+from moodbench.tune.trainable import Progress
 
 MIB = 2**20
 

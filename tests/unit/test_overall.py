@@ -1,4 +1,4 @@
-"""The overall score: the mean of the tracks that most contenders share, and who has one. Its records are in board_records.py."""
+"""The overall score: the mean of the tracks that most entries share, and who has one. Its records are in board_records.py."""
 
 import numpy as np
 import pandas as pd
@@ -6,14 +6,14 @@ import pytest
 from board_records import BASELINE, OTHER, WORKED, board_of, ranks, right, row_of
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.comparison.overall import coverage_note
-from moodbench.visualization.formatting import marked, marks
+from moodbench.report.formatting import marked, marks
+from moodbench.statistics.overall import coverage_note
 
 
 def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():
     tweets = [t | {"dataset": "tweets", "num_test": 20, "accuracy": t["accuracy"] - 0.1} for t in (BASELINE, WORKED)]
     board = board_of(BASELINE, WORKED, *tweets)
-    overall = row_of(board, "mini", "overall (2 data sets)")
+    overall = row_of(board, "mini", "overall (2 datasets)")
     parts = board[(board["name"] == "mini") & (board["dataset"] != "overall")]
     assert overall["accuracy"] == pytest.approx((0.90 + 0.80) / 2)
     # on tweets the skill is (.8 - .7) / (1 - .7) = 1/3 in place of 1/2
@@ -30,7 +30,7 @@ def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():
 TWIN = WORKED | {"model": "twin"}
 
 
-def test_a_contender_that_misses_a_track_has_no_overall_score():
+def test_an_entry_that_misses_a_track_has_no_overall_score():
     tweets = [t | {"dataset": "tweets"} for t in (BASELINE, WORKED, TWIN)]
     board = board_of(BASELINE, WORKED, TWIN, OTHER, *tweets)
     overall = board[board["dataset"] == "overall"]
@@ -40,13 +40,13 @@ def test_a_contender_that_misses_a_track_has_no_overall_score():
     assert not any(marks(row) for _, row in board[board["dataset"] != "overall"].iterrows())
 
 
-def test_one_contender_on_one_more_data_set_takes_nobodys_overall_score():
+def test_one_entry_on_one_more_data_set_takes_nobodys_overall_score():
     both = [t | {"dataset": d} for t in (BASELINE, WORKED, OTHER) for d in ("movie", "tweets")]
     before = board_of(*both)
     for more in ([BASELINE, WORKED], [WORKED]):  # with and without a baseline there
         after = board_of(*both, *(t | {"dataset": "shop"} for t in more))
         assert set(after["track"]) - set(before["track"]) == {
-            "shop (3,000 training texts)", "overall (2 of 3 data sets)",
+            "shop (3,000 training texts)", "overall (2 of 3 datasets)",
         }  # fmt: skip
         whole = after[after["dataset"] == "overall"]
         assert set(whole["covers"]) == {("movie (3,000 training texts)", "tweets (3,000 training texts)")}
@@ -65,7 +65,7 @@ def test_where_only_one_track_is_shared_by_most_there_is_no_overall():
 
 
 def test_recipes_of_one_name_count_once_for_what_overall_covers():
-    """The id in a name differs between data sets, as the recipe holds the data: such rows have no overall score."""
+    """The id in a name differs between datasets, as the recipe holds the data: such rows have no overall score."""
     twice = [WORKED | {"recipe": r, "dataset": d} for r, d in (("a", "movie"), ("b", "movie"), ("c", "tweets"), ("d", "tweets"))]  # fmt: skip
     rest = [t | {"dataset": d} for t in (BASELINE, OTHER) for d in ("movie", "tweets")]
     overall = board_of(*twice, *rest).query("dataset == 'overall'")

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pytest
 from toy_store import SECRET
 
+from moodbench.analysis.event_log import follow
+from moodbench.app.board_table import failures_table
+from moodbench.app.live import run_html
+from moodbench.app.privacy import UNTOLD, may_quote, public_datasets, tells_of
+from moodbench.app.shared import shown_text
+from moodbench.app.starting import queue_html
+from moodbench.app.tab import Services
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.store import Store
 from moodbench.store.schema import EXAMPLES
-from moodbench.visualization.page.board_table import failures_table
-from moodbench.visualization.page.live import run_html
-from moodbench.visualization.page.privacy import UNTOLD, may_quote, public_datasets, tells_of
-from moodbench.visualization.page.shared import shown_text
-from moodbench.visualization.page.starting import queue_html
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.progress import follow
 
 MESSAGE = f"ValueError: cannot read '{SECRET}'"
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from moodbench.comparison.joint import joint_draws
-from moodbench.comparison.paired import paired_accuracy
-from moodbench.comparison.pairs import all_pairs, detectable, pair_p_values
-from moodbench.comparison.ranks import holm
-from moodbench.comparison.together import mean_joint
+from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.paired import paired_accuracy
+from moodbench.statistics.pairs import all_pairs, detectable, pair_p_values
+from moodbench.statistics.ranks import holm
+from moodbench.statistics.together import mean_joint
 
 SEEDS = [(0, 1, 2), (0, 1, 2), (0,), (2, 3), (1, 2, 3), (7,)]
 
 
 @pytest.fixture(scope="module")
 def world():
-    """Labels, answers of six contenders with their seeds (sd 0.3 on the logit), and names."""
+    """Labels, answers of six entries with their seeds (sd 0.3 on the logit), and names."""
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 2, 400)
     ease = rng.normal(1.5, 1.5, 400)
@@ -47,7 +47,7 @@ def test_every_pair_has_the_p_value_of_its_own_test(world):
 
 
 def test_the_exact_tests_separate_what_bootstrap_p_values_with_holm_never_could():
-    """18 contenders, 153 pairs: the smallest p of 2,000 draws is 1 / 2001, times 153 above 5 %."""
+    """18 entries, 153 pairs: the smallest p of 2,000 draws is 1 / 2001, times 153 above 5 %."""
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, 3000)
     said = [np.where(rng.random(3000) < share, labels, 1 - labels) for share in np.linspace(0.7, 0.95, 18)]
@@ -111,7 +111,7 @@ def test_over_two_data_sets_the_difference_that_is_found_is_that_of_the_mean():
     assert whole.one_pair == pytest.approx(np.hypot(*each) / 2, rel=0.05) and whole.num_holm is None
 
 
-def test_one_contender_has_no_pairs(world):
+def test_one_entry_has_no_pairs(world):
     labels, said, _ = world
     with pytest.raises(ValueError, match="needed are 2 or more"):
         all_pairs(joint_draws(labels, said[:1], "a", 2, num_draws=10), None)

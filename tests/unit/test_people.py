@@ -7,8 +7,8 @@ import pytest
 from test_ceiling import panels
 from toy_store import path_of, write_toy_store
 
+from moodbench.analysis.human_reference import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.cli import main
-from moodbench.comparison.people import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.store import write_table
 from moodbench.store.schema import EXAMPLES, stamped
 
@@ -75,9 +75,9 @@ def test_the_rows_stand_on_the_board_and_change_no_other(tmp_path, capsys):
 
 
 def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
+    from moodbench.app.board_table import board_table
     from moodbench.hardware import hardware
-    from moodbench.visualization.board_view import view_board
-    from moodbench.visualization.page.board_table import board_table
+    from moodbench.report.board_view import view_board
 
     store = write_toy_store(tmp_path)
     with_raters(store, SPLIT)
@@ -93,11 +93,11 @@ def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
 
 
 def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
+    from moodbench.app.board_table import board_table
     from moodbench.hardware import hardware
-    from moodbench.visualization.board_view import view_board
-    from moodbench.visualization.formatting import COLUMNS, columns_with
-    from moodbench.visualization.page.board_table import board_table
-    from moodbench.visualization.state import State, read_state
+    from moodbench.report.board_view import view_board
+    from moodbench.report.formatting import COLUMNS, columns_with
+    from moodbench.report.url_state import State, read_state
 
     store = write_toy_store(tmp_path)
     with_raters(store, SPLIT)

@@ -1,12 +1,12 @@
-"""Where contenders may stand, on joint draws made by hand."""
+"""Where entries may stand, on joint draws made by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.comparison.composite import COMPOSITES, Weights, load_anchors, pinned, pinned_utilities
-from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.standing import (
+from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, pinned, pinned_utilities
+from moodbench.statistics.rank_intervals import (
     QUALITY_COLUMNS,
     SCORE_COLUMNS,
     score_draws,

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from moodbench.analysis.event_log import follow, shown_runs
+from moodbench.app.live import run_html
 from moodbench.store import Store
-from moodbench.visualization.page.live import run_html
-from moodbench.visualization.progress import follow, shown_runs
 
 
 def html_of(run):

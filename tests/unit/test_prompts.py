@@ -90,7 +90,7 @@ def test_an_encoder_without_its_head_is_refused_where_label_words_are_asked_for(
     [
         ({"prompt": "reveiw"}, TWO, UnknownNameError, "unknown prompt 'reveiw': did you mean 'review'"),
         ({"prompt": "mask"}, TWO, SpecError, r"model Pythia-70m: prompt mask: template .* has \{mask\}, which only encoders"),
-        ({}, ("a", "b", "c", "d"), SpecError, r"has label words for 2 or 3 or 5 classes, the data set has 4 \(a, b, c, d\)"),
+        ({}, ("a", "b", "c", "d"), SpecError, r"has label words for 2 or 3 or 5 classes, the dataset has 4 \(a, b, c, d\)"),
         ({"prompt": "gone.yaml"}, TWO, PrerequisiteError, "--prompt gone.yaml: No such file .*expected a YAML file with template"),
     ],
 )  # fmt: skip

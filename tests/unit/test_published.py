@@ -12,11 +12,11 @@ from moodbench.benchmark.published import Comparison, Reached, _notes, compare_p
 from moodbench.benchmark.resolve import trial_of
 from moodbench.cli import main
 from moodbench.cli.recipes import recipe_rows
-from moodbench.comparison.intervals import Interval
 from moodbench.config import load_catalogue
 from moodbench.config.schema import PublishedResult
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec
+from moodbench.statistics.intervals import Interval
 from moodbench.store import Store
 
 CATALOGUE = load_catalogue()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from moodbench.comparison import ranks
-from moodbench.comparison.joint import joint_draws
-from moodbench.comparison.ranks import (
+from moodbench.metrics import score_all
+from moodbench.statistics import ranks
+from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.ranks import (
     across_datasets,
     compact_letters,
     holm,
@@ -21,7 +22,6 @@ from moodbench.comparison.ranks import (
     rank_all,
     step_down,
 )
-from moodbench.metrics import score_all
 
 
 def answers(rng, labels, accuracy, num_seeds=None):
@@ -71,7 +71,7 @@ def test_the_seed_effect_is_t_distributed_with_the_standard_error_of_the_seed_me
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_the_order_of_reviews_and_of_contenders_changes_nothing(seed):
+def test_the_order_of_reviews_and_of_entries_changes_nothing(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, 40)
     tables = [answers(rng, labels, p, s) for p, s in ((0.9, 3), (0.8, None), (0.6, 3))]
@@ -200,7 +200,7 @@ def test_two_share_a_letter_exactly_where_they_are_not_separated(m, seed):
     )
 
 
-def test_letters_of_hundreds_of_contenders_are_there_at_once():
+def test_letters_of_hundreds_of_entries_are_there_at_once():
     """400 in a row, each alike with the 20 nearest on either side: 380 groups of 21, told by the first and last of each."""
     place = np.arange(400)
     letters = compact_letters(-place, np.abs(place[:, None] - place) > 20)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from moodbench.execution.executor import Command
-from moodbench.execution.ray_phases import GET_S, START_S, Phases, outcome_of_error
+from moodbench.runtime.executor import Command
+from moodbench.runtime.ray_phases import GET_S, START_S, Phases, outcome_of_error
 
 
 def test_rays_memory_monitor_counts_as_out_of_memory():

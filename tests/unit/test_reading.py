@@ -10,15 +10,15 @@ import pytest
 import toy_store
 from generated_store import generate
 
+from moodbench.app import snapshot
+from moodbench.app.snapshot import LOOK_EVERY_S, Reader
 from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.hardware import hardware
+from moodbench.report import board_view, results_cache
+from moodbench.report.board_view import read_results
+from moodbench.report.results_cache import results_of, stamps_of
 from moodbench.store import Store
-from moodbench.visualization import board_view, kept_results
-from moodbench.visualization.board_view import read_results
-from moodbench.visualization.kept_results import results_of, stamps_of
-from moodbench.visualization.page import reading
-from moodbench.visualization.page.reading import LOOK_EVERY_S, Reader
 
 
 class Clock:
@@ -45,12 +45,12 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
         go_on.wait(30)
         return results_of(*given)
 
-    monkeypatch.setattr(reading, "results_of", slow)
-    monkeypatch.setattr(reading, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(snapshot, "results_of", slow)
+    monkeypatch.setattr(snapshot, "PATIENCE_S", 0.0)
     add_trial(store, 1)
     clock.now += LOOK_EVERY_S
     assert reader.current() is first and reader.current() is first, "it is being read, and nobody waits"
-    monkeypatch.setattr(reading, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(snapshot, "PATIENCE_S", 30.0)
     assert reader.current(patience_s=0) is first, "a slider has no patience at all"
     go_on.set()
     reader._thread.join()
@@ -66,7 +66,7 @@ def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_pat
         looks.append(clock.now)
         return stamps_of(of)
 
-    monkeypatch.setattr(reading, "stamps_of", slow)
+    monkeypatch.setattr(snapshot, "stamps_of", slow)
     reader = Reader(store, hardware(), clock)
     for _ in range(100):
         reader.current()
@@ -94,7 +94,7 @@ def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
 def large(tmp_path, monkeypatch):
     """A store of which what is worked out is kept."""
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(kept_results, "FROM_RECORDS", 1)
+    monkeypatch.setattr(results_cache, "FROM_RECORDS", 1)
     return generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=2, num_test=40)
 
 
@@ -104,7 +104,7 @@ def known_already(monkeypatch):
 
 def assert_same(a, b):
     assert a.view().to_records() == b.view().to_records() and a.view().notes == b.view().notes
-    pd.testing.assert_frame_equal(a.contenders, b.contenders)
+    pd.testing.assert_frame_equal(a.entries, b.entries)
     pd.testing.assert_frame_equal(a.ties, b.ties)
     assert a.pairs == b.pairs and list(a.joints) == list(b.joints)
     for name, joint in a.joints.items():
@@ -116,7 +116,7 @@ def assert_same(a, b):
 
 
 def test_a_small_store_keeps_nothing(large, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_results, "FROM_RECORDS", 500)
+    monkeypatch.setattr(results_cache, "FROM_RECORDS", 500)
     results_of(large, hardware())
     assert not (tmp_path / "cache").exists()
 

@@ -8,8 +8,8 @@ from replay_schedulers import Replay, main, read_curves, replay, replays
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 
-from moodbench.tuning.chance import chance_of
-from moodbench.tuning.schedulers import SCHEDULERS, PastTrial, scheduler_of
+from moodbench.tune.chance_level import chance_of
+from moodbench.tune.schedulers import SCHEDULERS, PastTrial, scheduler_of
 
 RECORDED = Path(__file__).parent / "learning_curves.json"
 """Of `moodbench tune --model MiniLM-L3 --dataset icwsm-movie --scheduler none --search random --seeds 0 --max-train-examples 2000

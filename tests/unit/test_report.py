@@ -1,4 +1,4 @@
-"""The report: the same figures as the board, nothing that asks for anything, and no text of a data set."""
+"""The report: the same figures as the board, nothing that asks for anything, and no text of a dataset."""
 
 import json
 import re
@@ -14,18 +14,18 @@ from refused import fail
 from toy_store import SECRET, write_toy_store
 
 from moodbench.cli import main
-from moodbench.comparison.composite import Weights
-from moodbench.comparison.joint import joint_draws
-from moodbench.comparison.pairs import all_pairs, pair_p_values
-from moodbench.comparison.ranks import rank_all
-from moodbench.comparison.stability import stability
 from moodbench.hardware import hardware
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.calibration_view import HEADINGS
-from moodbench.visualization.formatting import COLUMNS, cells
-from moodbench.visualization.report import chances, data_sets_together, ties, trade_offs
-from moodbench.visualization.report_figures import joined_ranges, trade_off_figure
-from moodbench.visualization.score_notes import Robustness, effect_words
+from moodbench.report.board_view import view_board
+from moodbench.report.calibration_view import HEADINGS
+from moodbench.report.formatting import COLUMNS, cells
+from moodbench.report.report import chances, data_sets_together, ties, trade_offs
+from moodbench.report.report_figures import joined_ranges, trade_off_figure
+from moodbench.report.score_notes import Robustness, effect_words
+from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.composite import Weights
+from moodbench.statistics.pairs import all_pairs, pair_p_values
+from moodbench.statistics.ranks import rank_all
+from moodbench.statistics.stability import stability
 
 
 @pytest.fixture(scope="module")
@@ -241,16 +241,16 @@ def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
         ]
     )
     found = data_sets_together(board)
-    assert "Over 10 data sets, 3 contenders" in found.words and "separates 3 of 3 pairs" in found.words
+    assert "Over 10 datasets, 3 entries" in found.words and "separates 3 of 3 pairs" in found.words
     assert found.figure.svg.count("<svg") == 1 and "A  1.00" in found.figure.svg and "C  3.00" in found.figure.svg
     fewer = board[board["dataset"] != "t3"]
     assert data_sets_together(fewer) is None
     again = fewer[fewer["dataset"] == "t4"].assign(track="t4 (900 training texts)")
-    assert data_sets_together(pd.concat([fewer, again])) is None, "two training sizes are not two data sets"
+    assert data_sets_together(pd.concat([fewer, again])) is None, "two training sizes are not two datasets"
 
 
 def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
-    """On every data set A is ahead of B by 0.1 with few texts, and behind by 0.3 with many: B is the better one in the mean."""
+    """On every dataset A is ahead of B by 0.1 with few texts, and behind by 0.3 with many: B is the better one in the mean."""
     ahead = {"few": {"A": 0.7, "B": 0.6, "C": 0.1}, "many": {"A": 0.6, "B": 0.9, "C": 0.1}}
     rows = [
         {"track": f"t{i} {size}", "dataset": f"t{i}", "name": name, "accuracy": accuracy - i / 1000}
@@ -259,7 +259,7 @@ def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
         for name, accuracy in each.items()
     ]
     found = data_sets_together(pd.DataFrame(rows))
-    assert "Over 10 data sets" in found.words and "B  1.00" in found.figure.svg and "A  2.00" in found.figure.svg
+    assert "Over 10 datasets" in found.words and "B  1.00" in found.figure.svg and "A  2.00" in found.figure.svg
 
 
 def test_bars_join_runs_without_a_separated_pair():

@@ -19,16 +19,16 @@ from moodbench.benchmark.retrain import MAX_EPOCHS, longer, retrained, undertrai
 from moodbench.cli import main
 from moodbench.cli import run as run_command
 from moodbench.cli.retrain import longer_command
-from moodbench.comparison.paired import paired_accuracy
 from moodbench.config import load_catalogue
 from moodbench.config.schema import TrainDefaults
 from moodbench.hardware import hardware
+from moodbench.report.board_view import view_board
+from moodbench.report.comparison_view import pair_cells, sentence
+from moodbench.report.formatting import marked
+from moodbench.report.leaderboard_view import answer
 from moodbench.spec import BenchmarkSpec
+from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
-from moodbench.visualization.board_view import view_board
-from moodbench.visualization.comparison_view import pair_cells, sentence
-from moodbench.visualization.formatting import marked
-from moodbench.visualization.leaderboard_view import answer
 
 TRAIN = load_catalogue().training.train.model_copy(
     update={"epochs": 2.0, "min_steps": 0, "effective_batch_size": 1, "max_device_batch_size": 1}

@@ -15,14 +15,14 @@ from moodbench.config.space_file import load_space
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError
 from moodbench.store import Store
-from moodbench.tuning.optuna_space import DefineByRun, grid
-from moodbench.tuning.proposals import MEMBERS, Known, members_of, proposals
-from moodbench.tuning.recorder import recorder
-from moodbench.tuning.records import search_trials
-from moodbench.tuning.schedulers import PastTrial, prime, scheduler_of
-from moodbench.tuning.search import _values, default_of, first_points
-from moodbench.tuning.slot import Progress
-from moodbench.tuning.underway import Session, Spent, proposed, put_proposal, spent
+from moodbench.tune.callbacks import recorder
+from moodbench.tune.optuna_space import DefineByRun, grid
+from moodbench.tune.records import search_trials
+from moodbench.tune.schedulers import PastTrial, prime, scheduler_of
+from moodbench.tune.search import _values, default_of, first_points
+from moodbench.tune.searcher import MEMBERS, Known, members_of, proposals
+from moodbench.tune.trainable import Progress
+from moodbench.tune.underway import Session, Spent, proposed, put_proposal, spent
 
 SPACE = """description: x
 parameters:

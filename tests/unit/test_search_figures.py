@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from test_tuning_study import trial
 
+from moodbench.report.search_drawings import DRAWN
+from moodbench.report.search_figures import FIGURES
+from moodbench.report.search_report import drawings, search_html, search_markdown
+from moodbench.report.search_view import search_lines, write_search_page
+from moodbench.report.search_words import EMPTY, TITLES, caption, cost_words, findings, trial_table
 from moodbench.store import Store
-from moodbench.tuning.records import SearchTrial, put_trial
-from moodbench.tuning.searched import Searched, searched
-from moodbench.visualization.search_drawings import DRAWN
-from moodbench.visualization.search_figures import FIGURES
-from moodbench.visualization.search_report import drawings, search_html, search_markdown
-from moodbench.visualization.search_view import search_lines, write_search_page
-from moodbench.visualization.search_words import EMPTY, TITLES, caption, cost_words, findings, trial_table
+from moodbench.tune.records import SearchTrial, put_trial
+from moodbench.tune.result import Searched, searched
 
 
 def a_search(metric: str = "f1_macro") -> Searched:

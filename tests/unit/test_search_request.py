@@ -14,15 +14,15 @@ from moodbench.errors import SpecError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tuning.places import Room, local_place
-from moodbench.tuning.records import SearchTrial, put_trial
-from moodbench.tuning.registered import register, registered
-from moodbench.tuning.request import SearchRequest
-from moodbench.tuning.requesting import make_request, narrowest, tuned_entry
-from moodbench.tuning.search import first_points
-from moodbench.tuning.searched import searches
-from moodbench.tuning.underway import Session, put_proposal
-from moodbench.tuning.warm_start import warm_points
+from moodbench.tune.preregistration import register, registered
+from moodbench.tune.records import SearchTrial, put_trial
+from moodbench.tune.request import SearchRequest
+from moodbench.tune.requesting import make_request, narrowest, tuned_entry
+from moodbench.tune.result import searches
+from moodbench.tune.search import first_points
+from moodbench.tune.trial_resources import Room, local_place
+from moodbench.tune.underway import Session, put_proposal
+from moodbench.tune.warm_start import warm_points
 
 SPACE = """description: x
 parameters:
@@ -156,7 +156,7 @@ def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_pat
 
 
 def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("moodbench.tuning.search.search", lambda *_: [])
+    monkeypatch.setattr("moodbench.tune.search.search", lambda *_: [])
     options = (
         "--model",
         "MiniLM-L3",
@@ -278,7 +278,7 @@ def test_the_narrowest_layer_is_that_of_the_keys_where_heads_share_them(
         (["--seeds", "-1"], ["--seeds -1"]),
         (["--seeds", "101"], ["--seeds 101", "0 to 100"]),
         (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
-        (["--dataset", "nowhere"], ["unknown data set 'nowhere'"]),
+        (["--dataset", "nowhere"], ["unknown dataset 'nowhere'"]),
         (["apply"], ["--config FILE.yaml"]),
         (["apply", "--config", "mine.yaml"], ["no trial with a score"]),
     ],

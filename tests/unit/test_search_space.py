@@ -16,7 +16,7 @@ from moodbench.config.search_space import (
 )
 from moodbench.config.space_file import available_spaces, load_space
 from moodbench.errors import MoodBenchError
-from moodbench.tuning.optuna_space import DefineByRun, grid, grid_counts
+from moodbench.tune.optuna_space import DefineByRun, grid, grid_counts
 
 TRAINING = load_catalogue().training
 GOOD = """description: x

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.comparison.intervals import TwoWay
-from moodbench.comparison.paired import newcombe_paired, paired_accuracy
-from moodbench.comparison.settling import exact_ends, items_needed
-from moodbench.visualization.comparison_view import sentence
+from moodbench.report.comparison_view import sentence
+from moodbench.statistics.equivalence import exact_ends, items_needed
+from moodbench.statistics.intervals import TwoWay
+from moodbench.statistics.paired import newcombe_paired, paired_accuracy
 
 
 def pair(both, only_a, only_b, neither):

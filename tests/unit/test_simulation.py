@@ -11,9 +11,9 @@ from simulate_coverage import COVERS, ERRS, WILSON, Finding, as_markdown, docume
 from simulation_draws import ITEM_SD, World, outcomes, seen, truth
 from simulation_worlds import wilson_coverage, worlds
 
-from moodbench.comparison.intervals import Interval
-from moodbench.comparison.paired import paired_accuracy
-from moodbench.visualization.comparison_view import sentence
+from moodbench.report.comparison_view import sentence
+from moodbench.statistics.intervals import Interval
+from moodbench.statistics.paired import paired_accuracy
 
 NUM_WORLDS = 60
 FALSE_ALARM = 1e-3

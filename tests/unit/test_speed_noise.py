@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from test_places import ANCHORS, joint, speed, track
 
-from moodbench.comparison.composite import COMPOSITES, Weights
-from moodbench.comparison.joint import JointDraws
-from moodbench.comparison.pareto import membership
-from moodbench.comparison.speed_noise import measurement_noise, process_logs, speed_noise, tied_fastest
-from moodbench.comparison.standing import score_draws, utility_draws, with_quality
+from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.composite import COMPOSITES, Weights
+from moodbench.statistics.pareto import membership
+from moodbench.statistics.rank_intervals import score_draws, utility_draws, with_quality
+from moodbench.statistics.speed_noise import measurement_noise, process_logs, speed_noise, tied_fastest
 
 
 def processes(*latencies, texts_per_s=100.0):
@@ -50,7 +50,7 @@ def test_a_disturbed_clock_has_no_draws_and_unknown_throughput_is_as_measured():
     assert (speed_noise(rows.assign(provisional=True), 200) == 0).all()
 
 
-def test_another_contender_changes_no_draws():
+def test_another_entry_changes_no_draws():
     one, other = [processes(0.01, 0.02, 0.03)], [processes(0.5, 0.7, 0.9)]
     alone = speed_noise(board([one], [["a"]]), 100)
     assert speed_noise(board([other, one], [["b"], ["a"]]), 100)[:, 1] == pytest.approx(alone[:, 0])
@@ -105,7 +105,7 @@ def test_membership_with_drawn_costs_is_that_of_each_draw():
     assert membership(errors, costs) == pytest.approx(np.mean(each, axis=0))
 
 
-def test_contenders_whose_processes_overlap_are_tied_for_the_fastest_and_far_or_exact_ones_are_not():
+def test_entries_whose_processes_overlap_are_tied_for_the_fastest_and_far_or_exact_ones_are_not():
     measured = [processes(0.0100, 0.0110, 0.0120), processes(0.0095, 0.0112, 0.0125), processes(0.0210, 0.0215, 0.0220)]
     rows = board([[m] for m in measured])
     latency = [0.0110, 0.0112, 0.0215]
@@ -123,7 +123,7 @@ def test_who_has_no_latency_is_neither_tied_nor_in_the_way():
 
 
 @pytest.mark.parametrize(("num_processes", "most"), [(5, 0.05), (3, 0.12)])
-def test_of_equally_fast_contenders_one_is_seldom_said_to_be_slower(num_processes, most):
+def test_of_equally_fast_entries_one_is_seldom_said_to_be_slower(num_processes, most):
     """Six of them: in 300 other worlds it was in 2 % with five processes each, in 9 % with three, of which 5 % are meant."""
     rng, wrong = np.random.default_rng(5), 0
     for world in range(120):

@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 from generated_store import generate
 
-from moodbench.comparison.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
-from moodbench.comparison.scoring import Scoring
+from moodbench.analysis.scoring import Scoring
+from moodbench.app import leaderboard
+from moodbench.app.board_table import board_table
+from moodbench.app.snapshot import Reader
+from moodbench.app.tab import Services
 from moodbench.hardware import hardware
-from moodbench.visualization.formatting import COLUMNS
-from moodbench.visualization.leaderboard_view import answer, chosen_track, tied_best
-from moodbench.visualization.page import leaderboard
-from moodbench.visualization.page.board_table import board_table
-from moodbench.visualization.page.reading import Reader
-from moodbench.visualization.page.tab import Services
-from moodbench.visualization.report import write_report
-from moodbench.visualization.state import State
+from moodbench.report.formatting import COLUMNS
+from moodbench.report.leaderboard_view import answer, chosen_track, tied_best
+from moodbench.report.report import write_report
+from moodbench.report.url_state import State
+from moodbench.statistics.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
 
 VIEWS = [
     (Weights(), "pinned"),
@@ -27,7 +27,7 @@ VIEWS = [
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory):
-    """Five contenders on two data sets of 500 texts, one seed, measured in one process."""
+    """Five entries on two datasets of 500 texts, one seed, measured in one process."""
     store = generate(
         tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1, num_processes=1
     )
@@ -46,14 +46,14 @@ def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     weights = Weights(0.4, 0.2, 0.3, 0.1)
     results = reading.results
     board = results.view(weights, composite).board
-    scoring = Scoring(results.contenders, anchors=load_anchors(), composite=composite, joints=results.joints)
+    scoring = Scoring(results.entries, anchors=load_anchors(), composite=composite, joints=results.joints)
     drawn = scoring.draws(weights)
     assert len(drawn) == 2
     for name, draws in drawn.items():
         score = board[board["track"] == name].set_index("name")["score"].loc[list(draws.names)]
         assert draws.scores.shape == (2000, 5)
         assert np.abs(draws.scores.mean(axis=0) / score.to_numpy(dtype=float) - 1).max() < 0.05, "the skill has a floor"
-    assert not np.allclose(*(d.scores - d.scores.mean(axis=0) for d in drawn.values())), "data sets are drawn apart"
+    assert not np.allclose(*(d.scores - d.scores.mean(axis=0) for d in drawn.values())), "datasets are drawn apart"
 
 
 def test_places_hold_the_rank_on_each_data_set_and_on_all_together(reading):
@@ -162,7 +162,7 @@ def test_the_answer_says_how_sure_it_is():
     sure = board(rank_low=[1, 2, 3], rank_high=[1, 2, 3], p_best=[0.999, 0.001, 0.0])
     assert answer(sure) == (
         "a leads with a score of 50.0 and is the best with probability over 99 %; "
-        "no other contender could be first on these data."
+        "no other entry could be first on these data."
     )
     unsure = board(rank_low=[1, 1, 3], rank_high=[2, 2, 3], p_best=[0.6, 0.4, 0.0])
     assert answer(unsure).endswith("probability 60 %; b could be first as well: the data do not separate them.")
@@ -175,7 +175,7 @@ def test_the_answer_names_those_who_are_ahead_but_have_no_place():
         "a has a better score, from a clock that other load disturbed, and so no place."
     )
     behind = board(rank=[1, None, None], provisional=[False, True, True])
-    assert answer(behind) == "a leads with a score of 50.0; no other contender has a place here."
+    assert answer(behind) == "a leads with a score of 50.0; no other entry has a place here."
 
 
 def test_without_a_score_the_answer_names_the_pareto_set():

@@ -3,8 +3,8 @@ from urllib.parse import parse_qsl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.comparison.composite import COMPOSITES, Weights
-from moodbench.visualization.state import DEFAULT, MAX_MODELS, State, read_state
+from moodbench.report.url_state import DEFAULT, MAX_MODELS, State, read_state
+from moodbench.statistics.composite import COMPOSITES, Weights
 
 words = (
     st.text(st.characters(exclude_characters=";", categories=("L", "N", "P", "Zs")), max_size=40)
@@ -42,7 +42,7 @@ def test_a_plain_address_is_the_default_view_and_the_other_way_round():
 
 
 def test_an_address_is_readable():
-    state = State(track="overall (2 data sets)", latency=0, models=("MiniLM-L6", "vader"), max_p99_ms=25.0)
+    state = State(track="overall (2 datasets)", latency=0, models=("MiniLM-L6", "vader"), max_p99_ms=25.0)
     assert state.to_query() == "track=overall+%282+data+sets%29&latency=0&models=MiniLM-L6%3Bvader&max_p99_ms=25"
 
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from moodbench.visualization.formatting import count, duration, mebibytes, milliseconds, percent, three_digits
-from moodbench.visualization.live import RunView
-from moodbench.visualization.terminal import print_table
+from moodbench.report.formatting import count, duration, mebibytes, milliseconds, percent, three_digits
+from moodbench.report.terminal import print_table
+from moodbench.report.terminal_progress import RunView
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 
 from moodbench.config import load_catalogue
 from moodbench.config.space_file import load_space
+from moodbench.report.search_notes import search_notes
 from moodbench.store import Store
-from moodbench.tuning.axes import Axis, axes_of, axes_seen, points
-from moodbench.tuning.fanova import tree_shares, variance_shares
-from moodbench.tuning.objectives import challenger, winner
-from moodbench.tuning.records import SearchTrial, put_trial, search_trials
-from moodbench.tuning.request import budget_seconds
-from moodbench.tuning.searched import searched, searches
-from moodbench.tuning.study import best_so_far, cells, equal_scores, expected_best, expected_curve, importances
-from moodbench.visualization.search_notes import search_notes
+from moodbench.tune.encoding import Axis, axes_of, axes_seen, points
+from moodbench.tune.fanova import tree_shares, variance_shares
+from moodbench.tune.objectives import challenger, winner
+from moodbench.tune.records import SearchTrial, put_trial, search_trials
+from moodbench.tune.request import budget_seconds
+from moodbench.tune.result import searched, searches
+from moodbench.tune.study import best_so_far, cells, equal_scores, expected_best, expected_curve, importances
 
 
 def trial(number: int, score: float | None, status: str = "finished", **configuration: object) -> SearchTrial:
@@ -242,7 +242,7 @@ def test_a_budget_in_time_or_money(text: str, seconds: float) -> None:
     assert budget_seconds(text, 2.0) == seconds
 
 
-def test_a_tuned_contender_says_how_many_configurations_it_was_chosen_from() -> None:
+def test_a_tuned_entry_says_how_many_configurations_it_was_chosen_from() -> None:
     # 100 + 200 + 300 texts in 3 x 1.5 s; the other search's trial of the same model and data counts as well.
     first = searched([trial(0, 0.8), trial(1, 0.7, "stopped")])
     second = searched([replace(trial(2, None, "failed"), search_id="t" * 20, space="mine.yaml")])

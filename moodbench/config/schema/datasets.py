@@ -66,7 +66,7 @@ class FileSource(Labelling):
     @model_validator(mode="after")
     def _makes_sense(self) -> FileSource:
         if self.version is not None and self.kaggle is None:
-            raise ValueError("version is the version of a Kaggle data set; give `kaggle` as well")
+            raise ValueError("version is the version of a Kaggle dataset; give `kaggle` as well")
         if self.split_column is not None and self.group_column is not None:
             raise ValueError("split_column and group_column exclude each other: given splits are taken as they are")
         given = (self.text_column, self.label_column, self.split_column, self.group_column, self.id_column)

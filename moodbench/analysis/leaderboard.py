@@ -1,0 +1,180 @@
+"""From records to the leaderboard: one row per entry and dataset, with intervals, composite score and rank.
+
+An *entry* is a model with one configuration. A row's dataset (`track` in the code) is a
+dataset revision with a number of training examples: entries are compared only if they were trained on the same rows and
+tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then datasets by the
+unweighted mean: see `overall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.analysis.scoring import Scoring, speed_for_score
+from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.composite import Anchors, Weights, load_anchors
+from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
+from moodbench.statistics.overall import OVERALL as OVERALL
+from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
+from moodbench.statistics.rank_intervals import with_quality
+from moodbench.statistics.reference_baseline import departures, with_zero
+from moodbench.training.verdict import worst_training_verdict
+
+COSTS = ("train_time_s", *SIZES)
+TRACK = ["dataset", "dataset_revision", "num_train"]
+ENTRY = [*TRACK, "model", "config_id"]
+Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
+"""Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
+
+The table has no rows if the predictions of a seed are not stored.
+"""
+
+
+def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per evaluated fit, with its newest evaluation and its best measurement, if it has one.
+
+    The best measurement is the newest full one, or without any the newest quick one.
+    """
+    kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
+    latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
+    own = fits[kept].fillna({"quantization": "none"}).assign(departures=departures(fits, load_anchors()))
+    joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
+    best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
+    speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
+    others = ["cpu_time_p50_s", "throughput_points", "process_speed"]
+    return joined.merge(best[speed + others], on="fit_id", how="left", validate="many_to_one")
+
+
+def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
+    """Return the measurements of one kind of machine: the `preferred` one, else the one with most measurements."""
+    here = measurements[measurements["machine_key"] == preferred]
+    if len(here) or measurements.empty:
+        return here
+    counts = measurements.groupby("machine_key").size()
+    return measurements[measurements["machine_key"] == counts.sort_index().idxmax()]
+
+
+def leaderboard(
+    trials: pd.DataFrame, correct: Correct, *, weights: Weights, anchors: Anchors, composite: str = "pinned"
+) -> pd.DataFrame:
+    """Return the leaderboard: rows of each dataset, then the overall rows (see `overall`), best first.
+
+    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds,
+    num_test, the quality means with accuracy_low and accuracy_high (and their method and estimand), speed medians,
+    costs, score, rank (missing without a score, and for a provisional row if others are clean), provisional, quick,
+    verdict, and over the seeds the worst training_verdict and the largest num_steps.
+    """
+    return Scoring(entries(trials, correct, anchors), anchors=anchors, composite=composite).board(weights)
+
+
+def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
+    """Return one row per entry and dataset, with everything that does not depend on the weights.
+
+    The records are thus read once for any number of weights.
+    """
+    if trials.empty:
+        return pd.DataFrame(columns=[*ENTRY, "track", "score", "rank"])
+    ordered = trials.sort_values(["seed", "evaluation_id"])
+    rows = pd.DataFrame([_entry(key, group, correct) for key, group in ordered.groupby(ENTRY, sort=True)])
+    rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
+    return with_zero(rows.astype({"num_steps": "Int64"}), anchors, TRACK)
+
+
+def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
+    """Return `rows` of `entries` with the columns of `standing.with_quality`, from bootstrap draws by dataset."""
+    if rows.empty:
+        return rows
+    parts = [
+        with_quality(track, joints.get(str(name)), speed_for_score(track)["latency_p50_s"], anchors)
+        for name, track in rows.groupby("track", sort=False)
+    ]
+    return pd.concat(parts)
+
+
+def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
+    """Return the row of one entry on one dataset, over its seeds."""
+    row: dict[str, Any] = dict(zip(ENTRY, key, strict=True))
+    row |= {
+        "method": group["method"].iloc[0],
+        "quantization": group["quantization"].iloc[0],
+        "departures": group["departures"].iloc[0],
+        "num_seeds": group["seed"].nunique(),
+        "seeds": group["seed"].tolist(),
+        "num_test": int(group["num_test"].iloc[0]),
+        "fit_ids": group["fit_id"].tolist(),
+        "evaluation_ids": group["evaluation_id"].tolist(),
+        "measurement_ids": group["measurement_id"].dropna().tolist(),
+        "process_speed": group.loc[group["measurement_id"].notna(), "process_speed"].tolist(),
+        "measured": int(group["measurement_id"].notna().sum()),
+        "training_verdict": worst_training_verdict(group["training_verdict"].tolist()),
+        "num_steps": group["num_steps"].max(),
+    }
+    row |= {name: group[name].mean() for name in QUALITY}
+    row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
+    row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
+    row |= _as_dict(accuracy_interval(group, correct))
+    worst = worst_verdict(group["verdict"])
+    row |= {
+        "verdict": worst,
+        "provisional": worst == "contaminated",
+        "quick": bool((group["quick"] == True).any()),  # noqa: E712 - missing is not quick
+        "device_name": next(iter(group["device_name"].dropna()), None),
+        "texts_per_cpu_s": group["throughput_points"].map(_best_per_cpu).median(),
+    }
+    return row
+
+
+def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
+    """Return the interval of accuracy, within 0 ... 1: Wilson's for one seed, items x seeds for several.
+
+    The estimand is the checkpoint for one seed, the recipe for several. None for several seeds whose predictions are
+    not stored, or with one test example, because the variances are then unknown.
+    """
+    if len(group) == 1:
+        only = group.iloc[0]
+        return wilson(round(only["accuracy"] * only["num_test"]), int(only["num_test"]))
+    right = correct(group["evaluation_id"].tolist())
+    return clipped(two_way(right.astype(float))) if len(right) > 1 else None
+
+
+def _as_dict(interval: Interval | None) -> dict[str, Any]:
+    """Return the leaderboard columns of the interval."""
+    if interval is None:
+        return {"accuracy_low": np.nan, "accuracy_high": np.nan, "interval_method": None, "estimand": None}
+    return {
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "interval_method": interval.method,
+        "estimand": interval.estimand,
+    }
+
+
+def _best_per_cpu(points: Any) -> float:
+    if points is None or (isinstance(points, float) and np.isnan(points)):
+        return np.nan
+    values = [p["texts_per_cpu_s"] for p in points if p["texts_per_cpu_s"] is not None]
+    return max(values, default=np.nan)
+
+
+def plain_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return the model's name of each row, with its quantization if there is one."""
+    return rows["model"].where(rows["quantization"] == "none", rows["model"] + " " + rows["quantization"])
+
+
+def entry_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return `plain_names`, with the start of the config_id if a dataset has several entries of one name."""
+    named = plain_names(rows)
+    several = rows.assign(named=named).groupby([*TRACK, "named"])["config_id"].transform("nunique") > 1
+    return named.where(~several, named + " #" + rows["config_id"].str[:6])
+
+
+def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return dataset and training size of each row, with the start of the revision if there are several."""
+    several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
+    revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
+    return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"

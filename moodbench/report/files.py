@@ -1,0 +1,174 @@
+"""The leaderboard of a store as files: CSV, Parquet, JSON, one flat JSON per entry, and the formats of other tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moodbench.analysis.leaderboard import OVERALL
+from moodbench.errors import StoreError
+from moodbench.evaluation.measuring import used_samples
+from moodbench.report.board_view import EXPORTED, BoardView
+from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
+from moodbench.store import Store
+
+Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
+FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
+COUNTS = (
+    "num_train", "rank", "num_steps", "num_seeds", "num_test",
+    "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
+)  # fmt: skip
+FLAGS = ("provisional", "quick", "tied_best", "tied_f1", "tied_latency")
+TEXTS = (
+    "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand",
+    "verdict", "device_name", "config_id", "accuracy_letters", "training_verdict",
+)  # fmt: skip
+
+
+def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> list[Path]:
+    """Write the leaderboard to `folder` in one format and return the paths of the files.
+
+    Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset. The formats
+    csv, parquet and json give leaderboard.csv, .parquet and .json in base units, as `moodbench leaderboard --csv`
+    prints.
+
+    Raises: StoreError where the store holds no evaluated model or the folder cannot be written.
+    """
+    if view.board.empty:
+        raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
+    contents = _contents(view, store, form)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [replaced(folder / name, content) for name, content in contents.items()]
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --out"
+        ) from error
+
+
+def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
+    """Return the content of each file by its name."""
+    if form == "classic":
+        return classic_files(view, store)
+    if form == "latex":
+        return {"leaderboard.tex": latex(view)}
+    if form not in ("huggingface", "every-eval-ever"):
+        return {f"leaderboard.{form}": board_bytes(view, form)}
+    files: dict[str, bytes] = {}
+    for each in evaluated(view, store):
+        # Entries may share a model's name, and a recipe has the same id on all datasets of one name and revision.
+        stem = _plain(f"{each.row['model']}_{each.row['dataset']}_{each.row['config_id'][:8]}")
+        if form == "every-eval-ever":
+            files[f"{stem}.json"] = every_eval_ever(each)
+            continue
+        files[f"{stem}_model_index.yaml"] = model_index(each)
+        on_hub = hub_results(each)
+        if on_hub is not None:
+            files[f"{stem}_eval_results.yaml"] = on_hub
+    return files
+
+
+def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
+    """Return the flat JSON of every entry of every track by file name, without the rows of `overall`.
+
+    The name is MODEL_results.json, or MODEL_DATASET_ID_results.json with the first 8 digits of the config_id where a
+    model has several entries. Characters other than letters, digits, dots, hyphens and underscores become _.
+    """
+    rows = [row for _, row in view.board.iterrows() if row["dataset"] != OVERALL]
+    short = [_file_name(row["model"]) for row in rows]
+    uses = Counter(name.casefold() for name in short)  # some file systems ignore case
+    measurements = store.records("measurements").set_index("measurement_id")
+    files = {}
+    for row, name in zip(rows, short, strict=True):
+        if uses[name.casefold()] > 1:
+            name = _file_name(f"{row['model']}_{row['dataset']}_{row['config_id'][:8]}")
+        files[name] = _json_bytes(classic(row, measurements, store))
+    return files
+
+
+def classic(row: pd.Series[Any], measurements: pd.DataFrame, store: Store) -> dict[str, Any]:
+    """Return the classic flat values of one leaderboard row, None where there is none.
+
+    Quality is the mean over seeds, with macro averages. Speed, memory (in 10^6 bytes) and time are medians over seeds.
+    Time to first token is the mean over the same requests as the latency percentiles. Memory is the peak that the GPU
+    allocated, or on a CPU the whole process, with the largest batch. The format has no field for a verdict: a
+    measurement with wrong labels gives no values, and one disturbed by other load gives them as measured. The other
+    formats include the verdict.
+    """
+    measured = measurements.loc[row["measurement_ids"]]
+    measured = measured[measured["verdict"] != "invalid"]
+    memory = measured["gpu_peak_allocated_bytes"].fillna(measured["memory_peak_bytes"])
+    ttft = [_mean_latency(store, str(id_), verdict) for id_, verdict in measured["verdict"].items()]
+    return {
+        "model_name": row["model"],
+        "accuracy": _number(row["accuracy"]),
+        "f1": _number(row["f1_macro"]),
+        "precision": _number(row["precision_macro"]),
+        "recall": _number(row["recall_macro"]),
+        "ttft_mean_ms": _number(pd.Series(ttft, dtype=float).median(), 1e3),
+        "latency_median_ms": _number(measured["latency_p50_s"].median(), 1e3),
+        "latency_p99_ms": _number(measured["latency_p99_s"].median(), 1e3),
+        "throughput_tokens_per_sec": _number(measured["throughput_tokens_per_s"].median()),
+        "memory_allocated_mb": _number(memory.median(), 1e-6),
+        "training_time_hours": _number(row["train_time_s"], 1 / 3600),
+    }
+
+
+def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
+    samples = store.samples([measurement_id])
+    used = used_samples(samples[samples["scenario"] == "single_stream"], verdict)
+    return float(used["latency_s"].mean())
+
+
+def board_bytes(view: BoardView, form: Format) -> bytes:
+    """Return the rows of `view` as a file in the format csv, parquet or json."""
+    records = view.to_records()
+    if form == "json":
+        return _json_bytes({"board": records, "references": view.reference_records(), "notes": list(view.notes)})
+    if form == "csv":
+        return pd.DataFrame(records, columns=EXPORTED).to_csv(index=False).encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(records, schema=_parquet_schema()), sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _parquet_schema() -> pa.Schema:
+    types = dict.fromkeys(EXPORTED, pa.float64()) | dict.fromkeys(COUNTS, pa.int64())
+    types |= dict.fromkeys(FLAGS, pa.bool_()) | dict.fromkeys(TEXTS, pa.string()) | {"fit_ids": pa.list_(pa.string())}
+    return pa.schema(list(types.items()))
+
+
+def _number(value: Any, factor: float = 1.0) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value) * factor
+
+
+def _file_name(name: str) -> str:
+    return _plain(name) + "_results.json"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def replaced(path: Path, content: bytes) -> Path:
+    """Replace the file at `path` atomically by this content and return `path`."""
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

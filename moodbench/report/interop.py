@@ -1,0 +1,235 @@
+"""The leaderboard in the formats of other tools: Hugging Face model cards, Every Eval Ever, LaTeX.
+
+They contain no text of a dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from moodbench import __version__
+from moodbench.analysis.leaderboard import OVERALL
+from moodbench.report.board_view import BoardView
+from moodbench.report.formatting import COLUMNS, cells, missing, track_facts
+from moodbench.report.score_notes import effect_words
+from moodbench.store import Store
+
+EEE_SCHEMA_VERSION = "0.3.0"
+"""Version of the record schema of Every Eval Ever.
+
+Source: schemas/eval.schema.json of the package every-eval-ever 0.3.0, from github.com/evaleval/every_eval_ever.
+"""
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy", False),
+    "f1_macro": ("f1", "Macro F1", False),
+    "precision_macro": ("precision", "Macro precision", False),
+    "recall_macro": ("recall", "Macro recall", False),
+}
+"""Leaderboard column to the metric's name in the `evaluate` library, its heading, and whether lower is better."""
+LATEX_COLUMNS = (
+    "Rank",
+    "Model",
+    "Score",
+    "Accuracy % [95 %]",
+    "F1 % [95 %]",
+    "P50 ms",
+    "Texts/s",
+    "RAM MiB",
+    "Training",
+    "Params",
+)
+_LATEX = {
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "—": "--", "–": "--", "−": "$-$", "·": r"$\cdot$", "×": r"$\times$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
+
+
+class Evaluated(NamedTuple):
+    """One entry of one track, with what its records say about model and dataset."""
+
+    row: pd.Series[Any]
+    spec: dict[str, Any]
+    ended_at: pd.Timestamp
+
+    @property
+    def hub_data(self) -> dict[str, Any] | None:
+        """Hub repository of the dataset, None where it has none."""
+        found: dict[str, Any] | None = self.spec["dataset"].get("hub")
+        return found
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the base model is a hub repository."""
+        return bool(self.spec["model"].get("source") == "hub")
+
+    @property
+    def model_id(self) -> str:
+        """Hub repository of the base model, or the model's name where it has none."""
+        return str(self.spec["model"]["location"] if self.on_hub else self.row["model"])
+
+
+def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
+    """Yield every entry of every track, without the rows of `overall`."""
+    fits = store.records("fits").set_index("fit_id")
+    evaluations = store.records("evaluations").set_index("evaluation_id")
+    for _, row in view.board.iterrows():
+        if row["dataset"] != OVERALL:
+            spec = json.loads(fits.loc[row["fit_ids"][0], "spec"])
+            yield Evaluated(row, spec, evaluations.loc[row["evaluation_ids"], "ended_at"].max())
+
+
+def model_index(each: Evaluated) -> bytes:
+    """Return the metadata block of a Hugging Face model card, with the results on one track as its `model-index`.
+
+    Values are shares from 0 to 1, means over seeds. A dataset that is not on the hub has the type `custom`.
+    """
+    row, hub = each.row, each.hub_data
+    data: dict[str, Any] = {"type": hub["id"] if hub else "custom", "name": row["dataset"], "split": "test"}
+    if hub and hub.get("config"):
+        data["config"] = hub["config"]
+    if hub and hub.get("revision"):
+        data["revision"] = hub["revision"]
+    metrics = [
+        {"type": kind, "name": heading, "value": float(row[column])}
+        for column, (kind, heading, _) in METRICS.items()
+        if not missing(row[column])
+    ]
+    task = {"type": "text-classification", "name": "Sentiment analysis"}
+    results = [{"task": task, "dataset": data, "metrics": metrics}]
+    document: dict[str, Any] = {"pipeline_tag": "text-classification", "library_name": "moodbench"}
+    if each.model_id != row["model"]:
+        document["base_model"] = each.model_id
+    document["model-index"] = [{"name": str(row["name"]), "results": results}]
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+
+
+def hub_results(each: Evaluated) -> bytes | None:
+    """Return the entries of `.eval_results/*.yaml`; None for a dataset that is not on the hub.
+
+    The task id is the configuration of the dataset; a hub leaderboard accepts those that its `eval.yaml` names.
+    """
+    hub, row = each.hub_data, each.row
+    if hub is None:
+        return None
+    dataset = {"id": hub["id"], "task_id": hub.get("config") or "default"}
+    if hub.get("revision"):
+        dataset["revision"] = hub["revision"]
+    notes = (
+        f"accuracy, {row['method']}, {int(row['num_train'])} training texts, {int(row['num_seeds'])} seeds, "
+        f"moodbench {__version__}"
+    )
+    entry = {"dataset": dataset, "value": float(row["accuracy"]), "date": each.ended_at.isoformat(), "notes": notes}
+    return yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).encode()
+
+
+def every_eval_ever(each: Evaluated) -> bytes:
+    """Return the results of one entry on one track as a record of Every Eval Ever.
+
+    The record is deterministic: its time is that of the evaluation.
+    """
+    row, hub = each.row, each.hub_data
+    written = str(each.ended_at.timestamp())
+    source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
+    if hub:
+        source |= {"hf_repo": hub["id"], "hf_split": "test", "samples_number": int(row["num_test"])}
+        source["additional_details"] = {key: str(hub[key]) for key in ("config", "revision") if hub.get(key)}
+    results = []
+    for column, (kind, heading, lower) in METRICS.items():
+        if missing(row[column]):
+            continue
+        score: dict[str, Any] = {"score": float(row[column])}
+        uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
+        short = {"accuracy": "accuracy", "f1_macro": "f1"}.get(column, "")
+        if short and not missing(row.get(f"{short}_low")):
+            how = row["interval_method"] if short == "accuracy" else "stratified bootstrap"
+            uncertainty["confidence_interval"] = {
+                "lower": float(row[f"{short}_low"]),
+                "upper": float(row[f"{short}_high"]),
+                "confidence_level": 0.95,
+                "method": f"{how} ({row['estimand']})",
+            }
+        results.append(
+            {
+                "evaluation_name": f"{row['dataset']} - {heading}",
+                "source_data": source,
+                "evaluation_timestamp": each.ended_at.isoformat(),
+                "metric_config": {
+                    "evaluation_description": f"{heading}, mean over {int(row['num_seeds'])} seeds",
+                    "metric_id": column,
+                    "metric_name": heading,
+                    "metric_kind": kind,
+                    "metric_unit": "proportion",
+                    "lower_is_better": lower,
+                    "score_type": "continuous",
+                    "min_score": 0.0,
+                    "max_score": 1.0,
+                },
+                "score_details": score | {"uncertainty": uncertainty},
+            }
+        )
+    details = {
+        "method": row["method"],
+        "num_train": int(row["num_train"]),
+        "num_seeds": int(row["num_seeds"]),
+        "config_id": row["config_id"],
+        "fit_ids": " ".join(row["fit_ids"]),
+        "deployment_type": "self_deployed",
+        "model_availability": "open_weights" if each.on_hub else "unknown",
+    }
+    model: dict[str, Any] = {"name": str(row["name"]), "id": each.model_id, "inference_platform": "local"}
+    if "/" in each.model_id:
+        model["developer"] = each.model_id.split("/")[0]
+    document = {
+        "schema_version": EEE_SCHEMA_VERSION,
+        "evaluation_id": f"{row['dataset']}/{each.model_id}/{written}",
+        "evaluation_timestamp": each.ended_at.isoformat(),
+        "retrieved_timestamp": written,
+        "source_metadata": {
+            "source_name": "MoodBench",
+            "source_type": "evaluation_run",
+            "source_organization_name": "unknown",
+            "evaluator_relationship": "third_party",
+        },
+        "model_info": model | {"additional_details": {name: str(value) for name, value in details.items()}},
+        "eval_library": {"name": "moodbench", "version": __version__},
+        "evaluation_results": results,
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def latex(view: BoardView) -> bytes:
+    """Return one booktabs table per track, for `\\input`; needs the package booktabs."""
+    parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
+    shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]
+    for name in view.tracks:
+        rows, pairs = view.track(name), view.pairs_of(name)
+        said = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_words(pairs)}")
+        table = cells(rows)[shown]
+        lines = [" & ".join(map(_escaped, line)) + r" \\" for line in table.to_numpy().tolist()]
+        sides = "".join("l" if heading == "Model" else "r" for heading in shown)
+        parts += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(said)}}}",
+            rf"\begin{{tabular}}{{{sides}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, shown)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    parts += [f"% {note}" for note in view.notes]
+    return ("\n".join(parts) + "\n").encode()
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))

@@ -1,0 +1,162 @@
+"""Cache of the leaderboard results of a large store, so that it opens at once the next time.
+
+A cache file holds numbers and JSON, nothing executable. `moodbench compact` writes one beside the snapshots of the
+store, for all its readers. A page never writes into the store that it shows; its cache is in this user's cache folder.
+The cache key covers the ids and times of the records, the machine type and the code that computes the results. Any
+other key means that they are computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+
+from moodbench.analysis.results import Records, Worked
+from moodbench.cache import cache_folder
+from moodbench.hardware import Hardware
+from moodbench.report.board_view import Results, read_results
+from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.pairs import AllPairs
+from moodbench.store import Store
+from moodbench.store.commit import Attempt
+
+KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
+"""Kinds of records that a leaderboard is made from."""
+FROM_RECORDS = 500
+"""Fewest records for which results are cached; those of smaller stores are computed in a moment."""
+MOST_KEPT = 4
+IN_STORE = "snapshots/board.npz"
+ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
+
+
+def stamps_of(store: Store) -> dict[str, str]:
+    """Return the stamp (size and modification time) of every record."""
+    return {key: stamp for kind in KINDS for key, stamp in store.location.stamps(kind).items()}
+
+
+def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Results:
+    """Return what `store` holds for the leaderboard, from the cache or computed and then cached.
+
+    `in_store` writes the cache into the store instead of this user's cache folder.
+    """
+
+    def keep(records: Records, make: Callable[[], Worked]) -> Worked:
+        if sum(len(frame) for frame in (records.fits, records.evaluations, records.measurements)) < FROM_RECORDS:
+            return make()
+        key = key_of(records)
+        own = cache_folder() / "boards" / f"{key}.npz"
+        beside = store.location.local(IN_STORE) if IN_STORE in store.location.keys("snapshots") else None
+        found = _read(beside, key) if beside is not None else None
+        if found is not None:
+            return found
+        found = _read(own, key)
+        worked = found or make()
+        if in_store:
+            with Attempt(store.location) as attempt:
+                store.location.replace(_written(attempt.folder / "board.npz", key, worked), IN_STORE)
+        elif found is None:
+            with suppress(OSError):  # a full disk must not keep the results from being shown
+                _keep(own, key, worked)
+        return worked
+
+    return read_results(store, machine, keep=keep)
+
+
+def key_of(records: Records) -> str:
+    """Return the cache key of what this version of the program computes from `records`."""
+    digest = hashlib.sha256()
+    for frame, column in (
+        (records.fits, "fit_id"),
+        (records.evaluations, "evaluation_id"),
+        (records.measurements, "measurement_id"),
+    ):
+        times = frame["ended_at"].astype(str)
+        digest.update("\n".join(sorted(frame[column] + " " + times)).encode() + b"\n\n")
+    for part in ("statistics", "analysis", "report"):
+        for source in sorted(files(f"moodbench.{part}").iterdir(), key=lambda entry: entry.name):
+            if source.name.endswith((".py", ".toml")):
+                digest.update(source.read_bytes())
+    return digest.hexdigest()[:40]
+
+
+def _keep(path: Path, key: str, worked: Worked) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        _written(temporary, key, worked).replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _written(path: Path, key: str, worked: Worked) -> Path:
+    """Write `worked` to `path` and return `path`."""
+    about: dict[str, Any] = {
+        "key": key,
+        "entries": _table(worked.entries),
+        "ties": None if worked.ties is None else _table(worked.ties),
+        "pairs": {name: vars(pairs) for name, pairs in worked.pairs.items()},
+        "joints": {
+            name: {k: v for k, v in vars(joint).items() if k not in ARRAYS} for name, joint in worked.joints.items()
+        },
+    }
+    text = json.dumps(about, default=_plain)
+    arrays = {f"{n}-{what}": getattr(j, what) for n, j in enumerate(worked.joints.values()) for what in ARRAYS}
+    with path.open("wb") as file:
+        np.savez(file, about=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+    return path
+
+
+def _read(path: Path, key: str) -> Worked | None:
+    """Return the results in `path` if they are complete and have this `key`, otherwise None."""
+    with suppress(OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError):
+        with np.load(path, allow_pickle=False) as held:
+            about = json.loads(held["about"].tobytes())
+            if about["key"] != key:
+                return None
+            joints = {}
+            for n, (name, facts) in enumerate(about["joints"].items()):
+                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+                joints[name] = JointDraws(**fields, **{what: held[f"{n}-{what}"] for what in ARRAYS})
+        ties = None if about["ties"] is None else _frame(about["ties"])
+        pairs = {name: AllPairs(**facts) for name, facts in about["pairs"].items()}
+        return Worked(_frame(about["entries"]), joints, ties, pairs)
+    return None
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the columns with their dtypes, and the index, as plain values."""
+    columns = {
+        name: {"dtype": str(column.dtype), "values": column.astype(object).tolist()} for name, column in frame.items()
+    }
+    return {"columns": columns, "index": frame.index.tolist(), "index_name": frame.index.name}
+
+
+def _frame(table: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the frame that `_table` describes."""
+    index = pd.Index(table["index"], name=table["index_name"])
+    columns = {
+        name: pd.Series(column["values"], dtype=column["dtype"], index=index)
+        for name, column in table["columns"].items()
+    }
+    return pd.DataFrame(columns, index=index)
+
+
+def _plain(value: Any) -> Any:
+    """Convert a numpy or pandas value to one that JSON has."""
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__}: not kept")

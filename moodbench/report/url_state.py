@@ -1,0 +1,138 @@
+"""Choices of a visitor of the page, as one frozen value and as the query string of its address.
+
+The encoding is canonical: values at their default are left out, so a plain address stays plain. Reading never fails: an
+address can come from anywhere, and an invalid value counts as not given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from urllib.parse import urlencode
+
+from moodbench.statistics.composite import COMPOSITES, CRITERIA, Weights
+
+MAX_MODELS = 4
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class State:
+    """One view of the page."""
+
+    tab: str = "leaderboard"
+    track: str = ""
+    """Name of the leaderboard's track; empty for the first to show."""
+    accuracy: int = 30
+    """Weight of the criterion, like the next three: 0 to 100, relative to their sum."""
+    f1: int = 30
+    throughput: int = 20
+    latency: int = 20
+    composite: str = "pinned"
+    """Name of the composite that makes the score from the criteria."""
+    search: str = ""
+    """Parts of names, families or methods separated by `;`, at least one of which must occur."""
+    methods: tuple[str, ...] = ()
+    """Methods to show; empty for all."""
+    max_params: float | None = None
+    """Largest number of parameters to show, in millions."""
+    columns: tuple[str, ...] = ()
+    """Columns to show in the table besides the usual ones."""
+    against: str = "latency_p50_s"
+    """Cost on the horizontal axis of the trade-off figure."""
+    models: tuple[str, ...] = ()
+    """Models to compare side by side, at most MAX_MODELS."""
+    max_p99_ms: float | None = None
+    """Limit of `Which model?`, like the next two; None means no limit."""
+    max_memory_mib: float | None = None
+    min_accuracy_percent: float | None = None
+    tuning: str = ""
+    """Id of the search to show; empty for the first."""
+    sort: str = ""
+    """Column that the table is sorted by, with - in front for descending; empty for rank."""
+
+    @property
+    def weights(self) -> Weights:
+        """Weights as shares; the default ones where all are 0."""
+        total = self.accuracy + self.f1 + self.throughput + self.latency
+        if not total:
+            return Weights()
+        return Weights(**{name: getattr(self, name) / total for name in CRITERIA})
+
+    def to_query(self) -> str:
+        """Return the canonical query string, without the question mark."""
+        pairs = []
+        for name, value in asdict(self).items():
+            if value != getattr(DEFAULT, name):
+                pairs.append((name, ";".join(value) if isinstance(value, tuple) else _text(value)))
+        return urlencode(pairs)
+
+
+DEFAULT = State()
+
+
+def read_state(given: Mapping[str, Any]) -> State:
+    """Return the state that `given` describes by field: the strings of a query or the values of the page's controls."""
+    values: dict[str, Any] = {
+        f.name: _READERS[f.name](given[f.name]) for f in fields(State) if given.get(f.name) is not None
+    }
+    return State(**{name: value for name, value in values.items() if value is not None})
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: Any, low: float, high: float) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return float(f"{min(max(number, low), high):.6g}") if math.isfinite(number) else None
+
+
+def _weight(value: Any) -> int | None:
+    number = _number(value, 0, 100)
+    return None if number is None else round(number)
+
+
+def _limit(value: Any) -> float | None:
+    number = _number(value, 0, 1e9)
+    return number if number else None
+
+
+def _words(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    printable = "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT])
+    return printable.strip()
+
+
+def _composite(value: Any) -> str | None:
+    return value if isinstance(value, str) and value in COMPOSITES else None
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    parts: Sequence[Any] = value.split(";") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        return None
+    words = (_words(part.replace(";", " ")) for part in parts if isinstance(part, str))
+    return tuple(dict.fromkeys(w for w in words if w))
+
+
+def _few_names(value: Any) -> tuple[str, ...] | None:
+    names = _names(value)
+    return None if names is None else names[:MAX_MODELS]
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _words),
+    **dict.fromkeys(CRITERIA, _weight),
+    **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
+    "composite": _composite,
+    "methods": _names,
+    "columns": _names,
+    "models": _few_names,
+}

@@ -1,0 +1,324 @@
+"""Composite score of quality and speed: weights, pinned anchors, exchange rate and effective shares.
+
+Read a composite together with its exchange rate and effective shares: the choice of anchors is a choice of weights too.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from moodbench.errors import SpecError, UnknownNameError
+
+CRITERIA = ("accuracy", "f1", "throughput", "latency")
+"""Names of the weighted criteria, which are the columns of the utilities."""
+
+MEASURED = ("accuracy", "f1_macro", "throughput_texts_per_s", "latency_p50_s")
+"""Leaderboard columns of the criteria, in the same order."""
+ERROR_FLOOR = 5e-4
+"""Smallest error that counts: no test set here resolves errors below 0.05 points."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weight of each criterion, 0 or more; the weights sum to 1."""
+
+    accuracy: float = 0.3
+    f1: float = 0.3
+    throughput: float = 0.2
+    latency: float = 0.2
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        for name, value in values.items():
+            if not math.isfinite(value) or value < 0:
+                raise SpecError(f"weight {name} is {value}; allowed is a finite number, 0 or more")
+        if abs(sum(values.values()) - 1) > 1e-9:
+            shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+            raise SpecError(f"weights {shown} add up to {sum(values.values()):g}; allowed is a sum of 1")
+
+    @classmethod
+    def parse(cls, text: str) -> Weights:
+        """Parse weights such as `accuracy=0.5,f1=0.3,latency=0.2`; a criterion that is not named has weight 0.
+
+        Raises: SpecError if the text or a value is invalid, UnknownNameError for an unknown criterion.
+        """
+        given: dict[str, float] = {}
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals:
+                raise SpecError(f"weights {text!r}: {part!r} is not NAME=NUMBER; write accuracy=0.5,f1=0.5")
+            if name not in CRITERIA:
+                raise UnknownNameError("weight", name, CRITERIA)
+            if name in given:
+                raise SpecError(f"weights {text!r} name {name} twice; once is allowed")
+            try:
+                given[name] = float(value)
+            except ValueError as error:
+                raise SpecError(f"weight {name} is {value!r}; allowed is a finite number, 0 or more") from error
+        return cls(**(dict.fromkeys(CRITERIA, 0.0) | given))
+
+    def as_series(self) -> pd.Series[float]:
+        """Return the weights by criterion."""
+        return pd.Series(asdict(self), dtype="float64")
+
+
+@dataclass(frozen=True)
+class LogScale:
+    """Log scale with utility 0 at `worst` and 1 at `best`, clipped outside."""
+
+    worst: float
+    best: float
+
+    @property
+    def log_span(self) -> float:
+        """ln(best / worst), negative if less is better."""
+        return math.log(self.best / self.worst)
+
+    def utility(self, values: pd.Series[float]) -> pd.Series[float]:
+        """Return the utility of each value, 0 to 1; NaN for values that are missing or not positive."""
+        logs = pd.Series(np.log(values.where(values > 0) / self.worst), index=values.index)
+        return (logs / self.log_span).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Fixed ends of the scales, from the packaged anchors.toml."""
+
+    version: int
+    """Incremented whenever another field changes."""
+    baseline: str
+    """Model with skill 0."""
+    baseline_tfidf: Mapping[str, Any]
+    """Configuration of the baseline: if a dataset has several of its recipes, the one nearest to this has skill 0."""
+    skill_floor: float
+    throughput_texts_per_s: LogScale
+    latency_p50_s: LogScale
+
+
+def load_anchors() -> Anchors:
+    """Return the anchors that ship with the package."""
+    table = tomllib.loads((files("moodbench.statistics") / "anchors.toml").read_text(encoding="utf-8"))
+    scales = {f.name: LogScale(**table[f.name]) for f in fields(Anchors) if f.type == "LogScale"}
+    return Anchors(**(table | scales))
+
+
+def pinned_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """Return the four utilities of each row, from that row and the anchors alone; NaN if a value is missing.
+
+    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1. Skill 0 is the baseline on the same
+    data, skill 1 the label-noise ceiling, or 1.0 if that is unknown (NaN). NaN if the ceiling is not above the base.
+    Columns read: accuracy, f1_macro, throughput_texts_per_s, latency_p50_s, base_accuracy, base_f1_macro,
+    ceiling_accuracy, ceiling_f1_macro.
+    """
+    utilities = {
+        "accuracy": _skill(rows, "accuracy", anchors),
+        "f1": _skill(rows, "f1_macro", anchors),
+        "throughput": anchors.throughput_texts_per_s.utility(_numbers(rows, "throughput_texts_per_s")),
+        "latency": anchors.latency_p50_s.utility(_numbers(rows, "latency_p50_s")),
+    }
+    return pd.DataFrame(utilities, index=rows.index)
+
+
+def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the four criteria, scaled linearly to 0 ... 1 over the complete rows shown; NaN in the others.
+
+    Latency is negated. A column with one value in all rows is 1.0, because no row is worse than the best.
+    """
+    values = pd.DataFrame({c: _numbers(rows, m) for c, m in zip(CRITERIA, MEASURED, strict=True)}, index=rows.index)
+    values["latency"] = -values["latency"]
+    complete = values.where(values.notna().all(axis=1))
+    span = complete.max() - complete.min()
+    scaled = (complete - complete.min()) / span.where(span > 0)
+    return scaled.where(complete.isna() | (span > 0), 1.0)
+
+
+def minmax_draws(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return each draw (row) of a criterion, scaled to 0 ... 1 over the entries (columns) as in `minmax_utilities`."""
+    low, span = values.min(axis=1, keepdims=True), np.ptp(values, axis=1, keepdims=True)
+    return np.where(span > 0, (values - low) / np.where(span > 0, span, 1), 1.0)
+
+
+def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """Return 100 x the weighted sum of the pinned utilities; NaN (incomplete) if any component is missing.
+
+    A row's score depends on no other row. 100 is the ceiling at the fast ends of the scales. A row much worse than the
+    baseline has a negative score (down to -30 with the default weights), as its skill is negative. Weights are never
+    re-normalised, and a component with weight 0 is still required. Columns: see `pinned_utilities`.
+    """
+    return weighted(pinned_utilities(rows, anchors), weights)
+
+
+def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None) -> pd.Series[float]:
+    """Return the classic min-max composite, 0 to 100, relative to the rows shown; NaN if a component is missing.
+
+    Adding or removing a row changes the other scores and can reverse their order, so a page must say "relative to the
+    models shown". There is no logarithm. `anchors` is unused: all composites have the same signature.
+    """
+    return weighted(minmax_utilities(rows), weights)
+
+
+def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """Return ln of the ratio of each criterion to its reference; 0 is the reference, NaN if a value is missing.
+
+    The reference of an error (1 - accuracy, 1 - F1; at least ERROR_FLOOR) is the baseline's on the same data, that of a
+    speed the geometric mean of the anchors. The order of the entries does not depend on the reference.
+    """
+    utilities = {
+        name: geomean_quality(_numbers(rows, column), _numbers(rows, f"base_{column}"))
+        for name, column in zip(CRITERIA[:2], MEASURED[:2], strict=True)
+    }
+    for name, column, scale in (
+        ("throughput", MEASURED[2], anchors.throughput_texts_per_s),
+        ("latency", MEASURED[3], anchors.latency_p50_s),
+    ):
+        values = _numbers(rows, column)
+        ratio = values.where(values > 0) / math.sqrt(scale.worst * scale.best)
+        utilities[name] = np.sign(scale.log_span) * pd.Series(np.log(ratio), index=rows.index)
+    return pd.DataFrame(utilities, index=rows.index)
+
+
+def geomean_quality(values: Any, base: Any) -> Any:
+    """Return ln(error of the baseline / error), element by element; errors are at least ERROR_FLOOR."""
+    return np.log(np.maximum(1 - base, ERROR_FLOOR)) - np.log(np.maximum(1 - values, ERROR_FLOOR))
+
+
+def geomean(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """Return 100 x the weighted geometric mean of the ratios to the reference; NaN if a component is missing.
+
+    The reference has 100. A row's score depends on no other row except the baseline's.
+    Source: Fleming & Wallace 1986; as in SPEC benchmarks, with errors for quality.
+    """
+    return weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
+
+
+def unscored(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
+    """Return NaN for each row: a leaderboard without a score is in Pareto order."""
+    return pd.Series(np.nan, index=rows.index, dtype="float64")
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Rule that combines the criteria into one score: link(weights x utilities)."""
+
+    score: Callable[[pd.DataFrame, Weights, Anchors], pd.Series[float]]
+    utilities: Callable[[pd.DataFrame, Anchors], pd.DataFrame] | None
+    """Function that returns the utilities of the CRITERIA; None if there is no score."""
+    link: Callable[[Any], Any]
+    help: str
+
+
+COMPOSITES: Mapping[str, Composite] = {
+    "pinned": Composite(pinned, pinned_utilities, lambda u: 100 * u, "fixed anchors: a score depends on no other row"),
+    "minmax": Composite(
+        minmax, lambda rows, _: minmax_utilities(rows), lambda u: 100 * u, "relative to the rows shown"
+    ),
+    "geomean": Composite(
+        geomean, geomean_utilities, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"
+    ),
+    "none": Composite(unscored, None, lambda u: u, "no weights: Pareto order of error, latency and memory"),
+}
+
+
+def get_composite(name: str) -> Composite:
+    """Return the composite of that name.
+
+    Raises: UnknownNameError, with the nearest name, if there is none.
+    """
+    if name not in COMPOSITES:
+        raise UnknownNameError("composite", name, COMPOSITES)
+    return COMPOSITES[name]
+
+
+def spread(utilities: pd.DataFrame) -> pd.Series[float]:
+    """Return the standard deviation (ddof 0) of each criterion over the complete rows."""
+    return utilities[list(CRITERIA)].dropna().std(ddof=0)
+
+
+def effective_shares(spreads: pd.Series[float], weights: Weights) -> dict[str, float]:
+    """Return the share of each criterion in the score differences: weight x `spread`, scaled to sum to 1.
+
+    All NaN if nothing differs, as on a leaderboard with one row.
+    """
+    moved = weights.as_series() * spreads
+    total = float(moved.sum())
+    return {name: float(moved[name]) / total if total > 0 else math.nan for name in CRITERIA}
+
+
+def exchange_rate(weights: Weights, anchors: Anchors, accuracy_span: float, f1_span: float) -> float:
+    """Return the factor s of speed worth +1 point (0.01) of accuracy and F1 in the pinned score, between the anchors.
+
+    The factor means throughput x s together with latency / s. The spans are ceiling - base of each metric, as shares.
+    1.0 if quality has no weight, infinite if speed has none.
+    Raises: ValueError unless both spans are positive.
+    """
+    if not min(accuracy_span, f1_span) > 0:
+        raise ValueError(f"the spans are {accuracy_span} and {f1_span}; needed is base < ceiling, a span above 0")
+    gain = 0.01 * (weights.accuracy / accuracy_span + weights.f1 / f1_span)
+    gain_per_log = (
+        weights.throughput / anchors.throughput_texts_per_s.log_span - weights.latency / anchors.latency_p50_s.log_span
+    )
+    if gain_per_log == 0:
+        return math.inf
+    log_factor = gain / gain_per_log
+    return math.exp(log_factor) if log_factor < 700 else math.inf
+
+
+def latency_for_a_point(
+    composite: str,
+    weights: Weights,
+    anchors: Anchors,
+    row: Mapping[str, Any],
+    accuracy_span: float,
+    latency_span_s: float,
+) -> float | None:
+    """Return by how many seconds latency may rise for the same score with one more point (0.01) of accuracy alone.
+
+    None if there is no such number: latency has no weight, the composite has no score, or the error is below a point.
+    The spans are those of the complete rows shown, which `minmax` needs.
+    """
+    latency, base = float(row["latency_p50_s"]), float(row["base_accuracy"])
+    if weights.latency == 0 or not latency > 0:
+        return None
+    share = weights.accuracy / weights.latency
+    if composite == "minmax":
+        return share * 0.01 / accuracy_span * latency_span_s if accuracy_span > 0 else None
+    if composite == "pinned":
+        ceiling = row.get("ceiling_accuracy")
+        span = (1.0 if ceiling is None or math.isnan(ceiling) else float(ceiling)) - base
+        log_factor = share * 0.01 / span * abs(anchors.latency_p50_s.log_span) if span > 0 else math.inf
+    elif composite == "geomean" and 1 - float(row["accuracy"]) - 0.01 > ERROR_FLOOR:
+        error = 1 - float(row["accuracy"])
+        log_factor = share * math.log(error / (error - 0.01))
+    else:
+        return None
+    return latency * math.expm1(log_factor) if log_factor < 50 else None
+
+
+def weighted(
+    utilities: pd.DataFrame, weights: Weights, link: Callable[[Any], Any] = lambda u: 100 * u
+) -> pd.Series[float]:
+    """Return the score, `link` of the weighted sum of `utilities`; NaN if any utility is NaN."""
+    made: pd.Series[float] = link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
+    return made
+
+
+def _skill(rows: pd.DataFrame, column: str, anchors: Anchors) -> pd.Series[float]:
+    """Return the position of `column` between its base and its ceiling."""
+    base = _numbers(rows, f"base_{column}")
+    span = _numbers(rows, f"ceiling_{column}").fillna(1.0) - base
+    return ((_numbers(rows, column) - base) / span.where(span > 0)).clip(anchors.skill_floor, 1)
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> pd.Series[float]:
+    """Return a column as float64; None and infinite values become NaN."""
+    values = rows[column].astype("float64")
+    return values.where(np.isfinite(values))

@@ -1,0 +1,149 @@
+"""Overall rows of the leaderboard: the datasets that they cover, and each entry's means over those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from moodbench.statistics.intervals import Interval, mean_of_independent
+from moodbench.training.verdict import worst_training_verdict
+
+OVERALL = "overall"
+QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")
+SPEED = (
+    "latency_p50_s",
+    "latency_p99_s",
+    "latency_p99_high_s",
+    "throughput_texts_per_s",
+    "throughput_tokens_per_s",
+    "throughput_batch_size",
+    "cold_start_s",
+    "memory_peak_batch1_bytes",
+    "memory_peak_bytes",
+    "weights_bytes",
+    "clean_share",
+)
+SIZES = ("num_params", "num_trainable")
+MIXED = "mixed"
+"""Estimand of a mean over datasets with both estimands, checkpoint and recipe."""
+
+
+def covered(rows: pd.DataFrame) -> list[str]:
+    """Return the datasets of the overall rows: those with a baseline and results of more than half of the entries.
+
+    One entry with one more dataset therefore takes no other entry's overall score away. Entries are counted by name:
+    several recipes of one name count once, and the baseline, which every run includes, does not count. Without any
+    baseline in the store, none is required. Empty if fewer than two datasets remain, because there is nothing to
+    average.
+    """
+    known = rows["base_name"].notna()
+    rows = rows[known] if known.any() else rows
+    plain, zero = (rows[c].astype("object").str.split(" #").str[0] for c in ("name", "base_name"))
+    others = rows.assign(plain=plain)[plain != zero]
+    if others.empty:
+        tracks = list(dict.fromkeys(rows["track"]))
+    else:
+        counts = others.groupby("track", sort=False)["plain"].nunique()
+        tracks = counts.index[2 * counts > others["plain"].nunique()].tolist()
+    return tracks if len(tracks) > 1 else []
+
+
+def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
+    """Return one row per entry over the datasets `tracks`: unweighted means of quality, medians of speed.
+
+    `board` holds the rows of all datasets. The interval of a mean combines the intervals of the datasets as independent
+    ones: see `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`. `device_name` is set only if it is
+    the same for all. `on_all` says whether the entry has results on every dataset, `covers` lists the datasets.
+    """
+    part = board[board["track"].isin(tracks)]
+    every, sets = board["track"].nunique(), part["dataset"].nunique() == len(tracks)
+    what = "datasets" if sets else "tracks"
+    number = f"{len(tracks)}" if every == len(tracks) else f"{len(tracks)} of {every}"
+    groups = part.groupby("name", sort=True)
+    means, medians = [*QUALITY, "train_time_s"], [*SPEED, *SIZES]
+    numeric = part[["name", *means, *medians]].astype(dict.fromkeys([*means, *medians], "float64")).groupby("name")
+    size, first = groups.size(), groups[["model", "method", "quantization"]].first()
+    rows = pd.concat([numeric[means].mean(), numeric[medians].median(), first], axis=1)
+    ends_of = {"accuracy": "accuracy"} | ({"f1": "f1_macro"} if "f1_low" in part else {})
+    ends = pd.DataFrame(
+        {name: _joined(group, ends_of) for name, group in groups},
+        index=[f"{s}_{e}" for s in ends_of for e in ("low", "high")],
+    ).T
+    rows = rows.assign(
+        track=f"{OVERALL} ({number} {what})",
+        dataset=OVERALL,
+        covers=pd.Series([tuple(tracks)] * len(rows), index=rows.index),
+        num_seeds=groups["num_seeds"].min(),
+        num_test=groups["num_test"].sum(),
+        num_train=groups["num_train"].sum(),
+        on_all=size == len(tracks),
+        interval_method="mover",
+        estimand=_joined_texts(part, "estimand", _estimand),
+        device_name=_joined_texts(part, "device_name", _only),
+        **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
+        provisional=groups["provisional"].any(),
+        quick=groups["quick"].any(),
+        verdict=_joined_texts(part, "verdict", worst_verdict),
+        training_verdict=_joined_texts(part, "training_verdict", worst_training_verdict),
+    )
+    return rows.reset_index()
+
+
+def _joined_texts(part: pd.DataFrame, column: str, join: Callable[[Iterable[Any]], str | None]) -> pd.Series[str]:
+    """Return `join` of each entry's values, by name; plain lists, because a groupby is too slow for a slider."""
+    values: dict[str, list[Any]] = {}
+    for name, value in zip(part["name"], part[column], strict=True):
+        values.setdefault(name, []).append(value)
+    return pd.Series({name: join(given) for name, given in values.items()}, dtype=object)
+
+
+def _known(values: Iterable[Any]) -> list[str]:
+    return [str(v) for v in dict.fromkeys(values) if pd.notna(v)]
+
+
+def worst_verdict(verdicts: Iterable[Any]) -> str | None:
+    """Return the worst verdict of several measurements, or None if none is known."""
+    known = _known(verdicts)
+    return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
+
+
+def _estimand(values: Iterable[Any]) -> str | None:
+    """Return the common estimand, `mixed` if there are two, or None if none is known."""
+    found = _known(values)
+    return None if not found else found[0] if len(found) == 1 else MIXED
+
+
+def _only(values: Iterable[Any]) -> str | None:
+    """Return the common value, or None if the values differ or none is known."""
+    found = _known(values)
+    return found[0] if len(found) == 1 else None
+
+
+def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
+    """Return the interval ends of one entry's means over datasets: low and high of each of `columns`."""
+    found: list[float] = []
+    for short, column in columns.items():
+        points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
+        parts = [  # any common estimand will do: `_estimand` gives that of the mean
+            Interval(float(p), float(a), float(b), 0.95, "any", "checkpoint", int(n))
+            for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
+        ]
+        joined = mean_of_independent(parts)
+        found += [joined.low, joined.high]
+    return found
+
+
+def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
+    """Return a sentence on the datasets of `every` that the overall rows of `board` omit; empty if there are none."""
+    rows = board[board["dataset"] == OVERALL]
+    if rows.empty:
+        return []
+    left = [str(t) for t in every if t not in rows["covers"].iloc[0]]
+    if not left:
+        return []
+    return [
+        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the "
+        f"entries or more were not run there: {'; '.join(left)}."
+    ]
