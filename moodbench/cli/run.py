@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
         "Run what has no record yet. Give a preset (quickstart, embedded, ultra-fast, production, "
-        "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any dataset "
-        "set of the hub. The same command again does only what is missing."
+        "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any "
+        "dataset of the hub. The same command again does only what is missing."
     )
     add_what(parser)
     add_training(parser)

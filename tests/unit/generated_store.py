@@ -1,7 +1,7 @@
 """A large store of made-up records, as whole as real ones, written past the commit protocol so that it takes a minute and not an hour.
 
-Every trial has a fit with its spec, an evaluation with its predictions and a measurement with its requests; every data
-set has its texts; the snapshots are current. What is made up says so in its model's name.
+Every trial has a fit with its spec, an evaluation with its predictions and a measurement with its requests; every dataset
+has its texts; the snapshots are current. What is made up says so in its model's name.
 """
 
 import hashlib
