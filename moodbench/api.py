@@ -14,7 +14,7 @@ from moodbench.benchmark.driver import Listener, RunSummary
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.hardware import hardware
-from moodbench.report.board_view import EXPORTED, view_board
+from moodbench.report.leaderboard_view import EXPORTED, view_leaderboard
 from moodbench.serving.classifier import Classifier, Prediction, open_classifier
 from moodbench.spec import BenchmarkSpec, spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
@@ -91,7 +91,7 @@ def leaderboard(
     with "none" there is no score. The notes that belong beside the numbers are in `.attrs["notes"]`.
     """
     chosen = Weights.parse(",".join(f"{k}={v!r}" for k, v in weights.items())) if weights else None
-    view = view_board(Store.open(store), hardware(), weights=chosen, composite=composite, dataset=dataset)
+    view = view_leaderboard(Store.open(store), hardware(), weights=chosen, composite=composite, dataset=dataset)
     board = pd.DataFrame(view.to_records(), columns=EXPORTED)
     board.attrs["notes"] = list(view.notes)
     return board

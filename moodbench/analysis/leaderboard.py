@@ -8,6 +8,7 @@ unweighted mean: see `overall`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,19 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.scoring import Scoring, speed_for_score
 from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import Anchors, Weights, load_anchors
+from moodbench.statistics.composite import Anchors, load_anchors
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
-from moodbench.statistics.overall import OVERALL as OVERALL
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
 from moodbench.statistics.rank_intervals import with_quality
-from moodbench.statistics.reference_baseline import departures, with_zero
 from moodbench.training.verdict import worst_training_verdict
 
 COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
 ENTRY = [*TRACK, "model", "config_id"]
+MEASURED = (
+    "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s",
+    "throughput_texts_per_s", "memory_peak_batch1_bytes",
+)  # fmt: skip
+"""Leaderboard columns that come from a measurement."""
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 """Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
 
@@ -42,7 +45,7 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
     """
     kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
-    own = fits[kept].fillna({"quantization": "none"}).assign(departures=departures(fits, load_anchors()))
+    own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits, load_anchors()))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
@@ -59,19 +62,6 @@ def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
     return measurements[measurements["machine_key"] == counts.sort_index().idxmax()]
 
 
-def leaderboard(
-    trials: pd.DataFrame, correct: Correct, *, weights: Weights, anchors: Anchors, composite: str = "pinned"
-) -> pd.DataFrame:
-    """Return the leaderboard: rows of each dataset, then the overall rows (see `overall`), best first.
-
-    `trials` comes from `trials_frame`. Columns: track, dataset, num_train, model, quantization, config_id, num_seeds,
-    num_test, the quality means with accuracy_low and accuracy_high (and their method and estimand), speed medians,
-    costs, score, rank (missing without a score, and for a provisional row if others are clean), provisional, quick,
-    verdict, and over the seeds the worst training_verdict and the largest num_steps.
-    """
-    return Scoring(entries(trials, correct, anchors), anchors=anchors, composite=composite).board(weights)
-
-
 def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
     """Return one row per entry and dataset, with everything that does not depend on the weights.
 
@@ -82,7 +72,7 @@ def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.Data
     ordered = trials.sort_values(["seed", "evaluation_id"])
     rows = pd.DataFrame([_entry(key, group, correct) for key, group in ordered.groupby(ENTRY, sort=True)])
     rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
-    return with_zero(rows.astype({"num_steps": "Int64"}), anchors, TRACK)
+    return _with_baseline(rows.astype({"num_steps": "Int64"}), anchors)
 
 
 def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
@@ -94,6 +84,29 @@ def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors:
         for name, track in rows.groupby("track", sort=False)
     ]
     return pd.concat(parts)
+
+
+def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
+    """Return the wall-clock speed, or its CPU-time estimate if other load disturbed it; missing if invalid."""
+    valid = track["verdict"] != "invalid"
+    wall = ~track["provisional"]
+    return {
+        "latency_p50_s": track["latency_p50_s"].where(wall, track["cpu_time_p50_s"]).where(valid),
+        "throughput_texts_per_s": track["throughput_texts_per_s"].where(wall, track["texts_per_cpu_s"]).where(valid),
+    }
+
+
+def valid(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows` with the speed and memory of invalid measurements blanked."""
+    if "verdict" not in rows:
+        return rows
+    keep = rows["verdict"] != "invalid"
+    return rows.assign(**{column: rows[column].where(keep) for column in MEASURED if column in rows})
+
+
+def on_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the `rows` that cover all datasets of the leaderboard: means over other datasets are not comparable."""
+    return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
 
 
 def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
@@ -178,3 +191,44 @@ def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
     several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
     revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
     return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
+
+
+def _departures(fits: pd.DataFrame, anchors: Anchors) -> pd.Series[float]:
+    """Return the number of settings in which each baseline fit differs from the pinned configuration.
+
+    NaN for fits of other models and for fits without a spec. The settings are those of `anchors.baseline_tfidf`, a
+    preparation or an augmentation of the texts, and another sampling of the training or validation examples than the
+    catalogue's.
+    """
+    counted = [
+        _spec_departures(json.loads(spec), anchors) if model == anchors.baseline and isinstance(spec, str) else np.nan
+        for model, spec in zip(_column(fits, "model"), _column(fits, "spec"), strict=True)
+    ]
+    return pd.Series(counted, index=fits.index, dtype="float64")
+
+
+def _with_baseline(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+    """Return `rows`, one per entry, with base_accuracy, base_f1_macro and base_name of the dataset's baseline.
+
+    The column `departures` is dropped. The baseline, which has skill 0, is the unquantised baseline recipe with the
+    fewest departures from the pinned configuration, and among equals the one with the first config_id. A second recipe
+    of the baseline is therefore an ordinary entry and changes no score while the pinned configuration is present.
+    """
+    own = rows[(rows["model"] == anchors.baseline) & (rows["quantization"] == "none")]
+    first = own.sort_values(["departures", "config_id"], na_position="last").drop_duplicates(TRACK)
+    baseline = first[[*TRACK, "name", "accuracy", "f1_macro"]].set_index(TRACK).add_prefix("base_").reset_index()
+    made = rows.drop(columns="departures").merge(baseline, on=TRACK, how="left")
+    return made.astype({"base_name": "object"})  # float if no dataset has a baseline
+
+
+def _spec_departures(spec: dict[str, Any], anchors: Anchors) -> int:
+    """Return the number of departures of one fit."""
+    tfidf, data = spec.get("tfidf") or {}, spec.get("dataset") or {}
+    changed = [tfidf.get(name) != value for name, value in anchors.baseline_tfidf.items()]
+    changed += [bool(spec.get("preparation")), bool(spec.get("augmentation"))]
+    changed += [data.get("sampling", "stratified") != "stratified", data.get("max_validation_examples") is not None]
+    return sum(changed)
+
+
+def _column(fits: pd.DataFrame, name: str) -> pd.Series[Any]:
+    return fits[name] if name in fits else pd.Series(None, index=fits.index, dtype="object")

@@ -1,24 +1,30 @@
-"""The slow part of a leaderboard, which does not depend on weights: its rows, their bootstrap draws, and all pairs."""
+"""Results of a store for a leaderboard: its records, and all that is computed from them before any weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.leaderboard import OVERALL, entries, trials_frame, with_standing
+from moodbench.analysis import human_reference
+from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_standing
+from moodbench.analysis.scoring import Scoring
+from moodbench.errors import UnknownNameError
+from moodbench.hardware import Hardware
 from moodbench.statistics.bootstrap import Floats, JointDraws, joint_draws
 from moodbench.statistics.composite import load_anchors
-from moodbench.statistics.overall import covered
+from moodbench.statistics.overall import OVERALL, covered
 from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.statistics.speed_noise import speed_noise
 from moodbench.statistics.together import mean_joint, mean_ties
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
-from moodbench.store.schema import SAMPLES
+from moodbench.store.schema import EXAMPLES, SAMPLES
 
 NUM_DRAWS = 2000
 """Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
@@ -32,86 +38,166 @@ class Records:
     evaluations: pd.DataFrame
     measurements: pd.DataFrame
     """Measurements of the machine type shown."""
+    num_elsewhere: int
+    """Number of measurements of other machine types, which are not shown."""
+    failures: pd.DataFrame
+    """Last failed attempt of each phase that has no record yet."""
 
 
 @dataclass(frozen=True)
-class Worked:
-    """Results computed from records and predictions."""
+class Computed:
+    """All that does not depend on weights; a pure function of the records and their predictions.
+
+    A track is a dataset at one training size; `overall` is the track of all datasets together.
+    """
 
     entries: pd.DataFrame
+    """One row per entry and track, without scores: see `leaderboard.entries`."""
     joints: Mapping[str, JointDraws]
     """Bootstrap draws of the entries by track; a track whose entries were tested on different examples has none."""
+    covered: Sequence[str]
+    """Tracks that `overall` covers."""
+    whole: JointDraws | None
+    """Mean of the draws of the covered tracks; None unless all of them have draws."""
     ties: pd.DataFrame | None
-    """`together.mean_ties` of the tracks that `overall` covers; None unless all of them have draws."""
+    """Rank intervals and significance groups of each entry, from `whole`: see `together.mean_ties`."""
     pairs: Mapping[str, AllPairs]
     """Detectable differences of the tests of all pairs, by track or `overall`."""
 
-
-Keep = Callable[[Records, Callable[[], Worked]], Worked]
-"""Cache policy: gets the records and the function that computes the result; returns the result, computed or cached."""
-
-
-def make_anew(records: Records, make: Callable[[], Worked]) -> Worked:
-    """Return what `make` computes: the policy that caches nothing."""
-    return make()
+    def draws_of(self, track: str) -> JointDraws | None:
+        """Return the bootstrap draws of one track or of `overall`; None where examples cannot be paired."""
+        return self.whole if track.startswith(OVERALL) else self.joints.get(track)
 
 
-def work_out(store: Store, records: Records) -> Worked:
-    """Compute the results of `records`, with their predictions from `store`."""
-    evaluations = records.evaluations
-    predictions = {
-        str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
-        for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
-    }
+@dataclass(frozen=True)
+class Results:
+    """Results of a store for a leaderboard: read once, shown under as many weights as needed."""
 
-    read: dict[str, pd.DataFrame] = {}
+    records: Records
+    computed: Computed
+    references: pd.DataFrame
+    """Human agreement on the test examples, where raters are known: no entries, so without rank and score."""
+    _scorings: dict[str, Scoring] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def classes(evaluation_ids: list[str]) -> pd.DataFrame:
-        """Return the predicted class of each example by each evaluation, in their order, and its label.
+    @property
+    def entries(self) -> pd.DataFrame:
+        """One row per entry and track, without scores."""
+        return self.computed.entries
 
-        Read once per entry, however often it is called.
-        """
-        if evaluation_ids[0] not in read:
-            keys = [key for i in evaluation_ids for key in predictions[i]]
-            said = read_bulk(store.location, keys, PREDICTIONS, ["evaluation_id", "example_id", "label", "predicted"])
-            wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
-                columns=evaluation_ids
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Rows of all tracks, then the overall rows, without scores; the same for every composite."""
+        known = next(iter(self._scorings.values()), None)
+        return (known or self.scoring("pinned")).rows
+
+    def scoring(self, composite: str) -> Scoring:
+        """Return the scoring by this composite; only the last is cached, as the draws of many entries take memory."""
+        found = self._scorings.get(composite)
+        if found is None:
+            found = Scoring(
+                self.entries,
+                self.computed.covered,
+                anchors=load_anchors(),
+                composite=composite,
+                joints=self.computed.joints,
+                ties=self.computed.ties,
             )
-            labels = said.drop_duplicates("example_id").set_index("example_id")["label"]
-            read[evaluation_ids[0]] = wide.assign(label=labels)
-        return read[evaluation_ids[0]]
+            self._scorings.clear()
+            self._scorings[composite] = found
+        return found
 
-    def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        said = classes(evaluation_ids).dropna()
-        if len(said) < len(classes(evaluation_ids)):  # the predictions of some seeds are not stored
-            said = said.iloc[:0]
-        return said[evaluation_ids].eq(said["label"], axis=0).to_numpy(dtype=bool)
 
-    trials = trials_frame(records.fits, evaluations, records.measurements)
+def read_results(store: Store, machine: Hardware, dataset: str | None = None) -> Results:
+    """Read the results of one dataset or of all, as seen from `machine`; see `cache.cached_results` for large stores.
+
+    Raises: UnknownNameError for a dataset without evaluations.
+    """
+    records = read_records(store, machine, dataset)
+    return results_of(store, records, compute(store, records))
+
+
+def results_of(store: Store, records: Records, computed: Computed) -> Results:
+    """Return the results, with the human reference rows of `store`."""
+    return Results(records, computed, _references(store, computed.entries, records.fits))
+
+
+def read_records(store: Store, machine: Hardware, dataset: str | None = None) -> Records:
+    """Read the records for the leaderboard of one dataset or of all.
+
+    Measurements are those of this machine type if there are any, otherwise those of the most common one.
+
+    Raises: UnknownNameError for a dataset without evaluations.
+    """
+    fits, evaluations, measurements = (store.records(kind) for kind in ("fits", "evaluations", "measurements"))
+    if dataset is not None:
+        known = set(evaluations["dataset"])
+        if dataset not in known:
+            raise UnknownNameError(f"dataset in {store.uri}:", dataset, known)
+        evaluations = evaluations[evaluations["dataset"] == dataset]
+    shown = choose_machine(measurements, machine.machine_key)
+    done = {*fits["fit_id"], *evaluations["evaluation_id"], *measurements["measurement_id"]}
+    failures = store.records("failures")
+    failed = failures[~failures["id"].isin(done)].sort_values("attempt").groupby("id").tail(1)
+    return Records(fits, evaluations, shown, len(measurements) - len(shown), failed)
+
+
+def compute(store: Store, records: Records) -> Computed:
+    """Compute the entries, their bootstrap draws and all pairs from `records` and their predictions in `store`."""
+    predictions = Predictions(store, records.evaluations)
+    trials = trials_frame(records.fits, records.evaluations, records.measurements)
     trials = with_process_speed(store, trials, records.measurements)
-    rows = entries(trials, correct, load_anchors())
-    joints, tests = _joints(rows, classes)
+    rows = entries(trials, predictions.correct, load_anchors())
+    joints, tests = _joints(rows, predictions)
     by_track = dict(iter(rows.groupby("track"))) if joints else {}
     joints = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in joints.items()}
     rows = with_standing(rows.drop(columns="process_speed", errors="ignore"), joints, load_anchors())
-    together = covered(rows) if len(rows) else []
+    together = covered(rows)
     whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
     pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
     if whole is not None and len(whole.names) > 1:
         pairs[OVERALL] = all_pairs(whole, None)
-    return Worked(rows, joints, None if whole is None else mean_ties(whole), pairs)
+    return Computed(rows, joints, together, whole, None if whole is None else mean_ties(whole), pairs)
 
 
-def _joints(
-    rows: pd.DataFrame, classes: Callable[[list[str]], pd.DataFrame]
-) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
+class Predictions:
+    """Predicted classes of the evaluations of a store, read once per entry."""
+
+    def __init__(self, store: Store, evaluations: pd.DataFrame) -> None:
+        self._location = store.location
+        self._keys = {
+            str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
+            for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
+        }
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def classes(self, evaluation_ids: list[str]) -> pd.DataFrame:
+        """Return the predicted class of each example by each evaluation of one entry, in their order, and its label."""
+        first = evaluation_ids[0]
+        if first not in self._read:
+            keys = [key for i in evaluation_ids for key in self._keys[i]]
+            columns = ["evaluation_id", "example_id", "label", "predicted"]
+            rows = read_bulk(self._location, keys, PREDICTIONS, columns)
+            wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted")
+            labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
+            self._read[first] = wide.reindex(columns=evaluation_ids).assign(label=labels)
+        return self._read[first]
+
+    def correct(self, evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
+        """Return whether each example was labelled correctly, `(items, seeds)`; no rows if predictions are missing."""
+        classes = self.classes(evaluation_ids)
+        if classes.isna().any(axis=None):  # the predictions of some seeds are not stored
+            classes = classes.iloc[:0]
+        return classes[evaluation_ids].eq(classes["label"], axis=0).to_numpy(dtype=bool)
+
+
+def _joints(rows: pd.DataFrame, predictions: Predictions) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
     """Return the bootstrap draws of each track, and the p-values of its pairs from their own tests."""
     found: dict[str, JointDraws] = {}
     tests: dict[str, Floats] = {}
     if rows.empty:
         return found, tests
     for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
-        said = [classes(ids) for ids in track["evaluation_ids"]]
+        said = [predictions.classes(ids) for ids in track["evaluation_ids"]]
         index, labels = said[0].index, said[0]["label"].to_numpy()
         if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
             continue
@@ -153,3 +239,24 @@ def with_process_speed(store: Store, trials: pd.DataFrame, measurements: pd.Data
     }
     known = trials["measurement_id"].map(found)
     return trials.assign(process_speed=trials["process_speed"].where(known.isna(), known))
+
+
+def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
+    """Return the human reference rows of every track with known raters whose examples are in the store."""
+    found: list[dict[str, Any]] = []
+    known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
+    for _, row in known.drop_duplicates("track").iterrows():
+        key = f"examples/dataset={row['dataset']}/revision={row['dataset_revision']}.parquet"
+        if key not in store.location.keys(f"examples/dataset={row['dataset']}"):
+            continue
+        examples = read_bulk(store.location, [key], EXAMPLES, ["example_id", "split", "rating_counts"])
+        test = examples[examples["split"] == "test"].sort_values("example_id")
+        if len(test) == 0 or test["rating_counts"].isna().any():
+            continue
+        spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
+        if not isinstance(spec, str):
+            continue
+        data = json.loads(spec)["dataset"]
+        counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
+        found += human_reference.reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
+    return pd.DataFrame(found, columns=list(human_reference.COLUMNS))

@@ -5,16 +5,18 @@ What does not depend on the weights is computed once, because a slider waits for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moodbench.analysis.leaderboard import speed_for_score
 from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import Anchors, Composite, Weights, get_composite, spread, weighted
-from moodbench.statistics.overall import OVERALL, covered, overall
+from moodbench.statistics.composite import CRITERIA, Anchors, Composite, Weights, get_composite, spread, weighted
+from moodbench.statistics.overall import OVERALL, overall
 from moodbench.statistics.pareto import layers
 from moodbench.statistics.rank_intervals import (
     SCORE_COLUMNS,
@@ -24,6 +26,7 @@ from moodbench.statistics.rank_intervals import (
     mean_draws,
     with_places,
 )
+from moodbench.statistics.stability import Flip, Stability, closest_flip, stability
 from moodbench.statistics.together import TIES
 
 NARROW = ["name", "provisional", "accuracy"]
@@ -38,20 +41,21 @@ class Scoring:
     def __init__(
         self,
         rows: pd.DataFrame,
+        covered: Sequence[str],
         *,
         anchors: Anchors,
         composite: str = "pinned",
         joints: Mapping[str, JointDraws] | None = None,
         ties: pd.DataFrame | None = None,
     ) -> None:
-        """Prepare `rows`, the result of `board.entries`.
+        """Prepare `rows`, the result of `leaderboard.entries`; `covered` are the tracks of the overall rows.
 
         `joints` are the bootstrap draws by dataset, from which rank intervals are computed; `ties` is the result of
         `together.mean_ties`.
         """
         self.scheme: Composite = get_composite(composite)
         self.anchors, self.composite, self._joints, self._ties = anchors, composite, joints, ties
-        self._given = rows.reset_index(drop=True)
+        self._given, self._covered = rows.reset_index(drop=True), covered
         grouped = self._given.groupby("track", sort=False) if len(rows) else ()
         self.tracks = {str(name): track.assign(**speed_for_score(track)) for name, track in grouped}
         """Dataset to its rows, with the speed that counts for the score."""
@@ -106,26 +110,22 @@ class Scoring:
         if not self.utilities:
             return pd.Series(np.nan, index=self.rows.index, dtype="float64")
         scores = weighted(self._all_utilities, weights, self.scheme.link)
-        if not self._together:
+        if not self._covered:
             return scores
-        own = self._given["track"].isin(self._together)
+        own = self._given["track"].isin(self._covered)
         groups = scores[own].groupby(self._given.loc[own, "name"])
-        mean = groups.mean().where(groups.count() == len(self._together))
+        mean = groups.mean().where(groups.count() == len(self._covered))
         names = self.rows["name"].iloc[len(self._given) :]
         return pd.concat([scores, names.map(mean).astype("float64")])
 
     def _places(self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], placed: str | None) -> Mapping[str, Any]:
         """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `placed`."""
         asked = {name: own for name, own in draws.items() if placed in (None, name)}
-        if self._together and (placed is None or placed.startswith(OVERALL)) and set(self._together) <= set(draws):
-            asked[OVERALL] = mean_draws([draws[t] for t in self._together])
+        if self._covered and (placed is None or placed.startswith(OVERALL)) and set(self._covered) <= set(draws):
+            asked[OVERALL] = mean_draws([draws[t] for t in self._covered])
         parts = [with_places(table[table["part"] == name], own) for name, own in asked.items()]
         found = pd.concat(parts).reindex(table.index) if parts else with_places(table, None)
         return {column: found[column] for column in SCORE_COLUMNS}
-
-    @cached_property
-    def _together(self) -> list[str]:
-        return [str(name) for name in covered(self._given)]
 
     @cached_property
     def _varying(self) -> tuple[str, ...]:
@@ -138,9 +138,9 @@ class Scoring:
         if self._given.empty:
             return self._given
         rows = self._given.assign(**dict.fromkeys(self._varying))
-        if not self._together:
+        if not self._covered:
             return rows
-        rows = pd.concat([rows, overall(self._given, self._together)], ignore_index=True)
+        rows = pd.concat([rows, overall(self._given, self._covered)], ignore_index=True)
         if self._ties is not None:
             means = rows["dataset"] == OVERALL
             for column in TIES:
@@ -176,7 +176,7 @@ class Scoring:
     @cached_property
     def _narrow(self) -> pd.DataFrame:
         """NARROW of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
-        parts = [*self.tracks, *([OVERALL] if self._together else [])]
+        parts = [*self.tracks, *([OVERALL] if self._covered else [])]
         own = self.rows["track"].where(self.rows["dataset"] != OVERALL, OVERALL)
         made = self.rows[NARROW].assign(part=pd.Categorical(own, categories=parts, ordered=True))
         return made.astype({"provisional": bool})
@@ -205,16 +205,6 @@ class Scoring:
         return {name: spread(utilities) for name, utilities in self.utilities.items()}
 
 
-def speed_for_score(track: pd.DataFrame) -> Mapping[str, pd.Series[float]]:
-    """Return the wall-clock speed, or its CPU-time estimate if other load disturbed it; missing if invalid."""
-    valid = track["verdict"] != "invalid"
-    wall = ~track["provisional"]
-    return {
-        "latency_p50_s": track["latency_p50_s"].where(wall, track["cpu_time_p50_s"]).where(valid),
-        "throughput_texts_per_s": track["throughput_texts_per_s"].where(wall, track["texts_per_cpu_s"]).where(valid),
-    }
-
-
 def _minus_layer(rows: pd.DataFrame) -> pd.Series[float]:
     """Return minus the Pareto layer of the rows of one dataset, or of the overall rows.
 
@@ -225,3 +215,56 @@ def _minus_layer(rows: pd.DataFrame) -> pd.Series[float]:
     fit = clean if clean.any() else pd.Series(True, index=rows.index)
     fit &= rows.get("on_all", True)
     return pd.Series(-layers(np.stack([c.astype(float).where(fit) for c in costs], axis=1)), index=rows.index)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """How robust the order of one track is to changes of weights and scores."""
+
+    track: str
+    first: str
+    stability: Stability
+    """Over bootstrap draws of quality and Dirichlet draws of the weights."""
+    flip: Flip | None
+    """Smallest change of weights that changes the leader; None where no weights put another entry first."""
+    weights: Weights
+
+    def to_record(self) -> dict[str, object]:
+        """Return plain values; `p_rank` has a list for each entry, with ranks in order."""
+        flip = None if self.flip is None else {
+            "rival": self.flip.rival,
+            "weights": dict(zip(CRITERIA, self.flip.weights.tolist(), strict=True)),
+            "distance": self.flip.distance,
+        }  # fmt: skip
+        return {
+            "track": self.track,
+            "p_rank": dict(zip(self.stability.names, self.stability.p_rank.tolist(), strict=True)),
+            "expected_rank": dict(zip(self.stability.names, self.stability.expected_rank.tolist(), strict=True)),
+            "kendall_tau": self.stability.kendall_tau,
+            "closest_flip": flip,
+        }
+
+
+def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
+    """Return how robust the order of each track of `board` is, which `scoring` made under `weights`.
+
+    Tracks with fewer than two ranked entries, or whose examples cannot be paired, are left out; empty without a score.
+    """
+    found = []
+    for name, draws in scoring.draws(weights).items():
+        rows = board[board["track"] == name]
+        names = rows.loc[rows["rank"].notna(), "name"].tolist()
+        if len(names) < 2:
+            continue
+        own, score = (frame.set_index("name") for frame in (scoring.tracks[name], rows))
+        utilities = scoring.utilities[name].set_axis(own.index).loc[names]
+        found.append(
+            Robustness(
+                track=name,
+                first=str(names[0]),
+                stability=stability(names, score.loc[names, "score"].to_numpy(dtype=float), draws.of(names).free),
+                flip=closest_flip(names, utilities.to_numpy(dtype=float), weights.as_series().to_numpy()),
+                weights=weights,
+            )
+        )
+    return found

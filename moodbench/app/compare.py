@@ -8,22 +8,24 @@ from typing import Any
 
 import pandas as pd
 
+from moodbench.analysis import pairwise
+from moodbench.analysis.calibration import Calibration, calibrations
 from moodbench.app.html import details, hint, scroll, table
 from moodbench.app.shared import one_track, pinned_rows, shown_text
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
-from moodbench.report import contrast, figures
-from moodbench.report.calibration_view import (
-    HEADINGS,
-    Calibration,
+from moodbench.app.url_state import State
+from moodbench.report import figures
+from moodbench.report.formatting import MARKS, marked, marks, percent
+from moodbench.report.notes import not_trained_enough
+from moodbench.report.tables import (
+    CALIBRATION_HEADINGS,
+    PAIR_HEADINGS,
     calibration_cells,
     calibration_notes,
-    calibrations,
+    pair_cells,
+    pair_sentence,
 )
-from moodbench.report.comparison_view import PAIR_HEADINGS, class_names, pair_cells, sentence
-from moodbench.report.formatting import MARKS, marked, marks, percent
-from moodbench.report.training_notes import not_trained_enough
-from moodbench.report.url_state import State
 from moodbench.statistics.paired import PairedDifference
 
 
@@ -45,9 +47,9 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     if len(rows) < 2:
         text = "Pin two to four entries above that have results on this dataset."
         return [hint(text), figures.message("Nothing to compare"), "", ""]
-    results, store = reading.results, reading.store
-    pairs = contrast.all_pairs(store, rows, results.evaluations)
-    said = contrast.answers(store, rows, results.evaluations)
+    evaluations, store = reading.results.records.evaluations, reading.store
+    pairs = pairwise.paired_differences(store, rows, evaluations)
+    said = pairwise.predictions_by_model(store, rows, evaluations)
     noted = "; ".join(
         f"{marked(row)}: {', '.join(MARKS[m] for m in marks(row))}" for _, row in rows.iterrows() if marks(row)
     )
@@ -69,17 +71,18 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
 def _calibration(trust: Sequence[Calibration]) -> str:
     words = "".join(f'<p class="mb-legend">{escape(note)}</p>' for note in calibration_notes(trust))
-    return table(HEADINGS, calibration_cells(trust), "Calibration on the test texts") + words
+    return table(CALIBRATION_HEADINGS, calibration_cells(trust), "Calibration on the test texts") + words
 
 
 def _labels(reading: Reading, row: pd.Series[Any]) -> tuple[str, ...]:
     """Return the class names from the spec of one of the row's fits; numbers where it names none."""
-    numbers = reading.results.evaluations["num_classes"].dropna()
-    return class_names(reading.results.fits, row["fit_ids"][0], int(numbers.max()) if len(numbers) else 2)
+    records = reading.results.records
+    numbers = records.evaluations["num_classes"].dropna()
+    return pairwise.class_names(records.fits, row["fit_ids"][0], int(numbers.max()) if len(numbers) else 2)
 
 
 def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str, short: Collection[str]) -> str:
-    said = [sentence(a, b, track, d, undertrained=[name for name in (a, b) if name in short]) for a, b, d in pairs]
+    said = [pair_sentence(a, b, track, d, undertrained=[name for name in (a, b) if name in short]) for a, b, d in pairs]
     words = "".join(f"<li>{escape(each)}</li>" for each in said)
     shown = table(
         PAIR_HEADINGS, pair_cells(pairs, short), f"Paired on the same texts of {track}, each pair by its own test"
@@ -90,7 +93,7 @@ def _pairs(pairs: list[tuple[str, str, PairedDifference]], track: str, short: Co
 def _slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]) -> str:
     if not said:
         return hint("These entries share no seed, so that their texts cannot be compared one by one.")
-    parts = contrast.slices(said, examples, labels)
+    parts = pairwise.accuracy_by_slice(said, examples, labels)
     names = list(said)
     rows = [[str(p["part"]), f"{p['num_texts']:,}", *(percent(p[n]) for n in names)] for _, p in parts.iterrows()]
     return table(["Part of the test set", "Texts", *names], rows, "Accuracy in parts of the test set, %")
@@ -99,7 +102,7 @@ def _slices(said: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Seque
 def _confusions(said: dict[str, pd.DataFrame], labels: Sequence[str]) -> str:
     tables = []
     for name, frame in said.items():
-        counts = contrast.confusion(frame, len(labels))
+        counts = pairwise.confusion(frame, len(labels))
         rows = [[label, *(f"{n:,}" for n in counts.loc[i])] for i, label in enumerate(labels)]
         tables.append(table(["True label", *(f"said {label}" for label in labels)], rows, name))
     return details("Confusion of labels", "".join(tables))
@@ -110,7 +113,7 @@ def _differences(
 ) -> str:
     if not said:
         return ""
-    found = contrast.disagreements(said, examples)
+    found = pairwise.disagreements(said, examples)
     if found.empty:
         return hint("The entries give the same label to every text.")
     names = list(said)

@@ -13,19 +13,23 @@ import pandas as pd
 
 from moodbench import __version__
 from moodbench.analysis.leaderboard import trials_frame
+from moodbench.analysis.mislabelled import mislabelled
 from moodbench.app.downloads import Downloads
 from moodbench.app.html import details, hint, table, with_store
 from moodbench.app.shared import one_track, shown_text
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State, chosen_track, visible
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
-from moodbench.report.board_view import BoardView
 from moodbench.report.files import board_bytes
-from moodbench.report.leaderboard_view import chosen_track, visible
-from moodbench.report.mislabelled_view import EXPLAINED, mislabelled, queue_cells
-from moodbench.report.mislabelled_view import HEADINGS as DOUBTS
-from moodbench.report.url_state import State
+from moodbench.report.leaderboard_view import LeaderboardView
+from moodbench.report.tables import (
+    MISLABELLED_EXPLAINED,
+    MISLABELLED_HEADINGS,
+    mislabelled_cells,
+    mislabelled_heading,
+)
 
 RAW_COLUMNS = [
     "model", "method", "dataset", "num_train", "seed", "accuracy", "f1_macro", "precision_macro", "recall_macro", "nll",
@@ -65,9 +69,9 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     name = chosen_track(reading.tracks, state)
     view = reading.view(state.weights, state.composite, placed=name)
     rows = visible(view.track(name), state, reading.families)
-    results = reading.results
-    trials = trials_frame(results.fits, results.evaluations, results.measurements)
-    shown_view = BoardView(rows, view.failures, view.notes, view.references_of(name))
+    records = reading.results.records
+    trials = trials_frame(records.fits, records.evaluations, records.measurements)
+    shown_view = LeaderboardView(rows, view.failures, view.notes, view.references_of(name))
     paths = _files(shown_view, trials, (reading.store.uri, reading.at, of_rows(state)))
     shown = (
         trials
@@ -82,7 +86,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         f"{len(trials):,} evaluated fits with their measurements. Base units; no texts.{cut} The store itself is "
         f'<code>{escape(reading.store.uri)}</code>. <a class="mb-link" href="{escape(link)}">Link to this view</a></p>'
     )
-    licences = _licences(results.fits, services.catalogue or load_catalogue(None))
+    licences = _licences(records.fits, services.catalogue or load_catalogue(None))
     return [words, *paths, _readable(shown), _doubtful(reading, state, services), licences]
 
 
@@ -97,7 +101,7 @@ def of_rows(state: State) -> State:
     return replace(state, tab="", against="", models=(), columns=(), sort="")
 
 
-def _files(view: BoardView, trials: pd.DataFrame, key: tuple[str, datetime, State]) -> list[str]:
+def _files(view: LeaderboardView, trials: pd.DataFrame, key: tuple[str, datetime, State]) -> list[str]:
     """Return the paths of the four files, in the order of FILES; `key` identifies the reading and its view."""
     flat = trials.drop(columns=[c for c in NESTED if c in trials])
     contents: list[tuple[Hashable, Callable[[], bytes]]] = [
@@ -128,10 +132,10 @@ def _doubtful(reading: Reading, state: State, services: Services) -> str:
     for queue in queues:
         listed = queue.rows.head(MOST_DOUBTFUL)
         texts = [shown_text(row, services) for row in listed.to_dict("records")]
-        rows = [[text, *cells] for text, cells in zip(texts, queue_cells(queue, MOST_DOUBTFUL), strict=True)]
-        made += table(["Text", *DOUBTS], rows, queue.heading, left=3)
+        rows = [[text, *cells] for text, cells in zip(texts, mislabelled_cells(queue, MOST_DOUBTFUL), strict=True)]
+        made += table(["Text", *MISLABELLED_HEADINGS], rows, mislabelled_heading(queue), left=3)
     command = with_store("moodbench mislabelled --out FILE", reading.store.uri)
-    words = f'<p class="mb-legend">{escape(EXPLAINED)} All of them: <code>{escape(command)}</code>.</p>'
+    words = f'<p class="mb-legend">{escape(MISLABELLED_EXPLAINED)} All of them: <code>{escape(command)}</code>.</p>'
     return details("Probably mislabelled test texts", made + words)
 
 

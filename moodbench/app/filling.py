@@ -12,8 +12,8 @@ from moodbench.app import html
 from moodbench.app.board_table import failures_table
 from moodbench.app.snapshot import Reader
 from moodbench.app.tab import Services, Tab
+from moodbench.app.url_state import State
 from moodbench.errors import MoodBenchError
-from moodbench.report.url_state import State
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def fill(reader: Reader, tab: Tab, state: State, services: Services, *, seen: st
         reading = reader.current(patience_s=None if seen is None else 0)
         read = f'<p role="status">{uri} · read {_time(reading.at)}</p>'
         if reading.is_empty and not tab.without_results(reading):
-            failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))
+            failed = failures_table(reading.results.records.failures, reading.tells(show_texts=services.show_texts))
             return Filled(read, address, html.empty(reader.store.uri) + failed, None)
         render = tab.rerank if tab.rerank and seen == read else tab.render
         return Filled(read, address, "", render(reading, state, services))

@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import OVERALL
+from moodbench.analysis.leaderboard import MEASURED
 from moodbench.app.board_table import board_table, columns_html, failures_table
 from moodbench.app.html import hint, not_shown
 from moodbench.app.script import TABLE_JS
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import QUIET, Layout, Services, Tab
+from moodbench.app.url_state import PRESETS, State, chosen_track, visible
 from moodbench.app.why_missing import why_missing
 from moodbench.report import figures
-from moodbench.report.board_view import BoardView
-from moodbench.report.formatting import MARKS, MEASURED, MORE_COLUMNS, columns_with, missing
-from moodbench.report.leaderboard_view import PRESETS, answer, chosen_track, visible
-from moodbench.report.url_state import State
+from moodbench.report.formatting import MARKS, MORE_COLUMNS, columns_with, missing
+from moodbench.report.leaderboard_view import LeaderboardView, answer
 from moodbench.statistics.composite import COMPOSITES, CRITERIA
+from moodbench.statistics.overall import OVERALL
 
 SIZES = [("any size", 0.0), *((f"up to {n} million parameters", float(n)) for n in (1, 10, 25, 50, 100, 200, 500))]
 WEIGHT_LABELS = {"accuracy": "Accuracy", "f1": "Macro F1", "throughput": "Throughput", "latency": "Latency"}
@@ -105,7 +105,7 @@ def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     return answered, table, None, None, None, None, notes
 
 
-def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, BoardView]:
+def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, LeaderboardView]:
     """Return the answer, the table, the notes, the visible rows, and the view that they belong to."""
     name = chosen_track(reading.tracks, state)
     view = reading.view(state.weights, state.composite, placed=name)

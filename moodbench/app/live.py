@@ -12,8 +12,8 @@ from moodbench.app.privacy import Tells, public_datasets, tells_of, untold_hint
 from moodbench.app.script import FOLDS_JS
 from moodbench.app.starting import build_starting, queue_html
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State
 from moodbench.report.formatting import MISSING, duration
-from moodbench.report.url_state import State
 from moodbench.runtime.ray_cluster import EXCLUSIVE
 from moodbench.runtime.ray_glance import ClusterNow, NodeNow
 from moodbench.schedule.resources import GIB

@@ -9,8 +9,8 @@ from moodbench.app.board_table import columns_html, failures_table
 from moodbench.app.html import table
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State
 from moodbench.report.method_view import facts
-from moodbench.report.url_state import State
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -24,7 +24,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """Return the facts with the fields they come from, the columns' descriptions, and the failures."""
     rows = [[fact.about, fact.text, fact.source] for fact in facts(reading.results)]
     made = table(["About", "What the records say", "Field"], rows, "How these results came about", left=3)
-    failed = failures_table(reading.results.failures, reading.tells(show_texts=services.show_texts))
+    failed = failures_table(reading.results.records.failures, reading.tells(show_texts=services.show_texts))
     return [made + columns_html() + failed]
 
 

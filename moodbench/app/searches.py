@@ -9,9 +9,9 @@ from typing import Any
 from moodbench.app.html import table
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout
+from moodbench.app.url_state import State
 from moodbench.report import figures
 from moodbench.report.search_words import EMPTY, TITLES, cost_words, findings, trial_table
-from moodbench.report.url_state import State
 from moodbench.tune.result import Searched
 
 
@@ -34,7 +34,7 @@ def build(layout: Layout) -> None:
 
 def titles(reading: Reading) -> list[tuple[str, str]]:
     """Return the title and the id of each search; the id of the first is empty, because it is the default."""
-    return [(each.title, each.search_id if number else "") for number, each in enumerate(reading.results.searches)]
+    return [(each.title, each.search_id if number else "") for number, each in enumerate(reading.shown.searches)]
 
 
 def chosen(found: Sequence[Searched], search_id: str) -> Searched | None:
@@ -46,7 +46,7 @@ def render(reading: Reading, state: State) -> list[Any]:
     """Return whether the part is visible, the search in words with its trials, and its figures."""
     import gradio as gr
 
-    search = chosen(reading.results.searches, state.tuning)
+    search = chosen(reading.shown.searches, state.tuning)
     if search is None:
         return [gr.Column(visible=False), "", *[figures.message("No search")] * len(TITLES)]
     from moodbench.report.search_figures import FIGURES

@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import OVERALL
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services
-from moodbench.report.board_view import BoardView
+from moodbench.app.url_state import DEFAULT, MAX_MODELS, State, chosen_track
 from moodbench.report.formatting import missing
-from moodbench.report.leaderboard_view import chosen_track
-from moodbench.report.url_state import DEFAULT, MAX_MODELS, State
+from moodbench.report.leaderboard_view import LeaderboardView
+from moodbench.statistics.overall import OVERALL
 
 
 def build_shared(layout: Layout) -> None:
@@ -43,7 +42,7 @@ def entries(reading: Reading) -> list[tuple[str, str]]:
     return [] if reading.is_empty else [(name, name) for name in sorted(set(reading.results.entries["name"]))]
 
 
-def one_track(view: BoardView, state: State) -> pd.DataFrame:
+def one_track(view: LeaderboardView, state: State) -> pd.DataFrame:
     """Return the rows of the dataset that `state` names; of the first one where it names all of them together."""
     name = chosen_track(view.tracks, state)
     return view.track(view.tracks[0] if name.startswith(OVERALL) else name)

@@ -13,9 +13,9 @@ from moodbench.app.script import ADDRESS_JS
 from moodbench.app.shared import build_shared
 from moodbench.app.snapshot import Reader, Reading
 from moodbench.app.tab import QUIET, Layout, Services, Tab
+from moodbench.app.url_state import DEFAULT, State, read_state
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
-from moodbench.report.url_state import DEFAULT, State, read_state
 from moodbench.store import Store
 
 if TYPE_CHECKING:

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+from moodbench.analysis.cache import cached_results, record_stamps
+from moodbench.analysis.results import Results
 from moodbench.app.board_cells import Kept
 from moodbench.app.privacy import Tells, public_datasets, tells_of
+from moodbench.app.url_state import DEFAULT, chosen_track
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
-from moodbench.report.board_view import BoardView, Results
-from moodbench.report.leaderboard_view import chosen_track
-from moodbench.report.results_cache import results_of, stamps_of
-from moodbench.report.url_state import DEFAULT
+from moodbench.report.leaderboard_view import LeaderboardView, StoreView
 from moodbench.statistics.composite import Weights
 from moodbench.store import Store
+from moodbench.tune.result import searches
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
@@ -37,30 +38,37 @@ class Reading:
     """Snapshot of a store, with the time at which it was read."""
 
     store: Store
-    results: Results
+    shown: StoreView
     at: datetime
     cells: Kept = field(default_factory=dict, compare=False, repr=False)
     """Cache of the leaderboard cells that do not depend on weights, as far as they have been shown."""
-    _views: OrderedDict[tuple[Weights, str, str | None], BoardView] = field(default_factory=OrderedDict, compare=False)
+    _views: OrderedDict[tuple[Weights, str, str | None], LeaderboardView] = field(
+        default_factory=OrderedDict, compare=False
+    )
+
+    @property
+    def results(self) -> Results:
+        """Results of the store."""
+        return self.shown.results
 
     @property
     def is_empty(self) -> bool:
         """Whether no model has been evaluated."""
         return self.results.entries.empty
 
-    def view(self, weights: Weights, composite: str = "pinned", placed: str | None = None) -> BoardView:
+    def view(self, weights: Weights, composite: str = "pinned", placed: str | None = None) -> LeaderboardView:
         """Return the leaderboard under these weights; the last MOST_VIEWS are cached.
 
         If `placed` is given, rank intervals are computed only for the dataset of that name.
         """
         key = (weights, composite, placed)
         if (found := self._views.get(key)) is None:
-            found = self._views[key] = self.results.view(weights, composite, placed=placed)
+            found = self._views[key] = self.shown.leaderboard(weights, composite, placed=placed)
             while len(self._views) > MOST_VIEWS:
                 self._views.popitem(last=False)
         return found
 
-    def order(self, weights: Weights) -> BoardView:
+    def order(self, weights: Weights) -> LeaderboardView:
         """Return the leaderboard under these weights without rank intervals, which takes the least time."""
         return self.view(weights, placed="")
 
@@ -80,7 +88,7 @@ class Reading:
     @cached_property
     def families(self) -> dict[str, str]:
         """Family of each model."""
-        fits = self.results.fits
+        fits = self.results.records.fits
         return dict(zip(fits["model"], fits["family"].fillna("").astype(str), strict=True))
 
 
@@ -135,11 +143,11 @@ class Reader:
     def _read(self) -> None:
         began = self._clock()
         try:
-            stamps = stamps_of(self.store)
+            stamps = record_stamps(self.store)
             self._pause = max(LOOK_EVERY_S, (self._clock() - began) / LOOK_SHARE)
             if self._reading is None or self._problem is not None or stamps != self._stamps:
-                results = results_of(self.store, self._machine)
-                reading = Reading(self.store, results, datetime.now())
+                shown = StoreView(cached_results(self.store, self._machine), searches(self.store))
+                reading = Reading(self.store, shown, datetime.now())
                 if not reading.is_empty:
                     prepare(reading)
                 self._reading, self._stamps = reading, stamps

@@ -11,11 +11,11 @@ from moodbench.app.html import hint, not_shown, table
 from moodbench.app.shared import one_track, pinned_rows
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State
 from moodbench.app.why_missing import why_missing
 from moodbench.evaluation.measuring import used_samples
 from moodbench.report import figures
 from moodbench.report.formatting import MISSING, marked, mebibytes, milliseconds, missing, percent
-from moodbench.report.url_state import State
 
 SHOWN = 6
 COLD = {
@@ -104,7 +104,7 @@ def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
 
 def _measurements(reading: Reading, rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
     """Return, by name, the measurement of each row's first measured seed."""
-    known = reading.results.measurements.set_index("measurement_id", drop=False)
+    known = reading.results.records.measurements.set_index("measurement_id", drop=False)
     found = {}
     for _, row in rows.iterrows():
         ids = (

@@ -9,8 +9,8 @@ from typing import Any
 from moodbench.app.html import card, error
 from moodbench.app.privacy import UNTOLD, may_quote
 from moodbench.app.tab import Layout, Services
+from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
-from moodbench.report.url_state import State
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store

@@ -16,9 +16,9 @@ from moodbench.app.privacy import Tells
 from moodbench.app.shared import one_track, pinned_rows
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State
 from moodbench.report import figures
 from moodbench.report.formatting import count, duration, missing, percent
-from moodbench.report.url_state import State
 
 OF_CELL = ("model", "dataset", "num_train", "seed", "validation_f1_macro")
 
@@ -42,15 +42,15 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """
     tells = reading.tells(show_texts=services.show_texts)
     if reading.is_empty:
-        nothing = empty(reading.store.uri) + failures_table(reading.results.failures, tells)
+        nothing = empty(reading.store.uri) + failures_table(reading.results.records.failures, tells)
         return [nothing, figures.message("Nothing is evaluated yet"), "", *searches.render(reading, state)]
-    fits = reading.results.fits
+    fits = reading.results.records.fits
     track = one_track(reading.order(state.weights), state)
     shown = pinned_rows(track, state, 6)
     ids = [i for row in shown["fit_ids"] for i in row]
     learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
     return [
-        _matrix(fits, reading.results.failures, tells),
+        _matrix(fits, reading.results.records.failures, tells),
         figures.learning_curves(learned),
         _fits(learned),
         *searches.render(reading, state),
@@ -118,4 +118,4 @@ def _fits(fits: pd.DataFrame) -> str:
     return table(headings, rows, "The fits shown")
 
 
-TAB = Tab("training", "Training", build, render, without_results=lambda reading: bool(reading.results.searches))
+TAB = Tab("training", "Training", build, render, without_results=lambda reading: bool(reading.shown.searches))

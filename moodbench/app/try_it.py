@@ -11,9 +11,9 @@ from moodbench.app.html import card, error, hint, table
 from moodbench.app.shared import one_track, pinned_rows
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State
 from moodbench.errors import MoodBenchError
 from moodbench.report.formatting import marked, milliseconds, percent
-from moodbench.report.url_state import State
 
 LONGEST = 20_000
 """Largest number of characters of a text on the page; `moodbench predict` accepts longer texts."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import OVERALL
+from moodbench.analysis.recommend import Limits, Recommendation, recommend, ties
 from moodbench.app.html import card, table, with_store
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.url_state import State, chosen_track
 from moodbench.app.why_missing import why_missing
-from moodbench.report.choosing import Choice, Limits, Tied, choose, overlap
 from moodbench.report.formatting import (
     MARKS,
     MISSING,
@@ -24,13 +24,9 @@ from moodbench.report.formatting import (
     milliseconds,
     percent,
     three_digits,
-    valid,
 )
-from moodbench.report.leaderboard_view import chosen_track
-from moodbench.report.url_state import State
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.overall import covered
-from moodbench.statistics.together import separated
+from moodbench.report.recommendation import cost_words, miss_words, reason
+from moodbench.statistics.overall import OVERALL
 
 SHOWN = (
     ("Accuracy % [95 %]", "accuracy"), ("P50 ms", "latency_p50_s"), ("P99 ms, upper end", "latency_p99_s"),
@@ -71,8 +67,8 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         None if state.max_memory_mib is None else state.max_memory_mib * 2**20,
         None if state.min_accuracy_percent is None else state.min_accuracy_percent / 100,
     )
-    joint = reading.results.joint_of(name)
-    choice = choose(rows, limits, overlap(rows) if joint is None else _by_draws(joint, rows))
+    joint = reading.results.computed.draws_of(name)
+    found = recommend(rows, limits, ties(rows, joint))
     device = next((d for d in rows["device_name"] if isinstance(d, str)), None)
     where = (
         f"Measured on {device}; another machine needs its own measurement." if device else "Nothing was measured here."
@@ -80,48 +76,32 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     how = "by overlap of intervals" if joint is None else "in pairs, on the same texts"
     over = " over all datasets" if (rows["dataset"] == OVERALL).all() else ""
     note = f'<p class="mb-note">{escape(where)} Accuracies are compared{over} {how}.</p>'
-    return [_card(choice, rows, view.failures, reading) + note]
+    return [_card(found, view.failures, reading) + note]
 
 
-def _by_name(rows: pd.DataFrame) -> dict[str, pd.Series[Any]]:
-    return {str(row["name"]): row for _, row in rows.iterrows()}
-
-
-def _by_draws(joint: JointDraws, rows: pd.DataFrame) -> Tied:
-    """Return ties by the bootstrap draws, which are paired by text; by overlap for models without draws."""
-
-    def tied(a: str, b: str) -> bool:
-        return not separated(joint, a, b) if {a, b} <= set(joint.names) else overlap(rows)(a, b)
-
-    return tied
-
-
-def _card(choice: Choice, rows: pd.DataFrame, failures: pd.DataFrame, reading: Reading) -> str:
-    if choice.pick is None:
-        misses = "; ".join(choice.misses)
+def _card(found: Recommendation, failures: pd.DataFrame, reading: Reading) -> str:
+    if found.pick is None:
+        misses = "; ".join(miss_words(miss) for miss in found.misses)
         nearest = (
-            f"<p>Nearest: <strong>{escape(choice.nearest)}</strong>: {escape(misses)}.</p>" if choice.nearest else ""
+            ""
+            if found.nearest is None
+            else f"<p>Nearest: <strong>{escape(found.nearest['name'])}</strong>: {escape(misses)}.</p>"
         )
-        return card(f"<h3>{escape(choice.why)}</h3>{nearest}", "warning")
-    by_name = _by_name(valid(rows))
-    row = by_name[choice.pick]
-    costs = "".join(f"<li>{escape(cost)}</li>" for cost in choice.costs)
+        return card(f"<h3>{escape(reason(found))}</h3>{nearest}", "warning")
+    costs = "".join(f"<li>{escape(cost_words(cost))}</li>" for cost in found.costs)
     body = (
-        f"<p>Use</p><h3>{escape(choice.pick)}</h3><p>{escape(_facts(row))}</p><p>{escape(choice.why)} "
-        f"{choice.num_fitting} of {choice.num_rows} entries are within the limits.</p>"
+        f"<p>Use</p><h3>{escape(found.pick['name'])}</h3><p>{escape(_facts(found.pick))}</p><p>{escape(reason(found))} "
+        f"{found.num_fitting} of {found.num_rows} entries are within the limits.</p>"
         + (f"<p>What the limits cost:</p><ul class='mb-list'>{costs}</ul>" if costs else "")
-        + f"<p><code>{escape(use_command(row, reading))}</code>{escape(_fitted_on(row, reading))}</p>"
+        + f"<p><code>{escape(use_command(found.pick, reading))}</code>{escape(_fitted_on(found.pick, reading))}</p>"
     )
-    names = [name for name in (choice.pick, choice.runner_up) if name]
-    cells = [
-        [role, marked(by_name[name]), *(_cells(by_name[name]))]
-        for role, name in zip(("pick", "runner-up"), names, strict=False)
-    ]
+    shown = [row for row in (found.pick, found.runner_up) if row is not None]
+    cells = [[role, marked(row), *_cells(row)] for role, row in zip(("pick", "runner-up"), shown, strict=False)]
     headings = ["", "Model", *(heading for heading, _ in SHOWN)]
     reasons = [
-        f"{heading} of {name}: {why_missing(key, by_name[name], failures)}"
-        for name in names
-        for (heading, key), cell in zip(SHOWN, _cells(by_name[name]), strict=True)
+        f"{heading} of {row['name']}: {why_missing(key, row, failures)}"
+        for row in shown
+        for (heading, key), cell in zip(SHOWN, _cells(row), strict=True)
         if cell == MISSING
     ]
     why = f'<p class="mb-legend">{MISSING} {escape("; ".join(reasons))}.</p>' if reasons else ""
@@ -150,7 +130,7 @@ def use_command(row: pd.Series[Any], reading: Reading) -> str:
     """Return the command to use the model of a row: an export to a transformers folder where that is possible."""
     ids = _row_of_fit(row, reading).get("fit_ids")
     which = ids[0] if isinstance(ids, list) and ids else row["model"]
-    fits = reading.results.fits
+    fits = reading.results.records.fits
     own = fits[fits["fit_id"] == which] if which in set(fits["fit_id"]) else fits[fits["model"] == which]
     if row["method"] in EXPORTED_METHODS and not any(_prepares(spec) for spec in own["spec"]):
         return with_store(f"moodbench export-model {which} my-{row['model']}", reading.store.uri)
@@ -161,8 +141,8 @@ def _row_of_fit(row: pd.Series[Any], reading: Reading) -> pd.Series[Any]:
     """Return the row whose fit represents the model: `row`, or the row of the first dataset if `row` is over all."""
     if row["dataset"] != OVERALL:
         return row
-    entries = reading.results.entries
-    own = entries[(entries["name"] == row["name"]) & entries["track"].isin(covered(entries))]
+    entries, covered = reading.results.entries, reading.results.computed.covered
+    own = entries[(entries["name"] == row["name"]) & entries["track"].isin(covered)]
     return row if own.empty else own.iloc[0]
 
 

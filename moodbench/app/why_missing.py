@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from moodbench.report.formatting import MEASURED, Row, missing
+from moodbench.analysis.leaderboard import MEASURED
+from moodbench.report.formatting import Row, missing
 from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
 
 READ_FOR_SCORE = ("fit_ids", "base_accuracy", *MEASURED)

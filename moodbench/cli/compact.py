@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from moodbench.analysis.cache import cached_results
 from moodbench.cli.options import add_store, existing_store
 from moodbench.hardware import hardware
-from moodbench.report.results_cache import results_of
 from moodbench.report.terminal import make_console
 from moodbench.store.schema import RECORDS
 from moodbench.store.snapshots import compact
@@ -31,5 +31,5 @@ def execute(arguments: argparse.Namespace) -> int:
         make_console().print(
             f"{made.key}: {made.num_records:,} records, {made.num_read:,} of them newly read", soft_wrap=True
         )
-    results_of(store, hardware(), in_store=True)
+    cached_results(store, hardware(), in_store=True)
     return 0

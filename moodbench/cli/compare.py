@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from moodbench.analysis.pairwise import Compared, compare_models
 from moodbench.cli.options import add_json, add_store, print_json
 from moodbench.errors import UsageError
-from moodbench.report.calibration_view import HEADINGS, calibration_cells, calibration_notes
-from moodbench.report.comparison_view import Compared, compare_models, sentence
+from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes, pair_sentence
 from moodbench.report.terminal import make_console, print_table
 from moodbench.statistics.paired import ROPE
 from moodbench.store import Store
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     out = make_console()
     for compared in found:
-        said = sentence(
+        said = pair_sentence(
             a,
             b,
             compared.track,
@@ -61,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
             undertrained=compared.undertrained(a, b),
         )
         out.print(said, markup=False, soft_wrap=True)
-        print_table(HEADINGS, calibration_cells(compared.calibrations), out, left={"Model"})
+        print_table(CALIBRATION_HEADINGS, calibration_cells(compared.calibrations), out, left={"Model"})
         for review in _reviews(compared, arguments):
             who, other = (a, b) if review["right"] == "a" else (b, a)
             wrong = review["b"] if review["right"] == "a" else review["a"]

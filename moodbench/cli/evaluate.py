@@ -13,7 +13,7 @@ from moodbench.cli.target import add_target, open_context
 from moodbench.config import load_catalogue
 from moodbench.errors import INTERRUPTED
 from moodbench.plan import PhaseName
-from moodbench.report.board_view import view_board
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.terminal import make_console
 
 
@@ -59,5 +59,5 @@ def go_on(arguments: argparse.Namespace, until: PhaseName, protocol: str | None)
         summary = carry_out(context, context.plan(trials, until), console)
     if summary is None:
         return INTERRUPTED
-    output(view_board(context.store, context.machine), arguments, console)
+    output(view_leaderboard(context.store, context.machine), arguments, console)
     return exit_code(summary, console)

@@ -8,8 +8,8 @@ from pathlib import Path
 from moodbench.cli.options import add_store, existing_store
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
 from moodbench.report.files import FORMATS, export_board
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.store.location import LocalLocation
 
 
@@ -37,6 +37,6 @@ def execute(arguments: argparse.Namespace) -> int:
         if not isinstance(store.location, LocalLocation):
             raise UsageError(f"export: {store.uri} is not a local folder; say with --out DIR where the files go")
         folder = store.location.root / "exports"
-    for path in export_board(view_board(store, hardware()), store, arguments.format, folder):
+    for path in export_board(view_leaderboard(store, hardware()), store, arguments.format, folder):
         print(path)
     return 0

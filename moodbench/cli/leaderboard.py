@@ -10,8 +10,8 @@ import pandas as pd
 
 from moodbench.cli.options import add_json, add_score, add_store, print_json, weights_of
 from moodbench.hardware import hardware
-from moodbench.report.board_view import EXPORTED, BoardView, view_board
 from moodbench.report.formatting import MORE_COLUMNS, columns_with
+from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView, view_leaderboard
 from moodbench.report.terminal import make_console, print_board
 from moodbench.store import Store
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Print the leaderboard and return 0."""
     weights = weights_of(arguments)
-    view = view_board(
+    view = view_leaderboard(
         Store.open(arguments.store),
         hardware(),
         weights=weights,
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def output(view: BoardView, arguments: argparse.Namespace, console: Any) -> None:
+def output(view: LeaderboardView, arguments: argparse.Namespace, console: Any) -> None:
     """Print `view` in the form that `arguments` ask for."""
     if arguments.json:
         failures = view.failures[["model", "dataset", "seed", "phase", "error_class", "message"]]

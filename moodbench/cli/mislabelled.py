@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from moodbench.analysis.mislabelled import Queue, mislabelled
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
 from moodbench.errors import StoreError, UsageError
 from moodbench.report.files import replaced
-from moodbench.report.mislabelled_view import EXPLAINED, HEADINGS, Queue, mislabelled, queue_cells
+from moodbench.report.tables import (
+    MISLABELLED_EXPLAINED,
+    MISLABELLED_HEADINGS,
+    mislabelled_cells,
+    mislabelled_heading,
+)
 from moodbench.report.terminal import make_console, print_table
 
 
@@ -41,15 +47,17 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     out = make_console()
     for queue in queues:
-        out.print(queue.heading, markup=False, soft_wrap=True, style="bold")
+        out.print(mislabelled_heading(queue), markup=False, soft_wrap=True, style="bold")
         texts = [
             record["text"] or f"{record['example_id']} (text not shown)"
             for record in queue.records(arguments.most, arguments.with_text)
         ]
         if texts:
-            lines = [[*cells, text] for cells, text in zip(queue_cells(queue, arguments.most), texts, strict=True)]
-            print_table([*HEADINGS, "Text"], lines, out, left={"Given", "Probably", "Text"})
-    out.print(EXPLAINED, markup=False, soft_wrap=True, style="dim")
+            lines = [
+                [*cells, text] for cells, text in zip(mislabelled_cells(queue, arguments.most), texts, strict=True)
+            ]
+            print_table([*MISLABELLED_HEADINGS, "Text"], lines, out, left={"Given", "Probably", "Text"})
+    out.print(MISLABELLED_EXPLAINED, markup=False, soft_wrap=True, style="dim")
     if arguments.out is not None:
         out.print(str(arguments.out), markup=False, soft_wrap=True)
     return 0

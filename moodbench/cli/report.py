@@ -8,7 +8,7 @@ from pathlib import Path
 from moodbench.cli.options import add_score, add_store, existing_store, weights_of
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.store.location import LocalLocation
 
 
@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if not isinstance(store.location, LocalLocation):
             raise UsageError(f"report: {store.uri} is not a local folder; say with --output DIR where the files go")
         folder = store.location.root / "exports" / "report"
-    view = view_board(store, hardware(), weights=weights, composite=arguments.composite)
+    view = view_leaderboard(store, hardware(), weights=weights, composite=arguments.composite)
     for path in write_report(view, store, folder):
         print(path)
     return 0

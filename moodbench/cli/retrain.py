@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from moodbench.benchmark.retrain import Undertrained, retrained, undertrained
-from moodbench.report.training_notes import undertrained_words, verdict_words
+from moodbench.report.notes import undertrained_words, verdict_words
 from moodbench.spec import TrialSpec
 
 WITH_VALUES, FLAGS = ("--models", "--retrain"), ("--json", "--force")

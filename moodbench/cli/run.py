@@ -18,7 +18,7 @@ from moodbench.cli.retrain import add_retrain, proposals, to_retrain
 from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.target import add_target, open_context
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.report.board_view import view_board
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.repeat_view import HEADINGS, LEFT, repeat_rows, repeat_sentence
 from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec, TrialSpec
@@ -67,7 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
         summary = carry_out(context, context.plan(trials), console, spec)
     if summary is None:
         return INTERRUPTED
-    output(view_board(context.store, context.machine), arguments, console)
+    output(view_leaderboard(context.store, context.machine), arguments, console)
     for line in proposals(undertrained(requested, context.store.records("fits")), arguments):
         console.print(line, soft_wrap=True, markup=False)
     return exit_code(summary, console)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from moodbench.analysis.pairwise import compare_models
 from moodbench.cli.leaderboard import output
 from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.tune_context import TuneContext
 from moodbench.errors import INTERRUPTED
-from moodbench.report.board_view import view_board
-from moodbench.report.comparison_view import compare_models, sentence
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.search_words import NO_END, shown
+from moodbench.report.tables import pair_sentence
 from moodbench.spec import TrialSpec
 from moodbench.statistics.paired import PairedDifference
 from moodbench.store import Store
@@ -80,7 +81,7 @@ class Confirmation(TuneContext):
         measured = carry_out(context, context.plan(evaluated(found, seeds[0], context.store)), self.console)
         if measured is None:
             return INTERRUPTED
-        output(view_board(self.context.store, self.context.machine), self.arguments, self.console)
+        output(view_leaderboard(self.context.store, self.context.machine), self.arguments, self.console)
         return max(exit_code(tested, self.console), exit_code(measured, self.console))
 
     def _verdict(
@@ -97,7 +98,7 @@ class Confirmation(TuneContext):
             () if beside is None else compare_models(self.context.store, name, model, dataset, config_ids=recipes)
         )
         for each in compared:
-            self.say(sentence(name, model, each.track, each.difference, each.f1, same_recipe=each.same_recipe))
+            self.say(pair_sentence(name, model, each.track, each.difference, each.f1, same_recipe=each.same_recipe))
             self.say(pick_words(request, best, beside, each.difference))
         if not compared:
             self.say(pick_words(request, best, beside, None))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from moodbench.analysis.leaderboard import on_all, valid
 from moodbench.report.formatting import (
     MARKS,
     count,
@@ -25,9 +26,7 @@ from moodbench.report.formatting import (
     mebibytes,
     milliseconds,
     missing,
-    on_all,
     three_digits,
-    valid,
 )
 from moodbench.statistics.calibration import ReliabilityCurve
 

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moodbench.analysis.leaderboard import OVERALL
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
-from moodbench.report.board_view import EXPORTED, BoardView
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
+from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
+from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 
 Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
@@ -34,7 +34,7 @@ TEXTS = (
 )  # fmt: skip
 
 
-def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> list[Path]:
+def export_board(view: LeaderboardView, store: Store, form: Format, folder: Path) -> list[Path]:
     """Write the leaderboard to `folder` in one format and return the paths of the files.
 
     Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset. The formats
@@ -55,7 +55,7 @@ def export_board(view: BoardView, store: Store, form: Format, folder: Path) -> l
         ) from error
 
 
-def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
+def _contents(view: LeaderboardView, store: Store, form: Format) -> dict[str, bytes]:
     """Return the content of each file by its name."""
     if form == "classic":
         return classic_files(view, store)
@@ -77,7 +77,7 @@ def _contents(view: BoardView, store: Store, form: Format) -> dict[str, bytes]:
     return files
 
 
-def classic_files(view: BoardView, store: Store) -> dict[str, bytes]:
+def classic_files(view: LeaderboardView, store: Store) -> dict[str, bytes]:
     """Return the flat JSON of every entry of every track by file name, without the rows of `overall`.
 
     The name is MODEL_results.json, or MODEL_DATASET_ID_results.json with the first 8 digits of the config_id where a
@@ -129,7 +129,7 @@ def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
     return float(used["latency_s"].mean())
 
 
-def board_bytes(view: BoardView, form: Format) -> bytes:
+def board_bytes(view: LeaderboardView, form: Format) -> bytes:
     """Return the rows of `view` as a file in the format csv, parquet or json."""
     records = view.to_records()
     if form == "json":

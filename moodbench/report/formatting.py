@@ -13,11 +13,6 @@ from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
 type Row = Mapping[Any, Any] | pd.Series[Any]
 """A row of the leaderboard."""
 MISSING = "—"
-MEASURED = (
-    "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s",
-    "throughput_texts_per_s", "memory_peak_batch1_bytes",
-)  # fmt: skip
-"""Leaderboard columns that come from a measurement."""
 MARKS: Mapping[str, str] = {
     "invalid": "the timed model gave other labels than the evaluated one: its speed and memory do not count",
     "contaminated": "other load disturbed the clock: the score uses CPU time and is provisional",
@@ -74,19 +69,6 @@ def marked(row: Row) -> str:
     """Return the row's name with its marks, such as MiniLM-L6 (quick)."""
     found = marks(row)
     return str(row["name"]) + (f" ({', '.join(found)})" if found else "")
-
-
-def valid(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return `rows` with the speed and memory of invalid measurements blanked."""
-    if "verdict" not in rows:
-        return rows
-    keep = rows["verdict"] != "invalid"
-    return rows.assign(**{column: rows[column].where(keep) for column in MEASURED if column in rows})
-
-
-def on_all(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the `rows` that cover all datasets of the leaderboard: means over other datasets are not comparable."""
-    return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
 
 
 def percent(value: Any) -> str:

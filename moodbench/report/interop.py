@@ -13,10 +13,10 @@ import pandas as pd
 import yaml
 
 from moodbench import __version__
-from moodbench.analysis.leaderboard import OVERALL
-from moodbench.report.board_view import BoardView
 from moodbench.report.formatting import COLUMNS, cells, missing, track_facts
-from moodbench.report.score_notes import effect_words
+from moodbench.report.leaderboard_view import LeaderboardView
+from moodbench.report.notes import effect_words
+from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 
 EEE_SCHEMA_VERSION = "0.3.0"
@@ -75,7 +75,7 @@ class Evaluated(NamedTuple):
         return str(self.spec["model"]["location"] if self.on_hub else self.row["model"])
 
 
-def evaluated(view: BoardView, store: Store) -> Iterator[Evaluated]:
+def evaluated(view: LeaderboardView, store: Store) -> Iterator[Evaluated]:
     """Yield every entry of every track, without the rows of `overall`."""
     fits = store.records("fits").set_index("fit_id")
     evaluations = store.records("evaluations").set_index("evaluation_id")
@@ -204,7 +204,7 @@ def every_eval_ever(each: Evaluated) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def latex(view: BoardView) -> bytes:
+def latex(view: LeaderboardView) -> bytes:
     """Return one booktabs table per track, for `\\input`; needs the package booktabs."""
     parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
     shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]

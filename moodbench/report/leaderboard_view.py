@@ -1,23 +1,51 @@
-"""The leaderboard as one reader sees it: the rows shown, the answer in a sentence, the best of each column."""
+"""The leaderboard of a store with its notes, and what one reader sees of it: the answer, the best of each column."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import OVERALL
-from moodbench.report.formatting import missing, on_all, valid
-from moodbench.report.training_notes import OF_RECIPES, not_trained_enough
-from moodbench.report.url_state import State
+from moodbench.analysis import human_reference
+from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.analysis.results import Results, read_results
+from moodbench.analysis.scoring import Robustness, robustness
+from moodbench.hardware import Hardware
+from moodbench.report.formatting import missing
+from moodbench.report.notes import (
+    OF_RECIPES,
+    coverage_note,
+    not_trained_enough,
+    robustness_notes,
+    row_notes,
+    score_notes,
+    search_notes,
+    standing_notes,
+    training_notes,
+)
+from moodbench.statistics.composite import Weights
+from moodbench.statistics.overall import OVERALL
+from moodbench.statistics.pairs import AllPairs
+from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
+from moodbench.store import Store
+from moodbench.tune.result import Searched, searches
 
-PRESETS: Mapping[str, tuple[int, int, int, int]] = {
-    "Balanced": (30, 30, 20, 20),
-    "Most accurate": (50, 50, 0, 0),
-    "Quality first": (40, 40, 10, 10),
-    "Fastest": (0, 0, 50, 50),
-}
-"""Preset name to the weights of accuracy, F1, throughput and latency."""
+EXPORTED = [
+    "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional",
+    "accuracy", "accuracy_low", "accuracy_high", "interval_method", "estimand",
+    "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece",
+    "latency_p50_s", "latency_p99_s", "throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size",
+    "memory_peak_batch1_bytes", "memory_peak_bytes", "weights_bytes", "cold_start_s",
+    "train_time_s", "num_steps", "training_verdict", "num_params", "num_trainable", "num_seeds", "num_test",
+    "verdict", "quick", "device_name", "config_id", "fit_ids",
+    "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
+    "f1_low", "f1_high", "tied_f1", "tied_latency", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
+]  # fmt: skip
+"""Columns of `--json` and `--csv`, in base units."""
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
@@ -31,26 +59,123 @@ TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "late
 """Column to the column that flags the rows not separated from its best."""
 
 
-def chosen_track(tracks: Sequence[str], state: State) -> str:
-    """Return the one of `tracks` that `state` names, else `overall`, else the first."""
-    if state.track in tracks:
-        return state.track
-    together = [t for t in tracks if t.startswith(OVERALL)]
-    return (together or list(tracks))[0]
+@dataclass(frozen=True)
+class LeaderboardView:
+    """A leaderboard with the notes, failures and statistics shown beside it.
+
+    A track is a dataset at one training size; `overall` is the track of all datasets together.
+    """
+
+    board: pd.DataFrame
+    failures: pd.DataFrame
+    """Last failed attempt of each phase that has no record yet."""
+    notes: tuple[str, ...]
+    references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(human_reference.COLUMNS)))
+    """Human agreement on the test examples, where raters are known: no entries, so without rank and score."""
+    robustness: tuple[Robustness, ...] = ()
+    """How robust the order of each track is to changes of weights and scores; only computed on request."""
+    searches: tuple[Searched, ...] = ()
+    """Hyperparameter searches in the store."""
+    pairs: Mapping[str, AllPairs] = field(default_factory=dict)
+    """Detectable differences of the tests of all pairs, by track or `overall`."""
+
+    def pairs_of(self, name: str) -> AllPairs | None:
+        """Return what the tests of all pairs of a track can detect; None where its examples cannot be paired."""
+        return self.pairs.get(OVERALL if name.startswith(OVERALL) else name)
+
+    def references_of(self, name: str) -> pd.DataFrame:
+        """Return the human reference rows of one track."""
+        return self.references[self.references["track"] == name]
+
+    @property
+    def tracks(self) -> list[str]:
+        """Names of the tracks, in order."""
+        return [] if self.board.empty else list(dict.fromkeys(self.board["track"]))
+
+    def track(self, name: str) -> pd.DataFrame:
+        """Return the rows of one track."""
+        return self.board[self.board["track"] == name]
+
+    def reference_records(self) -> list[dict[str, Any]]:
+        """Return the reference rows as plain values in base units, None where missing."""
+        records: list[dict[str, Any]] = json.loads(self.references.to_json(orient="records", double_precision=15))
+        return records
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return the rows as plain values in base units, None where missing."""
+        if self.board.empty:
+            return []
+        columns = self.board.reindex(columns=EXPORTED)
+        records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records", double_precision=15))
+        return records
 
 
-def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd.DataFrame:
-    """Return the `rows` that pass the search and the filters, with the ranks and groups of the whole leaderboard."""
-    keep = pd.Series(True, index=rows.index)
-    terms = [t.strip().lower() for t in state.search.split(";") if t.strip()]
-    if terms:
-        text = (rows["name"] + " " + rows["model"].map(families).fillna("") + " " + rows["method"]).str.lower()
-        keep &= text.map(lambda words: any(term in words for term in terms))
-    if state.methods:
-        keep &= rows["method"].isin(state.methods)
-    if state.max_params is not None:
-        keep &= rows["num_params"] <= state.max_params * 1e6
-    return rows[keep]
+@dataclass(frozen=True)
+class StoreView:
+    """What is shown of a store: its results and searches, as a leaderboard with notes under any weights."""
+
+    results: Results
+    searches: tuple[Searched, ...] = ()
+
+    def leaderboard(
+        self,
+        weights: Weights | None = None,
+        composite: str = "pinned",
+        *,
+        with_robustness: bool = False,
+        placed: str | None = None,
+    ) -> LeaderboardView:
+        """Return the leaderboard under these weights.
+
+        `with_robustness` adds how robust its order is. `placed` names the only track whose rows get rank intervals; by
+        default all rows get them.
+        """
+        weights, scoring, results = weights or Weights(), self.results.scoring(composite), self.results
+        board = scoring.board(weights, placed).assign(composite=composite)
+        tested = robustness(board, scoring, weights) if with_robustness else []
+        notes = [*score_notes(board, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
+        if self.searches and not board.empty:
+            notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
+        if len(results.references):
+            meanings = "; ".join(f"{name}: {what}" for name, what in human_reference.HELP.items())
+            notes.append(f"ref: people on the same texts, no entry. {meanings}.")
+        return LeaderboardView(
+            board,
+            results.records.failures,
+            tuple(notes),
+            results.references,
+            tuple(tested),
+            self.searches,
+            results.computed.pairs,
+        )
+
+    @cached_property
+    def _lasting_notes(self) -> list[str]:
+        """Notes that do not depend on the scores of the rows."""
+        records, computed = self.results.records, self.results.computed
+        rows = self.results.rows
+        return [
+            *coverage_note(rows, list(dict.fromkeys(computed.entries["track"]))),
+            *row_notes(rows, records.failures, records.num_elsewhere),
+            *training_notes(rows, records.fits),
+            *standing_notes(computed.pairs, computed.joints, computed.entries),
+        ]
+
+
+def view_leaderboard(
+    store: Store,
+    machine: Hardware,
+    *,
+    weights: Weights | None = None,
+    composite: str = "pinned",
+    dataset: str | None = None,
+) -> LeaderboardView:
+    """Return the leaderboard of `store` as seen from `machine`.
+
+    Speeds are those of this machine type if it was measured, otherwise those of the most common one.
+    """
+    shown = StoreView(read_results(store, machine, dataset), searches(store))
+    return shown.leaderboard(weights, composite, with_robustness=True)
 
 
 def answer(track: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.report.board_view import Results
+from moodbench.analysis.results import Records, Results
 from moodbench.report.formatting import missing, percent
 from moodbench.statistics.composite import load_anchors
 from moodbench.store.schema import SCHEMA_VERSION
@@ -26,13 +26,14 @@ class Fact(NamedTuple):
 
 def facts(results: Results) -> list[Fact]:
     """Return all facts in the records on data, training, measurement, statistics and failures, in that order."""
-    return [*_data(results), *_training(results.fits), *_measuring(results.measurements), *_statistics(results)]
+    records = results.records
+    return [*_data(records), *_training(records.fits), *_measuring(records.measurements), *_statistics(results)]
 
 
-def _data(results: Results) -> Iterable[Fact]:
-    ok = results.fits[results.fits["status"] == "ok"]
+def _data(records: Records) -> Iterable[Fact]:
+    ok = records.fits[records.fits["status"] == "ok"]
     for (dataset, revision), group in ok.groupby(["dataset", "dataset_revision"], dropna=False, sort=True):
-        tested = results.evaluations.loc[results.evaluations["dataset"] == dataset, "num_test"].dropna()
+        tested = records.evaluations.loc[records.evaluations["dataset"] == dataset, "num_test"].dropna()
         sizes = (
             f"{_range(group['num_train'])} training, {_range(group['num_validation'])} validation, "
             f"{_range(tested)} test texts"
@@ -131,7 +132,9 @@ def _statistics(results: Results) -> Iterable[Fact]:
         "statistics/anchors.toml",
     )
     yield Fact(
-        "Failures", f"{len(results.failures)} phases have no record because their last attempt failed", "failures"
+        "Failures",
+        f"{len(results.records.failures)} phases have no record because their last attempt failed",
+        "failures",
     )
 
 

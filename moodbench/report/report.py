@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 from moodbench import __version__
-from moodbench.analysis.leaderboard import OVERALL
+from moodbench.analysis.calibration import calibration
+from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.analysis.scoring import Robustness
 from moodbench.errors import StoreError
-from moodbench.report.board_view import BoardView
-from moodbench.report.calibration_view import HEADINGS, calibration, calibration_cells, calibration_notes
 from moodbench.report.figures import frontier
 from moodbench.report.files import board_bytes, replaced
-from moodbench.report.formatting import COLUMNS, cells, on_all, reference_cells, track_facts, valid
-from moodbench.report.leaderboard_view import DRAWN_ANEW, answer
+from moodbench.report.formatting import COLUMNS, cells, reference_cells, track_facts
+from moodbench.report.leaderboard_view import DRAWN_ANEW, LeaderboardView, answer
+from moodbench.report.notes import effect_words
 from moodbench.report.report_figures import (
     TRADE_OFFS,
     Drawing,
@@ -31,8 +32,9 @@ from moodbench.report.report_figures import (
     reliability_figure,
     trade_off_figure,
 )
-from moodbench.report.score_notes import Robustness, effect_words
 from moodbench.report.search_report import drawings, search_html, search_markdown, search_stem
+from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
+from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.statistics.ranks import across_datasets
 from moodbench.store import Store
@@ -79,7 +81,7 @@ class TrackSection:
     """Calibration as plain values in base units."""
 
 
-def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
+def write_report(view: LeaderboardView, store: Store, folder: Path) -> list[Path]:
     """Write the report to `folder` and return the paths of its files.
 
     The files are report.md with its figures as .svg and .png, report.html, and leaderboard and calibration as .csv and
@@ -122,7 +124,7 @@ def write_report(view: BoardView, store: Store, folder: Path) -> list[Path]:
         ) from error
 
 
-def section(view: BoardView, name: str, store: Store) -> TrackSection:
+def section(view: LeaderboardView, name: str, store: Store) -> TrackSection:
     """Return the section on one track with its figures; `overall` has no test examples or predictions of its own."""
     rows, pairs = view.track(name), view.pairs_of(name)
     tied = "" if pairs is None else " " + ties(pairs, rows[rows["tied_best"].notna()])
@@ -163,7 +165,7 @@ def section(view: BoardView, name: str, store: Store) -> TrackSection:
         answer(rows) + tied,
         pd.concat([cells(rows), reference_cells(view.references_of(name))]),
         tuple(figures),
-        pd.DataFrame(calibration_cells(trust), columns=list(HEADINGS)) if trust else None,
+        pd.DataFrame(calibration_cells(trust), columns=list(CALIBRATION_HEADINGS)) if trust else None,
         tuple(calibration_notes(trust)) if trust else (),
         tuple({"track": name, **each.to_record()} for each in trust),
     )
@@ -258,7 +260,7 @@ def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
 
 
 def markdown(
-    view: BoardView,
+    view: LeaderboardView,
     sections: Sequence[TrackSection],
     whole: Sequence[Figure],
     drawn: Sequence[Mapping[str, Drawing]] = (),
@@ -287,7 +289,7 @@ def markdown(
 
 
 def page(
-    view: BoardView,
+    view: LeaderboardView,
     sections: Sequence[TrackSection],
     whole: Sequence[Figure],
     drawn: Sequence[Mapping[str, Drawing]] = (),
@@ -345,7 +347,7 @@ def _html_figures(figures: Sequence[Figure]) -> list[str]:
     return [f"<figure>{f.drawing.svg}<figcaption class=note>{escape(f.caption)}</figcaption></figure>" for f in figures]
 
 
-def _failures(view: BoardView) -> list[str]:
+def _failures(view: LeaderboardView) -> list[str]:
     found = []
     for _, row in view.failures.iterrows():
         where = f"{row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}"

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.report.formatting import marked, missing, valid
+from moodbench.analysis.leaderboard import valid
+from moodbench.report.formatting import marked, missing
 from moodbench.statistics.calibration import ReliabilityCurve
 from moodbench.statistics.ranks import AcrossDatasets
 

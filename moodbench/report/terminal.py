@@ -9,8 +9,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from moodbench.report.board_view import BoardView
 from moodbench.report.formatting import COLUMNS, Column, cells, reference_cells, track_facts
+from moodbench.report.leaderboard_view import LeaderboardView
 
 LEFT = {"Model"}
 LINE = 160
@@ -26,7 +26,7 @@ def make_console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
-def print_board(view: BoardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
+def print_board(view: LeaderboardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
     """Print every track of the leaderboard, the notes and the failures."""
     for name in view.tracks:
         rows = view.track(name)

@@ -38,6 +38,8 @@ def covered(rows: pd.DataFrame) -> list[str]:
     baseline in the store, none is required. Empty if fewer than two datasets remain, because there is nothing to
     average.
     """
+    if rows.empty:
+        return []
     known = rows["base_name"].notna()
     rows = rows[known] if known.any() else rows
     plain, zero = (rows[c].astype("object").str.split(" #").str[0] for c in ("name", "base_name"))
@@ -133,17 +135,3 @@ def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
         joined = mean_of_independent(parts)
         found += [joined.low, joined.high]
     return found
-
-
-def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
-    """Return a sentence on the datasets of `every` that the overall rows of `board` omit; empty if there are none."""
-    rows = board[board["dataset"] == OVERALL]
-    if rows.empty:
-        return []
-    left = [str(t) for t in every if t not in rows["covers"].iloc[0]]
-    if not left:
-        return []
-    return [
-        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the "
-        f"entries or more were not run there: {'; '.join(left)}."
-    ]

@@ -3,7 +3,7 @@
 from chromium import until, violations
 
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
+from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.store import Store
 
 ROWS = "#mb-board tbody tr"
@@ -12,7 +12,7 @@ DRAWN = "path.point, .barlayer path, path.js-line"
 
 
 def board(site, **options):
-    return view_board(Store.open(site.store), hardware(), **options)
+    return view_leaderboard(Store.open(site.store), hardware(), **options)
 
 
 def order(page) -> list[str]:

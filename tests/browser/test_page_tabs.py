@@ -8,8 +8,9 @@ import pytest
 from chromium import address, until
 from looking import TWEETS, board, clean, drawn, shot
 
-from moodbench.report.comparison_view import compare_models, sentence
+from moodbench.analysis.pairwise import compare_models
 from moodbench.report.files import board_bytes
+from moodbench.report.tables import pair_sentence
 from moodbench.serving.classifier import open_classifier
 from moodbench.store import Store
 
@@ -62,7 +63,7 @@ def test_two_models_are_compared_as_the_command_does(filled):
     page.keyboard.press("Escape")
     until(lambda: "models=vader%3Btfidf-logreg" in address(page), "both are pinned")
     (found,) = compare_models(Store.open(filled.store), "vader", "tfidf-logreg", "icwsm-tweets")
-    words = sentence("vader", "tfidf-logreg", found.track, found.difference)
+    words = pair_sentence("vader", "tfidf-logreg", found.track, found.difference)
     until(
         lambda: words in page.locator("#mb-pairs").inner_text() or words in page.locator("#mb-pairs").text_content(),
         words,

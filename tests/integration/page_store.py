@@ -8,9 +8,9 @@ from moodbench.app.filling import Filled, fill
 from moodbench.app.shell import TABS
 from moodbench.app.snapshot import Reader
 from moodbench.app.tab import Services
+from moodbench.app.url_state import State
 from moodbench.hardware import Hardware
 from moodbench.report.formatting import COLUMNS
-from moodbench.report.url_state import State
 from moodbench.store import Store
 
 MACHINE = Hardware("toy CPU", num_cores=2, memory_bytes=2**33, gpus=(), mps=False)

@@ -15,8 +15,8 @@ import pytest
 from page_store import MACHINE, Page, four_entries, write_trial
 
 from moodbench.app.snapshot import LOOK_EVERY_S
-from moodbench.report.board_view import view_board
 from moodbench.report.formatting import cells
+from moodbench.report.leaderboard_view import view_leaderboard
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ def test_the_app_serves_the_board_to_this_machine_alone(store):
         config = _json(f"http://127.0.0.1:{port}/config")
         assert {d["api_visibility"] for d in config["dependencies"]} == {"private"}
         (opened,) = (d["id"] for d in config["dependencies"] if d["targets"][0][1] == "load")
-        assert Page(_call(port, opened)).tables[0] == cells(view_board(store, MACHINE).board).to_numpy().tolist()
+        assert Page(_call(port, opened)).tables[0] == cells(view_leaderboard(store, MACHINE).board).to_numpy().tolist()
         write_trial(store, 5, "finished-meanwhile", 0.5, {})
         until = time.monotonic() + 60
         while "finished-meanwhile" not in _call(port, opened):

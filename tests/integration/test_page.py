@@ -18,11 +18,11 @@ from moodbench.app.shell import TABS
 from moodbench.app.snapshot import Reader
 from moodbench.app.starting import asked
 from moodbench.app.tab import Services
+from moodbench.app.url_state import State
 from moodbench.app.which import use_command
 from moodbench.app.why_missing import why_missing
-from moodbench.report.board_view import view_board
 from moodbench.report.formatting import COLUMNS, cells
-from moodbench.report.url_state import State
+from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.rank_intervals import PARETO_COSTS
 from moodbench.store import Store
@@ -40,7 +40,7 @@ def store(tmp_path):
 
 
 def test_the_page_and_the_terminal_show_the_same_cells(store):
-    view = view_board(store, MACHINE)
+    view = view_leaderboard(store, MACHINE)
     page = Page(board_html(view))
     assert page.tables[0] == cells(view.board).to_numpy().tolist()
     assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed (contaminated)", HOSTILE, "unmeasured"]
@@ -50,7 +50,7 @@ def test_the_page_and_the_terminal_show_the_same_cells(store):
 
 
 def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
-    html = board_html(view_board(store, MACHINE))
+    html = board_html(view_leaderboard(store, MACHINE))
     title = Page(html).title
     assert title("tfidf-logreg", "P99 ms") is None
     assert title("disturbed", "P99 ms") == f"withheld: too few clean requests; {PROVISIONAL}"
@@ -65,12 +65,12 @@ def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
 def test_a_score_without_its_baseline_says_so(tmp_path):
     store = Store.open(tmp_path / "results")
     write_trial(store, 1, "alone", 0.7, {})
-    why = Page(board_html(view_board(store, MACHINE))).title("alone", "Score")
+    why = Page(board_html(view_leaderboard(store, MACHINE))).title("alone", "Score")
     assert why == "not scored: the baseline has no result on this data"
 
 
 def test_names_and_messages_cannot_become_markup(store):
-    page = Page(board_html(view_board(store, MACHINE)))
+    page = Page(board_html(view_leaderboard(store, MACHINE)))
     assert not {"img", "script", "b"} & page.tags
     (failure,) = page.tables[1]
     assert failure[:4] == [HOSTILE, "toy-set", "0", "measure"]
@@ -120,7 +120,7 @@ def test_a_filter_hides_rows_and_moves_no_place(store):
 def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     write_trial(store, 5, "wrong", 0.99, {"verdict": "invalid", "latency_p50_s": 1e-6, "throughput_texts_per_s": 1e9})
     write_trial(store, 6, "slower", 0.5, {"latency_p50_s": 0.02})
-    view = view_board(store, MACHINE)
+    view = view_leaderboard(store, MACHINE)
     html = board_html(view)
     title = Page(html).title
     assert "wrong (invalid)" in [row[1] for row in Page(html).tables[0]]
@@ -162,12 +162,12 @@ def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
 def test_minmax_needs_no_baseline_to_be_missing(tmp_path):
     store = Store.open(tmp_path / "results")
     write_trial(store, 1, "alone", 0.7, None)
-    title = Page(board_html(view_board(store, MACHINE, composite="minmax"))).title
+    title = Page(board_html(view_leaderboard(store, MACHINE, composite="minmax"))).title
     assert title("alone", "Score") == "not measured on the machine shown"
 
 
 def test_without_a_score_no_part_of_it_is_called_missing(store):
-    view = view_board(store, MACHINE, composite="none")
+    view = view_leaderboard(store, MACHINE, composite="none")
     title = Page(board_html(view)).title
     assert title("tfidf-logreg", "Score") == "no score was asked for" == title("unmeasured", "Score")
     assert title("unmeasured", "Rank") == "not measured on the machine shown"
@@ -179,7 +179,7 @@ def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
     assert [Path(p).name for p in paths] == [
         "moodbench-view.csv", "moodbench-view.parquet", "moodbench-all.csv", "moodbench-all.parquet",
     ]  # fmt: skip
-    expected = view_board(store, MACHINE, weights=Weights(1, 0, 0, 0), composite="minmax")
+    expected = view_leaderboard(store, MACHINE, weights=Weights(1, 0, 0, 0), composite="minmax")
     assert pd.read_csv(paths[0])["score"].tolist() == pytest.approx(expected.board["score"].tolist(), nan_ok=True)
     assert pd.read_csv(paths[0])["score"].max() == 100, "min-max gives the most accurate all points"
     few = Downloads(most=2)
@@ -196,8 +196,8 @@ def test_the_command_is_one_that_works(store):
     specs = ('{"preparation": ["urls"]}', '{"preparation": []}', None)
     said = []
     for spec in specs:
-        fits = results.fits.assign(spec=spec)
-        reading = replace(reader.current(), results=replace(results, fits=fits))
+        records = replace(results.records, fits=results.records.fits.assign(spec=spec))
+        reading = replace(reader.current(), shown=StoreView(replace(results, records=records)))
         said.append(use_command(pd.Series({**row, "method": "lora"}), reading))
     assert [words.split()[1] for words in said] == ["predict", "export-model", "export-model"]
     assert all(words.endswith(f" --store {store.uri}") for words in said)
@@ -213,7 +213,7 @@ def test_the_command_for_all_data_sets_names_a_fit_of_that_very_entry(tmp_path):
         )
     reading = Reader(store, MACHINE).current()
     whole = reading.order(State().weights).track(reading.tracks[-1])
-    fits = reading.results.fits.set_index("fit_id")
+    fits = reading.results.records.fits.set_index("fit_id")
     found = {}
     for _, row in whole[whole["model"] == "big"].iterrows():
         which = use_command(row, reading).split(" --model ")[1].split()[0]

@@ -10,7 +10,7 @@ from page_store import MACHINE, four_entries
 
 from moodbench.app.shell import TABS, Shell
 from moodbench.app.tab import Services
-from moodbench.report.url_state import State, read_state
+from moodbench.app.url_state import State, read_state
 from moodbench.store import Store
 
 pytestmark = pytest.mark.integration

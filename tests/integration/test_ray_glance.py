@@ -9,7 +9,7 @@ import toy_store
 
 from moodbench.app.live import cluster_html, render
 from moodbench.app.tab import Services
-from moodbench.report.url_state import State
+from moodbench.app.url_state import State
 from moodbench.runtime.ray_glance import EVERY_S, ClusterNow, Lookout, NodeNow, look
 from moodbench.runtime.ray_local import TOKEN, start_ray
 from moodbench.runtime.ray_settings import cluster_environment, private_token

@@ -8,16 +8,18 @@ from page_store import MACHINE, write_trial
 from test_tuning_study import trial
 from toy_store import write_toy_store
 
+from moodbench.analysis.results import read_results
 from moodbench.app.filling import fill
 from moodbench.app.searches import in_words, render, titles
 from moodbench.app.shell import TABS
 from moodbench.app.snapshot import LOOK_EVERY_S, Reader, Reading
 from moodbench.app.tab import Services
-from moodbench.report.board_view import read_results, view_board
+from moodbench.app.url_state import State
+from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.report.report import write_report
-from moodbench.report.url_state import State
 from moodbench.store import Store
 from moodbench.tune.records import put_trial
+from moodbench.tune.result import searches
 
 pytestmark = pytest.mark.integration
 (TRAINING,) = (tab for tab in TABS if tab.key == "training")
@@ -56,17 +58,17 @@ def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path
     store = Store.open(tmp_path)
     with_search(store, "a", 2)
     with_search(store, "b", 4)
-    reading = Reading(store, read_results(store, MACHINE), datetime.now())
+    reading = Reading(store, StoreView(read_results(store, MACHINE), searches(store)), datetime.now())
     assert [value for _, value in titles(reading)] == ["", "b" * 20]
     counts = [render(reading, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
     assert counts == ["<p>2", "<p>4", "<p>2"]
-    assert in_words(reading.results.searches[1]) in render(reading, State(tuning="b" * 20))
+    assert in_words(reading.shown.searches[1]) in render(reading, State(tuning="b" * 20))
 
 
 def test_the_report_has_a_section_for_each_search(tmp_path):
     store = write_toy_store(tmp_path / "results")
     with_search(store)
-    written = write_report(view_board(store, MACHINE), store, tmp_path / "report")
+    written = write_report(view_leaderboard(store, MACHINE), store, tmp_path / "report")
     figures = [path for path in written if path.suffix == ".svg" and path.name.startswith("search-")]
     assert [path.name for path in figures] == [
         f"search-{'s' * 12}-{key}.svg" for key in ("map", "coordinates", "budget")

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from moodbench.analysis.leaderboard import QUALITY, SPEED, leaderboard, trials_frame
+from moodbench.analysis.leaderboard import entries, trials_frame
+from moodbench.analysis.scoring import Scoring
 from moodbench.statistics.composite import Weights, load_anchors
+from moodbench.statistics.overall import QUALITY, SPEED, covered
 
 ANCHORS = load_anchors()
 BASELINE = {"model": "tfidf-logreg", "accuracy": 0.80, "f1_macro": 0.82, "texts_per_s": 1e4, "latency_s": 0.001}
@@ -71,10 +73,13 @@ def right(evaluation_ids):
     return table
 
 
+def leaderboard(trials, correct, composite="pinned"):
+    rows = entries(trials, correct, ANCHORS)
+    return Scoring(rows, covered(rows), anchors=ANCHORS, composite=composite).board(Weights())
+
+
 def board_of(*trials, correct=no_items, composite="pinned"):
-    return leaderboard(
-        trials_frame(*records(*trials)), correct, weights=Weights(), anchors=ANCHORS, composite=composite
-    )
+    return leaderboard(trials_frame(*records(*trials)), correct, composite)
 
 
 def row_of(board, name, track=None):

@@ -3,13 +3,24 @@
 import numpy as np
 import pandas as pd
 import pytest
-from board_records import ANCHORS, BASELINE, OTHER, WORKED, board_of, no_items, ranks, records, right, row_of
+from board_records import (
+    ANCHORS,
+    BASELINE,
+    OTHER,
+    WORKED,
+    board_of,
+    leaderboard,
+    no_items,
+    ranks,
+    records,
+    right,
+    row_of,
+)
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.analysis.leaderboard import ENTRY, choose_machine, leaderboard, trials_frame
+from moodbench.analysis.leaderboard import ENTRY, choose_machine, trials_frame
 from moodbench.config import load_catalogue
-from moodbench.statistics.composite import Weights
 from moodbench.statistics.intervals import two_way
 
 
@@ -213,7 +224,7 @@ def test_the_order_of_the_records_changes_nothing(seed, composite):
 
 def test_no_records_make_an_empty_board():
     empty = tuple(frame.iloc[:0] for frame in records(WORKED))
-    board = leaderboard(trials_frame(*empty), no_items, weights=Weights(), anchors=ANCHORS)
+    board = leaderboard(trials_frame(*empty), no_items)
     assert board.empty
     assert {*ENTRY, "track", "score", "rank"} <= set(board.columns)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import toy_store
 
+from moodbench.analysis.results import read_results
 from moodbench.hardware import hardware
-from moodbench.report.board_view import read_results, view_board
+from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.statistics.composite import load_anchors
 from moodbench.tune.records import SearchTrial
 from moodbench.tune.result import searched
@@ -20,7 +21,7 @@ def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_pat
     store = toy_store.write_toy_store(tmp_path)
     fit = toy_store.toy_fit(model=load_anchors().baseline)
     toy_store.write_toy_trial(store, fit, "e1" + "0" * 18, "c1" + "0" * 18)
-    view = view_board(store, hardware())
+    view = view_leaderboard(store, hardware())
     assert [row["accuracy"] for row in view.to_records()] == [1.0, 1.0]
     assert [row["score"] for row in view.to_records()] == [None, None]
     assert any("does as well as can be: toy-set (tfidf-logreg 100.0 % of 100.0 %)" in note for note in view.notes)
@@ -43,8 +44,8 @@ def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, 
     toy_store.write_toy_trial(store, toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18)
     if older:
         toy_store.change_row(store, "measurements/c1/*.parquet", process_speed=None)
-    view = view_board(store, hardware())
-    (joint,) = view.joints.values()
+    view = view_leaderboard(store, hardware())
+    (joint,) = read_results(store, hardware()).computed.joints.values()
     other, toy = (joint.names.index(name) for name in ("other", "toy"))
     drawn = joint.speed_noise[:, other, 0] / np.sqrt(3 / 2)
     assert sorted(set(np.round(drawn, 9))) == pytest.approx(np.log([3.5 / 5.25, 1, 7 / 5.25]))
@@ -53,13 +54,13 @@ def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, 
     assert any(note in said for said in view.notes), view.notes
     (record,) = (Path(store.uri) / "measurements" / "c0").glob("*.parquet")
     record.unlink()  # what was not measured is not said to be taken as measured
-    assert any("drawn over fresh processes." in said for said in view_board(store, hardware()).notes)
+    assert any("drawn over fresh processes." in said for said in view_leaderboard(store, hardware()).notes)
 
 
 def test_speed_of_one_process_each_is_said_to_be_as_measured(tmp_path):
     store = toy_store.write_toy_store(tmp_path)
     toy_store.write_toy_trial(store, toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18)
-    assert any("Speed is taken as measured: places" in said for said in view_board(store, hardware()).notes)
+    assert any("Speed is taken as measured: places" in said for said in view_leaderboard(store, hardware()).notes)
 
 
 def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board(tmp_path):
@@ -84,8 +85,7 @@ def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board
         train_time_s=60.0,
         elapsed_s=1.0,
     )
-    results = replace(read_results(store, hardware()), searches=(searched([trial]),))
-    view = results.view()
+    view = StoreView(read_results(store, hardware()), (searched([trial]),)).leaderboard()
     assert set(view.board["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
     (note,) = (note for note in view.notes if "was chosen from" in note)
     assert note.startswith("toy-tuned on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
@@ -96,14 +96,14 @@ def test_intervals_say_of_what_they_are(tmp_path):
     store = toy_store.write_toy_store(tmp_path)
     one = "One seed: intervals hold for these weights on new texts, not for training again."
     several = "Several seeds: intervals hold for the recipe trained again, on new texts."
-    assert {one, several} & set(view_board(store, hardware()).notes) == {one}
+    assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {one}
     toy_store.write_toy_trial(store, toy_store.toy_fit(seed=1), "e1" + "0" * 18, "c1" + "0" * 18)
-    assert {one, several} & set(view_board(store, hardware()).notes) == {several}
+    assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {several}
 
 
 def test_an_f1_interval_without_width_is_explained(tmp_path):
     results = read_results(toy_store.write_toy_store(tmp_path), hardware())
     for width, said in ((0.0, True), (0.01, False)):
         rows = results.entries.assign(f1_low=0.4, f1_high=0.4 + width)
-        notes = replace(results, entries=rows).view().notes
+        notes = StoreView(replace(results, computed=replace(results.computed, entries=rows))).leaderboard().notes
         assert any(note.startswith("F1 with an interval of no width") for note in notes) == said

@@ -15,8 +15,8 @@ from toy_store import SECRET, toy_fit, write_toy_store
 
 from moodbench.cli import main
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
+from moodbench.report.leaderboard_view import view_leaderboard
 
 HUB = {"id": "stanfordnlp/imdb", "config": "plain_text", "revision": "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"}
 
@@ -28,7 +28,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def each(store):
-    (found,) = evaluated(view_board(store, hardware()), store)
+    (found,) = evaluated(view_leaderboard(store, hardware()), store)
     return found
 
 
@@ -177,7 +177,7 @@ NAMES = {
 
 
 def test_names_with_the_signs_of_latex_are_escaped_and_leave_the_table_whole(store):
-    view = view_board(store, hardware())
+    view = view_leaderboard(store, hardware())
     odd = pd.concat([view.board.assign(name=name, track=f"{name} (2 training texts)") for name in NAMES])
     text = latex(type(view)(odd, view.failures, ("a note of 50 % & more",))).decode()
     found = tables(text)

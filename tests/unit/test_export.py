@@ -9,8 +9,8 @@ import pytest
 from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.cli import main
-from moodbench.report.board_view import EXPORTED
 from moodbench.report.files import FORMATS
+from moodbench.report.leaderboard_view import EXPORTED
 from moodbench.store import Store
 
 CLASSIC = [

@@ -20,7 +20,7 @@ HEAVY = (
     "bitsandbytes",
 )
 LIGHT = ("cli", "config.catalogue", "spec", "store", "analysis.leaderboard", "plan", "schedule", "hardware", "metrics",
-         "benchmark.resolve", "report.board_view", "models.locate", "evaluation.measuring",
+         "benchmark.resolve", "report.leaderboard_view", "models.locate", "evaluation.measuring",
          "serving.texts", "serving.classifier", "serving.export", "api")  # fmt: skip
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.report.formatting import MARKS, marked, marks, valid
+from moodbench.analysis.leaderboard import valid
+from moodbench.report.formatting import MARKS, marked, marks
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import pytest
 from generated_store import generate
 from toy_store import SECRET, change_row, path_of, toy_fit, write_toy_store, write_toy_trial
 
-from moodbench.analysis.mislabelled import suspects
+from moodbench.analysis.mislabelled import mislabelled, suspects
 from moodbench.cli import main
 from moodbench.errors import StoreError
-from moodbench.report.mislabelled_view import mislabelled
 
 
 def table(*positive):

@@ -7,7 +7,7 @@ from board_records import BASELINE, OTHER, WORKED, board_of, ranks, right, row_o
 from statsmodels.stats.proportion import proportion_confint
 
 from moodbench.report.formatting import marked, marks
-from moodbench.statistics.overall import coverage_note
+from moodbench.report.notes import coverage_note
 
 
 def test_overall_is_the_unweighted_mean_of_the_tracks_whatever_their_size():

@@ -77,11 +77,11 @@ def test_the_rows_stand_on_the_board_and_change_no_other(tmp_path, capsys):
 def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
     from moodbench.app.board_table import board_table
     from moodbench.hardware import hardware
-    from moodbench.report.board_view import view_board
+    from moodbench.report.leaderboard_view import view_leaderboard
 
     store = write_toy_store(tmp_path)
     with_raters(store, SPLIT)
-    view = view_board(store, hardware())
+    view = view_leaderboard(store, hardware())
     (name,) = view.tracks
     rows = view.track(name)
     html = board_table(rows, rows, view.failures, (), view.references_of(name))
@@ -94,10 +94,10 @@ def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
 
 def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
     from moodbench.app.board_table import board_table
+    from moodbench.app.url_state import State, read_state
     from moodbench.hardware import hardware
-    from moodbench.report.board_view import view_board
     from moodbench.report.formatting import COLUMNS, columns_with
-    from moodbench.report.url_state import State, read_state
+    from moodbench.report.leaderboard_view import view_leaderboard
 
     store = write_toy_store(tmp_path)
     with_raters(store, SPLIT)
@@ -106,7 +106,7 @@ def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
     place = headings.index("Recall %")
     assert headings[place + 1 : place + 3] == ["NLL", "ECE %"]
     assert len(headings) == len(COLUMNS) + 2
-    view = view_board(store, hardware())
+    view = view_leaderboard(store, hardware())
     nll = f"{view.board['nll'].iloc[0]:.3f}"
     words = shown(capsys, "leaderboard", "--store", store.uri, "--columns", "nll", "mcc")
     assert nll in words

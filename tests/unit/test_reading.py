@@ -10,14 +10,15 @@ import pytest
 import toy_store
 from generated_store import generate
 
+from moodbench.analysis import cache
+from moodbench.analysis.cache import cached_results, record_stamps
+from moodbench.analysis.results import read_results
 from moodbench.app import snapshot
 from moodbench.app.snapshot import LOOK_EVERY_S, Reader
 from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.hardware import hardware
-from moodbench.report import board_view, results_cache
-from moodbench.report.board_view import read_results
-from moodbench.report.results_cache import results_of, stamps_of
+from moodbench.report.leaderboard_view import StoreView
 from moodbench.store import Store
 
 
@@ -43,9 +44,9 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
 
     def slow(*given):
         go_on.wait(30)
-        return results_of(*given)
+        return cached_results(*given)
 
-    monkeypatch.setattr(snapshot, "results_of", slow)
+    monkeypatch.setattr(snapshot, "cached_results", slow)
     monkeypatch.setattr(snapshot, "PATIENCE_S", 0.0)
     add_trial(store, 1)
     clock.now += LOOK_EVERY_S
@@ -55,7 +56,7 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
     go_on.set()
     reader._thread.join()
     later = reader.current()
-    assert len(later.results.fits) == 2 and len(first.results.fits) == 1
+    assert len(later.results.records.fits) == 2 and len(first.results.records.fits) == 1
 
 
 def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_path, monkeypatch):
@@ -64,9 +65,9 @@ def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_pat
     def slow(of):
         clock.now += 1.0
         looks.append(clock.now)
-        return stamps_of(of)
+        return record_stamps(of)
 
-    monkeypatch.setattr(snapshot, "stamps_of", slow)
+    monkeypatch.setattr(snapshot, "record_stamps", slow)
     reader = Reader(store, hardware(), clock)
     for _ in range(100):
         reader.current()
@@ -87,47 +88,49 @@ def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
             reader.current()
     path.write_bytes(whole)
     clock.now += LOOK_EVERY_S
-    assert len(reader.current().results.evaluations) == 1
+    assert len(reader.current().results.records.evaluations) == 1
 
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
     """A store of which what is worked out is kept."""
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(results_cache, "FROM_RECORDS", 1)
+    monkeypatch.setattr(cache, "FROM_RECORDS", 1)
     return generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=2, num_test=40)
 
 
 def known_already(monkeypatch):
-    monkeypatch.setattr(board_view, "work_out", None)  # calling it would fail
+    monkeypatch.setattr(cache, "compute", None)  # calling it would fail
 
 
 def assert_same(a, b):
-    assert a.view().to_records() == b.view().to_records() and a.view().notes == b.view().notes
+    views = [StoreView(results).leaderboard() for results in (a, b)]
+    assert views[0].to_records() == views[1].to_records() and views[0].notes == views[1].notes
+    a, b = a.computed, b.computed
     pd.testing.assert_frame_equal(a.entries, b.entries)
     pd.testing.assert_frame_equal(a.ties, b.ties)
-    assert a.pairs == b.pairs and list(a.joints) == list(b.joints)
+    assert a.covered == b.covered and a.pairs == b.pairs and list(a.joints) == list(b.joints)
     for name, joint in a.joints.items():
         other = b.joints[name]
         for field in fields(joint):
             value, kept = getattr(joint, field.name), getattr(other, field.name)
             assert type(value) is type(kept) and np.array_equal(value, kept), field.name
-    assert np.array_equal(a.together.f1_draws, b.together.f1_draws)
+    assert np.array_equal(a.whole.f1_draws, b.whole.f1_draws)
 
 
 def test_a_small_store_keeps_nothing(large, tmp_path, monkeypatch):
-    monkeypatch.setattr(results_cache, "FROM_RECORDS", 500)
-    results_of(large, hardware())
+    monkeypatch.setattr(cache, "FROM_RECORDS", 500)
+    cached_results(large, hardware())
     assert not (tmp_path / "cache").exists()
 
 
 def test_what_is_kept_is_what_would_be_worked_out(large, tmp_path, monkeypatch):
-    made = results_of(large, hardware())
+    made = cached_results(large, hardware())
     (path,) = (tmp_path / "cache" / "boards").iterdir()
     assert not (Path(large.uri) / "snapshots" / "board.npz").exists(), "looking at a store changes nothing in it"
     np.load(path, allow_pickle=False)["about"]
     known_already(monkeypatch)
-    assert_same(results_of(large, hardware()), made)
+    assert_same(cached_results(large, hardware()), made)
 
 
 def test_compacting_keeps_it_in_the_store_for_every_reader(large, tmp_path, monkeypatch):
@@ -137,28 +140,28 @@ def test_compacting_keeps_it_in_the_store_for_every_reader(large, tmp_path, monk
     assert not (tmp_path / "cache" / "boards").exists()
     made = read_results(large, hardware())
     known_already(monkeypatch)
-    assert_same(results_of(Store.open(large.uri), hardware()), made)
+    assert_same(cached_results(Store.open(large.uri), hardware()), made)
 
 
 def test_what_is_kept_counts_only_while_nothing_changes(large):
-    results_of(large, hardware(), in_store=True)
+    cached_results(large, hardware(), in_store=True)
     gone = next((Path(large.uri) / "measurements").rglob("*.parquet"))
     gone.unlink()
-    fewer = results_of(large, hardware())
+    fewer = cached_results(large, hardware())
     assert_same(fewer, read_results(large, hardware()))
-    assert len(fewer.measurements) == 11
+    assert len(fewer.records.measurements) == 11
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"pickle"])
 def test_a_kept_file_that_cannot_be_used_is_worked_out_again_and_never_run(large, tmp_path, content):
-    made = results_of(large, hardware(), in_store=True)
+    made = cached_results(large, hardware(), in_store=True)
     kept = Path(large.uri) / "snapshots" / "board.npz"
     if content == b"pickle":
         ran = tmp_path / "ran"
         np.savez(kept, about=np.array([Runs(ran)], dtype=object))
     else:
         kept.write_bytes(content)
-    assert_same(results_of(large, hardware()), made)
+    assert_same(cached_results(large, hardware()), made)
     assert not (tmp_path / "ran").exists()
 
 

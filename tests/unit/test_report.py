@@ -13,14 +13,15 @@ import pytest
 from refused import fail
 from toy_store import SECRET, write_toy_store
 
+from moodbench.analysis.scoring import Robustness
 from moodbench.cli import main
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
-from moodbench.report.calibration_view import HEADINGS
 from moodbench.report.formatting import COLUMNS, cells
+from moodbench.report.leaderboard_view import view_leaderboard
+from moodbench.report.notes import effect_words
 from moodbench.report.report import chances, data_sets_together, ties, trade_offs
 from moodbench.report.report_figures import joined_ranges, trade_off_figure
-from moodbench.report.score_notes import Robustness, effect_words
+from moodbench.report.tables import CALIBRATION_HEADINGS
 from moodbench.statistics.bootstrap import joint_draws
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.pairs import all_pairs, pair_p_values
@@ -68,16 +69,16 @@ def test_it_writes_the_report_the_figures_and_the_numbers(written):
 
 def test_its_tables_are_those_of_the_board(written):
     store, folder = written
-    expected = cells(view_board(store, hardware()).board).to_numpy().tolist()
+    expected = cells(view_leaderboard(store, hardware()).board).to_numpy().tolist()
     tags = Tags()
     tags.feed((folder / "report.html").read_text())
     width = len(COLUMNS)
     assert [tags.cells[:width]] == expected
-    assert len(tags.cells) == width + len(HEADINGS)
+    assert len(tags.cells) == width + len(CALIBRATION_HEADINGS)
     lines = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
     shown = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert shown[0] == [c.heading for c in COLUMNS] and [shown[2]] == expected
-    assert shown[3] == list(HEADINGS) and shown[5] == tags.cells[width:]
+    assert shown[3] == list(CALIBRATION_HEADINGS) and shown[5] == tags.cells[width:]
     assert pd.read_csv(folder / "leaderboard.csv")["accuracy"].tolist() == [0.75]  # six of eight, by hand
     assert json.loads((folder / "leaderboard.json").read_text())["board"][0]["accuracy"] == 0.75
 

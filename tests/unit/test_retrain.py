@@ -22,10 +22,9 @@ from moodbench.cli.retrain import longer_command
 from moodbench.config import load_catalogue
 from moodbench.config.schema import TrainDefaults
 from moodbench.hardware import hardware
-from moodbench.report.board_view import view_board
-from moodbench.report.comparison_view import pair_cells, sentence
 from moodbench.report.formatting import marked
-from moodbench.report.leaderboard_view import answer
+from moodbench.report.leaderboard_view import answer, view_leaderboard
+from moodbench.report.tables import pair_cells, pair_sentence
 from moodbench.spec import BenchmarkSpec
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
@@ -225,7 +224,7 @@ def short_store(tmp_path):
 
 def test_the_leaderboard_names_short_fits_and_says_what_to_do(short_store, capsys):
     store, pattern = short_store
-    view = view_board(store, hardware())
+    view = view_leaderboard(store, hardware())
     (note,) = [each for each in view.notes if each.startswith("Not trained enough")]
     assert note == (
         "Not trained enough: short on toy-set: undertrained (4 steps, loss still falling); train longer: moodbench run ... "
@@ -242,11 +241,11 @@ def test_the_leaderboard_names_short_fits_and_says_what_to_do(short_store, capsy
     assert "short (undertrained)" in capsys.readouterr().out
 
     change_row(store, pattern, training_verdict="overfitted")
-    notes = view_board(store, hardware()).notes
+    notes = view_leaderboard(store, hardware()).notes
     assert any(note.startswith("Over-fitted at the end: short on toy-set.") for note in notes)
     assert not any(note.startswith("Not trained enough") for note in notes)
     change_row(store, pattern, training_verdict="ok")
-    assert not any("trained" in note and "short" in note for note in view_board(store, hardware()).notes)
+    assert not any("trained" in note and "short" in note for note in view_leaderboard(store, hardware()).notes)
 
 
 def test_compare_names_a_difference_of_recipes(short_store, capsys):
@@ -264,13 +263,13 @@ def test_compare_names_a_difference_of_recipes(short_store, capsys):
 def test_no_model_is_called_better_than_one_that_was_not_trained_enough():
     first, second = [1] * 900 + [0] * 100, [1] * 800 + [0] * 200
     apart = paired_accuracy(first, second)
-    said = sentence("a", "b", "movie", apart, undertrained=["b"])
+    said = pair_sentence("a", "b", "movie", apart, undertrained=["b"])
     assert said.startswith(
         "movie: a as trained scores 10.0 points of accuracy above b as trained; b was not trained enough: this is a difference of "
         "recipes, not of models ("
     )
-    assert "better" not in said and "a is better than b" in sentence("a", "b", "movie", apart)
-    turned = sentence("b", "a", "movie", paired_accuracy(second, first), undertrained=["b", "a"])
+    assert "better" not in said and "a is better than b" in pair_sentence("a", "b", "movie", apart)
+    turned = pair_sentence("b", "a", "movie", paired_accuracy(second, first), undertrained=["b", "a"])
     assert turned.startswith("movie: a as trained scores 10.0 points") and "b and a were not trained enough" in turned
     assert pair_cells([("a", "b", apart)], ["b"])[0][-1] == "separated (recipes, not models)"
     assert pair_cells([("a", "b", apart)])[0][-1] == "separated"

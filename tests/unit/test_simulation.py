@@ -11,7 +11,7 @@ from simulate_coverage import COVERS, ERRS, WILSON, Finding, as_markdown, docume
 from simulation_draws import ITEM_SD, World, outcomes, seen, truth
 from simulation_worlds import wilson_coverage, worlds
 
-from moodbench.report.comparison_view import sentence
+from moodbench.report.tables import pair_sentence
 from moodbench.statistics.intervals import Interval
 from moodbench.statistics.paired import paired_accuracy
 
@@ -92,7 +92,7 @@ def test_two_trainings_of_one_recipe_never_have_a_winner_in_words():
     for _ in range(NUM_WORLDS):
         found = paired_accuracy(*outcomes(rng, 1000, 2, 1, 0.3, ITEM_SD))
         apart += found.verdict in ("better", "worse")
-        words = sentence("a@0", "a@1", "t", found, same_recipe=True)
+        words = pair_sentence("a@0", "a@1", "t", found, same_recipe=True)
         assert "no winner is named" in words and "better" not in words
     assert apart > 10, "these weights do differ, and only the recipe does not"
 

@@ -5,16 +5,15 @@ import pandas as pd
 import pytest
 from generated_store import generate
 
-from moodbench.analysis.scoring import Scoring
 from moodbench.app import leaderboard
 from moodbench.app.board_table import board_table
 from moodbench.app.snapshot import Reader
 from moodbench.app.tab import Services
+from moodbench.app.url_state import State, chosen_track
 from moodbench.hardware import hardware
 from moodbench.report.formatting import COLUMNS
-from moodbench.report.leaderboard_view import answer, chosen_track, tied_best
+from moodbench.report.leaderboard_view import StoreView, answer, tied_best
 from moodbench.report.report import write_report
-from moodbench.report.url_state import State
 from moodbench.statistics.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
 
 VIEWS = [
@@ -36,7 +35,7 @@ def reading(tmp_path_factory):
 
 def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(reading, monkeypatch):
     prepared = reading.view(State().weights, State().composite, placed=chosen_track(reading.tracks, State()))
-    monkeypatch.setattr(type(reading.results), "view", None)
+    monkeypatch.setattr(type(reading.shown), "leaderboard", None)
     assert leaderboard.render(reading, State(), Services())[0].startswith('<p class="mb-answer"')
     assert reading.view(Weights(), "pinned", placed=reading.tracks[-1]) is prepared
 
@@ -45,9 +44,8 @@ def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(readi
 def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     weights = Weights(0.4, 0.2, 0.3, 0.1)
     results = reading.results
-    board = results.view(weights, composite).board
-    scoring = Scoring(results.entries, anchors=load_anchors(), composite=composite, joints=results.joints)
-    drawn = scoring.draws(weights)
+    board = reading.view(weights, composite).board
+    drawn = results.scoring(composite).draws(weights)
     assert len(drawn) == 2
     for name, draws in drawn.items():
         score = board[board["track"] == name].set_index("name")["score"].loc[list(draws.names)]
@@ -104,7 +102,7 @@ def test_without_weights_the_order_is_that_of_pareto_layers(reading):
 
 
 def test_the_notes_say_what_weights_amount_to_and_what_dethrones_the_first(reading):
-    view = reading.results.view(with_robustness=True)
+    view = reading.shown.leaderboard(with_robustness=True)
     notes = " ".join(view.notes)
     for words in (
         "What the weights amount to here",
@@ -115,7 +113,7 @@ def test_the_notes_say_what_weights_amount_to_and_what_dethrones_the_first(readi
         assert words in notes
     record = view.robustness[0].to_record()
     assert [sum(chances) for chances in record["p_rank"].values()] == pytest.approx([1] * 5)
-    assert "No score" in " ".join(reading.results.view(composite="none", with_robustness=True).notes)
+    assert "No score" in " ".join(reading.shown.leaderboard(composite="none", with_robustness=True).notes)
 
 
 @pytest.mark.parametrize("composite", ["pinned", "geomean"])
@@ -196,7 +194,7 @@ def test_cells_that_are_kept_read_as_made_anew(reading):
 
 
 def test_a_view_after_others_is_that_of_a_fresh_reading(reading):
-    before = [reading.results.view(w, c).board for w, c in VIEWS]
-    fresh = [replace(reading.results).view(w, c).board for w, c in VIEWS]
+    before = [reading.shown.leaderboard(w, c).board for w, c in VIEWS]
+    fresh = [StoreView(replace(reading.results)).leaderboard(w, c).board for w, c in VIEWS]
     for a, b in zip(before, fresh, strict=True):
         pd.testing.assert_frame_equal(a, b, check_exact=True)

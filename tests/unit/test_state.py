@@ -3,7 +3,7 @@ from urllib.parse import parse_qsl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.report.url_state import DEFAULT, MAX_MODELS, State, read_state
+from moodbench.app.url_state import DEFAULT, MAX_MODELS, State, read_state
 from moodbench.statistics.composite import COMPOSITES, Weights
 
 words = (

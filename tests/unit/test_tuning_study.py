@@ -8,7 +8,7 @@ import pytest
 
 from moodbench.config import load_catalogue
 from moodbench.config.space_file import load_space
-from moodbench.report.search_notes import search_notes
+from moodbench.report.notes import search_notes
 from moodbench.store import Store
 from moodbench.tune.encoding import Axis, axes_of, axes_seen, points
 from moodbench.tune.fanova import tree_shares, variance_shares

@@ -9,10 +9,11 @@ from scipy.optimize import brentq
 from sklearn.metrics import log_loss
 from toy_store import EVALUATION_ID, LOGITS, TEST_LABELS, toy_fit, write_toy_store, write_toy_trial
 
+from moodbench.analysis.calibration import calibration_of
 from moodbench.cli import main
 from moodbench.report import figures
-from moodbench.report.calibration_view import HEADINGS, calibration_cells, calibration_notes, calibration_of
 from moodbench.report.report_figures import reliability_figure
+from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
 
 VALIDATION = [[2.0, 0.0], [1.0, 0.0]]
 """Labels 0 and 1: right with log odds 2, wrong with log odds 1."""
@@ -34,7 +35,7 @@ def test_the_temperature_comes_from_validation_texts_and_is_tried_on_test_texts(
     assert seed.before.nll == pytest.approx(log_loss(TEST_LABELS, probabilities(LOGITS)))
     assert seed.after.nll == pytest.approx(log_loss(TEST_LABELS, probabilities(LOGITS, 1 / best)), rel=1e-4)
     (cells,) = calibration_cells([found])
-    shown = dict(zip(HEADINGS, cells, strict=True))
+    shown = dict(zip(CALIBRATION_HEADINGS, cells, strict=True))
     assert shown["NLL"] == f"{log_loss(TEST_LABELS, probabilities(LOGITS)):.3f}"
     assert shown["T"] == f"{1 / best:.2f}"
     assert len(calibration_notes([found])) == 1

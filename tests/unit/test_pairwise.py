@@ -4,11 +4,14 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_trial
 
+from moodbench.analysis import pairwise
+from moodbench.analysis.pairwise import compare_models
 from moodbench.cli import main
-from moodbench.report.comparison_view import PAIR_HEADINGS, compare_models, pair_cells, sentence
+from moodbench.report.tables import PAIR_HEADINGS, pair_cells, pair_sentence
 from moodbench.statistics.paired import paired_accuracy
 
 
@@ -66,9 +69,7 @@ def test_what_cannot_be_compared_is_refused(two_seeds, capsys, arguments, messag
 
 
 def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_request(two_seeds, capsys, monkeypatch):
-    from moodbench.report import comparison_view
-
-    whole = comparison_view.predicted_classes
+    whole = pairwise.predicted_classes
 
     def other_seed_is_wrong_on_the_first(store, ids):
         frame = whole(store, ids)
@@ -76,7 +77,7 @@ def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_
             frame.iloc[0, 0] = 1 - frame.iloc[0, 0]
         return frame
 
-    monkeypatch.setattr(comparison_view, "predicted_classes", other_seed_is_wrong_on_the_first)
+    monkeypatch.setattr(pairwise, "predicted_classes", other_seed_is_wrong_on_the_first)
     _, hidden, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3")
     assert (
         "only toy@0 is right (negative; toy@1 says positive): 00000000000000000000000000000004 (text not shown)"
@@ -113,11 +114,11 @@ def test_the_smallest_difference_that_would_be_found_stands_in_the_sentence():
     right = [np.repeat(x, [150, 11, 9, 30]) for x in ([1, 1, 0, 0], [1, 0, 1, 0])]
     pair = paired_accuracy(*right)
     assert pair.detectable == pytest.approx((1.95996 + 0.84162) * (0.1 / 200) ** 0.5, rel=1e-4)
-    assert "found with 80 % power: differences from 6.3 points on" in sentence("a", "b", "t", pair)
+    assert "found with 80 % power: differences from 6.3 points on" in pair_sentence("a", "b", "t", pair)
     seeds = np.stack([np.roll(right[0], 5 * s) for s in range(3)], axis=1), np.stack([right[1]] * 3, axis=1)
     both = paired_accuracy(*seeds)
     assert both.detectable > both.delta - both.low > 0, "half the interval and the 80 % on top"
-    assert "power" not in sentence("a", "b", "t", paired_accuracy(right[0], right[0])), (
+    assert "power" not in pair_sentence("a", "b", "t", paired_accuracy(right[0], right[0])), (
         "nothing is known where nothing differs"
     )
 
@@ -143,3 +144,35 @@ def test_the_table_of_pairs_shows_what_would_be_found_and_only_equivalence_that_
     assert (apart[found], apart[verdict]) == ("2.5", "separated")
     assert (undecided[found], undecided[verdict]) == ("1.5", "not separated")
     assert (same[found], same[verdict], same["p"]) == ("—", "equivalent within 1 point", "1")
+
+
+def said(labels, predicted, stated):
+    ids = [f"e{i}" for i in range(len(labels))]
+    frame = pd.DataFrame(
+        {"label": labels, "predicted": predicted, "stated": stated}, index=pd.Index(ids, name="example_id")
+    )
+    return frame.assign(right=frame["label"] == frame["predicted"])
+
+
+A = said([0, 0, 1, 1], [0, 1, 1, 0], [0.9, 0.6, 0.8, 0.7])
+B = said([0, 0, 1, 1], [0, 0, 0, 0], [0.5, 0.95, 0.55, 0.9])
+TEXTS = pd.DataFrame(
+    {"example_id": [f"e{i}" for i in range(4)], "text": ["a", "b b", "c c c", "d d d d"], "private": False}
+)
+
+
+def test_disagreements_come_with_their_texts_the_surest_first():
+    found = pairwise.disagreements({"A": A, "B": B}, TEXTS)
+    assert list(found.index) == ["e1", "e2"], "e0 and e3: same label; least stated 0.6 before 0.55"
+    assert list(found["text"]) == ["b b", "c c c"] and list(found["A"]) == [1, 1] and list(found["B"]) == [0, 0]
+
+
+def test_slices_are_accuracies_of_parts():
+    parts = pairwise.accuracy_by_slice({"A": A, "B": B}, TEXTS, ("neg", "pos")).set_index("part")
+    assert parts.loc["all test texts"].tolist() == [4, 0.5, 0.5]
+    assert parts.loc["label neg"].tolist() == [2, 0.5, 1.0] and parts.loc["label pos"].tolist() == [2, 0.5, 0.0]
+    assert parts["num_texts"].filter(like="words").sum() == 4, "parts by length cover all texts"
+
+
+def test_confusion_counts_true_labels_in_rows():
+    assert pairwise.confusion(A, 3).to_numpy().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +21,11 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
-from moodbench.analysis.results import Records, Worked
+from moodbench.analysis.results import Computed, Records, Results, compute, read_records, results_of
 from moodbench.cache import cache_folder
 from moodbench.hardware import Hardware
-from moodbench.report.board_view import Results, read_results
 from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.store import Store
 from moodbench.store.commit import Attempt
@@ -39,37 +39,37 @@ IN_STORE = "snapshots/board.npz"
 ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
 
 
-def stamps_of(store: Store) -> dict[str, str]:
+def record_stamps(store: Store) -> dict[str, str]:
     """Return the stamp (size and modification time) of every record."""
     return {key: stamp for kind in KINDS for key, stamp in store.location.stamps(kind).items()}
 
 
-def results_of(store: Store, machine: Hardware, *, in_store: bool = False) -> Results:
+def cached_results(store: Store, machine: Hardware, *, in_store: bool = False) -> Results:
     """Return what `store` holds for the leaderboard, from the cache or computed and then cached.
 
     `in_store` writes the cache into the store instead of this user's cache folder.
     """
+    records = read_records(store, machine)
+    return results_of(store, records, _cached(store, records, in_store))
 
-    def keep(records: Records, make: Callable[[], Worked]) -> Worked:
-        if sum(len(frame) for frame in (records.fits, records.evaluations, records.measurements)) < FROM_RECORDS:
-            return make()
-        key = key_of(records)
-        own = cache_folder() / "boards" / f"{key}.npz"
-        beside = store.location.local(IN_STORE) if IN_STORE in store.location.keys("snapshots") else None
-        found = _read(beside, key) if beside is not None else None
-        if found is not None:
-            return found
-        found = _read(own, key)
-        worked = found or make()
-        if in_store:
-            with Attempt(store.location) as attempt:
-                store.location.replace(_written(attempt.folder / "board.npz", key, worked), IN_STORE)
-        elif found is None:
-            with suppress(OSError):  # a full disk must not keep the results from being shown
-                _keep(own, key, worked)
-        return worked
 
-    return read_results(store, machine, keep=keep)
+def _cached(store: Store, records: Records, in_store: bool) -> Computed:
+    if sum(len(frame) for frame in (records.fits, records.evaluations, records.measurements)) < FROM_RECORDS:
+        return compute(store, records)
+    key = key_of(records)
+    own = cache_folder() / "boards" / f"{key}.npz"
+    shared = store.location.local(IN_STORE) if IN_STORE in store.location.keys("snapshots") else None
+    if shared is not None and (found := _read(shared, key)) is not None:
+        return found
+    found = _read(own, key)
+    computed = found or compute(store, records)
+    if in_store:
+        with Attempt(store.location) as attempt:
+            store.location.replace(_written(attempt.folder / "board.npz", key, computed), IN_STORE)
+    elif found is None:
+        with suppress(OSError):  # a full disk must not keep the results from being shown
+            _keep(own, key, computed)
+    return computed
 
 
 def key_of(records: Records) -> str:
@@ -82,56 +82,70 @@ def key_of(records: Records) -> str:
     ):
         times = frame["ended_at"].astype(str)
         digest.update("\n".join(sorted(frame[column] + " " + times)).encode() + b"\n\n")
-    for part in ("statistics", "analysis", "report"):
+    for part in ("statistics", "analysis"):
         for source in sorted(files(f"moodbench.{part}").iterdir(), key=lambda entry: entry.name):
             if source.name.endswith((".py", ".toml")):
                 digest.update(source.read_bytes())
     return digest.hexdigest()[:40]
 
 
-def _keep(path: Path, key: str, worked: Worked) -> None:
+def _keep(path: Path, key: str, computed: Computed) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        _written(temporary, key, worked).replace(path)
+        _written(temporary, key, computed).replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
         old.unlink(missing_ok=True)
 
 
-def _written(path: Path, key: str, worked: Worked) -> Path:
-    """Write `worked` to `path` and return `path`."""
+def _written(path: Path, key: str, computed: Computed) -> Path:
+    """Write `computed` to `path` and return `path`."""
+    draws = list(_named_draws(computed))
     about: dict[str, Any] = {
         "key": key,
-        "entries": _table(worked.entries),
-        "ties": None if worked.ties is None else _table(worked.ties),
-        "pairs": {name: vars(pairs) for name, pairs in worked.pairs.items()},
-        "joints": {
-            name: {k: v for k, v in vars(joint).items() if k not in ARRAYS} for name, joint in worked.joints.items()
-        },
+        "entries": _table(computed.entries),
+        "covered": computed.covered,
+        "ties": None if computed.ties is None else _table(computed.ties),
+        "pairs": {name: vars(pairs) for name, pairs in computed.pairs.items()},
+        "draws": {name: {k: v for k, v in vars(own).items() if k not in ARRAYS} for name, own in draws},
     }
     text = json.dumps(about, default=_plain)
-    arrays = {f"{n}-{what}": getattr(j, what) for n, j in enumerate(worked.joints.values()) for what in ARRAYS}
+    arrays = {
+        f"{n}-{what}": value
+        for n, (_, own) in enumerate(draws)
+        for what in ARRAYS
+        if (value := getattr(own, what)) is not None
+    }
     with path.open("wb") as file:
         np.savez(file, about=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     return path
 
 
-def _read(path: Path, key: str) -> Worked | None:
+def _named_draws(computed: Computed) -> Iterator[tuple[str, JointDraws]]:
+    """Yield the draws of each track, then those of OVERALL if there are any."""
+    yield from computed.joints.items()
+    if computed.whole is not None:
+        yield OVERALL, computed.whole
+
+
+def _read(path: Path, key: str) -> Computed | None:
     """Return the results in `path` if they are complete and have this `key`, otherwise None."""
     with suppress(OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError):
         with np.load(path, allow_pickle=False) as held:
             about = json.loads(held["about"].tobytes())
             if about["key"] != key:
                 return None
-            joints = {}
-            for n, (name, facts) in enumerate(about["joints"].items()):
+            draws = {}
+            for n, (name, facts) in enumerate(about["draws"].items()):
                 fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-                joints[name] = JointDraws(**fields, **{what: held[f"{n}-{what}"] for what in ARRAYS})
+                arrays = {what: held[f"{n}-{what}"] for what in ARRAYS if f"{n}-{what}" in held}
+                draws[name] = JointDraws(**fields, **arrays)
         ties = None if about["ties"] is None else _frame(about["ties"])
         pairs = {name: AllPairs(**facts) for name, facts in about["pairs"].items()}
-        return Worked(_frame(about["entries"]), joints, ties, pairs)
+        whole = draws.pop(OVERALL, None)
+        return Computed(_frame(about["entries"]), draws, about["covered"], whole, ties, pairs)
     return None
 
 

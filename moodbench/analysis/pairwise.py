@@ -1,40 +1,26 @@
-"""Two models of a store compared on every dataset that both have, with the verdict in words."""
+"""Comparison of models on the same test examples: paired differences, disagreements, and slices of the test set.
+
+A model is named as on the leaderboard (`bert nf4`, `bert #1a2b3c`), or as NAME@SEED for one of its fits (`bert@1`).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import scipy  # its parts load when first used; scipy.stats alone takes a second
 
-from moodbench.analysis.leaderboard import TRACK
-from moodbench.errors import StoreError, UsageError
-from moodbench.report.calibration_view import Calibration, calibration_of
-from moodbench.report.entry_names import meant, named_trials, one_recipe, parse
-from moodbench.report.training_notes import recipes_words
+from moodbench.analysis.calibration import Calibration, calibration_of
+from moodbench.analysis.leaderboard import TRACK, entry_names, plain_names
+from moodbench.errors import StoreError, UnknownNameError, UsageError
 from moodbench.statistics.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.store import Store
 from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
-
-PAIR_HEADINGS = (
-    "Pair",
-    "Difference, points",
-    "95 % interval",
-    "Only first right",
-    "Only second right",
-    "p",
-    "Found from, points (80 % power)",
-    "Verdict",
-)
-
-_VERDICTS = {
-    "better": "separated",
-    "worse": "separated",
-    "equivalent": "equivalent within {margin}",
-    "undecided": "not separated",
-}
 
 
 @dataclass(frozen=True)
@@ -175,96 +161,6 @@ def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str,
         return tuple(map(str, range(num_classes)))
 
 
-def sentence(
-    a: str,
-    b: str,
-    track: str,
-    difference: PairedDifference,
-    f1: F1Difference | None = None,
-    *,
-    same_recipe: bool = False,
-    undertrained: Sequence[str] = (),
-) -> str:
-    """Return the verdict in words: which is better and by how much, equivalence, or what would decide it.
-
-    If one of the two is in `undertrained`, the difference is called one of recipes, and no model is called better.
-    """
-    points = f"{100 * abs(difference.delta):.1f} points of accuracy"
-    low, high = 100 * difference.low, 100 * difference.high
-    over = ", counted once for each seed," if difference.estimand == "recipe" else ""
-    evidence = (
-        f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, "
-        f"of the {difference.estimand}s; "
-        f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a:,}, "
-        f"only {b} on {difference.only_b:,}; p = {difference.p_value:.2g}"
-    )
-    if difference.detectable > 0:
-        evidence += f"; found with 80 % power: differences from {100 * difference.detectable:.1f} points on"
-    if f1 is not None:
-        ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
-        evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
-    margin = _margin(difference.rope)
-    if same_recipe:
-        verdict = (
-            f"{a} and {b} are trainings of one recipe: no winner is named; "
-            f"{100 * difference.delta:+.1f} points of accuracy is what training again changed"
-        )
-    elif undertrained and difference.verdict in ("better", "worse"):
-        higher, lower = (a, b) if difference.verdict == "better" else (b, a)
-        verdict = f"{higher} as trained scores {points} above {lower} as trained; {recipes_words(undertrained)}"
-    elif difference.verdict == "better":
-        verdict = f"{a} is better than {b} by {points}"
-    elif difference.verdict == "worse":
-        verdict = f"{b} is better than {a} by {points}"
-    elif difference.verdict == "equivalent":
-        verdict = f"{a} and {b} are equivalent within {margin}"
-    else:
-        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {_cure(difference)}"
-    if undertrained and not same_recipe and difference.verdict not in ("better", "worse"):
-        verdict += f"; {recipes_words(undertrained)}"
-    return f"{track}: {verdict} ({evidence})."
-
-
-def pair_cells(
-    pairs: Sequence[tuple[str, str, PairedDifference]], undertrained: Collection[str] = ()
-) -> list[list[str]]:
-    """Return one row of cells per pair (a, b, a minus b in accuracy), under `PAIR_HEADINGS`.
-
-    A pair with a model in `undertrained` is marked as a difference of recipes.
-    """
-    return [
-        [
-            f"{a} − {b}",
-            f"{100 * d.delta:+.1f}",
-            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
-            f"{d.only_a:,}",
-            f"{d.only_b:,}",
-            f"{d.p_value:.2g}",
-            f"{100 * d.detectable:.1f}" if d.detectable > 0 else "—",
-            _VERDICTS[d.verdict].format(margin=_margin(d.rope))
-            + (" (recipes, not models)" if {a, b} & set(undertrained) else ""),
-        ]
-        for a, b, d in pairs
-    ]
-
-
-def _margin(rope: float) -> str:
-    return f"{100 * rope:g} point{'' if rope == 0.01 else 's'}"
-
-
-def _cure(difference: PairedDifference) -> str:
-    """Describe what would decide an undecided pair."""
-    needed = difference.num_items_needed
-    if needed is None:
-        return "more seeds are needed, not more reviews"
-    if difference.needed_at_most:
-        return (
-            "and they differ on so few reviews that only a limit is known of how many would settle it: "
-            f"at most about {needed:,}"
-        )
-    return f"about {needed:,} reviews would settle it if the difference stays"
-
-
 def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:
     """Return the examples that exactly one model labels correctly, with their texts where the store holds them."""
     rows = pd.DataFrame({"label": labels, "a": said_a, "b": said_b}, index=ids)
@@ -299,3 +195,166 @@ def correctness(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
     """
     wide = predicted_classes(store, evaluation_ids)
     return wide[evaluation_ids].eq(wide["label"], axis=0)
+
+
+def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Series[str]:
+    """Return the evaluation ids of one leaderboard row, indexed by seed."""
+    own = evaluations[evaluations["evaluation_id"].isin(row["evaluation_ids"])]
+    found: pd.Series[str] = own.set_index("seed")["evaluation_id"].sort_index()
+    return found
+
+
+def paired_difference(
+    store: Store, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.DataFrame
+) -> PairedDifference:
+    """Return the paired difference in accuracy of two rows of one track over the seeds that both have.
+
+    Raises: UsageError without a common seed, or where the two were tested on different examples.
+    """
+    sides = [evaluations_by_seed(row, evaluations) for row in (a, b)]
+    seeds = sorted(set(sides[0].index) & set(sides[1].index))
+    if not seeds:
+        raise UsageError(f"{a['name']} and {b['name']} share no seed, so that they cannot be paired")
+    right = [correctness(store, side.loc[seeds].tolist()) for side in sides]
+    if list(right[0].index) != list(right[1].index):
+        raise UsageError(f"{a['name']} and {b['name']} were tested on different texts; they cannot be paired")
+    return paired_accuracy(right[0].to_numpy(), right[1].to_numpy())
+
+
+def paired_differences(
+    store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame
+) -> list[tuple[str, str, PairedDifference]]:
+    """Return every pair of `rows` with its paired difference, the higher row first."""
+    listed = [row for _, row in rows.iterrows()]
+    return [
+        (str(a["name"]), str(b["name"]), paired_difference(store, a, b, evaluations))
+        for a, b in combinations(listed, 2)
+    ]
+
+
+def predictions_by_model(store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the predictions of each model, by name, for the first seed that all `rows` have.
+
+    Frames are indexed by example id; `stated` is the probability of the predicted label, `right` whether it is correct.
+    """
+    sides = {str(row["name"]): evaluations_by_seed(row, evaluations) for _, row in rows.iterrows()}
+    common = sorted(set.intersection(*(set(side.index) for side in sides.values()))) if sides else []
+    if not common:
+        return {}
+    found = {}
+    for name, side in sides.items():
+        frame = store.predictions([side.loc[common[0]]]).set_index("example_id")
+        logits = np.stack(frame["logits"].to_list()).astype(float)
+        stated = scipy.special.softmax(logits, axis=1).max(axis=1)
+        found[name] = frame.assign(stated=stated, right=frame["label"] == frame["predicted"])
+    return found
+
+
+def disagreements(predictions: dict[str, pd.DataFrame], examples: pd.DataFrame, most: int = 20) -> pd.DataFrame:
+    """Return at most `most` examples on which the predicted labels differ, the most confident contradictions first.
+
+    Columns: text, label, private, and for each model NAME with its label and `NAME stated` with its probability.
+    """
+    first = next(iter(predictions.values()))
+    wide = pd.DataFrame({name: frame["predicted"] for name, frame in predictions.items()}).dropna()
+    stated = pd.DataFrame({f"{name} stated": frame["stated"] for name, frame in predictions.items()}).loc[wide.index]
+    differ = wide[wide.nunique(axis=1) > 1].index
+    order = stated.loc[differ].min(axis=1).sort_values(ascending=False, kind="stable").index[:most]
+    texts = examples.set_index("example_id")[["text", "private"]]
+    return (
+        first.loc[order, ["label"]]
+        .join(wide.loc[order].astype(int))
+        .join(stated.loc[order])
+        .join(texts[~texts.index.duplicated()], how="left")
+    )
+
+
+def accuracy_by_slice(
+    predictions: dict[str, pd.DataFrame], examples: pd.DataFrame, labels: Sequence[str]
+) -> pd.DataFrame:
+    """Return the accuracy of each model on slices of the test set: all examples, each label, thirds by number of words.
+
+    One row per slice (`part`) with `num_texts` and a column per model.
+    """
+    first = next(iter(predictions.values()))
+    texts = examples.set_index("example_id")["text"]
+    words = texts[~texts.index.duplicated()].reindex(first.index).fillna("").map(lambda text: len(str(text).split()))
+    parts: dict[str, pd.Series[bool]] = {"all test texts": pd.Series(True, index=first.index)}
+    for number, label in enumerate(labels):
+        parts[f"label {label}"] = first["label"] == number
+    ends = [int(words.quantile(q)) for q in (1 / 3, 2 / 3)]
+    parts[f"up to {ends[0]} words"] = words <= ends[0]
+    parts[f"{ends[0] + 1} to {ends[1]} words"] = (words > ends[0]) & (words <= ends[1])
+    parts[f"over {ends[1]} words"] = words > ends[1]
+    rows = []
+    for part, mask in parts.items():
+        if mask.any():
+            accuracy = {name: frame["right"].reindex(first.index)[mask].mean() for name, frame in predictions.items()}
+            rows.append({"part": part, "num_texts": int(mask.sum()), **accuracy})
+    return pd.DataFrame(rows)
+
+
+def confusion(frame: pd.DataFrame, num_labels: int) -> pd.DataFrame:
+    """Return the confusion matrix: counts of true labels (rows) by predicted labels (columns)."""
+    table = pd.crosstab(frame["label"], frame["predicted"])
+    return table.reindex(index=range(num_labels), columns=range(num_labels), fill_value=0)
+
+
+class Entry(NamedTuple):
+    """A model as the user named it: NAME, or NAME@SEED for one of its fits."""
+
+    label: str
+    seed: int | None
+
+
+def named_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """Add `name`, as on the leaderboard, and `plain`, the name without the recipe id, to `trials`.
+
+    `trials` needs the columns of TRACK, model, quantization and config_id.
+    """
+    quantised = trials.assign(quantization=trials["quantization"].fillna("none"))
+    return quantised.assign(name=entry_names(quantised), plain=plain_names(quantised))
+
+
+def parse(text: str, trials: pd.DataFrame, uri: str) -> Entry:
+    """Return the model that `text` names in `trials`, which come from `named_trials`.
+
+    Raises: UnknownNameError, with the nearest name, for an unknown name or seed.
+    """
+    if len(meant(trials, text)):
+        return Entry(text, None)
+    label, at, seed = text.rpartition("@")
+    rows = meant(trials, label) if at else trials.iloc[:0]
+    if rows.empty:
+        raise UnknownNameError(f"model in {uri}:", label if at else text, set(trials["model"]) | set(trials["name"]))
+    seeds = sorted(set(rows["seed"]))
+    if seed not in map(str, seeds):
+        raise UnknownNameError(f"seed of {label} in {uri}:", seed, [str(s) for s in seeds])
+    return Entry(label, int(seed))
+
+
+def one_recipe(track: pd.DataFrame, label: str, where: str) -> pd.DataFrame:
+    """Return the rows of one track that `label` means: the newest one per seed; empty where there are none.
+
+    Raises: UsageError, with their names, where it means several recipes.
+    """
+    rows = meant(track, label)
+    if rows["config_id"].nunique() > 1:
+        names = ", ".join(repr(name) for name in sorted(set(rows["name"])))
+        raise UsageError(f"{label!r} names several recipes on {where}: {names}; give one of these names in quotes")
+    found: pd.DataFrame = rows.sort_values("ended_at").groupby("seed").tail(1)
+    return found
+
+
+def meant(trials: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Return the rows of each track that `label` means.
+
+    They are those with that name on the leaderboard. If a track has none, they are those of that model, of that name
+    without a recipe id, or of the recipes whose id starts with what follows ` #`.
+    """
+    exact = trials["name"] == label
+    plain, mark, start = label.rpartition(" #")
+    begun = (trials["plain"] == plain) & trials["config_id"].str.startswith(start) if mark and start else False
+    loose = (trials["model"] == label) | (trials["plain"] == label) | begun
+    has_exact = exact.groupby([trials[c] for c in TRACK]).transform("any").astype(bool)
+    return trials[exact | (loose & ~has_exact)]

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
-from moodbench.report.choosing import Limits, choose, overlap
+from moodbench.analysis.recommend import Limits, recommend, ties
+from moodbench.report.recommendation import cost_words, miss_words, reason
 
 MIB = 2**20
 
@@ -26,7 +29,16 @@ def rows():
 
 def pick(limits, tied=None, of=None):
     of = rows() if of is None else of
-    return choose(of, limits, tied or overlap(of))
+    found = recommend(of, limits, tied or ties(of, None))
+    rows_of = {what: getattr(found, what) for what in ("pick", "runner_up", "nearest")}
+    return SimpleNamespace(
+        **{what: None if row is None else row["name"] for what, row in rows_of.items()},
+        num_fitting=found.num_fitting,
+        num_rows=found.num_rows,
+        why=reason(found),
+        costs=tuple(map(cost_words, found.costs)),
+        misses=tuple(map(miss_words, found.misses)),
+    )
 
 
 def test_of_those_not_separated_from_the_most_accurate_the_fastest_is_picked():

@@ -1,16 +1,15 @@
-"""How well calibrated the models are: metrics and curves, shared by command, page and report."""
+"""Calibration of the entries of a store, from their predictions on test and validation examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from moodbench.metrics import Predictions
-from moodbench.report.formatting import MISSING, percent
 from moodbench.statistics.calibration import (
     NUM_DRAWS,
     Decomposition,
@@ -31,17 +30,6 @@ DRAWING_SEED = 20210217
 NO_VALIDATION = (
     "no temperature: evaluated before predictions of validation texts were kept; a run into a new store keeps them"
 )
-EXPLAINED = (
-    "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). "
-    "ECE: mean gap of stated probability and accuracy of the chosen label, 15 bins of equally many texts; "
-    "beside it what a calibrated model would score, and how many seeds are above that (p at most 0.05). "
-    "T: temperature chosen on validation texts, above 1 where the model was too sure; after: the test texts with it. "
-    "Means over seeds; T changes no label."
-)
-HEADINGS = (
-    "Model", "NLL", "Brier", "MCB", "DSC", "UNC", "ECE %", "if calibrated", "Above",
-    "T", "NLL after", "Brier after", "ECE % after",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,13 +58,24 @@ class Calibration:
         """Reason why there is no temperature, None where there is one."""
         return None if all(seed.temperature for seed in self.seeds) else NO_VALIDATION
 
+    def mean(self, score: Literal["nll", "brier", "ece"]) -> float:
+        """Return the mean over seeds of a score without temperature."""
+        return float(np.mean([getattr(seed.before, score) for seed in self.seeds]))
+
+    @property
+    def num_above_null(self) -> int:
+        """Number of seeds whose ECE is significantly above that of a calibrated model."""
+        return sum(seed.null.p_value <= 0.05 for seed in self.seeds)
+
     def to_record(self) -> dict[str, Any]:
         """Return plain values in base units: the mean over seeds, and each seed; without the diagram."""
         return {
             "name": self.name,
-            **{key: _mean(self, key) for key in ("nll", "brier", "ece")},
+            "nll": self.mean("nll"),
+            "brier": self.mean("brier"),
+            "ece": self.mean("ece"),
             "num_seeds": len(self.seeds),
-            "num_seeds_above_null": _num_above(self),
+            "num_seeds_above_null": self.num_above_null,
             "seeds": [
                 {
                     **seed.before._asdict(),
@@ -130,46 +129,3 @@ def predictions_of(said: pd.DataFrame, evaluation_id: str) -> Predictions:
     """Return the predictions of one evaluation in order of example_id, without failed ones."""
     rows = said[(said["evaluation_id"] == evaluation_id) & ~said["failed"].astype(bool)].sort_values("example_id")
     return Predictions.checked(np.stack(rows["logits"].to_list()), rows["label"].to_numpy())
-
-
-def calibration_cells(found: Sequence[Calibration]) -> list[list[str]]:
-    """Return one row of cells per entry, under `HEADINGS`."""
-    return [_cells(each) for each in found]
-
-
-def calibration_notes(found: Sequence[Calibration]) -> list[str]:
-    """Return what the columns mean, and which entries have no temperature and why."""
-    without = list(dict.fromkeys(each.name for each in found if each.note))
-    return [EXPLAINED, *([f"{', '.join(without)}: {NO_VALIDATION}."] if without else [])]
-
-
-def _cells(each: Calibration) -> list[str]:
-    number = len(each.seeds)
-    parts = np.mean([seed.parts for seed in each.seeds], axis=0)
-    expected, high = (np.mean([getattr(seed.null, k) for seed in each.seeds]) for k in ("expected", "high"))
-    before = [_mean(each, key) for key in ("nll", "brier", "ece")]
-    after = [MISSING] * 4
-    if each.note is None:
-        temperatures = [seed.temperature for seed in each.seeds if seed.temperature]
-        mean = float(np.exp(np.mean([np.log(t.value) for t in temperatures])))
-        scored = np.mean([seed.after for seed in each.seeds if seed.after], axis=0)
-        edge = " (limit)" if any(t.at_limit for t in temperatures) else ""
-        after = [f"{mean:.2f}{edge}", f"{scored[0]:.3f}", f"{scored[1]:.3f}", percent(scored[2])]
-    return [
-        each.name,
-        f"{before[0]:.3f}",
-        f"{before[1]:.3f}",
-        *(f"{part:.3f}" for part in parts[1:]),
-        percent(before[2]),
-        f"{percent(expected)}, up to {percent(high)}",
-        f"{_num_above(each)} of {number}",
-        *after,
-    ]
-
-
-def _mean(each: Calibration, key: str) -> float:
-    return float(np.mean([getattr(seed.before, key) for seed in each.seeds]))
-
-
-def _num_above(each: Calibration) -> int:
-    return sum(seed.null.p_value <= 0.05 for seed in each.seeds)

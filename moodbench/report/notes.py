@@ -1,0 +1,338 @@
+"""Notes below the leaderboard: on its score, rank intervals, rows, training and searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moodbench.analysis.scoring import Robustness, Scoring
+from moodbench.benchmark.retrain import Undertrained, longer_of
+from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
+from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.composite import (
+    CRITERIA,
+    Weights,
+    effective_shares,
+    exchange_rate,
+    latency_for_a_point,
+)
+from moodbench.statistics.overall import MIXED, OVERALL
+from moodbench.statistics.pairs import AllPairs
+from moodbench.training.verdict import NOT_ENOUGH, worst_training_verdict
+from moodbench.tune.result import Searched
+from moodbench.tune.tuned import names_a_winner
+
+LEAST_SHOWN = 5e-4
+"""Smallest detectable difference that is shown; anything less would read 0.0 points."""
+WIDTH_OF_NONE = 1e-9
+"""Intervals narrower than this share count as having no width."""
+WHY = {"undertrained": "loss still falling", "chance": "validation accuracy not above the most frequent class"}
+"""Training verdict to what the learning curve shows."""
+OF_RECIPES = "a difference of recipes, not of models"
+
+
+def robustness_notes(tested: list[Robustness]) -> list[str]:
+    """Describe for each track how similar the orders are, and the smallest change of weights that moves the leader."""
+    return [
+        f"{_short(r.track)}: under weights and texts drawn anew the order keeps a Kendall tau of "
+        f"{r.stability.kendall_tau:.2f} to the one shown. {_flip_words(r)}"
+        for r in tested
+    ]
+
+
+def _flip_words(r: Robustness) -> str:
+    if r.flip is None:
+        return f"No weights put another entry before {r.first}."
+    if r.flip.distance < 1e-9:
+        return f"{r.flip.rival} is level with {r.first}."
+    before, after = r.weights.as_series().to_numpy(), r.flip.weights
+    moved = ", ".join(
+        f"{name} {100 * a:.1f} to {100 * b:.1f} %"
+        for name, a, b in zip(CRITERIA, before, after, strict=True)
+        if abs(a - b) > 5e-4
+    )
+    return f"The smallest change of weights that brings another level with {r.first}: {moved} ({r.flip.rival})."
+
+
+def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
+    """Return notes on how the score of `board` is made by `scoring`.
+
+    They give the effective share of each criterion and the worth of a point of accuracy.
+    """
+    if board.empty:
+        return []
+    scheme, composite = scoring.scheme, scoring.composite
+    if scheme.utilities is None:
+        return [
+            "No score: rank 1 are those whom nobody beats in error, latency and memory at once, "
+            "rank 2 those whom only rank 1 beats, and so on."
+        ]
+    w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
+    notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
+    if composite == "pinned":
+        notes += _pinned_notes(scoring, weights)
+    shares, worth = [], []
+    leaders = board[board["score"].notna()].drop_duplicates("track").set_index("track")["name"]
+    for name, rows in scoring.complete.items():
+        if len(rows) < 2:
+            continue
+        share = effective_shares(scoring.spreads[name], weights)
+        if not np.isnan(share["accuracy"]):
+            shares.append(f"{_short(name)} " + ", ".join(f"{100 * v:.0f}% {k}" for k, v in share.items()))
+        first = rows.iloc[rows["name"].tolist().index(leaders[name])]
+        spans = [float(np.ptp(rows[c].astype(float))) for c in ("accuracy", "latency_p50_s")]
+        seconds = latency_for_a_point(
+            composite, weights, scoring.anchors, {str(k): v for k, v in first.items()}, spans[0], spans[1]
+        )
+        if seconds is not None:
+            worth.append(
+                f"{_short(name)} {milliseconds(seconds)} ms "
+                f"({first['name']}, {milliseconds(first['latency_p50_s'])} ms)"
+            )
+    if shares:
+        notes.append(f"What the weights amount to here, weight x spread among the entries: {'; '.join(shares)}.")
+    if worth:
+        notes.append(f"1 point of accuracy is worth so much more latency to the first: {'; '.join(worth)}.")
+    return notes
+
+
+def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
+    """Return what 0 and 1 mean on each track and what a point weighs there, or that nothing is left to gain."""
+    ends, rates, full = [], [], []
+    anchors = scoring.anchors
+    for name, zero in scoring.zeros.items():
+        short = _short(name)
+        tops = [1.0 if pd.isna(c) else float(c) for c in (zero["ceiling_accuracy"], zero["ceiling_f1_macro"])]
+        if zero["accuracy"] >= tops[0] or zero["f1_macro"] >= tops[1]:
+            full.append(f"{short} ({zero['name']} {100 * zero['accuracy']:.1f} % of {100 * tops[0]:.1f} %)")
+            continue
+        ends.append(f"{short} {zero['name']} {100 * zero['accuracy']:.1f} % to {100 * tops[0]:.1f} %")
+        if weights.throughput + weights.latency > 0:
+            spans = (tops[0] - float(zero["accuracy"]), tops[1] - float(zero["f1_macro"]))
+            rates.append(f"{short} {exchange_rate(weights, anchors, *spans):.1f}x")
+    notes = []
+    if full:
+        notes.append(
+            f"No score on data where {anchors.baseline}, its zero, does as well as can be: {'; '.join(full)}. "
+            "There is nothing left to gain. Accuracy and speed stand for themselves."
+        )
+    if ends:
+        notes.append(
+            f"0 quality is the baseline on the same data, 1 the agreement of two halves of the human raters "
+            f"where raters are known, else 100 %; in accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
+        )
+    if rates:
+        notes.append(f"+1 point of accuracy and F1 weighs as much as so many times the speed: {'; '.join(rates)}.")
+    return notes
+
+
+def standing_notes(pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws], entries: pd.DataFrame) -> list[str]:
+    """Return notes on rank intervals and groups, the noise of speed, and what the pairs of each track can show."""
+    if not pairs:
+        return []
+    return [
+        "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); "
+        "entries that share a letter under Groups are not separated in accuracy. "
+        f"{_speed_words(joints, entries)}",
+        *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
+    ]
+
+
+def _speed_words(joints: Mapping[str, JointDraws], entries: pd.DataFrame) -> str:
+    """Describe whether rank intervals and Pareto chances include the noise of speed, for measured entries."""
+    timed = entries[entries["latency_p50_s"].notna()]
+    measured = set(zip(timed["track"], timed["name"], strict=True))
+    drawn = [
+        bool(moves)
+        for track, j in joints.items()
+        if j.speed_noise is not None
+        for name, moves in zip(j.names, np.ptp(j.speed_noise, axis=0).any(axis=1), strict=True)
+        if (track, name) in measured
+    ]
+    if not any(drawn):
+        return "Speed is taken as measured: places and Pareto chances leave its noise out."
+    words = "Places and Pareto chances hold the noise of speed, drawn over fresh processes"
+    if all(drawn):
+        return f"{words}."
+    return (
+        f"{words}, for {sum(drawn)} of {len(drawn)} results; "
+        "that of the others is taken as measured (one process, or other load disturbed the clock)."
+    )
+
+
+def effect_words(each: AllPairs) -> str:
+    """Describe the smallest difference that can be found and how many pairs each of two methods separates."""
+    about = "these weights" if each.estimand == "checkpoint" else "training again"
+    words = "Differences in accuracy found with 80 % power: "
+    if each.one_pair < LEAST_SHOWN:
+        words += "not known, as most pairs give the same answers"
+    else:
+        words += f"from {100 * each.one_pair:.1f} points on for one pair"
+        median = ""
+        if each.num_pairs > 1:
+            words += f", from {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
+            median = "median pair; "
+        words += f" ({median}new texts, {about})"
+    words += f". Pairs separated, all at once: {each.num_separated} of {each.num_pairs} by max-T"
+    cross = "" if each.num_holm is None else f", {each.num_holm} by Holm on each pair's own test"
+    return f"{words}{cross}."
+
+
+def _short(track: str) -> str:
+    return track.split(" (")[0]
+
+
+def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
+    """Return a sentence on the datasets of `every` that the overall rows of `board` omit; empty if there are none."""
+    rows = board[board["dataset"] == OVERALL]
+    if rows.empty:
+        return []
+    left = [str(t) for t in every if t not in rows["covers"].iloc[0]]
+    if not left:
+        return []
+    return [
+        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the "
+        f"entries or more were not run there: {'; '.join(left)}."
+    ]
+
+
+def row_notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> list[str]:
+    """Return notes on marks, intervals and omitted measurements of the rows, and on failed phases."""
+    if board.empty:
+        return []
+    notes = []
+    if board["provisional"].any():
+        notes.append(
+            "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
+            "no rank beside undisturbed ones, and one in brackets where there are none. "
+            "Quiet the machine and measure again."
+        )
+    given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in board]
+    kinds = board[given].drop_duplicates()  # few, and a slider of the page waits for this
+    found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
+    for mark in ("quick", "unknown", "invalid", "partial"):
+        if mark in found:
+            notes.append(f"({mark}): {MARKS[mark]}.")
+    if (board["num_seeds"] == 1).any():
+        notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
+    if (board["estimand"] == "recipe").any():
+        notes.append("Several seeds: intervals hold for the recipe trained again, on new texts.")
+    if (board["estimand"] == MIXED).any():
+        notes.append(
+            "Mixed: the overall interval joins datasets with one seed (these weights) "
+            "and with several (training again)."
+        )
+    if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
+        notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
+    if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
+        notes.append(
+            "F1 with an interval of no width: within each class every text got the same label, "
+            "and the shares of the classes are held as they are."
+        )
+    if num_elsewhere:
+        notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")
+    if len(failures):
+        notes.append(f"{len(failures)} phases failed; see the list below.")
+    return notes
+
+
+def verdict_words(verdict: str, num_steps: int) -> str:
+    """Return a verdict with its reason, such as undertrained (38 steps, loss still falling)."""
+    return f"{NOT_TRAINED_ENOUGH[verdict]} ({num_steps:,} steps, {WHY[verdict]})"
+
+
+def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
+    """Return a note on the rows not trained enough, with what to do, and one on the over-fitted rows."""
+    if board.empty or "training_verdict" not in board:
+        return []
+    rows = board[board["dataset"] != OVERALL]
+    short, over = rows[rows["training_verdict"].isin(NOT_ENOUGH)], rows[rows["training_verdict"] == "overfitted"]
+    notes = []
+    if len(short):
+        listed = "; ".join(_row_words(row, fits) for _, row in short.iterrows())
+        notes.append(
+            f"Not trained enough: {listed}. Ranks and groups that put such a row below another show {OF_RECIPES}; "
+            "they do not show that its model is worse."
+        )
+    if len(over):
+        listed = ", ".join(f"{row['name']} on {row['dataset']}" for _, row in over.iterrows())
+        notes.append(
+            f"Over-fitted at the end: {listed}. "
+            "Validation scores fell after the best checkpoint; that one is kept and scored."
+        )
+    return notes
+
+
+def undertrained_words(found: Undertrained, command: str | None) -> str:
+    """Return a model's verdict after a run, with the `command` that trains it longer.
+
+    Without such a command (None), it advises another learning rate.
+    """
+    words = f"{found.model} on {found.dataset}: {verdict_words(found.verdict, found.num_steps)}; "
+    if found.suggested is None or command is None:
+        return f"{words}it cannot have more epochs; change the learning rate, as in --train learning_rate=1e-3."
+    other = " (or change learning_rate or patience with --train)" if found.verdict == "chance" else ""
+    return f"{words}train longer (epochs {found.epochs:g} to {found.suggested.epochs:g}){other}: {command}"
+
+
+def recipes_words(names: Sequence[str]) -> str:
+    """Return the sentence that a difference is one of recipes, because the models `names` were not trained enough."""
+    be = "was" if len(names) == 1 else "were"
+    return f"{' and '.join(names)} {be} not trained enough: this is {OF_RECIPES}"
+
+
+def not_trained_enough(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the `rows` that were not trained enough."""
+    if "training_verdict" not in rows:
+        return []
+    return [str(name) for name in rows.loc[rows["training_verdict"].isin(NOT_ENOUGH), "name"]]
+
+
+def _row_words(row: pd.Series[Any], fits: pd.DataFrame) -> str:
+    """Return a leaderboard row with its verdict and the command that trains it longer, where the store knows one."""
+    own = fits[fits["fit_id"].isin(row["fit_ids"]) & fits["training_verdict"].isin(NOT_ENOUGH)]
+    verdict = worst_training_verdict(own["training_verdict"])
+    assert verdict is not None
+    words = f"{row['name']} on {row['dataset']}: {verdict_words(verdict, int(own['num_steps'].max()))}"
+    proposed = [train.epochs for record in own.to_dict("records") if (train := longer_of(record)) is not None]
+    if not proposed:
+        return words
+    return (
+        f"{words}; train longer: moodbench run ... --models {row['model']} --train epochs={max(proposed):g} "
+        "--retrain undertrained"
+    )
+
+
+def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[Searched]) -> list[str]:
+    """Return a sentence per tuned model in `shown`, triples of model, dataset and recipe id, in their order.
+
+    Every recorded search of a model on its dataset counts, as the user has seen the outcome of all of them. So does
+    every recipe that was tested under its name, as each raises the chance that one looks better by luck.
+    """
+    recipes: dict[tuple[str, str], set[str]] = {}
+    for name, dataset, config_id in shown:
+        recipes.setdefault((name, dataset), set()).add(config_id)
+    notes = []
+    for (name, dataset), tested in recipes.items():
+        own = next((s for s in searches if names_a_winner(name, s.model, s.search_id) and s.dataset == dataset), None)
+        if own is None:
+            continue
+        behind = [s for s in searches if (s.model, s.dataset) == (own.model, own.dataset)]
+        trials = [t for s in behind for t in s.trials]
+        num = f"{len(behind)} search{'es' if len(behind) > 1 else ''} of {', '.join(sorted({s.space for s in behind}))}"
+        texts, seconds = sum(t.texts_trained for t in trials), sum(t.train_time_s for t in trials)
+        stays = own.best is not None and own.best.fit_id == own.default_fit_id
+        how = "is the best but for the default recipe, which stays the pick, of" if stays else "was chosen from"
+        notes.append(
+            f"{name} on {dataset} {how} {len(trials)} configurations ({num}, validation split): "
+            f"{texts:,} texts trained in {seconds / 60:.1f} min of trials, beside its own training time."
+            + (
+                f" {len(tested)} configurations were tested under that name, so read the best of them with care."
+                if len(tested) > 1
+                else ""
+            )
+        )
+    return notes

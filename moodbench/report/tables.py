@@ -1,0 +1,197 @@
+"""Tables and sentences about calibration, pairs of models and mislabelled examples, for terminal, page and report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from moodbench.analysis.calibration import NO_VALIDATION, Calibration
+from moodbench.analysis.mislabelled import MIN_SHARE, Queue
+from moodbench.report.formatting import MISSING, percent
+from moodbench.report.notes import recipes_words
+from moodbench.statistics.paired import F1Difference, PairedDifference
+
+CALIBRATION_EXPLAINED = (
+    "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). "
+    "ECE: mean gap of stated probability and accuracy of the chosen label, 15 bins of equally many texts; "
+    "beside it what a calibrated model would score, and how many seeds are above that (p at most 0.05). "
+    "T: temperature chosen on validation texts, above 1 where the model was too sure; after: the test texts with it. "
+    "Means over seeds; T changes no label."
+)
+CALIBRATION_HEADINGS = (
+    "Model", "NLL", "Brier", "MCB", "DSC", "UNC", "ECE %", "if calibrated", "Above",
+    "T", "NLL after", "Brier after", "ECE % after",
+)  # fmt: skip
+PAIR_HEADINGS = (
+    "Pair",
+    "Difference, points",
+    "95 % interval",
+    "Only first right",
+    "Only second right",
+    "p",
+    "Found from, points (80 % power)",
+    "Verdict",
+)
+
+_VERDICTS = {
+    "better": "separated",
+    "worse": "separated",
+    "equivalent": "equivalent within {margin}",
+    "undecided": "not separated",
+}
+MISLABELLED_EXPLAINED = (
+    f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the entries say another label, "
+    "and are together at least as sure of it as of texts that bear it; the least believed label first. "
+    "To be looked at by a person: hard texts are listed too, and what all entries learned wrongly. "
+    "Where two thirds of the raters or more gave the given label, it is rather the entries that are wrong."
+)
+MISLABELLED_HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
+
+
+def calibration_cells(found: Sequence[Calibration]) -> list[list[str]]:
+    """Return one row of cells per entry, under `CALIBRATION_HEADINGS`."""
+    return [_calibration_row(each) for each in found]
+
+
+def calibration_notes(found: Sequence[Calibration]) -> list[str]:
+    """Return what the columns mean, and which entries have no temperature and why."""
+    without = list(dict.fromkeys(each.name for each in found if each.note))
+    return [CALIBRATION_EXPLAINED, *([f"{', '.join(without)}: {NO_VALIDATION}."] if without else [])]
+
+
+def _calibration_row(each: Calibration) -> list[str]:
+    number = len(each.seeds)
+    parts = np.mean([seed.parts for seed in each.seeds], axis=0)
+    expected, high = (np.mean([getattr(seed.null, k) for seed in each.seeds]) for k in ("expected", "high"))
+    before = (each.mean("nll"), each.mean("brier"), each.mean("ece"))
+    after = [MISSING] * 4
+    if each.note is None:
+        temperatures = [seed.temperature for seed in each.seeds if seed.temperature]
+        mean = float(np.exp(np.mean([np.log(t.value) for t in temperatures])))
+        scored = np.mean([seed.after for seed in each.seeds if seed.after], axis=0)
+        edge = " (limit)" if any(t.at_limit for t in temperatures) else ""
+        after = [f"{mean:.2f}{edge}", f"{scored[0]:.3f}", f"{scored[1]:.3f}", percent(scored[2])]
+    return [
+        each.name,
+        f"{before[0]:.3f}",
+        f"{before[1]:.3f}",
+        *(f"{part:.3f}" for part in parts[1:]),
+        percent(before[2]),
+        f"{percent(expected)}, up to {percent(high)}",
+        f"{each.num_above_null} of {number}",
+        *after,
+    ]
+
+
+def pair_sentence(
+    a: str,
+    b: str,
+    track: str,
+    difference: PairedDifference,
+    f1: F1Difference | None = None,
+    *,
+    same_recipe: bool = False,
+    undertrained: Sequence[str] = (),
+) -> str:
+    """Return the verdict in words: which is better and by how much, equivalence, or what would decide it.
+
+    If one of the two is in `undertrained`, the difference is called one of recipes, and no model is called better.
+    """
+    points = f"{100 * abs(difference.delta):.1f} points of accuracy"
+    low, high = 100 * difference.low, 100 * difference.high
+    over = ", counted once for each seed," if difference.estimand == "recipe" else ""
+    evidence = (
+        f"{100 * difference.level:.0f} % interval of {a} minus {b} {low:+.1f} to {high:+.1f}, "
+        f"of the {difference.estimand}s; "
+        f"of {difference.num_items:,} texts{over} only {a} is right on {difference.only_a:,}, "
+        f"only {b} on {difference.only_b:,}; p = {difference.p_value:.2g}"
+    )
+    if difference.detectable > 0:
+        evidence += f"; found with 80 % power: differences from {100 * difference.detectable:.1f} points on"
+    if f1 is not None:
+        ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
+        evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
+    margin = _margin(difference.rope)
+    if same_recipe:
+        verdict = (
+            f"{a} and {b} are trainings of one recipe: no winner is named; "
+            f"{100 * difference.delta:+.1f} points of accuracy is what training again changed"
+        )
+    elif undertrained and difference.verdict in ("better", "worse"):
+        higher, lower = (a, b) if difference.verdict == "better" else (b, a)
+        verdict = f"{higher} as trained scores {points} above {lower} as trained; {recipes_words(undertrained)}"
+    elif difference.verdict == "better":
+        verdict = f"{a} is better than {b} by {points}"
+    elif difference.verdict == "worse":
+        verdict = f"{b} is better than {a} by {points}"
+    elif difference.verdict == "equivalent":
+        verdict = f"{a} and {b} are equivalent within {margin}"
+    else:
+        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {_cure(difference)}"
+    if undertrained and not same_recipe and difference.verdict not in ("better", "worse"):
+        verdict += f"; {recipes_words(undertrained)}"
+    return f"{track}: {verdict} ({evidence})."
+
+
+def pair_cells(
+    pairs: Sequence[tuple[str, str, PairedDifference]], undertrained: Collection[str] = ()
+) -> list[list[str]]:
+    """Return one row of cells per pair (a, b, a minus b in accuracy), under `PAIR_HEADINGS`.
+
+    A pair with a model in `undertrained` is marked as a difference of recipes.
+    """
+    return [
+        [
+            f"{a} − {b}",
+            f"{100 * d.delta:+.1f}",
+            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}",
+            f"{d.only_a:,}",
+            f"{d.only_b:,}",
+            f"{d.p_value:.2g}",
+            f"{100 * d.detectable:.1f}" if d.detectable > 0 else "—",
+            _VERDICTS[d.verdict].format(margin=_margin(d.rope))
+            + (" (recipes, not models)" if {a, b} & set(undertrained) else ""),
+        ]
+        for a, b, d in pairs
+    ]
+
+
+def _margin(rope: float) -> str:
+    return f"{100 * rope:g} point{'' if rope == 0.01 else 's'}"
+
+
+def _cure(difference: PairedDifference) -> str:
+    """Describe what would decide an undecided pair."""
+    needed = difference.num_items_needed
+    if needed is None:
+        return "more seeds are needed, not more reviews"
+    if difference.needed_at_most:
+        return (
+            "and they differ on so few reviews that only a limit is known of how many would settle it: "
+            f"at most about {needed:,}"
+        )
+    return f"about {needed:,} reviews would settle it if the difference stays"
+
+
+def mislabelled_heading(queue: Queue) -> str:
+    """Return the numbers of listed examples, and of those whose label most raters confirm."""
+    text = f"{queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts have a doubtful label"
+    if queue.num_confirmed is None:
+        return text
+    return f"{text}; for {queue.num_confirmed} of them most raters gave it all the same"
+
+
+def mislabelled_cells(queue: Queue, most: int) -> list[list[str]]:
+    """Return the first `most` rows of the queue as cells, under `MISLABELLED_HEADINGS`."""
+    return [
+        [
+            str(row["label"]),
+            str(row["suggested"]),
+            f"{row['num_wrong']} of {row['num_entries']}",
+            f"{100 * row['stated']:.0f}",
+            "" if pd.isna(row["raters"]) else f"{100 * row['raters']:.0f}",
+        ]
+        for _, row in queue.rows.head(most).iterrows()
+    ]
