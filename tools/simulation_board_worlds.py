@@ -29,15 +29,14 @@ from simulation_draws import (
 )
 
 from moodbench.analysis.human_reference import HALF_PANEL, ONE_RATER, reference_rows
+from moodbench.analysis.scoring import utility_draws, with_score_ranks
 from moodbench.metrics import Predictions
-from moodbench.statistics.bootstrap import JointDraws, f1_of_confusion, joint_draws
+from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws, f1_of_confusion, speed_noise
 from moodbench.statistics.calibration import ece_null
-from moodbench.statistics.composite import Weights, load_anchors, pinned
+from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
 from moodbench.statistics.intervals import Interval, clipped, mean_of_independent
 from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
-from moodbench.statistics.rank_intervals import score_draws, with_places
-from moodbench.statistics.ranks import rank_all
-from moodbench.statistics.speed_noise import speed_noise
+from moodbench.statistics.rank_intervals import rank_all
 
 GAP = 0.3
 """Logit gap of the second of two models that differ: about 4 points of accuracy."""
@@ -183,16 +182,17 @@ def _speeds(latency_s: Any) -> dict[str, Any]:
     return {"latency_p50_s": latency_s, "texts_per_s": 4 / latency_s}
 
 
-def _ranges_hold(drawn: JointDraws, measured: dict[str, Any], sd: float, weights: Weights) -> Seen:
+def _ranges_hold(drawn: BootstrapDraws, measured: dict[str, Any], sd: float, weights: Weights) -> Seen:
     """Return whether all rank intervals from `drawn` and the `measured` speeds cover the ranks of the true scores."""
     true = np.array([truth(sd, ITEM_SD, below) for below in SPREAD])
     exact, _ = _scored(drawn.names, true, true, _speeds(np.array(SPEEDS_S)), weights)
     _, rows = _scored(drawn.names, drawn.accuracy, drawn.f1_macro, measured, weights)
-    speed = {c: rows[c] for c in ("throughput_texts_per_s", "latency_p50_s")}
-    placed = with_places(rows, score_draws(rows, drawn, speed, weights, load_anchors()))
+    utilities = utility_draws(rows, drawn, load_anchors(), COMPOSITES["pinned"])
+    assert utilities is not None
+    ranked = with_score_ranks(rows, utilities.under(weights))
     first = 1 + (exact[None] > exact[:, None] + 1e-9).sum(axis=1)
     last = NUM_MODELS - (exact[None] < exact[:, None] - 1e-9).sum(axis=1)
-    low, high = (placed[c].to_numpy(dtype=float) for c in ("rank_low", "rank_high"))
+    low, high = (ranked[c].to_numpy(dtype=float) for c in ("rank_low", "rank_high"))
     return bool(((low <= first) & (last <= high)).all()), float((high - low).mean())
 
 
@@ -210,7 +210,8 @@ def _scored(
         ceiling_accuracy=np.nan,
         ceiling_f1_macro=np.nan,
     )
-    score = pinned(rows, weights, load_anchors())
+    pinned = COMPOSITES["pinned"]
+    score = pinned.score(utilities_of(rows, pinned, load_anchors()), weights)
     return np.asarray(score, dtype=np.float64), rows.assign(
         score=score, rank=score.rank(ascending=False, method="min").astype("Int64")
     )
@@ -260,9 +261,9 @@ def _unequal_truth(k: int) -> float:
     return float(f1_of_confusion(np.array(shares)[:, None] * np.array(said)))
 
 
-def _unequal_joint(k: int, n: int, num_models: int, rng: Rng) -> JointDraws:
+def _unequal_joint(k: int, n: int, num_models: int, rng: Rng) -> BootstrapDraws:
     truths, said = _unequal(k, n, num_models, rng)
-    return joint_draws(truths, said, "ab"[:num_models], k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+    return bootstrap_draws(truths, said, "ab"[:num_models], k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
 
 
 def _unequal_f1(k: int, n: int, rng: Rng) -> Seen:
@@ -310,7 +311,7 @@ def _mixed(n: int, spread: Sequence[float], rng: Rng) -> Seen:
     single = outcomes(rng, n, 3, 1, 0.0, ITEM_SD, (below[::2] + _as_recipe(0.3)).tolist())
     several = outcomes(rng, n, 3, 3, 0.3, ITEM_SD, below[1::2].tolist())
     tables = [t for pair in zip(answers(single), answers(several), strict=True) for t in pair]
-    drawn = joint_draws(labels(n), tables, "abcdef", 2, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+    drawn = bootstrap_draws(labels(n), tables, "abcdef", 2, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
     ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     if not len(spread):
         return bool(ranking.p_adjusted.min() <= 0.05), None

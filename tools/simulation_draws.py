@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.statistics.bootstrap import JointDraws, joint_draws
+from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws
 from moodbench.statistics.intervals import Interval
 
 Rng = np.random.Generator
@@ -83,8 +83,8 @@ def answers(right: Table) -> list[npt.NDArray[np.int64]]:
     return [t[:, 0] if t.shape[1] == 1 else t for t in tables]
 
 
-def joint(rng: Rng, right: Table) -> JointDraws:
+def joint(rng: Rng, right: Table) -> BootstrapDraws:
     """Return the bootstrap draws of models named a, b, ... with outcomes `right` `(models, n, seeds)`."""
     names = [chr(97 + m) for m in range(len(right))]
     draw = int(rng.integers(2**31))
-    return joint_draws(labels(right.shape[1]), answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)
+    return bootstrap_draws(labels(right.shape[1]), answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)

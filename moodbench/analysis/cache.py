@@ -24,7 +24,7 @@ import pandas as pd
 from moodbench.analysis.results import Computed, Records, Results, compute, read_records, results_of
 from moodbench.cache import cache_folder
 from moodbench.hardware import Hardware
-from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.store import Store
@@ -123,11 +123,11 @@ def _written(path: Path, key: str, computed: Computed) -> Path:
     return path
 
 
-def _named_draws(computed: Computed) -> Iterator[tuple[str, JointDraws]]:
+def _named_draws(computed: Computed) -> Iterator[tuple[str, BootstrapDraws]]:
     """Yield the draws of each track, then those of OVERALL if there are any."""
-    yield from computed.joints.items()
-    if computed.whole is not None:
-        yield OVERALL, computed.whole
+    yield from computed.draws.items()
+    if computed.overall_draws is not None:
+        yield OVERALL, computed.overall_draws
 
 
 def _read(path: Path, key: str) -> Computed | None:
@@ -141,11 +141,11 @@ def _read(path: Path, key: str) -> Computed | None:
             for n, (name, facts) in enumerate(about["draws"].items()):
                 fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
                 arrays = {what: held[f"{n}-{what}"] for what in ARRAYS if f"{n}-{what}" in held}
-                draws[name] = JointDraws(**fields, **arrays)
+                draws[name] = BootstrapDraws(**fields, **arrays)
         ties = None if about["ties"] is None else _frame(about["ties"])
         pairs = {name: AllPairs(**facts) for name, facts in about["pairs"].items()}
-        whole = draws.pop(OVERALL, None)
-        return Computed(_frame(about["entries"]), draws, about["covered"], whole, ties, pairs)
+        overall_draws = draws.pop(OVERALL, None)
+        return Computed(_frame(about["entries"]), draws, about["covered"], overall_draws, ties, pairs)
     return None
 
 

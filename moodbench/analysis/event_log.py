@@ -76,7 +76,7 @@ class RunProgress:
     last_error_trial: str = ""
     cancelled: bool = False
     """Whether the run ended because a user requested it."""
-    standing: Mapping[str, Any] = field(default_factory=dict)
+    last_state: Mapping[str, Any] = field(default_factory=dict)
     """The last `state` event: num_running, num_queued, blocked_on (resource to number of waiting jobs) and eta_s."""
     nodes: Mapping[str, str] = field(default_factory=dict)
     """State of each node, in words."""
@@ -148,7 +148,7 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
     num_ended = num_failed = 0
     last_error = last_kind = last_trial = ""
     cancelled = False
-    standing: Mapping[str, Any] = {}
+    last_state: Mapping[str, Any] = {}
     nodes: dict[str, str] = {}
     told = None
     for event in events:
@@ -162,7 +162,7 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
         elif name == "run_ended":
             ended, cancelled = at, event.get("cancelled") is True
         elif name == "state":
-            standing = event
+            last_state = event
         elif name == "node_joined":
             nodes[str(event.get("node"))] = "joined"
         elif name in NODE_NEWS:
@@ -197,7 +197,7 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
                 job.state = "stalled"
     return RunProgress(
         run_id, started, ended, counts["num_jobs"], counts["num_done"], num_ended, num_failed,
-        tuple(jobs.values()), last_error, now, last_kind, last_trial, cancelled, standing, nodes, told,
+        tuple(jobs.values()), last_error, now, last_kind, last_trial, cancelled, last_state, nodes, told,
     )  # fmt: skip
 
 

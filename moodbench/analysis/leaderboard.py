@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import Anchors, load_anchors
+from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.composite import Anchors, LogScale, load_anchors
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
-from moodbench.statistics.rank_intervals import with_quality
+from moodbench.statistics.pareto import contributions, membership
+from moodbench.statistics.rank_intervals import num_draws, rank_all, tied_fastest
 from moodbench.training.verdict import worst_training_verdict
 
 COSTS = ("train_time_s", *SIZES)
@@ -31,6 +32,33 @@ MEASURED = (
     "throughput_texts_per_s", "memory_peak_batch1_bytes",
 )  # fmt: skip
 """Leaderboard columns that come from a measurement."""
+PARETO_COSTS: Mapping[str, str] = {
+    "latency_p50_s": "p_pareto_latency",
+    "memory_peak_batch1_bytes": "p_pareto_memory",
+    "train_time_s": "p_pareto_train_time",
+}
+"""Cost to the column with the probability that no entry has both a lower error and a lower cost."""
+AREA_COLUMNS: Mapping[str, str] = {
+    "latency_p50_s": "hypervolume_latency",
+    "memory_peak_batch1_bytes": "hypervolume_memory",
+    "train_time_s": "hypervolume_train_time",
+}
+"""Cost to the column with the hypervolume of error and that cost that only this entry contributes."""
+AREA_SCALES = {"memory_peak_batch1_bytes": LogScale(2**36, 2**25), "train_time_s": LogScale(1e6, 0.1)}
+"""Fixed ends of the areas: 64 GiB to 32 MiB, 1,000,000 s to 0.1 s; latency has those of its anchor."""
+QUALITY_COLUMNS = (
+    "f1_low",
+    "f1_high",
+    "accuracy_rank_low",
+    "accuracy_rank_high",
+    "accuracy_letters",
+    "tied_best",
+    "tied_f1",
+    "tied_latency",
+    *PARETO_COSTS.values(),
+    *AREA_COLUMNS.values(),
+)
+"""Columns added by `track_rank_intervals`; null if unknown."""
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 """Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
 
@@ -75,12 +103,12 @@ def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.Data
     return _with_baseline(rows.astype({"num_steps": "Int64"}), anchors)
 
 
-def with_standing(rows: pd.DataFrame, joints: Mapping[str, JointDraws], anchors: Anchors) -> pd.DataFrame:
-    """Return `rows` of `entries` with the columns of `standing.with_quality`, from bootstrap draws by dataset."""
+def with_rank_intervals(rows: pd.DataFrame, draws: Mapping[str, BootstrapDraws], anchors: Anchors) -> pd.DataFrame:
+    """Return `rows` of `entries` with the columns of `track_rank_intervals`, from bootstrap draws by dataset."""
     if rows.empty:
         return rows
     parts = [
-        with_quality(track, joints.get(str(name)), speed_for_score(track)["latency_p50_s"], anchors)
+        track_rank_intervals(track, draws.get(str(name)), speed_for_score(track)["latency_p50_s"], anchors)
         for name, track in rows.groupby("track", sort=False)
     ]
     return pd.concat(parts)
@@ -107,6 +135,62 @@ def valid(rows: pd.DataFrame) -> pd.DataFrame:
 def on_all(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the `rows` that cover all datasets of the leaderboard: means over other datasets are not comparable."""
     return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
+
+
+def track_rank_intervals(
+    track: pd.DataFrame, bootstrap: BootstrapDraws | None, latency_s: pd.Series[float], anchors: Anchors
+) -> pd.DataFrame:
+    """Return `track`, all rows of one dataset, with QUALITY_COLUMNS, which do not depend on the weights.
+
+    f1_low and f1_high are the ends of the bootstrap interval. The rank interval (accuracy_rank_low,
+    accuracy_rank_high), the significance groups (accuracy_letters: entries that share a letter do not differ
+    significantly), tied_best and tied_f1 come from all pairs of entries. tied_latency, over fresh processes, comes from
+    all pairs of entries whose clock was not disturbed.
+    p_pareto_* is the probability of being in the Pareto set of error and that cost; latency is `latency_s`, drawn over
+    processes, other costs are as measured. hypervolume_* is the area in error x log cost that only this row
+    contributes, as a share of the area from no error at the lowest cost to all wrong at the highest (AREA_SCALES).
+    Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
+    """
+    made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
+    for cost, column in AREA_COLUMNS.items():
+        scale = AREA_SCALES.get(cost, anchors.latency_p50_s)
+        values = (latency_s if cost == "latency_p50_s" else track[cost]).to_numpy(dtype=float)
+        area = np.stack([1 - track["accuracy"].to_numpy(dtype=float), 1 - scale.utility(values)], axis=1)
+        made[column] = contributions(area, (1.0, 1.0))
+    if bootstrap is None or not set(track["name"]) <= set(bootstrap.names):
+        return made
+    at = [bootstrap.names.index(name) for name in track["name"]]
+    accuracy, f1 = (
+        rank_all(bootstrap.names, point, draws[: num_draws(len(at))], bootstrap.num_items)
+        for point, draws in ((bootstrap.accuracy, bootstrap.accuracy_draws), (bootstrap.f1_macro, bootstrap.f1_draws))
+    )
+    intervals = [clipped(bootstrap.interval(name, "f1_macro")) for name in track["name"]]
+    costs = {c: track[c].astype(float).to_numpy() for c in PARETO_COSTS}
+    costs["latency_p50_s"] = latency_s.astype(float).to_numpy()
+    clear = costs["latency_p50_s"].copy()
+    clear[track["provisional"].to_numpy(dtype=bool)] = np.nan
+    noise = (
+        np.zeros((len(bootstrap.accuracy_draws), len(at)))
+        if bootstrap.speed_noise is None
+        else bootstrap.speed_noise[:, at, 0]
+    )
+    fastest = tied_fastest(clear, noise[: num_draws(len(at))])
+    if bootstrap.speed_noise is not None:
+        costs["latency_p50_s"] = costs["latency_p50_s"] * np.exp(bootstrap.speed_noise[:, at, 0])
+    return made.assign(
+        f1_low=[i.low for i in intervals],
+        f1_high=[i.high for i in intervals],
+        accuracy_rank_low=accuracy.low[at],
+        accuracy_rank_high=accuracy.high[at],
+        accuracy_letters=[accuracy.letters[m] for m in at],
+        tied_best=accuracy.tied_best[at],
+        tied_f1=f1.tied_best[at],
+        tied_latency=pd.array(fastest, dtype="boolean"),
+        **{
+            column: membership(1 - bootstrap.accuracy_draws[:, at], costs[cost])
+            for cost, column in PARETO_COSTS.items()
+        },
+    )
 
 
 def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:

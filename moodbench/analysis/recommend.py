@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from moodbench.analysis.leaderboard import on_all, valid
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.together import separated
+from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.overall import separated
 
 type Row = pd.Series[Any]
 """A row of the leaderboard."""
@@ -113,7 +113,7 @@ def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
     )
 
 
-def ties(rows: pd.DataFrame, joint: JointDraws | None) -> Tied:
+def ties(rows: pd.DataFrame, bootstrap: BootstrapDraws | None) -> Tied:
     """Return the rule that ties models of `rows` by the bootstrap draws, which are paired by example.
 
     Models without draws are tied if their accuracy intervals overlap, which is conservative. A model without an
@@ -122,8 +122,8 @@ def ties(rows: pd.DataFrame, joint: JointDraws | None) -> Tied:
     low, high = (dict(zip(rows["name"], rows[f"accuracy_{end}"], strict=True)) for end in ("low", "high"))
 
     def tied(a: str, b: str) -> bool:
-        if joint is not None and {a, b} <= set(joint.names):
-            return not separated(joint, a, b)
+        if bootstrap is not None and {a, b} <= set(bootstrap.names):
+            return not separated(bootstrap, a, b)
         if any(pd.isna(end[name]) for end in (low, high) for name in (a, b)):
             return True
         return bool(low[a] <= high[b] and low[b] <= high[a])

@@ -12,16 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.analysis import human_reference
-from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_standing
+from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
 from moodbench.analysis.scoring import Scoring
 from moodbench.errors import UnknownNameError
 from moodbench.hardware import Hardware
-from moodbench.statistics.bootstrap import Floats, JointDraws, joint_draws
+from moodbench.statistics.bootstrap import BootstrapDraws, Floats, bootstrap_draws, speed_noise
 from moodbench.statistics.composite import load_anchors
-from moodbench.statistics.overall import OVERALL, covered
+from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
-from moodbench.statistics.speed_noise import speed_noise
-from moodbench.statistics.together import mean_joint, mean_ties
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 from moodbench.store.schema import EXAMPLES, SAMPLES
@@ -53,20 +51,20 @@ class Computed:
 
     entries: pd.DataFrame
     """One row per entry and track, without scores: see `leaderboard.entries`."""
-    joints: Mapping[str, JointDraws]
+    draws: Mapping[str, BootstrapDraws]
     """Bootstrap draws of the entries by track; a track whose entries were tested on different examples has none."""
     covered: Sequence[str]
     """Tracks that `overall` covers."""
-    whole: JointDraws | None
+    overall_draws: BootstrapDraws | None
     """Mean of the draws of the covered tracks; None unless all of them have draws."""
     ties: pd.DataFrame | None
-    """Rank intervals and significance groups of each entry, from `whole`: see `together.mean_ties`."""
+    """Rank intervals and significance groups of each entry, from `overall_draws`: see `overall.mean_ties`."""
     pairs: Mapping[str, AllPairs]
     """Detectable differences of the tests of all pairs, by track or `overall`."""
 
-    def draws_of(self, track: str) -> JointDraws | None:
+    def draws_of(self, track: str) -> BootstrapDraws | None:
         """Return the bootstrap draws of one track or of `overall`; None where examples cannot be paired."""
-        return self.whole if track.startswith(OVERALL) else self.joints.get(track)
+        return self.overall_draws if track.startswith(OVERALL) else self.draws.get(track)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Results:
                 self.computed.covered,
                 anchors=load_anchors(),
                 composite=composite,
-                joints=self.computed.joints,
+                draws=self.computed.draws,
                 ties=self.computed.ties,
             )
             self._scorings.clear()
@@ -147,16 +145,18 @@ def compute(store: Store, records: Records) -> Computed:
     trials = trials_frame(records.fits, records.evaluations, records.measurements)
     trials = with_process_speed(store, trials, records.measurements)
     rows = entries(trials, predictions.correct, load_anchors())
-    joints, tests = _joints(rows, predictions)
-    by_track = dict(iter(rows.groupby("track"))) if joints else {}
-    joints = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in joints.items()}
-    rows = with_standing(rows.drop(columns="process_speed", errors="ignore"), joints, load_anchors())
-    together = covered(rows)
-    whole = mean_joint({t: joints[t] for t in together}) if together and set(together) <= set(joints) else None
-    pairs = {name: all_pairs(joint, tests[name]) for name, joint in joints.items() if len(joint.names) > 1}
-    if whole is not None and len(whole.names) > 1:
-        pairs[OVERALL] = all_pairs(whole, None)
-    return Computed(rows, joints, together, whole, None if whole is None else mean_ties(whole), pairs)
+    draws, tests = _bootstrap(rows, predictions)
+    by_track = dict(iter(rows.groupby("track"))) if draws else {}
+    draws = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in draws.items()}
+    rows = with_rank_intervals(rows.drop(columns="process_speed", errors="ignore"), draws, load_anchors())
+    tracks = covered(rows)
+    overall_draws = mean_draws({t: draws[t] for t in tracks}) if tracks and set(tracks) <= set(draws) else None
+    pairs = {name: all_pairs(own, tests[name]) for name, own in draws.items() if len(own.names) > 1}
+    if overall_draws is not None and len(overall_draws.names) > 1:
+        pairs[OVERALL] = all_pairs(overall_draws, None)
+    return Computed(
+        rows, draws, tracks, overall_draws, None if overall_draws is None else mean_ties(overall_draws), pairs
+    )
 
 
 class Predictions:
@@ -190,9 +190,9 @@ class Predictions:
         return classes[evaluation_ids].eq(classes["label"], axis=0).to_numpy(dtype=bool)
 
 
-def _joints(rows: pd.DataFrame, predictions: Predictions) -> tuple[dict[str, JointDraws], dict[str, Floats]]:
+def _bootstrap(rows: pd.DataFrame, predictions: Predictions) -> tuple[dict[str, BootstrapDraws], dict[str, Floats]]:
     """Return the bootstrap draws of each track, and the p-values of its pairs from their own tests."""
-    found: dict[str, JointDraws] = {}
+    found: dict[str, BootstrapDraws] = {}
     tests: dict[str, Floats] = {}
     if rows.empty:
         return found, tests
@@ -205,7 +205,7 @@ def _joints(rows: pd.DataFrame, predictions: Predictions) -> tuple[dict[str, Joi
         if min(int(table.min()) for table in tables) < 0:
             continue
         num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1
-        found[str(name)] = joint_draws(
+        found[str(name)] = bootstrap_draws(
             labels,
             tables,
             track["name"].tolist(),

@@ -5,34 +5,74 @@ What does not depend on the weights is computed once, because a slider waits for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from moodbench.analysis.leaderboard import speed_for_score
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import CRITERIA, Anchors, Composite, Weights, get_composite, spread, weighted
-from moodbench.statistics.overall import OVERALL, overall
-from moodbench.statistics.pareto import layers
-from moodbench.statistics.rank_intervals import (
-    SCORE_COLUMNS,
-    ScoreDraws,
-    UtilityDraws,
-    drawn_utilities,
-    mean_draws,
-    with_places,
+from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.composite import (
+    Anchors,
+    Composite,
+    Weights,
+    get_composite,
+    spread,
+    utilities_of,
+    values_of,
 )
-from moodbench.statistics.stability import Flip, Stability, closest_flip, stability
-from moodbench.statistics.together import TIES
+from moodbench.statistics.overall import OVERALL, TIES, overall
+from moodbench.statistics.pareto import layers
+from moodbench.statistics.rank_intervals import num_draws, rank_all
 
+Floats = npt.NDArray[np.float64]
 NARROW = ["name", "provisional", "accuracy"]
 """Columns on which a rank depends besides the score."""
+SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
+"""Columns added by `with_score_ranks`; null if unknown."""
+CONCENTRATION = 20.0
+"""Concentration of the Dirichlet distribution around the weights: P(best) does not depend on their second digit."""
 WORTH = ["name", "accuracy", "latency_p50_s", "base_accuracy", "ceiling_accuracy"]
 """Columns from which the value of a point of accuracy is computed."""
+
+
+@dataclass(frozen=True)
+class ScoreDraws:
+    """Scores of a dataset's entries in each bootstrap draw."""
+
+    names: tuple[str, ...]
+    scores: Floats
+    """`(B, M)` under the given weights: uncertainty from the test examples and the seeds."""
+    free: Floats
+    """`(B, M)` with the weights drawn too, from a Dirichlet distribution around the given ones."""
+    num_items: int
+
+    def of(self, names: Sequence[str]) -> ScoreDraws:
+        """Return the draws of some entries, in that order."""
+        at = [self.names.index(name) for name in names]
+        return ScoreDraws(tuple(names), self.scores[:, at], self.free[:, at], self.num_items)
+
+
+@dataclass(frozen=True)
+class UtilityDraws:
+    """Utilities of a dataset's entries in each bootstrap draw, independent of the weights."""
+
+    names: tuple[str, ...]
+    utilities: Floats
+    """`(B, M, criteria)`."""
+    link: Callable[[Any], Any]
+    """Function from a weighted sum to a score."""
+    num_items: int
+
+    def under(self, weights: Weights) -> ScoreDraws:
+        """Return the scores under these weights, and under weights drawn around them."""
+        fixed: Floats = np.array(weights.as_series().tolist())
+        free = np.einsum("bmc,bc->bm", self.utilities, drawn_weights(fixed, len(self.utilities)))
+        return ScoreDraws(self.names, self.link(self.utilities @ fixed), self.link(free), self.num_items)
 
 
 class Scoring:
@@ -45,16 +85,16 @@ class Scoring:
         *,
         anchors: Anchors,
         composite: str = "pinned",
-        joints: Mapping[str, JointDraws] | None = None,
+        draws: Mapping[str, BootstrapDraws] | None = None,
         ties: pd.DataFrame | None = None,
     ) -> None:
         """Prepare `rows`, the result of `leaderboard.entries`; `covered` are the tracks of the overall rows.
 
-        `joints` are the bootstrap draws by dataset, from which rank intervals are computed; `ties` is the result of
-        `together.mean_ties`.
+        `draws` are the bootstrap draws by dataset, from which rank intervals are computed; `ties` is the result of
+        `overall.mean_ties`.
         """
         self.scheme: Composite = get_composite(composite)
-        self.anchors, self.composite, self._joints, self._ties = anchors, composite, joints, ties
+        self.anchors, self.composite, self._bootstrap, self._ties = anchors, composite, draws, ties
         self._given, self._covered = rows.reset_index(drop=True), covered
         grouped = self._given.groupby("track", sort=False) if len(rows) else ()
         self.tracks = {str(name): track.assign(**speed_for_score(track)) for name, track in grouped}
@@ -64,32 +104,33 @@ class Scoring:
     @cached_property
     def utilities(self) -> Mapping[str, pd.DataFrame]:
         """Dataset to the utilities of its rows; empty if the composite has no score."""
-        scheme = self.scheme.utilities
-        return {} if scheme is None else {name: scheme(track, self.anchors) for name, track in self.tracks.items()}
+        if self.scheme.utilities is None:
+            return {}
+        return {name: utilities_of(track, self.scheme, self.anchors) for name, track in self.tracks.items()}
 
-    def board(self, weights: Weights, placed: str | None = None) -> pd.DataFrame:
+    def board(self, weights: Weights, ranked_track: str | None = None) -> pd.DataFrame:
         """Return the leaderboard under these weights; see `board.leaderboard`.
 
-        With bootstrap draws the rows have rank intervals: see `standing.with_places`. If `placed` names a dataset, only
+        With bootstrap draws the rows have rank intervals: see `with_score_ranks`. If `ranked_track` names a track, only
         its rows have them, which is faster.
         """
         if self._given.empty:
             return self._given
         table = self._ranked(self._scores(weights))
-        if self._joints is not None:
-            table = table.assign(**self._places(table, self.draws(weights, placed), placed))
+        if self._bootstrap is not None:
+            table = table.assign(**self._places(table, self.draws(weights, ranked_track), ranked_track))
         varying = {column: table[column] for column in self._varying}
         return self.rows.loc[table.index].assign(**varying).reset_index(drop=True)
 
-    def draws(self, weights: Weights, placed: str | None = None) -> dict[str, ScoreDraws]:
+    def draws(self, weights: Weights, ranked_track: str | None = None) -> dict[str, ScoreDraws]:
         """Return the score draws of each dataset's entries; a dataset without draws or scores is left out.
 
-        If `placed` names a dataset, only the draws that its rank intervals need are returned.
+        If `ranked_track` names a dataset, only the draws that its rank intervals need are returned.
         """
-        alone = placed is not None and not placed.startswith(OVERALL)
+        alone = ranked_track is not None and not ranked_track.startswith(OVERALL)
         found = {}
         for name in self.tracks:
-            if alone and name != placed:
+            if alone and name != ranked_track:
                 continue
             if name not in self._drawn:
                 self._drawn[name] = self._drawn_utilities(name)
@@ -99,17 +140,17 @@ class Scoring:
         return found
 
     def _drawn_utilities(self, name: str) -> UtilityDraws | None:
-        joint = (self._joints or {}).get(name)
-        if joint is None or not self.utilities:
+        bootstrap = (self._bootstrap or {}).get(name)
+        if bootstrap is None or not self.utilities:
             return None
         complete = self.utilities[name].notna().all(axis=1)
-        return drawn_utilities(self.tracks[name][complete], joint, self.anchors, self.composite)
+        return utility_draws(self.tracks[name][complete], bootstrap, self.anchors, self.scheme)
 
     def _scores(self, weights: Weights) -> pd.Series[float]:
         """Return the score of each of `rows`; missing if a component is, or if the composite has no score."""
         if not self.utilities:
             return pd.Series(np.nan, index=self.rows.index, dtype="float64")
-        scores = weighted(self._all_utilities, weights, self.scheme.link)
+        scores = self.scheme.score(self._all_utilities, weights)
         if not self._covered:
             return scores
         own = self._given["track"].isin(self._covered)
@@ -118,19 +159,25 @@ class Scoring:
         names = self.rows["name"].iloc[len(self._given) :]
         return pd.concat([scores, names.map(mean).astype("float64")])
 
-    def _places(self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], placed: str | None) -> Mapping[str, Any]:
-        """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `placed`."""
-        asked = {name: own for name, own in draws.items() if placed in (None, name)}
-        if self._covered and (placed is None or placed.startswith(OVERALL)) and set(self._covered) <= set(draws):
-            asked[OVERALL] = mean_draws([draws[t] for t in self._covered])
-        parts = [with_places(table[table["part"] == name], own) for name, own in asked.items()]
-        found = pd.concat(parts).reindex(table.index) if parts else with_places(table, None)
+    def _places(
+        self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], ranked_track: str | None
+    ) -> Mapping[str, Any]:
+        """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `ranked_track`."""
+        asked = {name: own for name, own in draws.items() if ranked_track in (None, name)}
+        if (
+            self._covered
+            and (ranked_track is None or ranked_track.startswith(OVERALL))
+            and set(self._covered) <= set(draws)
+        ):
+            asked[OVERALL] = mean_score_draws([draws[t] for t in self._covered])
+        parts = [with_score_ranks(table[table["part"] == name], own) for name, own in asked.items()]
+        found = pd.concat(parts).reindex(table.index) if parts else with_score_ranks(table, None)
         return {column: found[column] for column in SCORE_COLUMNS}
 
     @cached_property
     def _varying(self) -> tuple[str, ...]:
         """Columns that depend on the weights."""
-        return ("score", "rank", *(SCORE_COLUMNS if self._joints is not None else ()))
+        return ("score", "rank", *(SCORE_COLUMNS if self._bootstrap is not None else ()))
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -217,54 +264,60 @@ def _minus_layer(rows: pd.DataFrame) -> pd.Series[float]:
     return pd.Series(-layers(np.stack([c.astype(float).where(fit) for c in costs], axis=1)), index=rows.index)
 
 
-@dataclass(frozen=True)
-class Robustness:
-    """How robust the order of one track is to changes of weights and scores."""
+def utility_draws(
+    rows: pd.DataFrame, draws: BootstrapDraws | None, anchors: Anchors, composite: Composite
+) -> UtilityDraws | None:
+    """Return the utilities of `rows` of one dataset, all with a score, in each draw; None without rows, draws or score.
 
-    track: str
-    first: str
-    stability: Stability
-    """Over bootstrap draws of quality and Dirichlet draws of the weights."""
-    flip: Flip | None
-    """Smallest change of weights that changes the leader; None where no weights put another entry first."""
-    weights: Weights
-
-    def to_record(self) -> dict[str, object]:
-        """Return plain values; `p_rank` has a list for each entry, with ranks in order."""
-        flip = None if self.flip is None else {
-            "rival": self.flip.rival,
-            "weights": dict(zip(CRITERIA, self.flip.weights.tolist(), strict=True)),
-            "distance": self.flip.distance,
-        }  # fmt: skip
-        return {
-            "track": self.track,
-            "p_rank": dict(zip(self.stability.names, self.stability.p_rank.tolist(), strict=True)),
-            "expected_rank": dict(zip(self.stability.names, self.stability.expected_rank.tolist(), strict=True)),
-            "kendall_tau": self.stability.kendall_tau,
-            "closest_flip": flip,
-        }
-
-
-def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
-    """Return how robust the order of each track of `board` is, which `scoring` made under `weights`.
-
-    Tracks with fewer than two ranked entries, or whose examples cannot be paired, are left out; empty without a score.
+    Quality and its baseline are from the draws; speed varies around that of `rows`.
     """
-    found = []
-    for name, draws in scoring.draws(weights).items():
-        rows = board[board["track"] == name]
-        names = rows.loc[rows["rank"].notna(), "name"].tolist()
-        if len(names) < 2:
-            continue
-        own, score = (frame.set_index("name") for frame in (scoring.tracks[name], rows))
-        utilities = scoring.utilities[name].set_axis(own.index).loc[names]
-        found.append(
-            Robustness(
-                track=name,
-                first=str(names[0]),
-                stability=stability(names, score.loc[names, "score"].to_numpy(dtype=float), draws.of(names).free),
-                flip=closest_flip(names, utilities.to_numpy(dtype=float), weights.as_series().to_numpy()),
-                weights=weights,
-            )
-        )
-    return found
+    if draws is None or composite.utilities is None or rows.empty or not set(rows["name"]) <= set(draws.names):
+        return None
+    values, base, ceiling = values_of(rows)
+    at = [draws.names.index(name) for name in rows["name"]]
+    quality = np.stack([draws.accuracy_draws, draws.f1_draws], axis=2)  # (B, entries, 2)
+    if rows["base_name"].iloc[0] in draws.names:
+        base = quality[:, [draws.names.index(rows["base_name"].iloc[0])]]
+    speed = np.broadcast_to(values[:, 2:], (len(quality), *values[:, 2:].shape))
+    if draws.speed_noise is not None:
+        speed = speed * np.exp(draws.speed_noise[:, at, ::-1])  # its latency comes first
+    utilities = composite.utilities(np.concatenate([quality[:, at], speed], axis=2), base, ceiling, anchors)
+    return UtilityDraws(tuple(rows["name"]), utilities, composite.link, draws.num_items)
+
+
+def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCENTRATION, seed: int = 0) -> Floats:
+    """Return weights `(num_draws, criteria)` from Dirichlet(concentration x weights); a weight of 0 stays 0."""
+    made = np.zeros((num_draws, len(weights)))
+    positive = weights > 0
+    made[:, positive] = np.random.default_rng(seed).dirichlet(concentration * weights[positive], size=num_draws)
+    return made
+
+
+def mean_score_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
+    """Return the unweighted mean over datasets, for the entries that all of them have."""
+    names = [name for name in parts[0].names if all(name in part.names for part in parts)]
+    kept = [part.of(names) for part in parts]
+    scores, free = (np.mean([getattr(part, what) for part in kept], axis=0) for what in ("scores", "free"))
+    return ScoreDraws(tuple(names), scores, free, min(part.num_items for part in kept))
+
+
+def with_score_ranks(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
+    """Return `track` with SCORE_COLUMNS: the rank interval of each row with a rank, and its probability to be the best.
+
+    Source: Mogstad et al. 2024 (rank intervals); Lahdelma & Salminen 2001 (SMAA-2, P(best)).
+    """
+    ranked = track["rank"].notna().to_numpy()
+    names = track.loc[ranked, "name"].tolist()
+    found = {column: np.full(len(track), np.nan) for column in SCORE_COLUMNS}
+    if draws is not None and names and set(names) <= set(draws.names):
+        own = draws.of(names)
+        few = own.scores[: num_draws(len(names))]
+        ranking = rank_all(own.names, track.loc[ranked, "score"].to_numpy(dtype=float), few, own.num_items)
+        best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
+        found["rank_low"][ranked], found["rank_high"][ranked] = ranking.low, ranking.high
+        found["p_best"][ranked] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    return track.assign(
+        rank_low=pd.array(found["rank_low"], dtype="Int64"),
+        rank_high=pd.array(found["rank_high"], dtype="Int64"),
+        p_best=found["p_best"],
+    )

@@ -67,7 +67,7 @@ def build(layout: Layout, services: Services) -> None:
 def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """Return what the files are, the files, the rows, doubtful labels, and licences with the citation."""
     name = chosen_track(reading.tracks, state)
-    view = reading.view(state.weights, state.composite, placed=name)
+    view = reading.view(state.weights, state.composite, ranked_track=name)
     rows = visible(view.track(name), state, reading.families)
     records = reading.results.records
     trials = trials_frame(records.fits, records.evaluations, records.measurements)

@@ -108,7 +108,7 @@ def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, LeaderboardView]:
     """Return the answer, the table, the notes, the visible rows, and the view that they belong to."""
     name = chosen_track(reading.tracks, state)
-    view = reading.view(state.weights, state.composite, placed=name)
+    view = reading.view(state.weights, state.composite, ranked_track=name)
     columns = columns_with(state.columns)
     track = view.track(name)
     rows = visible(track, state, reading.families)

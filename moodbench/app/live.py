@@ -113,7 +113,7 @@ def _measured(node: NodeNow) -> str:
 
 def _standing(run: RunProgress) -> str:
     """Return what is running, what is queued and for which resource, and the least ETA, as the run reports them."""
-    known = run.standing
+    known = run.last_state
     if not known:
         return ""
     waits = ", ".join(f"{n} for {what}" for what, n in dict(known.get("blocked_on") or {}).items())

@@ -56,21 +56,21 @@ class Reading:
         """Whether no model has been evaluated."""
         return self.results.entries.empty
 
-    def view(self, weights: Weights, composite: str = "pinned", placed: str | None = None) -> LeaderboardView:
+    def view(self, weights: Weights, composite: str = "pinned", ranked_track: str | None = None) -> LeaderboardView:
         """Return the leaderboard under these weights; the last MOST_VIEWS are cached.
 
-        If `placed` is given, rank intervals are computed only for the dataset of that name.
+        If `ranked_track` is given, rank intervals are computed only for the dataset of that name.
         """
-        key = (weights, composite, placed)
+        key = (weights, composite, ranked_track)
         if (found := self._views.get(key)) is None:
-            found = self._views[key] = self.shown.leaderboard(weights, composite, placed=placed)
+            found = self._views[key] = self.shown.leaderboard(weights, composite, ranked_track=ranked_track)
             while len(self._views) > MOST_VIEWS:
                 self._views.popitem(last=False)
         return found
 
     def order(self, weights: Weights) -> LeaderboardView:
         """Return the leaderboard under these weights without rank intervals, which takes the least time."""
-        return self.view(weights, placed="")
+        return self.view(weights, ranked_track="")
 
     @cached_property
     def tracks(self) -> list[str]:
@@ -163,4 +163,4 @@ class Reader:
 
 def prepare(reading: Reading) -> None:
     """Compute the default view before the first visitor requests it."""
-    reading.view(DEFAULT.weights, DEFAULT.composite, placed=chosen_track(reading.tracks, DEFAULT))
+    reading.view(DEFAULT.weights, DEFAULT.composite, ranked_track=chosen_track(reading.tracks, DEFAULT))

@@ -67,13 +67,13 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
         None if state.max_memory_mib is None else state.max_memory_mib * 2**20,
         None if state.min_accuracy_percent is None else state.min_accuracy_percent / 100,
     )
-    joint = reading.results.computed.draws_of(name)
-    found = recommend(rows, limits, ties(rows, joint))
+    bootstrap = reading.results.computed.draws_of(name)
+    found = recommend(rows, limits, ties(rows, bootstrap))
     device = next((d for d in rows["device_name"] if isinstance(d, str)), None)
     where = (
         f"Measured on {device}; another machine needs its own measurement." if device else "Nothing was measured here."
     )
-    how = "by overlap of intervals" if joint is None else "in pairs, on the same texts"
+    how = "by overlap of intervals" if bootstrap is None else "in pairs, on the same texts"
     over = " over all datasets" if (rows["dataset"] == OVERALL).all() else ""
     note = f'<p class="mb-note">{escape(where)} Accuracies are compared{over} {how}.</p>'
     return [_card(found, view.failures, reading) + note]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import MEASURED
+from moodbench.analysis.leaderboard import AREA_COLUMNS, MEASURED, PARETO_COSTS
 from moodbench.report.formatting import Row, missing
-from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
 
 READ_FOR_SCORE = ("fit_ids", "base_accuracy", *MEASURED)
 """Columns that explain why there is no score."""

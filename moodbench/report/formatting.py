@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
+from moodbench.analysis.leaderboard import AREA_COLUMNS, PARETO_COSTS
 
 type Row = Mapping[Any, Any] | pd.Series[Any]
 """A row of the leaderboard."""

@@ -11,26 +11,25 @@ from typing import Any
 import pandas as pd
 
 from moodbench.analysis import human_reference
-from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.analysis.leaderboard import AREA_COLUMNS, PARETO_COSTS, on_all, valid
 from moodbench.analysis.results import Results, read_results
-from moodbench.analysis.scoring import Robustness, robustness
+from moodbench.analysis.robustness import Robustness, robustness
 from moodbench.hardware import Hardware
 from moodbench.report.formatting import missing
 from moodbench.report.notes import (
     OF_RECIPES,
     coverage_note,
     not_trained_enough,
+    rank_notes,
     robustness_notes,
     row_notes,
     score_notes,
     search_notes,
-    standing_notes,
     training_notes,
 )
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
-from moodbench.statistics.rank_intervals import AREA_COLUMNS, PARETO_COSTS
 from moodbench.store import Store
 from moodbench.tune.result import Searched, searches
 
@@ -123,15 +122,15 @@ class StoreView:
         composite: str = "pinned",
         *,
         with_robustness: bool = False,
-        placed: str | None = None,
+        ranked_track: str | None = None,
     ) -> LeaderboardView:
         """Return the leaderboard under these weights.
 
-        `with_robustness` adds how robust its order is. `placed` names the only track whose rows get rank intervals; by
-        default all rows get them.
+        `with_robustness` adds how robust its order is. `ranked_track` names the only track whose rows get rank
+        intervals; by default all rows get them.
         """
         weights, scoring, results = weights or Weights(), self.results.scoring(composite), self.results
-        board = scoring.board(weights, placed).assign(composite=composite)
+        board = scoring.board(weights, ranked_track).assign(composite=composite)
         tested = robustness(board, scoring, weights) if with_robustness else []
         notes = [*score_notes(board, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
         if self.searches and not board.empty:
@@ -158,7 +157,7 @@ class StoreView:
             *coverage_note(rows, list(dict.fromkeys(computed.entries["track"]))),
             *row_notes(rows, records.failures, records.num_elsewhere),
             *training_notes(rows, records.fits),
-            *standing_notes(computed.pairs, computed.joints, computed.entries),
+            *rank_notes(computed.pairs, computed.draws, computed.entries),
         ]
 
 

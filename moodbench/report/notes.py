@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moodbench.analysis.scoring import Robustness, Scoring
+from moodbench.analysis.robustness import Robustness
+from moodbench.analysis.scoring import Scoring
 from moodbench.benchmark.retrain import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
-from moodbench.statistics.bootstrap import JointDraws
+from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.composite import (
     CRITERIA,
     Weights,
@@ -129,25 +130,25 @@ def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
     return notes
 
 
-def standing_notes(pairs: Mapping[str, AllPairs], joints: Mapping[str, JointDraws], entries: pd.DataFrame) -> list[str]:
+def rank_notes(pairs: Mapping[str, AllPairs], draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> list[str]:
     """Return notes on rank intervals and groups, the noise of speed, and what the pairs of each track can show."""
     if not pairs:
         return []
     return [
         "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); "
         "entries that share a letter under Groups are not separated in accuracy. "
-        f"{_speed_words(joints, entries)}",
+        f"{_speed_words(draws, entries)}",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
 
 
-def _speed_words(joints: Mapping[str, JointDraws], entries: pd.DataFrame) -> str:
+def _speed_words(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> str:
     """Describe whether rank intervals and Pareto chances include the noise of speed, for measured entries."""
     timed = entries[entries["latency_p50_s"].notna()]
     measured = set(zip(timed["track"], timed["name"], strict=True))
     drawn = [
         bool(moves)
-        for track, j in joints.items()
+        for track, j in draws.items()
         if j.speed_noise is not None
         for name, moves in zip(j.names, np.ptp(j.speed_noise, axis=0).any(axis=1), strict=True)
         if (track, name) in measured

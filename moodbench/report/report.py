@@ -16,7 +16,7 @@ import pandas as pd
 from moodbench import __version__
 from moodbench.analysis.calibration import calibration
 from moodbench.analysis.leaderboard import on_all, valid
-from moodbench.analysis.scoring import Robustness
+from moodbench.analysis.robustness import Robustness
 from moodbench.errors import StoreError
 from moodbench.report.figures import frontier
 from moodbench.report.files import board_bytes, replaced
@@ -36,7 +36,7 @@ from moodbench.report.search_report import drawings, search_html, search_markdow
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
 from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
-from moodbench.statistics.ranks import across_datasets
+from moodbench.statistics.rank_intervals import across_datasets
 from moodbench.store import Store
 
 CHANCES = f"In percent, {DRAWN_ANEW}."

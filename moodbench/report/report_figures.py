@@ -20,7 +20,7 @@ import pandas as pd
 from moodbench.analysis.leaderboard import valid
 from moodbench.report.formatting import marked, missing
 from moodbench.statistics.calibration import ReliabilityCurve
-from moodbench.statistics.ranks import AcrossDatasets
+from moodbench.statistics.rank_intervals import AcrossDatasets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Paired bootstrap of accuracy and macro-F1 over all entries of a dataset.
+"""Paired bootstrap of accuracy and macro-F1 over all entries of a dataset, and bootstrap of their speed.
 
 Every draw uses the same examples for all entries, so that differences, ranks and scores computed from it keep the
 pairing by example_id. If entries have several seeds, a draw varies the seeds too.
@@ -6,24 +6,28 @@ pairing by example_id. If entries have several seeds, a draw varies the seeds to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from moodbench.statistics.intervals import Estimand, Interval
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 500
 """Draws computed at once, which bounds memory."""
+SPEEDS = ("latency_p50_s", "texts_per_s")
 QUICKER = 8
 """Drawing one example is about this many times faster than drawing one binomial number."""
 
 
 @dataclass(frozen=True)
-class JointDraws:
+class BootstrapDraws:
     """Scores of M entries on one test set and B bootstrap draws of them; entries are in the order given."""
 
     names: tuple[str, ...]
@@ -40,7 +44,7 @@ class JointDraws:
     discordance: float
     """Median over pairs of the share of discordant examples, on which only one of the two is right (first seeds)."""
     speed_noise: Floats | None = None
-    """`(B, M, 2)`: error of ln latency and ln throughput in each draw; see the module `speed_noise`."""
+    """`(B, M, 2)`: error of ln latency and ln throughput in each draw: see `speed_noise`."""
 
     @property
     def estimand(self) -> Estimand:
@@ -64,7 +68,7 @@ class JointDraws:
         )
 
 
-def joint_draws(
+def bootstrap_draws(
     labels: npt.ArrayLike,
     predicted: Sequence[npt.ArrayLike],
     names: Sequence[str],
@@ -73,7 +77,7 @@ def joint_draws(
     seeds: Sequence[Sequence[int]] | None = None,
     num_draws: int = 2000,
     seed: int = 0,
-) -> JointDraws:
+) -> BootstrapDraws:
     """Return bootstrap draws of entries with classes `predicted[m]`, `(n,)` or `(n, S_m)`, paired with `labels` `(n,)`.
 
     Examples are drawn with replacement within each true class. Examples with the same label and the same predictions of
@@ -123,7 +127,7 @@ def joint_draws(
     )
     both = right.T @ right
     apart = (both.diagonal()[:, None] + both.diagonal()[None] - 2 * both)[np.triu_indices(len(tables), 1)]
-    return JointDraws(
+    return BootstrapDraws(
         names=tuple(names),
         accuracy=accuracy,
         f1_macro=f1,
@@ -190,3 +194,54 @@ def _seed_effect(per_seed: Floats, normals: Floats, chi: Floats) -> Floats | flo
         return 0.0
     scale = np.sqrt((chi[:, : size - 1] ** 2).sum(axis=1) / (size - 1))
     return np.asarray(normals @ (per_seed - per_seed.mean()) / np.sqrt(size * (size - 1)) / scale)
+
+
+def process_logs(processes: Sequence[Mapping[str, Any]] | None) -> Floats:
+    """Return ln latency and ln throughput of each process, `(processes, 2)`; NaN if unknown or not positive."""
+    rows = [] if processes is None else [[p[name] for name in SPEEDS] for p in processes]
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(SPEEDS))
+    return np.log(np.where(table > 0, table, np.nan))
+
+
+def measurement_noise(logs: Floats, measurement_id: str, num_draws: int) -> Floats:
+    """Return draws `(num_draws, 2)` of the error of the median ln latency and ln throughput over processes.
+
+    A draw is the median of processes drawn with replacement minus the median of all processes; both columns use the
+    same processes. The variance between n resampled processes is (n - 1) / n of that between fresh ones, so draws are
+    multiplied by sqrt(n / (n - 1)). They are 0 with fewer than two known processes: the speed is then taken as
+    measured. The random numbers depend on `measurement_id` alone, so that other entries do not change the draws.
+    """
+    made = np.zeros((num_draws, len(SPEEDS)))
+    for column, values in enumerate(logs.T):
+        known = values[np.isfinite(values)]
+        n = len(known)
+        if n < 2:
+            continue
+        uniform = np.random.default_rng(zlib.crc32(measurement_id.encode())).random((num_draws, n))
+        drawn = np.median(known[(uniform * n).astype(np.int64)], axis=1)
+        made[:, column] = (drawn - np.median(known)) * np.sqrt(n / (n - 1))
+    return made
+
+
+def speed_noise(track: pd.DataFrame, num_draws: int) -> Floats:
+    """Return draws `(num_draws, rows, 2)` of the error of ln latency and ln throughput of each row of `track`.
+
+    `track` holds the leaderboard rows of one dataset. A row with several seeds shows the median of their measurements,
+    and so does a draw. Draws are 0 if `process_speed` has fewer than two processes, and if other load disturbed the
+    clock (`provisional`), because the speed is then computed from CPU time.
+    """
+    made = np.zeros((num_draws, len(track), len(SPEEDS)))
+    for m, (ids, measured, provisional) in enumerate(
+        zip(track["measurement_ids"], track["process_speed"], track["provisional"], strict=True)
+    ):
+        if provisional:
+            continue
+        seeds = [(str(i), process_logs(p)) for i, p in zip(ids, measured, strict=True)]
+        for column in range(len(SPEEDS)):
+            known = [(i, logs) for i, logs in seeds if np.isfinite(logs[:, column]).any()]
+            if not known:
+                continue
+            middle = np.array([np.nanmedian(logs[:, column]) for _, logs in known])
+            drawn = np.stack([measurement_noise(logs, i, num_draws)[:, column] for i, logs in known], axis=1) + middle
+            made[:, m, column] = np.median(drawn, axis=1) - np.median(middle)
+    return made

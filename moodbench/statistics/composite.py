@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -18,6 +18,7 @@ import pandas as pd
 
 from moodbench.errors import SpecError, UnknownNameError
 
+Floats = npt.NDArray[np.float64]
 CRITERIA = ("accuracy", "f1", "throughput", "latency")
 """Names of the weighted criteria, which are the columns of the utilities."""
 
@@ -83,10 +84,13 @@ class LogScale:
         """ln(best / worst), negative if less is better."""
         return math.log(self.best / self.worst)
 
-    def utility(self, values: pd.Series[float]) -> pd.Series[float]:
+    def utility(self, values: Floats) -> Floats:
         """Return the utility of each value, 0 to 1; NaN for values that are missing or not positive."""
-        logs = pd.Series(np.log(values.where(values > 0) / self.worst), index=values.index)
-        return (logs / self.log_span).clip(0, 1)
+        return np.asarray(np.clip(np.log(np.where(values > 0, values, np.nan) / self.worst) / self.log_span, 0, 1))
+
+    def log_ratio(self, values: Floats) -> Floats:
+        """Return ln of the ratio of each value to the geometric mean of the ends, positive if better."""
+        return np.asarray(np.sign(self.log_span) * np.log(values / np.sqrt(self.worst * self.best)))
 
 
 @dataclass(frozen=True)
@@ -111,121 +115,92 @@ def load_anchors() -> Anchors:
     return Anchors(**(table | scales))
 
 
-def pinned_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
-    """Return the four utilities of each row, from that row and the anchors alone; NaN if a value is missing.
+def _pinned(values: Floats, base: Floats, ceiling: Floats, anchors: Anchors) -> Floats:
+    """Return utilities of a row from that row and the anchors alone, so that a score depends on no other row.
 
-    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1. Skill 0 is the baseline on the same
-    data, skill 1 the label-noise ceiling, or 1.0 if that is unknown (NaN). NaN if the ceiling is not above the base.
-    Columns read: accuracy, f1_macro, throughput_texts_per_s, latency_p50_s, base_accuracy, base_f1_macro,
-    ceiling_accuracy, ceiling_f1_macro.
+    Quality is a skill, (x - base) / (ceiling - base), clipped to skill_floor ... 1: skill 0 is the baseline on the same
+    data, skill 1 the label-noise ceiling, or 1.0 if that is unknown. A row much worse than the baseline has a negative
+    score (down to -30 with the default weights).
     """
-    utilities = {
-        "accuracy": _skill(rows, "accuracy", anchors),
-        "f1": _skill(rows, "f1_macro", anchors),
-        "throughput": anchors.throughput_texts_per_s.utility(_numbers(rows, "throughput_texts_per_s")),
-        "latency": anchors.latency_p50_s.utility(_numbers(rows, "latency_p50_s")),
-    }
-    return pd.DataFrame(utilities, index=rows.index)
+    skill = np.clip((values[..., :2] - base) / np.maximum(ceiling - base, 1e-9), anchors.skill_floor, 1)
+    speed = [anchors.throughput_texts_per_s.utility(values[..., 2]), anchors.latency_p50_s.utility(values[..., 3])]
+    return np.concatenate([skill, np.stack(speed, axis=-1)], axis=-1)
 
 
-def minmax_utilities(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the four criteria, scaled linearly to 0 ... 1 over the complete rows shown; NaN in the others.
+def _minmax(values: Floats, base: Floats, ceiling: Floats, anchors: Anchors) -> Floats:
+    """Return each criterion, scaled linearly to 0 ... 1 over the rows: the classic composite, relative to these rows.
 
-    Latency is negated. A column with one value in all rows is 1.0, because no row is worse than the best.
+    Adding or removing a row changes the other scores and can reverse their order. A criterion with one value in all
+    rows is 1.0, because no row is worse than the best.
     """
-    values = pd.DataFrame({c: _numbers(rows, m) for c, m in zip(CRITERIA, MEASURED, strict=True)}, index=rows.index)
-    values["latency"] = -values["latency"]
-    complete = values.where(values.notna().all(axis=1))
-    span = complete.max() - complete.min()
-    scaled = (complete - complete.min()) / span.where(span > 0)
-    return scaled.where(complete.isna() | (span > 0), 1.0)
+    better = np.concatenate([values[..., :3], -values[..., 3:]], axis=-1)
+    low, span = better.min(axis=-2, keepdims=True), np.ptp(better, axis=-2, keepdims=True)
+    return np.where(span > 0, (better - low) / np.where(span > 0, span, 1), 1.0)
 
 
-def minmax_draws(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return each draw (row) of a criterion, scaled to 0 ... 1 over the entries (columns) as in `minmax_utilities`."""
-    low, span = values.min(axis=1, keepdims=True), np.ptp(values, axis=1, keepdims=True)
-    return np.where(span > 0, (values - low) / np.where(span > 0, span, 1), 1.0)
-
-
-def pinned(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """Return 100 x the weighted sum of the pinned utilities; NaN (incomplete) if any component is missing.
-
-    A row's score depends on no other row. 100 is the ceiling at the fast ends of the scales. A row much worse than the
-    baseline has a negative score (down to -30 with the default weights), as its skill is negative. Weights are never
-    re-normalised, and a component with weight 0 is still required. Columns: see `pinned_utilities`.
-    """
-    return weighted(pinned_utilities(rows, anchors), weights)
-
-
-def minmax(rows: pd.DataFrame, weights: Weights, anchors: Anchors | None = None) -> pd.Series[float]:
-    """Return the classic min-max composite, 0 to 100, relative to the rows shown; NaN if a component is missing.
-
-    Adding or removing a row changes the other scores and can reverse their order, so a page must say "relative to the
-    models shown". There is no logarithm. `anchors` is unused: all composites have the same signature.
-    """
-    return weighted(minmax_utilities(rows), weights)
-
-
-def geomean_utilities(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
-    """Return ln of the ratio of each criterion to its reference; 0 is the reference, NaN if a value is missing.
+def _geomean(values: Floats, base: Floats, ceiling: Floats, anchors: Anchors) -> Floats:
+    """Return ln of the ratio of each criterion to its reference; 0 is the reference.
 
     The reference of an error (1 - accuracy, 1 - F1; at least ERROR_FLOOR) is the baseline's on the same data, that of a
     speed the geometric mean of the anchors. The order of the entries does not depend on the reference.
-    """
-    utilities = {
-        name: geomean_quality(_numbers(rows, column), _numbers(rows, f"base_{column}"))
-        for name, column in zip(CRITERIA[:2], MEASURED[:2], strict=True)
-    }
-    for name, column, scale in (
-        ("throughput", MEASURED[2], anchors.throughput_texts_per_s),
-        ("latency", MEASURED[3], anchors.latency_p50_s),
-    ):
-        values = _numbers(rows, column)
-        ratio = values.where(values > 0) / math.sqrt(scale.worst * scale.best)
-        utilities[name] = np.sign(scale.log_span) * pd.Series(np.log(ratio), index=rows.index)
-    return pd.DataFrame(utilities, index=rows.index)
-
-
-def geomean_quality(values: Any, base: Any) -> Any:
-    """Return ln(error of the baseline / error), element by element; errors are at least ERROR_FLOOR."""
-    return np.log(np.maximum(1 - base, ERROR_FLOOR)) - np.log(np.maximum(1 - values, ERROR_FLOOR))
-
-
-def geomean(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """Return 100 x the weighted geometric mean of the ratios to the reference; NaN if a component is missing.
-
-    The reference has 100. A row's score depends on no other row except the baseline's.
     Source: Fleming & Wallace 1986; as in SPEC benchmarks, with errors for quality.
     """
-    return weighted(geomean_utilities(rows, anchors), weights, COMPOSITES["geomean"].link)
-
-
-def unscored(rows: pd.DataFrame, weights: Weights, anchors: Anchors) -> pd.Series[float]:
-    """Return NaN for each row: a leaderboard without a score is in Pareto order."""
-    return pd.Series(np.nan, index=rows.index, dtype="float64")
+    quality = np.log(np.maximum(1 - base, ERROR_FLOOR)) - np.log(np.maximum(1 - values[..., :2], ERROR_FLOOR))
+    speed = [anchors.throughput_texts_per_s.log_ratio(values[..., 2]), anchors.latency_p50_s.log_ratio(values[..., 3])]
+    return np.concatenate([quality, np.stack(speed, axis=-1)], axis=-1)
 
 
 @dataclass(frozen=True)
 class Composite:
     """Rule that combines the criteria into one score: link(weights x utilities)."""
 
-    score: Callable[[pd.DataFrame, Weights, Anchors], pd.Series[float]]
-    utilities: Callable[[pd.DataFrame, Anchors], pd.DataFrame] | None
-    """Function that returns the utilities of the CRITERIA; None if there is no score."""
+    utilities: Callable[[Floats, Floats, Floats, Anchors], Floats] | None
+    """Function of the values `(..., M, 4)` of CRITERIA and of the base and ceiling of quality `(..., M, 2)`.
+
+    It returns the utilities `(..., M, 4)`. None if there is no score.
+    """
     link: Callable[[Any], Any]
     help: str
 
+    def score(self, utilities: pd.DataFrame, weights: Weights) -> pd.Series[float]:
+        """Return the score of each row of `utilities`; NaN if any utility is.
+
+        Weights are never re-normalised, and a criterion with weight 0 is still required.
+        """
+        made: pd.Series[float] = self.link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
+        return made
+
 
 COMPOSITES: Mapping[str, Composite] = {
-    "pinned": Composite(pinned, pinned_utilities, lambda u: 100 * u, "fixed anchors: a score depends on no other row"),
-    "minmax": Composite(
-        minmax, lambda rows, _: minmax_utilities(rows), lambda u: 100 * u, "relative to the rows shown"
-    ),
-    "geomean": Composite(
-        geomean, geomean_utilities, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"
-    ),
-    "none": Composite(unscored, None, lambda u: u, "no weights: Pareto order of error, latency and memory"),
+    "pinned": Composite(_pinned, lambda u: 100 * u, "fixed anchors: a score depends on no other row"),
+    "minmax": Composite(_minmax, lambda u: 100 * u, "relative to the rows shown"),
+    "geomean": Composite(_geomean, lambda u: 100 * np.exp(u), "weighted product of ratios to the baseline"),
+    "none": Composite(None, lambda u: u, "no weights: Pareto order of error, latency and memory"),
 }
+
+
+def utilities_of(rows: pd.DataFrame, composite: Composite, anchors: Anchors) -> pd.DataFrame:
+    """Return the utilities of each row of one dataset, with a column for each of CRITERIA; NaN if a value is missing.
+
+    Columns read: MEASURED, and base_ and ceiling_ of accuracy and f1_macro.
+    """
+    assert composite.utilities is not None, "a composite without a score has no utilities"
+    values, base, ceiling = values_of(rows)
+    known = np.isfinite(values).all(axis=1) & (values[:, 2:] > 0).all(axis=1)
+    made = np.full(values.shape, np.nan)
+    if known.any():
+        made[known] = composite.utilities(values[known], base[known], ceiling[known], anchors)
+    return pd.DataFrame(made, index=rows.index, columns=list(CRITERIA))
+
+
+def values_of(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Return the values of CRITERIA `(M, 4)` and the base and ceiling of quality `(M, 2)` of the rows of one dataset.
+
+    A ceiling that is unknown is 1.0; one that is not above the base is NaN, because there is no scale then.
+    """
+    base, ceiling = (_numbers(rows, [f"{end}_{c}" for c in MEASURED[:2]]) for end in ("base", "ceiling"))
+    ceiling = np.where(np.isnan(ceiling), 1.0, ceiling)
+    return _numbers(rows, MEASURED), base, np.where(ceiling > base, ceiling, np.nan)
 
 
 def get_composite(name: str) -> Composite:
@@ -303,22 +278,7 @@ def latency_for_a_point(
     return latency * math.expm1(log_factor) if log_factor < 50 else None
 
 
-def weighted(
-    utilities: pd.DataFrame, weights: Weights, link: Callable[[Any], Any] = lambda u: 100 * u
-) -> pd.Series[float]:
-    """Return the score, `link` of the weighted sum of `utilities`; NaN if any utility is NaN."""
-    made: pd.Series[float] = link(utilities.mul(weights.as_series()).sum(axis=1, skipna=False))
-    return made
-
-
-def _skill(rows: pd.DataFrame, column: str, anchors: Anchors) -> pd.Series[float]:
-    """Return the position of `column` between its base and its ceiling."""
-    base = _numbers(rows, f"base_{column}")
-    span = _numbers(rows, f"ceiling_{column}").fillna(1.0) - base
-    return ((_numbers(rows, column) - base) / span.where(span > 0)).clip(anchors.skill_floor, 1)
-
-
-def _numbers(rows: pd.DataFrame, column: str) -> pd.Series[float]:
-    """Return a column as float64; None and infinite values become NaN."""
-    values = rows[column].astype("float64")
-    return values.where(np.isfinite(values))
+def _numbers(rows: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    """Return columns as float64 `(rows, columns)`; None and infinite values become NaN."""
+    values = rows[list(columns)].astype("float64").to_numpy()
+    return np.where(np.isfinite(values), values, np.nan)

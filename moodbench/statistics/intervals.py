@@ -1,4 +1,4 @@
-"""Intervals for one number: Wilson's for a share, and two-way items x seeds for a recipe. Items are test examples."""
+"""Intervals of shares, of their paired differences, and two-way items x seeds for a recipe. Items are test examples."""
 
 from __future__ import annotations
 
@@ -144,6 +144,62 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
     spread = item**2 / (n - 1) + seed**2 / (num_seeds - 1)
     df = (item + seed) ** 2 / spread if spread > 0 else float("inf")
     return TwoWay(float(table.mean()), item, seed, df, n, num_seeds)
+
+
+def mcnemar_mid_p(b: int, c: int) -> float:
+    """Return the two-sided mid-p of McNemar's test for b examples only A got right and c only B.
+
+    With k = min(b, c) and N = b + c: 2 BinomCDF(k; N, 1/2) - BinomPMF(k; N, 1/2). For b = c: 1 - BinomPMF / 2,
+    and 1 for b = c = 0.
+    Raises: ValueError for negative counts.
+    Source: Fagerland, Lydersen & Laake 2013.
+    """
+    if b < 0 or c < 0:
+        raise ValueError(f"b is {b} and c is {c}; counts are not negative")
+    return float(mid_p(np.float64(b), np.float64(c)))
+
+
+def mid_p(b: npt.NDArray[np.float64] | np.float64, c: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    """Return the mid-p of `mcnemar_mid_p` for arrays of counts that broadcast."""
+    total, least = np.asarray(b + c, dtype=np.int64), np.minimum(b, c)
+    up_to = scipy.special.bdtr(least, total, 0.5)
+    below = np.where(least > 0, scipy.special.bdtr(np.maximum(least - 1, 0), total, 0.5), 0.0)
+    # For b = c both tails share the middle term, and mid-p counts half of it once.
+    equal = np.where(total == 0, 1.0, 1 - (up_to - below) / 2)
+    return np.asarray(np.where(b == c, equal, up_to + below))
+
+
+def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval (low, high) for P(A right) - P(B right) from the paired 2x2 table.
+
+    The distances of the two Wilson intervals are squared and added with the correlation phi; n/2 is subtracted from the
+    numerator of phi if that is positive.
+    Source: Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10.
+    """
+    n = both + only_a + only_b + neither
+    a, b = wilson(both + only_a, n, level), wilson(both + only_b, n, level)
+    numerator: float = both * neither - only_a * only_b
+    if numerator > 0:
+        numerator = max(numerator - n / 2, 0.0)
+    margins = (both + only_a) * (neither + only_b) * (both + only_b) * (neither + only_a)
+    phi = numerator / math.sqrt(margins) if margins else 0.0
+    delta = a.point - b.point
+    return (
+        delta - _square_and_add(a.point - a.low, b.high - b.point, phi),
+        delta + _square_and_add(a.high - a.point, b.point - b.low, phi),
+    )
+
+
+def _square_and_add(x: float, y: float, phi: float) -> float:
+    """Return the length of the difference of two errors x and y with correlation phi."""
+    return math.sqrt(x * x - 2 * phi * x * y + y * y)
+
+
+def clopper_pearson(count: float, n: float, tail: float) -> tuple[float, float]:
+    """Return the exact limits of a share of `count` in `n`; each limit errs with probability `tail`."""
+    low = 0.0 if count <= 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
+    high = 1.0 if count >= n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
+    return low, high
 
 
 def _level(level: float) -> float:

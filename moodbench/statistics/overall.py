@@ -1,13 +1,18 @@
-"""Overall rows of the leaderboard: the datasets that they cover, and each entry's means over those."""
+"""All datasets together: the datasets covered, each entry's means over those, and the means of its bootstrap draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.intervals import Interval, mean_of_independent
+from moodbench.statistics.paired import difference_interval
+from moodbench.statistics.rank_intervals import num_draws, rank_all
 from moodbench.training.verdict import worst_training_verdict
 
 OVERALL = "overall"
@@ -26,6 +31,8 @@ SPEED = (
     "clean_share",
 )
 SIZES = ("num_params", "num_trainable")
+TIES = ("accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best", "tied_f1")
+"""Columns of `mean_ties`."""
 MIXED = "mixed"
 """Estimand of a mean over datasets with both estimands, checkpoint and recipe."""
 
@@ -135,3 +142,47 @@ def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
         joined = mean_of_independent(parts)
         found += [joined.low, joined.high]
     return found
+
+
+def mean_draws(tracks: Mapping[str, BootstrapDraws]) -> BootstrapDraws | None:
+    """Return the unweighted mean over datasets, draw by draw, of the entries that all datasets have; None without any.
+
+    Datasets are independent, so that any draw of one can be paired with any draw of another.
+    """
+    parts = list(tracks.values())
+    names = [n for n in parts[0].names if all(n in part.names for part in parts)] if parts else []
+    if not names:
+        return None
+    at = [[part.names.index(n) for n in names] for part in parts]
+    means = {
+        what: np.mean([getattr(part, what)[..., here] for part, here in zip(parts, at, strict=True)], axis=0)
+        for what in ("accuracy", "f1_macro", "accuracy_draws", "f1_draws")
+    }
+    seeds = np.min([np.array(part.num_seeds)[here] for part, here in zip(parts, at, strict=True)], axis=0)
+    return replace(
+        parts[0],
+        names=tuple(names),
+        num_items=min(part.num_items for part in parts),
+        num_seeds=tuple(seeds.tolist()),
+        discordance=float(np.mean([part.discordance for part in parts])),
+        speed_noise=None,
+        **means,
+    )
+
+
+def mean_ties(bootstrap: BootstrapDraws) -> pd.DataFrame:
+    """Return TIES of each entry, by name, from all pairs of entries."""
+    found = [
+        rank_all(bootstrap.names, point, draws[: num_draws(len(bootstrap.names))], bootstrap.num_items)
+        for point, draws in ((bootstrap.accuracy, bootstrap.accuracy_draws), (bootstrap.f1_macro, bootstrap.f1_draws))
+    ]
+    accuracy, f1 = found
+    columns = [accuracy.low, accuracy.high, accuracy.letters, accuracy.tied_best, f1.tied_best]
+    return pd.DataFrame(dict(zip(TIES, columns, strict=True)), index=pd.Index(bootstrap.names, name="name"))
+
+
+def separated(bootstrap: BootstrapDraws, a: str, b: str, level: float = 0.95) -> bool:
+    """Return whether the interval of the difference in accuracy of two entries excludes 0."""
+    draws = bootstrap.accuracy_draws
+    low, high = difference_interval(draws[:, bootstrap.names.index(a)] - draws[:, bootstrap.names.index(b)], level)
+    return low > 0 or high < 0

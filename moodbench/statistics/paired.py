@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
-from moodbench.statistics.bootstrap import Floats, f1_of_confusion, joint_draws
-from moodbench.statistics.equivalence import Verdict, exact_ends, judge, reviews_needed
-from moodbench.statistics.intervals import Estimand, two_way_variance, wilson
-from moodbench.statistics.ranks import minimum_detectable_effect, step_down
+from moodbench.statistics.bootstrap import Floats, bootstrap_draws, f1_of_confusion
+from moodbench.statistics.intervals import Estimand, clopper_pearson, mcnemar_mid_p, newcombe_paired, two_way_variance
+from moodbench.statistics.rank_intervals import minimum_detectable_effect, step_down
 
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+FEW_APART = 10
+"""With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
+POWER = 0.8
 ROPE = 0.01
 """Differences within one point of accuracy do not matter in practice (region of practical equivalence)."""
+
+
+class Needed(NamedTuple):
+    """Number of examples that would decide an undecided pair with 80 % power if the difference stays the same."""
+
+    num_items: int
+    at_most: bool
+    """Whether `num_items` is only an upper limit, computed from the upper limit of the share of discordant examples."""
 
 
 @dataclass(frozen=True)
@@ -57,29 +69,6 @@ class PairedDifference:
     """Whether `num_items_needed` is only an upper limit, because there are few discordant examples."""
 
 
-def mcnemar_mid_p(b: int, c: int) -> float:
-    """Return the two-sided mid-p of McNemar's test for b examples only A got right and c only B.
-
-    With k = min(b, c) and N = b + c: 2 BinomCDF(k; N, 1/2) - BinomPMF(k; N, 1/2). For b = c: 1 - BinomPMF / 2,
-    and 1 for b = c = 0.
-    Raises: ValueError for negative counts.
-    Source: Fagerland, Lydersen & Laake 2013.
-    """
-    if b < 0 or c < 0:
-        raise ValueError(f"b is {b} and c is {c}; counts are not negative")
-    return float(mid_p(np.float64(b), np.float64(c)))
-
-
-def mid_p(b: npt.NDArray[np.float64] | np.float64, c: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
-    """Return the mid-p of `mcnemar_mid_p` for arrays of counts that broadcast."""
-    total, least = np.asarray(b + c, dtype=np.int64), np.minimum(b, c)
-    up_to = scipy.special.bdtr(least, total, 0.5)
-    below = np.where(least > 0, scipy.special.bdtr(np.maximum(least - 1, 0), total, 0.5), 0.0)
-    # For b = c both tails share the middle term, and mid-p counts half of it once.
-    equal = np.where(total == 0, 1.0, 1 - (up_to - below) / 2)
-    return np.asarray(np.where(b == c, equal, up_to + below))
-
-
 def paired_accuracy(
     correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: float = 0.95, rope: float = ROPE
 ) -> PairedDifference:
@@ -90,7 +79,7 @@ def paired_accuracy(
     Several seeds: the two-way t interval of the differences and its p-value, for the recipes; seed s of A is compared
     with seed s of B.
     Equivalence: both one-sided tests at 1 - `level` reject, that is, the interval at level 2 `level` - 1 lies within
-    +-`rope`, and so does the one of `settling.exact_ends`: with hardly any discordant examples the first alone errs in
+    +-`rope`, and so does the one of `exact_ends`: with hardly any discordant examples the first alone errs in
     up to 13 % of cases.
     Raises: ValueError if the shapes differ, the values are not 0 or 1, or `rope` is not between 0 and 1.
     Source: Schuirmann 1987 (TOST).
@@ -207,19 +196,19 @@ def paired_f1(
         found = paired_f1(truth, b, a, num_classes, level=level, num_draws=num_draws, seed=seed)
         delta, low, high = (0.0 - x for x in (found.delta, found.high, found.low))  # not -x, which would be -0.0
         return replace(found, delta=delta, low=low, high=high)
-    joint = joint_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
-    delta = float(joint.f1_macro[0] - joint.f1_macro[1])
-    drawn = joint.f1_draws[:, 0] - joint.f1_draws[:, 1]
+    bootstrap = bootstrap_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
+    delta = float(bootstrap.f1_macro[0] - bootstrap.f1_macro[1])
+    drawn = bootstrap.f1_draws[:, 0] - bootstrap.f1_draws[:, 1]
     low, high = difference_interval(drawn, level)
     if forth == back:  # A and B are interchangeable
         low, high = (low - high) / 2, (high - low) / 2
-    if joint.estimand == "recipe":
+    if bootstrap.estimand == "recipe":
         p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, len(truth))[0][0])
         method = "joint bootstrap with t-distributed seeds"
     else:
         p_value = _randomisation_p(truth, a.ravel(), b.ravel(), num_classes, 5 * num_draws, seed)
         method = "stratified bootstrap, paired approximate randomisation"
-    return F1Difference(delta, low, high, level, p_value, method, joint.estimand)
+    return F1Difference(delta, low, high, level, p_value, method, bootstrap.estimand)
 
 
 def _pattern_counts(
@@ -266,30 +255,100 @@ def _randomisation_p(
     return float((1 + (np.abs(f1_a - f1_b) >= observed - 1e-12).sum()) / (num_draws + 1))
 
 
-def newcombe_paired(both: int, only_a: int, only_b: int, neither: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval (low, high) for P(A right) - P(B right) from the paired 2x2 table.
+def judge(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
+    """Return the verdict on A.
 
-    The distances of the two Wilson intervals are squared and added with the correlation phi; n/2 is subtracted from the
-    numerator of phi if that is positive.
-    Source: Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10.
+    `separated` says whether the test of the difference `delta` rejects. `rope_low` and `rope_high` are the ends of the
+    narrower interval for equivalence, `rope` is half the width of the region of practical equivalence.
     """
-    n = both + only_a + only_b + neither
-    a, b = wilson(both + only_a, n, level), wilson(both + only_b, n, level)
-    numerator: float = both * neither - only_a * only_b
-    if numerator > 0:
-        numerator = max(numerator - n / 2, 0.0)
-    margins = (both + only_a) * (neither + only_b) * (both + only_b) * (neither + only_a)
-    phi = numerator / math.sqrt(margins) if margins else 0.0
-    delta = a.point - b.point
-    return (
-        delta - _square_and_add(a.point - a.low, b.high - b.point, phi),
-        delta + _square_and_add(a.high - a.point, b.point - b.low, phi),
-    )
+    if separated:
+        return "better" if delta > 0 else "worse"
+    return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
 
 
-def _square_and_add(x: float, y: float, phi: float) -> float:
-    """Return the length of the difference of two errors x and y with correlation phi."""
-    return math.sqrt(x * x - 2 * phi * x * y + y * y)
+def exact_ends(alone_a: npt.ArrayLike, alone_b: npt.ArrayLike, level: float) -> tuple[float, float]:
+    """Return an interval (low, high) for P(A right) - P(B right) that holds with few discordant examples too.
+
+    `alone_a` `(items,)` is the share of the seeds in which only A is right on each example, `alone_b` likewise for B.
+    The exact limits of the two means are combined by MOVER: distances squared and added. Without any discordant
+    example the ends are exact, +-3.0 / n at level 0.90, where an interval from the observed variance would have
+    almost no width.
+    Source: Clopper & Pearson 1934; Zou & Donner 2008 (MOVER).
+    """
+    a, low_a, high_a = _mean_with_limits(np.asarray(alone_a, dtype=np.float64), (1 - level) / 2)
+    b, low_b, high_b = _mean_with_limits(np.asarray(alone_b, dtype=np.float64), (1 - level) / 2)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
+def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[float, float, float]:
+    """Return the mean of shares (0 to 1) over the examples, and its limits as if counted over n / d examples.
+
+    The design effect d, at most 1, is the variance of the shares divided by that of 0/1 outcomes with the same mean:
+    seeds that err on different examples carry more information than one seed. With fewer than FEW_APART shares above 0
+    the estimate of d is too uncertain, and d is 1.
+    """
+    mean, n = float(shares.mean()), len(shares)
+    effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_APART else 1.0
+    low, high = clopper_pearson(mean * n / effect, n / effect, tail)
+    return mean, low, high
+
+
+def reviews_needed(
+    delta: float,
+    num_apart: float,
+    num_items: int,
+    item_sd2: float,
+    seed_variance: float,
+    num_seeds: int,
+    rope: float,
+    level: float,
+) -> Needed | None:
+    """Return the number of examples that would decide a pair that `num_items` leave undecided, or None.
+
+    None if only more seeds could decide it. `num_apart` is the number of discordant examples, as the mean over seeds.
+    If it is below FEW_APART, the variance per example is at least the one at the upper limit of their share (Clopper &
+    Pearson, one-sided at `level`). For the other parameters see `items_needed`.
+    """
+    few = num_apart < FEW_APART
+    if few:
+        item_sd2 = max(item_sd2, clopper_pearson(num_apart, num_items, 1 - level)[1] - delta**2)
+    found = items_needed(delta, item_sd2, seed_variance, rope, level, num_seeds)
+    return None if found is None else Needed(max(found, num_items + 1), few)
+
+
+def items_needed(
+    delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95, num_seeds: int = 1
+) -> int | None:
+    """Return the number of examples that would show a difference or equivalence with 80 % power, or None.
+
+    The true difference is assumed to be `delta`. `item_sd2` is the variance of the difference between single examples,
+    `seed_variance` that of the mean over `num_seeds` trainings, with the same t quantile as in the interval. Of the
+    number for a difference and the one for equivalence the smaller is returned; None if the seed variance alone is too
+    large for both.
+    """
+    targets = [(abs(delta), (1 + level) / 2, POWER)]
+    if abs(delta) < rope:
+        targets.append((rope - abs(delta), level, (1 + POWER) / 2))
+    variances = [_item_variance(gap, quantile, power, seed_variance, num_seeds) for gap, quantile, power in targets]
+    needed = [item_sd2 / v for v in variances if v > 0]
+    return max(2, math.ceil(min(needed))) if needed else None
+
+
+def _item_variance(gap: float, quantile: float, power: float, seed_variance: float, num_seeds: int) -> float:
+    """Return the item variance v of the mean at which a true `gap` is found, or 0 if there is none.
+
+    Solves sqrt(z^2 v + t^2 s) + z_power sqrt(v + s) = gap, where s is `seed_variance`.
+    """
+    z, z_power = scipy.special.ndtri([quantile, power])
+    if seed_variance == 0:
+        return float((gap / (z + z_power)) ** 2)
+    t = float(scipy.special.stdtrit(num_seeds - 1, quantile))
+
+    def beyond(v: float) -> float:
+        half_width = math.sqrt(z**2 * v + t**2 * seed_variance)
+        return float(half_width + z_power * math.sqrt(v + seed_variance) - gap)
+
+    return 0.0 if beyond(0.0) >= 0 else float(scipy.optimize.brentq(beyond, 0.0, (gap / (z + z_power)) ** 2))
 
 
 def _outcomes(correct: npt.ArrayLike) -> npt.NDArray[np.bool_]:

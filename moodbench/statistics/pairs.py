@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
-from moodbench.statistics.bootstrap import Floats, JointDraws
-from moodbench.statistics.intervals import Estimand
-from moodbench.statistics.paired import mid_p
-from moodbench.statistics.ranks import holm, minimum_detectable_effect, num_draws, pair_scales, rank_all
+from moodbench.statistics.bootstrap import BootstrapDraws, Floats
+from moodbench.statistics.intervals import Estimand, mid_p
+from moodbench.statistics.rank_intervals import holm, minimum_detectable_effect, num_draws, pair_scales, rank_all
 
 POWER = 0.8
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
@@ -40,43 +39,45 @@ class AllPairs:
     estimand: Estimand
 
 
-def all_pairs(joint: JointDraws, p_values: Floats | None) -> AllPairs:
-    """Return the results of all pairs of `joint`; `p_values` `(M, M)` are those of `pair_p_values`.
+def all_pairs(bootstrap: BootstrapDraws, p_values: Floats | None) -> AllPairs:
+    """Return the results of all pairs of `bootstrap`; `p_values` `(M, M)` are those of `pair_p_values`.
 
     Raises: ValueError for fewer than two entries.
     """
-    m = len(joint.names)
+    m = len(bootstrap.names)
     if m < 2:
         raise ValueError(f"{m} entries; needed are 2 or more")
     first, second = np.triu_indices(m, 1)
-    draws = joint.accuracy_draws[: num_draws(m)]
-    ranking = rank_all(joint.names, joint.accuracy, draws, joint.num_items)
-    one, every = detectable(joint, draws, formula=p_values is not None and joint.estimand == "checkpoint")
+    draws = bootstrap.accuracy_draws[: num_draws(m)]
+    ranking = rank_all(bootstrap.names, bootstrap.accuracy, draws, bootstrap.num_items)
+    one, every = detectable(bootstrap, draws, formula=p_values is not None and bootstrap.estimand == "checkpoint")
     return AllPairs(
         num_pairs=len(first),
         num_separated=int((ranking.p_adjusted[first, second] <= ranking.alpha).sum()),
         num_holm=None if p_values is None else int((holm(p_values[first, second]) <= ranking.alpha).sum()),
         one_pair=one,
         all_pairs=every,
-        estimand=joint.estimand,
+        estimand=bootstrap.estimand,
     )
 
 
-def detectable(joint: JointDraws, draws: Floats, *, formula: bool, alpha: float = 0.05) -> tuple[float, float]:
+def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool, alpha: float = 0.05) -> tuple[float, float]:
     """Return the difference in accuracy detected with 80 % power by the test of one pair, and of all pairs together.
 
     With `formula`, for one seed each: (z + z_.8) sqrt(d / n), with Bonferroni over the pairs: see
-    `ranks.minimum_detectable_effect`. Else, with seeds or over several datasets: (c + z_.8) x scale, the median over
-    pairs, where c is the 1 - alpha quantile of |error| / scale in the bootstrap draws of one pair, or of its maximum
-    over all pairs. Few trainings thus have the same effect as in the rank intervals.
+    `rank_intervals.minimum_detectable_effect`. Else, with seeds or over several datasets: (c + z_.8) x scale, the
+    median over pairs, where c is the 1 - alpha quantile of |error| / scale in the bootstrap draws of one pair, or of
+    its maximum over all pairs. Few trainings thus have the same effect as in the rank intervals.
     """
-    m = len(joint.names)
+    m = len(bootstrap.names)
     num_pairs = m * (m - 1) // 2
     if formula:
-        one, every = (minimum_detectable_effect(joint.num_items, joint.discordance, n, alpha) for n in (1, num_pairs))
+        one, every = (
+            minimum_detectable_effect(bootstrap.num_items, bootstrap.discordance, n, alpha) for n in (1, num_pairs)
+        )
         return one, every
     first, second = np.triu_indices(m, 1)
-    lanes, point = np.ascontiguousarray(draws.T), joint.accuracy
+    lanes, point = np.ascontiguousarray(draws.T), bootstrap.accuracy
     error = lanes[first] - lanes[second] - (point[first] - point[second])[:, None]
     scale = pair_scales(error)
     size = np.abs(error) / scale[:, None]
@@ -119,7 +120,7 @@ def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], see
 
 
 def _mid_p(a: Floats, b: Floats) -> Floats:
-    """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `paired.mcnemar_mid_p`."""
+    """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `intervals.mcnemar_mid_p`."""
     return mid_p(np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b))
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from page_store import HOSTILE, MACHINE, Page, filled, four_entries, write_trial
 
+from moodbench.analysis.leaderboard import PARETO_COSTS
 from moodbench.app.board_cells import PROVISIONAL
 from moodbench.app.board_table import board_table, failures_table
 from moodbench.app.downloads import Downloads
@@ -24,7 +25,6 @@ from moodbench.app.why_missing import why_missing
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.statistics.composite import Weights
-from moodbench.statistics.rank_intervals import PARETO_COSTS
 from moodbench.store import Store
 
 pytestmark = pytest.mark.integration

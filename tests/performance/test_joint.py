@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from moodbench.statistics.bootstrap import joint_draws
-from moodbench.statistics.ranks import rank_all
+from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.rank_intervals import rank_all
 
 pytestmark = pytest.mark.performance
 NUM_MODELS, NUM_ITEMS = 18, 25_000
@@ -26,7 +26,7 @@ def test_the_joint_bootstrap_of_eighteen_models(num_draws, allowed_s):
     said = [np.where(ease + s + rng.logistic(size=NUM_ITEMS) > 0, labels, 1 - labels) for s in skill]
     names = [f"m{i:02d}" for i in range(NUM_MODELS)]
     wall, cpu = time.perf_counter(), time.process_time()
-    joint = joint_draws(labels, said, names, 2, num_draws=num_draws)
+    joint = bootstrap_draws(labels, said, names, 2, num_draws=num_draws)
     drawn = time.perf_counter()
     ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
     ended = time.perf_counter()

@@ -45,7 +45,7 @@ def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, 
     if older:
         toy_store.change_row(store, "measurements/c1/*.parquet", process_speed=None)
     view = view_leaderboard(store, hardware())
-    (joint,) = read_results(store, hardware()).computed.joints.values()
+    (joint,) = read_results(store, hardware()).computed.draws.values()
     other, toy = (joint.names.index(name) for name in ("other", "toy"))
     drawn = joint.speed_noise[:, other, 0] / np.sqrt(3 / 2)
     assert sorted(set(np.round(drawn, 9))) == pytest.approx(np.log([3.5 / 5.25, 1, 7 / 5.25]))

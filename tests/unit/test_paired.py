@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 from sklearn.metrics import f1_score
 
-from moodbench.statistics.paired import mcnemar_mid_p, newcombe_paired, paired_accuracy, paired_f1
+from moodbench.statistics.intervals import mcnemar_mid_p, newcombe_paired
+from moodbench.statistics.paired import paired_accuracy, paired_f1
 
 
 def outcomes(both, only_a, only_b, neither):

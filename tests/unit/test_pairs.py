@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.overall import mean_draws
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.statistics.pairs import all_pairs, detectable, pair_p_values
-from moodbench.statistics.ranks import holm
-from moodbench.statistics.together import mean_joint
+from moodbench.statistics.rank_intervals import holm
 
 SEEDS = [(0, 1, 2), (0, 1, 2), (0,), (2, 3), (1, 2, 3), (7,)]
 
@@ -51,7 +51,7 @@ def test_the_exact_tests_separate_what_bootstrap_p_values_with_holm_never_could(
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, 3000)
     said = [np.where(rng.random(3000) < share, labels, 1 - labels) for share in np.linspace(0.7, 0.95, 18)]
-    joint = joint_draws(labels, said, [f"m{i}" for i in range(18)], 2)
+    joint = bootstrap_draws(labels, said, [f"m{i}" for i in range(18)], 2)
     found = all_pairs(joint, pair_p_values(labels, said, [(0,)] * 18))
     assert 153 / 2001 > 0.05
     assert found.num_pairs == 153 and 90 < found.num_holm <= found.num_separated + 8 and found.num_separated > 90
@@ -60,7 +60,7 @@ def test_the_exact_tests_separate_what_bootstrap_p_values_with_holm_never_could(
 
 def test_identical_answers_are_separated_by_neither(world):
     labels, said, _ = world
-    joint = joint_draws(labels, [said[0]] * 3, "abc", 2, num_draws=200)
+    joint = bootstrap_draws(labels, [said[0]] * 3, "abc", 2, num_draws=200)
     p = pair_p_values(labels, [said[0]] * 3, [SEEDS[0]] * 3)
     found = all_pairs(joint, p)
     assert (p == 1).all() and (holm(p[np.triu_indices(3, 1)]) == 1).all()
@@ -73,7 +73,7 @@ def test_the_draws_find_the_difference_that_the_formula_finds():
     labels = rng.integers(0, 2, 2000)
     base = np.where(rng.random(2000) < 0.85, labels, 1 - labels)
     said = [np.where(rng.random(2000) < 0.9, base, 1 - base) for _ in range(4)]
-    joint = joint_draws(labels, said, "abcd", 2, num_draws=20_000)
+    joint = bootstrap_draws(labels, said, "abcd", 2, num_draws=20_000)
     exact, drawn = (detectable(joint, joint.accuracy_draws, formula=f) for f in (True, False))
     assert drawn[0] == pytest.approx(exact[0], rel=0.05)
     assert exact[0] < drawn[1] < exact[1] * 1.02
@@ -87,7 +87,7 @@ def test_seeds_raise_the_difference_that_is_found_as_two_trainings_say_little(wo
         np.where(rng.random((400, 3)) < rng.uniform(0.6, 0.95, 3), labels[:, None], 1 - labels[:, None])
         for _ in range(2)
     ]
-    joint = joint_draws(labels, scattered, "ab", 2, num_draws=20_000)
+    joint = bootstrap_draws(labels, scattered, "ab", 2, num_draws=20_000)
     one, every = detectable(joint, joint.accuracy_draws, formula=False)
     means = [(s == labels[:, None]).mean(axis=0) for s in scattered]
     difference = means[0] - means[1]
@@ -95,7 +95,7 @@ def test_seeds_raise_the_difference_that_is_found_as_two_trainings_say_little(wo
     assert one == every
     # scale: the 68.3 % half-width of t2 x sd, which is 1.32 sd; quantile 4.30 sd
     assert one == pytest.approx(sd * (stats.t.ppf(0.975, 2) + 0.8416 * stats.t.ppf(0.8413, 2)), rel=0.15)
-    assert all_pairs(joint_draws(labels, said, names, 2, seeds=SEEDS), None).estimand == "recipe"
+    assert all_pairs(bootstrap_draws(labels, said, names, 2, seeds=SEEDS), None).estimand == "recipe"
 
 
 def test_over_two_data_sets_the_difference_that_is_found_is_that_of_the_mean():
@@ -105,13 +105,13 @@ def test_over_two_data_sets_the_difference_that_is_found_is_that_of_the_mean():
     for track in ("x", "y"):
         labels = rng.integers(0, 2, 1500)
         said = [np.where(rng.random(1500) < 0.8, labels, 1 - labels) for _ in range(2)]
-        parts[track] = joint_draws(labels, said, "ab", 2, num_draws=20_000, seed=ord(track))
+        parts[track] = bootstrap_draws(labels, said, "ab", 2, num_draws=20_000, seed=ord(track))
     each = [detectable(j, j.accuracy_draws, formula=True)[0] for j in parts.values()]
-    whole = all_pairs(mean_joint(parts), None)
+    whole = all_pairs(mean_draws(parts), None)
     assert whole.one_pair == pytest.approx(np.hypot(*each) / 2, rel=0.05) and whole.num_holm is None
 
 
 def test_one_entry_has_no_pairs(world):
     labels, said, _ = world
     with pytest.raises(ValueError, match="needed are 2 or more"):
-        all_pairs(joint_draws(labels, said[:1], "a", 2, num_draws=10), None)
+        all_pairs(bootstrap_draws(labels, said[:1], "a", 2, num_draws=10), None)

@@ -13,7 +13,7 @@ import pytest
 from refused import fail
 from toy_store import SECRET, write_toy_store
 
-from moodbench.analysis.scoring import Robustness
+from moodbench.analysis.robustness import Robustness, stability
 from moodbench.cli import main
 from moodbench.hardware import hardware
 from moodbench.report.formatting import COLUMNS, cells
@@ -22,11 +22,10 @@ from moodbench.report.notes import effect_words
 from moodbench.report.report import chances, data_sets_together, ties, trade_offs
 from moodbench.report.report_figures import joined_ranges, trade_off_figure
 from moodbench.report.tables import CALIBRATION_HEADINGS
-from moodbench.statistics.bootstrap import joint_draws
+from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.pairs import all_pairs, pair_p_values
-from moodbench.statistics.ranks import rank_all
-from moodbench.statistics.stability import stability
+from moodbench.statistics.rank_intervals import rank_all
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +203,7 @@ def test_an_empty_store_and_a_folder_that_cannot_be_written_are_refused(tmp_path
 def test_the_report_says_who_ties_for_the_best_accuracy():
     truth = np.arange(400) % 2
     good = np.where(np.arange(400) % 10 == 0, 1 - truth, truth)  # 90 % right
-    drawn = joint_draws(truth, [good, good, 1 - good], "ABC", 2)
+    drawn = bootstrap_draws(truth, [good, good, 1 - good], "ABC", 2)
     ranking = rank_all(drawn.names, drawn.accuracy, drawn.accuracy_draws, drawn.num_items)
     assert ranking.tied_best.tolist() == [True, True, False]
     rows = pd.DataFrame({"name": ["A", "B", "C"], "tied_best": ranking.tied_best})
@@ -219,7 +218,7 @@ def test_the_report_says_who_ties_for_the_best_accuracy():
 
 def test_where_most_pairs_answer_alike_no_difference_of_0_points_is_promised():
     truth = np.arange(400) % 2
-    drawn = joint_draws(truth, [truth, truth], "AB", 2)
+    drawn = bootstrap_draws(truth, [truth, truth], "AB", 2)
     words = effect_words(all_pairs(drawn, pair_p_values(truth, [truth, truth], [(0,)] * 2)))
     assert words.startswith(
         "Differences in accuracy found with 80 % power: not known, as most pairs give the same answers. "

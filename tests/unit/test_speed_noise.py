@@ -5,13 +5,14 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from test_places import ANCHORS, joint, speed, track
+from test_scoring import ANCHORS, joint, score, score_draws, track
 
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import COMPOSITES, Weights
+from moodbench.analysis.leaderboard import track_rank_intervals
+from moodbench.analysis.scoring import utility_draws
+from moodbench.statistics.bootstrap import BootstrapDraws, measurement_noise, process_logs, speed_noise
+from moodbench.statistics.composite import COMPOSITES
 from moodbench.statistics.pareto import membership
-from moodbench.statistics.rank_intervals import score_draws, utility_draws, with_quality
-from moodbench.statistics.speed_noise import measurement_noise, process_logs, speed_noise, tied_fastest
+from moodbench.statistics.rank_intervals import tied_fastest
 
 
 def processes(*latencies, texts_per_s=100.0):
@@ -64,29 +65,29 @@ def test_seeds_share_a_median_that_varies_less_than_one():
 
 def with_noise(noise):
     whole = joint(0.0)
-    return JointDraws(**{**vars(whole), "speed_noise": noise})
+    return BootstrapDraws(**{**vars(whole), "speed_noise": noise})
 
 
 @pytest.mark.parametrize("composite", ["pinned", "minmax", "geomean"])
 def test_a_draw_has_the_score_of_a_board_with_that_speed(composite):
     rows = track()
     noise = np.random.default_rng(1).normal(0, 0.2, (500, 3, 2))
-    draws = score_draws(rows, with_noise(noise), speed(rows), Weights(), ANCHORS, composite)
+    draws = score_draws(rows, with_noise(noise), composite)
     for b in range(3):
         moved = rows.assign(
             latency_p50_s=rows["latency_p50_s"] * np.exp(noise[b, :, 0]),
             throughput_texts_per_s=rows["throughput_texts_per_s"] * np.exp(noise[b, :, 1]),
         )
-        expected = COMPOSITES[composite].score(moved, Weights(), ANCHORS)
+        expected = score(moved, composite)
         assert draws.scores[b] == pytest.approx(expected.to_numpy())
 
 
 @pytest.mark.parametrize("composite", ["pinned", "minmax", "geomean"])
 def test_no_noise_changes_nothing(composite):
     rows = track()
-    without = utility_draws(rows, joint(0.01), ANCHORS, composite)
-    still = JointDraws(**{**vars(joint(0.01)), "speed_noise": np.zeros((500, 3, 2))})
-    assert utility_draws(rows, still, ANCHORS, composite) == pytest.approx(without)
+    without = utility_draws(rows, joint(0.01), ANCHORS, COMPOSITES[composite]).utilities
+    still = BootstrapDraws(**{**vars(joint(0.01)), "speed_noise": np.zeros((500, 3, 2))})
+    assert utility_draws(rows, still, ANCHORS, COMPOSITES[composite]).utilities == pytest.approx(without)
 
 
 def test_pareto_membership_hangs_on_the_drawn_latency():
@@ -94,7 +95,7 @@ def test_pareto_membership_hangs_on_the_drawn_latency():
     rows = track().assign(memory_peak_batch1_bytes=1.0, train_time_s=1.0)
     noise = np.zeros((500, 3, 2))
     noise[:200, 2, 0] = -0.1
-    found = with_quality(rows, with_noise(noise), rows["latency_p50_s"], ANCHORS)
+    found = track_rank_intervals(rows, with_noise(noise), rows["latency_p50_s"], ANCHORS)
     assert found["p_pareto_latency"].tolist() == [1, 1, pytest.approx(200 / 500)]
 
 

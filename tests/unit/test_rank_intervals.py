@@ -12,9 +12,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from moodbench.metrics import score_all
-from moodbench.statistics import ranks
-from moodbench.statistics.bootstrap import joint_draws
-from moodbench.statistics.ranks import (
+from moodbench.statistics import rank_intervals
+from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.rank_intervals import (
     across_datasets,
     compact_letters,
     holm,
@@ -35,7 +35,7 @@ def answers(rng, labels, accuracy, num_seeds=None):
 def test_the_points_are_the_metrics_of_that_name(k):
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, k, 60), rng.integers(0, k, (60, 2))
-    joint = joint_draws(labels, [predicted, predicted[:, 0]], ["two", "one"], k, num_draws=10)
+    joint = bootstrap_draws(labels, [predicted, predicted[:, 0]], ["two", "one"], k, num_draws=10)
     scores = [score_all(np.eye(k)[predicted[:, s]], labels) for s in (0, 1)]
     assert joint.accuracy == pytest.approx([np.mean([s["accuracy"] for s in scores]), scores[0]["accuracy"]])
     assert joint.f1_macro == pytest.approx([np.mean([s["f1_macro"] for s in scores]), scores[0]["f1_macro"]])
@@ -48,7 +48,7 @@ def test_the_draws_are_those_of_resampling_reviews_within_each_class():
     labels = np.repeat([0, 1], [30, 50])
     a = answers(rng, labels, 0.8)
     b = np.where(rng.random(80) < 0.7, a, 1 - a)
-    joint = joint_draws(labels, [a, b], ["a", "b"], 2, num_draws=20_000)
+    joint = bootstrap_draws(labels, [a, b], ["a", "b"], 2, num_draws=20_000)
     rows = np.concatenate([rng.integers(0, 30, (20_000, 30)), rng.integers(30, 80, (20_000, 50))], axis=1)
     plain = np.stack([(x == labels)[rows].mean(axis=1) for x in (a, b)], axis=1)
     assert joint.accuracy_draws.mean(axis=0) == pytest.approx(plain.mean(axis=0), abs=0.002)
@@ -63,7 +63,7 @@ def test_the_seed_effect_is_t_distributed_with_the_standard_error_of_the_seed_me
     """All reviews alike within a seed, so that only seeds vary: mean +- t_2 x se."""
     labels = np.zeros(10, dtype=int)
     predicted = np.repeat([[0], [0], [1]], 10, axis=1).T
-    joint = joint_draws(labels, [predicted], ["a"], 2, num_draws=50_000)
+    joint = bootstrap_draws(labels, [predicted], ["a"], 2, num_draws=50_000)
     t = (joint.accuracy_draws[:, 0] - 2 / 3) / (np.std([1, 1, 0], ddof=1) / np.sqrt(3))
     for q in (0.05, 0.5, 0.8, 0.95):
         assert np.quantile(t, q) == pytest.approx(stats.t.ppf(q, 2), abs=0.08)
@@ -76,8 +76,10 @@ def test_the_order_of_reviews_and_of_entries_changes_nothing(seed):
     labels = rng.integers(0, 2, 40)
     tables = [answers(rng, labels, p, s) for p, s in ((0.9, 3), (0.8, None), (0.6, 3))]
     rows, models = rng.permutation(40), rng.permutation(3)
-    one = joint_draws(labels, tables, "abc", 2, num_draws=50)
-    other = joint_draws(labels[rows], [tables[m][rows] for m in models], ["abc"[m] for m in models], 2, num_draws=50)
+    one = bootstrap_draws(labels, tables, "abc", 2, num_draws=50)
+    other = bootstrap_draws(
+        labels[rows], [tables[m][rows] for m in models], ["abc"[m] for m in models], 2, num_draws=50
+    )
     np.testing.assert_allclose(other.accuracy_draws, one.accuracy_draws[:, models], atol=1e-12)
     np.testing.assert_allclose(other.f1_draws, one.f1_draws[:, models], atol=1e-12)
 
@@ -85,7 +87,7 @@ def test_the_order_of_reviews_and_of_entries_changes_nothing(seed):
 def test_identical_answers_have_p_one_and_share_every_rank():
     labels = np.arange(50) % 2
     same = np.where(np.arange(50) < 40, labels, 1 - labels)
-    joint = joint_draws(labels, [same, same, same], "abc", 2, num_draws=200)
+    joint = bootstrap_draws(labels, [same, same, same], "abc", 2, num_draws=200)
     ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
     assert (ranking.p_adjusted == 1).all()
     assert (ranking.low.tolist(), ranking.high.tolist(), ranking.letters) == ([1] * 3, [3] * 3, ("a",) * 3)
@@ -97,7 +99,7 @@ def test_clear_differences_are_ranked_and_small_ones_are_not():
     labels = rng.integers(0, 2, 2000)
     good = answers(rng, labels, 0.9)
     near = np.where(rng.random(2000) < 0.995, good, 1 - good)
-    joint = joint_draws(labels, [answers(rng, labels, 0.6), near, good], ["poor", "near", "good"], 2)
+    joint = bootstrap_draws(labels, [answers(rng, labels, 0.6), near, good], ["poor", "near", "good"], 2)
     ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, joint.num_items)
     assert (ranking.low.tolist(), ranking.high.tolist()) == ([3, 1, 1], [3, 2, 2])
     assert ranking.letters == ("b", "a", "a")
@@ -120,7 +122,7 @@ def test_one_pair_is_tested_with_mcnemars_variance():
     """30 reviews of 100 only A got right, 14 only B: z = 16 / sqrt(44), not Wald's 16 / sqrt(44 - 16^2 / 100)."""
     labels = np.zeros(100, dtype=int)
     a, b = np.repeat([0, 1, 0], [30, 14, 56]), np.repeat([1, 0, 0], [30, 14, 56])
-    joint = joint_draws(labels, [a, b], "ab", 2, num_draws=100_000)
+    joint = bootstrap_draws(labels, [a, b], "ab", 2, num_draws=100_000)
     ranking = rank_all(joint.names, joint.accuracy, joint.accuracy_draws, 100)
     mcnemar, wald = (2 * stats.norm.sf(16 / np.sqrt(v)) for v in (44, 44 - 2.56))
     assert ranking.p_adjusted[0, 1] == pytest.approx(mcnemar, abs=0.0015), "the draws are a lattice"
@@ -143,7 +145,7 @@ def test_all_pairs_are_tested_as_one_after_another_however_many_at_once(monkeypa
     draws = rng.standard_normal((50, 8)) @ np.diag(rng.random(8)) + np.linspace(0, 2, 8)
     draws[:, 3] = draws[:, 2] + 0.5  # a pair whose difference never varies
     point = draws.mean(axis=0)
-    monkeypatch.setattr(ranks, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(rank_intervals, "PAIRS_AT_ONCE", at_once)
     found = rank_all("abcdefgh", point, draws, 40).p_adjusted
 
     def extreme(i, j, values):
@@ -237,7 +239,7 @@ def test_tests_over_data_sets_wait_for_ten_of_them_and_agree_with_scipy():
 
 def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one table"):
-        joint_draws([0, 1], [[0, 1], [0, 1]], ["a", "a"], 2)
+        bootstrap_draws([0, 1], [[0, 1], [0, 1]], ["a", "a"], 2)
     with pytest.raises(ValueError, match="needed are"):
         rank_all("ab", [1.0], np.ones((5, 2)), 10)
 
@@ -247,9 +249,9 @@ def test_seeds_are_paired_by_their_number_wherever_they_stand():
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 2, 300)
     a = np.stack([answers(rng, labels, share) for share in (0.9, 0.8, 0.7)], axis=1)
-    paired = joint_draws(labels, [a, a[:, [2, 0, 1]]], "ab", 2, seeds=[(4, 5, 6), (6, 4, 5)], num_draws=400)
+    paired = bootstrap_draws(labels, [a, a[:, [2, 0, 1]]], "ab", 2, seeds=[(4, 5, 6), (6, 4, 5)], num_draws=400)
     assert np.ptp(paired.accuracy_draws[:, 0] - paired.accuracy_draws[:, 1]) < 1e-12
-    apart = joint_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 8, 9)], num_draws=400)
+    apart = bootstrap_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 8, 9)], num_draws=400)
     assert (apart.accuracy_draws[:, 0] - apart.accuracy_draws[:, 1]).std() > 0.03
     with pytest.raises(ValueError, match="a different one for each column"):
-        joint_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 7, 9)])
+        bootstrap_draws(labels, [a, a], "ab", 2, seeds=[(4, 5, 6), (7, 7, 9)])

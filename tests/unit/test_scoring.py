@@ -4,16 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.statistics.bootstrap import JointDraws
-from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, pinned, pinned_utilities
-from moodbench.statistics.rank_intervals import (
-    QUALITY_COLUMNS,
-    SCORE_COLUMNS,
-    score_draws,
-    utility_draws,
-    with_places,
-    with_quality,
-)
+from moodbench.analysis.leaderboard import QUALITY_COLUMNS, track_rank_intervals
+from moodbench.analysis.scoring import SCORE_COLUMNS, utility_draws, with_score_ranks
+from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
 
 ANCHORS = load_anchors()
 NAMES = ("fast", "good", "tfidf-logreg")
@@ -35,34 +29,40 @@ def track():
             "provisional": False,
         }
     )
-    score = pinned(rows, Weights(), ANCHORS)
-    return rows.assign(score=score, rank=score.rank(ascending=False).astype("Int64"))
+    scores = score(rows)
+    return rows.assign(score=scores, rank=scores.rank(ascending=False).astype("Int64"))
 
 
 def joint(noise):
     point = np.array([0.82, 0.90, 0.80])
     draws = point + noise * np.random.default_rng(0).standard_normal((500, 3))
-    return JointDraws(NAMES, point, point, draws, draws, 1000, (1, 1, 1), 0.1)
+    return BootstrapDraws(NAMES, point, point, draws, draws, 1000, (1, 1, 1), 0.1)
 
 
-def speed(rows):
-    return {c: rows[c] for c in ("throughput_texts_per_s", "latency_p50_s")}
+def score(rows, composite="pinned"):
+    scheme = COMPOSITES[composite]
+    return scheme.score(utilities_of(rows, scheme, ANCHORS), Weights())
+
+
+def score_draws(rows, draws, composite="pinned"):
+    return utility_draws(rows, draws, ANCHORS, COMPOSITES[composite]).under(Weights())
 
 
 def placed(rows, noise, composite="pinned"):
-    return with_places(rows, score_draws(rows, joint(noise), speed(rows), Weights(), ANCHORS, composite))
+    return with_score_ranks(rows, score_draws(rows, joint(noise), composite))
 
 
 def grouped(rows, drawn):
     rows = rows.assign(memory_peak_batch1_bytes=[1.0, 2.0, 3.0], train_time_s=[1.0, np.nan, 0.5])
-    return with_quality(rows, drawn, rows["latency_p50_s"], ANCHORS)
+    return track_rank_intervals(rows, drawn, rows["latency_p50_s"], ANCHORS)
 
 
 def test_draws_without_noise_have_the_pinned_utilities_and_leave_one_place_each():
     rows = track()
     found = placed(rows, 0.0)
-    utilities = utility_draws(rows, joint(0.0), ANCHORS)
-    assert utilities[0] == pytest.approx(pinned_utilities(rows, ANCHORS).to_numpy())
+    pinned = COMPOSITES["pinned"]
+    utilities = utility_draws(rows, joint(0.0), ANCHORS, pinned).utilities
+    assert utilities[0] == pytest.approx(utilities_of(rows, pinned, ANCHORS).to_numpy())
     # 60 x 0.5 + 20 x 0.6 + 20 x 0.5 = 52; 60 x 0.1 + 20 x 0.8 + 20 x 0.75 = 37; 31
     assert rows["score"].tolist() == pytest.approx([37, 52, 31])
     assert found["rank_low"].tolist() == found["rank_high"].tolist() == [2, 1, 3]
@@ -73,10 +73,10 @@ def test_draws_without_noise_have_the_pinned_utilities_and_leave_one_place_each(
 @pytest.mark.parametrize("composite", ["minmax", "geomean"])
 def test_without_noise_the_draws_are_the_scores_of_the_board_under_every_composite(composite):
     rows = track()
-    score = COMPOSITES[composite].score(rows, Weights(), ANCHORS)
-    rows = rows.assign(score=score, rank=score.rank(ascending=False).astype("Int64"))
-    draws = score_draws(rows, joint(0.0), speed(rows), Weights(), ANCHORS, composite)
-    assert draws.scores == pytest.approx(np.tile(score.to_numpy(), (500, 1)))
+    scores = score(rows, composite)
+    rows = rows.assign(score=scores, rank=scores.rank(ascending=False).astype("Int64"))
+    draws = score_draws(rows, joint(0.0), composite)
+    assert draws.scores == pytest.approx(np.tile(scores.to_numpy(), (500, 1)))
     found = placed(rows, 0.0, composite=composite)
     assert (found["rank_low"] == rows["rank"]).all() and (found["rank_high"] == rows["rank"]).all()
 
@@ -104,7 +104,7 @@ def test_groups_and_pareto_sets_need_no_score():
 def test_areas_of_memory_and_training_time_lie_between_fixed_ends():
     """Costs at 0, 1/2 and all of the scale: fast (0.18, 0) adds 0.82 x 0.5, good (0.10, 0.5) adds 0.08 x 0.5, the last nothing."""
     rows = track().assign(memory_peak_batch1_bytes=[2.0**25, 2.0**30.5, 2.0**36], train_time_s=[0.1, 10**2.5, np.nan])
-    found = with_quality(rows, joint(0.0), rows["latency_p50_s"], ANCHORS)
+    found = track_rank_intervals(rows, joint(0.0), rows["latency_p50_s"], ANCHORS)
     assert found["hypervolume_memory"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, 0])
     assert found["hypervolume_train_time"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, np.nan], nan_ok=True)
 
@@ -113,6 +113,6 @@ def test_where_nothing_is_known_all_is_null():
     rows = track()
     unranked = rows.assign(rank=pd.array([None] * 3, dtype="Int64"))
     assert placed(unranked, 0.0)[list(SCORE_COLUMNS)].isna().all(axis=None)
-    assert with_places(rows, None)[list(SCORE_COLUMNS)].isna().all(axis=None)
+    assert with_score_ranks(rows, None)[list(SCORE_COLUMNS)].isna().all(axis=None)
     unknown = [c for c in QUALITY_COLUMNS if not c.startswith("hypervolume")]
     assert grouped(rows, None)[unknown].isna().all(axis=None)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import linprog
 
-from moodbench.statistics.stability import closest_flip, drawn_weights, kendall_tau, stability
+from moodbench.analysis.robustness import closest_flip, kendall_tau, stability
+from moodbench.analysis.scoring import drawn_weights
 
 
 def test_the_chances_of_places_worked_by_hand():
@@ -21,7 +22,7 @@ def test_the_chances_of_places_worked_by_hand():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_places_are_those_of_scipys_ranks_whatever_the_order_of_the_entries(seed):
+def test_rank_probabilities_are_those_of_scipys_ranks_whatever_the_order_of_the_entries(seed):
     rng = np.random.default_rng(seed)
     draws = rng.standard_normal((60, 5))
     found = stability("abcde", draws[0], draws)

@@ -80,13 +80,13 @@ def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
     reader = Reader(store, hardware(), clock)
     reader.current()
     path = toy_store.path_of(store, "evaluations/**/*.parquet")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
+    overall_draws = path.read_bytes()
+    path.write_bytes(overall_draws[:100])
     clock.now += LOOK_EVERY_S
     for _ in range(2):
         with pytest.raises(StoreError, match="cannot be read as Parquet"):
             reader.current()
-    path.write_bytes(whole)
+    path.write_bytes(overall_draws)
     clock.now += LOOK_EVERY_S
     assert len(reader.current().results.records.evaluations) == 1
 
@@ -109,13 +109,13 @@ def assert_same(a, b):
     a, b = a.computed, b.computed
     pd.testing.assert_frame_equal(a.entries, b.entries)
     pd.testing.assert_frame_equal(a.ties, b.ties)
-    assert a.covered == b.covered and a.pairs == b.pairs and list(a.joints) == list(b.joints)
-    for name, joint in a.joints.items():
-        other = b.joints[name]
+    assert a.covered == b.covered and a.pairs == b.pairs and list(a.draws) == list(b.draws)
+    for name, joint in a.draws.items():
+        other = b.draws[name]
         for field in fields(joint):
             value, kept = getattr(joint, field.name), getattr(other, field.name)
             assert type(value) is type(kept) and np.array_equal(value, kept), field.name
-    assert np.array_equal(a.whole.f1_draws, b.whole.f1_draws)
+    assert np.array_equal(a.overall_draws.f1_draws, b.overall_draws.f1_draws)
 
 
 def test_a_small_store_keeps_nothing(large, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Stability of a weighted ranking: rank probabilities, Kendall's tau, smallest weight change that flips the first."""
+"""Robustness of the order of a leaderboard: rank probabilities, Kendall's tau, smallest weight change that flips it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from moodbench.analysis.scoring import Scoring
+from moodbench.statistics.composite import CRITERIA, Weights
 
 Floats = npt.NDArray[np.float64]
-CONCENTRATION = 20.0
-"""Concentration of the Dirichlet distribution around the weights: P(best) does not depend on their second digit."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,6 @@ class Stability:
     def expected_rank(self) -> Floats:
         """Expected rank of each entry, `(M,)`; 1 is best."""
         return np.asarray(self.p_rank @ np.arange(1, len(self.names) + 1))
-
-
-def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCENTRATION, seed: int = 0) -> Floats:
-    """Return weights `(num_draws, criteria)` from Dirichlet(concentration x weights); a weight of 0 stays 0."""
-    made = np.zeros((num_draws, len(weights)))
-    positive = weights > 0
-    made[:, positive] = np.random.default_rng(seed).dirichlet(concentration * weights[positive], size=num_draws)
-    return made
 
 
 def stability(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike) -> Stability:
@@ -97,7 +91,7 @@ def closest_flip(names: Sequence[str], utilities: npt.ArrayLike, weights: npt.Ar
         d = table[rival] - table[first]
         to = int(np.argmax(d))
         behind = -float(d @ now)
-        if rival == first or d[to] < 0 or (d[to] == 0 and behind > 0 and not _can_reach(d, now)):
+        if rival == first or d[to] < 0:
             continue
         changed, needed = now.copy(), max(behind, 0.0)
         for i in np.argsort(d, kind="stable"):
@@ -113,6 +107,54 @@ def closest_flip(names: Sequence[str], utilities: npt.ArrayLike, weights: npt.Ar
     return min(found, key=lambda flip: flip.distance, default=None)
 
 
-def _can_reach(d: Floats, now: Floats) -> bool:
-    """Return whether a rival that never leads can be level, with all weight on criteria with equal utility."""
-    return bool(float((d.max() - d) @ now) >= -float(d @ now) - 1e-12)
+@dataclass(frozen=True)
+class Robustness:
+    """How robust the order of one track is to changes of weights and scores."""
+
+    track: str
+    first: str
+    stability: Stability
+    """Over bootstrap draws of quality and Dirichlet draws of the weights."""
+    flip: Flip | None
+    """Smallest change of weights that changes the leader; None where no weights put another entry first."""
+    weights: Weights
+
+    def to_record(self) -> dict[str, object]:
+        """Return plain values; `p_rank` has a list for each entry, with ranks in order."""
+        flip = None if self.flip is None else {
+            "rival": self.flip.rival,
+            "weights": dict(zip(CRITERIA, self.flip.weights.tolist(), strict=True)),
+            "distance": self.flip.distance,
+        }  # fmt: skip
+        return {
+            "track": self.track,
+            "p_rank": dict(zip(self.stability.names, self.stability.p_rank.tolist(), strict=True)),
+            "expected_rank": dict(zip(self.stability.names, self.stability.expected_rank.tolist(), strict=True)),
+            "kendall_tau": self.stability.kendall_tau,
+            "closest_flip": flip,
+        }
+
+
+def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
+    """Return how robust the order of each track of `board` is, which `scoring` made under `weights`.
+
+    Tracks with fewer than two ranked entries, or whose examples cannot be paired, are left out; empty without a score.
+    """
+    found = []
+    for name, draws in scoring.draws(weights).items():
+        rows = board[board["track"] == name]
+        names = rows.loc[rows["rank"].notna(), "name"].tolist()
+        if len(names) < 2:
+            continue
+        own, score = (frame.set_index("name") for frame in (scoring.tracks[name], rows))
+        utilities = scoring.utilities[name].set_axis(own.index).loc[names]
+        found.append(
+            Robustness(
+                track=name,
+                first=str(names[0]),
+                stability=stability(names, score.loc[names, "score"].to_numpy(dtype=float), draws.of(names).free),
+                flip=closest_flip(names, utilities.to_numpy(dtype=float), weights.as_series().to_numpy()),
+                weights=weights,
+            )
+        )
+    return found

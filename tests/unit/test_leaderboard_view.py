@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from generated_store import generate
+from test_scoring import score
 
 from moodbench.app import leaderboard
 from moodbench.app.board_table import board_table
@@ -14,7 +15,7 @@ from moodbench.hardware import hardware
 from moodbench.report.formatting import COLUMNS
 from moodbench.report.leaderboard_view import StoreView, answer, tied_best
 from moodbench.report.report import write_report
-from moodbench.statistics.composite import COMPOSITES, Weights, latency_for_a_point, load_anchors
+from moodbench.statistics.composite import Weights, latency_for_a_point, load_anchors
 
 VIEWS = [
     (Weights(), "pinned"),
@@ -34,10 +35,10 @@ def reading(tmp_path_factory):
 
 
 def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(reading, monkeypatch):
-    prepared = reading.view(State().weights, State().composite, placed=chosen_track(reading.tracks, State()))
+    prepared = reading.view(State().weights, State().composite, ranked_track=chosen_track(reading.tracks, State()))
     monkeypatch.setattr(type(reading.shown), "leaderboard", None)
     assert leaderboard.render(reading, State(), Services())[0].startswith('<p class="mb-answer"')
-    assert reading.view(Weights(), "pinned", placed=reading.tracks[-1]) is prepared
+    assert reading.view(Weights(), "pinned", ranked_track=reading.tracks[-1]) is prepared
 
 
 @pytest.mark.parametrize("composite", ["pinned", "geomean"])
@@ -54,7 +55,7 @@ def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     assert not np.allclose(*(d.scores - d.scores.mean(axis=0) for d in drawn.values())), "datasets are drawn apart"
 
 
-def test_places_hold_the_rank_on_each_data_set_and_on_all_together(reading):
+def test_rank_intervals_hold_the_rank_on_each_data_set_and_on_all_together(reading):
     board = reading.view(Weights()).board
     assert board["track"].nunique() == 3 and board["rank_low"].notna().all()
     assert (board["rank_low"] <= board["rank"]).all() and (board["rank"] <= board["rank_high"]).all()
@@ -124,7 +125,7 @@ def test_a_point_of_accuracy_costs_what_the_notes_say(reading, composite):
     row = row.assign(accuracy=row["base_accuracy"] + 0.02, latency_p50_s=0.005)
     seconds = latency_for_a_point(composite, Weights(), anchors, row.iloc[0].to_dict(), 0.1, 0.1)
     other = row.assign(accuracy=row["accuracy"] + 0.01, latency_p50_s=row["latency_p50_s"] + seconds)
-    before, after = (COMPOSITES[composite].score(r, Weights(), anchors).iloc[0] for r in (row, other))
+    before, after = (score(r, composite).iloc[0] for r in (row, other))
     assert seconds > 0 and after == pytest.approx(before, abs=1e-6)
 
 

@@ -3,35 +3,35 @@
 import numpy as np
 import pytest
 
-from moodbench.statistics.bootstrap import joint_draws
-from moodbench.statistics.together import mean_joint, mean_ties, separated
+from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.overall import mean_draws, mean_ties, separated
 
 
 def track(names, shares, seed, n=400):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     said = [np.where(np.arange(n) < share * n, labels, 1 - labels) for share in shares]
-    return joint_draws(labels, said, names, 2, num_draws=2000, seed=seed)
+    return bootstrap_draws(labels, said, names, 2, num_draws=2000, seed=seed)
 
 
 def test_the_mean_over_tracks_keeps_those_that_all_have_and_averages_draw_by_draw():
     one, two = track(["a", "b", "c"], [0.9, 0.8, 0.7], 1), track(["c", "a"], [0.5, 0.7], 2)
-    found = mean_joint({"one": one, "two": two})
+    found = mean_draws({"one": one, "two": two})
     assert found.names == ("a", "c")
     assert found.accuracy.tolist() == pytest.approx([0.8, 0.6])
     assert found.accuracy_draws[7, 1] == pytest.approx((one.accuracy_draws[7, 2] + two.accuracy_draws[7, 0]) / 2)
     # The variance of a mean of two independent numbers is a quarter of the sum of theirs.
     expected = (one.accuracy_draws[:, 0].var() + two.accuracy_draws[:, 1].var()) / 4
     assert found.accuracy_draws[:, 0].var() == pytest.approx(expected, rel=0.15)
-    assert mean_joint({}) is None and mean_joint({"x": track(["a"], [0.5], 1), "y": track(["b"], [0.5], 1)}) is None
+    assert mean_draws({}) is None and mean_draws({"x": track(["a"], [0.5], 1), "y": track(["b"], [0.5], 1)}) is None
 
 
 def test_what_one_data_set_leaves_open_several_may_separate():
     parts = {str(s): track(["a", "b", "c"], [0.90, 0.86, 0.5], s) for s in range(6)}
-    whole = mean_joint(parts)
+    whole = mean_draws(parts)
     assert separated(whole, "a", "c") and separated(whole, "a", "b")
     ties = mean_ties(whole)
     assert ties["tied_best"].to_dict() == {"a": True, "b": False, "c": False}
-    level = mean_joint({str(s): track(["a", "b", "c"], [0.9, 0.9, 0.5], s) for s in range(2)})
+    level = mean_draws({str(s): track(["a", "b", "c"], [0.9, 0.9, 0.5], s) for s in range(2)})
     assert not separated(level, "a", "b")
     assert mean_ties(level)["tied_best"].to_dict() == {"a": True, "b": True, "c": False}
