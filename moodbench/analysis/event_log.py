@@ -55,22 +55,22 @@ class Job:
         return min(self.step / self.num_steps, 1.0) if self.num_steps else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunProgress:
-    """State of a run according to its log."""
+    """State of a run according to its log, as of `now`."""
 
     run_id: str
-    started: datetime
-    ended: datetime | None
-    num_jobs: int
-    num_done_before: int
-    """Number of phases that were in the store when the run began."""
-    num_jobs_ended: int
-    num_failed: int
-    jobs: tuple[Job, ...]
-    """The phases of each trial that began, in order."""
-    last_error: str
     now: datetime
+    started: datetime
+    ended: datetime | None = None
+    num_jobs: int = 0
+    num_done_before: int = 0
+    """Number of phases that were in the store when the run began."""
+    num_jobs_ended: int = 0
+    num_failed: int = 0
+    jobs_by_phase: dict[tuple[str, str], Job] = field(default_factory=dict)
+    """The phases that began, in order, by trial and phase."""
+    last_error: str = ""
     last_error_kind: str = ""
     """The last error without its message, which may quote a text."""
     last_error_trial: str = ""
@@ -78,10 +78,15 @@ class RunProgress:
     """Whether the run ended because a user requested it."""
     last_state: Mapping[str, Any] = field(default_factory=dict)
     """The last `state` event: num_running, num_queued, blocked_on (resource to number of waiting jobs) and eta_s."""
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    """State of each node, in words."""
-    last_told: datetime | None = None
+    nodes: dict[str, str] = field(default_factory=dict)
+    """Description of the state of each node."""
+    last_event: datetime | None = None
     """Time of the last event in the log, of a job or not."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The phases that began, in order."""
+        return tuple(self.jobs_by_phase.values())
 
     @property
     def is_going(self) -> bool:
@@ -91,7 +96,7 @@ class RunProgress:
     @property
     def last_heard(self) -> datetime:
         """Time of the last event."""
-        return max([job.last_heard for job in self.jobs] + [self.last_told or self.started])
+        return max([job.last_heard for job in self.jobs] + [self.last_event or self.started])
 
     def remaining_s(self, job: Job) -> tuple[float, float] | None:
         """Return the lowest and highest ETA of a running job in seconds, None where there is no basis.
@@ -142,63 +147,66 @@ def _read_run(store: Store, key: str, now: datetime) -> RunProgress | None:
 
 def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> RunProgress | None:
     """Return the run after these `events`, as of `now`; None where they do not include its beginning."""
-    jobs: dict[tuple[str, str], Job] = {}
-    started = ended = None
-    counts = {"num_jobs": 0, "num_done": 0}
-    num_ended = num_failed = 0
-    last_error = last_kind = last_trial = ""
-    cancelled = False
-    last_state: Mapping[str, Any] = {}
-    nodes: dict[str, str] = {}
-    told = None
-    for event in events:
-        name, at = event["event"], event["time"]
-        trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))
-        told = at
-        if name == "run_started":
-            started = at
-            counts = {key: int(event.get(key, 0)) for key in counts}
-            nodes = {str(node.get("name")): _cores(node) for node in event.get("nodes") or ()}
-        elif name == "run_ended":
-            ended, cancelled = at, event.get("cancelled") is True
-        elif name == "state":
-            last_state = event
-        elif name == "node_joined":
-            nodes[str(event.get("node"))] = "joined"
-        elif name in NODE_NEWS:
-            is_told = event.get("detail") and name != "node_quarantined"  # its detail is the last output of a trial
-            why = f": {event['detail']}" if is_told else ""
-            nodes[str(event.get("node"))] = NODE_NEWS[name] + why
-        elif name == "started":
-            jobs[trial, phase] = Job(trial, phase, "running", at, at, node=str(event.get("node", "")))
-        elif name == "job_ended":
-            num_ended += not event.get("retry")
-            if event.get("outcome") != "ok":
-                num_failed += not event.get("retry")
-                last_trial, last_kind = trial, f"{trial}: {event.get('outcome')}"
-                last_error = f"{last_kind}: {_last_line(event.get('detail'))}"
-                for job in jobs.values():
-                    if job.trial == trial and job.state == "running":
-                        job.state, job.ended, job.last_heard = "retrying" if event.get("retry") else "failed", at, at
-                        job.error, job.error_kind = job.error or last_error, job.error_kind or last_kind
-        elif (trial, phase) in jobs:
-            _update(jobs[trial, phase], name, event, at)
-            if name == "failed":
-                last_trial, last_kind = trial, f"{trial}: {phase}: {jobs[trial, phase].error_kind}"
-                last_error = f"{trial}: {phase}: {event.get('error', '')}"
-    if started is None:
+    listed = list(events)
+    begun = [event["time"] for event in listed if event["event"] == "run_started"]
+    if not begun:
         return None
-    for job in jobs.values():
+    run = RunProgress(run_id, now, begun[-1])
+    for event in listed:
+        _apply(event, run)
+    for job in run.jobs:
         if job.state == "running":
             quiet = now - job.last_heard
-            if ended is not None or quiet > 5 * STALLED_AFTER:
+            if run.ended is not None or quiet > 5 * STALLED_AFTER:
                 job.state = "stopped"
             elif quiet > max(STALLED_AFTER, 3 * job.longest_pause):
                 job.state = "stalled"
-    return RunProgress(
-        run_id, started, ended, counts["num_jobs"], counts["num_done"], num_ended, num_failed,
-        tuple(jobs.values()), last_error, now, last_kind, last_trial, cancelled, last_state, nodes, told,
-    )  # fmt: skip
+    return run
+
+
+def _apply(event: Mapping[str, Any], run: RunProgress) -> None:
+    """Change `run` by one event."""
+    at = run.last_event = event["time"]
+    trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))
+    match event["event"]:
+        case "run_started":
+            run.num_jobs, run.num_done_before = int(event.get("num_jobs", 0)), int(event.get("num_done", 0))
+            run.nodes = {str(node.get("name")): _cores(node) for node in event.get("nodes") or ()}
+        case "run_ended":
+            run.ended, run.cancelled = at, event.get("cancelled") is True
+        case "state":
+            run.last_state = event
+        case "node_joined":
+            run.nodes[str(event.get("node"))] = "joined"
+        case name if name in NODE_NEWS:
+            has_reason = event.get("detail") and name != "node_quarantined"  # its detail is the last output of a trial
+            run.nodes[str(event.get("node"))] = NODE_NEWS[name] + (f": {event['detail']}" if has_reason else "")
+        case "started":
+            run.jobs_by_phase[trial, phase] = Job(trial, phase, "running", at, at, node=str(event.get("node", "")))
+        case "job_ended":
+            _end_job(event, trial, run)
+        case name if (trial, phase) in run.jobs_by_phase:
+            job = run.jobs_by_phase[trial, phase]
+            _update(job, name, event, at)
+            if name == "failed":
+                run.last_error_trial, run.last_error_kind = trial, f"{trial}: {phase}: {job.error_kind}"
+                run.last_error = f"{trial}: {phase}: {event.get('error', '')}"
+
+
+def _end_job(event: Mapping[str, Any], trial: str, run: RunProgress) -> None:
+    """Count a job that ended; unless it succeeded, end the running phases of its trial with its error."""
+    is_retried = bool(event.get("retry"))
+    run.num_jobs_ended += not is_retried
+    if event.get("outcome") == "ok":
+        return
+    run.num_failed += not is_retried
+    run.last_error_trial, run.last_error_kind = trial, f"{trial}: {event.get('outcome')}"
+    run.last_error = f"{run.last_error_kind}: {_last_line(event.get('detail'))}"
+    for job in run.jobs:
+        if job.trial == trial and job.state == "running":
+            job.state = "retrying" if is_retried else "failed"
+            job.ended = job.last_heard = event["time"]
+            job.error, job.error_kind = job.error or run.last_error, job.error_kind or run.last_error_kind
 
 
 def _cores(node: Mapping[str, Any]) -> str:

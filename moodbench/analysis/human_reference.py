@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from moodbench.data.ceiling import leave_one_out_agreement, split_half_agreement, split_half_ceiling
 from moodbench.evaluation.predicting import CEILING_SEED
+from moodbench.store import Store
+from moodbench.store.reading import read_bulk
+from moodbench.store.schema import EXAMPLES
 
 ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
 HELP = {
@@ -44,3 +49,24 @@ def reference_rows(
         row = (track, name, mean, max(0.0, mean - half), min(1.0, mean + half), f1, len(kept), int(rating_counts.sum()))
         found.append(dict(zip(COLUMNS, row, strict=True)))
     return found
+
+
+def references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
+    """Return the human reference rows of every track with known raters whose examples are in the store."""
+    found: list[dict[str, Any]] = []
+    known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
+    for _, row in known.drop_duplicates("track").iterrows():
+        key = f"examples/dataset={row['dataset']}/revision={row['dataset_revision']}.parquet"
+        if key not in store.location.keys(f"examples/dataset={row['dataset']}"):
+            continue
+        examples = read_bulk(store.location, [key], EXAMPLES, ["example_id", "split", "rating_counts"])
+        test = examples[examples["split"] == "test"].sort_values("example_id")
+        if len(test) == 0 or test["rating_counts"].isna().any():
+            continue
+        spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
+        if not isinstance(spec, str):
+            continue
+        data = json.loads(spec)["dataset"]
+        counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
+        found += reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
+    return pd.DataFrame(found, columns=list(COLUMNS))

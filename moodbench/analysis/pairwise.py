@@ -24,7 +24,7 @@ from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, worst_traini
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Comparison of two models on one track, a dataset at one training size."""
 
     track: str
@@ -80,7 +80,7 @@ def compare_models(
     rope: float = ROPE,
     *,
     config_ids: Collection[str] | None = None,
-) -> list[Compared]:
+) -> list[Comparison]:
     """Compare model `a` with model `b` on each track, paired by example_id over the seeds that both have.
 
     A model is a name on the leaderboard or in the catalogue, with all its seeds, or NAME@SEED for one of its fits. If
@@ -90,11 +90,11 @@ def compare_models(
     track, and where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
-    kept = ["fit_id", "dataset_revision", "num_train", "quantization", "training_verdict"]
-    trials = named_trials(evaluations.merge(fits[kept], on="fit_id"))
+    columns = ["fit_id", "dataset_revision", "num_train", "quantization", "training_verdict"]
+    trials = named_trials(evaluations.merge(fits[columns], on="fit_id"))
     if config_ids is not None:
         trials = named_trials(trials[trials["config_id"].isin(config_ids)])
-    first, second = (parse(name, trials, store.uri) for name in (a, b))
+    first, second = (parse_model(name, trials, store.uri) for name in (a, b))
     if a == b:
         raise UsageError(f"{a} is compared with itself; give two models, or two seeds of one such as {a}@0 {a}@1")
     if (first.seed is None) != (second.seed is None):
@@ -103,53 +103,70 @@ def compare_models(
         trials = trials[trials["dataset"] == dataset]
     found = []
     for key, track in trials.groupby(TRACK, sort=True):
-        if not all(len(meant(track, each.label)) for each in (first, second)):
+        if not all(len(matching(track, each.label)) for each in (first, second)):
             continue
-        where = f"{key[0]} ({key[2]:,} training texts)"
-        sides = [one_recipe(track, each.label, where) for each in (first, second)]
-        same_recipe = sides[0]["config_id"].iloc[0] == sides[1]["config_id"].iloc[0]
-        if same_recipe and first.seed == second.seed:
-            raise UsageError(f"{a} and {b} are one recipe on {where}; give two, or two seeds of it such as {a}@0 {a}@1")
-        if first.seed is None or second.seed is None:
-            pairs = [(s, s) for s in sorted(set(sides[0]["seed"]) & set(sides[1]["seed"]))]
-        else:
-            held = first.seed in set(sides[0]["seed"]) and second.seed in set(sides[1]["seed"])
-            pairs = [(first.seed, second.seed)] if held else []
-        if not pairs:
-            continue
-        chosen = [
-            side.set_index("seed")["evaluation_id"].loc[[pair[i] for pair in pairs]].tolist()
-            for i, side in enumerate(sides)
-        ]
-        answers = [predicted_classes(store, ids) for ids in chosen]
-        if list(answers[0].index) != list(answers[1].index):
-            raise UsageError(f"{a} and {b} were tested on different texts of {key[0]}; they cannot be paired")
-        labels = answers[0]["label"].to_numpy()
-        said = [frame[ids].to_numpy() for frame, ids in zip(answers, chosen, strict=True)]
-        right = [table == labels[:, None] for table in said]
-        num_classes = int(max(labels.max(), *(table.max() for table in said))) + 1
-        flat = [table if table.shape[1] > 1 else table[:, 0] for table in said]
-        texts = store.examples(str(key[0]), str(key[1]))
-        found.append(
-            Compared(
-                track=where,
-                difference=paired_accuracy(right[0], right[1], rope=rope),
-                f1=paired_f1(labels, flat[0], flat[1], num_classes),
-                flipped=_flipped(texts, answers[0].index, labels, said[0][:, 0], said[1][:, 0]),
-                calibrations=tuple(calibration_of(store, name, ids) for name, ids in zip((a, b), chosen, strict=True)),
-                class_names=class_names(fits, sides[0]["fit_id"].iloc[0], num_classes),
-                same_recipe=bool(same_recipe),
-                training_verdicts=(_verdict_of(sides[0], chosen[0]), _verdict_of(sides[1], chosen[1])),
-            )
-        )
+        name = f"{key[0]} ({key[2]:,} training texts)"
+        sides = [one_recipe(track, each.label, name).set_index("seed") for each in (first, second)]
+        if _recipe(sides[0]) == _recipe(sides[1]) and first.seed == second.seed:
+            raise UsageError(f"{a} and {b} are one recipe on {name}; give two, or two seeds of it such as {a}@0 {a}@1")
+        seeds = _common_seeds(sides, first.seed, second.seed)
+        if seeds[0]:
+            chosen = [side.loc[own] for side, own in zip(sides, seeds, strict=True)]
+            found.append(_compare(store, fits, (a, b), name, chosen, rope))
     if not found:
         raise UsageError(f"{a} and {b} share no dataset and seed in {store.uri}; run both on the same, then compare")
     return found
 
 
-def _verdict_of(side: pd.DataFrame, evaluation_ids: Collection[str]) -> TrainingVerdict | None:
-    """Return the worst training verdict of the fits of these evaluations."""
-    return worst_training_verdict(side.loc[side["evaluation_id"].isin(evaluation_ids), "training_verdict"])
+def _recipe(side: pd.DataFrame) -> str:
+    return str(side["config_id"].iloc[0])
+
+
+def _common_seeds(sides: Sequence[pd.DataFrame], a: int | None, b: int | None) -> tuple[list[int], list[int]]:
+    """Return the paired seeds of the two sides: the requested ones if both exist, else those that both have."""
+    known = [set(side.index) for side in sides]
+    if a is None or b is None:
+        common = sorted(known[0] & known[1])
+        return common, common
+    return ([a], [b]) if a in known[0] and b in known[1] else ([], [])
+
+
+def _compare(
+    store: Store, fits: pd.DataFrame, names: tuple[str, str], track: str, sides: Sequence[pd.DataFrame], rope: float
+) -> Comparison:
+    """Compare two models by their evaluations on one track, in the rows of `sides`, which are paired."""
+    first = sides[0].iloc[0]
+    ids = [side["evaluation_id"].tolist() for side in sides]
+    labels, classes = _paired_classes(store, ids, names)
+    num_classes = int(max(labels.max(), *(table.to_numpy().max() for table in classes))) + 1
+    right = [table.to_numpy() == labels.to_numpy()[:, None] for table in classes]
+    a, b = (table.to_numpy() if table.shape[1] > 1 else table.to_numpy()[:, 0] for table in classes)
+    return Comparison(
+        track=track,
+        difference=paired_accuracy(right[0], right[1], rope=rope),
+        f1=paired_f1(labels, a, b, num_classes),
+        flipped=_flipped(store.examples(str(first["dataset"]), str(first["dataset_revision"])), labels, classes),
+        calibrations=tuple(calibration_of(store, name, own) for name, own in zip(names, ids, strict=True)),
+        class_names=class_names(fits, first["fit_id"], num_classes),
+        same_recipe=_recipe(sides[0]) == _recipe(sides[1]),
+        training_verdicts=(
+            worst_training_verdict(sides[0]["training_verdict"]),
+            worst_training_verdict(sides[1]["training_verdict"]),
+        ),
+    )
+
+
+def _paired_classes(
+    store: Store, ids: Sequence[list[str]], names: tuple[str, str]
+) -> tuple[pd.Series[int], list[pd.DataFrame]]:
+    """Return the labels, and the predicted classes of each of two models, one column per evaluation.
+
+    Raises: UsageError where the two were tested on different examples.
+    """
+    tables = [predicted_classes(store, own) for own in ids]
+    if list(tables[0].index) != list(tables[1].index):
+        raise UsageError(f"{names[0]} and {names[1]} were tested on different texts; they cannot be paired")
+    return tables[0]["label"], [table[own] for table, own in zip(tables, ids, strict=True)]
 
 
 def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str, ...]:
@@ -161,9 +178,9 @@ def class_names(fits: pd.DataFrame, fit_id: str, num_classes: int) -> tuple[str,
         return tuple(map(str, range(num_classes)))
 
 
-def _flipped(texts: pd.DataFrame, ids: pd.Index[str], labels: Any, said_a: Any, said_b: Any) -> pd.DataFrame:
+def _flipped(texts: pd.DataFrame, labels: pd.Series[int], classes: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the examples that exactly one model labels correctly, with their texts where the store holds them."""
-    rows = pd.DataFrame({"label": labels, "a": said_a, "b": said_b}, index=ids)
+    rows = pd.DataFrame({"label": labels, "a": classes[0].iloc[:, 0], "b": classes[1].iloc[:, 0]})
     right_a, right_b = rows["a"] == rows["label"], rows["b"] == rows["label"]
     rows = rows.assign(right=right_a.map({True: "a", False: "b"}))[right_a != right_b]
     examples = texts.drop_duplicates("example_id").set_index("example_id")
@@ -180,21 +197,10 @@ def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
     rows = store.predictions(evaluation_ids)
     absent = sorted(set(evaluation_ids) - set(rows["evaluation_id"]))
     if absent:
-        raise StoreError(
-            f"{store.uri}: evaluation {absent[0]} has no predictions, so that it cannot be paired with another"
-        )
+        raise StoreError(f"{store.uri}: evaluation {absent[0]} has no predictions, so it cannot be paired with another")
     wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted").loc[:, evaluation_ids]
     labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
     return wide.assign(label=labels)
-
-
-def correctness(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
-    """Return whether each evaluation labelled each example correctly.
-
-    Rows are indexed by example id; columns are the evaluations in the order given.
-    """
-    wide = predicted_classes(store, evaluation_ids)
-    return wide[evaluation_ids].eq(wide["label"], axis=0)
 
 
 def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Series[str]:
@@ -215,10 +221,10 @@ def paired_difference(
     seeds = sorted(set(sides[0].index) & set(sides[1].index))
     if not seeds:
         raise UsageError(f"{a['name']} and {b['name']} share no seed, so that they cannot be paired")
-    right = [correctness(store, side.loc[seeds].tolist()) for side in sides]
-    if list(right[0].index) != list(right[1].index):
-        raise UsageError(f"{a['name']} and {b['name']} were tested on different texts; they cannot be paired")
-    return paired_accuracy(right[0].to_numpy(), right[1].to_numpy())
+    names = (str(a["name"]), str(b["name"]))
+    labels, classes = _paired_classes(store, [side.loc[seeds].tolist() for side in sides], names)
+    right = [table.eq(labels, axis=0).to_numpy() for table in classes]
+    return paired_accuracy(right[0], right[1])
 
 
 def paired_differences(
@@ -316,15 +322,15 @@ def named_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return quantised.assign(name=entry_names(quantised), plain=plain_names(quantised))
 
 
-def parse(text: str, trials: pd.DataFrame, uri: str) -> Entry:
+def parse_model(text: str, trials: pd.DataFrame, uri: str) -> Entry:
     """Return the model that `text` names in `trials`, which come from `named_trials`.
 
     Raises: UnknownNameError, with the nearest name, for an unknown name or seed.
     """
-    if len(meant(trials, text)):
+    if len(matching(trials, text)):
         return Entry(text, None)
     label, at, seed = text.rpartition("@")
-    rows = meant(trials, label) if at else trials.iloc[:0]
+    rows = matching(trials, label) if at else trials.iloc[:0]
     if rows.empty:
         raise UnknownNameError(f"model in {uri}:", label if at else text, set(trials["model"]) | set(trials["name"]))
     seeds = sorted(set(rows["seed"]))
@@ -333,20 +339,20 @@ def parse(text: str, trials: pd.DataFrame, uri: str) -> Entry:
     return Entry(label, int(seed))
 
 
-def one_recipe(track: pd.DataFrame, label: str, where: str) -> pd.DataFrame:
+def one_recipe(track: pd.DataFrame, label: str, track_name: str) -> pd.DataFrame:
     """Return the rows of one track that `label` means: the newest one per seed; empty where there are none.
 
     Raises: UsageError, with their names, where it means several recipes.
     """
-    rows = meant(track, label)
+    rows = matching(track, label)
     if rows["config_id"].nunique() > 1:
         names = ", ".join(repr(name) for name in sorted(set(rows["name"])))
-        raise UsageError(f"{label!r} names several recipes on {where}: {names}; give one of these names in quotes")
+        raise UsageError(f"{label!r} names several recipes on {track_name}: {names}; give one of these names in quotes")
     found: pd.DataFrame = rows.sort_values("ended_at").groupby("seed").tail(1)
     return found
 
 
-def meant(trials: pd.DataFrame, label: str) -> pd.DataFrame:
+def matching(trials: pd.DataFrame, label: str) -> pd.DataFrame:
     """Return the rows of each track that `label` means.
 
     They are those with that name on the leaderboard. If a track has none, they are those of that model, of that name
@@ -354,7 +360,7 @@ def meant(trials: pd.DataFrame, label: str) -> pd.DataFrame:
     """
     exact = trials["name"] == label
     plain, mark, start = label.rpartition(" #")
-    begun = (trials["plain"] == plain) & trials["config_id"].str.startswith(start) if mark and start else False
-    loose = (trials["model"] == label) | (trials["plain"] == label) | begun
+    prefixed = (trials["plain"] == plain) & trials["config_id"].str.startswith(start) if mark and start else False
+    others = (trials["model"] == label) | (trials["plain"] == label) | prefixed
     has_exact = exact.groupby([trials[c] for c in TRACK]).transform("any").astype(bool)
-    return trials[exact | (loose & ~has_exact)]
+    return trials[exact | (others & ~has_exact)]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis import human_reference
+from moodbench.analysis.human_reference import references
 from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
 from moodbench.analysis.scoring import Scoring
 from moodbench.errors import UnknownNameError
@@ -22,7 +20,7 @@ from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
-from moodbench.store.schema import EXAMPLES, SAMPLES
+from moodbench.store.schema import SAMPLES
 
 NUM_DRAWS = 2000
 """Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
@@ -116,7 +114,7 @@ def read_results(store: Store, machine: Hardware, dataset: str | None = None) ->
 
 def results_of(store: Store, records: Records, computed: Computed) -> Results:
     """Return the results, with the human reference rows of `store`."""
-    return Results(records, computed, _references(store, computed.entries, records.fits))
+    return Results(records, computed, references(store, computed.entries, records.fits))
 
 
 def read_records(store: Store, machine: Hardware, dataset: str | None = None) -> Records:
@@ -239,24 +237,3 @@ def with_process_speed(store: Store, trials: pd.DataFrame, measurements: pd.Data
     }
     known = trials["measurement_id"].map(found)
     return trials.assign(process_speed=trials["process_speed"].where(known.isna(), known))
-
-
-def _references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
-    """Return the human reference rows of every track with known raters whose examples are in the store."""
-    found: list[dict[str, Any]] = []
-    known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
-    for _, row in known.drop_duplicates("track").iterrows():
-        key = f"examples/dataset={row['dataset']}/revision={row['dataset_revision']}.parquet"
-        if key not in store.location.keys(f"examples/dataset={row['dataset']}"):
-            continue
-        examples = read_bulk(store.location, [key], EXAMPLES, ["example_id", "split", "rating_counts"])
-        test = examples[examples["split"] == "test"].sort_values("example_id")
-        if len(test) == 0 or test["rating_counts"].isna().any():
-            continue
-        spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
-        if not isinstance(spec, str):
-            continue
-        data = json.loads(spec)["dataset"]
-        counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
-        found += human_reference.reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
-    return pd.DataFrame(found, columns=list(human_reference.COLUMNS))

@@ -25,7 +25,7 @@ from moodbench.report.formatting import (
     percent,
     three_digits,
 )
-from moodbench.report.recommendation import cost_words, miss_words, reason
+from moodbench.report.tables import cost_words, miss_words, reason
 from moodbench.statistics.overall import OVERALL
 
 SHOWN = (

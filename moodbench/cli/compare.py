@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from moodbench.analysis.pairwise import Compared, compare_models
+from moodbench.analysis.pairwise import Comparison, compare_models
 from moodbench.cli.options import add_json, add_store, print_json
 from moodbench.errors import UsageError
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes, pair_sentence
@@ -73,7 +73,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _reviews(compared: Compared, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _reviews(compared: Comparison, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the first `--flips` examples that only A got right, then those that only B got right.
 
     A private text, or one that the store does not mark as public, is only included on request.

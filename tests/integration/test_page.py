@@ -287,7 +287,7 @@ def test_a_tab_bears_records_without_specs_points_and_samples(store, tab):
     )
     shown = filled(store, tab, models=("bare", "unmeasured", "tfidf-logreg"))
     if tab == "compare":
-        assert "has no predictions, so that it cannot be paired" in shown.notice
+        assert "has no predictions, so it cannot be paired" in shown.notice
         return
     assert shown.contents is not None and shown.notice == ""
     if tab == "speed":

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from moodbench.analysis.recommend import Limits, recommend, ties
-from moodbench.report.recommendation import cost_words, miss_words, reason
+from moodbench.report.tables import cost_words, miss_words, reason
 
 MIB = 2**20
 
