@@ -1,5 +1,6 @@
 """The command `moodbench`, or `python -m moodbench`: Ctrl-C and SIGTERM end it with one line, even during imports."""
 
+import gc
 import signal
 import sys
 from types import FrameType
@@ -29,6 +30,7 @@ def main() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, end)
+    gc.disable()  # until the command is imported: imports make many objects and little garbage
     try:
         from moodbench.cli import main as command_line
 

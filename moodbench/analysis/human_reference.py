@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.data.ceiling import leave_one_out_agreement, split_half_agreement, split_half_ceiling
+from moodbench.data.ceiling import leave_one_out_agreement, split_half_ceiling
 from moodbench.evaluation.predicting import CEILING_SEED
 from moodbench.store import Store
 from moodbench.store.reading import read_bulk
@@ -37,10 +37,9 @@ def reference_rows(
     """
     rule = (rating_counts, num_labels, neutral_band)
     ceiling = split_half_ceiling(*rule, np.random.default_rng(CEILING_SEED))
-    halves = split_half_agreement(*rule, np.random.default_rng(CEILING_SEED))
     alone = leave_one_out_agreement(*rule)
     found = []
-    for name, agreement, f1 in ((HALF_PANEL, halves, ceiling.f1_macro), (ONE_RATER, alone, None)):
+    for name, agreement, f1 in ((HALF_PANEL, ceiling.agreement, ceiling.f1_macro), (ONE_RATER, alone, None)):
         kept = agreement[~np.isnan(agreement)]
         if len(kept) < 2:
             continue

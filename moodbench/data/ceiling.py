@@ -17,7 +17,10 @@ class Ceiling(NamedTuple):
     """Scores of one half of the raters against the other half."""
 
     accuracy: float
+    """Mean of `agreement`."""
     f1_macro: float
+    agreement: npt.NDArray[np.float64]
+    """How often the two halves agree on each item, `(items,)`."""
 
 
 def split_half_ceiling(
@@ -39,22 +42,7 @@ def split_half_ceiling(
     scores = score_all(np.eye(num_labels)[first.ravel()], second.ravel())
     accuracy, f1_macro = scores["accuracy"], scores["f1_macro"]
     assert accuracy is not None and f1_macro is not None
-    return Ceiling(accuracy, f1_macro)
-
-
-def split_half_agreement(
-    rating_counts: npt.NDArray[np.int64],
-    num_labels: int,
-    neutral_band: float,
-    rng: np.random.Generator,
-    num_splits: int = 20,
-) -> npt.NDArray[np.float64]:
-    """Return how often the two halves agree on each item, `(items,)`.
-
-    With the same `rng` state, the mean over items is the accuracy of `split_half_ceiling`.
-    """
-    first, second = _halvings(rating_counts, num_labels, neutral_band, rng, num_splits)
-    return np.asarray((first == second).mean(axis=0))
+    return Ceiling(accuracy, f1_macro, np.asarray((first == second).mean(axis=0)))
 
 
 def leave_one_out_agreement(

@@ -8,7 +8,6 @@ from moodbench.data.ceiling import (
     RATINGS,
     _draw_half,
     leave_one_out_agreement,
-    split_half_agreement,
     split_half_ceiling,
 )
 
@@ -26,7 +25,7 @@ def ceiling(counts, num_labels=2, band=0.5, num_splits=20):
 @pytest.mark.parametrize("num_labels", [2, 3])
 def test_unanimous_raters_agree_with_themselves(num_labels):
     counts = panels((3,) * 10, (-2,) * 10, (1,) * 7, (0,) * 10 if num_labels == 3 else (-4,) * 10)
-    assert ceiling(counts, num_labels) == (1.0, 1.0)
+    assert ceiling(counts, num_labels)[:2] == (1.0, 1.0)
 
 
 def test_raters_who_toss_coins_agree_half_of_the_time():
@@ -112,7 +111,7 @@ def test_one_rater_against_the_others_by_going_through_all_of_them():
 
 def test_the_agreement_of_the_items_averages_to_the_ceiling():
     counts = panels((1, 1, -1), (2, -1), (0, 3, -2), (2, 2, 2, -1), copies=20)
-    items = split_half_agreement(counts, 2, 0.5, np.random.default_rng(7))
+    items = ceiling(counts).agreement
     assert items.shape == (80,)
     assert items.mean() == pytest.approx(ceiling(counts).accuracy, abs=1e-12)
 
@@ -131,7 +130,7 @@ def test_with_three_labels_the_band_is_the_data_sets_own():
 
 def test_the_same_seed_gives_the_same_ceiling():
     counts = panels((1, 1, -1), (2, -1), (0, 3, -2), copies=20)
-    assert ceiling(counts) == ceiling(counts)
+    assert ceiling(counts)[:2] == ceiling(counts)[:2]
 
 
 @pytest.mark.parametrize("panel", [(1, 1, 1, -1, -1, -1, 0, 0), (-4, -4, 3), (2, 2, 2, 2, 0)])
