@@ -28,7 +28,7 @@ from moodbench.store import Store
 
 DRAWING_SEED = 20210217
 NO_VALIDATION = (
-    "no temperature: evaluated before predictions of validation texts were kept; a run into a new store keeps them"
+    "no temperature: evaluated before predictions on validation texts were stored; run into a new store to have them"
 )
 
 

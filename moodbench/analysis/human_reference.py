@@ -18,9 +18,9 @@ from moodbench.store.schema import EXAMPLES
 
 ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
 HELP = {
-    ONE_RATER: "one person: each rater's label against that of all the others on the same text (leave one out)",
-    HALF_PANEL: "the ceiling: what half of the raters say against the other half, as a model would score that always "
-    "says what most people say; this is 1 in the pinned score",
+    ONE_RATER: "one person: each rater's label against that of all other raters on the same text (leave one out)",
+    HALF_PANEL: "the ceiling: the majority label of half of the raters against that of the other half; "
+    "this is quality 1 in the pinned score",
 }
 """Name of a reference row to its explanation."""
 COLUMNS = ("track", "name", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "num_test", "num_ratings")

@@ -56,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
             lines = [
                 [*cells, text] for cells, text in zip(mislabelled_cells(queue, arguments.most), texts, strict=True)
             ]
-            print_table([*MISLABELLED_HEADINGS, "Text"], lines, out, left={"Given", "Probably", "Text"})
+            print_table([*MISLABELLED_HEADINGS, "Text"], lines, out, left={"Given", "Suggested", "Text"})
     out.print(MISLABELLED_EXPLAINED, markup=False, soft_wrap=True, style="dim")
     if arguments.out is not None:
         out.print(str(arguments.out), markup=False, soft_wrap=True)

@@ -55,7 +55,7 @@ DRAWN_ANEW = (
 """Sources of variation in rank probabilities, in words."""
 
 TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
-"""Column to the column that flags the rows not separated from its best."""
+"""Column to the column that flags the rows that do not differ significantly from its best."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class StoreView:
             notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
         if len(results.references):
             meanings = "; ".join(f"{name}: {what}" for name, what in human_reference.HELP.items())
-            notes.append(f"ref: people on the same texts, no entry. {meanings}.")
+            notes.append(f"ref: human agreement on the same texts, not an entry. {meanings}.")
         return LeaderboardView(
             board,
             results.records.failures,
@@ -187,8 +187,8 @@ def answer(track: pd.DataFrame) -> str:
     ahead, short = _ahead_without_place(track, ranked), not_trained_enough(ranked)
     text = _leader(ranked)
     if len(ahead):
-        be = "have better scores" if len(ahead) > 1 else "has a better score"
-        text += f" {listed(ahead)} {be}, from a clock that other load disturbed, and so no place."
+        be = "score higher" if len(ahead) > 1 else "scores higher"
+        text += f" {listed(ahead)} {be}, but without a rank, because other load disturbed the clock."
     if len(short) and len(ranked) > 1:
         be = "were" if len(short) > 1 else "was"
         text += (
@@ -207,30 +207,28 @@ def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]
 
 def _leader(ranked: pd.DataFrame) -> str:
     if ranked.empty:
-        return (
-            "No entry has a score here yet: a score needs quality, throughput and latency, and the baseline's result."
-        )
+        return "No entry has a score here yet: a score needs quality, throughput, latency and the baseline's result."
     first = ranked.iloc[0]
     if missing(first["score"]):
         front = listed(list(ranked.loc[ranked["rank"] == 1, "name"]))
-        return f"Nobody beats {front} in error, latency and memory at once."
+        return f"The Pareto set of error, latency and memory: {front}."
     score = f"{first['score']:.1f}{'*' if first['provisional'] else ''}"
     text = f"{first['name']} leads with a score of {score}"
     if len(ranked) == 1:
-        return f"{text}; no other entry has a place here."
+        return f"{text}; no other entry has a rank here."
     second = ranked.iloc[1]
     if not missing(first.get("p_best")):
         text += f" and is the best with probability {chance(first['p_best'])}"
     if "rank_low" in ranked and ranked["rank_low"].notna().any():
         rivals = ranked.loc[(ranked["rank_low"] == 1) & (ranked["name"] != first["name"]), "name"]
         if len(rivals):
-            return f"{text}; {listed(list(rivals))} could be first as well: the data do not separate them."
-        return f"{text}; no other entry could be first on these data."
+            return f"{text}; {listed(list(rivals))} could rank first too: the difference is not significant."
+        return f"{text}; no other entry could rank first on these data."
     return f"{text}, {first['score'] - second['score']:.1f} ahead of {second['name']}."
 
 
 def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -> dict[str, set[object]]:
-    """Return the index labels of the best rows of each column, and of the rows not separated from them.
+    """Return the index labels of the best rows of each column, and of the rows that do not differ significantly.
 
     Columns with fewer than two values are left out. Accuracy, F1 and P50 use the bootstrap draws where the leaderboard
     has them (TIED); other columns, and leaderboards without draws, give the best alone. Rows with a disturbed clock do

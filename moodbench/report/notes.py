@@ -38,7 +38,7 @@ OF_RECIPES = "a difference of recipes, not of models"
 def robustness_notes(tested: list[Robustness]) -> list[str]:
     """Describe for each track how similar the orders are, and the smallest change of weights that moves the leader."""
     return [
-        f"{_short(r.track)}: under weights and texts drawn anew the order keeps a Kendall tau of "
+        f"{_short(r.track)}: resampled weights and texts give orders with a mean Kendall tau of "
         f"{r.stability.kendall_tau:.2f} to the one shown. {_flip_words(r)}"
         for r in tested
     ]
@@ -46,16 +46,16 @@ def robustness_notes(tested: list[Robustness]) -> list[str]:
 
 def _flip_words(r: Robustness) -> str:
     if r.flip is None:
-        return f"No weights put another entry before {r.first}."
+        return f"No weights rank another entry above {r.first}."
     if r.flip.distance < 1e-9:
-        return f"{r.flip.rival} is level with {r.first}."
+        return f"{r.flip.rival} ties with {r.first}."
     before, after = r.weights.as_series().to_numpy(), r.flip.weights
     moved = ", ".join(
         f"{name} {100 * a:.1f} to {100 * b:.1f} %"
         for name, a, b in zip(CRITERIA, before, after, strict=True)
         if abs(a - b) > 5e-4
     )
-    return f"The smallest change of weights that brings another level with {r.first}: {moved} ({r.flip.rival})."
+    return f"Smallest change of weights that ties another entry with {r.first}: {moved} ({r.flip.rival})."
 
 
 def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
@@ -68,8 +68,8 @@ def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list
     scheme, composite = scoring.scheme, scoring.composite
     if scheme.utilities is None:
         return [
-            "No score: rank 1 are those whom nobody beats in error, latency and memory at once, "
-            "rank 2 those whom only rank 1 beats, and so on."
+            "No score: rank 1 is the Pareto set of error, latency and memory, rank 2 the Pareto set of the rest, "
+            "and so on."
         ]
     w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
     notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
@@ -91,12 +91,14 @@ def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list
         if seconds is not None:
             worth.append(
                 f"{_short(name)} {milliseconds(seconds)} ms "
-                f"({first['name']}, {milliseconds(first['latency_p50_s'])} ms)"
+                f"({first['name']}, now {milliseconds(first['latency_p50_s'])} ms)"
             )
     if shares:
-        notes.append(f"What the weights amount to here, weight x spread among the entries: {'; '.join(shares)}.")
+        notes.append(f"Effective weights (weight x spread among the entries): {'; '.join(shares)}.")
     if worth:
-        notes.append(f"1 point of accuracy is worth so much more latency to the first: {'; '.join(worth)}.")
+        notes.append(
+            f"Exchange rate: one point of accuracy offsets this much latency for the top entry: {'; '.join(worth)}."
+        )
     return notes
 
 
@@ -117,16 +119,16 @@ def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
     notes = []
     if full:
         notes.append(
-            f"No score on data where {anchors.baseline}, its zero, does as well as can be: {'; '.join(full)}. "
-            "There is nothing left to gain. Accuracy and speed stand for themselves."
+            f"No score where the baseline {anchors.baseline} already reaches the ceiling: {'; '.join(full)}. "
+            "Compare accuracy and speed directly."
         )
     if ends:
         notes.append(
-            f"0 quality is the baseline on the same data, 1 the agreement of two halves of the human raters "
-            f"where raters are known, else 100 %; in accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
+            f"Quality 0 is the baseline on the same data, quality 1 the agreement of two halves of the human raters "
+            f"where raters are known, else 100 %. In accuracy: {'; '.join(ends)} (anchors version {anchors.version})."
         )
     if rates:
-        notes.append(f"+1 point of accuracy and F1 weighs as much as so many times the speed: {'; '.join(rates)}.")
+        notes.append(f"Exchange rate: one point of accuracy and F1 offsets this factor of speed: {'; '.join(rates)}.")
     return notes
 
 
@@ -135,8 +137,8 @@ def rank_notes(pairs: Mapping[str, AllPairs], draws: Mapping[str, BootstrapDraws
     if not pairs:
         return []
     return [
-        "A rank such as 1–3: the data leave these places open (all pairs at once, 95 %); "
-        "entries that share a letter under Groups are not separated in accuracy. "
+        "Ranks are simultaneous 95 % rank intervals; entries that share a letter under Groups do not differ "
+        "significantly in accuracy. "
         f"{_speed_words(draws, entries)}",
         *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
     ]
@@ -154,30 +156,30 @@ def _speed_words(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> 
         if (track, name) in measured
     ]
     if not any(drawn):
-        return "Speed is taken as measured: places and Pareto chances leave its noise out."
-    words = "Places and Pareto chances hold the noise of speed, drawn over fresh processes"
+        return "Speed is taken as measured: rank intervals and Pareto probabilities ignore its noise."
+    words = "Rank intervals and Pareto probabilities include the noise of speed, resampled over fresh processes"
     if all(drawn):
         return f"{words}."
     return (
         f"{words}, for {sum(drawn)} of {len(drawn)} results; "
-        "that of the others is taken as measured (one process, or other load disturbed the clock)."
+        "the others are taken as measured (one process, or other load disturbed the clock)."
     )
 
 
 def effect_words(each: AllPairs) -> str:
     """Describe the smallest difference that can be found and how many pairs each of two methods separates."""
-    about = "these weights" if each.estimand == "checkpoint" else "training again"
-    words = "Differences in accuracy found with 80 % power: "
+    about = "these weights" if each.estimand == "checkpoint" else "retraining"
+    words = "Smallest difference in accuracy detectable with 80 % power: "
     if each.one_pair < LEAST_SHOWN:
-        words += "not known, as most pairs give the same answers"
+        words += "unknown, because most pairs agree on nearly all texts"
     else:
-        words += f"from {100 * each.one_pair:.1f} points on for one pair"
+        words += f"{100 * each.one_pair:.1f} points for one pair"
         median = ""
         if each.num_pairs > 1:
-            words += f", from {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
+            words += f", {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
             median = "median pair; "
         words += f" ({median}new texts, {about})"
-    words += f". Pairs separated, all at once: {each.num_separated} of {each.num_pairs} by max-T"
+    words += f". Significant pairs, all tested at once: {each.num_separated} of {each.num_pairs} by max-T"
     cross = "" if each.num_holm is None else f", {each.num_holm} by Holm on each pair's own test"
     return f"{words}{cross}."
 
@@ -195,8 +197,8 @@ def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
     if not left:
         return []
     return [
-        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Left out, because it has no baseline or half of the "
-        f"entries or more were not run there: {'; '.join(left)}."
+        f"Overall covers {'; '.join(rows['covers'].iloc[0])}. Omitted, for want of a baseline or of more than half "
+        f"of the entries: {'; '.join(left)}."
     ]
 
 
@@ -207,9 +209,8 @@ def row_notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -
     notes = []
     if board["provisional"].any():
         notes.append(
-            "* Other load disturbed the clock: these scores use CPU time and are provisional; they have "
-            "no rank beside undisturbed ones, and one in brackets where there are none. "
-            "Quiet the machine and measure again."
+            "* Other load disturbed the clock: these scores use CPU time and are provisional. They have no rank beside "
+            "undisturbed ones; if all are disturbed, ranks are in brackets. Measure again on a quiet machine."
         )
     given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in board]
     kinds = board[given].drop_duplicates()  # few, and a slider of the page waits for this
@@ -218,23 +219,19 @@ def row_notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -
         if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (board["num_seeds"] == 1).any():
-        notes.append("One seed: intervals hold for these weights on new texts, not for training again.")
+        notes.append("One seed: intervals cover new texts with these weights, not retraining.")
     if (board["estimand"] == "recipe").any():
-        notes.append("Several seeds: intervals hold for the recipe trained again, on new texts.")
+        notes.append("Several seeds: intervals cover retraining the recipe and new texts.")
     if (board["estimand"] == MIXED).any():
         notes.append(
-            "Mixed: the overall interval joins datasets with one seed (these weights) "
-            "and with several (training again)."
+            "Mixed: the overall interval combines datasets with one seed (these weights) and with several (retraining)."
         )
     if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
-        notes.append("No interval: several seeds without stored predictions do not say how texts and seeds vary.")
+        notes.append("No interval: the variance over several seeds and texts needs their stored predictions.")
     if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
-        notes.append(
-            "F1 with an interval of no width: within each class every text got the same label, "
-            "and the shares of the classes are held as they are."
-        )
+        notes.append("F1 interval of zero width: all texts of a class got the same label, and class sizes are fixed.")
     if num_elsewhere:
-        notes.append(f"{num_elsewhere} measurements of other kinds of machine are not shown: speeds do not compare.")
+        notes.append(f"{num_elsewhere} measurements on other machine types are not shown: speeds are not comparable.")
     if len(failures):
         notes.append(f"{len(failures)} phases failed; see the list below.")
     return notes
@@ -254,15 +251,12 @@ def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
     notes = []
     if len(short):
         listed = "; ".join(_row_words(row, fits) for _, row in short.iterrows())
-        notes.append(
-            f"Not trained enough: {listed}. Ranks and groups that put such a row below another show {OF_RECIPES}; "
-            "they do not show that its model is worse."
-        )
+        notes.append(f"Not trained enough: {listed}. A lower rank or group of such an entry shows {OF_RECIPES}.")
     if len(over):
         listed = ", ".join(f"{row['name']} on {row['dataset']}" for _, row in over.iterrows())
         notes.append(
-            f"Over-fitted at the end: {listed}. "
-            "Validation scores fell after the best checkpoint; that one is kept and scored."
+            f"Overfitted at the end: {listed}. "
+            "Validation scores fell after the best checkpoint, which is the one evaluated."
         )
     return notes
 
@@ -274,7 +268,7 @@ def undertrained_words(found: Undertrained, command: str | None) -> str:
     """
     words = f"{found.model} on {found.dataset}: {verdict_words(found.verdict, found.num_steps)}; "
     if found.suggested is None or command is None:
-        return f"{words}it cannot have more epochs; change the learning rate, as in --train learning_rate=1e-3."
+        return f"{words}epochs are at their maximum; change the learning rate, as in --train learning_rate=1e-3."
     other = " (or change learning_rate or patience with --train)" if found.verdict == "chance" else ""
     return f"{words}train longer (epochs {found.epochs:g} to {found.suggested.epochs:g}){other}: {command}"
 
@@ -326,12 +320,12 @@ def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[Searc
         num = f"{len(behind)} search{'es' if len(behind) > 1 else ''} of {', '.join(sorted({s.space for s in behind}))}"
         texts, seconds = sum(t.texts_trained for t in trials), sum(t.train_time_s for t in trials)
         stays = own.best is not None and own.best.fit_id == own.default_fit_id
-        how = "is the best but for the default recipe, which stays the pick, of" if stays else "was chosen from"
+        how = "is the best after the default recipe, which remains the pick, of" if stays else "was chosen from"
         notes.append(
             f"{name} on {dataset} {how} {len(trials)} configurations ({num}, validation split): "
             f"{texts:,} texts trained in {seconds / 60:.1f} min of trials, beside its own training time."
             + (
-                f" {len(tested)} configurations were tested under that name, so read the best of them with care."
+                f" {len(tested)} configurations were tested under this name, so the best of them may be so by luck."
                 if len(tested) > 1
                 else ""
             )

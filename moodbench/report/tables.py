@@ -17,8 +17,8 @@ from moodbench.statistics.paired import F1Difference, PairedDifference
 CALIBRATION_EXPLAINED = (
     "Brier (0 to 2, summed over classes) = MCB - DSC + UNC: miscalibration, discrimination, uncertainty (CORP). "
     "ECE: mean gap of stated probability and accuracy of the chosen label, 15 bins of equally many texts; "
-    "beside it what a calibrated model would score, and how many seeds are above that (p at most 0.05). "
-    "T: temperature chosen on validation texts, above 1 where the model was too sure; after: the test texts with it. "
+    "next to it the ECE of a calibrated model, and how many seeds are above that (p at most 0.05). "
+    "T: temperature fitted on validation texts, above 1 if the model was overconfident; after: test texts with it. "
     "Means over seeds; T changes no label."
 )
 CALIBRATION_HEADINGS = (
@@ -32,23 +32,23 @@ PAIR_HEADINGS = (
     "Only first right",
     "Only second right",
     "p",
-    "Found from, points (80 % power)",
+    "Detectable, points (80 % power)",
     "Verdict",
 )
 
 _VERDICTS = {
-    "better": "separated",
-    "worse": "separated",
+    "better": "significant",
+    "worse": "significant",
     "equivalent": "equivalent within {margin}",
-    "undecided": "not separated",
+    "undecided": "not significant",
 }
 MISLABELLED_EXPLAINED = (
-    f"Listed: test texts of which at least {100 * MIN_SHARE:.0f} % of the entries say another label, "
-    "and are together at least as sure of it as of texts that bear it; the least believed label first. "
-    "To be looked at by a person: hard texts are listed too, and what all entries learned wrongly. "
-    "Where two thirds of the raters or more gave the given label, it is rather the entries that are wrong."
+    f"Listed: test texts for which at least {100 * MIN_SHARE:.0f} % of the entries predict another label, with a mean "
+    "probability at least that of texts with that label; the least probable given label first. "
+    "Check by hand: hard texts are listed too, and errors that all entries share. "
+    "Where two thirds of the raters or more gave the given label, the entries are probably wrong."
 )
-MISLABELLED_HEADINGS = ("Given", "Probably", "Say other", "Stated %", "Raters for given %")
+MISLABELLED_HEADINGS = ("Given", "Suggested", "Disagree", "Probability %", "Raters for given %")
 
 
 def calibration_cells(found: Sequence[Calibration]) -> list[list[str]]:
@@ -100,7 +100,6 @@ def pair_sentence(
 
     If one of the two is in `undertrained`, the difference is called one of recipes, and no model is called better.
     """
-    points = f"{100 * abs(difference.delta):.1f} points of accuracy"
     low, high = 100 * difference.low, 100 * difference.high
     over = ", counted once for each seed," if difference.estimand == "recipe" else ""
     evidence = (
@@ -110,30 +109,34 @@ def pair_sentence(
         f"only {b} on {difference.only_b:,}; p = {difference.p_value:.2g}"
     )
     if difference.detectable > 0:
-        evidence += f"; found with 80 % power: differences from {100 * difference.detectable:.1f} points on"
+        evidence += f"; detectable with 80 % power: {100 * difference.detectable:.1f} points"
     if f1 is not None:
         ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
         evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
-    margin = _margin(difference.rope)
-    if same_recipe:
-        verdict = (
-            f"{a} and {b} are trainings of one recipe: no winner is named; "
-            f"{100 * difference.delta:+.1f} points of accuracy is what training again changed"
-        )
-    elif undertrained and difference.verdict in ("better", "worse"):
-        higher, lower = (a, b) if difference.verdict == "better" else (b, a)
-        verdict = f"{higher} as trained scores {points} above {lower} as trained; {recipes_words(undertrained)}"
-    elif difference.verdict == "better":
-        verdict = f"{a} is better than {b} by {points}"
-    elif difference.verdict == "worse":
-        verdict = f"{b} is better than {a} by {points}"
-    elif difference.verdict == "equivalent":
-        verdict = f"{a} and {b} are equivalent within {margin}"
-    else:
-        verdict = f"{a} and {b} are not separated, nor shown equivalent within {margin}: undecided, {_cure(difference)}"
-    if undertrained and not same_recipe and difference.verdict not in ("better", "worse"):
-        verdict += f"; {recipes_words(undertrained)}"
+    verdict = _pair_verdict(a, b, difference, same_recipe, undertrained)
     return f"{track}: {verdict} ({evidence})."
+
+
+def _pair_verdict(a: str, b: str, difference: PairedDifference, same_recipe: bool, undertrained: Sequence[str]) -> str:
+    if same_recipe:
+        return (
+            f"{a} and {b} are trainings of one recipe: no winner is named; "
+            f"retraining changed accuracy by {100 * difference.delta:+.1f} points"
+        )
+    higher, lower = (a, b) if difference.delta > 0 else (b, a)
+    points, margin = f"{100 * abs(difference.delta):.1f} points of accuracy", _margin(difference.rope)
+    if difference.verdict == "equivalent":
+        verdict = f"{a} and {b} are equivalent within {margin}"
+    elif difference.verdict == "undecided":
+        verdict = (
+            f"{a} and {b} do not differ significantly and are not shown equivalent within {margin}: "
+            f"undecided, {_cure(difference)}"
+        )
+    elif undertrained:
+        verdict = f"{higher} as trained scores {points} above {lower} as trained"
+    else:
+        return f"{higher} is better than {lower} by {points}"
+    return "; ".join([verdict, *([recipes_words(undertrained)] if undertrained else [])])
 
 
 def pair_cells(
@@ -167,13 +170,10 @@ def _cure(difference: PairedDifference) -> str:
     """Describe what would decide an undecided pair."""
     needed = difference.num_items_needed
     if needed is None:
-        return "more seeds are needed, not more reviews"
+        return "more seeds are needed, not more texts"
     if difference.needed_at_most:
-        return (
-            "and they differ on so few reviews that only a limit is known of how many would settle it: "
-            f"at most about {needed:,}"
-        )
-    return f"about {needed:,} reviews would settle it if the difference stays"
+        return f"at most about {needed:,} texts would decide it (an upper limit, because they differ on few texts)"
+    return f"about {needed:,} texts would decide it if the difference stays"
 
 
 def mislabelled_heading(queue: Queue) -> str:
@@ -181,7 +181,7 @@ def mislabelled_heading(queue: Queue) -> str:
     text = f"{queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts have a doubtful label"
     if queue.num_confirmed is None:
         return text
-    return f"{text}; for {queue.num_confirmed} of them most raters gave it all the same"
+    return f"{text}; for {queue.num_confirmed} of them most raters gave this label"
 
 
 def mislabelled_cells(queue: Queue, most: int) -> list[list[str]]:
@@ -203,26 +203,24 @@ def reason(found: Recommendation) -> str:
     pick, best = found.pick, found.most_accurate
     if pick is None or best is None:
         if found.num_given and not found.num_rows:
-            return "No entry was run on all of these datasets: look at one of them."
-        return (
-            "No entry has been evaluated here." if found.nearest is None else "No measured entry keeps to all limits."
-        )
+            return "No entry was run on all of these datasets: choose one of them."
+        return "No entry has been evaluated here." if found.nearest is None else "No measured entry meets all limits."
     if found.num_fitting == 1:
-        return "It is the only one within the limits."
+        return "It is the only entry within the limits."
     if found.num_tied == 1:
-        return "It is the most accurate of those within the limits, and the data separate it from the others."
+        return "It is the most accurate entry within the limits, by a significant difference."
     if pick["name"] == best["name"]:
         others = f"{found.num_tied - 1} other{'s' if found.num_tied > 2 else ''} within the limits"
-        text = f"It is the most accurate of those within the limits, not separated from {others}"
+        text = f"It is the most accurate entry within the limits, not significantly ahead of {others}"
         if pd.isna(pick["latency_p50_s"]):
             return f"{text}; which of these is the fastest was not measured."
         return f"{text}, and the fastest of these."
     if pd.isna(best["latency_p50_s"]):  # the pick has a latency, or it would sort last
         faster = f"; the speed of {best['name']} was not measured"
     else:
-        faster = f", and it answers {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
+        faster = f", and it is {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
     return (
-        f"The data do not separate its accuracy from that of {best['name']}, the most accurate within the limits "
+        f"Its accuracy does not differ significantly from that of {best['name']}, the most accurate within the limits "
         f"({percent(best['accuracy'])} %){faster}."
     )
 
@@ -232,7 +230,7 @@ def cost_words(cost: Cost) -> str:
     row = cost.row
     if cost.limit == "accuracy":
         low = row["accuracy_low"]
-        end = "its interval not known" if pd.isna(low) else f"from {percent(low)} %"
+        end = "interval unknown" if pd.isna(low) else f"from {percent(low)} %"
         accuracy = f"accuracy {percent(row['accuracy'])} %, {end}"
         return f"{cost.gain:.1f} times as fast with less accuracy ({row['name']}: {accuracy})"
     p99 = row["latency_p99_s"] if pd.isna(row["latency_p99_high_s"]) else row["latency_p99_high_s"]
@@ -248,10 +246,10 @@ def miss_words(miss: Miss) -> str:
     """Describe by how much a limit is missed."""
     if miss.limit == "accuracy":
         if pd.isna(miss.value):
-            return "the interval of its accuracy is not known"
+            return "the interval of its accuracy is unknown"
         short = 100 * (miss.allowed - miss.value)
         return f"accuracy at least {percent(miss.value)} %, {short:.1f} points short"
     show, unit = (milliseconds, "ms at the 99th percentile") if miss.limit == "p99_s" else (mebibytes, "MiB")
     if pd.isna(miss.value):
-        return f"{unit} not known, for want of a measurement or of enough undisturbed requests"
+        return f"{unit} unknown: not measured, or too few undisturbed requests"
     return f"{show(miss.value)} {unit}, {show(miss.value - miss.allowed)} over"

@@ -24,7 +24,7 @@ def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_pat
     view = view_leaderboard(store, hardware())
     assert [row["accuracy"] for row in view.to_records()] == [1.0, 1.0]
     assert [row["score"] for row in view.to_records()] == [None, None]
-    assert any("does as well as can be: toy-set (tfidf-logreg 100.0 % of 100.0 %)" in note for note in view.notes)
+    assert any("already reaches the ceiling: toy-set (tfidf-logreg 100.0 % of 100.0 %)" in note for note in view.notes)
 
 
 def of_three_speeds():
@@ -50,17 +50,19 @@ def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, 
     drawn = joint.speed_noise[:, other, 0] / np.sqrt(3 / 2)
     assert sorted(set(np.round(drawn, 9))) == pytest.approx(np.log([3.5 / 5.25, 1, 7 / 5.25]))
     assert (joint.speed_noise[:, toy] == 0).all()
-    note = "drawn over fresh processes, for 1 of 2 results; that of the others is taken as measured"
+    note = "resampled over fresh processes, for 1 of 2 results; the others are taken as measured"
     assert any(note in said for said in view.notes), view.notes
     (record,) = (Path(store.uri) / "measurements" / "c0").glob("*.parquet")
     record.unlink()  # what was not measured is not said to be taken as measured
-    assert any("drawn over fresh processes." in said for said in view_leaderboard(store, hardware()).notes)
+    assert any("resampled over fresh processes." in said for said in view_leaderboard(store, hardware()).notes)
 
 
 def test_speed_of_one_process_each_is_said_to_be_as_measured(tmp_path):
     store = toy_store.write_toy_store(tmp_path)
     toy_store.write_toy_trial(store, toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18)
-    assert any("Speed is taken as measured: places" in said for said in view_leaderboard(store, hardware()).notes)
+    assert any(
+        "Speed is taken as measured: rank intervals" in said for said in view_leaderboard(store, hardware()).notes
+    )
 
 
 def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board(tmp_path):
@@ -89,13 +91,13 @@ def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board
     assert set(view.board["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
     (note,) = (note for note in view.notes if "was chosen from" in note)
     assert note.startswith("toy-tuned on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
-    assert note.endswith(" 2 configurations were tested under that name, so read the best of them with care.")
+    assert note.endswith(" 2 configurations were tested under this name, so the best of them may be so by luck.")
 
 
 def test_intervals_say_of_what_they_are(tmp_path):
     store = toy_store.write_toy_store(tmp_path)
-    one = "One seed: intervals hold for these weights on new texts, not for training again."
-    several = "Several seeds: intervals hold for the recipe trained again, on new texts."
+    one = "One seed: intervals cover new texts with these weights, not retraining."
+    several = "Several seeds: intervals cover retraining the recipe and new texts."
     assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {one}
     toy_store.write_toy_trial(store, toy_store.toy_fit(seed=1), "e1" + "0" * 18, "c1" + "0" * 18)
     assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {several}
@@ -106,4 +108,4 @@ def test_an_f1_interval_without_width_is_explained(tmp_path):
     for width, said in ((0.0, True), (0.01, False)):
         rows = results.entries.assign(f1_low=0.4, f1_high=0.4 + width)
         notes = StoreView(replace(results, computed=replace(results.computed, entries=rows))).leaderboard().notes
-        assert any(note.startswith("F1 with an interval of no width") for note in notes) == said
+        assert any(note.startswith("F1 interval of zero width") for note in notes) == said

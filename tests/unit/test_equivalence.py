@@ -36,7 +36,7 @@ def test_identical_answers_on_few_reviews_are_settled_by_at_most_so_many(num_see
     assert found.needed_at_most
     assert found.num_items_needed == pytest.approx((1 - 0.05 ** (1 / 50)) * 292.64**2, rel=1e-3)
     words = pair_sentence("a", "b", "t", found)
-    assert "at most about 4,9" in words and "they differ on so few reviews" in words
+    assert "at most about 4,9" in words and "they differ on few texts" in words
 
 
 def test_one_review_that_differs_gives_a_limit_too_and_many_give_a_number():
@@ -45,7 +45,7 @@ def test_one_review_that_differs_gives_a_limit_too_and_many_give_a_number():
     # 1 point apart is the region's own end: only separation is possible
     assert few.num_items_needed == pytest.approx((upper - 1e-4) * (2.801585 / 0.01) ** 2, rel=1e-3)
     assert (few.needed_at_most, many.needed_at_most) == (True, False)
-    assert f"about {many.num_items_needed:,} reviews would settle it if the difference stays" in pair_sentence(
+    assert f"about {many.num_items_needed:,} texts would decide it if the difference stays" in pair_sentence(
         "a", "b", "t", many
     )
 
@@ -121,4 +121,4 @@ def test_recipes_with_trainings_far_apart_need_more_seeds():
     a, b = (rng.random((300, 3)) < 0.8 + rng.normal(0, 0.05, 3) for _ in range(2))
     found = paired_accuracy(a, b)
     assert (found.verdict, found.num_items_needed) == ("undecided", None)
-    assert "more seeds are needed, not more reviews" in pair_sentence("a", "b", "t", found)
+    assert "more seeds are needed, not more texts" in pair_sentence("a", "b", "t", found)

@@ -106,9 +106,9 @@ def test_the_notes_say_what_weights_amount_to_and_what_dethrones_the_first(readi
     view = reading.shown.leaderboard(with_robustness=True)
     notes = " ".join(view.notes)
     for words in (
-        "What the weights amount to here",
-        "1 point of accuracy is worth",
-        "smallest change of weights",
+        "Effective weights",
+        "one point of accuracy offsets",
+        "Smallest change of weights",
         "Kendall tau",
     ):
         assert words in notes
@@ -161,25 +161,25 @@ def test_the_answer_says_how_sure_it_is():
     sure = board(rank_low=[1, 2, 3], rank_high=[1, 2, 3], p_best=[0.999, 0.001, 0.0])
     assert answer(sure) == (
         "a leads with a score of 50.0 and is the best with probability over 99 %; "
-        "no other entry could be first on these data."
+        "no other entry could rank first on these data."
     )
     unsure = board(rank_low=[1, 1, 3], rank_high=[2, 2, 3], p_best=[0.6, 0.4, 0.0])
-    assert answer(unsure).endswith("probability 60 %; b could be first as well: the data do not separate them.")
+    assert answer(unsure).endswith("probability 60 %; b could rank first too: the difference is not significant.")
 
 
 def test_the_answer_names_those_who_are_ahead_but_have_no_place():
     disturbed = board(rank=[None, 1, 2], provisional=[True, False, False])
     assert answer(disturbed) == (
         "b leads with a score of 49.0, 29.0 ahead of c. "
-        "a has a better score, from a clock that other load disturbed, and so no place."
+        "a scores higher, but without a rank, because other load disturbed the clock."
     )
     behind = board(rank=[1, None, None], provisional=[False, True, True])
-    assert answer(behind) == "a leads with a score of 50.0; no other entry has a place here."
+    assert answer(behind) == "a leads with a score of 50.0; no other entry has a rank here."
 
 
 def test_without_a_score_the_answer_names_the_pareto_set():
     rows = board(score=float("nan"), rank=[1, 1, 2])
-    assert answer(rows) == "Nobody beats a and b in error, latency and memory at once."
+    assert answer(rows) == "The Pareto set of error, latency and memory: a and b."
 
 
 def test_cells_that_are_kept_read_as_made_anew(reading):

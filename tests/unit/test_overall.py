@@ -56,7 +56,7 @@ def test_one_entry_on_one_more_data_set_takes_nobodys_overall_score():
             before.loc[before["dataset"] == "overall", kept].reset_index(drop=True),
         )
         (note,) = coverage_note(after, list(dict.fromkeys(after.loc[after["dataset"] != "overall", "track"])))
-        assert "Left out" in note and "shop (3,000 training texts)" in note.split("Left out")[1]
+        assert "Omitted" in note and "shop (3,000 training texts)" in note.split("Omitted")[1]
 
 
 def test_where_only_one_track_is_shared_by_most_there_is_no_overall():

@@ -114,7 +114,7 @@ def test_the_smallest_difference_that_would_be_found_stands_in_the_sentence():
     right = [np.repeat(x, [150, 11, 9, 30]) for x in ([1, 1, 0, 0], [1, 0, 1, 0])]
     pair = paired_accuracy(*right)
     assert pair.detectable == pytest.approx((1.95996 + 0.84162) * (0.1 / 200) ** 0.5, rel=1e-4)
-    assert "found with 80 % power: differences from 6.3 points on" in pair_sentence("a", "b", "t", pair)
+    assert "detectable with 80 % power: 6.3 points" in pair_sentence("a", "b", "t", pair)
     seeds = np.stack([np.roll(right[0], 5 * s) for s in range(3)], axis=1), np.stack([right[1]] * 3, axis=1)
     both = paired_accuracy(*seeds)
     assert both.detectable > both.delta - both.low > 0, "half the interval and the 80 % on top"
@@ -139,10 +139,10 @@ def test_the_table_of_pairs_shows_what_would_be_found_and_only_equivalence_that_
         for name, counts in tables.items()
     ]
     apart, undecided, same = (dict(zip(PAIR_HEADINGS, row, strict=True)) for row in pair_cells(pairs))
-    found, verdict = "Found from, points (80 % power)", "Verdict"
+    found, verdict = "Detectable, points (80 % power)", "Verdict"
     assert apart["Pair"] == "apart − b" and (apart["Difference, points"], apart["Only first right"]) == ("+4.0", "60")
-    assert (apart[found], apart[verdict]) == ("2.5", "separated")
-    assert (undecided[found], undecided[verdict]) == ("1.5", "not separated")
+    assert (apart[found], apart[verdict]) == ("2.5", "significant")
+    assert (undecided[found], undecided[verdict]) == ("1.5", "not significant")
     assert (same[found], same[verdict], same["p"]) == ("—", "equivalent within 1 point", "1")
 
 

@@ -210,8 +210,8 @@ def test_the_report_says_who_ties_for_the_best_accuracy():
     pairs = all_pairs(drawn, pair_p_values(truth, [good, good, 1 - good], [(0,)] * 3))
     # A and B agree throughout, C is wrong where they are right: the median pair differs everywhere, d = 1
     assert ties(pairs, rows) == (
-        "Tied for the best accuracy: A, B (all pairs at once, 5 %). Differences in accuracy found with 80 % power: from 14.0 "
-        "points on for one pair, from 16.2 for all 3 at once (median pair; new texts, these weights). Pairs separated, all at once: "
+        "Tied for the best accuracy: A, B (all pairs at once, 5 %). Smallest difference in accuracy detectable with 80 % power: 14.0 "
+        "points for one pair, 16.2 for all 3 at once (median pair; new texts, these weights). Significant pairs, all tested at once: "
         "2 of 3 by max-T, 2 by Holm on each pair's own test."
     )
 
@@ -221,9 +221,9 @@ def test_where_most_pairs_answer_alike_no_difference_of_0_points_is_promised():
     drawn = bootstrap_draws(truth, [truth, truth], "AB", 2)
     words = effect_words(all_pairs(drawn, pair_p_values(truth, [truth, truth], [(0,)] * 2)))
     assert words.startswith(
-        "Differences in accuracy found with 80 % power: not known, as most pairs give the same answers. "
+        "Smallest difference in accuracy detectable with 80 % power: unknown, because most pairs agree on nearly all texts. "
     )
-    assert words.endswith("Pairs separated, all at once: 0 of 1 by max-T, 0 by Holm on each pair's own test.")
+    assert words.endswith("Significant pairs, all tested at once: 0 of 1 by max-T, 0 by Holm on each pair's own test.")
 
 
 def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():

@@ -228,8 +228,8 @@ def test_the_leaderboard_names_short_fits_and_says_what_to_do(short_store, capsy
     (note,) = [each for each in view.notes if each.startswith("Not trained enough")]
     assert note == (
         "Not trained enough: short on toy-set: undertrained (4 steps, loss still falling); train longer: moodbench run ... "
-        "--models short --train epochs=6 --retrain undertrained. Ranks and groups that put such a row below another show a difference "
-        "of recipes, not of models; they do not show that its model is worse."
+        "--models short --train epochs=6 --retrain undertrained. A lower rank or group of such an entry shows a difference "
+        "of recipes, not of models."
     )
     with pytest.raises(SystemExit):
         main(["leaderboard", "--store", store.uri, "--json"])
@@ -242,7 +242,7 @@ def test_the_leaderboard_names_short_fits_and_says_what_to_do(short_store, capsy
 
     change_row(store, pattern, training_verdict="overfitted")
     notes = view_leaderboard(store, hardware()).notes
-    assert any(note.startswith("Over-fitted at the end: short on toy-set.") for note in notes)
+    assert any(note.startswith("Overfitted at the end: short on toy-set.") for note in notes)
     assert not any(note.startswith("Not trained enough") for note in notes)
     change_row(store, pattern, training_verdict="ok")
     assert not any("trained" in note and "short" in note for note in view_leaderboard(store, hardware()).notes)
@@ -271,5 +271,5 @@ def test_no_model_is_called_better_than_one_that_was_not_trained_enough():
     assert "better" not in said and "a is better than b" in pair_sentence("a", "b", "movie", apart)
     turned = pair_sentence("b", "a", "movie", paired_accuracy(second, first), undertrained=["b", "a"])
     assert turned.startswith("movie: a as trained scores 10.0 points") and "b and a were not trained enough" in turned
-    assert pair_cells([("a", "b", apart)], ["b"])[0][-1] == "separated (recipes, not models)"
-    assert pair_cells([("a", "b", apart)])[0][-1] == "separated"
+    assert pair_cells([("a", "b", apart)], ["b"])[0][-1] == "significant (recipes, not models)"
+    assert pair_cells([("a", "b", apart)])[0][-1] == "significant"

@@ -256,10 +256,10 @@ def test_a_tuned_entry_says_how_many_configurations_it_was_chosen_from() -> None
     assert search_notes(shown, [first, second, elsewhere]) == [note]
     again = [*shown, ("MiniLM-L3-tuned-ssssss", "icwsm-movie", "another recipe")]
     (longer,) = search_notes(again, [first, second, elsewhere])
-    assert longer == f"{note} 2 configurations were tested under that name, so read the best of them with care."
+    assert longer == f"{note} 2 configurations were tested under this name, so the best of them may be so by luck."
     stays = replace(first, default_fit_id=trial(0, 0.8).fit_id)
     (beside,) = search_notes(shown, [stays, second, elsewhere])
-    assert beside == note.replace("was chosen from", "is the best but for the default recipe, which stays the pick, of")
+    assert beside == note.replace("was chosen from", "is the best after the default recipe, which remains the pick, of")
     (older,) = search_notes([("MiniLM-L3-tuned", "icwsm-movie", "r")], [first])
     assert older.startswith("MiniLM-L3-tuned on icwsm-movie was chosen from 2 configurations"), (
         "as older versions named it"
