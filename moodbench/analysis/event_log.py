@@ -36,7 +36,7 @@ class Job:
     phase: str
     state: JobState
     started: datetime
-    last_heard: datetime
+    last_event: datetime
     ended: datetime | None = None
     step: int = 0
     num_steps: int = 0
@@ -62,6 +62,8 @@ class RunProgress:
     run_id: str
     now: datetime
     started: datetime
+    last_event: datetime
+    """Time of the last event."""
     ended: datetime | None = None
     num_jobs: int = 0
     num_done_before: int = 0
@@ -80,8 +82,6 @@ class RunProgress:
     """The last `state` event: num_running, num_queued, blocked_on (resource to number of waiting jobs) and eta_s."""
     nodes: dict[str, str] = field(default_factory=dict)
     """Description of the state of each node."""
-    last_event: datetime | None = None
-    """Time of the last event in the log, of a job or not."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -89,14 +89,9 @@ class RunProgress:
         return tuple(self.jobs_by_phase.values())
 
     @property
-    def is_going(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the run has not ended and has had a recent event."""
-        return self.ended is None and self.now - self.last_heard < 5 * STALLED_AFTER
-
-    @property
-    def last_heard(self) -> datetime:
-        """Time of the last event."""
-        return max([job.last_heard for job in self.jobs] + [self.last_event or self.started])
+        return self.ended is None and self.now - self.last_event < 5 * STALLED_AFTER
 
     def remaining_s(self, job: Job) -> tuple[float, float] | None:
         """Return the lowest and highest ETA of a running job in seconds, None where there is no basis.
@@ -129,12 +124,12 @@ class RunProgress:
         return pace * left / (1 + 2 * spread), pace * left * (1 + 2 * spread)
 
 
-def shown_runs(store: Store, now: datetime | None = None) -> list[RunProgress]:
+def current_runs(store: Store, now: datetime | None = None) -> list[RunProgress]:
     """Return the newest run of `store` and every other active run, newest first."""
     keys = sorted(key for key in store.location.keys("events") if key.endswith(".jsonl"))[-MOST_LOGS:]
     now = now or datetime.now(UTC)
     runs = [run for key in reversed(keys) if (run := _read_run(store, key, now)) is not None]
-    return [run for place, run in enumerate(runs) if place == 0 or run.is_going]
+    return [run for place, run in enumerate(runs) if place == 0 or run.is_active]
 
 
 def _read_run(store: Store, key: str, now: datetime) -> RunProgress | None:
@@ -151,12 +146,12 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
     begun = [event["time"] for event in listed if event["event"] == "run_started"]
     if not begun:
         return None
-    run = RunProgress(run_id, now, begun[-1])
+    run = RunProgress(run_id, now, started=begun[-1], last_event=begun[-1])
     for event in listed:
         _apply(event, run)
     for job in run.jobs:
         if job.state == "running":
-            quiet = now - job.last_heard
+            quiet = now - job.last_event
             if run.ended is not None or quiet > 5 * STALLED_AFTER:
                 job.state = "stopped"
             elif quiet > max(STALLED_AFTER, 3 * job.longest_pause):
@@ -166,7 +161,8 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
 
 def _apply(event: Mapping[str, Any], run: RunProgress) -> None:
     """Change `run` by one event."""
-    at = run.last_event = event["time"]
+    at = event["time"]
+    run.last_event = max(run.last_event, at)
     trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))
     match event["event"]:
         case "run_started":
@@ -205,7 +201,7 @@ def _end_job(event: Mapping[str, Any], trial: str, run: RunProgress) -> None:
     for job in run.jobs:
         if job.trial == trial and job.state == "running":
             job.state = "retrying" if is_retried else "failed"
-            job.ended = job.last_heard = event["time"]
+            job.ended = job.last_event = event["time"]
             job.error, job.error_kind = job.error or run.last_error, job.error_kind or run.last_error_kind
 
 
@@ -215,8 +211,8 @@ def _cores(node: Mapping[str, Any]) -> str:
 
 
 def _update(job: Job, name: str, event: Mapping[str, Any], at: datetime) -> None:
-    job.longest_pause = max(job.longest_pause, at - job.last_heard)
-    job.last_heard = at
+    job.longest_pause = max(job.longest_pause, at - job.last_event)
+    job.last_event = at
     if name == "progress":
         job.step, job.num_steps = int(event.get("step", job.step)), int(event.get("num_steps", job.num_steps))
         if event.get("loss") is not None:

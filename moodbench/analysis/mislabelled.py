@@ -31,7 +31,7 @@ Entries = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
 
 
 @dataclass(frozen=True)
-class Queue:
+class LabelIssues:
     """The suspected examples of one track, a dataset at one training size."""
 
     track: str
@@ -63,8 +63,8 @@ class Queue:
         return [{"track": self.track, **record} for record in found]
 
 
-def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
-    """Return the queue of every track of `store`, or of those of one dataset, from the predictions of all recipes.
+def mislabelled(store: Store, dataset: str | None = None) -> list[LabelIssues]:
+    """Return the label issues of each track of `store`, or of one dataset, from the predictions of all recipes.
 
     Raises: UnknownNameError for a dataset without evaluations; UsageError where no track has enough models.
     """
@@ -75,7 +75,7 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
         raise UnknownNameError(f"dataset in {store.uri}:", dataset, set(trials["dataset"]))
     if dataset is not None:
         trials = trials[trials["dataset"] == dataset]
-    queues = []
+    by_track = []
     for key, track in trials.groupby(TRACK, sort=True):
         if track["config_id"].nunique() < MIN_ENTRIES:
             continue
@@ -88,22 +88,22 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[Queue]:
             )
             for _, group in track.groupby("config_id", sort=True)
         )
-        queues.append(_queue(store, f"{key[0]} ({key[2]:,} training texts)", track, entries))
-    if not queues:
+        by_track.append(_label_issues(store, f"{key[0]} ({key[2]:,} training texts)", track, entries))
+    if not by_track:
         raise UsageError(
             f"{store.uri}: at least {MIN_ENTRIES} entries on one dataset are needed to doubt a label together; "
             "run more models on it"
         )
-    return queues
+    return by_track
 
 
-def _queue(store: Store, name: str, track: pd.DataFrame, entries: Entries) -> Queue:
+def _label_issues(store: Store, name: str, track: pd.DataFrame, entries: Entries) -> LabelIssues:
     first = track.iloc[0]
     if not isinstance(first["spec"], str):
         raise StoreError(f"{name}: the record of fit {first['fit_id']} has no spec, which names the labels")
     data = json.loads(first["spec"])["dataset"]
     ids, labels, probabilities = _probabilities(store.uri, entries)
-    found = suspects(labels, {str(i): table for i, table in enumerate(probabilities)})
+    found = find_label_issues(labels, {str(i): table for i, table in enumerate(probabilities)})
     examples = store.examples(str(first["dataset"]), str(first["dataset_revision"])).drop_duplicates("example_id")
     about = examples.set_index("example_id").reindex([ids[row] for row in found["row"]])
     names = list(data["labels"])
@@ -115,10 +115,10 @@ def _queue(store: Store, name: str, track: pd.DataFrame, entries: Entries) -> Qu
         label=[names[c] for c in found["label"]],
         suggested=[names[c] for c in found["suggested"]],
     )
-    return Queue(name, len(labels), rows)
+    return LabelIssues(name, len(labels), rows)
 
 
-def suspects(labels: npt.ArrayLike, probabilities: Mapping[str, Floats]) -> pd.DataFrame:
+def find_label_issues(labels: npt.ArrayLike, probabilities: Mapping[str, Floats]) -> pd.DataFrame:
     """Return the suspicious examples, one row each, the least probable given label first.
 
     `labels` is `(n,)`; `probabilities` of each entry are `(n, k)`, averaged over its seeds. Columns: `row` (index of

@@ -306,7 +306,7 @@ def confusion(frame: pd.DataFrame, num_labels: int) -> pd.DataFrame:
     return table.reindex(index=range(num_labels), columns=range(num_labels), fill_value=0)
 
 
-class Entry(NamedTuple):
+class NamedModel(NamedTuple):
     """A model as the user named it: NAME, or NAME@SEED for one of its fits."""
 
     label: str
@@ -322,13 +322,13 @@ def named_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return quantised.assign(name=entry_names(quantised), plain=plain_names(quantised))
 
 
-def parse_model(text: str, trials: pd.DataFrame, uri: str) -> Entry:
+def parse_model(text: str, trials: pd.DataFrame, uri: str) -> NamedModel:
     """Return the model that `text` names in `trials`, which come from `named_trials`.
 
     Raises: UnknownNameError, with the nearest name, for an unknown name or seed.
     """
     if len(matching(trials, text)):
-        return Entry(text, None)
+        return NamedModel(text, None)
     label, at, seed = text.rpartition("@")
     rows = matching(trials, label) if at else trials.iloc[:0]
     if rows.empty:
@@ -336,7 +336,7 @@ def parse_model(text: str, trials: pd.DataFrame, uri: str) -> Entry:
     seeds = sorted(set(rows["seed"]))
     if seed not in map(str, seeds):
         raise UnknownNameError(f"seed of {label} in {uri}:", seed, [str(s) for s in seeds])
-    return Entry(label, int(seed))
+    return NamedModel(label, int(seed))
 
 
 def one_recipe(track: pd.DataFrame, label: str, track_name: str) -> pd.DataFrame:

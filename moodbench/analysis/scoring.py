@@ -30,13 +30,13 @@ from moodbench.statistics.pareto import layers
 from moodbench.statistics.rank_intervals import num_draws, rank_all
 
 Floats = npt.NDArray[np.float64]
-NARROW = ["name", "provisional", "accuracy"]
+RANKING_COLUMNS = ["name", "provisional", "accuracy"]
 """Columns on which a rank depends besides the score."""
 SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
 """Columns added by `with_score_ranks`; null if unknown."""
 CONCENTRATION = 20.0
 """Concentration of the Dirichlet distribution around the weights: P(best) does not depend on their second digit."""
-WORTH = ["name", "accuracy", "latency_p50_s", "base_accuracy", "ceiling_accuracy"]
+EXCHANGE_COLUMNS = ["name", "accuracy", "latency_p50_s", "base_accuracy", "ceiling_accuracy"]
 """Columns from which the value of a point of accuracy is computed."""
 
 
@@ -76,7 +76,7 @@ class UtilityDraws:
 
 
 class Scoring:
-    """Entries of a leaderboard, scored by one composite; `board` returns the leaderboard for one choice of weights."""
+    """Entries of a leaderboard, scored by one composite; `leaderboard` returns the rows for one choice of weights."""
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class Scoring:
             return {}
         return {name: utilities_of(track, self.scheme, self.anchors) for name, track in self.tracks.items()}
 
-    def board(self, weights: Weights, ranked_track: str | None = None) -> pd.DataFrame:
-        """Return the leaderboard under these weights; see `board.leaderboard`.
+    def leaderboard(self, weights: Weights, ranked_track: str | None = None) -> pd.DataFrame:
+        """Return the ranked rows under these weights: those of each dataset, then the overall rows, best first.
 
         With bootstrap draws the rows have rank intervals: see `with_score_ranks`. If `ranked_track` names a track, only
         its rows have them, which is faster.
@@ -118,7 +118,7 @@ class Scoring:
             return self._given
         table = self._ranked(self._scores(weights))
         if self._bootstrap is not None:
-            table = table.assign(**self._places(table, self.draws(weights, ranked_track), ranked_track))
+            table = table.assign(**self._rank_columns(table, self.draws(weights, ranked_track), ranked_track))
         varying = {column: table[column] for column in self._varying}
         return self.rows.loc[table.index].assign(**varying).reset_index(drop=True)
 
@@ -159,7 +159,7 @@ class Scoring:
         names = self.rows["name"].iloc[len(self._given) :]
         return pd.concat([scores, names.map(mean).astype("float64")])
 
-    def _places(
+    def _rank_columns(
         self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], ranked_track: str | None
     ) -> Mapping[str, Any]:
         """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `ranked_track`."""
@@ -209,7 +209,7 @@ class Scoring:
         Ranks are among the clean rows of the part, or among all of them if none is clean. Without a score, the Pareto
         layer is the rank.
         """
-        table = self._narrow.assign(score=scores)
+        table = self._ranking_rows.assign(score=scores)
         order = table["score"] if self._layers is None else self._layers
         known = order.notna()
         clean = known & ~table["provisional"]
@@ -221,11 +221,11 @@ class Scoring:
         )
 
     @cached_property
-    def _narrow(self) -> pd.DataFrame:
+    def _ranking_rows(self) -> pd.DataFrame:
         """NARROW of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
         parts = [*self.tracks, *([OVERALL] if self._covered else [])]
         own = self.rows["track"].where(self.rows["dataset"] != OVERALL, OVERALL)
-        made = self.rows[NARROW].assign(part=pd.Categorical(own, categories=parts, ordered=True))
+        made = self.rows[RANKING_COLUMNS].assign(part=pd.Categorical(own, categories=parts, ordered=True))
         return made.astype({"provisional": bool})
 
     @cached_property
@@ -236,12 +236,12 @@ class Scoring:
     def complete(self) -> Mapping[str, pd.DataFrame]:
         """Dataset to WORTH of its rows with a score; empty if the composite has no score."""
         return {
-            name: self.tracks[name].loc[utilities.notna().all(axis=1), WORTH]
+            name: self.tracks[name].loc[utilities.notna().all(axis=1), EXCHANGE_COLUMNS]
             for name, utilities in self.utilities.items()
         }
 
     @cached_property
-    def zeros(self) -> Mapping[str, pd.Series[Any]]:
+    def baselines(self) -> Mapping[str, pd.Series[Any]]:
         """Dataset to the row of its baseline, which has skill 0; a dataset without one is left out."""
         found = {name: track[track["name"] == track["base_name"]] for name, track in self.tracks.items()}
         return {name: rows.iloc[0] for name, rows in found.items() if len(rows)}

@@ -125,15 +125,15 @@ def _doubtful(reading: Reading, state: State, services: Services) -> str:
     """Return the test texts of the shown dataset whose label nearly all models contradict."""
     first = one_track(reading.order(state.weights), state).iloc[0]
     try:
-        queues = mislabelled(reading.store, str(first["dataset"]))
+        by_track = mislabelled(reading.store, str(first["dataset"]))
     except MoodBenchError as error:
         return hint(f"Doubtful labels: {error}")
     made = ""
-    for queue in queues:
-        listed = queue.rows.head(MOST_DOUBTFUL)
+    for issues in by_track:
+        listed = issues.rows.head(MOST_DOUBTFUL)
         texts = [shown_text(row, services) for row in listed.to_dict("records")]
-        rows = [[text, *cells] for text, cells in zip(texts, mislabelled_cells(queue, MOST_DOUBTFUL), strict=True)]
-        made += table(["Text", *MISLABELLED_HEADINGS], rows, mislabelled_heading(queue), left=3)
+        rows = [[text, *cells] for text, cells in zip(texts, mislabelled_cells(issues, MOST_DOUBTFUL), strict=True)]
+        made += table(["Text", *MISLABELLED_HEADINGS], rows, mislabelled_heading(issues), left=3)
     command = with_store("moodbench mislabelled --out FILE", reading.store.uri)
     words = f'<p class="mb-legend">{escape(MISLABELLED_EXPLAINED)} All of them: <code>{escape(command)}</code>.</p>'
     return details("Probably mislabelled test texts", made + words)

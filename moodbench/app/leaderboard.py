@@ -91,7 +91,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     """Return the answer, the table, the two figures, each with its caption, and the notes."""
     answered, table, notes, rows, view = _ranked(reading, state, services)
     cost = state.against if state.against in figures.COSTS else "latency_p50_s"
-    each = view.board[view.board["dataset"] != OVERALL]
+    each = view.rows[view.rows["dataset"] != OVERALL]
     names = _by_f1(each, list(rows["name"]))
     by_dataset = figures.scores_by_dataset(each, names)
     lacking = not_shown(_without_f1(each, names))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from moodbench.analysis.event_log import Job, RunProgress, dataset_of, shown_runs
+from moodbench.analysis.event_log import Job, RunProgress, current_runs, dataset_of
 from moodbench.app.html import card, details, hint, table, with_store
 from moodbench.app.privacy import Tells, public_datasets, tells_of, untold_hint
 from moodbench.app.script import FOLDS_JS
@@ -34,7 +34,7 @@ def build(layout: Layout, services: Services) -> None:
 
 def render(store: Store, state: State, services: Services) -> Sequence[Any]:
     """Return the run that started last and every other run in progress, below the cluster where there is one."""
-    runs = shown_runs(store)
+    runs = current_runs(store)
     none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
     cluster = None if services.cluster is None else services.cluster()
     shown = "" if cluster is None else cluster_html(cluster)
@@ -45,7 +45,7 @@ def render(store: Store, state: State, services: Services) -> Sequence[Any]:
 
 def run_html(run: RunProgress, tells: Tells) -> str:
     """Return a run as HTML: progress, each job, and the last error; messages only for datasets that `tells` allows."""
-    heading = "running" if run.is_going else "stopped without saying so"
+    heading = "running" if run.is_active else "stopped without saying so"
     if run.ended:
         heading = "cancelled" if run.cancelled else "ended"
     counts = {state: sum(job.state == state for job in run.jobs) for state in ORDER}
@@ -55,9 +55,9 @@ def run_html(run: RunProgress, tells: Tells) -> str:
     words = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
     words += f", {run.num_done_before} phases were done before" if run.num_done_before else ""
     words += f"; {_range(left)} left" if left else ""
-    words += _standing(run) if run.is_going else ""
-    took = duration(((run.ended or (run.now if run.is_going else run.last_heard)) - run.started).total_seconds())
-    began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_going else ''}"
+    words += _standing(run) if run.is_active else ""
+    took = duration(((run.ended or (run.now if run.is_active else run.last_event)) - run.started).total_seconds())
+    began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_active else ''}"
     last = run.last_error if tells(dataset_of(run.last_error_trial)) else run.last_error_kind
     error = f"<p><strong>Last error:</strong> {escape(last)}</p>" if last else ""
     error += untold_hint(any(job.error and not tells(dataset_of(job.trial)) for job in run.jobs))
@@ -65,7 +65,7 @@ def run_html(run: RunProgress, tells: Tells) -> str:
         f"<h3>Run {escape(run.run_id)}: {heading}</h3>"
         f'<progress max="100" value="{100 * share:.0f}" aria-label="jobs ended"></progress>'
         f'<p aria-live="polite">{escape(words)}</p><p>{escape(parts or "no job has begun")}; {began}</p>{error}',
-        "warning" if run.num_failed or not (run.ended or run.is_going) else "plain",
+        "warning" if run.num_failed or not (run.ended or run.is_active) else "plain",
     )
     top += table(["Node", "How it stands"], list(run.nodes.items()), "Nodes", left=2) if len(run.nodes) > 1 else ""
     jobs = sorted(run.jobs, key=lambda j: ORDER.index(j.state))
@@ -135,8 +135,8 @@ def _row(job: Job, run: RunProgress, tells: Tells) -> list[str]:
         step = f" {job.step} of {job.num_steps}" if job.num_steps and job.state != "done" else ""
         name = escape(f"{job.trial}, {job.phase}")
         bar = f'<progress max="100" value="{100 * share:.0f}" aria-label="{name}"></progress>{100 * share:.0f} %{step}'
-    ago = (run.now - job.last_heard).total_seconds()
-    heard = f"{duration(ago)} ago" if job.state in ("running", "stalled", "retrying") else f"{job.last_heard:%H:%M:%S}"
+    ago = (run.now - job.last_event).total_seconds()
+    heard = f"{duration(ago)} ago" if job.state in ("running", "stalled", "retrying") else f"{job.last_event:%H:%M:%S}"
     left = run.remaining_s(job)
     error = job.error if tells(dataset_of(job.trial)) else job.error_kind
     kind = {"done": " mb-done", "skipped": " mb-done", "running": " mb-running"}.get(job.state, " mb-failed")

@@ -64,7 +64,7 @@ def output(view: LeaderboardView, arguments: argparse.Namespace, console: Any) -
         )
     elif getattr(arguments, "csv", False):
         pd.DataFrame(view.to_records(), columns=EXPORTED).to_csv(sys.stdout, index=False)
-    elif view.board.empty:
+    elif view.rows.empty:
         console.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
     else:
         print_board(view, console, columns_with(getattr(arguments, "columns", ())))

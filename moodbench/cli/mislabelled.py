@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from moodbench.analysis.mislabelled import Queue, mislabelled
+from moodbench.analysis.mislabelled import LabelIssues, mislabelled
 from moodbench.cli.options import add_json, add_store, existing_store, print_json
 from moodbench.errors import StoreError, UsageError
 from moodbench.report.files import replaced
@@ -34,27 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the first examples of each queue, write all of them if a file is given, and return 0."""
+    """Print the first examples of each track, write all of them if a file is given, and return 0."""
     if arguments.most < 1:
         raise UsageError(f"--most {arguments.most}: allowed is 1 or more, such as 20")
     if arguments.out is not None and arguments.out.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {arguments.out}: allowed is a name that ends in .csv or .json")
-    queues = mislabelled(existing_store(arguments.store), arguments.dataset)
+    by_track = mislabelled(existing_store(arguments.store), arguments.dataset)
     if arguments.out is not None:
-        _write(queues, arguments.out, arguments.with_text)
+        _write(by_track, arguments.out, arguments.with_text)
     if arguments.json:
-        print_json([record for queue in queues for record in queue.records(arguments.most, arguments.with_text)])
+        print_json([record for issues in by_track for record in issues.records(arguments.most, arguments.with_text)])
         return 0
     out = make_console()
-    for queue in queues:
-        out.print(mislabelled_heading(queue), markup=False, soft_wrap=True, style="bold")
+    for issues in by_track:
+        out.print(mislabelled_heading(issues), markup=False, soft_wrap=True, style="bold")
         texts = [
             record["text"] or f"{record['example_id']} (text not shown)"
-            for record in queue.records(arguments.most, arguments.with_text)
+            for record in issues.records(arguments.most, arguments.with_text)
         ]
         if texts:
             lines = [
-                [*cells, text] for cells, text in zip(mislabelled_cells(queue, arguments.most), texts, strict=True)
+                [*cells, text] for cells, text in zip(mislabelled_cells(issues, arguments.most), texts, strict=True)
             ]
             print_table([*MISLABELLED_HEADINGS, "Text"], lines, out, left={"Given", "Suggested", "Text"})
     out.print(MISLABELLED_EXPLAINED, markup=False, soft_wrap=True, style="dim")
@@ -63,12 +63,12 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write(queues: list[Queue], path: Path, with_text: bool) -> None:
-    records = [record for queue in queues for record in queue.records(None, with_text)]
+def _write(by_track: list[LabelIssues], path: Path, with_text: bool) -> None:
+    records = [record for issues in by_track for record in issues.records(None, with_text)]
     if path.suffix == ".json":
         content = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
     else:
-        columns = [queues[0].rows.columns.drop("private").insert(0, "track")][0]
+        columns = [by_track[0].rows.columns.drop("private").insert(0, "track")][0]
         content = pd.DataFrame(records, columns=columns).to_csv(index=False)
     try:
         replaced(path, content.encode())

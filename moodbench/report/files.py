@@ -43,7 +43,7 @@ def export_board(view: LeaderboardView, store: Store, form: Format, folder: Path
 
     Raises: StoreError where the store holds no evaluated model or the folder cannot be written.
     """
-    if view.board.empty:
+    if view.rows.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
     contents = _contents(view, store, form)
     try:
@@ -83,7 +83,7 @@ def classic_files(view: LeaderboardView, store: Store) -> dict[str, bytes]:
     The name is MODEL_results.json, or MODEL_DATASET_ID_results.json with the first 8 digits of the config_id where a
     model has several entries. Characters other than letters, digits, dots, hyphens and underscores become _.
     """
-    rows = [row for _, row in view.board.iterrows() if row["dataset"] != OVERALL]
+    rows = [row for _, row in view.rows.iterrows() if row["dataset"] != OVERALL]
     short = [_file_name(row["model"]) for row in rows]
     uses = Counter(name.casefold() for name in short)  # some file systems ignore case
     measurements = store.records("measurements").set_index("measurement_id")

@@ -79,7 +79,7 @@ def evaluated(view: LeaderboardView, store: Store) -> Iterator[Evaluated]:
     """Yield every entry of every track, without the rows of `overall`."""
     fits = store.records("fits").set_index("fit_id")
     evaluations = store.records("evaluations").set_index("evaluation_id")
-    for _, row in view.board.iterrows():
+    for _, row in view.rows.iterrows():
         if row["dataset"] != OVERALL:
             spec = json.loads(fits.loc[row["fit_ids"][0], "spec"])
             yield Evaluated(row, spec, evaluations.loc[row["evaluation_ids"], "ended_at"].max())

@@ -65,7 +65,7 @@ class LeaderboardView:
     A track is a dataset at one training size; `overall` is the track of all datasets together.
     """
 
-    board: pd.DataFrame
+    rows: pd.DataFrame
     failures: pd.DataFrame
     """Last failed attempt of each phase that has no record yet."""
     notes: tuple[str, ...]
@@ -89,11 +89,11 @@ class LeaderboardView:
     @property
     def tracks(self) -> list[str]:
         """Names of the tracks, in order."""
-        return [] if self.board.empty else list(dict.fromkeys(self.board["track"]))
+        return [] if self.rows.empty else list(dict.fromkeys(self.rows["track"]))
 
     def track(self, name: str) -> pd.DataFrame:
         """Return the rows of one track."""
-        return self.board[self.board["track"] == name]
+        return self.rows[self.rows["track"] == name]
 
     def reference_records(self) -> list[dict[str, Any]]:
         """Return the reference rows as plain values in base units, None where missing."""
@@ -102,9 +102,9 @@ class LeaderboardView:
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the rows as plain values in base units, None where missing."""
-        if self.board.empty:
+        if self.rows.empty:
             return []
-        columns = self.board.reindex(columns=EXPORTED)
+        columns = self.rows.reindex(columns=EXPORTED)
         records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records", double_precision=15))
         return records
 
@@ -130,7 +130,7 @@ class StoreView:
         intervals; by default all rows get them.
         """
         weights, scoring, results = weights or Weights(), self.results.scoring(composite), self.results
-        board = scoring.board(weights, ranked_track).assign(composite=composite)
+        board = scoring.leaderboard(weights, ranked_track).assign(composite=composite)
         tested = robustness(board, scoring, weights) if with_robustness else []
         notes = [*score_notes(board, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
         if self.searches and not board.empty:

@@ -106,7 +106,7 @@ def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:
     """Return what 0 and 1 mean on each track and what a point weighs there, or that nothing is left to gain."""
     ends, rates, full = [], [], []
     anchors = scoring.anchors
-    for name, zero in scoring.zeros.items():
+    for name, zero in scoring.baselines.items():
         short = _short(name)
         tops = [1.0 if pd.isna(c) else float(c) for c in (zero["ceiling_accuracy"], zero["ceiling_f1_macro"])]
         if zero["accuracy"] >= tops[0] or zero["f1_macro"] >= tops[1]:

@@ -89,10 +89,10 @@ def write_report(view: LeaderboardView, store: Store, folder: Path) -> list[Path
 
     Raises: StoreError where there is nothing to report on or the folder cannot be written.
     """
-    if view.board.empty:
+    if view.rows.empty:
         raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to report")
     sections = [section(view, name, store) for name in view.tracks]
-    each = view.board[view.board["dataset"] != OVERALL]
+    each = view.rows[view.rows["dataset"] != OVERALL]
     across = data_sets_together(each)
     whole = [Figure("f1-by-dataset", "Macro-F1 by dataset.", f1_figure(each))]
     if across is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moodbench.analysis.calibration import NO_VALIDATION, Calibration
-from moodbench.analysis.mislabelled import MIN_SHARE, Queue
+from moodbench.analysis.mislabelled import MIN_SHARE, LabelIssues
 from moodbench.analysis.recommend import Cost, Miss, Recommendation
 from moodbench.report.formatting import MISSING, mebibytes, milliseconds, percent
 from moodbench.report.notes import recipes_words
@@ -176,16 +176,16 @@ def _cure(difference: PairedDifference) -> str:
     return f"about {needed:,} texts would decide it if the difference stays"
 
 
-def mislabelled_heading(queue: Queue) -> str:
+def mislabelled_heading(issues: LabelIssues) -> str:
     """Return the numbers of listed examples, and of those whose label most raters confirm."""
-    text = f"{queue.track}: {len(queue.rows)} of {queue.num_texts:,} test texts have a doubtful label"
-    if queue.num_confirmed is None:
+    text = f"{issues.track}: {len(issues.rows)} of {issues.num_texts:,} test texts have a doubtful label"
+    if issues.num_confirmed is None:
         return text
-    return f"{text}; for {queue.num_confirmed} of them most raters gave this label"
+    return f"{text}; for {issues.num_confirmed} of them most raters gave this label"
 
 
-def mislabelled_cells(queue: Queue, most: int) -> list[list[str]]:
-    """Return the first `most` rows of the queue as cells, under `MISLABELLED_HEADINGS`."""
+def mislabelled_cells(issues: LabelIssues, most: int) -> list[list[str]]:
+    """Return the first `most` rows as cells, under `MISLABELLED_HEADINGS`."""
     return [
         [
             str(row["label"]),
@@ -194,7 +194,7 @@ def mislabelled_cells(queue: Queue, most: int) -> list[list[str]]:
             f"{100 * row['stated']:.0f}",
             "" if pd.isna(row["raters"]) else f"{100 * row['raters']:.0f}",
         ]
-        for _, row in queue.rows.head(most).iterrows()
+        for _, row in issues.rows.head(most).iterrows()
     ]
 
 

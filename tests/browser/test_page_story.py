@@ -9,7 +9,7 @@ import pytest
 from chromium import until
 from looking import board, clean, names, order, shot, start_preset
 
-from moodbench.analysis.event_log import shown_runs
+from moodbench.analysis.event_log import current_runs
 from moodbench.store import Store
 
 pytestmark = pytest.mark.browser
@@ -60,7 +60,7 @@ def test_a_run_is_watched_while_it_goes_on(site):
     assert any("running" in t and "of 6 jobs ended" in t for t in seen)
     assert any("MiniLM-L3 · icwsm-tweets · seed 0" in t for t in seen)
     assert looked, "its steps were seen while they were taken, and looked at"
-    (ended,) = shown_runs(Store.open(site.store))
+    (ended,) = current_runs(Store.open(site.store))
     until(lambda: ended_wholly(page, ended.run_id), "the end of this run is shown")
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_started_from_the_page(site):
     page.locator("#run-start").click()
     until(lambda: "under way already" in page.locator("#mb-queue").inner_text(), "one at a time")
     until(lambda: "Started here: ended" in page.locator("#mb-queue").inner_text(), "its end", 300)
-    started = shown_runs(Store.open(site.store))[0].run_id
+    started = current_runs(Store.open(site.store))[0].run_id
     assert started in said, "the run that began last is the one that was started"
     until(lambda: ended_wholly(page, started), "its jobs")
     assert "9 records were committed" in page.locator("#mb-queue").inner_text(), "three fits, evaluations, measurements"

@@ -42,7 +42,7 @@ def test_the_app_serves_the_board_to_this_machine_alone(store):
         config = _json(f"http://127.0.0.1:{port}/config")
         assert {d["api_visibility"] for d in config["dependencies"]} == {"private"}
         (opened,) = (d["id"] for d in config["dependencies"] if d["targets"][0][1] == "load")
-        assert Page(_call(port, opened)).tables[0] == cells(view_leaderboard(store, MACHINE).board).to_numpy().tolist()
+        assert Page(_call(port, opened)).tables[0] == cells(view_leaderboard(store, MACHINE).rows).to_numpy().tolist()
         write_trial(store, 5, "finished-meanwhile", 0.5, {})
         until = time.monotonic() + 60
         while "finished-meanwhile" not in _call(port, opened):

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 
 def board_html(view) -> str:
-    return board_table(view.board, view.board, view.failures) + failures_table(view.failures, lambda dataset: True)
+    return board_table(view.rows, view.rows, view.failures) + failures_table(view.failures, lambda dataset: True)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def store(tmp_path):
 def test_the_page_and_the_terminal_show_the_same_cells(store):
     view = view_leaderboard(store, MACHINE)
     page = Page(board_html(view))
-    assert page.tables[0] == cells(view.board).to_numpy().tolist()
+    assert page.tables[0] == cells(view.rows).to_numpy().tolist()
     assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed (contaminated)", HOSTILE, "unmeasured"]
     # The accuracy column has its axis below the heading: from the lowest to the highest end of an interval.
     assert page.headings[: len(COLUMNS)] == [c.heading for c in COLUMNS]
@@ -180,7 +180,7 @@ def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
         "moodbench-view.csv", "moodbench-view.parquet", "moodbench-all.csv", "moodbench-all.parquet",
     ]  # fmt: skip
     expected = view_leaderboard(store, MACHINE, weights=Weights(1, 0, 0, 0), composite="minmax")
-    assert pd.read_csv(paths[0])["score"].tolist() == pytest.approx(expected.board["score"].tolist(), nan_ok=True)
+    assert pd.read_csv(paths[0])["score"].tolist() == pytest.approx(expected.rows["score"].tolist(), nan_ok=True)
     assert pd.read_csv(paths[0])["score"].max() == 100, "min-max gives the most accurate all points"
     few = Downloads(most=2)
     kept = [few.path(number, "a.csv", lambda n=number: str(n).encode()) for number in range(5)]

@@ -75,7 +75,7 @@ def right(evaluation_ids):
 
 def leaderboard(trials, correct, composite="pinned"):
     rows = entries(trials, correct, ANCHORS)
-    return Scoring(rows, covered(rows), anchors=ANCHORS, composite=composite).board(Weights())
+    return Scoring(rows, covered(rows), anchors=ANCHORS, composite=composite).leaderboard(Weights())
 
 
 def board_of(*trials, correct=no_items, composite="pinned"):

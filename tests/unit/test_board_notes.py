@@ -88,7 +88,7 @@ def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board
         elapsed_s=1.0,
     )
     view = StoreView(read_results(store, hardware()), (searched([trial]),)).leaderboard()
-    assert set(view.board["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
+    assert set(view.rows["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
     (note,) = (note for note in view.notes if "was chosen from" in note)
     assert note.startswith("toy-tuned on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
     assert note.endswith(" 2 configurations were tested under this name, so the best of them may be so by luck.")

@@ -178,7 +178,7 @@ NAMES = {
 
 def test_names_with_the_signs_of_latex_are_escaped_and_leave_the_table_whole(store):
     view = view_leaderboard(store, hardware())
-    odd = pd.concat([view.board.assign(name=name, track=f"{name} (2 training texts)") for name in NAMES])
+    odd = pd.concat([view.rows.assign(name=name, track=f"{name} (2 training texts)") for name in NAMES])
     text = latex(type(view)(odd, view.failures, ("a note of 50 % & more",))).decode()
     found = tables(text)
     assert len(found) == len(NAMES)

@@ -45,7 +45,7 @@ def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(readi
 def test_draws_lie_around_the_scores_of_the_board(reading, composite):
     weights = Weights(0.4, 0.2, 0.3, 0.1)
     results = reading.results
-    board = reading.view(weights, composite).board
+    board = reading.view(weights, composite).rows
     drawn = results.scoring(composite).draws(weights)
     assert len(drawn) == 2
     for name, draws in drawn.items():
@@ -56,14 +56,14 @@ def test_draws_lie_around_the_scores_of_the_board(reading, composite):
 
 
 def test_rank_intervals_hold_the_rank_on_each_data_set_and_on_all_together(reading):
-    board = reading.view(Weights()).board
+    board = reading.view(Weights()).rows
     assert board["track"].nunique() == 3 and board["rank_low"].notna().all()
     assert (board["rank_low"] <= board["rank"]).all() and (board["rank"] <= board["rank_high"]).all()
     assert board.groupby("track")["p_best"].sum().tolist() == pytest.approx([1, 1, 1])
 
 
 def test_weights_of_speed_leave_no_doubt_about_places(reading):
-    placed = reading.view(Weights(0.0, 0.0, 0.5, 0.5)).board
+    placed = reading.view(Weights(0.0, 0.0, 0.5, 0.5)).rows
     assert (placed["rank_low"] == placed["rank"]).all() and (placed["rank_high"] == placed["rank"]).all()
 
 
@@ -83,7 +83,7 @@ def test_who_is_not_separated_from_the_most_accurate_is_named_with_it(reading):
 def test_no_weights_change_groups_pareto_sets_and_intervals(reading):
     columns = ["accuracy_letters", "f1_low", "f1_high", "p_pareto_latency", "p_pareto_memory", "hypervolume_latency"]
     boards = [
-        reading.view(Weights(*w), composite).board.sort_values(["track", "name"])[columns].reset_index(drop=True)
+        reading.view(Weights(*w), composite).rows.sort_values(["track", "name"])[columns].reset_index(drop=True)
         for w, composite in (((0.3, 0.3, 0.2, 0.2), "pinned"), ((1.0, 0, 0, 0), "minmax"), ((0, 0, 1.0, 0), "none"))
     ]
     pd.testing.assert_frame_equal(boards[0], boards[1])
@@ -91,7 +91,7 @@ def test_no_weights_change_groups_pareto_sets_and_intervals(reading):
 
 
 def test_without_weights_the_order_is_that_of_pareto_layers(reading):
-    board = reading.view(Weights(), "none").board
+    board = reading.view(Weights(), "none").rows
     for _, track in board.groupby("track"):
         costs = np.stack([1 - track["accuracy"], track["latency_p50_s"], track["memory_peak_batch1_bytes"]], axis=1)
         first = {
@@ -120,7 +120,7 @@ def test_the_notes_say_what_weights_amount_to_and_what_dethrones_the_first(readi
 @pytest.mark.parametrize("composite", ["pinned", "geomean"])
 def test_a_point_of_accuracy_costs_what_the_notes_say(reading, composite):
     """One more point and so much more latency leave the score as it is."""
-    board, anchors = reading.view(Weights()).board, load_anchors()
+    board, anchors = reading.view(Weights()).rows, load_anchors()
     row = board[board["dataset"] != "overall"].iloc[[0]]
     row = row.assign(accuracy=row["base_accuracy"] + 0.02, latency_p50_s=0.005)
     seconds = latency_for_a_point(composite, Weights(), anchors, row.iloc[0].to_dict(), 0.1, 0.1)
@@ -138,7 +138,7 @@ def test_a_point_under_minmax_is_worked_by_hand():
 
 def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=1, num_seeds=1, predictions=False)
-    placed = Reader(store, hardware()).current().view(Weights()).board
+    placed = Reader(store, hardware()).current().view(Weights()).rows
     assert placed["rank_low"].isna().all() and placed["rank"].tolist() == [1, 2, 3]
     assert " ahead of " in answer(placed), "without ranges nothing is said of who else could be first"
 
@@ -146,7 +146,7 @@ def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
 def test_several_seeds_without_predictions_have_a_board_without_intervals(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=3, predictions=False)
     view = Reader(store, hardware()).current().view(Weights())
-    assert view.board["score"].notna().all() and view.board["accuracy_low"].isna().all()
+    assert view.rows["score"].notna().all() and view.rows["accuracy_low"].isna().all()
     assert any("No interval" in note for note in view.notes)
     assert len(write_report(view, store, tmp_path / "report")) == 6 + 2 * (2 * 4 + 1), "accuracy, three costs; and F1"
 
@@ -195,7 +195,7 @@ def test_cells_that_are_kept_read_as_made_anew(reading):
 
 
 def test_a_view_after_others_is_that_of_a_fresh_reading(reading):
-    before = [reading.shown.leaderboard(w, c).board for w, c in VIEWS]
-    fresh = [StoreView(replace(reading.results)).leaderboard(w, c).board for w, c in VIEWS]
+    before = [reading.shown.leaderboard(w, c).rows for w, c in VIEWS]
+    fresh = [StoreView(replace(reading.results)).leaderboard(w, c).rows for w, c in VIEWS]
     for a, b in zip(before, fresh, strict=True):
         pd.testing.assert_frame_equal(a, b, check_exact=True)

@@ -1,4 +1,4 @@
-"""The queue of doubtful labels: a table worked out by hand, noise that was put in, and texts that stay private."""
+"""Doubtful labels: a table worked out by hand, noise that was put in, and texts that stay private."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from generated_store import generate
 from toy_store import SECRET, change_row, path_of, toy_fit, write_toy_store, write_toy_trial
 
-from moodbench.analysis.mislabelled import mislabelled, suspects
+from moodbench.analysis.mislabelled import find_label_issues, mislabelled
 from moodbench.cli import main
 from moodbench.errors import StoreError
 
@@ -28,7 +28,7 @@ CONSTANT = table(0.9, 0.9, 0.9, 0.9, 0.9)
 def test_the_queue_of_five_texts_is_that_worked_out_by_hand():
     # means of class 1: .15 .85 .5 .75 .15; thresholds: class 0 (.85 + .15 + .5) / 3 = .5, class 1 (.75 + .15) / 2 = .45
     # both miss texts 1 (.85 >= .45) and 4 (.85 >= .5); B alone is right on text 2
-    found = suspects(LABELS, {"a": A, "b": B, "constant": CONSTANT})
+    found = find_label_issues(LABELS, {"a": A, "b": B, "constant": CONSTANT})
     assert found["row"].tolist() == [1, 4]
     assert found["suggested"].tolist() == [1, 0]
     assert found["num_wrong"].tolist() == [2, 2]
@@ -38,15 +38,15 @@ def test_the_queue_of_five_texts_is_that_worked_out_by_hand():
 
 
 def test_one_reader_alone_doubts_nothing():
-    assert suspects(LABELS, {"a": A, "constant": CONSTANT}).empty
+    assert find_label_issues(LABELS, {"a": A, "constant": CONSTANT}).empty
 
 
 def test_four_of_five_entries_are_enough_and_three_are_not():
     dissenter = table(0.1, 0.1, 0.1, 0.8, 0.9)
     four = {str(i): A for i in range(4)} | {"d": dissenter}
-    assert suspects(LABELS, four)["row"].tolist() == [1, 4]
+    assert find_label_issues(LABELS, four)["row"].tolist() == [1, 4]
     three = {str(i): A for i in range(3)} | {"d": dissenter, "e": dissenter}
-    assert suspects(LABELS, three).empty
+    assert find_label_issues(LABELS, three).empty
 
 
 def test_labels_that_were_turned_are_found_among_the_first():
@@ -59,7 +59,7 @@ def test_labels_that_were_turned_are_found_among_the_first():
     turned = np.arange(30)
     given = truth.copy()
     given[turned] = (truth[turned] + 1) % 3
-    found = suspects(given, models)
+    found = find_label_issues(given, models)
     assert set(found["row"]) <= set(turned)
     # those stated less surely than the average of their class are let go: about a third here
     assert len(found) >= 18
@@ -67,7 +67,7 @@ def test_labels_that_were_turned_are_found_among_the_first():
 
 
 def test_the_order_of_texts_and_entries_changes_nothing():
-    turned = suspects(LABELS[::-1], {"b": B[::-1], "a": A[::-1]})
+    turned = find_label_issues(LABELS[::-1], {"b": B[::-1], "a": A[::-1]})
     assert sorted(4 - turned["row"]) == [1, 4]
 
 
@@ -148,13 +148,13 @@ def test_where_the_answers_are_not_stored_the_message_says_so(tmp_path):
 
 def test_seeds_are_averaged_as_if_read_one_by_one(tmp_path):
     store = generate(tmp_path / "results", num_models=6, num_datasets=1, num_seeds=2, num_test=400)
-    (queue,) = mislabelled(store)
+    (issues,) = mislabelled(store)
     evaluations = store.records("evaluations").sort_values("config_id")
     tables = {}
     for recipe, own in evaluations.groupby("config_id"):
         said = [store.predictions([i]).set_index("example_id").sort_index() for i in own["evaluation_id"]]
         odds = [np.exp(np.stack(each["logits"].to_list()).astype(float)) for each in said]
         tables[recipe] = np.mean([each / each.sum(axis=1, keepdims=True) for each in odds], axis=0)
-    expected = suspects(said[0]["label"].to_numpy(), tables)
-    assert len(expected) == len(queue.rows) > 0
-    assert queue.rows["stated"].tolist() == pytest.approx(expected["stated"].tolist())
+    expected = find_label_issues(said[0]["label"].to_numpy(), tables)
+    assert len(expected) == len(issues.rows) > 0
+    assert issues.rows["stated"].tolist() == pytest.approx(expected["stated"].tolist())

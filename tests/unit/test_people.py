@@ -107,7 +107,7 @@ def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
     assert headings[place + 1 : place + 3] == ["NLL", "ECE %"]
     assert len(headings) == len(COLUMNS) + 2
     view = view_leaderboard(store, hardware())
-    nll = f"{view.board['nll'].iloc[0]:.3f}"
+    nll = f"{view.rows['nll'].iloc[0]:.3f}"
     words = shown(capsys, "leaderboard", "--store", store.uri, "--columns", "nll", "mcc")
     assert nll in words
     assert "0.500" in words  # three of four right in either class: MCC 1/2

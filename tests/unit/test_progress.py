@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from moodbench.analysis.event_log import follow, shown_runs
+from moodbench.analysis.event_log import current_runs, follow
 from moodbench.app.live import run_html
 from moodbench.store import Store
 
@@ -50,7 +50,7 @@ def test_a_run_is_told_by_its_events():
     ]
     assert (run.num_jobs, run.num_done_before, run.num_jobs_ended, run.num_failed) == (10, 3, 1, 0)
     assert run.last_error == f"{C}: infrastructure: ended by signal 9"
-    assert run.is_going and run.jobs[1].losses == [0.5]
+    assert run.is_active and run.jobs[1].losses == [0.5]
 
 
 def test_what_is_left_is_a_range_from_its_own_pace_and_its_like():
@@ -65,7 +65,7 @@ def test_what_is_left_is_a_range_from_its_own_pace_and_its_like():
 def test_a_silent_job_is_stalled_and_then_stopped():
     states = [follow("r", going(), at(50 + quiet)).jobs[1].state for quiet in (119, 121, 601)]
     assert states == ["running", "stalled", "stopped"]
-    assert not follow("r", going(), at(700)).is_going
+    assert not follow("r", going(), at(700)).is_active
 
 
 def test_a_slow_speaker_is_not_stalled_before_three_of_its_pauses():
@@ -83,12 +83,12 @@ def test_a_failure_ends_the_trials_phase_with_its_error():
 
 def test_an_ended_run_leaves_no_job_running():
     run = follow("r", [*going(), event(60, "run_ended")], at(61))
-    assert run.jobs[1].state == "stopped" and not run.is_going and run.remaining_run_s() is None
+    assert run.jobs[1].state == "stopped" and not run.is_active and run.remaining_run_s() is None
 
 
 def test_what_is_not_known_or_half_written_is_passed_over(tmp_path):
     store = Store.open(tmp_path / "results")
-    assert shown_runs(store) == []
+    assert current_runs(store) == []
     folder = tmp_path / "results" / "events"
     folder.mkdir(parents=True)
     lines = [json.dumps({k: v for k, v in e.items() if k != "time"} | {"at": e["time"].isoformat()}) for e in going()]
@@ -96,7 +96,7 @@ def test_what_is_not_known_or_half_written_is_passed_over(tmp_path):
     text = "\n".join([*lines, other, "[1]", '{"event": 3, "at": "never"}', lines[0][:20]])
     (folder / "20260101T120000-aa.jsonl").write_text(text)
     (folder / "20250101T120000-aa.jsonl").write_text("")
-    (run,) = shown_runs(store, at(50))
+    (run,) = current_runs(store, at(50))
     assert run.run_id == "20260101T120000-aa" and len(run.jobs) == 3
 
 
@@ -118,7 +118,7 @@ def test_what_waits_and_for_what_is_told_with_the_runs_own_estimate():
     state = event(55, "state", num_running=2, num_queued=7, blocked_on={"memory": 5, "<gpu>": 2}, eta_s=90.0)
     html = html_of(follow("r", [*going(), state], at(56)))
     assert "2 running, 7 queued (5 for memory, 2 for &lt;gpu&gt;); at least 1 m 30 s left by its own estimate" in html
-    assert follow("r", [event(0, "run_started"), event(500, "state")], at(900)).is_going, (
+    assert follow("r", [event(0, "run_started"), event(500, "state")], at(900)).is_active, (
         "it speaks, though no job does"
     )
 
@@ -149,4 +149,4 @@ def test_every_run_under_way_is_shown_and_of_the_others_the_newest(tmp_path):
     write("3-silent", event(-9000, "run_started"))
     write("4-newest", event(5, "run_started"), event(6, "run_ended"))
     store = Store.open(tmp_path / "results")
-    assert [run.run_id for run in shown_runs(store, at(100))] == ["4-newest", "2-going"]
+    assert [run.run_id for run in current_runs(store, at(100))] == ["4-newest", "2-going"]

@@ -68,7 +68,7 @@ def test_it_writes_the_report_the_figures_and_the_numbers(written):
 
 def test_its_tables_are_those_of_the_board(written):
     store, folder = written
-    expected = cells(view_leaderboard(store, hardware()).board).to_numpy().tolist()
+    expected = cells(view_leaderboard(store, hardware()).rows).to_numpy().tolist()
     tags = Tags()
     tags.feed((folder / "report.html").read_text())
     width = len(COLUMNS)
