@@ -17,7 +17,8 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.analysis.calibration import Calibration, calibration_of
 from moodbench.analysis.leaderboard import TRACK, entry_names, plain_names
-from moodbench.errors import StoreError, UnknownNameError, UsageError
+from moodbench.analysis.results import PredictedClasses
+from moodbench.errors import UnknownNameError, UsageError
 from moodbench.statistics.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.store import Store
 from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
@@ -112,7 +113,7 @@ def compare_models(
         seeds = _common_seeds(sides, first.seed, second.seed)
         if seeds[0]:
             chosen = [side.loc[own] for side, own in zip(sides, seeds, strict=True)]
-            found.append(_compare(store, fits, (a, b), name, chosen, rope))
+            found.append(_compare(store, fits, evaluations, (a, b), name, chosen, rope))
     if not found:
         raise UsageError(f"{a} and {b} share no dataset and seed in {store.uri}; run both on the same, then compare")
     return found
@@ -132,12 +133,18 @@ def _common_seeds(sides: Sequence[pd.DataFrame], a: int | None, b: int | None) -
 
 
 def _compare(
-    store: Store, fits: pd.DataFrame, names: tuple[str, str], track: str, sides: Sequence[pd.DataFrame], rope: float
+    store: Store,
+    fits: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    names: tuple[str, str],
+    track: str,
+    sides: Sequence[pd.DataFrame],
+    rope: float,
 ) -> Comparison:
     """Compare two models by their evaluations on one track, in the rows of `sides`, which are paired."""
     first = sides[0].iloc[0]
     ids = [side["evaluation_id"].tolist() for side in sides]
-    labels, classes = _paired_classes(store, ids, names)
+    labels, classes = _paired_classes(PredictedClasses(store, evaluations), ids, names)
     num_classes = int(max(labels.max(), *(table.to_numpy().max() for table in classes))) + 1
     right = [table.to_numpy() == labels.to_numpy()[:, None] for table in classes]
     a, b = (table.to_numpy() if table.shape[1] > 1 else table.to_numpy()[:, 0] for table in classes)
@@ -157,13 +164,13 @@ def _compare(
 
 
 def _paired_classes(
-    store: Store, ids: Sequence[list[str]], names: tuple[str, str]
+    predicted: PredictedClasses, ids: Sequence[list[str]], names: tuple[str, str]
 ) -> tuple[pd.Series[int], list[pd.DataFrame]]:
     """Return the labels, and the predicted classes of each of two models, one column per evaluation.
 
-    Raises: UsageError where the two were tested on different examples.
+    Raises: StoreError for an evaluation without predictions; UsageError if the two were tested on different examples.
     """
-    tables = [predicted_classes(store, own) for own in ids]
+    tables = [predicted.complete(own) for own in ids]
     if list(tables[0].index) != list(tables[1].index):
         raise UsageError(f"{names[0]} and {names[1]} were tested on different texts; they cannot be paired")
     return tables[0]["label"], [table[own] for table, own in zip(tables, ids, strict=True)]
@@ -187,22 +194,6 @@ def _flipped(texts: pd.DataFrame, labels: pd.Series[int], classes: Sequence[pd.D
     return rows.join(examples[["text", "private"]], how="left")
 
 
-def predicted_classes(store: Store, evaluation_ids: list[str]) -> pd.DataFrame:
-    """Return the class that each evaluation predicted for each example, and the example's `label`.
-
-    Rows are indexed by example id; columns are the evaluations in the order given.
-
-    Raises: StoreError for an evaluation without predictions.
-    """
-    rows = store.predictions(evaluation_ids)
-    absent = sorted(set(evaluation_ids) - set(rows["evaluation_id"]))
-    if absent:
-        raise StoreError(f"{store.uri}: evaluation {absent[0]} has no predictions, so it cannot be paired with another")
-    wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted").loc[:, evaluation_ids]
-    labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
-    return wide.assign(label=labels)
-
-
 def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Series[str]:
     """Return the evaluation ids of one leaderboard row, indexed by seed."""
     own = evaluations[evaluations["evaluation_id"].isin(row["evaluation_ids"])]
@@ -211,7 +202,7 @@ def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Se
 
 
 def paired_difference(
-    store: Store, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.DataFrame
+    predicted: PredictedClasses, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.DataFrame
 ) -> PairedDifference:
     """Return the paired difference in accuracy of two rows of one track over the seeds that both have.
 
@@ -222,7 +213,7 @@ def paired_difference(
     if not seeds:
         raise UsageError(f"{a['name']} and {b['name']} share no seed, so that they cannot be paired")
     names = (str(a["name"]), str(b["name"]))
-    labels, classes = _paired_classes(store, [side.loc[seeds].tolist() for side in sides], names)
+    labels, classes = _paired_classes(predicted, [side.loc[seeds].tolist() for side in sides], names)
     right = [table.eq(labels, axis=0).to_numpy() for table in classes]
     return paired_accuracy(right[0], right[1])
 
@@ -231,9 +222,9 @@ def paired_differences(
     store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame
 ) -> list[tuple[str, str, PairedDifference]]:
     """Return every pair of `rows` with its paired difference, the higher row first."""
-    listed = [row for _, row in rows.iterrows()]
+    listed, predicted = [row for _, row in rows.iterrows()], PredictedClasses(store, evaluations)
     return [
-        (str(a["name"]), str(b["name"]), paired_difference(store, a, b, evaluations))
+        (str(a["name"]), str(b["name"]), paired_difference(predicted, a, b, evaluations))
         for a, b in combinations(listed, 2)
     ]
 

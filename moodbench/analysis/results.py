@@ -12,7 +12,7 @@ import pandas as pd
 from moodbench.analysis.human_reference import references
 from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
 from moodbench.analysis.scoring import Scoring
-from moodbench.errors import UnknownNameError
+from moodbench.errors import StoreError, UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.statistics.bootstrap import BootstrapDraws, Floats, bootstrap_draws, speed_noise
 from moodbench.statistics.composite import load_anchors
@@ -139,11 +139,11 @@ def read_records(store: Store, machine: Hardware, dataset: str | None = None) ->
 
 def compute(store: Store, records: Records) -> Computed:
     """Compute the entries, their bootstrap draws and all pairs from `records` and their predictions in `store`."""
-    predictions = Predictions(store, records.evaluations)
+    predicted = PredictedClasses(store, records.evaluations)
     trials = trials_frame(records.fits, records.evaluations, records.measurements)
     trials = with_process_speed(store, trials, records.measurements)
-    rows = entries(trials, predictions.correct, load_anchors())
-    draws, tests = _bootstrap(rows, predictions)
+    rows = entries(trials, predicted.correct, load_anchors())
+    draws, tests = _bootstrap(rows, predicted)
     by_track = dict(iter(rows.groupby("track"))) if draws else {}
     draws = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in draws.items()}
     rows = with_rank_intervals(rows.drop(columns="process_speed", errors="ignore"), draws, load_anchors())
@@ -157,45 +157,58 @@ def compute(store: Store, records: Records) -> Computed:
     )
 
 
-class Predictions:
+class PredictedClasses:
     """Predicted classes of the evaluations of a store, read once per entry."""
 
     def __init__(self, store: Store, evaluations: pd.DataFrame) -> None:
-        self._location = store.location
+        self._store = store
         self._keys = {
             str(i): [f["path"] for f in named if f["path"].startswith("predictions/")]
             for i, named in zip(evaluations["evaluation_id"], evaluations["files"], strict=True)
         }
         self._read: dict[str, pd.DataFrame] = {}
 
-    def classes(self, evaluation_ids: list[str]) -> pd.DataFrame:
+    def of(self, evaluation_ids: list[str]) -> pd.DataFrame:
         """Return the predicted class of each example by each evaluation of one entry, in their order, and its label."""
         first = evaluation_ids[0]
         if first not in self._read:
             keys = [key for i in evaluation_ids for key in self._keys[i]]
             columns = ["evaluation_id", "example_id", "label", "predicted"]
-            rows = read_bulk(self._location, keys, PREDICTIONS, columns)
+            rows = read_bulk(self._store.location, keys, PREDICTIONS, columns)
             wide = rows.pivot(index="example_id", columns="evaluation_id", values="predicted")
             labels = rows.drop_duplicates("example_id").set_index("example_id")["label"]
             self._read[first] = wide.reindex(columns=evaluation_ids).assign(label=labels)
         return self._read[first]
 
+    def complete(self, evaluation_ids: list[str]) -> pd.DataFrame:
+        """Return `of(evaluation_ids)`.
+
+        Raises: StoreError for an evaluation without predictions.
+        """
+        classes = self.of(evaluation_ids)
+        absent = classes.columns[classes.isna().all()]
+        if len(absent):
+            raise StoreError(
+                f"{self._store.uri}: evaluation {absent[0]} has no predictions, so it cannot be paired with another"
+            )
+        return classes
+
     def correct(self, evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
         """Return whether each example was labelled correctly, `(items, seeds)`; no rows if predictions are missing."""
-        classes = self.classes(evaluation_ids)
+        classes = self.of(evaluation_ids)
         if classes.isna().any(axis=None):  # the predictions of some seeds are not stored
             classes = classes.iloc[:0]
         return classes[evaluation_ids].eq(classes["label"], axis=0).to_numpy(dtype=bool)
 
 
-def _bootstrap(rows: pd.DataFrame, predictions: Predictions) -> tuple[dict[str, BootstrapDraws], dict[str, Floats]]:
+def _bootstrap(rows: pd.DataFrame, predicted: PredictedClasses) -> tuple[dict[str, BootstrapDraws], dict[str, Floats]]:
     """Return the bootstrap draws of each track, and the p-values of its pairs from their own tests."""
     found: dict[str, BootstrapDraws] = {}
     tests: dict[str, Floats] = {}
     if rows.empty:
         return found, tests
     for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
-        said = [predictions.classes(ids) for ids in track["evaluation_ids"]]
+        said = [predicted.of(ids) for ids in track["evaluation_ids"]]
         index, labels = said[0].index, said[0]["label"].to_numpy()
         if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
             continue

@@ -10,6 +10,7 @@ from toy_store import SECRET, change_row, toy_fit, write_toy_store, write_toy_tr
 
 from moodbench.analysis import pairwise
 from moodbench.analysis.pairwise import compare_models
+from moodbench.analysis.results import PredictedClasses
 from moodbench.cli import main
 from moodbench.report.tables import PAIR_HEADINGS, pair_cells, pair_sentence
 from moodbench.statistics.paired import paired_accuracy
@@ -69,15 +70,15 @@ def test_what_cannot_be_compared_is_refused(two_seeds, capsys, arguments, messag
 
 
 def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_request(two_seeds, capsys, monkeypatch):
-    whole = pairwise.predicted_classes
+    whole = PredictedClasses.of
 
-    def other_seed_is_wrong_on_the_first(store, ids):
-        frame = whole(store, ids)
+    def other_seed_is_wrong_on_the_first(self, ids):
+        frame = whole(self, ids)
         if ids[0].startswith("e1"):
             frame.iloc[0, 0] = 1 - frame.iloc[0, 0]
         return frame
 
-    monkeypatch.setattr(pairwise, "predicted_classes", other_seed_is_wrong_on_the_first)
+    monkeypatch.setattr(PredictedClasses, "of", other_seed_is_wrong_on_the_first)
     _, hidden, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3")
     assert (
         "only toy@0 is right (negative; toy@1 says positive): 00000000000000000000000000000004 (text not shown)"
