@@ -154,7 +154,7 @@ def track_rank_intervals(
     made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
     for cost, column in AREA_COLUMNS.items():
         scale = AREA_SCALES.get(cost, anchors.latency_p50_s)
-        values = (latency_s if cost == "latency_p50_s" else track[cost]).to_numpy(dtype=float)
+        values = np.asarray(latency_s if cost == "latency_p50_s" else track[cost], dtype=np.float64)
         area = np.stack([1 - track["accuracy"].to_numpy(dtype=float), 1 - scale.utility(values)], axis=1)
         made[column] = contributions(area, (1.0, 1.0))
     if bootstrap is None or not set(track["name"]) <= set(bootstrap.names):

@@ -10,7 +10,7 @@ import pandas as pd
 from moodbench.analysis.calibration import NO_VALIDATION, Calibration
 from moodbench.analysis.mislabelled import MIN_SHARE, LabelIssues
 from moodbench.analysis.recommend import Cost, Miss, Recommendation
-from moodbench.report.formatting import MISSING, mebibytes, milliseconds, percent
+from moodbench.report.formatting import MISSING, mebibytes, milliseconds, missing, percent
 from moodbench.report.notes import recipes_words
 from moodbench.statistics.paired import F1Difference, PairedDifference
 
@@ -212,10 +212,10 @@ def reason(found: Recommendation) -> str:
     if pick["name"] == best["name"]:
         others = f"{found.num_tied - 1} other{'s' if found.num_tied > 2 else ''} within the limits"
         text = f"It is the most accurate entry within the limits, not significantly ahead of {others}"
-        if pd.isna(pick["latency_p50_s"]):
+        if missing(pick["latency_p50_s"]):
             return f"{text}; which of these is the fastest was not measured."
         return f"{text}, and the fastest of these."
-    if pd.isna(best["latency_p50_s"]):  # the pick has a latency, or it would sort last
+    if missing(best["latency_p50_s"]):  # the pick has a latency, or it would sort last
         faster = f"; the speed of {best['name']} was not measured"
     else:
         faster = f", and it is {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
@@ -229,15 +229,14 @@ def cost_words(cost: Cost) -> str:
     """Describe what one limit costs."""
     row = cost.row
     if cost.limit == "accuracy":
-        low = row["accuracy_low"]
-        end = "interval unknown" if pd.isna(low) else f"from {percent(low)} %"
+        end = "interval unknown" if missing(row["accuracy_low"]) else f"from {percent(row['accuracy_low'])} %"
         accuracy = f"accuracy {percent(row['accuracy'])} %, {end}"
         return f"{cost.gain:.1f} times as fast with less accuracy ({row['name']}: {accuracy})"
-    p99 = row["latency_p99_s"] if pd.isna(row["latency_p99_high_s"]) else row["latency_p99_high_s"]
+    p99 = row["latency_p99_s"] if missing(row["latency_p99_high_s"]) else row["latency_p99_high_s"]
     needed = "without that limit"
-    if cost.limit == "p99_s" and not pd.isna(p99):
+    if cost.limit == "p99_s" and not missing(p99):
         needed = f"with up to {milliseconds(p99)} ms at the 99th percentile"
-    elif cost.limit == "memory_bytes" and not pd.isna(row["memory_peak_batch1_bytes"]):
+    elif cost.limit == "memory_bytes" and not missing(row["memory_peak_batch1_bytes"]):
         needed = f"with {mebibytes(row['memory_peak_batch1_bytes'])} MiB"
     return f"+{100 * cost.gain:.1f} points of accuracy {needed} ({row['name']})"
 

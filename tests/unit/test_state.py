@@ -43,7 +43,7 @@ def test_a_plain_address_is_the_default_view_and_the_other_way_round():
 
 def test_an_address_is_readable():
     state = State(track="overall (2 datasets)", latency=0, models=("MiniLM-L6", "vader"), max_p99_ms=25.0)
-    assert state.to_query() == "track=overall+%282+data+sets%29&latency=0&models=MiniLM-L6%3Bvader&max_p99_ms=25"
+    assert state.to_query() == "track=overall+%282+datasets%29&latency=0&models=MiniLM-L6%3Bvader&max_p99_ms=25"
 
 
 def test_weights_are_shares_of_their_sum():
