@@ -92,7 +92,7 @@ def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_
 def test_names_of_the_board_can_be_compared_and_a_name_of_several_recipes_is_refused(recipes, capsys):
     store, ours, changed = recipes
     code, words, _ = compare(store, capsys, f"toy #{ours[:6]}", "toy nf4")
-    assert code == 0 and f"toy #{ours[:6]} and toy nf4 are" in words
+    assert code == 0 and f"toy #{ours[:6]} and toy nf4 do not differ significantly" in words
     code, words, _ = compare(store, capsys, f"toy #{ours[:6]}@1", f"toy #{changed}@0")
     assert code == 0 and "of the checkpoints" in words and "no winner is named" not in words
     code, _, error = compare(store, capsys, "toy", "toy nf4")
