@@ -16,6 +16,8 @@ from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.report import figures
+from moodbench.report.charts import NoData
+from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.formatting import MARKS, marked, marks, percent
 from moodbench.report.notes import not_trained_enough
 from moodbench.report.tables import (
@@ -46,7 +48,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     rows = pinned_rows(track, state, 2)
     if len(rows) < 2:
         text = "Pin two to four entries above that have results on this dataset."
-        return [hint(text), figures.message("Nothing to compare"), "", ""]
+        return [hint(text), plotly_figure(NoData("Nothing to compare")), "", ""]
     evaluations, store = reading.results.records.evaluations, reading.store
     pairs = pairwise.paired_differences(store, rows, evaluations)
     said = pairwise.predictions_by_model(store, rows, evaluations)
@@ -63,7 +65,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     below = _slices(said, examples, labels) + _confusions(said, labels) + _differences(said, examples, labels, services)
     return [
         _pairs(pairs, name, not_trained_enough(rows)) + about,
-        figures.reliability(curves),
+        plotly_figure(figures.reliability(curves)),
         _calibration(trust),
         below,
     ]

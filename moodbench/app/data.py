@@ -22,7 +22,7 @@ from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State, chosen_track, visible
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
-from moodbench.report.files import board_bytes
+from moodbench.report.files import leaderboard_bytes
 from moodbench.report.leaderboard_view import LeaderboardView
 from moodbench.report.tables import (
     MISLABELLED_EXPLAINED,
@@ -105,8 +105,8 @@ def _files(view: LeaderboardView, trials: pd.DataFrame, key: tuple[str, datetime
     """Return the paths of the four files, in the order of FILES; `key` identifies the reading and its view."""
     flat = trials.drop(columns=[c for c in NESTED if c in trials])
     contents: list[tuple[Hashable, Callable[[], bytes]]] = [
-        (key, lambda: board_bytes(view, "csv")),
-        (key, lambda: board_bytes(view, "parquet")),
+        (key, lambda: leaderboard_bytes(view, "csv")),
+        (key, lambda: leaderboard_bytes(view, "parquet")),
         (key[:2], lambda: flat.to_csv(index=False).encode()),
         (key[:2], lambda: flat.to_parquet(None, index=False)),
     ]

@@ -18,6 +18,7 @@ from moodbench.app.tab import QUIET, Layout, Services, Tab
 from moodbench.app.url_state import PRESETS, State, chosen_track, visible
 from moodbench.app.why_missing import why_missing
 from moodbench.report import figures
+from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.formatting import MARKS, MORE_COLUMNS, columns_with, missing
 from moodbench.report.leaderboard_view import LeaderboardView, answer
 from moodbench.statistics.composite import COMPOSITES, CRITERIA
@@ -93,10 +94,10 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     cost = state.against if state.against in figures.COSTS else "latency_p50_s"
     each = view.rows[view.rows["dataset"] != OVERALL]
     names = _by_f1(each, list(rows["name"]))
-    by_dataset = figures.scores_by_dataset(each, names)
+    by_dataset = plotly_figure(figures.f1_by_dataset(each[each["name"].isin(names)]))
     lacking = not_shown(_without_f1(each, names))
     words = _frontier_words(rows, cost) + _without_trade_off(rows, cost, view.failures)
-    return answered, table, figures.trade_off(rows, cost), words, by_dataset, lacking, notes
+    return answered, table, plotly_figure(figures.trade_off(rows, cost)), words, by_dataset, lacking, notes
 
 
 def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:

@@ -10,7 +10,7 @@ from moodbench.app.html import table
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State
-from moodbench.report.method_view import facts
+from moodbench.report.method import facts
 
 
 def build(layout: Layout, services: Services) -> None:

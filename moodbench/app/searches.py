@@ -10,8 +10,10 @@ from moodbench.app.html import table
 from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout
 from moodbench.app.url_state import State
-from moodbench.report import figures
-from moodbench.report.search_words import EMPTY, TITLES, cost_words, findings, trial_table
+from moodbench.report.charts import NoData
+from moodbench.report.charts_plotly import plotly_figure
+from moodbench.report.search import TITLES, search_sentences, trial_table
+from moodbench.report.search_figures import FIGURES
 from moodbench.tune.result import Searched
 
 
@@ -48,15 +50,13 @@ def render(reading: Reading, state: State) -> list[Any]:
 
     search = chosen(reading.shown.searches, state.tuning)
     if search is None:
-        return [gr.Column(visible=False), "", *[figures.message("No search")] * len(TITLES)]
-    from moodbench.report.search_figures import FIGURES
-
-    plots = [FIGURES[key](search) or figures.message(EMPTY[key]) for key in TITLES]
+        return [gr.Column(visible=False), "", *[plotly_figure(NoData("No search"))] * len(TITLES)]
+    plots = [plotly_figure(FIGURES[key](search)) for key in TITLES]
     return [gr.Column(visible=True), in_words(search), *plots]
 
 
 def in_words(search: Searched) -> str:
     """Return the cost and findings of a search, and every configuration that it tried, as HTML."""
-    said = "".join(f"<p>{escape(line)}</p>" for line in (cost_words(search), *findings(search)))
+    said = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
     headings, rows = trial_table(search)
     return said + table(headings, rows, f"Configurations of {search.title}")

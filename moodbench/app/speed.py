@@ -15,6 +15,8 @@ from moodbench.app.url_state import State
 from moodbench.app.why_missing import why_missing
 from moodbench.evaluation.measuring import used_samples
 from moodbench.report import figures
+from moodbench.report.charts import NoData
+from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.formatting import MISSING, marked, mebibytes, milliseconds, missing, percent
 
 SHOWN = 6
@@ -51,7 +53,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     absent = {name: reason for name, reason in why.items() if name not in measured}
     if not measured:
         text = "None of these entries was measured on the machine shown; `moodbench run` measures what is missing."
-        return [hint(text) + not_shown(absent), *[figures.message("Not measured"), ""] * 4]
+        return [hint(text) + not_shown(absent), *[plotly_figure(NoData("Not measured")), ""] * 4]
     latencies, sweeps = {}, {}
     for name, m in measured.items():
         samples = reading.store.samples([str(m["measurement_id"])])
@@ -68,13 +70,13 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
 
     return [
         _verdicts(measured) + not_shown(absent),
-        figures.latency_distribution({_marked(name, measured[name]): v for name, v in latencies.items()}),
+        plotly_figure(figures.latency_distribution({_marked(n, measured[n]): v for n, v in latencies.items()})),
         lacking(latencies, "no timed requests are kept that may be used"),
-        figures.batch_sweep({_marked(name, measured[name]): points for name, points in sweeps.items()}),
+        plotly_figure(figures.batch_sweep({_marked(n, measured[n]): points for n, points in sweeps.items()})),
         lacking(sweeps, "no throughput was recorded"),
-        figures.stacked_parts(cold, "seconds from starting the process to the first label", digits=2),
+        plotly_figure(figures.stacked_parts(cold, "seconds from starting the process to the first label", digits=2)),
         lacking(cold.dropna().index, "a part of the start was not recorded"),
-        figures.stacked_parts(memory, "MiB of the whole process"),
+        plotly_figure(figures.stacked_parts(memory, "MiB of the whole process")),
         lacking(memory.dropna().index, "a part of the memory was not recorded"),
     ]
 

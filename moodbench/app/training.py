@@ -18,6 +18,8 @@ from moodbench.app.snapshot import Reading
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.report import figures
+from moodbench.report.charts import NoData
+from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.formatting import count, duration, missing, percent
 
 OF_CELL = ("model", "dataset", "num_train", "seed", "validation_f1_macro")
@@ -43,7 +45,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     tells = reading.tells(show_texts=services.show_texts)
     if reading.is_empty:
         nothing = empty(reading.store.uri) + failures_table(reading.results.records.failures, tells)
-        return [nothing, figures.message("Nothing is evaluated yet"), "", *searches.render(reading, state)]
+        return [nothing, plotly_figure(NoData("Nothing is evaluated yet")), "", *searches.render(reading, state)]
     fits = reading.results.records.fits
     track = one_track(reading.order(state.weights), state)
     shown = pinned_rows(track, state, 6)
@@ -51,7 +53,7 @@ def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
     learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
     return [
         _matrix(fits, reading.results.records.failures, tells),
-        figures.learning_curves(learned),
+        plotly_figure(figures.learning_curves(learned)),
         _fits(learned),
         *searches.render(reading, state),
     ]

@@ -8,8 +8,7 @@ from moodbench.benchmark.doctor import diagnose
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import load_catalogue
 from moodbench.models.features import FEATURES
-from moodbench.report.features_view import HEADINGS, feature_rows
-from moodbench.report.terminal import make_console, print_table
+from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows, make_console, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +33,5 @@ def execute(arguments: argparse.Namespace) -> int:
     rows = [[check.name, "yes" if check.works else "no", check.reason] for check in checks]
     print_table(("What", "Works", "Why"), rows, out, left={"What", "Works", "Why"})
     out.print()
-    print_table(HEADINGS, feature_rows(), out, left=set(HEADINGS))
+    print_table(FEATURE_HEADINGS, feature_rows(), out, left=set(FEATURE_HEADINGS))
     return 0

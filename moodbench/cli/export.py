@@ -8,7 +8,7 @@ from pathlib import Path
 from moodbench.cli.options import add_store, existing_store
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.report.files import FORMATS, export_board
+from moodbench.report.files import write
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.store.location import LocalLocation
 
@@ -19,13 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     parser.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"],
         default="csv",
         help="classic: one flat JSON per model, MODEL_results.json, in ms, MB and hours; huggingface: the metadata of "
         "a model card with its results; every-eval-ever: one record per model and dataset; latex: tables; "
         "default: %(default)s",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to; default: exports/ in the store")
+    out = ("--out", "--output")
+    parser.add_argument(*out, dest="out", type=Path, metavar="DIR", help="folder; default: exports/ in the store")
     parser.set_defaults(command=execute)
 
 
@@ -35,8 +36,9 @@ def execute(arguments: argparse.Namespace) -> int:
     folder = arguments.out
     if folder is None:
         if not isinstance(store.location, LocalLocation):
-            raise UsageError(f"export: {store.uri} is not a local folder; say with --out DIR where the files go")
+            raise UsageError(f"export: {store.uri} is not a local folder; choose a folder with --out DIR")
         folder = store.location.root / "exports"
-    for path in export_board(view_leaderboard(store, hardware()), store, arguments.format, folder):
+    form = {"huggingface": "hf-card"}.get(arguments.format, arguments.format)
+    for path in write(view_leaderboard(store, hardware()), store, [form], folder):
         print(path)
     return 0

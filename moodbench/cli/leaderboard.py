@@ -12,7 +12,7 @@ from moodbench.cli.options import add_json, add_score, add_store, print_json, we
 from moodbench.hardware import hardware
 from moodbench.report.formatting import MORE_COLUMNS, columns_with
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView, view_leaderboard
-from moodbench.report.terminal import make_console, print_board
+from moodbench.report.terminal import make_console, print_leaderboard
 from moodbench.store import Store
 
 
@@ -67,4 +67,4 @@ def output(view: LeaderboardView, arguments: argparse.Namespace, console: Any) -
     elif view.rows.empty:
         console.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
     else:
-        print_board(view, console, columns_with(getattr(arguments, "columns", ())))
+        print_leaderboard(view, console, columns_with(getattr(arguments, "columns", ())))

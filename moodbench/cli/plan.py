@@ -19,7 +19,7 @@ from moodbench.cli.options import add_config, add_json, add_store, catalogue_of,
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
 from moodbench.config import Catalogue
 from moodbench.hardware import Hardware, hardware
-from moodbench.report.plan_view import HEADINGS, LEFT, ClassView, PlannedRow, absent_sentence, basis
+from moodbench.report.plan import HEADINGS, LEFT, DevicePlan, PlanRow, absent_sentence, basis
 from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json({"classes": [view.as_json() for view in views]})
         return 0
     out = make_console()
-    rows = views[0].rows
+    rows = views[0].trials
     num_done = sum(len(row.done) for row in rows)
     out.print(
         f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} datasets, "
@@ -69,25 +69,20 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     for view in views:
         out.print()
-        out.print(view.facts(), markup=False, soft_wrap=True)
+        out.print(view.title(), markup=False, soft_wrap=True)
         print_table(HEADINGS, view.table(), out, left=LEFT)
-        out.print(view.summary(), markup=False, soft_wrap=True)
-        for sentence in view.spared():
+        for sentence in view.sentences():
             out.print(sentence, markup=False, soft_wrap=True)
-        for refusal in view.refusals():
-            out.print(f"Does not fit: {refusal}", markup=False, soft_wrap=True)
-        for name, options in view.advice().items():
-            out.print(f"To run {name} there: {options}", markup=False, soft_wrap=True)
     if told := absent_sentence(rows):
         out.print()
         out.print(told, markup=False, soft_wrap=True)
-    out.print(basis(row for view in views for row in view.rows), soft_wrap=True)
+    out.print(basis(row for view in views for row in view.trials), soft_wrap=True)
     return 0
 
 
 def plan_views(
     spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: tuple[str, ...] | list[str]
-) -> list[ClassView]:
+) -> list[DevicePlan]:
     """Return the plan for each device class, or for this machine if none is named."""
     here = machine.device(spec.device)
     devices = classes_asked(classes, catalogue) or {HERE: class_here(machine, here, catalogue)}
@@ -111,7 +106,7 @@ def plan_views(
             left = missing.get(each.fit.fit_id, ()) if each.trial is not None else ("fit", "evaluate", "measure")
             shape = estimator.shapes.get(each.fit.model.name)
             rows.append(
-                PlannedRow(
+                PlanRow(
                     model=each.fit.model.name,
                     dataset=each.fit.dataset.name,
                     seed=each.fit.seeds.init,
@@ -123,5 +118,5 @@ def plan_views(
                     estimate=estimate(each, estimator, device, catalogue, spec, key),
                 )
             )
-        views.append(ClassView(name, device, rows))
+        views.append(DevicePlan(name, device, rows))
     return views

@@ -19,8 +19,7 @@ from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.target import add_target, open_context
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.report.leaderboard_view import view_leaderboard
-from moodbench.report.repeat_view import HEADINGS, LEFT, repeat_rows, repeat_sentence
-from moodbench.report.terminal import make_console, print_table
+from moodbench.report.terminal import REPEAT_HEADINGS, make_console, print_table, repeat_rows, repeat_sentence
 from moodbench.spec import BenchmarkSpec, TrialSpec
 
 
@@ -92,6 +91,6 @@ def _rerun(
     if arguments.json:
         print(json.dumps({"store": uri, "repeats": [repeat.as_json() for repeat in repeats]}, indent=1))
     elif repeats:
-        print_table(HEADINGS, repeat_rows(repeats), console, left=LEFT)
+        print_table(REPEAT_HEADINGS, repeat_rows(repeats), console, left={"Model", "Dataset"})
     console.print(f"{repeat_sentence(repeats)} These are in {uri}.", soft_wrap=True)
     return exit_code(summary, console)

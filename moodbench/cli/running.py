@@ -11,7 +11,7 @@ from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.data_reports import data_reports
 from moodbench.benchmark.driver import RunSummary
 from moodbench.plan import Plan
-from moodbench.report.terminal_progress import RunView
+from moodbench.report.terminal_progress import RunDisplay
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec
 
 
@@ -29,7 +29,7 @@ def carry_out(
         console.print(line, markup=False, emoji=False, soft_wrap=True)
     _announce(plan, spec, console)
     try:
-        with RunView(console) as view:
+        with RunDisplay(console) as view:
             return replace(context, listen=view).run(plan, reports)
     except KeyboardInterrupt:
         console.print(f"Interrupted. What was committed is in {context.store.uri}; the same command does the rest.")

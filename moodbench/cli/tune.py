@@ -20,8 +20,8 @@ from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.report.search_view import search_lines, write_search_page
-from moodbench.report.search_words import budget_words, shown
+from moodbench.report.search import budget_warning, search_sentences, shown
+from moodbench.report.search_figures import write_search_page
 from moodbench.report.terminal import make_console
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.tune.tuned import tuned_name
@@ -151,7 +151,7 @@ class _Tuning(TuneContext):
             return INTERRUPTED
         found = searched(trials, request) if trials else None
         best = found.best if found else None
-        for line in search_lines(found) if found else ():
+        for line in search_sentences(found) if found else ():
             self.say(line)
         if best is None:
             self.console.print(_without_score(trials, request.budget_s), style="red", markup=False)
@@ -236,7 +236,7 @@ class _Tuning(TuneContext):
                 "top."
             )
             worth = None if done or begun else place.bundles.trainings(request.base, request.budget_s)
-            if worth and (limits := budget_words(request.num_wanted, request.budget_s, worth, request.scheduler)):
+            if worth and (limits := budget_warning(request.num_wanted, request.budget_s, worth, request.scheduler)):
                 self.say(limits)
         seeds = ", ".join(map(str, registered.confirmation_seeds))
         self.say(

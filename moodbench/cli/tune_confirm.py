@@ -17,7 +17,7 @@ from moodbench.cli.running import carry_out, exit_code
 from moodbench.cli.tune_context import TuneContext
 from moodbench.errors import INTERRUPTED
 from moodbench.report.leaderboard_view import view_leaderboard
-from moodbench.report.search_words import NO_END, shown
+from moodbench.report.search import NO_END, shown
 from moodbench.report.tables import pair_sentence
 from moodbench.spec import TrialSpec
 from moodbench.statistics.paired import PairedDifference

@@ -1,22 +1,19 @@
-"""Interactive figures of the page: pure functions from frames in base units to Plotly figures in display units.
+"""What each figure shows: pure functions from results in base units to figures in display units.
 
-Colour and marker both identify the method, in Okabe and Ito's colours, which people with colour-vision deficiencies can
-distinguish. Text takes its colour from the page's CSS, so it is readable on a dark page too. A figure without data says
-why.
+Colour and symbol, or colour and dash, both identify a method or an entry.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import plotly.graph_objects as go
 
 from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.report.charts import GREY, INK, PALETTE, Axis, Chart, NoData, Series, log_axis, names_axis, style
 from moodbench.report.formatting import (
     MARKS,
     count,
@@ -29,11 +26,8 @@ from moodbench.report.formatting import (
     three_digits,
 )
 from moodbench.statistics.calibration import ReliabilityCurve
+from moodbench.statistics.rank_intervals import AcrossDatasets
 
-GRID = "rgba(128,128,128,.25)"
-INK = "#6b7280"
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#56B4E9")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 METHODS: Mapping[str, tuple[str, str]] = {
     "baseline": ("#AA3377", "diamond"),
     "linear-probe": ("#E69F00", "square"),
@@ -42,12 +36,11 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "full": ("#009E73", "star"),
     "prompted": ("#D55E00", "cross"),
 }
-"""Colour and marker of each method."""
-LOG_TICKS = [float(f"{m}e{e}") for e in range(-3, 7) for m in (1, 2, 5)]
+"""Colour and symbol of each method."""
 
 
 class Cost(NamedTuple):
-    """A cost of a model, as an axis."""
+    """A cost of an entry, as an axis."""
 
     title: str
     factor: float
@@ -67,13 +60,6 @@ COSTS: Mapping[str, Cost] = {
     "num_params": Cost("parameters, millions", 1e-6, "left", count),
 }
 """Leaderboard column of each cost to its axis."""
-
-
-def message(text: str, height: int = 220) -> go.Figure:
-    """Return a figure without data that says why it is empty."""
-    figure = go.Figure()
-    figure.add_annotation(text=text, showarrow=False, font_size=15)
-    return styled(figure.update_xaxes(visible=False).update_yaxes(visible=False), height)
 
 
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:
@@ -100,230 +86,51 @@ def with_trade_off(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     return usable[usable[cost].notna() & (usable[cost] > 0) & usable["accuracy"].notna()]
 
 
-def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s") -> go.Figure:
-    """Plot accuracy with its interval against a cost on a log axis, with the frontier; marker area grows with memory.
+def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s", *, as_error: bool = False) -> Chart | NoData:
+    """Plot accuracy, or error, with its interval against a cost, with the frontier; mark area grows with memory.
 
-    Only models on the frontier are labelled; the others are faint and show their name on hover. A row whose clock was
-    disturbed by other load has an open marker.
+    Entries off the frontier are faint. Marks are hollow where the clock was disturbed by other load.
     """
     axis = COSTS[cost]
     known = with_trade_off(rows, cost).sort_values(cost)
     if known.empty:
-        return message("No entry shown has both an accuracy and this measurement")
-    x, y = known[cost] * axis.factor, known["accuracy"] * 100
-    on = frontier(x, y, less_is_better=axis.better == "left")
-    figure = go.Figure()
-    shape = "hv" if axis.better == "left" else "vh"
-    line = {"shape": shape, "width": 2, "color": INK, "dash": "dot"}
-    figure.add_scatter(x=x[on], y=y[on], mode="lines", line=line, name="frontier", hoverinfo="skip")
+        return NoData("No entry shown has both an accuracy and this measurement")
+    on = frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
     memory = known["memory_peak_batch1_bytes"].fillna(known["memory_peak_batch1_bytes"].min()).fillna(1.0)
-    sizes = 8 + 22 * np.sqrt(memory / memory.max())
-    for method, group in known.groupby("method", sort=True):
-        colour, symbol = METHODS.get(str(method), (INK, "circle"))
-        mask = (known["method"] == method).to_numpy()
-        marks = [f"{symbol}-open" if p else symbol for p in group["provisional"]]
-        places = _inwards(x[mask], x)
-        figure.add_scatter(
-            x=x[mask],
-            y=y[mask],
-            mode="markers+text",
-            name=str(method),
-            text=np.where(on[mask], [marked(row) for _, row in group.iterrows()], ""),
-            textposition=places,
-            customdata=np.stack([group["name"], [_hover(row) for _, row in group.iterrows()]], axis=1),
-            hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
-            error_y={
-                "type": "data",
-                "array": 100 * (group["accuracy_high"] - group["accuracy"]),
-                "arrayminus": 100 * (group["accuracy"] - group["accuracy_low"]),
-                "thickness": 1.2,
-                "width": 3,
-                "color": colour,
-            },
-            marker={
-                "color": colour,
-                "symbol": marks,
-                "size": sizes[mask],
-                "opacity": np.where(on[mask], 0.95, np.where(group["provisional"], 0.8, 0.45)),
-                "line": {"width": 1, "color": colour},
-            },
-        )
-    _log_axis(figure, f"{axis.title} (log): {axis.better} is better", x)
-    figure.update_yaxes(title="accuracy, %: up is better")
-    return styled(figure, 460)
-
-
-def _inwards(own: pd.Series[float], every: pd.Series[float]) -> list[str]:
-    """Return the label position of each mark of `own` on a log axis over `every`.
-
-    Labels point towards the middle, so no edge cuts them.
-    """
-    middle = math.sqrt(every.min() * every.max())
-    return [f"{'bottom' if i % 2 else 'top'} {'right' if at < middle else 'left'}" for i, at in enumerate(own)]
-
-
-def scores_by_dataset(board: pd.DataFrame, names: Sequence[str], column: str = "f1_macro") -> go.Figure:
-    """Plot a score of each model (vertical axis) on each dataset, with one marker per dataset."""
-    shown = board[board["name"].isin(names) & board[column].notna()]
-    if shown.empty:
-        return message("No entry to show")
-    figure = go.Figure()
-    order = list(reversed(names))
-    for number, (track, rows) in enumerate(shown.groupby("track", sort=True)):
-        placed = rows.set_index("name").reindex(order).dropna(subset=[column])
-        figure.add_scatter(
-            x=100 * placed[column],
-            y=placed.index,
-            mode="markers",
-            name=str(track),
-            marker={"size": 11, "color": PALETTE[number % len(PALETTE)], "symbol": number % 6},
-            hovertemplate="<b>%{y}</b><br>%{x:.1f} %<extra>" + str(track) + "</extra>",
-        )
-    figure.update_xaxes(title="macro F1, %")
-    found: dict[str, list[str]] = {name: [] for name in order}
-    for _, row in shown.iterrows():
-        found[row["name"]] += marks(row)
-    labels = [f"{name} ({', '.join(dict.fromkeys(of))})" if of else name for name, of in found.items()]
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=order, tickvals=order, ticktext=labels, tickmode="array", automargin=True
+    low, middle, high = (100 * known[c].astype(float) for c in ("accuracy_low", "accuracy", "accuracy_high"))
+    if as_error:
+        low, middle, high = 100 - high, 100 - middle, 100 - low
+    drawn = known.assign(
+        x=axis.factor * known[cost].astype(float),
+        y=middle,
+        low=low,
+        high=high,
+        on=on,
+        size=8 + 22 * np.sqrt(memory / memory.max()),
     )
-    return styled(figure, 130 + 26 * len(order))
-
-
-def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> go.Figure:
-    """Plot the share of requests answered within a time, one line per model, with at most 200 points each."""
-    if not latencies_s:
-        return message("No timed requests are kept for the entries shown")
-    figure = go.Figure()
-    for number, (name, values) in enumerate(latencies_s.items()):
-        ordered = np.sort(values)
-        rows = np.unique(np.linspace(0, len(ordered) - 1, min(200, len(ordered))).round().astype(int))
-        figure.add_scatter(
-            x=1e3 * ordered[rows],
-            y=100 * (rows + 1) / len(ordered),
-            mode="lines",
-            name=name,
-            line={"width": 2.2, "shape": "hv", "color": PALETTE[number % 6], "dash": DASHES[number % 6]},
-            customdata=[milliseconds(seconds) for seconds in ordered[rows]],
-            hovertemplate="%{y:.1f} % within %{customdata} ms<extra>" + name + "</extra>",
+    steps = "hv" if axis.better == "left" else "vh"
+    series = [Series(x=drawn["x"][on], y=middle[on], name="frontier", dash="dot", steps=steps)]
+    for method, group in drawn.groupby("method", sort=True):
+        colour, symbol = METHODS.get(str(method), (INK, "circle"))
+        each = [row for _, row in group.iterrows()]
+        series.append(
+            Series(
+                x=group["x"],
+                y=group["y"],
+                name=str(method),
+                colour=colour,
+                symbol=symbol,
+                size=group["size"],
+                hollow=group["provisional"].tolist(),
+                faint=(~group["on"]).tolist(),
+                labels=[marked(row) for row in each],
+                hover=[f"<b>{row['name']}</b><br>{_hover(row)}" for row in each],
+                y_interval=(group["low"], group["high"]),
+            )
         )
-    figure.add_hline(y=99, line_dash="dot", line_width=1, line_color=INK, annotation_text="99 %")
-    _log_axis(figure, "time to label, ms (log)", 1e3 * np.concatenate(list(latencies_s.values())))
-    figure.update_yaxes(title="requests answered, %", range=[0, 104])
-    return styled(figure, 430)
-
-
-def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Plot texts per second against batch size on log axes, one line per model."""
-    if not points:
-        return message("No throughput was measured for the entries shown")
-    figure = go.Figure()
-    every: list[float] = []
-    for number, (name, sweep) in enumerate(points.items()):
-        rates = [float(p["texts_per_s"]) for p in sweep]
-        every += rates
-        figure.add_scatter(
-            x=[p["batch_size"] for p in sweep],
-            y=rates,
-            mode="lines+markers",
-            name=name,
-            line={"width": 2.2, "color": PALETTE[number % 6], "dash": DASHES[number % 6]},
-            marker={"size": 8, "symbol": number % 6},
-            hovertemplate="batches of %{x}: %{y:,.0f} texts/s<extra>" + name + "</extra>",
-        )
-    sizes = sorted({int(p["batch_size"]) for sweep in points.values() for p in sweep})
-    figure.update_xaxes(type="log", title="texts in a batch (log)", tickvals=sizes)
-    figure.update_yaxes(type="log", title="texts per second (log)", tickvals=_ticks(every), tickformat=",")
-    return styled(figure, 400)
-
-
-def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> go.Figure:
-    """Plot a bar per row of `parts`, stacked from its columns in order; all share the unit that `title` names."""
-    known = parts.dropna(how="any")
-    if known.empty:
-        return message("Not measured for the entries shown")
-    figure = go.Figure()
-    for number, column in enumerate(known.columns):
-        figure.add_bar(
-            x=known[column],
-            y=known.index,
-            orientation="h",
-            name=str(column),
-            marker={"color": PALETTE[number % 6], "pattern": {"shape": ["", "/", ".", "x", "-", "+"][number % 6]}},
-            hovertemplate=f"%{{x:,.{digits}f}}<extra>{column}</extra>",
-        )
-    figure.update_layout(barmode="stack")
-    figure.update_xaxes(title=title)
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return styled(figure, 130 + 30 * len(known))
-
-
-def learning_curves(fits: pd.DataFrame) -> go.Figure:
-    """Plot the training loss of fits against the step: a line per fit, one colour for all seeds of a model."""
-    figure = go.Figure()
-    models = list(dict.fromkeys(fits["model"]))
-    for model, group in fits.groupby("model", sort=False):
-        number = models.index(str(model))
-        for place, (_, fit) in enumerate(group.iterrows()):
-            curve = [p for p in (fit["curve"] if fit["curve"] is not None else []) if p["loss"] is not None]
-            if curve:
-                figure.add_scatter(
-                    x=[p["step"] for p in curve],
-                    y=[p["loss"] for p in curve],
-                    mode="lines",
-                    name=str(model),
-                    legendgroup=str(model),
-                    showlegend=place == 0,
-                    line={"width": 1.8, "color": PALETTE[number % 6], "dash": DASHES[number % 6]},
-                    hovertemplate="step %{x}: loss %{y:.3f}<extra>"
-                    + f"{model} · {fit['dataset']} · seed {fit['seed']}</extra>",
-                )
-    if not figure.data:
-        return message("None of the fits shown learned by steps: baselines have no loss curve")
-    figure.update_xaxes(title="optimiser step")
-    figure.update_yaxes(title="training loss", rangemode="tozero")
-    return styled(figure, 400)
-
-
-def reliability(curves: Mapping[str, ReliabilityCurve]) -> go.Figure:
-    """Plot how often the predicted label was correct at each stated probability, with the band of a calibrated model.
-
-    The line is CORP's.
-    """
-    if not curves:
-        return message("Choose entries to see how far their probabilities can be trusted")
-    figure = go.Figure()
-    start = max(0.0, 100 * min(float(curve.stated[0]) for curve in curves.values()) - 3)
-    line = {"width": 1, "dash": "dot", "color": INK}
-    figure.add_scatter(x=[start, 100], y=[start, 100], mode="lines", name="as stated", line=line, hoverinfo="skip")
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = PALETTE[number % 6]
-        stated = 100 * curve.stated
-        figure.add_scatter(
-            x=np.concatenate([stated, stated[::-1]]),
-            y=100 * np.concatenate([curve.low, curve.high[::-1]]),
-            mode="lines",
-            fill="toself",
-            fillcolor=colour,
-            opacity=0.16,
-            line={"width": 0, "color": colour},
-            legendgroup=name,
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=stated,
-            y=100 * curve.right,
-            mode="lines",
-            name=name,
-            legendgroup=name,
-            line={"width": 2.2, "shape": "hv", "color": colour, "dash": DASHES[number % 6]},
-            hovertemplate="stated %{x:.0f} %, right %{y:.1f} %<extra>" + name + "</extra>",
-        )
-    figure.update_xaxes(title="stated probability, % (band: if calibrated)")
-    figure.update_xaxes(range=[start, 101])
-    figure.update_yaxes(title="label right, %", range=[0, 103])
-    return styled(figure, 440)
+    title = "error, %: down is better" if as_error else "accuracy, %: up is better"
+    x_axis = log_axis(f"{axis.title} (log): {axis.better} is better", drawn["x"])
+    return Chart(series=series, x=x_axis, y=Axis(title=title), height=460)
 
 
 def _hover(row: pd.Series[Any]) -> str:
@@ -337,32 +144,195 @@ def _hover(row: pd.Series[Any]) -> str:
     return "<br>".join(lines)
 
 
-def _ticks(values: npt.ArrayLike) -> list[float]:
-    array = np.asarray(values, dtype=float)
-    low, high = array.min() / 2.5, array.max() * 2.5
-    inside = [t for t in LOG_TICKS if low <= t <= high]
-    return inside if len(inside) <= 12 else [t for t in inside if str(f"{t:e}")[0] == "1"]
+def accuracy_intervals(rows: pd.DataFrame) -> Chart | NoData:
+    """Plot the accuracy of each entry with its interval, best on top.
 
-
-def _log_axis(figure: go.Figure, title: str, values: npt.ArrayLike) -> None:
-    array = np.asarray(values, dtype=float)
-    ends = [float(np.log10(array.min() * 0.6)), float(np.log10(array.max() * 1.6))]
-    figure.update_xaxes(type="log", title=title, range=ends, tickvals=_ticks(array))
-
-
-def styled(figure: go.Figure, height: int) -> go.Figure:
-    """Give `figure` the shared style and this height in pixels, and return it."""
-    figure.update_layout(
-        height=height,
-        margin={"l": 60, "r": 16, "t": 48, "b": 56},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "Source Sans Pro, system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
-        hoverlabel={"font_size": 13},
-        dragmode=False,
-        showlegend=len(figure.data) > 1 or None,
+    With tied_best and accuracy_letters, entries that may be the best are in colour, and letters show the significance
+    groups.
+    """
+    shown = rows[rows["accuracy"].notna()].sort_values("accuracy")
+    if shown.empty:
+        return NoData("No entry to show")
+    ranked = "accuracy_letters" in shown and len(shown) > 1 and bool(shown["accuracy_letters"].notna().all())
+    best = shown["tied_best"].astype(bool).to_numpy() if ranked else np.ones(len(shown), dtype=bool)
+    low, middle, high = (100 * shown[c].to_numpy(dtype=float) for c in ("accuracy_low", "accuracy", "accuracy_high"))
+    low, high = np.where(np.isnan(low), middle, low), np.where(np.isnan(high), middle, high)
+    y = np.arange(len(shown))
+    labels = [f"{value:.1f}" for value in middle]
+    if ranked:
+        labels = [f"{label}  {letters}" for label, letters in zip(labels, shown["accuracy_letters"], strict=True)]
+    series = [
+        Series(x=middle[of], y=y[of], colour=colour, symbol="circle", x_interval=(low[of], high[of]))
+        for of, colour in ((~best, GREY), (best, PALETTE[0]))
+    ]
+    span = float(high.max() - low.min()) or 1.0
+    note = "\nin colour: may be the best; a shared letter: no significant difference" if ranked else ""
+    return Chart(
+        series=[*series, Series(x=high, y=y, labels=labels)],
+        x=Axis(title=f"accuracy, % with 95 % interval{note}", range=(low.min() - 0.05 * span, high.max() + 0.2 * span)),
+        y=names_axis([marked(row) for _, row in shown.iterrows()]),
+        height=130 + 36 * len(shown),
     )
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
-    return figure
+
+
+def f1_by_dataset(board: pd.DataFrame) -> Chart | NoData:
+    """Plot the macro-F1 of each entry on each dataset, best mean on top, with one symbol per dataset."""
+    shown = board[board["f1_macro"].notna()]
+    if shown.empty:
+        return NoData("No entry to show")
+    names = [str(name) for name in shown.groupby("name")["f1_macro"].mean().sort_values(kind="stable").index]
+    noted: dict[str, dict[str, None]] = {name: {} for name in names}
+    for _, row in shown.iterrows():
+        noted[row["name"]] |= dict.fromkeys(marks(row))
+    series = []
+    for number, (track, rows) in enumerate(shown.groupby("track", sort=True)):
+        colour, _, symbol = style(number)
+        x, y = 100 * rows["f1_macro"].to_numpy(dtype=float), [names.index(name) for name in rows["name"]]
+        hover = [f"<b>{name}</b><br>{track}: {f1:.1f} %" for name, f1 in zip(rows["name"], x, strict=True)]
+        series.append(Series(x=x, y=y, name=str(track), colour=colour, symbol=symbol, hover=hover))
+    labels = [f"{name} ({', '.join(found)})" if found else name for name, found in noted.items()]
+    return Chart(series=series, x=Axis(title="macro-F1, %"), y=names_axis(labels), height=140 + 30 * len(names))
+
+
+def latency_distribution(latencies_s: Mapping[str, npt.NDArray[np.float64]]) -> Chart | NoData:
+    """Plot the share of requests answered within a time, one line per entry, with at most 200 points each."""
+    if not latencies_s:
+        return NoData("No timed requests are kept for the entries shown")
+    series = []
+    for number, (name, values) in enumerate(latencies_s.items()):
+        ordered = np.sort(values)
+        rows = np.unique(np.linspace(0, len(ordered) - 1, min(200, len(ordered))).round().astype(int))
+        shares = 100 * (rows + 1) / len(ordered)
+        hover = [
+            f"{name}: {share:.1f} % within {milliseconds(s)} ms" for share, s in zip(shares, ordered[rows], strict=True)
+        ]
+        colour, dash, _ = style(number)
+        line = Series(x=1e3 * ordered[rows], y=shares, name=name, colour=colour, dash=dash, steps="hv", hover=hover)
+        series.append(line)
+    every = 1e3 * np.concatenate(list(latencies_s.values()))
+    axis = log_axis("time to label, ms (log)", every)
+    series.append(Series(x=axis.range or (), y=[99, 99], dash="dot", labels=["99 %", ""]))
+    return Chart(series=series, x=axis, y=Axis(title="requests answered, %", range=(0, 104)), height=430)
+
+
+def batch_sweep(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> Chart | NoData:
+    """Plot texts per second against batch size, one line per entry."""
+    if not points:
+        return NoData("No throughput was measured for the entries shown")
+    series = []
+    for number, (name, sweep) in enumerate(points.items()):
+        colour, dash, symbol = style(number)
+        x, y = [p["batch_size"] for p in sweep], [float(p["texts_per_s"]) for p in sweep]
+        hover = [f"{name}, batches of {size}: {rate:,.0f} texts/s" for size, rate in zip(x, y, strict=True)]
+        series.append(Series(x=x, y=y, name=name, colour=colour, dash=dash, symbol=symbol, hover=hover))
+    sizes = sorted({int(p["batch_size"]) for sweep in points.values() for p in sweep})
+    rates = [rate for each in series for rate in each.y]
+    axis = Axis(title="texts in a batch (log)", log=True, ticks={size: str(size) for size in sizes})
+    return Chart(series=series, x=axis, y=log_axis("texts per second (log)", rates), height=400)
+
+
+def stacked_parts(parts: pd.DataFrame, title: str, digits: int = 0) -> Chart | NoData:
+    """Plot a bar per row of `parts`, stacked from its columns in order; all share the unit that `title` names."""
+    known = parts.dropna(how="any").iloc[::-1]
+    if known.empty:
+        return NoData("Not measured for the entries shown")
+    ends = known.cumsum(axis=1)
+    series = [
+        Series(
+            x=ends[column],
+            y=range(len(known)),
+            bars_from=ends[column] - known[column],
+            name=str(column),
+            colour=PALETTE[number % len(PALETTE)],
+            hover=[f"{name}, {column}: {value:,.{digits}f}" for name, value in known[column].items()],
+        )
+        for number, column in enumerate(known.columns)
+    ]
+    axis = Axis(title=title, range=(0, 1.02 * float(ends.to_numpy().max())))
+    return Chart(series=series, x=axis, y=names_axis(map(str, known.index)), height=130 + 30 * len(known))
+
+
+def learning_curves(fits: pd.DataFrame) -> Chart | NoData:
+    """Plot the training loss of fits against the step: a line per fit, one colour for all seeds of a model."""
+    models = list(dict.fromkeys(fits["model"]))
+    series = []
+    for _, fit in fits.iterrows():
+        curve = [p for p in (fit["curve"] if fit["curve"] is not None else []) if p["loss"] is not None]
+        if curve:
+            about = f"{fit['model']} · {fit['dataset']} · seed {fit['seed']}"
+            colour, dash, _ = style(models.index(fit["model"]))
+            x, y = [p["step"] for p in curve], [p["loss"] for p in curve]
+            hover = [f"{about}<br>step {step}: loss {loss:.3f}" for step, loss in zip(x, y, strict=True)]
+            series.append(Series(x=x, y=y, name=str(fit["model"]), colour=colour, dash=dash, hover=hover))
+    if not series:
+        return NoData("None of the fits shown learned by steps: baselines have no loss curve")
+    highest = max(max(each.y) for each in series)
+    axis = Axis(title="training loss", range=(0, 1.05 * highest))
+    return Chart(series=series, x=Axis(title="optimiser step"), y=axis, height=400)
+
+
+def reliability(curves: Mapping[str, ReliabilityCurve]) -> Chart | NoData:
+    """Plot how often the predicted label was correct at each stated probability, with the band of a calibrated model.
+
+    The line is CORP's.
+    """
+    if not curves:
+        return NoData("Choose entries to see how far their probabilities can be trusted")
+    start = max(0.0, 100 * min(float(curve.stated[0]) for curve in curves.values()) - 3)
+    lowest = max(0.0, min(start, *(100 * float(np.median(curve.right)) for curve in curves.values())) - 15)
+    series = [Series(x=[start, 100], y=[start, 100], name="as stated", dash="dot")]
+    for number, (name, curve) in enumerate(curves.items()):
+        colour, dash, _ = style(number)
+        x, y, band = 100 * curve.stated, 100 * curve.right, (100 * curve.low, 100 * curve.high)
+        hover = [f"{name}: stated {at:.0f} %, correct {right:.1f} %" for at, right in zip(x, y, strict=True)]
+        series.append(Series(x=x, y=y, name=name, colour=colour, dash=dash, steps="hv", band=band, hover=hover))
+    axis = Axis(title="stated probability of the label, % (band: if calibrated)", range=(start, 101))
+    return Chart(series=series, x=axis, y=Axis(title="correct, %", range=(lowest, 103)), height=440)
+
+
+def critical_difference(names: Sequence[str], across: AcrossDatasets) -> Chart:
+    """Plot mean ranks over datasets, best on the left; a bar joins entries that are not separated.
+
+    Within a bar no pair is separated by Wilcoxon's tests with Holm's correction.
+    Source: Demsar 2006, figure 1; bars from Wilcoxon with Holm instead of the critical difference (Benavoli et al.
+    2016).
+    """
+    order = np.argsort(across.mean_ranks, kind="stable")
+    ranks = across.mean_ranks[order]
+    depth = -1.0 - np.arange(len(order))
+    stems = [Series(x=[rank, rank], y=[0, y], dash="solid", colour=GREY) for rank, y in zip(ranks, depth, strict=True)]
+    labels = [f"{names[m]}  {rank:.2f}" for m, rank in zip(order, ranks, strict=True)]
+    joined = joined_ranges(across.p_wilcoxon_holm[np.ix_(order, order)])
+    heights = 0.35 + 0.3 * np.arange(len(joined))
+    return Chart(
+        series=[
+            *stems,
+            Series(x=ranks, y=np.zeros(len(ranks)), symbol="circle", colour=PALETTE[0]),
+            Series(x=ranks, y=depth, labels=labels),
+            *(
+                Series(x=[ranks[start], ranks[end]], y=[height] * 2, dash="solid", colour=PALETTE[1])
+                for height, (start, end) in zip(heights, joined, strict=True)
+            ),
+        ],
+        x=Axis(
+            title="mean rank over datasets; left is better, bars join entries that are not separated",
+            range=(ranks[0] - 0.3, ranks[-1] + 0.3 * len(ranks)),
+        ),
+        y=Axis(ticks={}),
+        height=160 + 30 * len(names),
+    )
+
+
+def joined_ranges(p: npt.NDArray[np.float64], alpha: float = 0.05) -> list[tuple[int, int]]:
+    """Return the longest ranges (first, last) of two or more ranks in which every pair has a `p` above `alpha`.
+
+    `p` `(M, M)` is in order of rank.
+    """
+    m, found = len(p), list[tuple[int, int]]()
+    for start in range(m):
+        end = start
+        while end + 1 < m and (p[start : end + 1, end + 1] > alpha).all():
+            end += 1
+        if end > start and not any(a <= start and end <= b for a, b in found):
+            found.append((start, end))
+    return found

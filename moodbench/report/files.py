@@ -1,12 +1,13 @@
-"""The leaderboard of a store as files: CSV, Parquet, JSON, one flat JSON per entry, and the formats of other tools."""
+"""The report and the leaderboard as files: Markdown, HTML, CSV, Parquet, JSON, and the formats of other tools."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -16,13 +17,28 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
+from moodbench.report.document import Picture, markdown, page
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
+from moodbench.report.report import report_blocks, track_calibrations
 from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 
-Format = Literal["csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex"]
-FORMATS: tuple[Format, ...] = ("csv", "parquet", "json", "classic", "huggingface", "every-eval-ever", "latex")
+REPORT = ("md", "html", "csv", "json", "calibration")
+"""Formats of the whole report."""
+FORMATS: Mapping[str, str] = {
+    "md": "report.md with its figures as .svg and .png",
+    "html": "one page with the figures inside, which needs no network",
+    "csv": "the leaderboard in base units, as `moodbench leaderboard --csv` prints it",
+    "parquet": "the same with types",
+    "json": "the same with reference rows and notes",
+    "calibration": "the calibration of each entry as .csv and .json",
+    "classic": "one flat JSON per model, MODEL_results.json, in ms, MB and hours",
+    "hf-card": "the metadata of a Hugging Face model card with its results",
+    "every-eval-ever": "one record per model and dataset",
+    "latex": "a table per dataset",
+}
+"""Format to what is written."""
 COUNTS = (
     "num_train", "rank", "num_steps", "num_seeds", "num_test",
     "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
@@ -34,35 +50,80 @@ TEXTS = (
 )  # fmt: skip
 
 
-def export_board(view: LeaderboardView, store: Store, form: Format, folder: Path) -> list[Path]:
-    """Write the leaderboard to `folder` in one format and return the paths of the files.
+def write(view: LeaderboardView, store: Store, formats: Collection[str], folder: Path) -> list[Path]:
+    """Write the leaderboard to `folder` in the given FORMATS and return the paths of the files.
 
-    Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset. The formats
-    csv, parquet and json give leaderboard.csv, .parquet and .json in base units, as `moodbench leaderboard --csv`
-    prints.
+    Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset.
 
     Raises: StoreError where the store holds no evaluated model or the folder cannot be written.
     """
     if view.rows.empty:
-        raise StoreError(f"{store.uri}: holds no evaluated model, so there is nothing to export")
-    contents = _contents(view, store, form)
+        raise StoreError(
+            f"{store.uri}: holds no evaluated model, so there is nothing to write; `moodbench run` makes some"
+        )
+    contents: dict[str, bytes] = {}
+    if {"md", "html", "calibration"}.intersection(formats):
+        contents |= _report_files(view, store, formats)
+    for form in formats:
+        contents |= _leaderboard_files(view, store, form)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [replaced(folder / name, content) for name, content in contents.items()]
     except OSError as error:
         raise StoreError(
-            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --out"
+            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --output"
         ) from error
 
 
-def _contents(view: LeaderboardView, store: Store, form: Format) -> dict[str, bytes]:
-    """Return the content of each file by its name."""
-    if form == "classic":
-        return classic_files(view, store)
-    if form == "latex":
-        return {"leaderboard.tex": latex(view)}
-    if form not in ("huggingface", "every-eval-ever"):
-        return {f"leaderboard.{form}": board_bytes(view, form)}
+def _report_files(view: LeaderboardView, store: Store, formats: Collection[str]) -> dict[str, bytes]:
+    """Return report.md with its figures as .svg and .png, report.html, and calibration as .csv and .json."""
+    calibrations = track_calibrations(view, store)
+    files: dict[str, bytes] = {}
+    if "md" in formats or "html" in formats:
+        blocks = report_blocks(view, calibrations)
+        if "md" in formats:
+            files["report.md"] = markdown(blocks).encode()
+            pictures = [block for block in blocks if isinstance(block, Picture)]
+            files |= {f"{each.stem}.svg": each.drawing.svg_file for each in pictures}
+            files |= {f"{each.stem}.png": each.drawing.png for each in pictures}
+        if "html" in formats:
+            files["report.html"] = page("MoodBench report", blocks).encode()
+    if "calibration" in formats:
+        records = [{"track": track, **each.to_record()} for track, found in calibrations.items() for each in found]
+        files["calibration.csv"] = _calibration_csv(records)
+        files["calibration.json"] = json.dumps(records, indent=1).encode()
+    return files
+
+
+def _calibration_csv(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the calibration as CSV: one row per track, entry and seed, in base units.
+
+    Columns: scores before and after temperature scaling, the parts of CORP's decomposition, the null distribution of
+    ECE.
+    """
+    rows = [
+        {"track": record["track"], "name": record["name"], "number": number, **seed}
+        for record in records
+        for number, seed in enumerate(record["seeds"])
+    ]
+    return pd.json_normalize(rows, sep="_").to_csv(index=False).encode()
+
+
+def _leaderboard_files(view: LeaderboardView, store: Store, form: str) -> dict[str, bytes]:
+    """Return the files of the leaderboard alone in one format, without those of the report."""
+    match form:
+        case "csv" | "parquet" | "json":
+            return {f"leaderboard.{form}": leaderboard_bytes(view, form)}
+        case "classic":
+            return classic_files(view, store)
+        case "latex":
+            return {"leaderboard.tex": latex(view)}
+        case "hf-card" | "every-eval-ever":
+            return _entry_files(view, store, form)
+    return {}
+
+
+def _entry_files(view: LeaderboardView, store: Store, form: str) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for each in evaluated(view, store):
         # Entries may share a model's name, and a recipe has the same id on all datasets of one name and revision.
@@ -129,7 +190,7 @@ def _mean_latency(store: Store, measurement_id: str, verdict: str) -> float:
     return float(used["latency_s"].mean())
 
 
-def board_bytes(view: LeaderboardView, form: Format) -> bytes:
+def leaderboard_bytes(view: LeaderboardView, form: str) -> bytes:
     """Return the rows of `view` as a file in the format csv, parquet or json."""
     records = view.to_records()
     if form == "json":

@@ -148,16 +148,11 @@ def _score(row: Row) -> str:
     return f"{row['score']:.1f}" + ("*" if row["provisional"] else "")
 
 
-def _accuracy(row: Row) -> str:
-    if missing(row["accuracy"]):
-        return MISSING
-    return f"{percent(row['accuracy'])} [{percent(row['accuracy_low'])}, {percent(row['accuracy_high'])}]"
-
-
-def _f1(row: Row) -> str:
-    if missing(row.get("f1_low")):
-        return percent(row["f1_macro"])
-    return f"{percent(row['f1_macro'])} [{percent(row['f1_low'])}, {percent(row['f1_high'])}]"
+def _with_interval(row: Row, column: str, low: str, high: str) -> str:
+    value = percent(row[column])
+    if missing(row[column]) or missing(row.get(low)):
+        return value
+    return f"{value} [{percent(row[low])}, {percent(row[high])}]"
 
 
 def _pareto(row: Row) -> str:
@@ -168,12 +163,9 @@ def _pareto(row: Row) -> str:
     return " ".join(letter if p > 0.95 else f"{letter}{100 * p:.0f}" for letter, p in shown) + star or MISSING
 
 
-def _plain(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
-    return lambda row: show(row[key])
-
-
-def _optional(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
-    return lambda row: show(row.get(key))
+def _column(key: str, heading: str, show: Callable[[Any], str], help: str) -> Column:
+    """Return a column whose cells depend on one value of the row alone."""
+    return Column(key, heading, lambda row: show(row.get(key)), help)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -181,7 +173,7 @@ COLUMNS: tuple[Column, ...] = (
         "rank",
         "Rank",
         _rank,
-        "place by score, as a range where the data leave it open; in brackets where no measurement was undisturbed",
+        "rank by score, as an interval where the data leave it open; in brackets where no measurement was undisturbed",
     ),
     Column(
         "name",
@@ -191,61 +183,57 @@ COLUMNS: tuple[Column, ...] = (
         "in brackets what to know of its measurement and training",
     ),
     Column("score", "Score", _score, "weighted composite; * from CPU time because other load disturbed the clock"),
-    Column("accuracy", "Accuracy % [95 %]", _accuracy, "share of test texts labelled right, with its interval"),
+    Column(
+        "accuracy",
+        "Accuracy % [95 %]",
+        lambda row: _with_interval(row, "accuracy", "accuracy_low", "accuracy_high"),
+        "share of test texts labelled right, with its interval",
+    ),
     Column(
         "accuracy_letters",
         "Groups",
         _letters,
-        "those that share a letter are not separated in accuracy; a: may be best",
-    ),
-    Column("f1_macro", "F1 % [95 %]", _f1, "F1 averaged over the classes, with its interval"),
-    Column("precision_macro", "Prec. %", _plain("precision_macro", percent), "precision averaged over the classes"),
-    Column("recall_macro", "Recall %", _plain("recall_macro", percent), "recall averaged over the classes"),
-    Column("latency_p50_s", "P50 ms", _plain("latency_p50_s", milliseconds), "median time to label of one text (TTFT)"),
-    Column("latency_p99_s", "P99 ms", _plain("latency_p99_s", milliseconds), "99th percentile; withheld when too few"),
-    Column(
-        "throughput_texts_per_s",
-        "Texts/s",
-        _plain("throughput_texts_per_s", three_digits),
-        "most texts per second in batches sorted by length",
+        "entries that share a letter do not differ significantly in accuracy; a: may be best",
     ),
     Column(
+        "f1_macro",
+        "F1 % [95 %]",
+        lambda row: _with_interval(row, "f1_macro", "f1_low", "f1_high"),
+        "F1 averaged over the classes, with its interval",
+    ),
+    _column("precision_macro", "Prec. %", percent, "precision averaged over the classes"),
+    _column("recall_macro", "Recall %", percent, "recall averaged over the classes"),
+    _column("latency_p50_s", "P50 ms", milliseconds, "median time to label of one text (TTFT)"),
+    _column("latency_p99_s", "P99 ms", milliseconds, "99th percentile; withheld when too few"),
+    _column("throughput_texts_per_s", "Texts/s", three_digits, "most texts per second in batches sorted by length"),
+    _column(
         "memory_peak_batch1_bytes",
         "RAM MiB",
-        _plain("memory_peak_batch1_bytes", mebibytes),
+        mebibytes,
         "most memory of the whole process while answering one text at a time",
     ),
     Column(
         "p_pareto_latency",
         "Pareto",
         _pareto,
-        "nobody both errs less and costs less in L latency, M memory, T training time; "
+        "no other entry both errs less and costs less in L latency, M memory, T training time; "
         "L60: in 60 % of joint draws of texts, seeds and, where several processes measured it, speed",
     ),
-    Column("train_time_s", "Training", _plain("train_time_s", duration), "time of fitting, validation included"),
-    Column("num_params", "Params", _plain("num_params", count), "parameters of the fitted model"),
+    _column("train_time_s", "Training", duration, "time of fitting, validation included"),
+    _column("num_params", "Params", count, "parameters of the fitted model"),
 )
 """Columns of the leaderboard in order; to add one, add an entry."""
 
 
 MORE_COLUMNS: tuple[Column, ...] = (
-    Column("mcc", "MCC", _plain("mcc", three_decimals), "Matthews' correlation of labels and predictions, -1 to 1"),
-    Column("auroc", "AUROC", _plain("auroc", three_decimals), "chance that a text of a class scores above another"),
-    Column("nll", "NLL", _plain("nll", three_decimals), "mean negative log probability of the true label, nats"),
-    Column("brier", "Brier", _plain("brier", three_decimals), "squared error of the probabilities, 0 to 2"),
-    Column(
-        "ece", "ECE %", _plain("ece", percent), "mean gap of stated probability and accuracy; above 0 if calibrated too"
-    ),
+    _column("mcc", "MCC", three_decimals, "Matthews' correlation of labels and predictions, -1 to 1"),
+    _column("auroc", "AUROC", three_decimals, "chance that a text of a class scores above another"),
+    _column("nll", "NLL", three_decimals, "mean negative log probability of the true label, nats"),
+    _column("brier", "Brier", three_decimals, "squared error of the probabilities, 0 to 2"),
+    _column("ece", "ECE %", percent, "mean gap of stated probability and accuracy; above 0 if calibrated too"),
     *(
-        Column(
-            column,
-            f"Area {letter} %",
-            _optional(column, percent),
-            f"share of the error x {cost} area that it alone adds",
-        )
-        for letter, cost, column in zip(
-            "LMT", ("latency", "memory", "training time"), AREA_COLUMNS.values(), strict=True
-        )
+        _column(AREA_COLUMNS[key], f"Area {letter} %", percent, f"share of the error x {cost} area that it alone adds")
+        for key, letter, cost in zip(AREA_COLUMNS, "LMT", ("latency", "memory", "training time"), strict=True)
     ),
 )
 """Columns that are shown on request, after the recall."""
@@ -256,6 +244,11 @@ def columns_with(keys: Sequence[str]) -> tuple[Column, ...]:
     place = [c.key for c in COLUMNS].index("recall_macro") + 1
     more = tuple(c for c in MORE_COLUMNS if c.key in keys)
     return (*COLUMNS[:place], *more, *COLUMNS[place:])
+
+
+def failure_text(row: Row) -> str:
+    """Return what failed and how, without the message, which may quote a private text."""
+    return f"{row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}: {row['error_class']}"
 
 
 def track_facts(rows: pd.DataFrame) -> str:

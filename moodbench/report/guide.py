@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from moodbench.benchmark.estimating import intended_trials, shape_of
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, ModelEntry
-from moodbench.estimate import DataSize, Estimator, Placement
+from moodbench.estimate import DataSize, Estimator, Placement, Shape
 from moodbench.estimate.placement import GIB, needed_bytes, place
 from moodbench.hardware import Device, Hardware
-from moodbench.report.features_view import HEADINGS, feature_rows
+from moodbench.report.document import markdown_table
 from moodbench.report.formatting import MISSING, count
+from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows
 from moodbench.spec import BenchmarkSpec, FitSpec
 
 LONG_REVIEWS = DataSize(20_000, 2_000, 10_000, mean_words=200.0)
@@ -24,6 +24,10 @@ GROUPS = {
     "tiny": "from there to the small LLMs",
     "small-llm": "decoders of 250 million parameters or more",
 }
+NUMBERS = (
+    "Params", "Context", "CUDA GiB", "Apple GiB", "CPU GiB", "RAM GiB", "GPU GiB", "Peak TFLOP/s", "GB/s", "As it is",
+)  # fmt: skip
+"""Headings of columns of numbers."""
 NOWHERE = Hardware("none", 1, 2**30, (), mps=False)
 
 
@@ -49,10 +53,9 @@ def model_configuration(catalogue: Catalogue) -> str:
         "## Hardware",
         *_hardware(catalogue, placements),
         "## What works on which device",
-        "What is written here for the CPU is tested with every change. No CUDA device and no Mac was at hand: "
-        "what is said for them follows from the libraries' documents and is **unverified** here; "
-        "the tests marked `gpu` run where there is CUDA.",
-        _table(HEADINGS, feature_rows()),
+        "The CPU column is tested with every change. No CUDA device and no Mac was available: their columns follow "
+        "the libraries' documentation and are **unverified** here; the tests marked `gpu` run where there is CUDA.",
+        markdown_table(FEATURE_HEADINGS, feature_rows(), right=()),
     ]
     for group, meaning in GROUPS.items():
         members = [name for name in names if catalogue.models[name].group == group]
@@ -63,31 +66,23 @@ def model_configuration(catalogue: Catalogue) -> str:
 
 
 ESTIMATES = """\
-- **Parameters** are those in the catalogue's entries, counted from each model's published configuration. \
-For a model of your
-  own they are worked out from its config.json, within 2 % of what transformers makes of eleven families \
-(a test counts them).
+- **Parameters** are those in the catalogue's entries, counted from each model's published configuration. For a model of
+  your own they are computed from its config.json, within 2 % of what transformers reports for eleven families (a test
+  counts them).
 - **Weights**: 4 bytes each in fp32, 2 in 16 bit, 0.516 in NF4 with double quantisation (embeddings, norms and head stay
-  whole). **Trained parameters**: 16 bytes each (weight, gradient, two moments of AdamW). \
-**Activations**: the formula of
-  Korthikanti et al. (2022), with gradient checkpointing from a billion parameters on. \
-Allocators get 15 to 20 % more, on a
-  CPU 145 % for activations, as processes there took so much (why was not found); a CUDA context 0.7 GiB, \
-a training process 1.2 GiB of the
-  machine's memory.
-- **Checked**: nine LoRA fits of MiniLM-L3, MiniLM-L6 and SmolLM2-135M on a CPU, each in its own process, \
-took 1.6 to 3.7 GiB
-  at most. The constants for a CPU (process and slack) were chosen on these fits, which the estimate covers \
-with up to a fifth to
-  spare; other models were not measured. No CUDA device and no Mac was at hand: their figures follow the formulas \
-and the makers' data sheets, and
-  nobody has measured them here. MobileBERT and ALBERT have layers unlike the formula's, which gives them too much.
-- **Times** are a roofline (arithmetic or memory traffic, whichever is longer, at 30 to 40 % of the peak). \
-Without history,
-  fits of MiniLM on 2 CPU cores took 0.4 to 10 times the estimate, most on a machine crowded with other work, where the
-  median was 4. What a store has seen corrects it by the median ratio of the same model, family or method \
-on the same kind of
-  machine."""
+  whole). **Trained parameters**: 16 bytes each (weight, gradient, two moments of AdamW). **Activations**: the formula
+  of Korthikanti et al. (2022), with gradient checkpointing from a billion parameters on. Allocators get 15 to 20 %
+  more, on a CPU 145 % for activations, as processes there took so much (the cause was not found); a CUDA context takes
+  0.7 GiB, a training process 1.2 GiB of the machine's memory.
+- **Checked**: nine LoRA fits of MiniLM-L3, MiniLM-L6 and SmolLM2-135M on a CPU, each in its own process, took 1.6 to
+  3.7 GiB at most. The constants for a CPU (process and slack) were chosen on these fits, which the estimate covers with
+  up to a fifth to spare; other models were not measured. No CUDA device and no Mac was available: their figures follow
+  the formulas and the makers' data sheets, and nobody has measured them here. MobileBERT and ALBERT have layers unlike
+  the formula's, which overestimates them.
+- **Times** are a roofline (arithmetic or memory traffic, whichever is longer, at 30 to 40 % of the peak). Without
+  history, fits of MiniLM on 2 CPU cores took 0.4 to 10 times the estimate, most on a machine crowded with other work,
+  where the median was 4. What a store has seen corrects it by the median ratio of the same model, family or method on
+  the same kind of machine."""
 
 
 def quick_reference(catalogue: Catalogue, commands: Sequence[tuple[str, str]]) -> str:
@@ -96,72 +91,67 @@ def quick_reference(catalogue: Catalogue, commands: Sequence[tuple[str, str]]) -
     The catalogue part has presets, models, datasets, device classes, defaults, recipes and prompts.
     """
     training = catalogue.training
-    models = [
-        [f"`{name}`", _params(name, catalogue), entry.method, entry.group or MISSING, entry.licence, entry.description]
-        for name, entry in catalogue.models.items()
-    ]
-    datasets = [
-        [f"`{name}`", ", ".join(entry.class_names) or MISSING, entry.licence, entry.description]
-        for name, entry in catalogue.datasets.items()
-    ]
-    presets = [
-        [f"`{name}`", ", ".join(each.models), ", ".join(each.datasets), each.description]
-        for name, each in catalogue.presets.items()
-    ]
-    devices = [
-        [f"`{name}`", each.description, each.device, f"{each.memory_gib:g}", _gib(each.gpu_memory_gib),
-         f"{max(each.tflops.values()):g}", f"{each.bandwidth_gb_s:g}"]
-        for name, each in catalogue.devices.items()
-    ]  # fmt: skip
-    defaults = [
-        [f"`{part}.{field}`", f"`{value}`"]
-        for part, values in (("lora", training.lora), ("train", training.train), ("text", training.text))
-        for field, value in values.model_dump(mode="json").items()
-    ]
-    recipes = [
-        [f"`{name}`",
-         ", ".join(f"`{part}.{k}={v}`" for part in ("lora", "train") for k, v in getattr(each, part).items()),
-         each.description]
-        for name, each in training.recipes.items()
-    ]  # fmt: skip
-    prompts = [
-        [f"`{name}`", f"`{json.dumps(each.template)[1:-1]}`",
-         "; ".join(", ".join(f"`{word}`" for word in words) for words in each.label_words.values()),
-         each.description]
-        for name, each in catalogue.prompts.items()
-    ]  # fmt: skip
-    parts = [
-        "# Quick reference",
-        NOTE,
-        "## Commands",
-        _table(("Command", "What it does"), [[f"`moodbench {name}`", text] for name, text in commands]),
-        "## Presets: `moodbench run NAME`",
-        _table(("Name", "Models", "Datasets", "What"), presets),
-        "## Models: `--models`",
-        _table(("Name", "Params", "Method", "Group", "Licence", "What"), models, right={"Params"}),
-        "## Datasets: `--datasets`",
-        _table(("Name", "Classes", "Licence", "What"), datasets),
-        "## Classes of devices: `moodbench plan --device-class`",
-        _table(("Name", "What", "Device", "RAM GiB", "GPU GiB", "Peak TFLOP/s", "GB/s"), devices,
-               right={"RAM GiB", "GPU GiB", "Peak TFLOP/s", "GB/s"}),
-        "## Defaults: `--lora FIELD=VALUE`, `--train FIELD=VALUE`, or a YAML file",
-        _table(("Field", "Default"), defaults),
-        "## Recipes: `--recipe NAME`",
-        "Changes of these defaults. The first that suits a model's kind, head and size is its own; "
-        "`--recipe` takes one for all.",
-        _table(("Name", "Changes", "For"), recipes),
-        "## Prompts: `--prompt NAME` or a YAML file",
-        "Templates and label words of models that answer with a word. "
-        "A file of your own has `template` and `label_words`.",
-        _table(("Name", "Template", "Label words", "What"), prompts),
-    ]  # fmt: skip
+    sections = {
+        "Commands": [{"Command": f"`moodbench {name}`", "What it does": text} for name, text in commands],
+        "Presets: `moodbench run NAME`": [
+            {"Name": f"`{name}`", "Models": ", ".join(each.models), "Datasets": ", ".join(each.datasets),
+             "What": each.description}
+            for name, each in catalogue.presets.items()
+        ],
+        "Models: `--models`": [
+            {"Name": f"`{name}`", "Params": _params(name, catalogue), "Method": each.method,
+             "Group": each.group or MISSING, "Licence": each.licence, "What": each.description}
+            for name, each in catalogue.models.items()
+        ],
+        "Datasets: `--datasets`": [
+            {"Name": f"`{name}`", "Classes": ", ".join(each.class_names) or MISSING, "Licence": each.licence,
+             "What": each.description}
+            for name, each in catalogue.datasets.items()
+        ],
+        "Classes of devices: `moodbench plan --device-class`": [
+            {"Name": f"`{name}`", "What": each.description, "Device": each.device, "RAM GiB": f"{each.memory_gib:g}",
+             "GPU GiB": MISSING if each.gpu_memory_gib is None else f"{each.gpu_memory_gib:g}",
+             "Peak TFLOP/s": f"{max(each.tflops.values()):g}", "GB/s": f"{each.bandwidth_gb_s:g}"}
+            for name, each in catalogue.devices.items()
+        ],
+        "Defaults: `--lora FIELD=VALUE`, `--train FIELD=VALUE`, or a YAML file": [
+            {"Field": f"`{part}.{field}`", "Default": f"`{value}`"}
+            for part, values in (("lora", training.lora), ("train", training.train), ("text", training.text))
+            for field, value in values.model_dump(mode="json").items()
+        ],
+        "Recipes: `--recipe NAME`": [
+            {"Name": f"`{name}`",
+             "Changes": ", ".join(f"`{of}.{k}={v}`" for of in ("lora", "train") for k, v in getattr(each, of).items()),
+             "For": each.description}
+            for name, each in training.recipes.items()
+        ],
+        "Prompts: `--prompt NAME` or a YAML file": [
+            {"Name": f"`{name}`", "Template": f"`{json.dumps(each.template)[1:-1]}`",
+             "Label words": "; ".join(", ".join(f"`{w}`" for w in words) for words in each.label_words.values()),
+             "What": each.description}
+            for name, each in catalogue.prompts.items()
+        ],
+    }  # fmt: skip
+    parts = ["# Quick reference", NOTE]
+    for title, rows in sections.items():
+        introduction = [text for start, text in INTRODUCTIONS.items() if title.startswith(start)]
+        parts += [f"## {title}", *introduction, _table(rows)]
     return "\n\n".join(parts) + "\n"
+
+
+INTRODUCTIONS = {
+    "Recipes": "Changes of these defaults. By default, a model takes the first one that suits its kind, head and size; "
+    "`--recipe` sets one for all models.",
+    "Prompts": "Templates and label words of models that answer with a word. A file of your own has `template` and "
+    "`label_words`.",
+}
+"""Start of the title of a section to the text below it."""
 
 
 def _fits(catalogue: Catalogue, device: Device) -> dict[str, FitSpec]:
     """Return the LoRA fits of all transformers in the catalogue, by model name, as they would run on `device`."""
     names = tuple(
-        name for name, entry in catalogue.models.items() if entry.method == "lora" and _known(name, catalogue)
+        name for name, entry in catalogue.models.items() if entry.method == "lora" and _shape(name, catalogue)
     )
     embedded = next(name for name, entry in catalogue.datasets.items() if entry.embedded is not None)
     spec = BenchmarkSpec(models=names, datasets=(embedded,), seeds=(0,))
@@ -172,15 +162,9 @@ def _fits(catalogue: Catalogue, device: Device) -> dict[str, FitSpec]:
     }
 
 
-def _known(name: str, catalogue: Catalogue) -> bool:
-    return shape_of(name, catalogue) is not None
-
-
 def _place(name: str, fit: FitSpec, device: DeviceClass, catalogue: Catalogue) -> Placement:
-    shape = shape_of(name, catalogue)
+    shape = _shape(name, catalogue)
     assert shape is not None and fit.text is not None
-    if fit.model.num_hidden_layers:
-        shape = shape.first_layers(fit.model.num_hidden_layers)
     work = LONG_REVIEWS.as_read(fit.text.max_length)
     return place(shape, Estimator({}, {}).load(fit, shape, work, device), device)
 
@@ -188,91 +172,79 @@ def _place(name: str, fit: FitSpec, device: DeviceClass, catalogue: Catalogue) -
 def _hardware(catalogue: Catalogue, placements: Mapping[str, Mapping[str, Placement]]) -> list[str]:
     rows = []
     for key, device in catalogue.devices.items():
-        whole = [name for name, each in placements.items() if each[key].fits and not each[key].changes]
-        changed = [name for name, each in placements.items() if each[key].fits and each[key].changes]
-        out = [name for name, each in placements.items() if not each[key].fits]
-        rows.append(
-            [f"`{key}`", device.description, str(len(whole)), ", ".join(changed) or MISSING, ", ".join(out) or MISSING]
-        )
+        fitting = {name: each[key].changes for name, each in placements.items() if each[key].fits}
+        row = {
+            "Class": f"`{key}`",
+            "What": device.description,
+            "As it is": str(sum(not changes for changes in fitting.values())),
+            "With changes": ", ".join(name for name, changes in fitting.items() if changes) or MISSING,
+            "Not at all": ", ".join(name for name in placements if name not in fitting) or MISSING,
+        }
+        rows.append(row)
     advice = [
-        [
-            "CUDA",
-            "a card of 10 GiB, 16 GiB of RAM",
-            "24 GiB on the card, 32 GiB of RAM, for the small LLMs without 4 bit",
-        ],
-        [
-            "Apple silicon",
-            "8 GB for the ultra-tiny and most tiny models",
-            "32 GB for the small LLMs; there is no 4 bit",
-        ],
+        ["CUDA", "a card of 10 GiB, 16 GiB of RAM",
+         "24 GiB on the card, 32 GiB of RAM, for the small LLMs without 4 bit"],
+        ["Apple silicon", "8 GB for the ultra-tiny and most tiny models",
+         "32 GB for the small LLMs; there is no 4 bit"],
         ["CPU", "8 GB for the ultra-tiny models", "16 GB and 8 cores; small LLMs take days"],
-    ]
+    ]  # fmt: skip
     return [
-        _table(("Device", "Minimum", "Recommended"), advice),
+        markdown_table(("Device", "Minimum", "Recommended"), advice, right=()),
         "What fits where. *As it is* counts models that fit as configured; the others need smaller batches "
         "(added up to the same effective batch, `--train max_device_batch_size=N`) or 4-bit weights "
         "(QLoRA, `--quantization nf4`; not on Apple's GPU). "
         "Every figure here is an estimate; for CUDA and Apple devices nobody has verified one.",
-        _table(("Class", "What", "As it is", "With changes", "Not at all"), rows, right={"As it is"}),
+        _table(rows),
     ]
 
 
 def _models_table(names: Sequence[str], catalogue: Catalogue, placements: Mapping[str, Mapping[str, Placement]]) -> str:
     rows = []
     for name in names:
-        entry = catalogue.models[name]
-        size = entry.size
-        fit = placements[name]
-        batch = entry.batch_size
-        rows.append(
-            [
-                name,
-                _source(entry),
-                _params(name, catalogue),
-                f"{size.num_hidden_layers} x {size.hidden_size}" if size else MISSING,
-                f"{size.context_length:,}" if size else MISSING,
-                f"{batch.cpu} / {batch.cuda} / {batch.mps}" if batch else MISSING,
-                _needs(fit["a100-80g"], catalogue.devices["a100-80g"]),
-                _how(fit["rtx-3080-10g"]),
-                _needs(fit["mac-32g"], catalogue.devices["mac-32g"]),
-                _how(fit["mac-16g"]),
-                _needs(fit["cpu-16g"], catalogue.devices["cpu-16g"]),
-                entry.licence,
-            ]
-        )
-    headings = (
-        "Model", "Source", "Params", "Layers x width", "Context", "Batch CPU / CUDA / Apple", "CUDA GiB",
-        "10 GiB card", "Apple GiB", "16 GB Mac", "CPU GiB", "Licence",
-    )  # fmt: skip
-    return _table(headings, rows, right={"Params", "Context", "CUDA GiB", "Apple GiB", "CPU GiB"})
+        entry, fit, devices = catalogue.models[name], placements[name], catalogue.devices
+        size, batch = entry.size, entry.batch_size
+        row = {
+            "Model": name,
+            "Source": _source(entry),
+            "Params": _params(name, catalogue),
+            "Layers x width": f"{size.num_hidden_layers} x {size.hidden_size}" if size else MISSING,
+            "Context": f"{size.context_length:,}" if size else MISSING,
+            "Batch CPU / CUDA / Apple": f"{batch.cpu} / {batch.cuda} / {batch.mps}" if batch else MISSING,
+            "CUDA GiB": _needed_gib(fit["a100-80g"], devices["a100-80g"]),
+            "10 GiB card": _changes(fit["rtx-3080-10g"]),
+            "Apple GiB": _needed_gib(fit["mac-32g"], devices["mac-32g"]),
+            "16 GB Mac": _changes(fit["mac-16g"]),
+            "CPU GiB": _needed_gib(fit["cpu-16g"], devices["cpu-16g"]),
+            "Licence": entry.licence,
+        }
+        rows.append(row)
+    return _table(rows)
 
 
 def _families(catalogue: Catalogue) -> str:
     used = {entry.family for entry in catalogue.models.values()}
     rows = [
-        [name, each.kind, ", ".join(each.attention), ", ".join(each.feed_forward), "yes" if each.sdpa else "no",
-         "yes" if each.gradient_checkpointing else "no", "yes" if name in used else "no"]
+        {
+            "Family": name,
+            "Kind": each.kind,
+            "LoRA `attention`": ", ".join(each.attention),
+            "and with `all-linear`": ", ".join(each.feed_forward),
+            "Fused attention": "yes" if each.sdpa else "no",
+            "Checkpointing": "yes" if each.gradient_checkpointing else "no",
+            "In the catalogue": "yes" if name in used else "no",
+        }
         for name, each in catalogue.families.items()
-    ]  # fmt: skip
-    headings = (
-        "Family",
-        "Kind",
-        "LoRA `attention`",
-        "and with `all-linear`",
-        "Fused attention",
-        "Checkpointing",
-        "In the catalogue",
-    )
-    return _table(headings, rows)
+    ]
+    return _table(rows)
 
 
-def _needs(placement: Placement, device: DeviceClass) -> str:
+def _needed_gib(placement: Placement, device: DeviceClass) -> str:
     """Return the GiB that the placement needs; the smallest need with > in front where nothing fits."""
     text = f"{needed_bytes(placement.memory, device) / GIB:.1f}"
     return text if placement.fits else f"> {text}"
 
 
-def _how(placement: Placement) -> str:
+def _changes(placement: Placement) -> str:
     return (", ".join(placement.changes) or "as it is") if placement.fits else "no"
 
 
@@ -284,18 +256,16 @@ def _source(entry: ModelEntry) -> str:
 
 
 def _params(name: str, catalogue: Catalogue) -> str:
-    shape = shape_of(name, catalogue)
-    if shape is None:
-        return MISSING
-    layers = catalogue.models[name].num_hidden_layers
-    return count((replace(shape) if not layers else shape.first_layers(layers)).num_params)
+    shape = _shape(name, catalogue)
+    return MISSING if shape is None else count(shape.num_params)
 
 
-def _gib(value: float | None) -> str:
-    return MISSING if value is None else f"{value:g}"
+def _shape(name: str, catalogue: Catalogue) -> Shape | None:
+    """Return the shape of a model with the layers that it uses; None where the catalogue has no sizes."""
+    shape, layers = shape_of(name, catalogue), catalogue.models[name].num_hidden_layers
+    return shape.first_layers(layers) if shape is not None and layers else shape
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: set[str] | None = None) -> str:
-    sides = ["--:" if h in (right or set()) else ":--" for h in headings]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (list(headings), sides, *cells))
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a table of rows by heading, with the columns in NUMBERS aligned right."""
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows], right=NUMBERS)

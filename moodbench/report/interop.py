@@ -6,7 +6,7 @@ They contain no text of a dataset.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -25,24 +25,16 @@ EEE_SCHEMA_VERSION = "0.3.0"
 Source: schemas/eval.schema.json of the package every-eval-ever 0.3.0, from github.com/evaleval/every_eval_ever.
 """
 METRICS = {
-    "accuracy": ("accuracy", "Accuracy", False),
-    "f1_macro": ("f1", "Macro F1", False),
-    "precision_macro": ("precision", "Macro precision", False),
-    "recall_macro": ("recall", "Macro recall", False),
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1_macro": ("f1", "Macro F1"),
+    "precision_macro": ("precision", "Macro precision"),
+    "recall_macro": ("recall", "Macro recall"),
 }
-"""Leaderboard column to the metric's name in the `evaluate` library, its heading, and whether lower is better."""
+"""Leaderboard column to the metric's name in the `evaluate` library and its heading; higher is better."""
 LATEX_COLUMNS = (
-    "Rank",
-    "Model",
-    "Score",
-    "Accuracy % [95 %]",
-    "F1 % [95 %]",
-    "P50 ms",
-    "Texts/s",
-    "RAM MiB",
-    "Training",
-    "Params",
-)
+    "rank", "name", "score", "accuracy", "f1_macro", "latency_p50_s", "throughput_texts_per_s",
+    "memory_peak_batch1_bytes", "train_time_s", "num_params",
+)  # fmt: skip
 _LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
@@ -98,7 +90,7 @@ def model_index(each: Evaluated) -> bytes:
         data["revision"] = hub["revision"]
     metrics = [
         {"type": kind, "name": heading, "value": float(row[column])}
-        for column, (kind, heading, _) in METRICS.items()
+        for column, (kind, heading) in METRICS.items()
         if not missing(row[column])
     ]
     task = {"type": "text-classification", "name": "Sentiment analysis"}
@@ -134,46 +126,8 @@ def every_eval_ever(each: Evaluated) -> bytes:
 
     The record is deterministic: its time is that of the evaluation.
     """
-    row, hub = each.row, each.hub_data
+    row = each.row
     written = str(each.ended_at.timestamp())
-    source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
-    if hub:
-        source |= {"hf_repo": hub["id"], "hf_split": "test", "samples_number": int(row["num_test"])}
-        source["additional_details"] = {key: str(hub[key]) for key in ("config", "revision") if hub.get(key)}
-    results = []
-    for column, (kind, heading, lower) in METRICS.items():
-        if missing(row[column]):
-            continue
-        score: dict[str, Any] = {"score": float(row[column])}
-        uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
-        short = {"accuracy": "accuracy", "f1_macro": "f1"}.get(column, "")
-        if short and not missing(row.get(f"{short}_low")):
-            how = row["interval_method"] if short == "accuracy" else "stratified bootstrap"
-            uncertainty["confidence_interval"] = {
-                "lower": float(row[f"{short}_low"]),
-                "upper": float(row[f"{short}_high"]),
-                "confidence_level": 0.95,
-                "method": f"{how} ({row['estimand']})",
-            }
-        results.append(
-            {
-                "evaluation_name": f"{row['dataset']} - {heading}",
-                "source_data": source,
-                "evaluation_timestamp": each.ended_at.isoformat(),
-                "metric_config": {
-                    "evaluation_description": f"{heading}, mean over {int(row['num_seeds'])} seeds",
-                    "metric_id": column,
-                    "metric_name": heading,
-                    "metric_kind": kind,
-                    "metric_unit": "proportion",
-                    "lower_is_better": lower,
-                    "score_type": "continuous",
-                    "min_score": 0.0,
-                    "max_score": 1.0,
-                },
-                "score_details": score | {"uncertainty": uncertainty},
-            }
-        )
     details = {
         "method": row["method"],
         "num_train": int(row["num_train"]),
@@ -199,36 +153,72 @@ def every_eval_ever(each: Evaluated) -> bytes:
         },
         "model_info": model | {"additional_details": {name: str(value) for name, value in details.items()}},
         "eval_library": {"name": "moodbench", "version": __version__},
-        "evaluation_results": results,
+        "evaluation_results": [_eee_result(each, column) for column in METRICS if not missing(row[column])],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _eee_result(each: Evaluated, column: str) -> dict[str, Any]:
+    row, hub, (kind, heading) = each.row, each.hub_data, METRICS[column]
+    source: dict[str, Any] = {"dataset_name": row["dataset"], "source_type": "hf_dataset" if hub else "other"}
+    if hub:
+        source |= {"hf_repo": hub["id"], "hf_split": "test", "samples_number": int(row["num_test"])}
+        source["additional_details"] = {key: str(hub[key]) for key in ("config", "revision") if hub.get(key)}
+    uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
+    if column in ("accuracy", "f1_macro") and not missing(row.get(f"{kind}_low")):
+        method = row["interval_method"] if column == "accuracy" else "stratified bootstrap"
+        uncertainty["confidence_interval"] = {
+            "lower": float(row[f"{kind}_low"]),
+            "upper": float(row[f"{kind}_high"]),
+            "confidence_level": 0.95,
+            "method": f"{method} ({row['estimand']})",
+        }
+    return {
+        "evaluation_name": f"{row['dataset']} - {heading}",
+        "source_data": source,
+        "evaluation_timestamp": each.ended_at.isoformat(),
+        "metric_config": {
+            "evaluation_description": f"{heading}, mean over {int(row['num_seeds'])} seeds",
+            "metric_id": column,
+            "metric_name": heading,
+            "metric_kind": kind,
+            "metric_unit": "proportion",
+            "lower_is_better": False,
+            "score_type": "continuous",
+            "min_score": 0.0,
+            "max_score": 1.0,
+        },
+        "score_details": {"score": float(row[column]), "uncertainty": uncertainty},
+    }
 
 
 def latex(view: LeaderboardView) -> bytes:
     """Return one booktabs table per track, for `\\input`; needs the package booktabs."""
     parts = [f"% MoodBench {__version__}; needs \\usepackage{{booktabs}}"]
-    shown = [c.heading for c in COLUMNS if c.heading in LATEX_COLUMNS]
+    columns = [column for column in COLUMNS if column.key in LATEX_COLUMNS]
+    headings = [column.heading for column in columns]
     for name in view.tracks:
         rows, pairs = view.track(name), view.pairs_of(name)
-        said = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_words(pairs)}")
-        table = cells(rows)[shown]
-        lines = [" & ".join(map(_escaped, line)) + r" \\" for line in table.to_numpy().tolist()]
-        sides = "".join("l" if heading == "Model" else "r" for heading in shown)
+        caption = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_words(pairs)}")
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(said)}}}",
-            rf"\begin{{tabular}}{{{sides}}}",
+            rf"\caption{{{_escaped(caption)}}}",
+            rf"\begin{{tabular}}{{{''.join('l' if heading == 'Model' else 'r' for heading in headings)}}}",
             r"\toprule",
-            " & ".join(map(_escaped, shown)) + r" \\",
+            _latex_row(headings),
             r"\midrule",
-            *lines,
+            *map(_latex_row, cells(rows, columns).to_numpy().tolist()),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
         ]
     parts += [f"% {note}" for note in view.notes]
     return ("\n".join(parts) + "\n").encode()
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    return " & ".join(map(_escaped, texts)) + r" \\"
 
 
 def _escaped(text: str) -> str:

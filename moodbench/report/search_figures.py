@@ -1,206 +1,210 @@
-"""Figures of a search for the page: rank against alpha, all hyperparameters at once, budget, importance, memory."""
+"""Figures of a search: rank against alpha, all hyperparameters at once, budget, importance, memory."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from html import escape
+from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
 
 from moodbench.config.search_space import ALPHA_OVER_R
-from moodbench.report.figures import INK, PALETTE, styled
-from moodbench.report.search_words import (
+from moodbench.report.charts import (
+    PALETTE,
+    Axis,
+    Chart,
+    Dimension,
+    Figure,
+    Heatmap,
+    NoData,
+    ParallelCoordinates,
+    Series,
+    names_axis,
+)
+from moodbench.report.search import (
     RANK,
+    TITLES,
     UNUSED,
     after,
     axis_title,
-    cell_words,
+    caption,
+    cell_lines,
     factor,
     mib,
+    search_sentences,
     shown,
-    value_words,
+    value_text,
 )
+from moodbench.store import Store
 from moodbench.tune.objectives import front
 from moodbench.tune.records import sign
 from moodbench.tune.result import Searched
 from moodbench.tune.study import best_so_far, cells, equal_scores, expected_curve, importances
 
+UNUSED_SHARE = 0.12
+"""Lowest part of an axis, where lines of configurations that do not use the hyperparameter pass."""
 
-def rank_alpha_map(search: Searched) -> go.Figure | None:
-    """Plot the mean score by rank and alpha over rank; None where the search did not vary both.
 
-    Cells show the interval of the mean and the number of trials.
-    """
-    equal = equal_scores(search.trials)
-    found = cells(equal, RANK, ALPHA_OVER_R)
+def rank_alpha_map(search: Searched) -> Heatmap | NoData:
+    """Show the mean score by rank and alpha over rank, with the interval of the mean and the number of trials."""
+    found = cells(equal_scores(search.trials), RANK, ALPHA_OVER_R)
     if not found:
-        return None
+        return NoData("The search does not try both ranks and alpha over rank")
     ranks, ratios = sorted({r for r, _ in found}), sorted({a for _, a in found})
     scale = factor(search.metric)
-    figure = go.Figure(
-        go.Heatmap(
-            x=[str(r) for r in ranks],
-            y=[str(a) for a in ratios],
-            z=[[scale * found[r, a].mean if (r, a) in found else None for r in ranks] for a in ratios],
-            text=[
-                ["<br>".join(cell_words(found[r, a], search.metric)) if (r, a) in found else "" for r in ranks]
-                for a in ratios
-            ],
-            texttemplate="%{text}",
-            colorscale="Cividis",
-            reversescale=sign(search.metric) < 0,
-            colorbar={"title": {"text": axis_title(search.metric), "side": "right"}},
-            hovertemplate="rank %{x}, alpha / rank %{y}<br>%{text}<extra></extra>",
-        )
+    return Heatmap(
+        columns=list(map(str, ranks)),
+        rows=list(map(str, ratios)),
+        values=np.array([[scale * found[r, a].mean if (r, a) in found else np.nan for r in ranks] for a in ratios]),
+        texts=[
+            ["\n".join(cell_lines(found[r, a], search.metric)) if (r, a) in found else "" for r in ranks]
+            for a in ratios
+        ],
+        x_title="rank",
+        y_title="alpha / rank",
+        value_title=axis_title(search.metric),
+        higher_is_better=sign(search.metric) > 0,
+        height=150 + 70 * len(ratios),
     )
-    figure.update_xaxes(title="rank", type="category")
-    figure.update_yaxes(title="alpha / rank", type="category")
-    return styled(figure, 150 + 70 * len(ratios))
 
 
-def parallel_coordinates(search: Searched) -> go.Figure | None:
-    """Plot each trial as a line through its hyperparameters to its score; None with fewer than two scores.
-
-    Scores are compared after equally many training texts.
-    """
+def parallel_coordinates(search: Searched) -> ParallelCoordinates | NoData:
+    """Show each trial as a line through its hyperparameters to its score after equally many training texts."""
     equal = equal_scores(search.trials)
     if len(equal.scores) < 2:
-        return None
-    drawn: list[dict[str, Any]] = []
+        return NoData("Fewer than two configurations have a score")
+    dimensions = []
     for axis in search.axes:
         values = [t.configuration.get(axis.name, UNUSED) for t in equal.trials]
         used = [v for v in values if v is not UNUSED]
         if not used:
             continue
-        if axis.values is not None or len(used) < len(values):
-            order: list[Any] = [v for v in (axis.values or sorted(set(used))) if v in used]
-            ends = [value_words(v) for v in order] + [UNUSED] * (len(used) < len(values))
-            places = [len(order) if v is UNUSED else order.index(v) for v in values]
-            drawn.append({"label": axis.name, "values": places, "tickvals": list(range(len(ends))), "ticktext": ends})
-        else:
-            numbers = np.array(used, dtype=float)
-            drawn.append(
-                {
-                    "label": f"log10 {axis.name}" if axis.is_log else axis.name,
-                    "values": np.log10(numbers) if axis.is_log else numbers,
-                }
-            )
+        for value in used:
+            axis = axis.with_value(value)
+        start = UNUSED_SHARE if len(used) < len(values) else 0.0
+        places = {value: start + (1 - start) * axis.place(value) for value in used} | ({UNUSED: 0.0} if start else {})
+        numbers = [value for value in used if axis.values is None and value is not None]
+        ticked = [v for v in places if v not in numbers or v in (min(numbers), max(numbers))]
+        ticks = {places[value]: value_text(value) for value in ticked}
+        dimensions.append(Dimension(axis.name, [places[value] for value in values], ticks))
     scores = factor(search.metric) * np.array(equal.scores)
-    drawn.append({"label": axis_title(search.metric), "values": scores})
-    line = {"color": scores, "colorscale": "Cividis", "reversescale": sign(search.metric) < 0}
-    figure = go.Figure(go.Parcoords(line=line, dimensions=drawn, labelangle=0, labelside="top"))
-    return styled(figure, 420).update_layout(margin={"t": 70, "b": 40, "l": 80, "r": 60})
+    low, high = float(scores.min()), float(scores.max())
+    shares = list((scores - low) / ((high - low) or 1.0))
+    dimensions.append(Dimension(axis_title(search.metric), shares, {0.0: f"{low:.4g}", 1.0: f"{high:.4g}"}))
+    return ParallelCoordinates(dimensions=dimensions, higher_is_better=sign(search.metric) > 0, height=420)
 
 
-def budget_curve(search: Searched) -> go.Figure | None:
-    """Plot the best score so far over texts trained, and the expected best of random search; None with neither.
-
-    The expected best is that of as many random draws.
-    """
+def budget_curve(search: Searched) -> Chart | NoData:
+    """Show the best score so far over texts trained, and the expected best of as many random draws."""
     scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
-    if not so_far and curve is None:
-        return None
-    figure = go.Figure()
+    series = []
     if curve is not None:
-        x = curve.scores.cost * np.arange(1, len(curve.middle) + 1)
-        figure.add_scatter(
-            x=np.concatenate([x, x[::-1]]),
-            y=scale * np.concatenate([curve.low, curve.high[::-1]]),
-            fill="toself",
-            fillcolor=PALETTE[0],
-            opacity=0.2,
-            line={"width": 0, "color": PALETTE[0]},
-            name="5 to 95 % over resampled configurations",
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=x,
-            y=scale * curve.middle,
-            mode="lines",
-            line={"color": PALETTE[0], "dash": "dash"},
-            name=f"expected best of random draws, {after(curve.scores).split(',')[0]}",
+        series.append(
+            Series(
+                x=curve.scores.cost * np.arange(1, len(curve.middle) + 1),
+                y=scale * curve.middle,
+                name=f"expected best of random draws, {after(curve.scores).split(',')[0]}; 5 to 95 % over resamples",
+                colour=PALETTE[0],
+                dash="dash",
+                band=(scale * curve.low, scale * curve.high),
+            )
         )
     if so_far:
-        figure.add_scatter(
-            x=[spent for spent, _ in so_far],
-            y=[scale * score for _, score in so_far],
-            mode="lines+markers",
-            line={"shape": "hv", "color": PALETTE[1]},
-            name="best so far",
-        )
-    figure.update_xaxes(title="texts trained, all configurations together", rangemode="tozero")
-    figure.update_yaxes(title=axis_title(search.metric))
-    return styled(figure, 430)
+        spent, scores = zip(*so_far, strict=True)
+        y = scale * np.array(scores)
+        line = Series(x=spent, y=y, name="best so far", colour=PALETTE[1], dash="solid", steps="hv", symbol="circle")
+        series.append(line)
+    if not series:
+        return NoData("No configuration has a score")
+    furthest = 1.03 * max(max(each.x) for each in series)
+    x = Axis(title="texts trained, all configurations together", range=(0, furthest))
+    return Chart(series=series, x=x, y=Axis(title=axis_title(search.metric)), height=430)
 
 
-def importance_bars(search: Searched) -> go.Figure | None:
-    """Plot the share of the score's variance that each hyperparameter explains alone, with its interval.
-
-    None with too few comparable scores.
-    """
-    found = importances(search.axes, search.trials, search.defaults)
+def importance_intervals(search: Searched) -> Chart | NoData:
+    """Show the share of the score's variance that each hyperparameter explains alone, with its interval."""
+    found = importances(search.axes, search.trials, search.defaults)[::-1]
     if not found:
-        return None
-    figure = go.Figure()
-    figure.add_scatter(
+        return NoData("Fewer than 8 configurations have scores that can be compared")
+    series = Series(
         x=[100 * i.share for i in found],
-        y=[i.parameter for i in found],
-        mode="markers",
-        marker={"color": PALETTE[0], "size": 10},
-        error_x={
-            "type": "data",
-            "array": [100 * (i.high - i.share) for i in found],
-            "arrayminus": [100 * (i.share - i.low) for i in found],
-            "color": INK,
-        },
-        hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
+        y=range(len(found)),
+        colour=PALETTE[0],
+        symbol="circle",
+        hover=[f"{i.parameter}: {100 * i.share:.0f} %" for i in found],
+        x_interval=([100 * i.low for i in found], [100 * i.high for i in found]),
     )
-    figure.update_xaxes(title="share of the variance explained alone, % (5 to 95 % over 100 resamples)", range=[0, 101])
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return styled(figure, 130 + 30 * len(found))
+    title = "share of the variance explained alone, % (fANOVA; 5 to 95 % over 100 resamples)"
+    y = names_axis(i.parameter for i in found)
+    return Chart(series=[series], x=Axis(title=title, range=(0, 101)), y=y, height=130 + 30 * len(found))
 
 
-def memory_front(search: Searched) -> go.Figure | None:
-    """Plot the best score over training memory, with the Pareto front and the pick.
-
-    None with fewer than two trials that have both.
-    """
+def memory_front(search: Searched) -> Chart | NoData:
+    """Show the best score over training memory, with the Pareto front and the pick."""
     known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
     if len(known) < 2:
-        return None
+        return NoData("Fewer than two configurations have a score and a known memory")
     scale, best, line = factor(search.metric), search.best, front(search.trials)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[mib(t) for t in line],
-        y=[scale * (t.score or 0.0) for t in line],
-        mode="lines",
-        line={"shape": "hv", "color": PALETTE[1]},
-        name="front",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
+    configurations = [", ".join(f"{name} {value_text(v)}" for name, v in t.configuration.items()) for t in known]
+    marks = Series(
         x=[mib(t) for t in known],
         y=[scale * (t.score or 0.0) for t in known],
-        mode="markers",
-        marker={"color": PALETTE[0], "size": 9, "symbol": ["circle" if t is best else "circle-open" for t in known]},
-        customdata=[
-            [shown(t.score or 0.0, t.metric), ", ".join(f"{k} {value_words(v)}" for k, v in t.configuration.items())]
-            for t in known
-        ],
-        hovertemplate="%{x:,.0f} MiB, %{customdata[0]}<br>%{customdata[1]}<extra></extra>",
         name="configurations, the pick filled",
+        colour=PALETTE[0],
+        symbol="circle",
+        hollow=[t is not best for t in known],
+        hover=[
+            f"{mib(t):,.0f} MiB, {shown(t.score, t.metric)}<br>{configuration}"
+            for t, configuration in zip(known, configurations, strict=True)
+        ],
     )
-    figure.update_xaxes(title="peak memory of training, MiB")
-    figure.update_yaxes(title=axis_title(search.metric))
-    return styled(figure, 400)
+    edge = Series(
+        x=[mib(t) for t in line],
+        y=[scale * (t.score or 0.0) for t in line],
+        name="front",
+        colour=PALETTE[1],
+        dash="solid",
+        steps="hv",
+    )
+    x = Axis(title="peak memory of training, MiB")
+    return Chart(series=[edge, marks], x=x, y=Axis(title=axis_title(search.metric)), height=400)
 
 
-FIGURES: Mapping[str, Callable[[Searched], go.Figure | None]] = {
+FIGURES: Mapping[str, Callable[[Searched], Figure]] = {
     "map": rank_alpha_map,
     "coordinates": parallel_coordinates,
     "budget": budget_curve,
-    "importance": importance_bars,
+    "importance": importance_intervals,
     "front": memory_front,
 }
-"""Figure of TITLES to the function that draws it."""
+"""Figure of TITLES to the function that returns it."""
+
+
+def write_search_page(store: Store, search: Searched) -> str | None:
+    """Write a self-contained HTML page with the figures into the store and return its address; None without figures.
+
+    An earlier page of the same search is replaced.
+    """
+    from moodbench.report.charts_plotly import plotly_figure
+
+    figures = {key: made for key, make in FIGURES.items() if not isinstance(made := make(search), NoData)}
+    if not figures:
+        return None
+    title = f"Search {search.space} for {search.model} on {search.dataset}"
+    sentences = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
+    parts = [
+        f"<h2>{escape(TITLES[key])}</h2><p>{escape(caption(key, search))}</p>"
+        + plotly_figure(figure).to_html(full_html=False, include_plotlyjs=number == 0)
+        for number, (key, figure) in enumerate(figures.items())
+    ]
+    body = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
+        f'<body style="font-family:sans-serif"><h1>{escape(title)}</h1>{sentences}{"".join(parts)}</body></html>'
+    )
+    key = f"exports/search-{search.search_id[:12]}.html"
+    with tempfile.TemporaryDirectory(dir=store.location.staging()) as folder:
+        path = Path(folder) / "page.html"
+        path.write_text(body, "utf-8")
+        store.location.replace(path, key)
+    return f"{store.uri.rstrip('/')}/{key}"

@@ -1,23 +1,33 @@
-"""The leaderboard and lists as tables in a terminal, as plain text elsewhere."""
+"""The leaderboard and other tables in a terminal, or as plain text elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from moodbench.report.formatting import COLUMNS, Column, cells, reference_cells, track_facts
+from moodbench.hardware import Device
+from moodbench.models.features import FEATURES
+from moodbench.report.formatting import COLUMNS, Column, cells, failure_text, reference_cells, track_facts
 from moodbench.report.leaderboard_view import LeaderboardView
 
-LEFT = {"Model"}
+if TYPE_CHECKING:
+    from moodbench.benchmark.repeat import Repeat
+
 LINE = 160
 """Width of a table without a terminal, in characters; more where its numbers need it."""
 WRAPPED = 30
 """Narrowest line into which a left-aligned cell is wrapped, in characters."""
 PADDING = 2
+DEVICES: dict[Device, str] = {"cuda": "CUDA", "mps": "Apple GPU", "cpu": "CPU"}
+FEATURE_HEADINGS = ("Feature", *DEVICES.values())
+REPEAT_HEADINGS = (
+    "Model", "Dataset", "Seed", "Texts", "Other label", "Largest logit difference", "Accuracy", "Training s",
+)  # fmt: skip
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -26,7 +36,7 @@ def make_console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 
 
-def print_board(view: LeaderboardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
+def print_leaderboard(view: LeaderboardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
     """Print every track of the leaderboard, the notes and the failures."""
     for name in view.tracks:
         rows = view.track(name)
@@ -34,16 +44,15 @@ def print_board(view: LeaderboardView, out: Console, columns: Sequence[Column] =
         out.print(Text(name, style="bold").append(f" · {track_facts(rows)}", style="not bold"))
         tables = (cells(rows, columns), reference_cells(view.references_of(name), columns))
         lines = [line for table in tables for line in table.to_numpy().tolist()]
-        print_table([c.heading for c in columns], lines, out, left=LEFT)
+        print_table([c.heading for c in columns], lines, out, left={"Model"})
     for note in view.notes:
         out.print(Text(note, style="dim"), soft_wrap=True)
     if len(view.failures):
         out.print()
         out.print(Text("Failed", style="bold"))
-        for _, row in view.failures.iterrows():
-            message = str(row["message"]).splitlines()[0] if row["message"] else ""
-            where = f"{row['model']} · {row['dataset']} · seed {row['seed']} · {row['phase']}"
-            out.print(Text(f"  {where}: {row['error_class']}: {message}"), soft_wrap=True)
+    for _, row in view.failures.iterrows():
+        message = str(row["message"]).splitlines()[0] if row["message"] else ""
+        out.print(Text(f"  {failure_text(row)}: {message}"), soft_wrap=True)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], out: Console, *, left: set[str]) -> None:
@@ -91,3 +100,40 @@ def _parts(needs: Sequence[int], width: int, lead: int) -> list[list[int]]:
         parts[-1].append(column)
         taken += needs[column]
     return [[*range(lead), *part] for part in parts]
+
+
+def feature_rows() -> list[list[str]]:
+    """Return one row per feature, under FEATURE_HEADINGS: for each type of device, yes or no with the reason."""
+    return [
+        [name, *(f"{'yes' if ways[device].works else 'no'}: {ways[device].why}" for device in DEVICES)]
+        for name, ways in FEATURES.items()
+    ]
+
+
+def repeat_rows(repeats: Sequence[Repeat]) -> list[list[str]]:
+    """Return one row per repeated trial, under REPEAT_HEADINGS."""
+    return [
+        [
+            r.model,
+            r.dataset,
+            str(r.seed),
+            f"{r.num_texts:,}",
+            f"{r.num_flips:,}",
+            "0" if r.max_logit_difference == 0 else f"{r.max_logit_difference:.1e}",
+            f"{r.accuracy[0]:.4f} → {r.accuracy[1]:.4f}",
+            f"{r.train_time_s[0]:.1f} → {r.train_time_s[1]:.1f}",
+        ]
+        for r in repeats
+    ]
+
+
+def repeat_sentence(repeats: Sequence[Repeat]) -> str:
+    """Describe how many repeats gave the same results."""
+    if not repeats:
+        return "The store has no evaluation of these trials yet, so there is nothing to compare with."
+    same = sum(r.max_logit_difference == 0 for r in repeats)
+    labels = sum(r.num_flips == 0 for r in repeats)
+    return (
+        f"{len(repeats)} trials repeated: {same} with identical logits, {labels} with identical labels. "
+        "The store keeps the first results."
+    )

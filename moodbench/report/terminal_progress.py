@@ -13,24 +13,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from moodbench.analysis.event_log import NODE_NEWS
 from moodbench.report.formatting import MISSING, duration
 
-PLAIN_EVERY_S = 15.0
-STATE_EVERY_S = 30.0
-"""Seconds between two lines on the state of the whole run in plain output."""
+PROGRESS_EVERY_S = 15.0
+STATUS_EVERY_S = 30.0
+"""Seconds between two lines on one trial, and on the whole run, in plain output."""
 LAST_ENDED = 5
 """Number of ended phases that stay in the live table."""
-IDLE_WORDS = {
+IDLE_CAUSES = {
     "drain": "kept free for measurements",
     "no fit": "without a task that could start",
     "tail": "idle at the end",
 }
-NODE_EVENTS = {
-    "node_joined": "joined",
-    "node_left": "left the cluster",
-    "node_refused": "gets no work",
-    "node_quarantined": "failed twice in a row and gets nothing more while others will do",
-}
+NODE_EVENTS = {"node_joined": "joined", **NODE_NEWS}
 
 
 @dataclass
@@ -53,21 +49,20 @@ class TrialState:
         return (now - self.started) / self.step * (self.num_steps - self.step)
 
 
-class RunView:
+class RunDisplay:
     """Callback that shows the events of a run on `out`; use it as a context manager."""
 
     def __init__(self, out: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self.trials: dict[str, TrialState] = {}
         """Trials that have begun, in order of their last change of state."""
-        self._standing = ""
+        self._status = ""
         self._num_nodes = 1
-        self._last_standing = clock()
+        self._began = self._last_status = clock()
         self._num_committed = 0
         self._live = Live(console=out, refresh_per_second=4, get_renderable=self._view) if out.is_terminal else None
-        self._began = clock()
 
-    def __enter__(self) -> RunView:
+    def __enter__(self) -> RunDisplay:
         if self._live:
             self._live.start()
         return self
@@ -86,69 +81,63 @@ class RunView:
             if event["num_done"]:
                 self._line(f"{event['num_done']} phases are in the store already and are skipped")
         elif name == "state":
-            self._state(event)
+            self._update_status(event)
         elif name in NODE_EVENTS:
-            self._line(
-                f"node {event['node']} {NODE_EVENTS[name]}" + (f": {event['detail']}" if event.get("detail") else "")
-            )
+            detail = f": {event['detail']}" if event.get("detail") else ""
+            self._line(f"node {event['node']} {NODE_EVENTS[name]}{detail}")
         elif name == "run_ended":
-            self._standing = ""
-            if event.get("lower_bound_s"):
-                self._say(account_of(event))
+            self._status = ""
+            if event.get("lower_bound_s"):  # shown in a terminal too, above the live table
+                self._out.print(efficiency_sentence(event), markup=False, highlight=False, soft_wrap=True)
         elif name == "waiting_for_node":
-            self._line(
-                f"no node for {event['detail']}; waits {duration(event['seconds'])} for one, then goes on without"
-            )
-        if "trial" not in event:
+            wait = duration(event["seconds"])
+            self._line(f"no node for {event['detail']}; waits up to {wait} for one, then continues without")
+        elif "trial" in event and name != "job_started":  # a started job may still wait for resources
+            self._update_trial(event)
+
+    def _update_trial(self, event: Mapping[str, Any]) -> None:
+        name, key, now = event["event"], event["trial"], self._clock()
+        trial = self.trials.get(key, TrialState())
+        if name == "progress":
+            self._progress(trial, event, now)
             return
-        self._num_committed += name == "committed"
-        trial = self.trials.get(event["trial"], TrialState())
-        now = self._clock()
-        if name == "job_started":
-            return  # it may still wait for resources
-        if name != "progress":
-            self.trials.pop(event["trial"], None)
-            self.trials[event["trial"]] = trial
+        self.trials.pop(key, None)
+        self.trials[key] = trial
         if name == "started":
             node = event.get("node", "") if self._num_nodes > 1 else ""
-            self.trials[event["trial"]] = TrialState(event["phase"], "running", now, last_line=now, node=node)
-            self._line(f"{event['trial']}: {event['phase']} started" + (f" on {node}" if node else ""))
-        elif name == "progress":
-            self._progress(trial, event, now)
+            self.trials[key] = TrialState(event["phase"], "running", now, last_line=now, node=node)
+            self._line(f"{key}: {event['phase']} started" + (f" on {node}" if node else ""))
         elif name in ("committed", "skipped"):
+            self._num_committed += name == "committed"
             trial.state = "done" if name == "committed" else "skipped"
-            self._line(f"{event['trial']}: {event['phase']} {name}, {duration(now - trial.started)}")
+            self._line(f"{key}: {event['phase']} {name}, {duration(now - trial.started)}")
         elif name == "failed":
             trial.state = "failed"
-            self._line(f"{event['trial']}: {event['phase']} FAILED: {event['error']}")
+            self._line(f"{key}: {event['phase']} FAILED: {event['error']}")
         elif name == "job_ended" and event["outcome"] != "ok":
             trial.state = "retrying" if event.get("retry") else "failed"
-            why = next(iter(str(event.get("detail") or "").splitlines()), "")
-            self._line(
-                f"{event['trial']}: {event['outcome']}"
-                + (f" ({why})" if why else "")
-                + (", trying again" if event.get("retry") else "")
-            )
+            detail = str(event.get("detail") or "").partition("\n")[0]
+            text = event["outcome"] + (f" ({detail})" if detail else "") + (", retrying" if event.get("retry") else "")
+            self._line(f"{key}: {text}")
 
-    def _state(self, event: Mapping[str, Any]) -> None:
-        """Store the state of the whole run; plain output prints it every STATE_EVERY_S."""
-        waits = ", ".join(f"{number} for {what}" for what, number in event["blocked_on"].items())
+    def _update_status(self, event: Mapping[str, Any]) -> None:
+        """Store the status of the whole run; plain output prints it every STATUS_EVERY_S."""
         parts = [f"{event['num_running']} running"]
         if event.get("num_starting"):
-            where = ", ".join(
-                node + (f", where {free} free" if free else "") for node, free in event["no_room"].items()
-            )
-            parts.append(f"{event['num_starting']} " + (f"waiting for room on {where}" if where else "starting"))
+            full = [node + (f", where {free} free" if free else "") for node, free in event["no_room"].items()]
+            reason = f"waiting for room on {', '.join(full)}" if full else "starting"
+            parts.append(f"{event['num_starting']} {reason}")
+        waits = ", ".join(f"{number} for {cause}" for cause, number in event["blocked_on"].items())
         parts.append(f"{event['num_queued']} queued" + (f" ({waits})" if waits else ""))
         parts.append(f"{self._num_committed} phases committed")
         if event["num_failed"]:
             parts.append(f"{event['num_failed']} failed")
         if event["eta_s"] is not None and event["eta_s"] >= 1:
             parts.append(f"at least {duration(event['eta_s'])} left")
-        self._standing = " · ".join(parts)
-        if self._clock() - self._last_standing >= STATE_EVERY_S:
-            self._last_standing = self._clock()
-            self._line(self._standing)
+        self._status = " · ".join(parts)
+        if self._clock() - self._last_status >= STATUS_EVERY_S:
+            self._last_status = self._clock()
+            self._line(self._status)
 
     def _progress(self, trial: TrialState, event: Mapping[str, Any], now: float) -> None:
         trial.step = event.get("step", trial.step)
@@ -158,7 +147,7 @@ class RunView:
             self._line(f"{event['trial']}: {event['note']}")
         if "disturbed_attempt" in event:
             self._line(f"{event['trial']}: disturbed by other load, measuring again in {event['wait_s']:.0f} s")
-        if now - trial.last_line >= PLAIN_EVERY_S and trial.num_steps:
+        if now - trial.last_line >= PROGRESS_EVERY_S and trial.num_steps:
             trial.last_line = now
             self._line(f"{event['trial']}: {trial.phase} {self._pace(trial, now)}")
 
@@ -172,10 +161,6 @@ class RunView:
         if not self._live:
             self._out.print(f"[{self._clock() - self._began:6.1f} s] {text}", markup=False)
 
-    def _say(self, text: str) -> None:
-        """Print a line that must be read in a terminal too, above the live table."""
-        self._out.print(text, markup=False, highlight=False, soft_wrap=True)
-
     def _shown(self) -> list[tuple[str, TrialState]]:
         """Return the rows of the live table: the phases that ended last, then all that run or will be retried."""
         going = [(name, trial) for name, trial in self.trials.items() if trial.state in ("running", "retrying")]
@@ -183,7 +168,7 @@ class RunView:
         return [*ended[-LAST_ENDED:], *going]
 
     def _view(self) -> Group:
-        return Group(*([Text(self._standing, style="italic")] if self._standing else []), self._table())
+        return Group(*([Text(self._status, style="italic")] if self._status else []), self._table())
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 1), header_style="bold")
@@ -199,16 +184,16 @@ class RunView:
         return table
 
 
-def account_of(event: Mapping[str, Any]) -> str:
-    """Describe in a sentence or two how well a run that ended used its nodes."""
+def efficiency_sentence(event: Mapping[str, Any]) -> str:
+    """Describe how well a run that ended used its nodes."""
     took, bound = event["makespan_s"], event["lower_bound_s"]
     text = (
-        f"The run took {duration(took)}, {took / bound:.2f} times the least that any order of the same work could "
-        f"take. Of the processors' time {event['efficiency']:.0%} went into what ended well"
+        f"The run took {duration(took)}, {took / bound:.2f} times the lower bound of any schedule of the same work. "
+        f"Of the processors' time {event['efficiency']:.0%} went into phases that succeeded"
     )
     if event["failed_attempts_s"]:
         text += f", {event['wasted']:.0%} into attempts that failed ({duration(event['failed_attempts_s'])} of them)"
     if event.get("starting", 0) >= 0.005:
         text += f", {event['starting']:.0%} into starting processes"
-    idle = [f"{share:.0%} was {IDLE_WORDS[why]}" for why, share in event["idle"].items() if share >= 0.005]
+    idle = [f"{share:.0%} was {IDLE_CAUSES[why]}" for why, share in event["idle"].items() if share >= 0.005]
     return text + "".join(f", {each}" for each in idle) + "."

@@ -9,7 +9,7 @@ from chromium import address, until
 from looking import TWEETS, board, clean, drawn, shot
 
 from moodbench.analysis.pairwise import compare_models
-from moodbench.report.files import board_bytes
+from moodbench.report.files import leaderboard_bytes
 from moodbench.report.tables import pair_sentence
 from moodbench.serving.classifier import open_classifier
 from moodbench.store import Store
@@ -134,7 +134,7 @@ def test_files_are_fetched_and_read_back(filled):
             page.locator(f"#get-{key}").click()
         fetched[key] = Path(download.value.path()).read_bytes()
     view = board(filled)
-    whole = pd.read_csv(BytesIO(board_bytes(view, "csv")))
+    whole = pd.read_csv(BytesIO(leaderboard_bytes(view, "csv")))
     mine = whole[(whole["name"] == "vader") & whole["track"].str.startswith("overall")]
     pd.testing.assert_frame_equal(
         pd.read_csv(BytesIO(fetched["view-csv"])),

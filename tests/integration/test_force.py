@@ -44,7 +44,7 @@ def test_everything_again_is_compared_and_the_first_results_stand(tmp_path, monk
     told = json.loads(printed.out)
     assert sorted(r["model"] for r in told["repeats"]) == ["tfidf-logreg", "vader"]
     assert all(r["num_flips"] == 0 and r["max_logit_difference"] == 0 for r in told["repeats"])
-    assert "2 trials done again: 2 with the very same logits" in printed.err
+    assert "2 trials repeated: 2 with identical logits" in printed.err
     assert all(path.read_bytes() == content for path, content in before.items())
     assert verify(Store.open("results").location).differences == []
     again = Store.open(told["store"])

@@ -15,8 +15,8 @@ from moodbench.app.shell import TABS
 from moodbench.app.snapshot import LOOK_EVERY_S, Reader, Reading
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
+from moodbench.report.files import REPORT, write
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
-from moodbench.report.report import write_report
 from moodbench.store import Store
 from moodbench.tune.records import put_trial
 from moodbench.tune.result import searches
@@ -68,7 +68,7 @@ def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path
 def test_the_report_has_a_section_for_each_search(tmp_path):
     store = write_toy_store(tmp_path / "results")
     with_search(store)
-    written = write_report(view_leaderboard(store, MACHINE), store, tmp_path / "report")
+    written = write(view_leaderboard(store, MACHINE), store, REPORT, tmp_path / "report")
     figures = [path for path in written if path.suffix == ".svg" and path.name.startswith("search-")]
     assert [path.name for path in figures] == [
         f"search-{'s' * 12}-{key}.svg" for key in ("map", "coordinates", "budget")

@@ -12,7 +12,8 @@ from toy_store import EVALUATION_ID, LOGITS, TEST_LABELS, toy_fit, write_toy_sto
 from moodbench.analysis.calibration import calibration_of
 from moodbench.cli import main
 from moodbench.report import figures
-from moodbench.report.report_figures import reliability_figure
+from moodbench.report.charts_matplotlib import draw_panels
+from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
 
 VALIDATION = [[2.0, 0.0], [1.0, 0.0]]
@@ -82,13 +83,12 @@ def test_compare_and_report_give_the_same_figures(tmp_path, capsys):
 def test_the_diagrams_show_the_line_and_its_band_of_every_entry(tmp_path):
     store = write_toy_store(tmp_path)
     curve = calibration_of(store, "toy", [EVALUATION_ID]).curve
-    figure = figures.reliability({"a": curve, "b": curve})
-    diagonal, *drawn = figure.data
+    diagonal, *drawn = plotly_figure(figures.reliability({"a": curve, "b": curve})).data
     bands, lines = drawn[::2], drawn[1::2]
     assert [line.name for line in lines] == ["a", "b"]
     assert list(lines[0].y) == pytest.approx(100 * curve.right)
     assert list(bands[0].y) == pytest.approx([*(100 * curve.low), *(100 * curve.high[::-1])])
     assert list(diagonal.x) == list(diagonal.y)
-    svg = reliability_figure({"a": curve, "b <c>": curve}, "Reliability").svg
+    svg = draw_panels(figures.reliability({"a": curve, "b <c>": curve}), "r", "Reliability").svg
     assert svg.count("b &lt;c&gt;") == 1
     assert "stated probability" in svg

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from moodbench.app.speed import memory_parts
 from moodbench.report import figures
+from moodbench.report.charts import Axis, Chart, Series, log_axis
+from moodbench.report.charts_matplotlib import draw
+from moodbench.report.charts_plotly import plotly_figure
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30)
 
@@ -42,14 +45,25 @@ def board():
 
 def test_the_trade_off_shows_milliseconds_percent_intervals_and_the_frontier():
     figure = figures.trade_off(board())
-    line, baseline, lora = figure.data
+    line, baseline, lora = figure.series
     assert list(line.x) == [1.0, 20.0] and list(line.y) == pytest.approx([80.0, 90.0])
     assert list(baseline.x) == [1.0] and list(lora.x) == [5.0, 20.0]
-    assert list(lora.error_y.array) == pytest.approx([5.0, 3.0]) and list(lora.error_y.arrayminus) == pytest.approx(
-        [4.0, 2.0]
-    )
-    assert list(lora.text) == ["", "a"], "only the frontier is labelled"
-    assert list(lora.marker.symbol) == ["circle-open", "circle"], "a disturbed clock has an open marker"
+    low, high = lora.y_interval
+    assert list(low) == pytest.approx([66.0, 88.0]) and list(high) == pytest.approx([75.0, 93.0])
+    assert list(lora.faint) == [True, False], "only the frontier stands out"
+    assert list(lora.hollow) == [True, False], "a disturbed clock has a hollow mark"
+    drawn = plotly_figure(figure).data[2]
+    assert list(drawn.error_y.array) == pytest.approx([5.0, 3.0])
+    assert list(drawn.error_y.arrayminus) == pytest.approx([4.0, 2.0])
+    assert list(drawn.text) == ["", "a"], "only the frontier is labelled"
+    assert list(drawn.marker.symbol) == ["circle-open", "circle"]
+
+
+def test_the_report_shows_the_same_trade_off_as_error():
+    line, _, lora = figures.trade_off(board(), as_error=True).series
+    assert list(line.y) == pytest.approx([20.0, 10.0])
+    low, high = lora.y_interval
+    assert list(low) == pytest.approx([25.0, 7.0]) and list(high) == pytest.approx([34.0, 12.0])
 
 
 def test_pointed_at_a_mark_says_its_costs_as_the_table_does():
@@ -57,8 +71,8 @@ def test_pointed_at_a_mark_says_its_costs_as_the_table_does():
         latency_p50_s=1.234, memory_peak_batch1_bytes=1234 * 2**20, train_time_s=3600.0, throughput_texts_per_s=1234.5,
         num_params=22.7e6,
     )  # fmt: skip
-    ((_, said),) = figures.trade_off(slow).data[1].customdata
-    assert said.split("<br>")[1:] == [
+    (said,) = figures.trade_off(slow).series[1].hover
+    assert said.split("<br>")[2:] == [
         "median time to label: 1,234 ms", "memory of the process: 1,234 MiB", "training time: 60 m 00 s",
         "texts per second: 1,234", "parameters: 22.7M",
     ]  # fmt: skip
@@ -73,25 +87,25 @@ def test_means_over_other_data_sets_are_no_trade_off():
 
 def test_an_accuracy_without_an_interval_is_said_without_one():
     bare = board().head(1).assign(accuracy_low=float("nan"), accuracy_high=float("nan"))
-    ((_, said),) = figures.trade_off(bare).data[1].customdata
-    assert said.split("<br>")[0] == "accuracy 90.0 %"
+    (said,) = figures.trade_off(bare).series[1].hover
+    assert said.split("<br>")[1] == "accuracy 90.0 %"
 
 
 def test_a_slow_request_is_said_without_an_exponent():
-    (line,) = figures.latency_distribution({"a": np.array([1.5, 2.5])}).data
-    assert list(line.customdata) == ["1,500", "2,500"] and "%{customdata} ms" in line.hovertemplate
+    line, _ = figures.latency_distribution({"a": np.array([1.5, 2.5])}).series
+    assert list(line.hover) == ["a: 50.0 % within 1,500 ms", "a: 100.0 % within 2,500 ms"]
 
 
 def test_a_figure_of_nothing_says_why():
     empty = board().head(0)
-    made = (figures.trade_off(empty), figures.scores_by_dataset(empty.assign(track=[], f1_macro=[]), []), figures.latency_distribution({}),
+    made = (figures.trade_off(empty), figures.f1_by_dataset(empty.assign(track=[], f1_macro=[])), figures.latency_distribution({}),
             figures.batch_sweep({}), figures.stacked_parts(empty[["accuracy"]], "x"), figures.reliability({}))  # fmt: skip
-    assert all(figure.layout.annotations[0].text for figure in made)
+    assert all(figure.reason == plotly_figure(figure).layout.annotations[0].text != "" for figure in made)
 
 
 def test_a_distribution_ends_at_all_requests_and_keeps_its_quantiles():
     latencies = np.random.default_rng(1).exponential(0.01, 5000)
-    (line,) = figures.latency_distribution({"a": latencies}).data
+    line, _ = figures.latency_distribution({"a": latencies}).series
     assert len(line.x) <= 200 and line.y[-1] == 100 and line.x[-1] == pytest.approx(1e3 * latencies.max())
     nearest = int(np.argmin(np.abs(np.array(line.y) - 50)))
     assert line.x[nearest] == pytest.approx(1e3 * np.median(latencies), rel=0.05)
@@ -106,13 +120,25 @@ def test_memory_parts_add_up_to_the_peak():
 
 
 def test_labels_of_the_trade_off_stand_towards_the_middle_where_no_edge_cuts_them():
-    ms = pd.Series([1.0, 5.0, 200.0])
-    assert [place.split()[1] for place in figures._inwards(ms, ms)] == ["right", "right", "left"]
+    ms = [1.0, 5.0, 200.0]
+    chart = Chart(series=[Series(x=ms, y=ms, labels=["a", "b", "c"])], x=log_axis("ms", ms), y=Axis(), height=300)
+    assert [place.split()[1] for place in plotly_figure(chart).data[0].textposition] == ["right", "right", "left"]
 
 
 def test_the_f1_figure_names_the_marks_of_each_entry():
     rows = pd.DataFrame(
-        {"name": ["a", "b", "a"], "track": ["x", "x", "y"], "f1_macro": [0.5, 0.6, 0.7], "quick": [False, False, True]}
+        {"name": ["a", "b", "a"], "track": ["x", "x", "y"], "f1_macro": [0.5, 0.55, 0.7], "quick": [False, False, True]}
     ).assign(verdict="clean", provisional=False)
-    axis = figures.scores_by_dataset(rows, ["a", "b"]).layout.yaxis
-    assert dict(zip(axis.tickvals, axis.ticktext, strict=True)) == {"a": "a (quick)", "b": "b"}
+    figure = figures.f1_by_dataset(rows)
+    assert figure.y.ticks == {0: "b", 1: "a (quick)"}, "the best mean on top"
+    assert [list(series.y) for series in figure.series] == [[1, 0], [1]]
+
+
+def test_bars_are_stacked_in_both_libraries():
+    parts = pd.DataFrame({"load": [1.0, 3.0], "first": [2.0, 4.0]}, index=["a", "b"])
+    figure = figures.stacked_parts(parts, "s")
+    assert figure.y.ticks == {0: "b", 1: "a"}, "the first row on top"
+    load, first = plotly_figure(figure).data
+    assert list(load.base) == [0, 0] and list(load.x) == [3, 1]
+    assert list(first.base) == [3, 1] and list(first.x) == [4, 2]
+    assert "load" in draw(figure, "bars", "").svg and "first" in draw(figure, "bars", "").svg

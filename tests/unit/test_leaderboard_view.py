@@ -12,9 +12,9 @@ from moodbench.app.snapshot import Reader
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State, chosen_track
 from moodbench.hardware import hardware
+from moodbench.report.files import REPORT, write
 from moodbench.report.formatting import COLUMNS
 from moodbench.report.leaderboard_view import StoreView, answer, tied_best
-from moodbench.report.report import write_report
 from moodbench.statistics.composite import Weights, latency_for_a_point, load_anchors
 
 VIEWS = [
@@ -148,7 +148,7 @@ def test_several_seeds_without_predictions_have_a_board_without_intervals(tmp_pa
     view = Reader(store, hardware()).current().view(Weights())
     assert view.rows["score"].notna().all() and view.rows["accuracy_low"].isna().all()
     assert any("No interval" in note for note in view.notes)
-    assert len(write_report(view, store, tmp_path / "report")) == 6 + 2 * (2 * 4 + 1), "accuracy, three costs; and F1"
+    assert len(write(view, store, REPORT, tmp_path / "report")) == 6 + 2 * (2 * 4 + 1), "accuracy, three costs; and F1"
 
 
 def board(**columns):

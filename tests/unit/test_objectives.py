@@ -14,8 +14,9 @@ from test_tuning_study import trial
 from moodbench.cli.tune import _without_score
 from moodbench.cli.tune_confirm import evaluated, pick_words
 from moodbench.errors import UsageError
+from moodbench.report.charts_plotly import plotly_figure
+from moodbench.report.search import budget_warning, findings
 from moodbench.report.search_figures import FIGURES
-from moodbench.report.search_words import budget_words, findings
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
 from moodbench.tune.objectives import front, winner
@@ -116,9 +117,7 @@ def test_the_pick_by_memory_takes_the_least_within_a_point_of_the_best() -> None
 
 
 def test_the_front_is_drawn_with_the_pick_filled() -> None:
-    figure = FIGURES["front"](replace(searched(TRIALS), objective="memory"))
-    assert figure is not None
-    line, points = figure.data
+    line, points = plotly_figure(FIGURES["front"](replace(searched(TRIALS), objective="memory"))).data
     assert list(line.x) == [500, 700, 900, 950] and list(line.y) == pytest.approx([79.0, 79.5, 80.0, 80.4])
     assert list(points.marker.symbol) == ["circle-open", "circle", *["circle-open"] * 3]
 
@@ -204,9 +203,9 @@ def test_only_what_was_evaluated_with_the_seed_is_measured() -> None:
     ],
 )
 def test_a_budget_too_small_for_what_was_asked_is_said(num_wanted, worth, scheduler, said):
-    words = budget_words(num_wanted, 600.0, worth, scheduler)
+    words = budget_warning(num_wanted, 600.0, worth, scheduler)
     assert all(part in words for part in said), words
 
 
 def test_a_budget_in_which_half_of_it_ends_is_enough():
-    assert budget_words(12, 600.0, 6.0, "asha") == "" and budget_words(12, 600.0, 5.9, "asha")
+    assert budget_warning(12, 600.0, 6.0, "asha") == "" and budget_warning(12, 600.0, 5.9, "asha")

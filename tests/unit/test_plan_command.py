@@ -87,8 +87,8 @@ def test_the_plan_is_told_in_words(capsys, tmp_path, seven_billion):
     assert code == 0
     assert "2 trials (2 models, 1 datasets, 1 seeds), 6 phases: 0 done already, 6 to run. Nothing is started." in out
     assert "QLoRA (nf4)" in out and "cost " in out and "price unknown" in out
-    assert "On rtx-3080-10g 1 of 2 models fit as asked, 1 with changes (Seven)." in out
-    assert "On mac-16g 1 of 2 models fit as asked, 1 do not fit (Seven)." in out
+    assert "On rtx-3080-10g 1 of 2 models fit as requested, 1 with changes (Seven)." in out
+    assert "On mac-16g 1 of 2 models fit as requested, 1 do not fit (Seven)." in out
     assert "4-bit weights work on CUDA and on CPUs only" in out
     assert "Does not fit: Seven on icwsm-movie: needs " in out
     assert "To run Seven there: --quantization nf4" in out

@@ -16,11 +16,12 @@ from toy_store import SECRET, write_toy_store
 from moodbench.analysis.robustness import Robustness, stability
 from moodbench.cli import main
 from moodbench.hardware import hardware
+from moodbench.report.charts_matplotlib import draw
+from moodbench.report.figures import COSTS, joined_ranges, trade_off
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.notes import effect_words
-from moodbench.report.report import chances, data_sets_together, ties, trade_offs
-from moodbench.report.report_figures import joined_ranges, trade_off_figure
+from moodbench.report.report import all_datasets, chances, ties, trade_offs
 from moodbench.report.tables import CALIBRATION_HEADINGS
 from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.composite import Weights
@@ -36,6 +37,12 @@ def written(tmp_path_factory):
         main(["report", "--store", str(root / "store"), "--output", str(root / "out")])
     assert ended.value.code == 0
     return store, root / "out"
+
+
+def entries(rows):
+    """The rows with every column that the trade-off figure reads, missing where a test does not give it."""
+    read = ("accuracy_low", "accuracy_high", *COSTS)
+    return rows.assign(method="lora").assign(**{column: np.nan for column in read if column not in rows})
 
 
 class Tags(HTMLParser):
@@ -150,7 +157,7 @@ def test_a_figure_is_well_formed_and_shows_every_name():
             "provisional": [False, True, False],
         }
     )
-    svg = trade_off_figure(rows, "latency_p50_s", np.array([True, True, False]), "trade-off").svg
+    svg = draw(trade_off(entries(rows)), "trade-off", "").svg
     texts = {e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")}
     assert {"A<b>", "B (provisional)"} <= texts and "C" not in texts
 
@@ -159,10 +166,10 @@ def test_names_of_near_points_cover_neither_each_other_nor_a_point_and_the_axis_
     """Two points a few pixels apart: the lower one's name stands below it; nothing was disturbed, so that nothing is said of it."""
     rows = pd.DataFrame({"name": ["lower", "upper", "far"], "accuracy": [0.880, 0.873, 0.6], "verdict": "clean"})
     rows = rows.assign(provisional=False, memory_peak_batch1_bytes=np.array([69, 71, 300]) * 2.0**20)
-    svg = trade_off_figure(rows, "memory_peak_batch1_bytes", np.array([True, False, False]), "near").svg
+    svg = draw(trade_off(entries(rows), "memory_peak_batch1_bytes", as_error=True), "near", "").svg
     texts = [e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")]
     words = [e.text for e in texts]
-    assert {"60", "100", "200"} <= set(words) and not any("10^" in str(w) or "disturbed" in str(w) for w in words)
+    assert {"50", "100", "200"} <= set(words) and not any("10^" in str(w) or "disturbed" in str(w) for w in words)
     heights = {
         e.text: float(re.search(r"[\d.]+\)$", e.get("transform")).group(0)[:-1])
         for e in texts
@@ -183,7 +190,7 @@ def test_error_is_drawn_against_each_cost_that_somebody_has():
             "provisional": [False, False],
         }
     )
-    found = {each.caption.split(";")[0]: each.drawing.svg for each in trade_offs(rows, "movie")}
+    found = {each.caption.split(";")[0]: each.drawing.svg for each in trade_offs(entries(rows), "movie", "movie")}
     assert list(found) == ["Error against memory", "Error against training time"], "an invalid clock is no latency"
     names = {
         k: {e.text for e in ElementTree.fromstring(v).iter() if e.tag.endswith("text")} & {"A", "B (invalid)"}
@@ -240,13 +247,15 @@ def test_from_ten_data_sets_on_the_report_has_tests_over_data_sets():
             for name, gap in (("A", 0.0), ("B", 0.05), ("C", 0.1))
         ]
     )
-    found = data_sets_together(board)
-    assert "Over 10 datasets, 3 entries" in found.words and "separates 3 of 3 pairs" in found.words
-    assert found.figure.svg.count("<svg") == 1 and "A  1.00" in found.figure.svg and "C  3.00" in found.figure.svg
+    board["f1_macro"] = np.nan
+    (found,) = all_datasets(board, 1)
+    assert "Over 10 datasets, 3 entries" in found.caption and "separates 3 of 3 pairs" in found.caption
+    svg = found.drawing.svg
+    assert svg.count("<svg") == 1 and "A  1.00" in svg and "C  3.00" in svg
     fewer = board[board["dataset"] != "t3"]
-    assert data_sets_together(fewer) is None
+    assert not list(all_datasets(fewer, 1))
     again = fewer[fewer["dataset"] == "t4"].assign(track="t4 (900 training texts)")
-    assert data_sets_together(pd.concat([fewer, again])) is None, "two training sizes are not two datasets"
+    assert not list(all_datasets(pd.concat([fewer, again]), 1)), "two training sizes are not two datasets"
 
 
 def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
@@ -258,8 +267,9 @@ def test_tracks_of_one_data_set_are_averaged_before_the_tests_over_data_sets():
         for size, each in ahead.items()
         for name, accuracy in each.items()
     ]
-    found = data_sets_together(pd.DataFrame(rows))
-    assert "Over 10 datasets" in found.words and "B  1.00" in found.figure.svg and "A  2.00" in found.figure.svg
+    (found,) = all_datasets(pd.DataFrame(rows).assign(f1_macro=np.nan), 1)
+    assert "Over 10 datasets" in found.caption
+    assert "B  1.00" in found.drawing.svg and "A  2.00" in found.drawing.svg
 
 
 def test_bars_join_runs_without_a_separated_pair():

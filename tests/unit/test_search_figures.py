@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from test_tuning_study import trial
 
-from moodbench.report.search_drawings import DRAWN
-from moodbench.report.search_figures import FIGURES
-from moodbench.report.search_report import drawings, search_html, search_markdown
-from moodbench.report.search_view import search_lines, write_search_page
-from moodbench.report.search_words import EMPTY, TITLES, caption, cost_words, findings, trial_table
+from moodbench.report.charts import Chart, Heatmap, NoData, ParallelCoordinates
+from moodbench.report.charts_matplotlib import draw
+from moodbench.report.charts_plotly import plotly_figure
+from moodbench.report.document import html, markdown
+from moodbench.report.report import search_blocks
+from moodbench.report.search import TITLES, caption, cost_sentence, findings, search_sentences, trial_table
+from moodbench.report.search_figures import FIGURES, write_search_page
 from moodbench.store import Store
 from moodbench.tune.records import SearchTrial, put_trial
 from moodbench.tune.result import Searched, searched
@@ -33,9 +35,7 @@ def a_search(metric: str = "f1_macro") -> Searched:
 
 
 def test_the_map_shows_mean_interval_and_number_of_trials() -> None:
-    figure = FIGURES["map"](a_search())
-    assert figure is not None
-    (drawn,) = figure.data
+    (drawn,) = plotly_figure(FIGURES["map"](a_search())).data
     assert list(drawn.x) == ["2", "4"] and list(drawn.y) == ["1", "2"]
     # rank 4, ratio 1: trials 1, 5, 9 with 0.701, 0.705, 0.709: 0.705 +- 4.303 x 0.004 / sqrt(3) = 0.705 +- 0.0099.
     assert drawn.z[0][1] == pytest.approx(70.5) and drawn.text[0][1] == "70.5<br>[69.5, 71.5]<br>3 trials"
@@ -47,54 +47,55 @@ def test_one_trial_has_no_interval_and_a_missing_cell_is_empty() -> None:
         trial(1, 0.7, **{"lora.r": 4, "lora.alpha_over_r": 2}),
     ]
     figure = FIGURES["map"](searched(few))
-    assert figure is not None
-    assert [list(row) for row in figure.data[0].text] == [["60.0<br>one trial,<br>no interval", ""],
-                                                          ["", "70.0<br>one trial,<br>no interval"]]  # fmt: skip
-    assert FIGURES["map"](searched([trial(0, 0.6, **{"lora.r": 2})])) is None
+    assert isinstance(figure, Heatmap)
+    assert figure.texts == [["60.0\none trial,\nno interval", ""], ["", "70.0\none trial,\nno interval"]]
+    assert isinstance(FIGURES["map"](searched([trial(0, 0.6, **{"lora.r": 2})])), NoData)
 
 
 def test_a_loss_is_shown_in_its_unit_and_falls() -> None:
     search = a_search("nll")
-    map_, budget = FIGURES["map"](search), FIGURES["budget"](search)
-    assert map_ is not None and budget is not None
+    map_, budget = plotly_figure(FIGURES["map"](search)), FIGURES["budget"](search)
+    assert isinstance(budget, Chart)
     assert map_.data[0].z[0][1] == pytest.approx(0.295) and map_.data[0].reversescale
     assert map_.data[0].text[0][1].startswith("0.295<br>")
-    expected, so_far = (next(d for d in budget.data if part in d.name) for part in ("expected", "so far"))
+    expected, so_far = (next(s for s in budget.series if part in s.name) for part in ("expected", "so far"))
     assert (np.diff(expected.y) <= 0).all() and (np.diff(so_far.y) <= 0).all() and max(expected.y) < 1
-    assert "less is better" in budget.layout.yaxis.title.text
-    assert "nll 0.289" in " ".join(search_lines(search))
+    assert "less is better" in budget.y.title
+    assert "nll 0.289" in " ".join(search_sentences(search))
 
 
 def test_a_parameter_that_is_not_used_has_its_own_place_on_the_line() -> None:
     figure = FIGURES["coordinates"](a_search())
-    assert figure is not None
-    by_label = {axis.label: axis for axis in figure.data[0].dimensions}
-    assert list(by_label["lora.r"].ticktext) == ["2", "4"]
-    assert (
-        by_label["train.learning_rate"].ticktext[-1] == "not used" and by_label["train.learning_rate"].values[-1] == 11
-    )
-    assert by_label["validation f1_macro, %"].values[1] == pytest.approx(70.1)
+    assert isinstance(figure, ParallelCoordinates)
+    by_title = {dimension.title: dimension for dimension in figure.dimensions}
+    assert list(by_title["lora.r"].ticks.values()) == ["2", "4"]
+    rate = by_title["train.learning_rate"]
+    assert rate.ticks[0.0] == "not used" and rate.places[-1] == 0.0 < min(rate.places[:-1])
+    score = by_title["validation f1_macro, %"]
+    assert score.ticks == {0.0: "60", 1.0: "71.1"} and score.places[1] == pytest.approx((70.1 - 60) / 11.1)
+    (drawn,) = plotly_figure(figure).data
+    assert [list(axis.ticktext) for axis in drawn.dimensions] == [list(d.ticks.values()) for d in figure.dimensions]
 
 
 @pytest.mark.parametrize("metric", ["f1_macro", "nll"])
 def test_page_and_report_draw_the_same_figures_as_valid_xml(metric: str) -> None:
     search = a_search(metric)
     for key in TITLES:
-        assert FIGURES[key](search) is not None
-        drawing = DRAWN[key](search)
-        assert drawing is not None
+        figure = FIGURES[key](search)
+        assert plotly_figure(figure).data and not isinstance(figure, NoData)
+        drawing = draw(figure, key, TITLES[key])
         ElementTree.fromstring(drawing.svg_file)
         assert drawing.png.startswith(b"\x89PNG")
         assert caption(key, search).startswith(TITLES[key])
     lone = searched([trial(0, None, "failed")])
-    assert [FIGURES[key](lone) for key in TITLES] == [DRAWN[key](lone) for key in TITLES] == [None] * len(EMPTY)
+    assert all(isinstance(FIGURES[key](lone), NoData) for key in TITLES)
 
 
 def test_the_report_has_words_figures_and_every_trial_and_escapes_what_a_store_says() -> None:
     search = a_search()
     hostile = replace(search, trials=tuple(replace(t, space="<b>|x") for t in search.trials))
-    drawn = drawings(hostile)
-    text, page = "\n".join(search_markdown(hostile, drawn)), "".join(search_html(hostile, drawn))
+    blocks = list(search_blocks(hostile))
+    text, page = markdown(blocks), "".join(map(html, blocks))
     assert text.count("| finished |") == 11 and "| pick | 71.1 | 1,200 |" in text
     for key, title in TITLES.items():
         assert f"![{title}](search-{'s' * 12}-{key}.svg)" in text
@@ -104,7 +105,7 @@ def test_the_report_has_words_figures_and_every_trial_and_escapes_what_a_store_s
 
 def test_the_cost_is_a_share_of_full_training_where_the_request_is_known() -> None:
     search = replace(a_search(), max_texts=1300)
-    assert "18 s of trials, 50 % of training each to the longest end." in cost_words(search)
+    assert "18 s of trials, 50 % of training each to the longest end." in cost_sentence(search)
 
 
 def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
@@ -130,7 +131,7 @@ def test_a_pick_that_was_cut_off_is_named_so() -> None:
     search = searched([trial(0, 0.9, "unfinished"), trial(1, 0.8)])
     assert trial_table(search)[1][0][:2] == ["pick, unfinished", "90.0"]
     assert findings(search)[0].startswith("Best on validation: after 100 texts, not trained to its end, ")
-    assert "1 trained to their end, 0 stopped early, 0 failed, 1 begun and not ended." in cost_words(search)
+    assert "1 trained to their end, 0 stopped early, 0 failed, 1 begun and not ended." in cost_sentence(search)
     assert findings(searched([trial(0, None, "failed")])) == [
         "No configuration has a validation score, so there is no pick."
     ]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, percent, three_digits
 from moodbench.report.terminal import print_table
-from moodbench.report.terminal_progress import RunView
+from moodbench.report.terminal_progress import RunDisplay
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ class Clock:
 
 def lines_of(*events) -> list[str]:
     out, clock = io.StringIO(), Clock()
-    with RunView(Console(file=out, width=200), clock) as view:
+    with RunDisplay(Console(file=out, width=200), clock) as view:
         for seconds, event in events:
             clock.now = seconds
             view(event)
@@ -132,7 +132,7 @@ def test_failures_and_retries_are_told():
     )
     assert lines[1].endswith("fit FAILED: ValueError: no [red] good")
     assert lines[2].endswith(": program error")
-    assert lines[3].endswith("other: infrastructure, trying again")
+    assert lines[3].endswith("other: infrastructure, retrying")
 
 
 def standing(**other):
@@ -166,8 +166,8 @@ ENDED = {"event": "run_ended", "makespan_s": 110.0, "lower_bound_s": 100.0, "eff
 def test_the_end_of_a_run_says_how_well_it_used_its_nodes():
     (line,) = lines_of((9, ENDED))
     assert line == (
-        "The run took 1 m 50 s, 1.10 times the least that any order of the same work could take. Of the processors' time 75% "
-        "went into what ended well, 8% into attempts that failed (22 s of them), 2% into starting processes, 5% was kept free for measurements, 10% was "
+        "The run took 1 m 50 s, 1.10 times the lower bound of any schedule of the same work. Of the processors' time 75% "
+        "went into phases that succeeded, 8% into attempts that failed (22 s of them), 2% into starting processes, 5% was kept free for measurements, 10% was "
         "idle at the end."
     )
     assert lines_of((9, {"event": "run_ended", "cancelled": True})) == []
@@ -181,7 +181,7 @@ def shown(view) -> list[tuple[str, str]]:
 
 def test_the_live_table_keeps_what_runs_and_only_the_last_that_ended():
     out = io.StringIO()
-    with RunView(Console(file=out, width=200, height=40, force_terminal=True), Clock()) as view:
+    with RunDisplay(Console(file=out, width=200, height=40, force_terminal=True), Clock()) as view:
         view({"event": "run_started", "num_done": 0, "nodes": [{}, {}]})
         for i in range(12):
             view({"event": "job_started", "trial": f"t{i}", "job": "j", "node": "n1"})
@@ -206,13 +206,13 @@ def test_the_live_table_keeps_what_runs_and_only_the_last_that_ended():
     ]
     printed = out.getvalue()
     assert "7 phases committed" in printed and "at least 1 m 00 s left" in printed
-    assert "1.10 times the least" in printed, "a terminal is told too"
+    assert "1.10 times the lower bound" in printed, "a terminal is told too"
 
 
 def test_a_wait_for_a_node_is_told_with_its_end():
     detail = "a · b · seed 0: needs 1 CPU, and no node is there; and 2 more"
     (line,) = lines_of((7, {"event": "waiting_for_node", "detail": detail, "seconds": 300.0}))
-    assert line == f"[   7.0 s] no node for {detail}; waits 5 m 00 s for one, then goes on without"
+    assert line == f"[   7.0 s] no node for {detail}; waits up to 5 m 00 s for one, then continues without"
 
 
 def test_what_happens_to_nodes_is_told():
@@ -236,6 +236,6 @@ def test_what_happens_to_nodes_is_told():
     assert [line.partition("] ")[2] for line in lines] == [
         "t: fit started on n3",
         "node n3 left the cluster",
-        "t: infrastructure (node n3 left), trying again",
+        "t: infrastructure (node n3 left), retrying",
         "node n5 gets no work: has moodbench 9",
     ]

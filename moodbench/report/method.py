@@ -27,56 +27,56 @@ class Fact(NamedTuple):
 def facts(results: Results) -> list[Fact]:
     """Return all facts in the records on data, training, measurement, statistics and failures, in that order."""
     records = results.records
-    return [*_data(records), *_training(records.fits), *_measuring(records.measurements), *_statistics(results)]
-
-
-def _data(records: Records) -> Iterable[Fact]:
     ok = records.fits[records.fits["status"] == "ok"]
-    for (dataset, revision), group in ok.groupby(["dataset", "dataset_revision"], dropna=False, sort=True):
+    failed = f"{len(records.failures)} phases have no record because their last attempt failed"
+    return [
+        *_data(records, ok),
+        *_training(ok),
+        *_environment(records.fits["environment"].dropna().map(_json)),
+        *_measuring(records.measurements),
+        *_statistics(results.entries),
+        Fact("Failures", failed, "failures"),
+    ]
+
+
+def _data(records: Records, fits: pd.DataFrame) -> Iterable[Fact]:
+    for (dataset, revision), group in fits.groupby(["dataset", "dataset_revision"], dropna=False, sort=True):
         tested = records.evaluations.loc[records.evaluations["dataset"] == dataset, "num_test"].dropna()
         sizes = (
             f"{_range(group['num_train'])} training, {_range(group['num_validation'])} validation, "
             f"{_range(tested)} test texts"
         )
-        yield Fact("Data", f"{dataset}: {sizes}; revision {_or_not(revision)}", "fits.num_train, evaluations.num_test")
-        prints = sorted(set(group["train_fingerprint"].dropna()))
-        shown = ", ".join(p[:12] for p in prints) if prints else NOT_RECORDED
-        yield Fact("Data", f"{dataset}: fingerprint of the training texts {shown}", "fits.train_fingerprint")
+        yield Fact("Data", f"{dataset}: {sizes}; revision {_known(revision)}", "fits.num_train, evaluations.num_test")
+        prints = ", ".join(each[:12] for each in sorted(set(group["train_fingerprint"].dropna())))
+        text = f"{dataset}: fingerprint of the training texts {_known(prints)}"
+        yield Fact("Data", text, "fits.train_fingerprint")
 
 
 def _training(fits: pd.DataFrame) -> Iterable[Fact]:
-    for (model, method), group in fits[fits["status"] == "ok"].groupby(["model", "method"], sort=True):
+    for (model, method), group in fits.groupby(["model", "method"], sort=True):
         first = group.iloc[0]
-        hparams = _json(first["hparams"])
-        shown = "; ".join(
+        parts = [
             f"{part}: " + ", ".join(f"{k} {v}" for k, v in values.items() if not isinstance(v, (dict, list)))
-            for part, values in hparams.items()
+            for part, values in _json(first["hparams"]).items()
             if isinstance(values, dict) and values
-        )
+        ]
         seeds = ", ".join(str(s) for s in sorted(set(group["seed"])))
-        yield Fact(
-            "Training", f"{model} ({method}), seeds {seeds}: {shown or 'nothing to set'}", "fits.hparams, fits.seed"
-        )
-        revision = _or_not(first["model_revision"])
-        yield Fact(
-            "Training", f"{model}: revision {revision}, family {_or_not(first['family'])}", "fits.model_revision"
-        )
-    places = set()
-    for text in fits["environment"].dropna():
-        known = _json(text)
-        libraries = ", ".join(f"{k} {v}" for k, v in known.get("libraries", {}).items())
-        places.add(
-            f"Python {known.get('python', NOT_RECORDED)} on {known.get('os', NOT_RECORDED)}; "
-            f"{libraries or NOT_RECORDED}"
-        )
-    for place in sorted(places):
-        yield Fact("Environment", place, "fits.environment")
-    revisions = sorted({str(_json(t).get("code_revision") or NOT_RECORDED) for t in fits["environment"].dropna()})
-    yield Fact(
-        "Environment",
-        f"moodbench at {', '.join(revisions) or NOT_RECORDED}; schema {SCHEMA_VERSION}",
-        "environment.code_revision",
-    )
+        text = f"{model} ({method}), seeds {seeds}: {'; '.join(parts) or 'no hyperparameters'}"
+        yield Fact("Training", text, "fits.hparams, fits.seed")
+        text = f"{model}: revision {_known(first['model_revision'])}, family {_known(first['family'])}"
+        yield Fact("Training", text, "fits.model_revision")
+
+
+def _environment(environments: Iterable[dict[str, Any]]) -> Iterable[Fact]:
+    found, revisions = set(), set()
+    for each in environments:
+        libraries = ", ".join(f"{name} {version}" for name, version in each.get("libraries", {}).items())
+        found.add(f"Python {_known(each.get('python'))} on {_known(each.get('os'))}; {_known(libraries)}")
+        revisions.add(_known(each.get("code_revision")))
+    for text in sorted(found):
+        yield Fact("Environment", text, "fits.environment")
+    text = f"moodbench at {_known(', '.join(sorted(revisions)))}; schema {SCHEMA_VERSION}"
+    yield Fact("Environment", text, "environment.code_revision")
 
 
 def _measuring(measurements: pd.DataFrame) -> Iterable[Fact]:
@@ -85,44 +85,32 @@ def _measuring(measurements: pd.DataFrame) -> Iterable[Fact]:
         return
     for (device, threads), group in measurements.groupby(["device_name", "num_threads"], dropna=False, sort=True):
         number = "?" if missing(threads) else f"{threads:.0f}"
-        yield Fact(
-            "Measuring",
-            f"{len(group)} measurements on {_or_not(device)} with {number} threads",
-            "measurements.device_name",
-        )
+        text = f"{len(group)} measurements on {_known(device)} with {number} threads"
+        yield Fact("Measuring", text, "measurements.device_name")
     for protocol, group in measurements.groupby("protocol", dropna=False):
         p = _json(protocol)
-        if not p:
-            yield Fact("Measuring", f"protocol {NOT_RECORDED} ({len(group)} measurements)", "measurements.protocol")
-            continue
-        yield Fact(
-            "Measuring",
+        text = (
             f"{p.get('processes')} fresh processes of {p.get('requests')} requests each, one text at a time, after "
             f"{p.get('warmup_s')} s of warm-up; batches of {', '.join(map(str, p.get('batch_sizes', [])))} texts; "
             f"windows of {p.get('window_requests')} requests are judged by the time threads waited for a CPU "
-            f"({len(group)} measurements{', quick' if p.get('quick') else ''})",
-            "measurements.protocol",
+            f"({len(group)} measurements{', quick' if p.get('quick') else ''})"
+            if p
+            else f"protocol {NOT_RECORDED} ({len(group)} measurements)"
         )
+        yield Fact("Measuring", text, "measurements.protocol")
     verdicts = measurements["verdict"].fillna(NOT_RECORDED).value_counts()
     yield Fact("Measuring", ", ".join(f"{n} {v}" for v, n in verdicts.items()), "measurements.verdict")
     clean = measurements["clean_share"].dropna()
     if len(clean):
-        yield Fact(
-            "Measuring",
-            f"{percent(clean.median())} % of the windows were undisturbed (median)",
-            "measurements.clean_share",
-        )
+        text = f"{percent(clean.median())} % of the windows were undisturbed (median)"
+        yield Fact("Measuring", text, "measurements.clean_share")
 
 
-def _statistics(results: Results) -> Iterable[Fact]:
-    rows = results.entries
-    for (method, estimand), group in rows.groupby(["interval_method", "estimand"]):
+def _statistics(entries: pd.DataFrame) -> Iterable[Fact]:
+    for (method, estimand), group in entries.groupby(["interval_method", "estimand"]):
         about = "these weights on new texts" if estimand == "checkpoint" else "the recipe trained again, on new texts"
-        yield Fact(
-            "Statistics",
-            f"95 % intervals of accuracy by {method}, about {about} ({len(group)} rows)",
-            "derived from predictions",
-        )
+        text = f"95 % intervals of accuracy by {method}, about {about} ({len(group)} rows)"
+        yield Fact("Statistics", text, "derived from predictions")
     anchors = load_anchors()
     yield Fact(
         "Statistics",
@@ -130,11 +118,6 @@ def _statistics(results: Results) -> Iterable[Fact]:
         f"{anchors.throughput_texts_per_s.worst:g} to {anchors.throughput_texts_per_s.best:g} texts/s, latency "
         f"{1e3 * anchors.latency_p50_s.worst:g} to {1e3 * anchors.latency_p50_s.best:g} ms, both logarithmic",
         "statistics/anchors.toml",
-    )
-    yield Fact(
-        "Failures",
-        f"{len(results.records.failures)} phases have no record because their last attempt failed",
-        "failures",
     )
 
 
@@ -146,7 +129,7 @@ def _json(text: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _or_not(value: Any) -> str:
+def _known(value: Any) -> str:
     return NOT_RECORDED if missing(value) or value == "" else str(value)
 
 

@@ -1,4 +1,4 @@
-"""A hyperparameter search in words: scores in their unit, the table of trials, the cost and the findings."""
+"""A hyperparameter search as text: scores in their unit, the table of trials, the cost and the findings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ TITLES = {
     "front": "Validation score and memory of training",
 }
 """Figure to its heading, in display order."""
-EMPTY = {
-    "map": "The search does not try both ranks and alpha over rank",
-    "coordinates": "Fewer than two configurations have a score",
-    "budget": "Fewer than two configurations have a score",
-    "importance": "Fewer than 8 configurations have scores that can be compared",
-    "front": "Fewer than two configurations have a score and a known memory",
-}
-"""Figure to the reason why it is not shown."""
 
 
 def factor(metric: str) -> float:
@@ -51,7 +43,7 @@ def shown(score: float | None, metric: str) -> str:
     return f"{score:.3f}" if factor(metric) == 1 else f"{100 * score:.1f}"
 
 
-def budget_words(num_wanted: int, budget_s: float, num_trainings: float, scheduler: str) -> str:
+def budget_warning(num_wanted: int, budget_s: float, num_trainings: float, scheduler: str) -> str:
     """Describe what a budget is too small for by estimate, and what to do; empty if it covers half of `num_wanted`.
 
     `num_trainings` is how many full trainings of the default recipe the budget allows.
@@ -73,7 +65,7 @@ def mib(trial: SearchTrial) -> float:
     return (trial.memory_bytes or 0) / 2**20
 
 
-def value_words(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Format the value of a hyperparameter."""
     if value is None:
         return "null"
@@ -90,7 +82,7 @@ def after(equal: EqualScores) -> str:
     return f"after {equal.texts:,} texts each, as many as nine tenths of the configurations reached{left}"
 
 
-def cell_words(cell: Cell, metric: str) -> list[str]:
+def cell_lines(cell: Cell, metric: str) -> list[str]:
     """Return the lines of a cell: the mean, its interval and the number of trials."""
     if cell.interval is None:
         return [shown(cell.mean, metric), "one trial,", "no interval"]
@@ -113,7 +105,7 @@ def caption(key: str, search: Searched) -> str:
     return f"{TITLES[key]}. {more[key]}."
 
 
-def cost_words(search: Searched) -> str:
+def cost_sentence(search: Searched) -> str:
     """Describe how many configurations were tried, how they ended and what they cost."""
     texts, seconds = sum(t.texts_trained for t in search.trials), sum(t.train_time_s for t in search.trials)
     share = ""
@@ -133,51 +125,61 @@ NO_END = "no training came to its end, and who learns sooner need not end better
 """Why the default recipe stays the pick where all trainings were cut off."""
 
 
+def search_sentences(search: Searched) -> list[str]:
+    """Return sentences on what was tried, its cost, the pick, the worth of a budget and the importances."""
+    return [cost_sentence(search), *findings(search)]
+
+
 def findings(search: Searched) -> list[str]:
     """Return sentences on the pick, the worth of a budget and the importance of the hyperparameters."""
     best = search.best
     if best is None:
         return ["No configuration has a validation score, so there is no pick."]
-    chosen = ", ".join(f"{name} {value_words(value)}" for name, value in best.configuration.items())
-    part = "" if best.status == "finished" else f" after {best.texts_trained:,} texts, not trained to its end,"
-    said = [f"Best on validation:{part} {chosen}; {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
+    found = [*_pick(search, best), *_expected_best(search, best.metric)]
+    shares = importances(search.axes, search.trials, search.defaults)
+    if shares:
+        each = "; ".join(f"{i.parameter} {i.share:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in shares)
+        found.append(f"Importance (fANOVA, 5 to 95 % over 100 resamples of the configurations): {each}.")
+    return found
+
+
+def _pick(search: Searched, best: SearchTrial) -> list[str]:
+    chosen = ", ".join(f"{name} {value_text(value)}" for name, value in best.configuration.items())
+    score = f"{best.metric} {shown(best.score, best.metric)}"
+    tolerance = f"{factor(search.metric) * TOLERANCE:g}"
+    ended = "" if best.status == "finished" else f" after {best.texts_trained:,} texts, not trained to its end,"
     first = winner(search.trials)
     if search.objective == "quality" and first is not None and first is not best:
-        why = (
-            f"not more than {factor(search.metric) * TOLERANCE:g} better, "
-            f"which the best of {len(search.trials)} may owe to luck"
-            if best.status == "finished"
-            else f"but {NO_END}"
-        )
-        said = [
-            f"Pick: the default recipe, {chosen}; validation {best.metric} {shown(best.score, best.metric)}. "
+        why = f"but {NO_END}"
+        if best.status == "finished":
+            why = f"not more than {tolerance} better, which may be luck among {len(search.trials)}"
+        return [
+            f"Pick: the default recipe, {chosen}; validation {score}. "
             f"The best score was {shown(first.score, first.metric)}, {why}."
         ]
     if search.objective == "memory":
-        said = [f"Pick:{part} {chosen}; validation {best.metric} {shown(best.score, best.metric)}. {LUCK}"]
         points = "; ".join(f"{shown(t.score, t.metric)} with {mib(t):,.0f} MiB" for t in front(search.trials))
-        said.append(
-            "Picked by memory: "
-            f"the least among the scores at most {factor(search.metric) * TOLERANCE:g} below the best. "
-            f"Front of score and memory of training: {points or 'no memory is known'}."
-        )
-    curve = expected_curve(search.trials)
-    if curve is not None and len(curve.middle) >= 4:
-        half = len(curve.middle) // 2
-        at = [
-            f"of {n} configurations {shown(curve.middle[n - 1], best.metric)} "
-            f"[{shown(curve.low[n - 1], best.metric)}, {shown(curve.high[n - 1], best.metric)}]"
-            for n in (half, len(curve.middle))
+        return [
+            f"Pick:{ended} {chosen}; validation {score}. {LUCK}",
+            f"Picked by memory: the least among the scores at most {tolerance} below the best. "
+            f"Front of score and memory of training: {points or 'no memory is known'}.",
         ]
-        said.append(
-            f"Expected best {', '.join(at)}, as if drawn at random (Dodge et al. 2019; 5 to 95 % over resampled "
-            f"configurations), {after(curve.scores)}."
-        )
-    found = importances(search.axes, search.trials, search.defaults)
-    if found:
-        each = "; ".join(f"{i.parameter} {i.share:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in found)
-        said.append(f"Importance (fANOVA, 5 to 95 % over 100 resamples of the configurations): {each}.")
-    return said
+    return [f"Best on validation:{ended} {chosen}; {score}. {LUCK}"]
+
+
+def _expected_best(search: Searched, metric: str) -> list[str]:
+    curve = expected_curve(search.trials)
+    if curve is None or len(curve.middle) < 4:
+        return []
+    at = [
+        f"of {n} configurations {shown(curve.middle[n - 1], metric)} "
+        f"[{shown(curve.low[n - 1], metric)}, {shown(curve.high[n - 1], metric)}]"
+        for n in (len(curve.middle) // 2, len(curve.middle))
+    ]
+    return [
+        f"Expected best {', '.join(at)}, as if drawn at random (Dodge et al. 2019; 5 to 95 % over resampled "
+        f"configurations), {after(curve.scores)}."
+    ]
 
 
 def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
@@ -196,7 +198,7 @@ def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
             shown(t.score, t.metric),
             f"{t.texts_trained:,}",
             f"{t.train_time_s:.0f}",
-            *(value_words(t.configuration[name]) if name in t.configuration else UNUSED for name in names),
+            *(value_text(t.configuration[name]) if name in t.configuration else UNUSED for name in names),
         ]
         for t in trials
     ]
