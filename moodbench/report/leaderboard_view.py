@@ -49,7 +49,7 @@ HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "m
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
 DRAWN_ANEW = (
-    "over joint draws of the test texts, the seeds, the speed where several processes measured it, "
+    "over bootstrap draws of the test texts, the seeds, the speed where several processes measured it, "
     "and the weights (Dirichlet around those shown)"
 )
 """Sources of variation in rank probabilities, in words."""
@@ -222,7 +222,7 @@ def _leader(ranked: pd.DataFrame) -> str:
     if "rank_low" in ranked and ranked["rank_low"].notna().any():
         rivals = ranked.loc[(ranked["rank_low"] == 1) & (ranked["name"] != first["name"]), "name"]
         if len(rivals):
-            return f"{text}; {listed(list(rivals))} could rank first too: the difference is not significant."
+            return f"{text}; {listed(list(rivals))} could rank first too: the difference in score is not significant."
         return f"{text}; no other entry could rank first on these data."
     return f"{text}, {first['score'] - second['score']:.1f} ahead of {second['name']}."
 

@@ -140,7 +140,7 @@ def rank_notes(pairs: Mapping[str, AllPairs], draws: Mapping[str, BootstrapDraws
         "Ranks are simultaneous 95 % rank intervals; entries that share a letter under Groups do not differ "
         "significantly in accuracy. "
         f"{_speed_words(draws, entries)}",
-        *(f"{_short(track)}: {effect_words(each)}" for track, each in pairs.items()),
+        *(f"{_short(track)}. {effect_words(each)}" for track, each in pairs.items()),
     ]
 
 

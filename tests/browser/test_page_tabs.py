@@ -49,7 +49,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     clean(filled)
     page.get_by_label("Time to label, ms at most").fill("0.0001")
     page.keyboard.press("Tab")
-    until(lambda: "No measured entry keeps to all limits" in text() and "Nearest" in text(), "the nearest miss")
+    until(lambda: "No measured entry meets all limits" in text() and "Nearest" in text(), "the nearest miss")
     shot(filled, "which-none")
     clean(filled)
 

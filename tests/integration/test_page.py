@@ -133,7 +133,7 @@ def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     (pick,) = filled(store, "which").contents
     assert "<h3>wrong</h3>" in pick and "half of the texts in" not in pick, "accurate, its speed unknown"
     (fast,) = filled(store, "which", max_p99_ms=1.0).contents
-    assert "No measured entry keeps to all limits" in fast
+    assert "No measured entry meets all limits" in fast
 
 
 def test_a_small_chance_is_not_taken_for_a_missing_record():
