@@ -73,7 +73,7 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
     """
     kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
-    own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits, load_anchors()))
+    own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
@@ -90,7 +90,7 @@ def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:
     return measurements[measurements["machine_key"] == counts.sort_index().idxmax()]
 
 
-def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.DataFrame:
+def entries(trials: pd.DataFrame, correct: Correct) -> pd.DataFrame:
     """Return one row per entry and dataset, with everything that does not depend on the weights.
 
     The records are thus read once for any number of weights.
@@ -100,15 +100,15 @@ def entries(trials: pd.DataFrame, correct: Correct, anchors: Anchors) -> pd.Data
     ordered = trials.sort_values(["seed", "evaluation_id"])
     rows = pd.DataFrame([_entry(key, group, correct) for key, group in ordered.groupby(ENTRY, sort=True)])
     rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
-    return _with_baseline(rows.astype({"num_steps": "Int64"}), anchors)
+    return _with_baseline(rows.astype({"num_steps": "Int64"}))
 
 
-def with_rank_intervals(rows: pd.DataFrame, draws: Mapping[str, BootstrapDraws], anchors: Anchors) -> pd.DataFrame:
+def with_rank_intervals(rows: pd.DataFrame, draws: Mapping[str, BootstrapDraws]) -> pd.DataFrame:
     """Return `rows` of `entries` with the columns of `track_rank_intervals`, from bootstrap draws by dataset."""
     if rows.empty:
         return rows
     parts = [
-        track_rank_intervals(track, draws.get(str(name)), speed_for_score(track)["latency_p50_s"], anchors)
+        track_rank_intervals(track, draws.get(str(name)), speed_for_score(track)["latency_p50_s"])
         for name, track in rows.groupby("track", sort=False)
     ]
     return pd.concat(parts)
@@ -138,7 +138,7 @@ def on_all(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def track_rank_intervals(
-    track: pd.DataFrame, bootstrap: BootstrapDraws | None, latency_s: pd.Series[float], anchors: Anchors
+    track: pd.DataFrame, bootstrap: BootstrapDraws | None, latency_s: pd.Series[float]
 ) -> pd.DataFrame:
     """Return `track`, all rows of one dataset, with QUALITY_COLUMNS, which do not depend on the weights.
 
@@ -153,7 +153,7 @@ def track_rank_intervals(
     """
     made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
     for cost, column in AREA_COLUMNS.items():
-        scale = AREA_SCALES.get(cost, anchors.latency_p50_s)
+        scale = AREA_SCALES.get(cost, load_anchors().latency_p50_s)
         values = np.asarray(latency_s if cost == "latency_p50_s" else track[cost], dtype=np.float64)
         area = np.stack([1 - track["accuracy"].to_numpy(dtype=float), 1 - scale.utility(values)], axis=1)
         made[column] = contributions(area, (1.0, 1.0))
@@ -277,13 +277,14 @@ def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
     return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
 
 
-def _departures(fits: pd.DataFrame, anchors: Anchors) -> pd.Series[float]:
+def _departures(fits: pd.DataFrame) -> pd.Series[float]:
     """Return the number of settings in which each baseline fit differs from the pinned configuration.
 
-    NaN for fits of other models and for fits without a spec. The settings are those of `anchors.baseline_tfidf`, a
+    NaN for fits of other models and for fits without a spec. The settings are those of `Anchors.baseline_tfidf`, a
     preparation or an augmentation of the texts, and another sampling of the training or validation examples than the
     catalogue's.
     """
+    anchors = load_anchors()
     counted = [
         _spec_departures(json.loads(spec), anchors) if model == anchors.baseline and isinstance(spec, str) else np.nan
         for model, spec in zip(_column(fits, "model"), _column(fits, "spec"), strict=True)
@@ -291,14 +292,14 @@ def _departures(fits: pd.DataFrame, anchors: Anchors) -> pd.Series[float]:
     return pd.Series(counted, index=fits.index, dtype="float64")
 
 
-def _with_baseline(rows: pd.DataFrame, anchors: Anchors) -> pd.DataFrame:
+def _with_baseline(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `rows`, one per entry, with base_accuracy, base_f1_macro and base_name of the dataset's baseline.
 
     The column `departures` is dropped. The baseline, which has skill 0, is the unquantised baseline recipe with the
     fewest departures from the pinned configuration, and among equals the one with the first config_id. A second recipe
     of the baseline is therefore an ordinary entry and changes no score while the pinned configuration is present.
     """
-    own = rows[(rows["model"] == anchors.baseline) & (rows["quantization"] == "none")]
+    own = rows[(rows["model"] == load_anchors().baseline) & (rows["quantization"] == "none")]
     first = own.sort_values(["departures", "config_id"], na_position="last").drop_duplicates(TRACK)
     baseline = first[[*TRACK, "name", "accuracy", "f1_macro"]].set_index(TRACK).add_prefix("base_").reset_index()
     made = rows.drop(columns="departures").merge(baseline, on=TRACK, how="left")

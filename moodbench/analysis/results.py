@@ -15,7 +15,6 @@ from moodbench.analysis.scoring import Scoring
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.statistics.bootstrap import BootstrapDraws, Floats, bootstrap_draws, speed_noise
-from moodbench.statistics.composite import load_anchors
 from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.store import PREDICTIONS, Store
@@ -93,7 +92,6 @@ class Results:
             found = Scoring(
                 self.entries,
                 self.computed.covered,
-                anchors=load_anchors(),
                 composite=composite,
                 draws=self.computed.draws,
                 ties=self.computed.ties,
@@ -142,11 +140,11 @@ def compute(store: Store, records: Records) -> Computed:
     predicted = PredictedClasses(store, records.evaluations)
     trials = trials_frame(records.fits, records.evaluations, records.measurements)
     trials = with_process_speed(store, trials, records.measurements)
-    rows = entries(trials, predicted.correct, load_anchors())
+    rows = entries(trials, predicted.correct)
     draws, tests = _bootstrap(rows, predicted)
     by_track = dict(iter(rows.groupby("track"))) if draws else {}
     draws = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in draws.items()}
-    rows = with_rank_intervals(rows.drop(columns="process_speed", errors="ignore"), draws, load_anchors())
+    rows = with_rank_intervals(rows.drop(columns="process_speed", errors="ignore"), draws)
     tracks = covered(rows)
     overall_draws = mean_draws({t: draws[t] for t in tracks}) if tracks and set(tracks) <= set(draws) else None
     pairs = {name: all_pairs(own, tests[name]) for name, own in draws.items() if len(own.names) > 1}

@@ -21,6 +21,7 @@ from moodbench.statistics.composite import (
     Composite,
     Weights,
     get_composite,
+    load_anchors,
     spread,
     utilities_of,
     values_of,
@@ -83,7 +84,6 @@ class Scoring:
         rows: pd.DataFrame,
         covered: Sequence[str],
         *,
-        anchors: Anchors,
         composite: str = "pinned",
         draws: Mapping[str, BootstrapDraws] | None = None,
         ties: pd.DataFrame | None = None,
@@ -94,7 +94,7 @@ class Scoring:
         `overall.mean_ties`.
         """
         self.scheme: Composite = get_composite(composite)
-        self.anchors, self.composite, self._bootstrap, self._ties = anchors, composite, draws, ties
+        self.anchors, self.composite, self._bootstrap, self._ties = load_anchors(), composite, draws, ties
         self._given, self._covered = rows.reset_index(drop=True), covered
         grouped = self._given.groupby("track", sort=False) if len(rows) else ()
         self.tracks = {str(name): track.assign(**speed_for_score(track)) for name, track in grouped}

@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -108,6 +109,7 @@ class Anchors:
     latency_p50_s: LogScale
 
 
+@cache
 def load_anchors() -> Anchors:
     """Return the anchors that ship with the package."""
     table = tomllib.loads((files("moodbench.statistics") / "anchors.toml").read_text(encoding="utf-8"))

@@ -40,8 +40,6 @@ class TwoWay(NamedTuple):
     """Variance of the mean over new items."""
     seed_variance: float
     """Variance of the mean over new seeds."""
-    df: float
-    """Satterthwaite's degrees of freedom of the summed variance; infinite if nothing varies."""
     num_items: int
     num_seeds: int
 
@@ -129,9 +127,8 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
 
     V_item = var(item means) / n, V_seed = var(seed means) / S, where var divides by n-1 and S-1. The variance of the
     cells is in both and is not subtracted: the sum is rather too large, which an interval from few seeds needs.
-    df = (V_item + V_seed)^2 / (V_item^2 / (n-1) + V_seed^2 / (S-1)).
     Raises: ValueError unless there are two or more items and seeds and all values are finite.
-    Source: Cameron, Gelbach & Miller 2011 (two-way clustering), Satterthwaite 1946; not subtracting is our choice.
+    Source: Cameron, Gelbach & Miller 2011 (two-way clustering); not subtracting is our choice.
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 2:
@@ -141,9 +138,7 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
     n, num_seeds = table.shape
     item = float(table.mean(axis=1).var(ddof=1)) / n
     seed = float(table.mean(axis=0).var(ddof=1)) / num_seeds
-    spread = item**2 / (n - 1) + seed**2 / (num_seeds - 1)
-    df = (item + seed) ** 2 / spread if spread > 0 else float("inf")
-    return TwoWay(float(table.mean()), item, seed, df, n, num_seeds)
+    return TwoWay(float(table.mean()), item, seed, n, num_seeds)
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:

@@ -15,7 +15,7 @@ from moodbench.statistics.intervals import Estimand, clopper_pearson, mcnemar_mi
 from moodbench.statistics.rank_intervals import minimum_detectable_effect, step_down
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-FEW_APART = 10
+FEW_DISCORDANT = 10
 """With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
 POWER = 0.8
 ROPE = 0.01
@@ -118,10 +118,10 @@ def paired_accuracy(
     exact = exact_ends((right_a & ~right_b).mean(axis=1), (right_b & ~right_a).mean(axis=1), narrower)
     seen = interval(narrower)
     rope_low, rope_high = min(seen[0], exact[0]), max(seen[1], exact[1])
-    said = judge(delta, separated, rope_low, rope_high, rope)
+    verdict = decide(delta, separated, rope_low, rope_high, rope)
     needed = None
-    if said == "undecided":
-        needed = reviews_needed(
+    if verdict == "undecided":
+        needed = examples_needed(
             delta,
             (only_a + only_b) / num_seeds,
             num_items,
@@ -145,7 +145,7 @@ def paired_accuracy(
         rope=rope,
         rope_low=rope_low,
         rope_high=rope_high,
-        verdict=said,
+        verdict=verdict,
         detectable=smallest,
         num_items_needed=None if needed is None else needed.num_items,
         needed_at_most=needed is not None and needed.at_most,
@@ -255,7 +255,7 @@ def _randomisation_p(
     return float((1 + (np.abs(f1_a - f1_b) >= observed - 1e-12).sum()) / (num_draws + 1))
 
 
-def judge(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
+def decide(delta: float, separated: bool, rope_low: float, rope_high: float, rope: float) -> Verdict:
     """Return the verdict on A.
 
     `separated` says whether the test of the difference `delta` rejects. `rope_low` and `rope_high` are the ends of the
@@ -288,14 +288,14 @@ def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[flo
     the estimate of d is too uncertain, and d is 1.
     """
     mean, n = float(shares.mean()), len(shares)
-    effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_APART else 1.0
+    effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_DISCORDANT else 1.0
     low, high = clopper_pearson(mean * n / effect, n / effect, tail)
     return mean, low, high
 
 
-def reviews_needed(
+def examples_needed(
     delta: float,
-    num_apart: float,
+    num_discordant: float,
     num_items: int,
     item_sd2: float,
     seed_variance: float,
@@ -309,9 +309,9 @@ def reviews_needed(
     If it is below FEW_APART, the variance per example is at least the one at the upper limit of their share (Clopper &
     Pearson, one-sided at `level`). For the other parameters see `items_needed`.
     """
-    few = num_apart < FEW_APART
+    few = num_discordant < FEW_DISCORDANT
     if few:
-        item_sd2 = max(item_sd2, clopper_pearson(num_apart, num_items, 1 - level)[1] - delta**2)
+        item_sd2 = max(item_sd2, clopper_pearson(num_discordant, num_items, 1 - level)[1] - delta**2)
     found = items_needed(delta, item_sd2, seed_variance, rope, level, num_seeds)
     return None if found is None else Needed(max(found, num_items + 1), few)
 

@@ -74,8 +74,8 @@ def right(evaluation_ids):
 
 
 def leaderboard(trials, correct, composite="pinned"):
-    rows = entries(trials, correct, ANCHORS)
-    return Scoring(rows, covered(rows), anchors=ANCHORS, composite=composite).leaderboard(Weights())
+    rows = entries(trials, correct)
+    return Scoring(rows, covered(rows), composite=composite).leaderboard(Weights())
 
 
 def board_of(*trials, correct=no_items, composite="pinned"):

@@ -108,7 +108,7 @@ def test_where_seeds_vary_too_much_no_number_of_reviews_settles_it():
 @pytest.mark.parametrize(("delta", "num_seeds"), [(0.03, 3), (0.05, 5), (0.002, 5)])
 def test_with_that_many_reviews_the_interval_over_seeds_is_as_narrow_as_80_percent_power_asks(delta, num_seeds):
     needed = items_needed(delta, 0.05, 1e-6, 0.01, num_seeds=num_seeds)
-    then = TwoWay(delta, 0.05 / needed, 1e-6, math.inf, 10**9, num_seeds)
+    then = TwoWay(delta, 0.05 / needed, 1e-6, 10**9, num_seeds)
     if delta > 0.01:
         reach = then.half_width(0.95) + stats.norm.ppf(0.8) * math.sqrt(then.variance)
         assert reach == pytest.approx(delta, rel=1e-3)

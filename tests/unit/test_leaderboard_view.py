@@ -164,7 +164,9 @@ def test_the_answer_says_how_sure_it_is():
         "no other entry could rank first on these data."
     )
     unsure = board(rank_low=[1, 1, 3], rank_high=[2, 2, 3], p_best=[0.6, 0.4, 0.0])
-    assert answer(unsure).endswith("probability 60 %; b could rank first too: the difference in score is not significant.")
+    assert answer(unsure).endswith(
+        "probability 60 %; b could rank first too: the difference in score is not significant."
+    )
 
 
 def test_the_answer_names_those_who_are_ahead_but_have_no_place():
