@@ -13,16 +13,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from moodbench.store import Store
-from moodbench.tune.chance_level import chance_in
-from moodbench.tune.objectives import beats
-from moodbench.tune.preregistration import Registered, registered
-from moodbench.tune.records import SearchTrial, search_trials
-from moodbench.tune.schedulers import SCHEDULERS, PastTrial, SchedulerName, scheduler_of
+from moodbench.tune.preregistration import registered
+from moodbench.tune.result import beats
+from moodbench.tune.schedulers import SCHEDULERS, SchedulerName, StoppingRule, stopping_rule
+from moodbench.tune.search import Search
+from moodbench.tune.trials import SearchTrial, search_trials
 
 Curve = Sequence[tuple[int, float]]
 """Pairs of texts trained and validation score; higher is better."""
@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
 
     curves: Sequence[Curve]
     chance: float | None
-    """Chance level: the best validation score of answers given without reading the texts; see `chance_of`."""
+    """Chance level: the best validation score of predictions made without reading the texts; see `chance_level`."""
     default: int | None
     """Index of the default recipe's curve; None if it is not among them."""
 
@@ -51,65 +51,57 @@ class Replay:
 
 
 def replay(
-    curves: Sequence[Curve], scheduler: Any, order: Sequence[int], num_workers: int, default: int | None = None
+    curves: Sequence[Curve],
+    rule: StoppingRule | None,
+    order: Sequence[int],
+    num_workers: int,
+    default: int | None = None,
 ) -> Replay:
     """Replay a search that starts the configurations in `order`, `num_workers` at a time, all equally fast.
 
     The winner is the configuration with the best score seen; on ties, the one trained further. As in a search, the
-    configuration with index `default`, once trained to its end, remains the winner unless another one `beats` it. The
-    regret uses the score of the winner's full training, because the confirmation trains the winner in full.
+    configuration with index `default` is never stopped and remains the winner unless another one `beats` it. The regret
+    uses the score of the winner's full training, because the confirmation trains the winner in full.
     """
-    from ray.tune.schedulers import TrialScheduler
-
     waiting, spent, seen = list(order), 0, list[tuple[float, int, int]]()
-    running: list[tuple[int, int, int, Any]] = []  # clock in texts, start number, next point, trial
+    running: list[tuple[int, int, int, int]] = []  # clock in texts, start number, next point, configuration
 
     def start(clock: int) -> None:
         if waiting:
             number = waiting.pop(0)
-            trial = PastTrial(str(number))
-            if scheduler is not None:
-                scheduler.on_trial_add(None, trial)
-            heapq.heappush(running, (clock + curves[number][0][0], len(curves) - len(waiting), 0, trial))
+            heapq.heappush(running, (clock + curves[number][0][0], len(curves) - len(waiting), 0, number))
 
     for _ in range(num_workers):
         start(0)
     while running:
-        clock, started, point, trial = heapq.heappop(running)
-        curve = curves[int(trial.trial_id)]
-        best = max(score for _, score in curve[: point + 1])
-        result = {"texts": curve[point][0], "score": best}
-        last = point + 1 == len(curve)
-        decision = None
-        if scheduler is not None:
-            if last:
-                scheduler.on_trial_complete(None, trial, result)
-            else:
-                decision = scheduler.on_trial_result(None, trial, result)
-        if last or decision == TrialScheduler.STOP:
-            spent += curve[point][0]
-            seen.append((best, curve[point][0], int(trial.trial_id)))
+        clock, started, point, number = heapq.heappop(running)
+        curve = curves[number]
+        texts, best = curve[point][0], max(score for _, score in curve[: point + 1])
+        keeps = rule is None or rule.keeps(str(number), texts, best) or number == default
+        if point + 1 == len(curve) or not keeps:
+            spent += texts
+            seen.append((best, texts, number))
             start(clock)
         else:
-            heapq.heappush(running, (clock + curve[point + 1][0] - curve[point][0], started, point + 1, trial))
+            heapq.heappush(running, (clock + curve[point + 1][0] - texts, started, point + 1, number))
     full = sum(curve[-1][0] for curve in curves)
     reached = [max(score for _, score in curve) for curve in curves]
     best, _, pick = max(seen)
-    if default is not None and (reached[default], curves[default][-1][0], default) in seen:
+    if default is not None:
         pick = pick if beats(best, reached[default]) else default
     return Replay(spent / full, max(reached) - reached[pick])
 
 
 def replays(
     curves: Sequence[Curve],
-    make: Callable[[], Any],
+    make: Callable[[], StoppingRule | None],
     num_replays: int,
     num_workers: int,
     seed: int = 0,
     *,
     default: int | None = None,
 ) -> list[Replay]:
-    """Replay the search `num_replays` times, with the configurations in random order and a new scheduler each time.
+    """Replay the search `num_replays` times, with the configurations in random order and a new rule each time.
 
     The configuration with index `default`, if given, always comes first.
     """
@@ -136,8 +128,8 @@ def table(recorded: Recorded, num_replays: int, num_workers: int) -> str:
     ]
     for name in SCHEDULERS:
 
-        def make(name: SchedulerName = name) -> Any:
-            return scheduler_of(name, longest, "max", chance, lambda trial: trial.trial_id == str(default))
+        def make(name: SchedulerName = name) -> StoppingRule | None:
+            return stopping_rule(name, longest, chance)
 
         found = replays(curves, make, num_replays, num_workers, default=default)
         share, lost = np.mean([r.share for r in found]), np.mean([r.regret for r in found])
@@ -146,29 +138,29 @@ def table(recorded: Recorded, num_replays: int, num_workers: int) -> str:
     return "\n".join(lines)
 
 
-def recording(trials: Sequence[SearchTrial], searches: Sequence[Registered]) -> str:
+def recording(trials: Sequence[SearchTrial], searches: Sequence[Search]) -> str:
     """Return the curves of `trials` and the settings of their `searches` as JSON, with one line per trial.
 
     All searches have the same recipe.
     """
-    asked = searches[0]
-    assert asked.base.train is not None
+    first = searches[0]
+    assert first.base.train is not None
     head = {
-        "model": asked.model,
-        "dataset": asked.dataset,
-        "space": asked.space_name,
-        "metric": asked.metric,
-        "chance": chance_in(asked.base),
-        "num_train": asked.num_train,
-        "max_validation_examples": asked.base.dataset.max_validation_examples,
-        "searcher": asked.searcher,
+        "model": first.base.model.name,
+        "dataset": first.base.dataset.name,
+        "space": first.space_name,
+        "metric": first.metric,
+        "chance": first.chance,
+        "num_train": first.num_train,
+        "max_validation_examples": first.base.dataset.max_validation_examples,
+        "searcher": first.searcher,
         "search_seeds": [each.space.seed for each in searches],
-        "training_seed": asked.space.training_seed,
-        "train": asked.base.train.model_dump(mode="json"),
+        "training_seed": first.space.training_seed,
+        "train": first.base.train.model_dump(mode="json"),
     }
     lines = [
         json.dumps(
-            {"configuration": t.configuration, "is_default": t.fit_id == asked.base.fit_id, "curve": t.curve},
+            {"configuration": t.configuration, "is_default": t.fit_id == first.base.fit_id, "curve": t.curve},
             sort_keys=True,
         )
         for t in trials
@@ -204,9 +196,9 @@ def main(given: Sequence[str] | None = None) -> None:
         text = arguments.curves.read_text("utf-8")
     else:
         store = Store.open(arguments.store)
-        asked = [registered(store, each) for each in arguments.search or ()]
-        known = [each for each in asked if each is not None]
-        if not known or len(known) < len(asked) or len({each.base.fit_id for each in known}) > 1:
+        requests = [registered(store, each) for each in arguments.search or ()]
+        known = [each for each in requests if each is not None]
+        if not known or len(known) < len(requests) or len({each.base.fit_id for each in known}) > 1:
             parser.error("--search: give ids of searches of one recipe, all with a request.json in the store")
         if known[0].metric == "nll":
             parser.error("--search: the score is nll; give a search whose score is accuracy or F1")

@@ -14,7 +14,7 @@ from moodbench.report.charts import NoData
 from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.search import TITLES, search_sentences, trial_table
 from moodbench.report.search_figures import FIGURES
-from moodbench.tune.result import Searched
+from moodbench.tune.result import SearchResult
 
 
 def build(layout: Layout) -> None:
@@ -39,7 +39,7 @@ def titles(reading: Reading) -> list[tuple[str, str]]:
     return [(each.title, each.search_id if number else "") for number, each in enumerate(reading.shown.searches)]
 
 
-def chosen(found: Sequence[Searched], search_id: str) -> Searched | None:
+def chosen(found: Sequence[SearchResult], search_id: str) -> SearchResult | None:
     """Return the search with that id, or else the first one; None where there is no search."""
     return next((each for each in found if each.search_id == search_id), found[0] if found else None)
 
@@ -55,7 +55,7 @@ def render(reading: Reading, state: State) -> list[Any]:
     return [gr.Column(visible=True), in_words(search), *plots]
 
 
-def in_words(search: Searched) -> str:
+def in_words(search: SearchResult) -> str:
     """Return the cost and findings of a search, and every configuration that it tried, as HTML."""
     said = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
     headings, rows = trial_table(search)

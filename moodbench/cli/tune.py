@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moodbench.benchmark.cluster_target import ClusterTarget
@@ -13,8 +12,7 @@ from moodbench.benchmark.estimating import class_here
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
 from moodbench.cli.target import open_context
-from moodbench.cli.tune_confirm import Confirmation
-from moodbench.cli.tune_context import TuneContext
+from moodbench.cli.tune_confirm import TuneCommand, confirm
 from moodbench.config import load_catalogue
 from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED
@@ -24,21 +22,26 @@ from moodbench.report.search import budget_warning, search_sentences, shown
 from moodbench.report.search_figures import write_search_page
 from moodbench.report.terminal import make_console
 from moodbench.spec.benchmark_spec import spec_from_values
-from moodbench.tune.tuned import tuned_name
+from moodbench.tune.confirmation import tuned_entry, tuned_name
+from moodbench.tune.preregistration import register
+from moodbench.tune.request import budget_seconds, make_search
+from moodbench.tune.result import search_result, winner, with_unfinished
+from moodbench.tune.search import Search
+from moodbench.tune.trials import SearchTrial, read_progress, search_trials
 
 if TYPE_CHECKING:
-    from moodbench.tune.records import SearchTrial
+    from moodbench.tune.trial_resources import Placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = (
-        "Try configurations of a search space on the validation split, then train the pick and the default "
-        "anew with other seeds (where the default is the pick, the best of the others beside it), and compare the two "
-        "on the test split. The same command again goes on where it stopped."
+        "Try configurations of a search space on the validation split, then retrain the pick and the default with "
+        "other seeds and compare the two on the test split. If the default is the pick, the best of the others is "
+        "compared with it. Rerun the command to resume."
     )
     parser.add_argument(
-        "action", nargs="?", choices=("apply",), help="apply: only write the winner found so far into --config FILE"
+        "action", nargs="?", choices=("apply",), help="apply: only write the winner so far into --config FILE"
     )
     parser.add_argument("--model", required=True, help="a model that is fitted by LoRA")
     parser.add_argument("--dataset", help="a dataset; or give --data")
@@ -47,40 +50,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--space",
         default="lora_rank_alpha",
         metavar="NAME|FILE",
-        help=f"what may change: {', '.join(available_spaces())}, or a YAML file; default: %(default)s",
+        help=f"search space: {', '.join(available_spaces())}, or a YAML file; default: %(default)s",
     )
-    parser.add_argument("--trials", type=int, metavar="N", help="configurations to try; default: what the space says")
+    parser.add_argument("--trials", type=int, metavar="N", help="configurations to try; default: as the space says")
     parser.add_argument(
         "--budget",
         metavar="30m|$5",
-        help="end the search after so long (90s, 30m, 2h) or so much money; what is running then is given up, and "
-        "the confirmation comes on top",
+        help="limit of wall-clock time (90s, 30m, 2h) or money for the search; trials that are running then are "
+        "cancelled, and the confirmation is not included",
     )
-    parser.add_argument("--price-per-hour", type=float, metavar="X", help="what this machine costs, for --budget $N")
+    parser.add_argument("--price-per-hour", type=float, metavar="X", help="price of this machine, for --budget $N")
     parser.add_argument("--scheduler", choices=("asha", "hyperband", "median", "none"), default="asha")
     parser.add_argument("--search", choices=("optuna", "random", "grid"), default="optuna")
     parser.add_argument(
         "--objective",
         choices=("quality", "memory"),
         default="quality",
-        help="memory: search for quality and little training memory, show the front of both, and pick what takes the "
-        "least memory within a point of the best score",
+        help="memory: also minimise training memory, show the Pareto front, and pick the least memory within a point "
+        "of the best score",
     )
     parser.add_argument(
         "--together",
         type=int,
         default=1,
         metavar="N",
-        help="train so many configurations in one process, sharing passes through the base model; with --scheduler "
-        "none",
+        help="train N configurations in one process on shared passes through the base model; needs --scheduler none",
     )
     parser.add_argument(
         "--warm-start",
         choices=("auto", "none"),
         default="auto",
-        help="auto: what earlier searches of the model in the store found best is tried first where the space holds it",
+        help="auto: first try the best configurations of earlier searches of the model that lie in the space",
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 leaves it out")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 skips it")
     add_protocol(parser)
     add_device(parser)
     add_cluster(parser)
@@ -109,7 +111,8 @@ def execute(arguments: argparse.Namespace) -> int:
     console = make_console(stderr=arguments.json)
     with open_context(arguments, catalogue, console) as context:
         context.store.check_writable()
-        return _Tuning(arguments, spec, context, console).carry_out(num_seeds)
+        command = TuneCommand(arguments, spec, context, console)
+        return _apply(command) if arguments.action == "apply" else _tune(command, num_seeds)
 
 
 def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str:
@@ -126,186 +129,157 @@ def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str
     return f"No configuration was trained to its first validation: {longer}."
 
 
-class _Tuning(TuneContext):
-    def carry_out(self, num_seeds: int) -> int:
-        """Run or apply the search, and return the exit code; see `execute`."""
-        from moodbench.tune.preregistration import register
-        from moodbench.tune.records import search_trials
-        from moodbench.tune.result import searched
-        from moodbench.tune.unfinished import with_unfinished
+def _tune(command: TuneCommand, num_seeds: int) -> int:
+    """Run the search and its confirmation, and return the exit code; see `execute`."""
+    store = command.context.store
+    search = _search_of(command)
+    placement = _placement(command, search)
+    search = register(store, search, num_seeds)
+    _announce(command, search, placement)
+    try:
+        trials = with_unfinished(store, search, _run(command, search, placement))
+    except KeyboardInterrupt:
+        command.say(f"Interrupted. Trials so far are in {store.uri}; rerun the command to resume.")
+        return INTERRUPTED
+    result = search_result(trials, search) if trials else None
+    for line in search_sentences(result) if result else ():
+        command.say(line)
+    if result is None or result.best is None:
+        command.console.print(_without_score(trials, search.budget_s), style="red", markup=False)
+        return 1
+    page = write_search_page(store, result)
+    if page is not None:
+        command.say(f"Plots: {page}")
+    return 0 if num_seeds == 0 else confirm(command, search, trials, result.best)
 
-        request = self._request()
-        if self.arguments.action == "apply":
-            return self._apply(
-                request,
-                with_unfinished(self.context.store, request, search_trials(self.context.store, request.search_id)),
-            )
-        place = self._place(request)
-        registered = register(self.context.store, request, num_seeds)
-        request = replace(request, warm=tuple(each.configuration for each in registered.warm_start))
-        self._announce(request, registered, place)
-        try:
-            trials = with_unfinished(self.context.store, request, self._search(request, place))
-        except KeyboardInterrupt:
-            self.say(f"Interrupted. What was tried is in {self.context.store.uri}; the same command goes on.")
-            return INTERRUPTED
-        found = searched(trials, request) if trials else None
-        best = found.best if found else None
-        for line in search_sentences(found) if found else ():
-            self.say(line)
-        if best is None:
-            self.console.print(_without_score(trials, request.budget_s), style="red", markup=False)
-            return 1
-        assert found is not None
-        page = write_search_page(self.context.store, found)
-        if page is not None:
-            self.say(f"Plots: {page}")
-        return 0 if num_seeds == 0 else self._confirm(request, registered, trials, best)
 
-    def _request(self) -> Any:
-        from moodbench.tune.request import budget_seconds
-        from moodbench.tune.requesting import make_request
+def _search_of(command: TuneCommand) -> Search:
+    """Return the search that the options request."""
+    given = command.arguments
+    return make_search(
+        command.spec,
+        given.space,
+        command.context.catalogue,
+        command.context.machine,
+        searcher=given.search,
+        scheduler=given.scheduler,
+        num_trials=given.trials,
+        budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour or _price_per_hour(command)),
+        store=command.context.store,
+        together=given.together,
+        warm_start=given.warm_start == "auto",
+        objective=given.objective,
+    )
 
-        given = self.arguments
-        return make_request(
-            self.spec,
-            given.space,
-            self.context.catalogue,
-            self.context.machine,
-            searcher=given.search,
-            scheduler=given.scheduler,
-            num_trials=given.trials,
-            budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour or self._price_per_hour()),
-            store=self.context.store,
-            together=given.together,
-            warm_start=given.warm_start == "auto",
-            objective=given.objective,
+
+def _price_per_hour(command: TuneCommand) -> float | None:
+    """Return the price of all nodes, or of this machine by its catalogue class; None if a price is unknown."""
+    context = command.context
+    if context.target is not None:
+        prices = [node.price_per_hour for node in context.target.nodes()]
+    else:
+        device = context.machine.device(command.spec.device)
+        prices = [class_here(context.machine, device, context.catalogue).price_per_hour]
+    known = [price for price in prices if price is not None]
+    return sum(known) if known and len(known) == len(prices) else None
+
+
+def _placement(command: TuneCommand, search: Search) -> Placement:
+    from moodbench.tune.trial_resources import cluster_placement, local_placement
+
+    context = command.context
+    if isinstance(context.target, ClusterTarget):
+        return cluster_placement(search, context.catalogue, context.target, context.store)
+    return local_placement(search, context.catalogue, context.machine, context.store)
+
+
+def _announce(command: TuneCommand, search: Search, placement: Placement) -> None:
+    arguments, store = command.arguments, command.context.store
+    done = {t.fit_id for t in search_trials(store, search.search_id)}
+    num_resumed = len(read_progress(store, search.search_id).without_record(done))
+    limit = f", at most {arguments.budget}" if arguments.budget else ""
+    wanted = f"all {search.num_wanted}" if search.searcher == "grid" else f"up to {search.num_wanted}"
+    command.say(
+        f"Search {search.search_id[:12]} of {arguments.space} for {arguments.model} on "
+        f"{search.base.dataset.name}: {wanted} configurations{limit}, {len(done)} already done"
+        + (f", {num_resumed} started and resumed" if num_resumed else "")
+        + f". Objective: validation {search.metric} with {search.num_train:,} training texts; the test split is not "
+        "used."
+    )
+    if search.warm_points:
+        sources = "; ".join(
+            f"search {each.search_id[:12]} on {each.dataset}, {each.metric} {shown(each.score, each.metric)} there"
+            for each in search.warm_points
+        )
+        command.say(f"Tried first, from earlier searches: {sources}.")
+    if arguments.together > 1 and search.device == "cpu":
+        command.say(
+            "On a CPU, shared passes do the same arithmetic as separate ones, and with batches of 32 they were "
+            "measured to be slower; omit --together unless the number of processes is limited."
+        )
+    if search.budget_s is not None:
+        command.say(
+            f"The budget of {search.budget_s:.0f} s is wall-clock time of all commands of this search: starting Ray, "
+            "loading, and the training and validation of all trials, which run in parallel. The confirmation is not "
+            "included."
+        )
+        worth = None if done or num_resumed else placement.resources.trainings(search.base, search.budget_s)
+        if worth and (limits := budget_warning(search.num_wanted, search.budget_s, worth, search.scheduler)):
+            command.say(limits)
+    seeds = ", ".join(map(str, search.confirmation_seeds))
+    command.say(f"Preregistered: the winner and the default will be compared on the test split with the seeds {seeds}.")
+
+
+def _run(command: TuneCommand, search: Search, placement: Placement) -> list[SearchTrial]:
+    from moodbench.tune.searcher import run_search
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if event["event"] == "trial_unfinished":
+            command.say(f"unfinished: {event['detail']}. Rerun the command to retry.")
+            return
+        trial = event["trial"]
+        score = "no score" if trial.score is None else shown(trial.score, trial.metric)
+        error = f" ({trial.error})" if trial.error else ""
+        command.say(
+            f"{event['num_done']}/{search.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
+            f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
         )
 
-    def _price_per_hour(self) -> float | None:
-        """Return the price of all nodes, or of this machine by its catalogue class; None if a price is unknown."""
-        if self.context.target is not None:
-            prices = [node.price_per_hour for node in self.context.target.nodes()]
-        else:
-            prices = [
-                class_here(
-                    self.context.machine, self.context.machine.device(self.spec.device), self.context.catalogue
-                ).price_per_hour
-            ]
-        known = [price for price in prices if price is not None]
-        return sum(known) if known and len(known) == len(prices) else None
+    return run_search(search, command.context.store, placement, tell)
 
-    def _place(self, request: Any) -> Any:
-        from moodbench.tune.trial_resources import cluster_place, local_place
 
-        if not isinstance(self.context.target, ClusterTarget):
-            return local_place(request, self.context.catalogue, self.context.machine, self.context.store)
-        return cluster_place(request, self.context.catalogue, self.context.target, self.context.store)
-
-    def _announce(self, request: Any, registered: Any, place: Any) -> None:
-        from moodbench.tune.records import search_trials
-        from moodbench.tune.underway import proposed
-
-        arguments = self.arguments
-        done = {t.fit_id for t in search_trials(self.context.store, request.search_id)}
-        begun = len(proposed(self.context.store, request.search_id).keys() - done)
-        limit = f", at most {arguments.budget}" if arguments.budget else ""
-        wanted = f"all {request.num_wanted}" if request.searcher == "grid" else f"up to {request.num_wanted}"
-        self.say(
-            f"Search {request.search_id[:12]} of {arguments.space} for {arguments.model} on "
-            f"{request.base.dataset.name}: {wanted} configurations{limit}, {len(done)} of them there already"
-            + (f", {begun} begun and gone on with" if begun else "")
-            + f". Judged by validation {request.metric} of {request.num_train:,} training texts; "
-            "the test split is not looked at."
+def _apply(command: TuneCommand) -> int:
+    """Write the winner so far into the file of `--config`."""
+    search, store, spec, path = _search_of(command), command.context.store, command.spec, command.arguments.config
+    if path is None:
+        raise UsageError("tune apply: give the file to write with --config FILE.yaml")
+    if path.is_dir():
+        raise UsageError(f"--config {path}: is a folder; tune apply writes one YAML file")
+    trials = with_unfinished(store, search, search_trials(store, search.search_id))
+    best = winner(trials, search.objective, search.base.fit_id)
+    if best is None:
+        raise UsageError(
+            f"tune apply: this search has no trial with a score in {store.uri}; run it first, without `apply`"
         )
-        if registered.warm_start:
-            sources = "; ".join(
-                f"search {each.search_id[:12]} on {each.dataset}, {each.metric} {shown(each.score, each.metric)} there"
-                for each in registered.warm_start
-            )
-            self.say(f"Tried first, from earlier searches: {sources}.")
-        if arguments.together > 1 and request.device == "cpu":
-            self.say(
-                "On a CPU shared passes are the same sums as passes of one after another, and with batches of 32 they "
-                "took longer where it was measured; leave --together out unless processes are what is dear here."
-            )
-        if arguments.budget:
-            self.say(
-                f"The budget of {request.budget_s:.0f} s is time by the clock of all commands of this search: starting "
-                "Ray, loading, training and validation of everything tried, side by side. The confirmation comes on "
-                "top."
-            )
-            worth = None if done or begun else place.bundles.trainings(request.base, request.budget_s)
-            if worth and (limits := budget_warning(request.num_wanted, request.budget_s, worth, request.scheduler)):
-                self.say(limits)
-        seeds = ", ".join(map(str, registered.confirmation_seeds))
-        self.say(
-            "Registered beforehand: the winner and the default will be compared on the test split with the seeds "
-            f"{seeds}."
-        )
-
-    def _search(self, request: Any, place: Any) -> Any:
-        from moodbench.tune.search import search
-
-        def tell(event: Any) -> None:
-            if event["event"] == "trial_unfinished":
-                self.say(f"not ended: {event['detail']}. The same command tries it again.")
-                return
-            trial = event["trial"]
-            score = "no score" if trial.score is None else shown(trial.score, trial.metric)
-            error = f" ({trial.error})" if trial.error else ""
-            self.say(
-                f"{event['num_done']}/{request.num_wanted} {trial.status} {score} after {trial.texts_trained:,} texts, "
-                f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
-            )
-
-        return search(request, self.context.store, place, tell)
-
-    def _confirm(self, request: Any, registered: Any, trials: Any, best: Any) -> int:
-        confirmation = Confirmation(self.arguments, self.spec, self.context, self.console)
-        return confirmation.carry_out(request, registered.confirmation_seeds, trials, best)
-
-    def _apply(self, request: Any, trials: Any) -> int:
-        from moodbench.tune.objectives import winner
-        from moodbench.tune.requesting import tuned_entry
-
-        path = self.arguments.config
-        if path is None:
-            raise UsageError("tune apply: give the file to write with --config FILE.yaml")
-        if path.is_dir():
-            raise UsageError(f"--config {path}: is a folder; tune apply writes one YAML file")
-        best = winner(trials, request.objective, request.base.fit_id)
-        if best is None:
-            raise UsageError(
-                f"tune apply: this search has no trial with a score in {self.context.store.uri}; run it first, "
-                "without `apply`"
-            )
-        if request.is_default(best.fit_id):
-            self.say(
-                f"The pick of this search is the default recipe, so {path} stays as it is: {self.arguments.model} with "
-                "the options given here is what to run."
-            )
-            return 0
-        name = tuned_name(self.arguments.model, request.search_id)
-        entry = tuned_entry(request, best, len(trials), self.context.catalogue, self.spec)
-        text = path.read_text("utf-8") if path.exists() else ""
-        changed, before = with_entry(
-            text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True)
-        )
-        staged = path.with_name(f".{path.name}.new")
-        staged.write_text(changed, "utf-8")
-        staged.replace(path)
-        if before is not None:
-            self.say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
-        options = "".join(
-            f" {option} {' '.join(values)}"
-            for option, values in (
-                ("--prepare", self.spec.prepare),
-                ("--augment", [f"{k}={v}" for k, v in self.spec.augment.items()]),
-            )
-            if values
-        )
-        self.say(
-            f"{name} is in {path}: moodbench run --config {path} --models {name} --datasets {best.dataset}{options}"
+    model = command.arguments.model
+    if search.is_default(best.fit_id):
+        command.say(
+            f"The pick of this search is the default recipe, so {path} is unchanged: use {model} with the options "
+            "given here."
         )
         return 0
+    name = tuned_name(model, search.search_id)
+    entry = tuned_entry(search, best, len(trials), command.context.catalogue, spec)
+    text = path.read_text("utf-8") if path.exists() else ""
+    changed, before = with_entry(text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True))
+    staged = path.with_name(f".{path.name}.new")
+    staged.write_text(changed, "utf-8")
+    staged.replace(path)
+    if before is not None:
+        command.say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
+    given = {"--prepare": spec.prepare, "--augment": [f"{k}={v}" for k, v in spec.augment.items()]}
+    options = "".join(f" {option} {' '.join(values)}" for option, values in given.items() if values)
+    command.say(
+        f"{name} is in {path}: moodbench run --config {path} --models {name} --datasets {best.dataset}{options}"
+    )
+    return 0

@@ -31,7 +31,7 @@ from moodbench.statistics.composite import Weights
 from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.store import Store
-from moodbench.tune.result import Searched, searches
+from moodbench.tune.result import SearchResult, searches
 
 EXPORTED = [
     "track", "dataset", "num_train", "rank", "name", "model", "method", "quantization", "score", "provisional",
@@ -73,7 +73,7 @@ class LeaderboardView:
     """Human agreement on the test examples, where raters are known: no entries, so without rank and score."""
     robustness: tuple[Robustness, ...] = ()
     """How robust the order of each track is to changes of weights and scores; only computed on request."""
-    searches: tuple[Searched, ...] = ()
+    searches: tuple[SearchResult, ...] = ()
     """Hyperparameter searches in the store."""
     pairs: Mapping[str, AllPairs] = field(default_factory=dict)
     """Detectable differences of the tests of all pairs, by track or `overall`."""
@@ -114,7 +114,7 @@ class StoreView:
     """What is shown of a store: its results and searches, as a leaderboard with notes under any weights."""
 
     results: Results
-    searches: tuple[Searched, ...] = ()
+    searches: tuple[SearchResult, ...] = ()
 
     def leaderboard(
         self,

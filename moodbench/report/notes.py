@@ -23,8 +23,8 @@ from moodbench.statistics.composite import (
 from moodbench.statistics.overall import MIXED, OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.training.verdict import NOT_ENOUGH, worst_training_verdict
-from moodbench.tune.result import Searched
-from moodbench.tune.tuned import names_a_winner
+from moodbench.tune.confirmation import tuned_name
+from moodbench.tune.result import SearchResult
 
 LEAST_SHOWN = 5e-4
 """Smallest detectable difference that is shown; anything less would read 0.0 points."""
@@ -301,7 +301,7 @@ def _row_words(row: pd.Series[Any], fits: pd.DataFrame) -> str:
     )
 
 
-def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[Searched]) -> list[str]:
+def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[SearchResult]) -> list[str]:
     """Return a sentence per tuned model in `shown`, triples of model, dataset and recipe id, in their order.
 
     Every recorded search of a model on its dataset counts, as the user has seen the outcome of all of them. So does
@@ -312,7 +312,7 @@ def search_notes(shown: Iterable[tuple[str, str, str]], searches: Sequence[Searc
         recipes.setdefault((name, dataset), set()).add(config_id)
     notes = []
     for (name, dataset), tested in recipes.items():
-        own = next((s for s in searches if names_a_winner(name, s.model, s.search_id) and s.dataset == dataset), None)
+        own = next((s for s in searches if name == tuned_name(s.model, s.search_id) and s.dataset == dataset), None)
         if own is None:
             continue
         behind = [s for s in searches if (s.model, s.dataset) == (own.model, own.dataset)]

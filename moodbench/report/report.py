@@ -26,7 +26,7 @@ from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.pairs import AllPairs
 from moodbench.statistics.rank_intervals import across_datasets
 from moodbench.store import Store
-from moodbench.tune.result import Searched
+from moodbench.tune.result import SearchResult
 
 MAX_CURVES = 8
 COSTS = {
@@ -168,7 +168,7 @@ def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
     return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
 
 
-def search_blocks(search: Searched) -> Iterable[Block]:
+def search_blocks(search: SearchResult) -> Iterable[Block]:
     """Yield the section on a search: cost, findings, figures and trials."""
     yield Heading(f"Search: {search.title}")
     yield from map(Paragraph, search_sentences(search))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from moodbench.report.formatting import hours
-from moodbench.tune.objectives import TOLERANCE, front, winner
-from moodbench.tune.records import SearchTrial, sign
-from moodbench.tune.result import Searched
-from moodbench.tune.study import Cell, EqualScores, equal_scores, expected_curve, importances
+from moodbench.tune.analysis import Cell, EqualScores, equal_scores, expected_curve, importances
+from moodbench.tune.result import TOLERANCE, SearchResult, front, winner
+from moodbench.tune.trials import SearchTrial, sign
 
 RANK = "lora.r"
 UNUSED = "not used"
@@ -90,7 +89,7 @@ def cell_lines(cell: Cell, metric: str) -> list[str]:
     return [shown(cell.mean, metric), f"[{low}, {high}]", f"{cell.num_trials} trials"]
 
 
-def caption(key: str, search: Searched) -> str:
+def caption(key: str, search: SearchResult) -> str:
     """Return the heading of a figure and what it compares."""
     equal = equal_scores(search.trials)
     more = {
@@ -105,7 +104,7 @@ def caption(key: str, search: Searched) -> str:
     return f"{TITLES[key]}. {more[key]}."
 
 
-def cost_sentence(search: Searched) -> str:
+def cost_sentence(search: SearchResult) -> str:
     """Describe how many configurations were tried, how they ended and what they cost."""
     texts, seconds = sum(t.texts_trained for t in search.trials), sum(t.train_time_s for t in search.trials)
     share = ""
@@ -125,12 +124,12 @@ NO_END = "no training came to its end, and who learns sooner need not end better
 """Why the default recipe stays the pick where all trainings were cut off."""
 
 
-def search_sentences(search: Searched) -> list[str]:
+def search_sentences(search: SearchResult) -> list[str]:
     """Return sentences on what was tried, its cost, the pick, the worth of a budget and the importances."""
     return [cost_sentence(search), *findings(search)]
 
 
-def findings(search: Searched) -> list[str]:
+def findings(search: SearchResult) -> list[str]:
     """Return sentences on the pick, the worth of a budget and the importance of the hyperparameters."""
     best = search.best
     if best is None:
@@ -143,7 +142,7 @@ def findings(search: Searched) -> list[str]:
     return found
 
 
-def _pick(search: Searched, best: SearchTrial) -> list[str]:
+def _pick(search: SearchResult, best: SearchTrial) -> list[str]:
     chosen = ", ".join(f"{name} {value_text(value)}" for name, value in best.configuration.items())
     score = f"{best.metric} {shown(best.score, best.metric)}"
     tolerance = f"{factor(search.metric) * TOLERANCE:g}"
@@ -167,7 +166,7 @@ def _pick(search: Searched, best: SearchTrial) -> list[str]:
     return [f"Best on validation:{ended} {chosen}; {score}. {LUCK}"]
 
 
-def _expected_best(search: Searched, metric: str) -> list[str]:
+def _expected_best(search: SearchResult, metric: str) -> list[str]:
     curve = expected_curve(search.trials)
     if curve is None or len(curve.middle) < 4:
         return []
@@ -182,7 +181,7 @@ def _expected_best(search: Searched, metric: str) -> list[str]:
     ]
 
 
-def trial_table(search: Searched) -> tuple[list[str], list[list[str]]]:
+def trial_table(search: SearchResult) -> tuple[list[str], list[list[str]]]:
     """Return the headings and rows of a table of all trials.
 
     The pick comes first, then the finished trials by score, then the others.

@@ -37,16 +37,15 @@ from moodbench.report.search import (
     value_text,
 )
 from moodbench.store import Store
-from moodbench.tune.objectives import front
-from moodbench.tune.records import sign
-from moodbench.tune.result import Searched
-from moodbench.tune.study import best_so_far, cells, equal_scores, expected_curve, importances
+from moodbench.tune.analysis import best_so_far, cells, equal_scores, expected_curve, importances
+from moodbench.tune.result import SearchResult, front
+from moodbench.tune.trials import sign
 
 UNUSED_SHARE = 0.12
 """Lowest part of an axis, where lines of configurations that do not use the hyperparameter pass."""
 
 
-def rank_alpha_map(search: Searched) -> Heatmap | NoData:
+def rank_alpha_map(search: SearchResult) -> Heatmap | NoData:
     """Show the mean score by rank and alpha over rank, with the interval of the mean and the number of trials."""
     found = cells(equal_scores(search.trials), RANK, ALPHA_OVER_R)
     if not found:
@@ -69,7 +68,7 @@ def rank_alpha_map(search: Searched) -> Heatmap | NoData:
     )
 
 
-def parallel_coordinates(search: Searched) -> ParallelCoordinates | NoData:
+def parallel_coordinates(search: SearchResult) -> ParallelCoordinates | NoData:
     """Show each trial as a line through its hyperparameters to its score after equally many training texts."""
     equal = equal_scores(search.trials)
     if len(equal.scores) < 2:
@@ -95,7 +94,7 @@ def parallel_coordinates(search: Searched) -> ParallelCoordinates | NoData:
     return ParallelCoordinates(dimensions=dimensions, higher_is_better=sign(search.metric) > 0, height=420)
 
 
-def budget_curve(search: Searched) -> Chart | NoData:
+def budget_curve(search: SearchResult) -> Chart | NoData:
     """Show the best score so far over texts trained, and the expected best of as many random draws."""
     scale, so_far, curve = factor(search.metric), best_so_far(search.trials), expected_curve(search.trials)
     series = []
@@ -122,7 +121,7 @@ def budget_curve(search: Searched) -> Chart | NoData:
     return Chart(series=series, x=x, y=Axis(title=axis_title(search.metric)), height=430)
 
 
-def importance_intervals(search: Searched) -> Chart | NoData:
+def importance_intervals(search: SearchResult) -> Chart | NoData:
     """Show the share of the score's variance that each hyperparameter explains alone, with its interval."""
     found = importances(search.axes, search.trials, search.defaults)[::-1]
     if not found:
@@ -140,7 +139,7 @@ def importance_intervals(search: Searched) -> Chart | NoData:
     return Chart(series=[series], x=Axis(title=title, range=(0, 101)), y=y, height=130 + 30 * len(found))
 
 
-def memory_front(search: Searched) -> Chart | NoData:
+def memory_front(search: SearchResult) -> Chart | NoData:
     """Show the best score over training memory, with the Pareto front and the pick."""
     known = [t for t in search.trials if t.score is not None and t.memory_bytes and t.status != "failed"]
     if len(known) < 2:
@@ -171,7 +170,7 @@ def memory_front(search: Searched) -> Chart | NoData:
     return Chart(series=[edge, marks], x=x, y=Axis(title=axis_title(search.metric)), height=400)
 
 
-FIGURES: Mapping[str, Callable[[Searched], Figure]] = {
+FIGURES: Mapping[str, Callable[[SearchResult], Figure]] = {
     "map": rank_alpha_map,
     "coordinates": parallel_coordinates,
     "budget": budget_curve,
@@ -181,7 +180,7 @@ FIGURES: Mapping[str, Callable[[Searched], Figure]] = {
 """Figure of TITLES to the function that returns it."""
 
 
-def write_search_page(store: Store, search: Searched) -> str | None:
+def write_search_page(store: Store, search: SearchResult) -> str | None:
     """Write a self-contained HTML page with the figures into the store and return its address; None without figures.
 
     An earlier page of the same search is replaced.

@@ -1,167 +1,166 @@
-"""Ray Tune callback of a search: writes a proposal when a trial starts, a record when it ends, and the time spent."""
+"""Ray Tune callback of a search: writes learning curves and time while trials run, and a record when each ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.stopper import NoopStopper, Stopper
 
 from moodbench.config.search_space import Configuration
-from moodbench.errors import MoodBenchError
 from moodbench.store import Store
-from moodbench.tune.records import SearchTrial, put_trial, sign
-from moodbench.tune.request import SearchRequest
-from moodbench.tune.searcher import members_of
-from moodbench.tune.trainable import NOT_FINAL, committed_curve
-from moodbench.tune.underway import Session, Spent, proposed, put_proposal
+from moodbench.tune.search import Search
+from moodbench.tune.trainable import NOT_FINAL, committed_curve, members_of
+from moodbench.tune.trials import Curve, Journal, SearchTrial, progress_of, put_trial
+
+if TYPE_CHECKING:
+    from moodbench.tune.searcher import StudySearcher
 
 Tell = Callable[[Mapping[str, Any]], None]
 MAX_UNFINISHED = 3
 """Number of configurations in a row that may end for external reasons before the search ends, as the next would too."""
 
 
-def recorder(
-    request: SearchRequest,
-    store: Store,
-    known: set[str],
-    before: Spent,
-    session: Session,
-    left_s: float | None,
-    tell: Tell,
-) -> Any:
-    """Return a Tune callback that writes the proposals and records of the search, and whose `halted` says when to stop.
+class SearchCallback(tune.Callback):  # type: ignore[misc]
+    """Callback that writes the records of a search and tells its searcher the outcomes.
 
     `tell` receives the event `trial_ended` with the trial, the number of trials and Ray's id of its node, and the event
     `trial_unfinished` with the fit id and the reason.
     """
-    from ray import tune
 
-    numbers = {fit_id: number for number, fit_id in enumerate(proposed(store, request.search_id))}
+    def __init__(
+        self,
+        search: Search,
+        store: Store,
+        journal: Journal,
+        searcher: StudySearcher,
+        recorded: Sequence[SearchTrial],
+        tell: Tell,
+    ) -> None:
+        self._search, self._store, self._journal, self._searcher, self._tell = search, store, journal, searcher, tell
+        self._before = progress_of(journal.study)
+        self._elapsed_before_s = max([self._before.elapsed_s, *(t.elapsed_s for t in recorded)])
+        self._recorded = {t.fit_id for t in recorded}
+        self._curves: dict[str, Curve] = {}
+        self._errors: dict[str, tuple[str, str]] = {}
+        self._memory: dict[str, int | None] = {}
+        self._nodes: dict[str, str] = {}
+        self.num_unfinished = 0
+        """Number of configurations in a row that ended for external reasons."""
+        self.last_reason = ""
+        self._over = False
 
-    class Recorder(tune.Callback):  # type: ignore[misc]
-        problem: Exception | None = None
-        over = False
+    def __reduce__(self) -> Any:
+        # Tune pickles its callbacks for a restore that we never use: a search resumes from its journal.
+        return tune.Callback, ()
 
-        def __init__(self) -> None:
-            self.curves: dict[str, list[tuple[int, float]]] = {}
-            self.errors: dict[str, tuple[str, str]] = {}
-            self.memory: dict[str, int | None] = {}
-            self.nodes: dict[str, str] = {}
+    def is_over(self) -> bool:
+        """Return whether the search is over; trials that are cut off from then on get no record.
+
+        It is over if the budget is spent, something cannot be written, or too many configurations in a row ended for
+        external reasons.
+        """
+        self._journal.write()
+        budget_s = self._search.budget_s
+        is_spent = budget_s is not None and self._elapsed_before_s + self._journal.elapsed_s >= budget_s
+        problem = self._journal.problem is not None or self.num_unfinished >= MAX_UNFINISHED
+        self._over = self._over or is_spent or problem
+        return self._over
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Start the clock of each configuration."""
+        members = members_of(trial.config)
+        for configuration in members:
+            self._journal.begin(self._search.fit(configuration).fit_id, len(members))
+        self._journal.write(now=True)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """Add a point to the learning curve of a configuration."""
+        self._errors |= result["errors"]
+        self._nodes[trial.trial_id] = result["node"]
+        if result["raw_score"] is None:
+            return
+        fit_id, point = result["fit_id"], (result["texts"], result["raw_score"])
+        self._memory[fit_id] = result["memory_bytes"]
+        curve = self._curves.get(fit_id, ())
+        if point not in curve:
+            self._curves[fit_id] = tuple(sorted((*curve, point)))
+            with self._journal.writing():
+                self._searcher.report(fit_id, self._curves[fit_id])
+        self._journal.write()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record each configuration of a trial that ended by itself, by the scheduler or with the search."""
+        for configuration in members_of(trial.config):
+            self._ended(trial, configuration, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Leave the configurations of a trial whose node was lost to the next command."""
+        lines = str(trial.get_error() or "failed").strip().splitlines()
+        for configuration in members_of(trial.config):
+            self._ended(trial, configuration, (NOT_FINAL, lines[-1]))
+
+    def _ended(self, trial: Any, configuration: Configuration, error: tuple[str, str] | None) -> None:
+        fit_id = self._search.fit(configuration).fit_id
+        if fit_id in self._recorded:
+            return
+        committed = self._store.record("fits", fit_id)
+        error = self._errors.get(fit_id, error) if committed is None else None
+        if error is not None and error[0] == NOT_FINAL:
+            self.num_unfinished, self.last_reason = self.num_unfinished + 1, error[1]
+            self._journal.give_up(fit_id)
+            with self._journal.writing():
+                self._searcher.finish(fit_id, None)
+            self._tell({"event": "trial_unfinished", "fit_id": fit_id, "detail": error[1]})
+        elif self._over and committed is None and error is None:
+            self._journal.give_up(fit_id)  # interrupted: the next command resumes it
+        else:
             self.num_unfinished = 0
-            self.last_reason = ""
+            ended = self._trial(configuration, committed, error)
+            self._recorded.add(fit_id)
+            with self._journal.writing():
+                put_trial(self._store, ended)
+                self._searcher.finish(fit_id, ended)
+            self._journal.write(now=True)
+            node = self._nodes.get(trial.trial_id, "")
+            self._tell({"event": "trial_ended", "trial": ended, "num_done": len(self._recorded), "node": node})
 
-        def __reduce__(self) -> Any:
-            # Tune pickles its callbacks for a restore that we never use: a search resumes from its own records.
-            return tune.Callback, ()
-
-        def halted(self) -> bool:
-            """Return whether the search is over; trials that are cut off from then on get no record.
-
-            It is over if the budget is spent, a record cannot be written, or too many configurations in a row ended for
-            external reasons.
-            """
-            session.write()
-            spent_all = left_s is not None and session.elapsed_s >= left_s
-            self.over = self.over or spent_all or self.problem is not None or self.num_unfinished >= MAX_UNFINISHED
-            return self.over
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            members = members_of(trial.config)
-            for configuration in members:
-                fit_id = request.fit(configuration).fit_id
-                session.begin(fit_id, len(members))
-                if fit_id not in numbers:
-                    numbers[fit_id] = len(numbers)
-                    active = request.space.active(configuration)
-                    self._write(partial(put_proposal, store, request.search_id, numbers[fit_id], fit_id, active))
-            session.write(now=True)
-
-        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-            self.errors |= result["errors"]
-            self.nodes[trial.trial_id] = result["node"]
-            if result["raw_score"] is None:
-                return
-            self.memory[result["fit_id"]] = result["memory_bytes"]
-            point, curve = (result["texts"], result["raw_score"]), self.curves.setdefault(result["fit_id"], [])
-            if point not in curve:
-                curve.append(point)
-                session.reached(result["fit_id"], *point)
-            session.write()
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            for configuration in members_of(trial.config):
-                self._ended(trial, configuration, None)
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            lines = str(trial.get_error() or "failed").strip().splitlines()
-            for configuration in members_of(trial.config):
-                self._ended(trial, configuration, (NOT_FINAL, lines[-1]))
-
-        def _ended(self, trial: Any, configuration: Configuration, error: tuple[str, str] | None) -> None:
-            spec = request.fit(configuration)
-            if spec.fit_id in known:
-                return
-            committed = store.record("fits", spec.fit_id)
-            error = self.errors.get(spec.fit_id, error) if committed is None else None
-            if error is not None and error[0] == NOT_FINAL:
-                self.num_unfinished += 1
-                self.last_reason = error[1]
-                session.leave(spec.fit_id)
-                tell({"event": "trial_unfinished", "fit_id": spec.fit_id, "detail": error[1], "over": self.halted()})
-                return
-            if self.over and committed is None and error is None:
-                session.leave(spec.fit_id)
-                return  # interrupted: the next command resumes it
-            self.num_unfinished = 0
-            known.add(spec.fit_id)
-            curve, memory = tuple(sorted(self.curves.get(spec.fit_id, ()))), self.memory.get(spec.fit_id)
-            if committed is not None:  # the reported curve is partial if a scheduler stopped the trial meanwhile
-                curve = tuple(committed_curve(spec, committed))
-                memory = None if memory is None else committed["train_peak_memory_bytes"]
-            scores = [sign(request.metric) * score for _, score in curve]
-            ended = SearchTrial(
-                search_id=request.search_id,
-                fit_id=spec.fit_id,
-                model=spec.model.name,
-                dataset=spec.dataset.name,
-                space=request.space_name,
-                configuration=request.space.active(configuration),
-                status="failed" if error else "stopped" if committed is None else "finished",
-                metric=request.metric,
-                score=sign(request.metric) * max(scores) if scores else None,
-                texts_trained=curve[-1][0] if curve else 0,
-                curve=curve,
-                train_time_s=session.end(spec.fit_id) + before.open.get(spec.fit_id, (0, 0.0))[1],
-                elapsed_s=before.elapsed_s + session.elapsed_s,
-                error=error[1] if error else None,
-                memory_bytes=memory,
-            )
-            self._write(partial(put_trial, store, ended))
-            session.write(now=True)
-            node = self.nodes.get(trial.trial_id, "")
-            tell({"event": "trial_ended", "trial": ended, "num_done": len(known), "node": node})
-
-        def _write(self, write: Callable[[], None]) -> None:
-            try:
-                write()
-            except (OSError, MoodBenchError) as problem:
-                self.problem = problem
-
-    return Recorder()
+    def _trial(
+        self, configuration: Configuration, committed: Mapping[str, Any] | None, error: tuple[str, str] | None
+    ) -> SearchTrial:
+        spec = self._search.fit(configuration)
+        curve, memory = self._curves.get(spec.fit_id, ()), self._memory.get(spec.fit_id)
+        if committed is not None:  # the reported curve is partial if a scheduler stopped the trial meanwhile
+            curve = tuple(committed_curve(spec, committed))
+            memory = None if memory is None else committed["train_peak_memory_bytes"]
+        earlier = self._before.started.get(spec.fit_id)
+        return self._search.trial(
+            spec.fit_id,
+            self._search.space.active(configuration),
+            curve,
+            status="failed" if error else "stopped" if committed is None else "finished",
+            train_time_s=self._journal.end(spec.fit_id) + (earlier.seconds if earlier else 0.0),
+            elapsed_s=self._elapsed_before_s + self._journal.elapsed_s,
+            error=error[1] if error else None,
+            memory_bytes=memory,
+        )
 
 
-def halt_of(watched: Any) -> Any:
-    """Return a Tune stopper that ends the search as soon as the recorder `watched` is halted."""
-    from ray.tune.stopper import NoopStopper, Stopper
+class HaltStopper(Stopper):  # type: ignore[misc]
+    """Ray Tune stopper that ends the search as soon as its callback says that it is over."""
 
-    class Halt(Stopper):  # type: ignore[misc]
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return False
+    def __init__(self, callback: SearchCallback) -> None:
+        self._callback = callback
 
-        def stop_all(self) -> bool:
-            return bool(watched.halted())
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: trials are stopped by their scheduler."""
+        return False
 
-        def __reduce__(self) -> Any:
-            return NoopStopper, ()
+    def stop_all(self) -> bool:
+        """Return whether the search is over."""
+        return self._callback.is_over()
 
-    return Halt()
+    def __reduce__(self) -> Any:
+        # Tune pickles its stopper for a restore that we never use.
+        return NoopStopper, ()

@@ -1,132 +1,115 @@
-"""Registration of a search in searches/ID/request.json: written once, before the search begins, and never changed."""
+"""Preregistration of a search in searches/ID/request.json: written once, before the search begins, and never changed.
+
+It fixes the seeds of the confirmation and the warm start: the best configurations of earlier searches, tried first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from moodbench.config.search_space import SearchSpace
+from moodbench.config.search_space import Configuration, SearchSpace, inside, recipe_values
 from moodbench.errors import StoreError, UsageError
-from moodbench.spec import FitSpec
 from moodbench.store import Store
-from moodbench.tune.objectives import Objective
-from moodbench.tune.records import search_trials
-from moodbench.tune.request import SearcherName, SearchRequest
-from moodbench.tune.schedulers import SchedulerName
-from moodbench.tune.warm_start import WarmPoint, warm_points
+from moodbench.tune.search import Search, WarmPoint
+from moodbench.tune.trials import search_trials, sign
 
 REQUEST = "request.json"
 DEFAULT_NUM_SEEDS = 3
+NUM_WARM_POINTS = 3
 
 
-class Registered(BaseModel):
-    """A search as it was registered."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    schema_version: int = 1
-    search_id: str
-    model: str
-    dataset: str
-    base: FitSpec
-    """The default recipe with the search's own seeds; configurations change lora, train and quantization."""
-    space_name: str
-    space: SearchSpace
-    """The space for this model on this device."""
-    metric: str
-    """Name of the validation score."""
-    searcher: SearcherName
-    scheduler: SchedulerName
-    objective: Objective = "quality"
-    """Objective by which the winner is chosen."""
-    num_trials: int
-    """Number of configurations that the first command requested; later commands may have requested more."""
-    budget_s: float | None
-    """Budget of the first command; None for no limit."""
-    num_train: int
-    """Number of texts in the training split after subsampling."""
-    max_texts: int
-    """Number of texts processed in the longest possible training, repetitions included."""
-    num_grid: int
-    """Number of points of the full grid: every value of lists, four values per range."""
-    grid_texts: int
-    """Number of texts processed if every point of that grid is trained to its end."""
-    warm_start: tuple[WarmPoint, ...] = ()
-    """Configurations of earlier searches in the store that are tried first."""
-    confirmation_seeds: tuple[int, ...]
-    """Seeds with which the winner and the default recipe are retrained and compared on the test split."""
-
-
-def register(store: Store, request: SearchRequest, num_seeds: int) -> Registered:
-    """Return the registered search; on its first command, register it.
+def register(store: Store, search: Search, num_seeds: int) -> Search:
+    """Register `search` unless it is, and return it with its registered warm start and confirmation seeds.
 
     `num_seeds` 0 postpones the confirmation and registers DEFAULT_NUM_SEEDS seeds.
 
     Raises:
         UsageError: If `num_seeds` differs from the registered number: choosing it after the scores are known would be a
             second try.
+        StoreError: If the registration is damaged or from another version.
     """
-    known = registered(store, request.search_id)
+    known = registered(store, search.search_id)
     if known is None:
-        warm = warm_points(store, request) if request.warm_start and not search_trials(store, request.search_id) else ()
-        _write(store, _of(request, num_seeds or DEFAULT_NUM_SEEDS, warm))
-        known = registered(store, request.search_id)
+        warm = warm_points(store, search) if search.warm_start and not search_trials(store, search.search_id) else ()
+        seeds = tuple(range(num_seeds or DEFAULT_NUM_SEEDS))
+        _write(store, search.model_copy(update={"warm_points": warm, "confirmation_seeds": seeds}))
+        known = registered(store, search.search_id)
         assert known is not None
-    if num_seeds not in (0, len(known.confirmation_seeds)):
+    num_known = len(known.confirmation_seeds)
+    if num_seeds not in (0, num_known):
         raise UsageError(
-            f"--seeds {num_seeds}: this search was registered with the {len(known.confirmation_seeds)} seeds "
+            f"--seeds {num_seeds}: this search was registered with the {num_known} seeds "
             f"{', '.join(map(str, known.confirmation_seeds))} before it began; allowed are --seeds "
-            f"{len(known.confirmation_seeds)}, and 0 to leave the confirmation out"
+            f"{num_known}, and 0 to leave the confirmation out"
         )
-    return known
+    return search.model_copy(update={"warm_points": known.warm_points, "confirmation_seeds": known.confirmation_seeds})
 
 
-def registered(store: Store, search_id: str) -> Registered | None:
-    """Return the registered search with that id; None if it was not registered, as in older versions.
+def registered(store: Store, search_id: str) -> Search | None:
+    """Return the search as its first command registered it; None if there is no registration.
 
-    Raises:
-        StoreError: If the file is damaged or from a newer version.
+    Raises: StoreError if the file is damaged or from another version.
     """
     key = f"searches/{search_id}/{REQUEST}"
     if key not in store.location.keys(f"searches/{search_id}"):
         return None
     try:
-        return Registered.model_validate_json(store.location.local(key).read_text("utf-8"))
+        return Search.model_validate_json(store.location.local(key).read_text("utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise StoreError(
-            f"{store.uri}/{key}: {where}: {first['msg']}; the file is no request of a search, or of a newer version. "
+            f"{store.uri}/{key}: {where}: {first['msg']}; the file is no request of a search, or of another version. "
             "Move it away, and the next command registers the search anew"
         ) from error
 
 
-def _of(request: SearchRequest, num_seeds: int, warm: tuple[WarmPoint, ...]) -> Registered:
-    return Registered(
-        search_id=request.search_id,
-        model=request.base.model.name,
-        dataset=request.base.dataset.name,
-        base=request.base,
-        space_name=request.space_name,
-        space=request.space,
-        metric=request.metric,
-        searcher=request.searcher,
-        scheduler=request.scheduler,
-        objective=request.objective,
-        num_trials=request.num_wanted,
-        budget_s=request.budget_s,
-        num_train=request.num_train,
-        max_texts=request.max_texts,
-        num_grid=request.num_grid,
-        grid_texts=request.grid_texts,
-        warm_start=warm,
-        confirmation_seeds=tuple(range(num_seeds)),
-    )
-
-
-def _write(store: Store, value: Registered) -> None:
+def _write(store: Store, search: Search) -> None:
     with store.attempt() as attempt:
         path = Path(attempt.folder) / REQUEST
-        path.write_text(value.model_dump_json(indent=1), "utf-8")
-        store.location.create(path, f"searches/{value.search_id}/{REQUEST}")
+        path.write_text(search.model_dump_json(indent=1), "utf-8")
+        store.location.create(path, f"searches/{search.search_id}/{REQUEST}")
+
+
+def warm_points(store: Store, search: Search) -> tuple[WarmPoint, ...]:
+    """Return the best finished configurations of earlier searches of the model inside the new space, at most three.
+
+    Each search contributes its best before any contributes its second best, because scores of two searches cannot be
+    compared; within a round, searches on the same dataset come first. Empty for a grid, which has its own points.
+    """
+    base = search.base
+    if search.searcher == "grid" or base.lora is None or base.train is None:
+        return ()
+    defaults = recipe_values(base.lora, base.train, base.quantization)
+    by_search: dict[str, list[WarmPoint]] = {}
+    for trial in search_trials(store):
+        if trial.model != base.model.name or trial.search_id == search.search_id or trial.status != "finished":
+            continue
+        point = point_in(search.space, trial.configuration, defaults)
+        if point is not None and trial.score is not None:
+            source = {name: getattr(trial, name) for name in ("search_id", "fit_id", "dataset", "metric", "score")}
+            by_search.setdefault(trial.search_id, []).append(WarmPoint(configuration=point, **source))
+    ranked: list[tuple[int, bool, str, WarmPoint]] = []
+    for search_id, found in by_search.items():
+        best_first = sorted(found, key=lambda each: (-sign(each.metric) * each.score, each.fit_id))
+        ranked += [(rank, p.dataset != base.dataset.name, search_id, p) for rank, p in enumerate(best_first)]
+    points: dict[str, WarmPoint] = {}
+    for *_, warm in sorted(ranked, key=lambda each: each[:3]):
+        points.setdefault(search.fit(warm.configuration).fit_id, warm)
+    return tuple(points.values())[:NUM_WARM_POINTS]
+
+
+def point_in(space: SearchSpace, configuration: Mapping[str, Any], defaults: Mapping[str, Any]) -> Configuration | None:
+    """Return `configuration` as a point of `space`, or None if it lies outside.
+
+    Parameters that it does not set have their value in `defaults`. Parameters that it sets but `space` does not search
+    must equal their value there.
+    """
+    if any(defaults.get(name) != value for name, value in configuration.items() if name not in space.parameters):
+        return None
+    point = space.active({name: configuration.get(name, defaults[name]) for name in space.parameters})
+    return point if all(inside(space.parameters[name], value) for name, value in point.items()) else None

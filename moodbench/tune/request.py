@@ -1,171 +1,259 @@
-"""A search request: a model's recipe on a dataset, what may change, and what it may cost."""
+"""Search requests: check names and options, and turn them into a search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
-from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TrainDefaults
-from moodbench.config.search_space import QUANTIZATION, Configuration, SearchSpace, ends_of, overrides
-from moodbench.errors import SpecError
-from moodbench.hardware import Device
-from moodbench.spec import FitSpec
-from moodbench.spec.canonical import content_id
-from moodbench.spec.fit_schedule import steps_of
-from moodbench.tune.objectives import Objective
-from moodbench.tune.optuna_space import grid_counts
-from moodbench.tune.schedulers import SchedulerName
+from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
+from moodbench.benchmark.resolve import resolve
+from moodbench.config import Catalogue
+from moodbench.config.schema import Family, ModelEntry
+from moodbench.config.search_space import ALPHA_OVER_R, QUANTIZATION, SearchSpace, ends_of, values_of
+from moodbench.config.space_file import check_together, load_space, read_space
+from moodbench.config.space_problems import located
+from moodbench.data.source import load_source
+from moodbench.errors import SpecError, UsageError
+from moodbench.hardware import Device, Hardware
+from moodbench.models.families import family_of
+from moodbench.models.features import check_optimizer, check_quantization, weights_format
+from moodbench.models.locate import config_of
+from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.spec.fit_schedule import num_trained_on
+from moodbench.store import Store
+from moodbench.tune.encoding import grid
+from moodbench.tune.schedulers import SchedulerName, chance_level_of
+from moodbench.tune.search import Objective, Search, SearcherName
+from moodbench.tune.trials import read_progress
 
-SearcherName = Literal["optuna", "random", "grid"]
-SEARCH_CODE_VERSION = 3
-"""Raised by hand when earlier searches must not be resumed."""
+UNCORRECTED = 0.5
+"""Share of an estimate that is relied on while no measurement on this machine has corrected it."""
 
 
-@dataclass(frozen=True)
-class SearchRequest:
-    """One search: a model's recipe on a dataset, what may change, and how much it may cost."""
+def make_search(
+    spec: BenchmarkSpec,
+    space_name: str,
+    catalogue: Catalogue,
+    machine: Hardware,
+    *,
+    searcher: SearcherName,
+    scheduler: SchedulerName,
+    num_trials: int | None,
+    budget_s: float | None,
+    store: Store,
+    together: int = 1,
+    warm_start: bool = True,
+    objective: Objective = "quality",
+) -> Search:
+    """Return the search of the space `space_name` for the one model of `spec` on its one dataset.
 
-    base: FitSpec
-    """The default recipe with the search's own seeds; configurations change lora, train and quantization."""
-    num_train: int
-    """Number of texts per epoch: the training split after subsampling, with augmented copies."""
-    targets: Callable[[LoraDefaults], tuple[str, ...]]
-    """Function from a LoRA recipe to the names of the modules that it adapts in this model."""
-    formats: Mapping[Quantization, NumberFormat]
-    """Number format of the frozen weights for each quantization in the space."""
-    space_name: str
-    space: SearchSpace
-    searcher: SearcherName
-    scheduler: SchedulerName
-    num_trials: int
-    budget_s: float | None
-    """Seconds of searching, without the confirmation; None for no limit."""
-    device: Device
-    chance: float | None = None
-    """Chance level, the best validation score of answers given without reading the texts; None for nll."""
-    settled: Mapping[str, Any] = field(default_factory=dict)
-    """Parameter -> value, where this device supports only one value of the space, and that is not the model's own."""
-    warm_start: bool = True
-    """Whether the best configurations of earlier searches are tried first."""
-    warm: tuple[Configuration, ...] = ()
-    """These configurations, as they were registered."""
-    together: int = 1
-    """Number of configurations per trial: they train in one process and share passes through the base model."""
-    objective: Objective = "quality"
-    """Objective that the searcher optimises and by which the winner is chosen."""
+    Every problem of the request is raised here, before anything runs.
 
-    @property
-    def metric(self) -> str:
-        """Name of the validation score that the search optimises."""
-        assert self.base.train is not None
-        return self.base.train.select_by
-
-    @property
-    def search_id(self) -> str:
-        """Id of the search: a hash of what decides its proposals and how it compares them, but not of its length."""
-        return content_id(
-            "search",
-            {
-                "config_id": self.base.config_id,
-                "seeds": self.base.seeds.model_dump(),
-                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials", "families"}),
-                "searcher": self.searcher,
-                "scheduler": self.scheduler,
-                "code_version": SEARCH_CODE_VERSION,
-                **({} if self.warm_start else {"warm_start": False}),
-                **({} if self.objective == "quality" else {"objective": self.objective}),
-            },
+    Raises:
+        UsageError: If an option or the space is not allowed (including SpecError).
+        DataError: If the dataset cannot be used.
+        PrerequisiteError: If something that the search needs is missing.
+    """
+    (name,) = spec.models
+    entry = catalogue.model(name)
+    if entry.method != "lora" or entry.source is None:
+        possible = [n for n, e in catalogue.models.items() if e.method == "lora"]
+        raise UsageError(
+            f"--model {name}: is fitted by {entry.method}, which has no rank and alpha; "
+            f"possible are {', '.join(possible)}"
         )
-
-    def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
-        """Return the fit of a configuration."""
-        return fit_of(self.base, self.space, configuration, self.targets, self.formats)
-
-    def is_default(self, fit_id: str) -> bool:
-        """Return whether a fit of the search is the model's default recipe, which has no `settled` parameters."""
-        return fit_id == self.base.fit_id and not self.settled
-
-    @property
-    def num_wanted(self) -> int:
-        """Number of configurations after which the search ends: all of a grid, otherwise the requested number."""
-        return self.num_grid if self.searcher == "grid" else self.num_trials
-
-    @property
-    def num_grid(self) -> int:
-        """Number of grid points."""
-        return sum(grid_counts(self.space).values())
-
-    @property
-    def grid_texts(self) -> int:
-        """Number of texts processed if every grid point is trained to its end."""
-        assert self.base.train is not None
-        own = self.base.train.epochs
-        return sum(
-            num * self._num_texts({"epochs": own if epochs is None else epochs})
-            for epochs, num in grid_counts(self.space).items()
-        )
-
-    @property
-    def longest_epochs(self) -> float:
-        """Epochs of the longest possible training."""
-        return float(max(self._values("epochs")))
-
-    @property
-    def max_texts(self) -> int:
-        """Number of texts processed in the longest possible training."""
-        batch_sizes = self._values("effective_batch_size")
-        return max(
-            self._num_texts({"epochs": self.longest_epochs, "effective_batch_size": size}) for size in batch_sizes
-        )
-
-    def _num_texts(self, changes: Mapping[str, Any]) -> int:
-        """Return the number of texts processed in a training of the recipe with these changes."""
-        assert self.base.train is not None
-        return steps_of(self.base.train.model_copy(update=changes), self.num_train).num_texts
-
-    def _values(self, name: str) -> tuple[Any, ...]:
-        """Return the recipe's value of a field of `train`, followed by the ends of its range in the space."""
-        searched = self.space.parameters.get(f"train.{name}")
-        return (getattr(self.base.train, name), *(() if searched is None else ends_of(searched)))
-
-
-def fit_of(
-    base: FitSpec,
-    space: SearchSpace,
-    configuration: Mapping[str, Any],
-    targets: Callable[[LoraDefaults], tuple[str, ...]],
-    formats: Mapping[Quantization, NumberFormat],
-) -> FitSpec:
-    """Return the recipe `base` with the changes of `configuration`."""
+    _check_options(num_trials, together, scheduler, objective)
+    family_name, family = family_of(name, entry, catalogue.families)
+    space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
+    _check_overrides(spec, space, space_name)
+    seeded = spec.model_copy(update={"seeds": (space.training_seed,)})
+    (trial,) = resolve(seeded, catalogue, machine, with_baseline=False)
+    device = trial.measure.device
+    space, base, fixed = _supported_by(device, space, trial.fit, space_name)
     assert base.lora is not None and base.train is not None
-    changed = overrides(space.active(configuration), base.lora)
-    lora = LoraDefaults.model_validate(base.lora.model_dump() | changed["lora"])
-    train = TrainDefaults.model_validate(base.train.model_dump() | changed["train"])
-    changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": targets(lora)}
-    if QUANTIZATION in configuration:
-        stored = configuration[QUANTIZATION]
-        changes |= {"quantization": stored, "dtype": formats[stored]}
-    return base.model_copy(update=changes)
+    check_together(space, base.lora, base.quantization, *read_space(space_name))
+    num_params = entry.size.num_params if entry.size else 0
+    num_train = int((load_source(base.dataset.name, base.dataset).examples.frame["split"] == "train").sum())
+    search = Search(
+        base=base,
+        num_train=num_trained_on(base, num_train),
+        family=family,
+        formats={
+            each: weights_format(base.train.precision, each, device, num_params)  # type: ignore[arg-type]
+            for each in _listed(space, QUANTIZATION)
+        },
+        space_name=space_name,
+        space=space,
+        searcher=searcher,
+        scheduler=scheduler,
+        num_trials=num_trials or space.num_trials,
+        budget_s=budget_s,
+        device=device,
+        chance=chance_level_of(base),
+        fixed=fixed,
+        warm_start=warm_start,
+        together=together,
+        objective=objective,
+    )
+    if searcher == "grid":
+        points = grid(space)  # raises for a grid that is too large
+        if num_trials is not None:
+            raise UsageError(
+                f"--trials {num_trials} with --search grid: a grid is tried as a whole, {len(points)} "
+                "configurations here; leave --trials out, or choose --search random"
+            )
+    if budget_s is not None and not read_progress(store, search.search_id).started:  # else its own pace is known
+        _check_budget(search, budget_s, catalogue, machine, store)
+    return search
+
+
+def _check_options(num_trials: int | None, together: int, scheduler: SchedulerName, objective: Objective) -> None:
+    if num_trials is not None and num_trials < 1:
+        raise UsageError(f"--trials {num_trials}: must be 1 or more")
+    if together < 1 or (together > 1 and scheduler != "none"):
+        raise UsageError(
+            f"--together {together} with --scheduler {scheduler}: needs 1 or more, and from 2 on --scheduler none, as "
+            "configurations that share passes cannot be stopped one by one"
+        )
+    if together > 1 and objective == "memory":
+        raise UsageError(
+            f"--together {together} with --objective memory: configurations that share a process have no memory of "
+            "their own; leave one of the two out"
+        )
+
+
+def _listed(space: SearchSpace, parameter: str) -> tuple[Any, ...]:
+    """Return the values of a parameter that `space` lists; empty if it does not search it."""
+    searched = space.parameters.get(parameter)
+    return () if searched is None else values_of(searched) or ()
+
+
+def _check_budget(search: Search, budget_s: float, catalogue: Catalogue, machine: Hardware, store: Store) -> None:
+    """Check that the budget suffices, by estimate, for the shortest configuration.
+
+    An estimate that no measurement on this machine has corrected may be twice too long.
+
+    Raises: SpecError if it does not suffice.
+    """
+    base = search.base
+    assert base.train is not None
+    estimator = estimator_of([base], catalogue, store)
+    if not estimator.knows(base):
+        return
+    epochs = search.space.parameters.get("train.epochs")
+    shortest = base.train.epochs if epochs is None else min(ends_of(epochs))
+    fit = base.model_copy(update={"train": base.train.model_copy(update={"epochs": shortest})})
+    estimate = estimator.trial(
+        fit,
+        class_here(machine, search.device, catalogue),
+        catalogue.protocol(None),
+        batch_size=catalogue.evaluation.prediction_batch_size,
+        machine=machine_of(asdict(machine), search.device),
+    ).fit
+    needed = estimate.seconds if estimate.num_observations else estimate.seconds * UNCORRECTED
+    if budget_s < needed:
+        raise SpecError(
+            f"--budget of {budget_s:.0f} s: one configuration of {search.space_name} ({shortest:g} epochs of "
+            f"{search.num_train:,} texts) takes {needed:.0f} s or more here by estimate, so none would end; allowed "
+            "are budgets above that, or fewer texts with --max-train-examples"
+        )
+
+
+def _check_overrides(spec: BenchmarkSpec, space: SearchSpace, space_name: str) -> None:
+    """Check that no option sets a parameter that the space searches; it would override the winner in the confirmation.
+
+    Raises: UsageError if one does.
+    """
+    searched = set(space.parameters) | (
+        {"lora.lora_alpha"} if {"lora.r", ALPHA_OVER_R} & set(space.parameters) else set()
+    )
+    given = {f"lora.{key}": f"--lora {key}={value}" for key, value in spec.lora.items()}
+    given |= {f"train.{key}": f"--train {key}={value}" for key, value in spec.train.items()}
+    if spec.quantization is not None:
+        given[QUANTIZATION] = f"--quantization {spec.quantization}"
+    for parameter, option in given.items():
+        if parameter in searched:
+            raise UsageError(f"{option}: {space_name} searches it; leave it out, or choose a space without it")
+
+
+def _supported_by(
+    device: Device, space: SearchSpace, base: FitSpec, space_name: str
+) -> tuple[SearchSpace, FitSpec, dict[str, Any]]:
+    """Return space and recipe without the optimisers and quantizations that `device` lacks.
+
+    The third value holds the parameters that this leaves with a single value other than the recipe's own.
+
+    Raises: SpecError if no value of a parameter is left.
+    """
+    name, fixed = base.model.name, dict[str, Any]()
+    checks: dict[str, Callable[[Any], Any]] = {
+        "train.optimizer": lambda value: check_optimizer(value, device, name),
+        QUANTIZATION: lambda value: check_quantization(value, device, name),
+    }
+    for parameter, check in checks.items():
+        values, lacking = _listed(space, parameter), {}
+        for value in values:
+            try:
+                check(value)
+            except SpecError as error:
+                lacking[value] = error
+        left = [value for value in values if value not in lacking]
+        if lacking and not left:
+            where, text = read_space(space_name)
+            raise SpecError(located(where, text, ("parameters", parameter), str(lacking[values[0]])))
+        if lacking:
+            space = space.without(parameter, lacking)
+        if len(left) == 1:  # no longer searched, but fixed to the space's value
+            assert base.train is not None
+            if left[0] != (base.quantization if parameter == QUANTIZATION else base.train.optimizer):
+                fixed[parameter] = left[0]
+            base = base.model_copy(
+                update={"quantization": left[0]}
+                if parameter == QUANTIZATION
+                else {"train": base.train.model_copy(update={"optimizer": left[0]})}
+            )
+    return space, base, fixed
+
+
+def _width(name: str, entry: ModelEntry, family: Family) -> int | None:
+    """Return the narrowest width of the layers that LoRA adapts; None if neither configuration nor catalogue has it."""
+    assert entry.source is not None
+    config = config_of(name, entry.source) or {}
+    return narrowest(config.get("text_config", config), family) or (
+        narrowest(entry.size.model_dump(), family) if entry.size else None
+    )
+
+
+def narrowest(config: Mapping[str, Any], family: Family) -> int | None:
+    """Return the narrowest width of the layers that LoRA adapts; None if `config` does not have it.
+
+    A rank above that width adds nothing. With grouped-query attention (Ainslie et al. 2023), keys and values are
+    narrower than the model: their width is the number of key-value heads x the width of one head.
+    """
+    width = next((config[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if config.get(key)), None)
+    if width is None:
+        return None
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if not heads or not groups or not {"k_proj", "v_proj"} & set(family.attention):
+        return int(width)
+    return min(int(width), int(groups) * int(config.get("head_dim") or width // heads))
 
 
 def budget_seconds(text: str, price_per_hour: float | None) -> float:
     """Return the seconds of a budget such as 90s, 30m, 2h or $5.
 
-    Raises:
-        SpecError: If `text` is not a budget above 0, or is in dollars without a known price.
+    Raises: SpecError if `text` is not a budget above 0, or is in dollars without a known price.
     """
     allowed = "allowed are a number with s, m or h (30m), or dollars ($5) where the machine's price is known"
+    if text.startswith("$") and price_per_hour is None:
+        raise SpecError(f"--budget {text}: no price per hour is known for this machine; give --price-per-hour")
     try:
         if text.startswith("$"):
-            if price_per_hour is None:
-                raise SpecError(f"--budget {text}: no price per hour is known for this machine; give --price-per-hour")
-            seconds = float(text[1:]) / price_per_hour * 3600
+            seconds = float(text[1:]) / (price_per_hour or 0) * 3600
         else:
             seconds = float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1:]]
     except (KeyError, ValueError, ZeroDivisionError) as error:
-        if isinstance(error, SpecError):
-            raise
         raise SpecError(f"--budget {text}: not understood; {allowed}") from error
     if not 0 < seconds < float("inf"):
         raise SpecError(f"--budget {text}: must be above 0; {allowed}")

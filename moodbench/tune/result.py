@@ -1,26 +1,29 @@
-"""Searches as read from the store: the request and the trials."""
+"""Results of searches in a store: the trials of each, its parameters, its winner and its Pareto front."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults, TrainDefaults
-from moodbench.config.search_space import SearchSpace, recipe_values
+from moodbench.config.search_space import recipe_values
 from moodbench.errors import StoreError
-from moodbench.spec import FitSpec
 from moodbench.store import Store
 from moodbench.tune.encoding import Axis, axes_of, axes_seen
-from moodbench.tune.objectives import Objective, winner
-from moodbench.tune.preregistration import Registered, registered
-from moodbench.tune.records import SearchTrial, search_trials
-from moodbench.tune.unfinished import with_unfinished
+from moodbench.tune.preregistration import registered
+from moodbench.tune.search import Objective, Search
+from moodbench.tune.trials import SearchTrial, read_progress, search_trials, sign
+
+logger = logging.getLogger(__name__)
+TOLERANCE = 0.01
+"""Largest difference of validation scores without practical relevance: a point of accuracy or F1, 0.01 of nll."""
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """One search of a store."""
 
     search_id: str
@@ -72,59 +75,56 @@ class Searched:
         return sum(t.status == status for t in self.trials)
 
 
-def searches(store: Store) -> tuple[Searched, ...]:
-    """Return the searches of `store`, sorted by model, dataset and space."""
-    by_id: dict[str, list[SearchTrial]] = {search_id: [] for search_id in _search_ids(store)}
+def searches(store: Store) -> tuple[SearchResult, ...]:
+    """Return the searches of `store`, sorted by model, dataset and space.
+
+    A search whose request or journal cannot be read, such as one of another version, is known by its records alone.
+    """
+    by_id: dict[str, list[SearchTrial]] = {key.split("/")[1]: [] for key in store.location.keys("searches")}
     for trial in search_trials(store):
         by_id.setdefault(trial.search_id, []).append(trial)
     found = []
     for search_id, recorded in by_id.items():
-        asked = _request(store, search_id)
-        trials = recorded if asked is None else with_unfinished(store, asked, recorded)
+        search, trials = None, recorded
+        try:
+            search = registered(store, search_id)
+            trials = recorded if search is None else with_unfinished(store, search, recorded)
+        except StoreError as error:
+            logger.warning("%s", error)
         if trials:
-            found.append(searched(trials, asked))
+            found.append(search_result(trials, search))
     return tuple(sorted(found, key=lambda s: (s.model, s.dataset, s.space, s.search_id)))
 
 
-def _search_ids(store: Store) -> list[str]:
-    return sorted({key.split("/")[1] for key in store.location.keys("searches")})
+def with_unfinished(store: Store, search: Search, recorded: Sequence[SearchTrial]) -> list[SearchTrial]:
+    """Return the `recorded` trials of `search`, followed by the started ones without a record but with a score.
+
+    The latter are in the order in which they started.
+    """
+    progress = read_progress(store, search.search_id)
+    started = progress.without_record({trial.fit_id for trial in recorded})
+    return [*recorded] + [
+        search.trial(
+            fit_id,
+            each.configuration,
+            each.curve,
+            status="unfinished",
+            train_time_s=each.seconds,
+            elapsed_s=progress.elapsed_s,
+        )
+        for fit_id, each in started.items()
+        if each.curve
+    ]
 
 
-def _request(store: Store, search_id: str) -> Registered | None:
-    try:
-        return registered(store, search_id)
-    except StoreError:  # from a newer version or damaged; the trials still hold their configurations
-        return None
-
-
-class Asked(Protocol):
-    """The parts of a search request that `searched` reads."""
-
-    @property
-    def base(self) -> FitSpec:
-        """The recipe that configurations change."""
-
-    @property
-    def space(self) -> SearchSpace:
-        """The parameters that configurations change."""
-
-    @property
-    def max_texts(self) -> int:
-        """Number of texts processed in the longest possible training."""
-
-    @property
-    def objective(self) -> Objective:
-        """Objective by which the winner is chosen."""
-
-
-def searched(trials: Sequence[SearchTrial], asked: Asked | None = None) -> Searched:
-    """Return a search built from its trials and, if known, its request."""
+def search_result(trials: Sequence[SearchTrial], search: Search | None = None) -> SearchResult:
+    """Return the result of a search from its trials and, if known, its request."""
     search_id = trials[0].search_id
-    if asked is None or asked.base.lora is None or asked.base.train is None:
-        return Searched(search_id, tuple(trials), axes_seen(trials), _catalogued(trials[0].model))
-    defaults = recipe_values(asked.base.lora, asked.base.train, asked.base.quantization)
-    axes, default = axes_of(asked.space), asked.base.fit_id
-    return Searched(search_id, tuple(trials), axes, defaults, asked.max_texts, asked.objective, default)
+    if search is None or search.base.lora is None or search.base.train is None:
+        return SearchResult(search_id, tuple(trials), axes_seen(trials), _catalogued(trials[0].model))
+    defaults = recipe_values(search.base.lora, search.base.train, search.base.quantization)
+    axes, default = axes_of(search.space), search.base.fit_id
+    return SearchResult(search_id, tuple(trials), axes, defaults, search.max_texts, search.objective, default)
 
 
 def _catalogued(model: str) -> Mapping[str, Any]:
@@ -138,3 +138,64 @@ def _catalogued(model: str) -> Mapping[str, Any]:
         found = catalogue.fine_tuning(entry, kind, head, entry.size.num_params if entry.size else 0)
         lora, train = LoraDefaults.model_validate(found[0]), TrainDefaults.model_validate(found[1])
     return recipe_values(lora, train, entry.quantization if entry else "none")
+
+
+def winner(
+    trials: Sequence[SearchTrial], objective: Objective = "quality", default: str | None = None
+) -> SearchTrial | None:
+    """Return the winner of a search; None if no trial has a score. `default` is the fit id of the default recipe.
+
+    Objective quality: the trial with the best validation score; on ties one that was trained to its end, then the
+    cheaper one. A training keeps the step with the best validation score, so training a stopped or interrupted trial to
+    its end could only raise its score: such a trial may win, and its confirmation trains it in full. The default
+    recipe, once trained to its end, wins unless another trial is better by more than TOLERANCE, because a smaller lead
+    of the best of many trials may be luck (Breiman et al. 1984 prefer the simpler model for the same reason). It also
+    wins if no trial was trained to its end: a configuration that learns sooner need not end better.
+
+    Objective memory: of the trials whose score is within TOLERANCE of the best and whose memory is known, the one with
+    the lowest memory. It is on the Pareto front, or equal to a trial on it.
+    """
+    scored = [t for t in trials if t.status != "failed" and t.score is not None]
+
+    def quality(trial: SearchTrial) -> tuple[float, bool, int, str]:
+        score = sign(trial.metric) * (trial.score or 0.0)
+        return score, trial.status == "finished", -trial.texts_trained, trial.fit_id
+
+    best = max(scored, key=quality, default=None)
+    if best is None:
+        return None
+    if objective == "quality":
+        known = next((t for t in scored if t.fit_id == default), None)
+        if known is None or not any(t.status == "finished" for t in scored):
+            return known or best
+        return known if known.status == "finished" and not beats(quality(best)[0], quality(known)[0]) else best
+    near = [t for t in scored if t.memory_bytes and quality(t)[0] >= quality(best)[0] - TOLERANCE]
+    return min(near, key=lambda t: (t.memory_bytes or 0, *(-q for q in quality(t)[:3]), t.fit_id), default=best)
+
+
+def beats(score: float, default: float) -> bool:
+    """Return whether `score` replaces the default recipe's: it is higher by more than TOLERANCE.
+
+    Higher is better in both; a score such as nll is passed with its sign changed.
+    """
+    return score > default + TOLERANCE
+
+
+def challenger(trials: Sequence[SearchTrial], objective: Objective, default: str) -> SearchTrial | None:
+    """Return the winner without the default recipe; None if no other trial has a score."""
+    return winner([t for t in trials if t.fit_id != default], objective)
+
+
+def front(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
+    """Return the Pareto front of score and memory, least memory first.
+
+    Trials without a score or with unknown memory are left out. Of equal trials one is kept.
+    """
+    known = [t for t in trials if t.status != "failed" and t.score is not None and t.memory_bytes]
+    ordered = sorted(known, key=lambda t: (t.memory_bytes or 0, -sign(t.metric) * (t.score or 0.0), t.fit_id))
+    found: list[SearchTrial] = []
+    for trial in ordered:
+        direction = sign(trial.metric)
+        if not found or direction * (trial.score or 0.0) > direction * (found[-1].score or 0.0):
+            found.append(trial)
+    return found

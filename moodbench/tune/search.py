@@ -1,200 +1,175 @@
-"""The search: Ray Tune proposes configurations, and each is an ordinary fit phase, committed under its own id."""
+"""The model of a search: what may change in a model's recipe on a dataset, and what the search may cost."""
 
 from __future__ import annotations
 
-import logging
-import os
-import random
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from moodbench.config.search_space import Configuration, default_configuration, values_of
-from moodbench.errors import PrerequisiteError
-from moodbench.store import Store
-from moodbench.tune.callbacks import MAX_UNFINISHED, Tell, halt_of, recorder
-from moodbench.tune.optuna_space import GRID_LIMIT, DefineByRun, grid
-from moodbench.tune.records import SearchTrial, search_trials, sign
-from moodbench.tune.request import SearchRequest
-from moodbench.tune.schedulers import prime, scheduler_of
-from moodbench.tune.searcher import MEMBERS, Known, members_of, proposals
-from moodbench.tune.trainable import Sent, run_slot
-from moodbench.tune.trial_resources import Place
-from moodbench.tune.underway import Session, Spent, proposed, spent
+from pydantic import BaseModel, ConfigDict
 
-MAX_LOST = 2
-"""Number of times that a trial whose node was lost is restarted elsewhere."""
+from moodbench.config.schema import Family, LoraDefaults, NumberFormat, Quantization, TrainDefaults
+from moodbench.config.search_space import QUANTIZATION, Configuration, SearchSpace, ends_of, overrides
+from moodbench.hardware import Device
+from moodbench.spec import FitSpec
+from moodbench.spec.canonical import content_id
+from moodbench.spec.fit_schedule import steps_of
+from moodbench.tune.encoding import grid_counts
+from moodbench.tune.schedulers import SchedulerName
+from moodbench.tune.trials import Curve, SearchTrial, sign
+
+SearcherName = Literal["optuna", "random", "grid"]
+Objective = Literal["quality", "memory"]
+SEARCH_CODE_VERSION = 4
+"""Raised by hand when earlier searches must not be resumed."""
 
 
-def search(request: SearchRequest, store: Store, place: Place, tell: Tell) -> list[SearchTrial]:
-    """Train the missing configurations at `place` and return all recorded trials, including those of earlier commands.
+class WarmPoint(BaseModel):
+    """A configuration of an earlier search that a new search tries first, with its source."""
 
-    `tell` receives the events of the recorder. A call that is killed loses nothing: the next one starts with the
-    configurations that were running, and their fits resume from their checkpoints.
+    model_config = ConfigDict(frozen=True)
 
-    Raises:
-        PrerequisiteError: If several configurations in a row end for external reasons.
-    """
-    recorded = search_trials(store, request.search_id)
-    before = spent(store, request.search_id)
-    elapsed_s = max([before.elapsed_s, *(t.elapsed_s for t in recorded)])  # records may be older than sessions
-    left_s = None if request.budget_s is None else request.budget_s - elapsed_s
-    if len(recorded) >= request.num_wanted or (left_s is not None and left_s <= 0):
-        return recorded
-    with place.ray():
-        _tune(request, store, place, recorded, Spent(elapsed_s, before.open), left_s, tell)
-    return search_trials(store, request.search_id)
+    configuration: dict[str, Any]
+    """As a point of the new space."""
+    search_id: str
+    fit_id: str
+    dataset: str
+    metric: str
+    score: float
 
 
-def first_points(
-    request: SearchRequest, recorded: Sequence[SearchTrial], begun: Sequence[Configuration]
-) -> list[Configuration]:
-    """Return the configurations to propose before the searcher's own.
+class Search(BaseModel):
+    """One search, as a command requests it, as its `request.json` registers it, and as its trials receive it."""
 
-    In order: recorded trials, started trials, the default recipe or the grid, and the warm-start points.
-    """
-    base = request.base
-    assert base.lora is not None and base.train is not None
-    if request.searcher == "grid":
-        fresh = grid(request.space)
-    else:
-        default = default_configuration(request.space, base.lora, base.train, base.quantization)
-        fresh = [] if default is None else [default]
-    points = [t.configuration for t in recorded]
-    known = {t.fit_id for t in recorded}
-    for point in (*begun, *fresh, *request.warm):
-        fit_id = request.fit(point).fit_id
-        if fit_id not in known:
-            known.add(fit_id)
-            points.append(point)
-    return points
+    model_config = ConfigDict(frozen=True)
 
+    base: FitSpec
+    """The default recipe with the search's own seeds; configurations change lora, train and quantization."""
+    num_train: int
+    """Number of texts per epoch: the training split after subsampling, with augmented copies."""
+    family: Family
+    """Architecture of the model, with the names of the modules that LoRA adapts."""
+    formats: dict[Quantization, NumberFormat]
+    """Number format of the frozen weights for each quantization in the space."""
+    space_name: str
+    space: SearchSpace
+    """The space for this model on this device."""
+    searcher: SearcherName
+    scheduler: SchedulerName
+    num_trials: int
+    budget_s: float | None
+    """Seconds of searching, without the confirmation; None for no limit."""
+    device: Device
+    chance: float | None = None
+    """Chance level, the best validation score of predictions made without reading the texts; None for nll."""
+    fixed: dict[str, Any] = {}
+    """Parameter -> value, where this device supports only one value of the space, and that is not the model's own."""
+    warm_start: bool = True
+    """Whether the best configurations of earlier searches are tried first."""
+    together: int = 1
+    """Number of configurations per trial: they train in one process and share passes through the base model."""
+    objective: Objective = "quality"
+    """Objective that the searcher optimises and by which the winner is chosen."""
+    warm_points: tuple[WarmPoint, ...] = ()
+    """Configurations of earlier searches in the store that are tried first; set by the registration."""
+    confirmation_seeds: tuple[int, ...] = ()
+    """Seeds with which the winner and the default recipe are retrained; set by the registration."""
 
-def _tune(
-    request: SearchRequest,
-    store: Store,
-    place: Place,
-    recorded: Sequence[SearchTrial],
-    before: Spent,
-    left_s: float | None,
-    tell: Tell,
-) -> None:
-    # Ray's progress tables and loggers would mix with ours, and its SIGINT handler would make an interrupt look like a
-    # normal end.
-    os.environ.update(
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        RAY_AIR_NEW_OUTPUT="0",
-        TUNE_WARN_THRESHOLD_S="60",
-        TUNE_DISABLE_SIGINT_HANDLER="1",
-    )
-    from ray import tune
+    @property
+    def metric(self) -> str:
+        """Name of the validation score that the search optimises."""
+        assert self.base.train is not None
+        return self.base.train.select_by
 
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    direction = sign(request.metric)
-    mode = "max" if direction > 0 else "min"
-    begun = list(proposed(store, request.search_id).values())
-    scheduler = scheduler_of(request.scheduler, request.max_texts, mode, request.chance, default_of(request))
-    prime(scheduler, [t.curve for t in recorded], direction)
-    session = Session(store, request.search_id)
-    watched = recorder(request, store, {t.fit_id for t in recorded}, before, session, left_s, tell)
-    # An upper limit, as a trial may hold a single configuration; the searcher ends the search.
-    most_slots = request.num_wanted - len(recorded)
-    with store.attempt() as attempt:
-        folder = place.storage(store, attempt.folder)
-        try:
-            tune.Tuner(
-                tune.with_resources(
-                    tune.with_parameters(run_slot, sent=Sent.of(request, store, place.deadline_s)), place.bundles
-                ),
-                tune_config=tune.TuneConfig(
-                    search_alg=_searcher(request, recorded, begun, mode),
-                    scheduler=scheduler,
-                    num_samples=most_slots,
-                    max_concurrent_trials=place.num_slots,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    storage_path=folder,
-                    name="search",
-                    verbose=0,
-                    stop=halt_of(watched),
-                    callbacks=[watched],
-                    failure_config=tune.FailureConfig(max_failures=MAX_LOST),
-                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                ),
-            ).fit()
-        finally:
-            session.write(now=True)
-    if watched.problem is not None:
-        raise watched.problem
-    if watched.num_unfinished >= MAX_UNFINISHED:
-        raise PrerequisiteError(
-            f"{MAX_UNFINISHED} configurations in a row ended for reasons outside of them, the last with "
-            f"{watched.last_reason!r}; see to that and give the same command, which goes on"
+    @property
+    def search_id(self) -> str:
+        """Id of the search: a hash of what decides its proposals and how it compares them, but not of its length."""
+        return content_id(
+            "search",
+            {
+                "config_id": self.base.config_id,
+                "seeds": self.base.seeds.model_dump(),
+                "space": self.space.model_dump(mode="json", exclude={"description", "num_trials", "families"}),
+                "searcher": self.searcher,
+                "scheduler": self.scheduler,
+                "code_version": SEARCH_CODE_VERSION,
+                "warm_start": self.warm_start,
+                "objective": self.objective,
+            },
         )
 
+    def fit(self, configuration: Mapping[str, Any]) -> FitSpec:
+        """Return the fit of a configuration: the recipe with its changes."""
+        assert self.base.lora is not None and self.base.train is not None
+        changed = overrides(self.space.active(configuration), self.base.lora)
+        lora = LoraDefaults.model_validate(self.base.lora.model_dump() | changed["lora"])
+        train = TrainDefaults.model_validate(self.base.train.model_dump() | changed["train"])
+        modules = self.family.targets(lora.target_modules)
+        changes: dict[str, Any] = {"lora": lora, "train": train, "target_modules": modules}
+        if QUANTIZATION in configuration:
+            stored = configuration[QUANTIZATION]
+            changes |= {"quantization": stored, "dtype": self.formats[stored]}
+        return self.base.model_copy(update=changes)
 
-def default_of(request: SearchRequest) -> Callable[[Any], bool]:
-    """Return a predicate: whether a Ray Tune trial trains the default recipe, which is never stopped early."""
-    known: dict[str, bool] = {}
+    def trial(self, fit_id: str, configuration: Configuration, curve: Curve, **outcome: Any) -> SearchTrial:
+        """Return the trial of a configuration with its learning curve; `outcome` holds the remaining fields."""
+        direction = sign(self.metric)
+        return SearchTrial(
+            search_id=self.search_id,
+            fit_id=fit_id,
+            model=self.base.model.name,
+            dataset=self.base.dataset.name,
+            space=self.space_name,
+            configuration=configuration,
+            metric=self.metric,
+            score=direction * max(direction * score for _, score in curve) if curve else None,
+            texts_trained=curve[-1][0] if curve else 0,
+            curve=curve,
+            **outcome,
+        )
 
-    def is_default(trial: Any) -> bool:
-        if trial.trial_id not in known:
-            members = members_of(trial.config) if MEMBERS in trial.config else ()
-            known[trial.trial_id] = any(request.fit(each).fit_id == request.base.fit_id for each in members)
-        return known[trial.trial_id]
+    def is_default(self, fit_id: str) -> bool:
+        """Return whether a fit of the search is the model's default recipe, which has no `fixed` parameters."""
+        return fit_id == self.base.fit_id and not self.fixed
 
-    return is_default
+    @property
+    def num_wanted(self) -> int:
+        """Number of configurations after which the search ends: all of a grid, otherwise the requested number."""
+        return self.num_grid if self.searcher == "grid" else self.num_trials
 
+    @property
+    def num_grid(self) -> int:
+        """Number of points of the full grid: every value of lists, four values per range."""
+        return sum(grid_counts(self.space).values())
 
-def _searcher(
-    request: SearchRequest, recorded: Sequence[SearchTrial], begun: Sequence[Configuration], mode: str
-) -> Any:
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
+    @property
+    def grid_texts(self) -> int:
+        """Number of texts processed if every grid point is trained to its end."""
+        assert self.base.train is not None
+        own = self.base.train.epochs
+        return sum(
+            num * self._num_texts({"epochs": own if epochs is None else epochs})
+            for epochs, num in grid_counts(self.space).items()
+        )
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    num = request.num_wanted
-    seed = request.space.seed + len(recorded)  # a restarted searcher must not repeat its proposals
-    sampler = (
-        optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, num // 2)), constant_liar=True)
-        if request.searcher == "optuna"
-        else optuna.samplers.RandomSampler(seed=seed)
-    )
-    both = request.objective == "memory"
-    inner = OptunaSearch(
-        DefineByRun(request.space),
-        metric=["score", "memory_bytes"] if both else "score",
-        mode=[mode, "min"] if both else mode,
-        points_to_evaluate=first_points(request, recorded, begun),
-        sampler=sampler,
-    )
-    known = [Known(t.configuration, t.fit_id, _values(t, both=both)) for t in recorded]
-    return proposals(
-        inner,
-        known,
-        lambda point: request.fit(point).fit_id,
-        size=request.together,
-        num_wanted=num,
-        left=_every_point(request, seed),
-        mode=mode,
-    )
+    @property
+    def longest_epochs(self) -> float:
+        """Epochs of the longest possible training."""
+        return float(max(self._values("epochs")))
 
+    @property
+    def max_texts(self) -> int:
+        """Number of texts processed in the longest possible training."""
+        batch_sizes = self._values("effective_batch_size")
+        return max(
+            self._num_texts({"epochs": self.longest_epochs, "effective_batch_size": size}) for size in batch_sizes
+        )
 
-def _values(trial: SearchTrial, *, both: bool) -> dict[str, float] | None:
-    """Return the objective values of a recorded trial for the searcher; None if it failed or lacks one of them."""
-    if trial.status == "failed" or trial.score is None or (both and trial.memory_bytes is None):
-        return None
-    return {"score": trial.score} | ({"memory_bytes": float(trial.memory_bytes or 0)} if both else {})
+    def _num_texts(self, changes: Mapping[str, Any]) -> int:
+        """Return the number of texts processed in a training of the recipe with these changes."""
+        assert self.base.train is not None
+        return steps_of(self.base.train.model_copy(update=changes), self.num_train).num_texts
 
-
-def _every_point(request: SearchRequest, seed: int) -> Iterator[Configuration]:
-    """Yield the points of a finite space in random order.
-
-    Yield nothing for a space with continuous ranges, where proposals do not repeat, or with over GRID_LIMIT points.
-    """
-    finite = all(values_of(each) is not None for each in request.space.parameters.values())
-    if not finite or request.num_grid > GRID_LIMIT:
-        return
-    points = grid(request.space)
-    random.Random(seed).shuffle(points)
-    yield from points
+    def _values(self, name: str) -> tuple[Any, ...]:
+        """Return the recipe's value of a field of `train`, followed by the ends of its range in the space."""
+        searched = self.space.parameters.get(f"train.{name}")
+        return (getattr(self.base.train, name), *(() if searched is None else ends_of(searched)))

@@ -1,125 +1,266 @@
-"""Searcher that proposes each configuration once, and several configurations as one trial where asked."""
+"""The search: an Optuna study proposes configurations, Ray Tune schedules them, and each is an ordinary fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-MEMBERS = "members"
-ASKS = 25
-"""Number of repeated proposals after which a remaining point is enqueued."""
-Point = dict[str, Any]
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.search import Searcher
+
+from moodbench.config.search_space import Configuration, default_configuration, values_of
+from moodbench.errors import PrerequisiteError
+from moodbench.store import Store
+from moodbench.tune.callbacks import MAX_UNFINISHED, HaltStopper, SearchCallback, Tell
+from moodbench.tune.encoding import GRID_LIMIT, grid, suggest
+from moodbench.tune.schedulers import add_curves, ray_scheduler, stopping_rule
+from moodbench.tune.search import Search
+from moodbench.tune.trainable import MEMBERS, members_of, train
+from moodbench.tune.trial_resources import Placement
+from moodbench.tune.trials import Curve, Journal, SearchTrial, progress_of, search_trials, sign
+
+MAX_LOST = 2
+"""Number of times that a trial whose node was lost is restarted elsewhere."""
+MAX_REPEATS = 25
+"""Number of repeated proposals after which a point of the space that is left is proposed."""
 
 
-def members_of(config: Mapping[str, Any]) -> Sequence[Point]:
-    """Return the configurations that a Ray Tune trial with this `config` trains."""
-    found: Sequence[Point] = config[MEMBERS]
-    return found
+def run_search(search: Search, store: Store, placement: Placement, tell: Tell) -> list[SearchTrial]:
+    """Train the missing configurations and return all recorded trials, including those of earlier commands.
 
+    `tell` receives the events of `SearchCallback`. A call that is killed loses nothing: the next one starts with the
+    configurations that were running, and their fits resume from their checkpoints.
 
-@dataclass(frozen=True)
-class Known:
-    """A configuration whose outcome is known."""
-
-    configuration: Point
-    fit_id: str
-    values: Mapping[str, float] | None
-    """Metric -> value; None if it failed."""
-
-
-def proposals(
-    inner: Any,
-    known: Sequence[Known],
-    fit_id_of: Callable[[Point], str],
-    *,
-    size: int,
-    num_wanted: int,
-    left: Iterator[Point],
-    mode: str,
-) -> Any:
-    """Return a Ray searcher whose trials hold `size` configurations of `inner` each, until `num_wanted` are known.
-
-    `inner` is an OptunaSearch whose first points are those of `known`. A repeated proposal gets the known outcome, or
-    that of the same configuration once its running trial ends. If `inner` only repeats itself, the next point of `left`
-    is enqueued; in a finite space, `left` holds all points.
+    Raises: PrerequisiteError if several configurations in a row end for external reasons.
     """
-    from ray.tune.search import Searcher
+    recorded = search_trials(store, search.search_id)
+    if len(recorded) >= search.num_wanted:
+        return recorded
+    with store.attempt() as attempt:
+        journal = open_journal(search, store, attempt.folder, len(recorded))
+        searcher = StudySearcher(search, journal, recorded)
+        callback = SearchCallback(search, store, journal, searcher, recorded, tell)
+        if callback.is_over():
+            return recorded
+        with placement.ray():
+            try:
+                _tune(search, store, placement, searcher, callback, recorded, placement.storage(store, attempt.folder))
+            finally:
+                journal.write(now=True)
+    if journal.problem is not None:
+        raise journal.problem
+    if callback.num_unfinished >= MAX_UNFINISHED:
+        raise PrerequisiteError(
+            f"{MAX_UNFINISHED} configurations in a row ended for external reasons, the last with "
+            f"{callback.last_reason!r}; solve that and rerun the command to resume"
+        )
+    return search_trials(store, search.search_id)
 
-    class Proposals(Searcher):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(metric="score", mode=mode)
-            self.ended: dict[str, Mapping[str, float | None] | None] = {}
-            self.running: dict[str, list[str]] = {}
-            self.members: dict[str, list[str]] = {}
-            self.num_asked = 0
-            for each in known:
-                name = self._name()
-                inner.suggest(name)
-                self.ended[each.fit_id] = each.values
-                _tell(name, each.values)
 
-        def __reduce__(self) -> Any:
-            # Tune pickles the searcher for a restore that we never use.
-            return Searcher, ()
+def _tune(
+    search: Search,
+    store: Store,
+    placement: Placement,
+    searcher: StudySearcher,
+    callback: SearchCallback,
+    recorded: Sequence[SearchTrial],
+    folder: str,
+) -> None:
+    # Ray's progress tables and loggers would mix with ours, and its SIGINT handler would make an interrupt look like a
+    # normal end.
+    os.environ.update(
+        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        RAY_AIR_NEW_OUTPUT="0",
+        TUNE_WARN_THRESHOLD_S="60",
+        TUNE_DISABLE_SIGINT_HANDLER="1",
+    )
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    direction = sign(search.metric)
+    rule = stopping_rule(search.scheduler, search.max_texts, search.chance)
+    add_curves(rule, [t.curve for t in recorded], direction)
+    trainable = tune.with_parameters(train, search=search, store_uri=store.uri, deadline_s=placement.deadline_s)
+    tune.Tuner(
+        tune.with_resources(trainable, placement.resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=ray_scheduler(rule, direction, is_default_in(search)),
+            num_samples=search.num_wanted - len(recorded),  # an upper limit: the searcher ends the search
+            max_concurrent_trials=placement.max_concurrent,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=folder,
+            name="search",
+            verbose=0,
+            stop=HaltStopper(callback),
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=MAX_LOST),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    ).fit()
 
-        def suggest(self, trial_id: str) -> Any:
-            room = min(size, num_wanted - len(self.ended) - len(self.running))
-            found: list[Point] = []
-            while len(found) < room and (point := self._fresh()) is not None:
-                found.append(point)
-            if not found:
-                return None if self.running else Searcher.FINISHED
-            self.members[trial_id] = [fit_id_of(point) for point in found]
-            return {MEMBERS: found}
 
-        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            """Do nothing: the searcher learns only from completed trials."""
+def is_default_in(search: Search) -> Callable[[Mapping[str, Any]], bool]:
+    """Return a predicate: whether a trial with this config trains the default recipe, which is never stopped early."""
+    return lambda config: any(search.fit(each).fit_id == search.base.fit_id for each in members_of(config))
 
-        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            outcomes = {} if error or result is None else dict(result.get("outcomes", ()))
-            for fit_id in self.members.pop(trial_id, ()):
-                values = self.ended[fit_id] = outcomes.get(fit_id)
-                for name in self.running.pop(fit_id):
-                    _tell(name, values)
 
-        def save(self, checkpoint_path: str) -> None:
-            """Do nothing: a search resumes from its own records."""
+def open_journal(search: Search, store: Store, folder: Path, num_recorded: int) -> Journal:
+    """Open the study of `search`, with a sampler that does not repeat the proposals of earlier commands.
 
-        def restore(self, checkpoint_path: str) -> None:
-            """Do nothing: a search resumes from its own records."""
+    A journal of a remote store is kept in `folder`.
+    """
+    seed = search.space.seed + num_recorded
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
+    if search.searcher == "optuna":
+        num_startup = min(10, max(4, search.num_wanted // 2))
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=num_startup, constant_liar=True)
+    directions = ["maximize" if sign(search.metric) > 0 else "minimize"]
+    directions += ["minimize"] if search.objective == "memory" else []
+    return Journal(store, search.search_id, folder, directions, sampler)
 
-        def _fresh(self) -> Point | None:
-            """Return a configuration that is neither known nor running, or None."""
-            for number in range(2 * ASKS):
-                if number >= ASKS:
-                    point = next((p for p in left if not self._met(fit_id_of(p))), None)
-                    if point is None:
-                        return None
-                    inner._ot_study.enqueue_trial(point)
-                name = self._name()
-                proposed = inner.suggest(name)
-                fit_id = fit_id_of(proposed)
-                if fit_id in self.ended:
-                    _tell(name, self.ended[fit_id])
-                elif fit_id in self.running:
-                    self.running[fit_id].append(name)
-                else:
-                    self.running[fit_id] = [name]
-                    return dict(proposed)
-            return None
 
-        def _met(self, fit_id: str) -> bool:
-            return fit_id in self.ended or fit_id in self.running
+def first_points(search: Search) -> list[Configuration]:
+    """Return the configurations to propose before those of the sampler: the grid, or the default and the warm start."""
+    base = search.base
+    assert base.lora is not None and base.train is not None
+    if search.searcher == "grid":
+        return grid(search.space)
+    default = default_configuration(search.space, base.lora, base.train, base.quantization)
+    return [*([] if default is None else [default]), *(each.configuration for each in search.warm_points)]
 
-        def _name(self) -> str:
-            self.num_asked += 1
-            return f"proposal-{self.num_asked}"
 
-    wanted = inner.metric if isinstance(inner.metric, list) else [inner.metric]
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Ray Tune searcher that asks the study of a search for `search.together` configurations per trial.
 
-    def _tell(name: str, values: Mapping[str, float | None] | None) -> None:
-        told = None if values is None or any(values.get(metric) is None for metric in wanted) else dict(values)
-        inner.on_trial_complete(name, told, error=told is None)
+    Each configuration is tried once: a repeated proposal gets the known outcome, or that of the same configuration when
+    its running trial ends. If the sampler only repeats itself, a point that is left of a finite space is proposed. The
+    search ends when `search.num_wanted` outcomes are known.
+    """
 
-    return Proposals()
+    def __init__(self, search: Search, journal: Journal, recorded: Sequence[SearchTrial]) -> None:
+        super().__init__(metric="score", mode="max" if sign(search.metric) > 0 else "min")
+        self._search, self._journal, self._study = search, journal, journal.study
+        self._outcomes = {t.fit_id: objective_values(search, t) for t in recorded}
+        self._running: dict[str, list[optuna.Trial]] = {}
+        interrupted = list(progress_of(self._study).without_record(set(self._outcomes)).values())
+        points = [each.configuration for each in interrupted] + first_points(search)
+        self._first, self._left = self._untried(points), self._untried(_every_point(search, len(recorded)))
+        self._reopen(recorded)
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its searcher for a restore that we never use: a search resumes from its journal.
+        return Searcher, ()
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the config of a new trial, None while there is none, or FINISHED."""
+        room = min(self._search.together, self._search.num_wanted - len(self._outcomes) - len(self._running))
+        members: list[Configuration] = []
+        with self._journal.writing():
+            while len(members) < room and (configuration := self._propose()) is not None:
+                members.append(configuration)
+        if members:
+            return {MEMBERS: members}
+        return None if self._running or self._journal.problem else Searcher.FINISHED
+
+    def report(self, fit_id: str, curve: Curve) -> None:
+        """Write the learning curve of a running configuration."""
+        with suppress(UpdateFinishedTrialError):  # another command resumed the search meanwhile
+            self._running[fit_id][0].set_user_attr("curve", curve)
+
+    def finish(self, fit_id: str, recorded: SearchTrial | None) -> None:
+        """Tell the study the outcome of a running configuration, None if it ended without a record."""
+        values = None if recorded is None else objective_values(self._search, recorded)
+        self._outcomes[fit_id] = values
+        for trial in self._running.pop(fit_id, ()):
+            self._tell(trial, values)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: `SearchCallback` reports each configuration of a trial."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: a search resumes from its journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: a search resumes from its journal."""
+
+    def _reopen(self, recorded: Sequence[SearchTrial]) -> None:
+        """Finish the trials that earlier commands left running, and add recorded ones that the journal lacks.
+
+        The record of a configuration is written before the study is told, so a killed command may have done only that.
+        """
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._tell(trial.number, self._outcomes.get(trial.user_attrs.get("fit_id", "")))
+        known = progress_of(self._study).started
+        for each in recorded:
+            if each.fit_id not in known:
+                asked, _, fit_id = self._ask(each.configuration)
+                self._tell(asked, self._outcomes.get(fit_id))
+
+    def _propose(self) -> Configuration | None:
+        """Return a configuration without an outcome that is not running, or None if none is found."""
+        for number in range(2 * MAX_REPEATS):
+            point = next(self._first, None)
+            if point is None and number >= MAX_REPEATS:
+                point = next(self._left, None)
+                if point is None:
+                    return None
+            trial, configuration, fit_id = self._ask(point)
+            if fit_id in self._outcomes:
+                self._tell(trial, self._outcomes[fit_id])
+            elif fit_id in self._running:
+                self._running[fit_id].append(trial)
+            else:
+                self._running[fit_id] = [trial]
+                return configuration
+        return None
+
+    def _ask(self, point: Configuration | None) -> tuple[optuna.Trial, Configuration, str]:
+        """Ask the study for a trial, with the parameters of `point` if given."""
+        if point is not None:
+            self._study.enqueue_trial(point)
+        trial = self._study.ask()
+        configuration = suggest(trial, self._search.space)
+        fit_id = self._search.fit(configuration).fit_id
+        trial.set_user_attr("fit_id", fit_id)
+        return trial, configuration, fit_id
+
+    def _tell(self, trial: optuna.Trial | int, values: Sequence[float] | None) -> None:
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self._study.tell(trial, values, state, skip_if_finished=True)
+
+    def _untried(self, points: Iterable[Configuration]) -> Iterator[Configuration]:
+        """Yield the points that have no outcome and are not running when they are needed."""
+        for point in points:
+            fit_id = self._search.fit(point).fit_id
+            if fit_id not in self._outcomes and fit_id not in self._running:
+                yield point
+
+
+def objective_values(search: Search, trial: SearchTrial) -> list[float] | None:
+    """Return the objective values of a trial; None if it failed or lacks one of them."""
+    values = [trial.score, trial.memory_bytes] if search.objective == "memory" else [trial.score]
+    if trial.status == "failed" or any(value is None for value in values):
+        return None
+    return [float(value) for value in values if value is not None]
+
+
+def _every_point(search: Search, num_recorded: int) -> Iterator[Configuration]:
+    """Yield the points of a finite space in random order.
+
+    Yield nothing for a space with continuous ranges, where proposals do not repeat, or with over GRID_LIMIT points.
+    """
+    finite = all(values_of(each) is not None for each in search.space.parameters.values())
+    if not finite or search.num_grid > GRID_LIMIT:
+        return
+    points = grid(search.space)
+    random.Random(search.space.seed + num_recorded).shuffle(points)
+    yield from points

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,21 +18,20 @@ from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Estimator, PhaseEstimate
 from moodbench.estimate.placement import USABLE, gpu_share
-from moodbench.hardware import Device, Hardware
+from moodbench.hardware import Hardware
 from moodbench.runtime.ray_cluster import EXCLUSIVE, SLIVER
 from moodbench.runtime.ray_local import start_ray
 from moodbench.spec import FitSpec
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
-from moodbench.tune.request import SearchRequest
-from moodbench.tune.searcher import members_of
-from moodbench.tune.trainable import Sent
+from moodbench.tune.search import Search
+from moodbench.tune.trainable import members_of
 
 NODE = "ray.io/node-id"
 
 
 @dataclass(frozen=True)
-class Room:
+class TrialNode:
     """A node that can train configurations."""
 
     id: str | None
@@ -48,15 +47,14 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Bundles:
+class TrialResources:
     """Callable that returns the placement group of a trial: the resources to reserve, and the nodes it may run on.
 
     Ray Tune gets it as a callable, so that each trial of a search requests its own resources.
     """
 
-    fit_of: Callable[[Mapping[str, Any]], FitSpec]
-    rooms: tuple[Room, ...]
-    device: Device
+    search: Search
+    nodes: tuple[TrialNode, ...]
     estimator: Estimator
     protocol: MeasureProtocol
     batch_size: int
@@ -76,43 +74,43 @@ class Bundles:
 
         The ids are None if there is only this machine.
         """
-        specs = [self.fit_of(each) for each in members_of(config)]
-        suiting = [(room, needs) for room in self.rooms if (needs := self.needs(specs, room)) is not None]
+        specs = [self.search.fit(each) for each in members_of(config)]
+        suiting = [(node, needs) for node in self.nodes if (needs := self.needs(specs, node)) is not None]
         if not suiting:  # by estimate it fits nowhere: the largest node may try, with nothing beside it
-            largest = max(self.rooms, key=lambda room: room.memory_bytes)
-            gpu = {"GPU": 1.0} if self.device == "cuda" else {}
+            largest = max(self.nodes, key=lambda node: node.memory_bytes)
+            gpu = {"GPU": 1.0} if self.search.device == "cuda" else {}
             suiting = [(largest, {"CPU": 1.0, "memory": float(largest.memory_bytes), **gpu})]
         names = {name for _, needs in suiting for name in needs}
         bundle = {name: max(needs.get(name, 0.0) for _, needs in suiting) for name in sorted(names)}
-        if all(room.leasable for room, _ in suiting):
+        if all(node.leasable for node, _ in suiting):
             bundle[EXCLUSIVE] = SLIVER
-        ids = [room.id for room, _ in suiting if room.id is not None]
+        ids = [node.id for node, _ in suiting if node.id is not None]
         return bundle, ids or None
 
-    def needs(self, specs: Sequence[FitSpec], room: Room) -> dict[str, float] | None:
+    def needs(self, specs: Sequence[FitSpec], node: TrialNode) -> dict[str, float] | None:
         """Return the resources that fits in one shared process need on a node; None if they exceed the node's."""
-        if self.device == "cuda" and not room.num_gpus:
+        if self.search.device == "cuda" and not node.num_gpus:
             return None
-        needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.device == "cuda" else {})
+        needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.search.device == "cuda" else {})
         if not all(self.estimator.knows(spec) for spec in specs):
             return needs
-        found = [self.estimate(spec, room) for spec in specs]
+        found = [self.estimate(spec, node) for spec in specs]
         memory = sum(each.memory_bytes for each in found)
-        if memory > room.memory_bytes:
+        if memory > node.memory_bytes:
             return None
-        if self.device == "cuda":
-            share = gpu_share(sum(each.gpu_memory_bytes for each in found), room.kind)
+        if self.search.device == "cuda":
+            share = gpu_share(sum(each.gpu_memory_bytes for each in found), node.kind)
             if share > 1:
                 return None
             needs["GPU"] = max(share, 0.01)
         return needs | {"memory": float(memory)}
 
-    def estimate(self, spec: FitSpec, room: Room, *, machine: str = "") -> PhaseEstimate:
+    def estimate(self, spec: FitSpec, node: TrialNode, *, machine: str = "") -> PhaseEstimate:
         """Return the estimate of one training on a node.
 
         `machine` is the key under which past trainings are looked up; without it, they are not used.
         """
-        return self.estimator.trial(spec, room.kind, self.protocol, batch_size=self.batch_size, machine=machine).fit
+        return self.estimator.trial(spec, node.kind, self.protocol, batch_size=self.batch_size, machine=machine).fit
 
     def trainings(self, spec: FitSpec, seconds: float) -> float | None:
         """Estimate how many trainings like `spec` all nodes together finish in `seconds`; None if a size is unknown.
@@ -122,20 +120,20 @@ class Bundles:
         if not self.estimator.knows(spec):
             return None
         return sum(
-            max(1, min(room.num_gpus, int(room.num_cpus)))
+            max(1, min(node.num_gpus, int(node.num_cpus)))
             * seconds
-            / self.estimate(spec, room, machine=room.machine).seconds
-            for room in self.rooms
-            if self.needs([spec], room) is not None
+            / self.estimate(spec, node, machine=node.machine).seconds
+            for node in self.nodes
+            if self.needs([spec], node) is not None
         )
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a search runs: on this machine or on a cluster."""
 
-    bundles: Bundles
-    num_slots: int
+    resources: TrialResources
+    max_concurrent: int
     """Maximum number of concurrent trials; memory may allow fewer."""
     deadline_s: float | None
     """Time limit of one configuration; None for no limit."""
@@ -148,8 +146,8 @@ class Place:
         if self.shared:
             yield
             return
-        (room,) = self.bundles.rooms
-        ray = start_ray(int(room.num_cpus), memory_bytes=int(room.memory_bytes))
+        (node,) = self.resources.nodes
+        ray = start_ray(int(node.num_cpus), memory_bytes=int(node.memory_bytes))
         try:
             yield
         finally:
@@ -165,81 +163,70 @@ class Place:
         return str(folder)
 
 
-def local_place(request: SearchRequest, catalogue: Catalogue, machine: Hardware, store: Store) -> Place:
-    """Return the place of a search on this machine.
+def local_placement(search: Search, catalogue: Catalogue, machine: Hardware, store: Store) -> Placement:
+    """Return the placement of a search on this machine.
 
-    Raises:
-        PrerequisiteError: If, by estimate, the recipe itself does not fit on it.
+    Raises: PrerequisiteError if, by estimate, the recipe itself does not fit on it.
     """
-    kind = class_here(machine, request.device, catalogue)
+    kind = class_here(machine, search.device, catalogue)
     free = USABLE["cpu"] * psutil.virtual_memory().available
-    gpus = len(machine.gpus) if request.device == "cuda" else 0
-    key = machine_of(asdict(machine), request.device)
-    room = Room(None, kind, free, machine.num_cores, gpus, machine=key)
-    slots = 1 if request.device == "mps" else machine.num_cores
-    return _place(request, (room,), catalogue, store, Deadlines(), slots, shared=False)
+    gpus = len(machine.gpus) if search.device == "cuda" else 0
+    key = machine_of(asdict(machine), search.device)
+    node = TrialNode(None, kind, free, machine.num_cores, gpus, machine=key)
+    resources = _resources(search, (node,), catalogue, store)
+    max_concurrent = 1 if search.device == "mps" else machine.num_cores
+    return Placement(resources, max(1, max_concurrent), _deadline_s(resources, Deadlines()), shared=False)
 
 
-def cluster_place(request: SearchRequest, catalogue: Catalogue, target: ClusterTarget, store: Store) -> Place:
-    """Return the place of a search on the nodes of a cluster that passed their preflight check.
+def cluster_placement(search: Search, catalogue: Catalogue, target: ClusterTarget, store: Store) -> Placement:
+    """Return the placement of a search on the nodes of a cluster that passed their preflight check.
 
-    Raises:
-        PrerequisiteError: If, by estimate, the recipe itself fits on none of them.
+    Raises: PrerequisiteError if, by estimate, the recipe itself fits on none of them.
     """
     unleased = set(target.without_lease())
-    nodes = target.nodes()
-    rooms = tuple(
-        Room(
+    nodes = tuple(
+        TrialNode(
             node.id,
             class_here(
-                target.machine_of(node.id), request.device if request.device in node.devices else "cpu", catalogue
+                target.machine_of(node.id), search.device if search.device in node.devices else "cpu", catalogue
             ),
             USABLE["cpu"] * node.memory_bytes,
             node.num_cpus,
             node.num_gpus,
             node.name not in unleased,
-            machine_of(asdict(target.machine_of(node.id)), request.device),
+            machine_of(asdict(target.machine_of(node.id)), search.device),
         )
-        for node in nodes
+        for node in target.nodes()
     )
-    slots = int(sum(node.num_cpus for node in nodes))
-    return _place(request, rooms, catalogue, store, target.deadlines, slots, shared=True)
+    resources = _resources(search, nodes, catalogue, store)
+    max_concurrent = int(sum(node.num_cpus for node in nodes))
+    return Placement(resources, max(1, max_concurrent), _deadline_s(resources, target.deadlines), shared=True)
 
 
-def _place(
-    request: SearchRequest,
-    rooms: tuple[Room, ...],
-    catalogue: Catalogue,
-    store: Store,
-    deadlines: Deadlines,
-    slots: int,
-    *,
-    shared: bool,
-) -> Place:
-    estimator = estimator_of([request.base], catalogue, store)
-    bundles = Bundles(
-        Sent.of(request, store, None).fit,
-        rooms,
-        request.device,
-        estimator,
+def _resources(search: Search, nodes: tuple[TrialNode, ...], catalogue: Catalogue, store: Store) -> TrialResources:
+    resources = TrialResources(
+        search,
+        nodes,
+        estimator_of([search.base], catalogue, store),
         catalogue.protocol(None),
         catalogue.evaluation.prediction_batch_size,
     )
-    if all(bundles.needs([request.base], room) is None for room in rooms):
-        whole = max(room.memory_bytes for room in rooms) / 2**30
+    if all(resources.needs([search.base], node) is None for node in nodes):
+        most = max(node.memory_bytes for node in nodes) / 2**30
         raise PrerequisiteError(
-            f"{request.base.model.name}: by estimate a fit has no room {'on any node' if shared else 'here'}: "
-            f"{whole:.1f} GiB of memory are free at most; end other programs, search a smaller model, or give smaller "
-            "steps with --train max_device_batch_size=N"
+            f"{search.base.model.name}: not enough memory for a fit by estimate; the most that is free "
+            f"{'on a node' if nodes[0].id else 'here'} is {most:.1f} GiB. End other programs, search a smaller model, "
+            "or reduce the batches with --train max_device_batch_size=N"
         )
-    return Place(bundles, max(1, slots), _deadline_s(request, bundles, deadlines), shared)
+    return resources
 
 
-def _deadline_s(request: SearchRequest, bundles: Bundles, deadlines: Deadlines) -> float | None:
+def _deadline_s(resources: TrialResources, deadlines: Deadlines) -> float | None:
     """Return the deadline of the longest training on the slowest node; None if it cannot be estimated."""
-    train = request.base.train
-    if train is None or not bundles.estimator.knows(request.base):
+    search = resources.search
+    train = search.base.train
+    if train is None or not resources.estimator.knows(search.base):
         return None
-    longest = train.model_copy(update={"epochs": request.longest_epochs})
-    fit = request.base.model_copy(update={"train": longest})
-    return deadlines.of(max(bundles.estimate(fit, room).seconds for room in bundles.rooms))
+    longest = train.model_copy(update={"epochs": search.longest_epochs})
+    fit = search.base.model_copy(update={"train": longest})
+    return deadlines.of(max(resources.estimate(fit, node).seconds for node in resources.nodes))

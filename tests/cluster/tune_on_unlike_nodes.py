@@ -17,9 +17,9 @@ from moodbench.config.cluster import read_cluster_file
 from moodbench.runtime.ray_settings import set_up_environment
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tune.requesting import make_request
-from moodbench.tune.search import search
-from moodbench.tune.trial_resources import cluster_place
+from moodbench.tune.request import make_search
+from moodbench.tune.searcher import run_search
+from moodbench.tune.trial_resources import cluster_placement
 
 SPACE = """description: small and large batches
 parameters:
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     }
     names = {node.node_id: name for node, name in nodes.items()}
     with closing(cluster_target(cluster.address, store, read_cluster_file(None, catalogue.devices))) as target:
-        request = make_request(
+        request = make_search(
             spec,
             str(folder / "space.yaml"),
             catalogue,
@@ -64,10 +64,10 @@ def main(folder: Path) -> None:
             budget_s=None,
             store=store,
         )
-        place = cluster_place(request, catalogue, target, store)
+        placement = cluster_placement(request, catalogue, target, store)
         needs, may = {}, {}
         for size in (SMALL, LARGE):
-            bundle, ids = place.bundles.of({"members": [{"train.effective_batch_size": size, "lora.r": 2}]})
+            bundle, ids = placement.resources.of({"members": [{"train.effective_batch_size": size, "lora.r": 2}]})
             needs[size], may[size] = bundle.get("memory"), sorted(names[i] for i in ids or ())
         ran: list[tuple[int, str, str]] = []
 
@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
             else:
                 ran.append((0, "?", event["detail"]))
 
-        trials = search(request, store, place, tell)
+        trials = run_search(request, store, placement, tell)
     cluster.shutdown()
     left = sorted(p.name for p in (folder / "results" / "staging").iterdir() if not p.name.endswith(".lock"))
     document = {"needs": needs, "may": may, "ran": ran, "num_trials": len(trials), "staging": left}

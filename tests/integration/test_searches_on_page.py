@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from page_store import MACHINE, write_trial
-from test_tuning_study import trial
+from test_search_analysis import trial
 from toy_store import write_toy_store
 
 from moodbench.analysis.results import read_results
@@ -18,8 +18,8 @@ from moodbench.app.url_state import State
 from moodbench.report.files import REPORT, write
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.store import Store
-from moodbench.tune.records import put_trial
 from moodbench.tune.result import searches
+from moodbench.tune.trials import put_trial
 
 pytestmark = pytest.mark.integration
 (TRAINING,) = (tab for tab in TABS if tab.key == "training")

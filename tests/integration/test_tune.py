@@ -8,10 +8,10 @@ import pytest
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.store import Store
+from moodbench.tune.confirmation import tuned_name
 from moodbench.tune.preregistration import registered
-from moodbench.tune.records import search_trials
 from moodbench.tune.result import searches
-from moodbench.tune.tuned import tuned_name
+from moodbench.tune.trials import search_trials
 
 pytestmark = pytest.mark.integration
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "64",
@@ -44,7 +44,7 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
         main([*WORDS, "--trials", "3", "--seeds", "0"])
     said = capsys.readouterr().out
     assert ended.value.code == 0, said
-    assert "2 of them there already" in said
+    assert "2 already done" in said
     again = search_trials(store)
     assert len(again) == 3 and again[:2] == first
     assert len(store.ids("fits")) == 3
@@ -58,7 +58,7 @@ def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_run(tmp_path, m
     assert ended.value.code == 0
     (search,) = searches(store)
     assert search.best is not None and search.best.fit_id == search.default_fit_id
-    assert "mine.yaml stays as it is" in capsys.readouterr().out and not (tmp_path / "mine.yaml").exists()
+    assert "mine.yaml is unchanged" in capsys.readouterr().out and not (tmp_path / "mine.yaml").exists()
 
 
 LONGER = """description: longer training than the default's
@@ -83,7 +83,7 @@ def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_de
     store = Store.open("results")
     (search,) = searches(store)
     best = search.best
-    assert best is not None and "Registered beforehand" in said and "Plots: " in said
+    assert best is not None and "Preregistered" in said and "Plots: " in said
     name = tuned_name("MiniLM-L3", search.search_id)
     evaluated = store.records("evaluations").set_index("model")["accuracy"]
     delta = 100 * (evaluated[name] - evaluated["MiniLM-L3"])
@@ -114,7 +114,7 @@ def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkey
         main([*WORDS, "--trials", "3", "--seeds", "0", "--together", "2"])
     said = capsys.readouterr().out
     assert ended.value.code == 0, said
-    assert "On a CPU shared passes are the same sums" in said
+    assert "On a CPU, shared passes do the same arithmetic" in said
     store = Store.open("results")
     trials = search_trials(store)
     assert [t.status for t in trials] == ["finished"] * 3

@@ -13,9 +13,8 @@ from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tune.records import search_trials
-from moodbench.tune.requesting import make_request
-from moodbench.tune.underway import proposed, spent
+from moodbench.tune.request import make_search
+from moodbench.tune.trials import read_progress, search_trials
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 400)]
 WORDS = ["tune", "--model", "MiniLM-L3", "--dataset", "icwsm-movie", "--max-train-examples", "400",
@@ -69,17 +68,18 @@ def test_after_sigkill_the_same_configurations_go_on_from_their_checkpoints(tmp_
     first.communicate(timeout=LIMIT_S)  # nothing that it started holds its output
     store = Store.open(str(tmp_path / "results"))
     search_id = the_search(tmp_path)
-    begun = proposed(store, search_id)
+    before = read_progress(store, search_id)
+    begun = before.started
     assert begun and not search_trials(store)
-    before = spent(store, search_id)
-    assert before.elapsed_s > 0 and before.open.keys() <= begun.keys()
+    assert before.elapsed_s > 0 and any(each.seconds > 0 for each in begun.values())
 
     said = ended(started(tmp_path))
-    assert f"{len(begun)} begun and gone on with" in said
+    assert f"{len(begun)} started and resumed" in said
     trials = search_trials(store)
     assert [t.status for t in trials] == ["finished", "finished"]
-    assert list(proposed(store, search_id))[: len(begun)] == list(begun)
-    assert store.ids("fits") == {t.fit_id for t in trials} == proposed(store, search_id).keys()
+    after = read_progress(store, search_id).started
+    assert list(after)[: len(begun)] == list(begun)
+    assert store.ids("fits") == {t.fit_id for t in trials} == after.keys()
     assert not (tmp_path / "results" / "duplicates").exists()
     assert max(store.record("fits", fit_id)["attempts"] for fit_id in begun) >= 2
     for trial in trials:
@@ -92,12 +92,19 @@ def test_after_sigkill_the_same_configurations_go_on_from_their_checkpoints(tmp_
 def test_ctrl_c_ends_the_search_and_not_only_its_trials(tmp_path: Path) -> None:
     process = started(tmp_path, "--seeds", "1")
     store = Store.open(str(tmp_path / "results"))
-    await_(lambda: any(store.location.keys("searches")) and proposed(store, the_search(tmp_path)), process)
+
+    def is_training() -> bool:
+        started_trials = read_progress(store, the_search(tmp_path)).started if store.location.keys("searches") else {}
+        return any(each.seconds > 0 for each in started_trials.values())
+
+    await_(is_training, process)
+    time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said and "Confirmation" not in said
-    assert spent(store, the_search(tmp_path)).open, "the time of what was cut off is noted"
+    assert "rerun the command to resume" in said and "Confirmation" not in said
+    started_trials = read_progress(store, the_search(tmp_path)).started.values()
+    assert any(each.seconds > 1 for each in started_trials), "the time of what was cut off is noted"
 
 
 SPACE = """description: a space of three
@@ -119,7 +126,7 @@ def test_a_configuration_that_fails_is_a_record_and_the_rest_goes_on(tmp_path: P
     }
     spec = spec_from_values(values, "the test")
     how = {"searcher": "optuna", "scheduler": "none", "num_trials": 9, "budget_s": None}
-    request = make_request(spec, str(space), load_catalogue(), hardware(), store=store, **how)
+    request = make_search(spec, str(space), load_catalogue(), hardware(), store=store, **how)
     refused = request.fit({"lora.r": 4}).fit_id
     (tmp_path / "results" / "staging").mkdir(parents=True)
     (tmp_path / "results" / "staging" / f"fit-{refused}").write_text("a file where its checkpoints would be")

@@ -11,8 +11,8 @@ from moodbench.analysis.results import read_results
 from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.statistics.composite import load_anchors
-from moodbench.tune.records import SearchTrial
-from moodbench.tune.result import searched
+from moodbench.tune.result import search_result
+from moodbench.tune.trials import SearchTrial
 
 
 def test_a_baseline_without_fault_leaves_rows_without_score_and_says_why(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_speed_of_one_process_each_is_said_to_be_as_measured(tmp_path):
 def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board(tmp_path):
     """Two winners of one search stand on the board with the starts of their ids in their names; the note is of both."""
     store = toy_store.write_toy_store(tmp_path)
-    first = toy_store.toy_fit(model="toy-tuned")
+    first = toy_store.toy_fit(model="toy-tuned-ssssss")
     second = first.model_copy(update={"code_version": 7})
     for number, fit in enumerate((first, second), start=1):
         toy_store.write_toy_trial(store, fit, f"e{number}" + "0" * 18, f"c{number}" + "0" * 18)
@@ -87,10 +87,10 @@ def test_the_note_of_a_search_goes_by_the_model_and_not_by_the_name_on_the_board
         train_time_s=60.0,
         elapsed_s=1.0,
     )
-    view = StoreView(read_results(store, hardware()), (searched([trial]),)).leaderboard()
-    assert set(view.rows["name"]) == {"toy", *(f"toy-tuned #{fit.config_id[:6]}" for fit in (first, second))}
+    view = StoreView(read_results(store, hardware()), (search_result([trial]),)).leaderboard()
+    assert set(view.rows["name"]) == {"toy", *(f"toy-tuned-ssssss #{fit.config_id[:6]}" for fit in (first, second))}
     (note,) = (note for note in view.notes if "was chosen from" in note)
-    assert note.startswith("toy-tuned on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
+    assert note.startswith("toy-tuned-ssssss on toy-set was chosen from 1 configurations (1 search of lora_rank_alpha")
     assert note.endswith(" 2 configurations were tested under this name, so the best of them may be so by luck.")
 
 

@@ -1,28 +1,28 @@
-"""The parts of a search without Ray's processes: what is proposed, what is stopped, what is under way."""
+"""The parts of a search without Ray's processes: what is proposed, what is stopped, what a killed command leaves."""
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
-from test_search_request import request_in
-from test_tuning_study import trial as tried
+from test_search_analysis import trial as tried
+from test_search_request import search_in
 
-from moodbench.config import load_catalogue
 from moodbench.config.overlay import with_entry
-from moodbench.config.space_file import load_space
 from moodbench.config.yaml_text import load_yaml
 from moodbench.errors import SpecError
 from moodbench.store import Store
-from moodbench.tune.callbacks import recorder
-from moodbench.tune.optuna_space import DefineByRun, grid
-from moodbench.tune.records import search_trials
-from moodbench.tune.schedulers import PastTrial, prime, scheduler_of
-from moodbench.tune.search import _values, default_of, first_points
-from moodbench.tune.searcher import MEMBERS, Known, members_of, proposals
-from moodbench.tune.trainable import Progress
-from moodbench.tune.underway import Session, Spent, proposed, put_proposal, spent
+from moodbench.tune.callbacks import SearchCallback
+from moodbench.tune.schedulers import StoppingRule, SuccessiveHalving, add_curves, ray_scheduler, stopping_rule
+from moodbench.tune.search import Search
+from moodbench.tune.searcher import StudySearcher, first_points, is_default_in, objective_values, open_journal
+from moodbench.tune.trainable import MEMBERS, members_of
+from moodbench.tune.trials import Journal, Progress, SearchTrial, read_progress, search_trials
 
 SPACE = """description: x
 parameters:
@@ -31,153 +31,286 @@ parameters:
 """
 
 
-def id_of(point):
-    return f"{point['lora.r']}-{point['lora.alpha_over_r']}"
+def search_of(tmp_path: Path, num_wanted: int = 100, **asked: Any) -> tuple[Search, Store]:
+    store = Store.open(str(tmp_path / "results"))
+    made, _ = search_in(tmp_path, store=store, text=SPACE, asked={"num_trials": num_wanted, **asked})
+    return made, store
 
 
-def searcher(tmp_path: Path, *, num_wanted: int, size: int = 1, known=(), metric="score", mode="max"):
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    path = tmp_path / "space.yaml"
-    path.write_text(SPACE, "utf-8")
-    space = load_space(str(path), load_catalogue().training)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    first = [each.configuration for each in known]
-    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
-    inner = OptunaSearch(DefineByRun(space), metric=metric, mode=mode, points_to_evaluate=first, sampler=sampler)
-    made = proposals(inner, known, id_of, size=size, num_wanted=num_wanted, left=iter(grid(space)), mode="max")
-    return made, inner
+def open_search(
+    tmp_path: Path, *, num_wanted: int, known: Sequence[SearchTrial] = (), **asked: Any
+) -> tuple[StudySearcher, Search, optuna.Study]:
+    """A command's searcher, its search, and its study."""
+    search, store = search_of(tmp_path, num_wanted, **asked)
+    journal = open_journal(search, store, tmp_path, len(known))
+    return StudySearcher(search, journal, known), search, journal.study
 
 
-def ended(made, trial_id, config, score=0.5):
-    """Nothing; tells the end of a trial as Ray Tune does, with flattened mappings."""
-    from ray.tune.utils import flatten_dict
+def recorded(tmp_path: Path, r: int, ratio: int, score: float | None, status="finished", memory=None) -> SearchTrial:
+    configuration = {"lora.r": r, "lora.alpha_over_r": ratio}
+    fit_id = search_of(tmp_path)[0].fit(configuration).fit_id
+    made = tried(0, score, status)
+    return replace(made, configuration=configuration, fit_id=fit_id, memory_bytes=memory)
 
-    told = []
-    train = SimpleNamespace(select_by="f1_macro")
-    fits = [SimpleNamespace(fit_id=id_of(each), train=train) for each in members_of(config)]
-    progress = Progress(fits, told.append)
-    for each in members_of(config):
-        progress.reached(id_of(each), 32, score)
-    made.on_trial_complete(trial_id, flatten_dict(told[-1]))
+
+def ended(searcher: StudySearcher, search: Search, point: dict[str, Any], score=0.5, memory=None) -> None:
+    """Nothing; tells the end of a configuration as the callback does."""
+    fit_id = search.fit(point).fit_id
+    searcher.finish(fit_id, replace(tried(0, score), fit_id=fit_id, configuration=point, memory_bytes=memory))
+
+
+def id_of(point: dict[str, Any]) -> str:
+    return f"{point['lora.r']}-{point['lora.alpha_over_r']:g}"
 
 
 def test_every_point_of_a_small_space_is_proposed_once_and_then_the_search_ends(tmp_path: Path) -> None:
-    from ray.tune.search import Searcher
-
-    made, _ = searcher(tmp_path, num_wanted=100)
+    searcher, search, _ = open_search(tmp_path, num_wanted=100)
     seen = []
     for number in itertools.count():
-        config = made.suggest(f"t{number}")
-        if config == Searcher.FINISHED:
+        config = searcher.suggest(f"t{number}")
+        if config == searcher.FINISHED:
             break
-        seen += [id_of(each) for each in members_of(config)]
-        ended(made, f"t{number}", config, score=0.9 if seen[-1] == "8-2" else 0.1)
+        (point,) = members_of(config)
+        seen.append(id_of(point))
+        ended(searcher, search, point, score=0.9 if seen[-1] == "8-2" else 0.1)
     assert sorted(seen) == ["2-1", "2-2", "4-1", "4-2", "8-1", "8-2"]
 
 
-def test_what_a_trial_reached_is_told_to_the_searcher(tmp_path: Path) -> None:
-    made, inner = searcher(tmp_path, num_wanted=5)
-    reached = {}
+def test_what_a_trial_reached_is_told_to_the_study(tmp_path: Path) -> None:
+    searcher, search, study = open_search(tmp_path, num_wanted=5)
+    reached: dict[str, float | None] = {}
     for number, score in enumerate((0.6, 0.9, 0.7)):
-        config = made.suggest(f"t{number}")
-        reached[id_of(members_of(config)[0])] = score
-        ended(made, f"t{number}", config, score)
-    lost = made.suggest("t3")
-    made.on_trial_complete("t3", None, error=True)
-    reached[id_of(members_of(lost)[0])] = None
-    heard = {
-        (id_of(t.params), t.value) for t in inner._ot_study.trials
-    }  # a point may be proposed again, and is answered
-    assert heard == set(reached.items()) and len(heard) == 4
+        (point,) = members_of(searcher.suggest(f"t{number}"))
+        reached[id_of(point)] = score
+        ended(searcher, search, point, score)
+    (lost,) = members_of(searcher.suggest("t3"))
+    searcher.finish(search.fit(lost).fit_id, None)
+    reached[id_of(lost)] = None
+    told = {(id_of(t.params), t.value) for t in study.trials}  # a point may be proposed again, and is answered
+    assert told == set(reached.items()) and len(told) == 4
 
 
-def test_what_is_known_is_told_to_the_searcher_and_not_proposed(tmp_path: Path) -> None:
-    known = [
-        Known({"lora.r": 8, "lora.alpha_over_r": 2}, "8-2", {"score": 0.9}),
-        Known({"lora.r": 2, "lora.alpha_over_r": 1}, "2-1", None),
-    ]
-    made, inner = searcher(tmp_path, num_wanted=4, known=known)
-    assert inner._ot_study.best_params == {"lora.r": 8, "lora.alpha_over_r": 2}
-    configs = [made.suggest(f"t{number}") for number in range(3)]
+def test_what_is_known_is_told_to_the_study_and_not_proposed(tmp_path: Path) -> None:
+    known = [recorded(tmp_path, 8, 2, 0.9), recorded(tmp_path, 2, 1, None, "failed")]
+    searcher, _, study = open_search(tmp_path, num_wanted=4, known=known)
+    assert study.best_params == {"lora.r": 8, "lora.alpha_over_r": 2}
+    configs = [searcher.suggest(f"t{number}") for number in range(3)]
     proposed_now = {id_of(members_of(config)[0]) for config in configs[:2]}
     assert len(proposed_now) == 2 and not proposed_now & {"8-2", "2-1"}
     assert configs[2] is None, "four are known or running: nothing more until one ends"
 
 
-def test_slots_of_several_hold_different_configurations_and_the_last_is_smaller(tmp_path: Path) -> None:
-    from ray.tune.search import Searcher
-
-    made, _ = searcher(tmp_path, num_wanted=5, size=3)
-    first, second = made.suggest("a"), made.suggest("b")
+def test_trials_of_several_hold_different_configurations_and_the_last_is_smaller(tmp_path: Path) -> None:
+    searcher, search, _ = open_search(tmp_path, num_wanted=5, together=3)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
     assert [len(members_of(first)), len(members_of(second))] == [3, 2]
-    every = [id_of(each) for config in (first, second) for each in members_of(config)]
-    assert len(set(every)) == 5
-    ended(made, "a", first)
-    made.on_trial_complete("b", None, error=True)
-    assert made.suggest("c") == Searcher.FINISHED
+    every = [point for config in (first, second) for point in members_of(config)]
+    assert len({id_of(point) for point in every}) == 5
+    for point in every[:3]:
+        ended(searcher, search, point)
+    for point in every[3:]:
+        searcher.finish(search.fit(point).fit_id, None)
+    assert searcher.suggest("c") == searcher.FINISHED
+
+
+def test_the_same_seed_proposes_the_same_configurations(tmp_path: Path) -> None:
+    proposals = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / folder).mkdir()
+        text = SPACE + "  train.learning_rate: {distribution: log_uniform, low: 1e-4, high: 1e-3}\n" + f"seed: {seed}\n"
+        store = Store.open(str(tmp_path / folder / "results"))
+        search, _ = search_in(tmp_path / folder, store=store, text=text, asked={"num_trials": 12})
+        searcher = StudySearcher(search, open_journal(search, store, tmp_path / folder, 0), [])
+        points = []
+        for number in range(12):
+            (point,) = members_of(searcher.suggest(f"t{number}"))
+            ended(searcher, search, point, score=0.5 + number % 5 / 10)
+            points.append(point)
+        proposals.append(points)
+    assert proposals[0] == proposals[1] != proposals[2]
+
+
+def test_a_killed_command_leaves_its_proposals_to_the_next_which_begins_with_them(tmp_path: Path) -> None:
+    searcher, search, study = open_search(tmp_path, num_wanted=5)
+    begun = [members_of(searcher.suggest(f"t{number}"))[0] for number in range(3)]
+    ended(searcher, search, begun[0], 0.8)  # and killed before anything else
+    journal = tmp_path / "results" / "searches" / search.search_id / "journal.log"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    done = replace(recorded(tmp_path, 2, 1, 0.8), fit_id=search.fit(begun[0]).fit_id, configuration=begun[0])
+    again, _, reopened = open_search(tmp_path, num_wanted=5, known=[done])
+    assert [t.state.name for t in reopened.trials] == ["COMPLETE", "FAIL", "FAIL"]
+    assert [members_of(again.suggest(f"u{number}"))[0] for number in range(2)] == begun[1:]
+    fresh = members_of(again.suggest("u2"))[0]
+    assert fresh not in begun
+    started = read_progress(Store.open(str(tmp_path / "results")), search.search_id).started
+    assert [each.configuration for each in started.values()] == [*begun, fresh]
+    assert len(study.trials) == len(reopened.trials), "both see what is in the journal"
+
+
+def test_a_record_whose_outcome_the_journal_lacks_is_told_when_it_is_opened_again(tmp_path: Path) -> None:
+    searcher, search, _ = open_search(tmp_path, num_wanted=5)
+    (point,) = members_of(searcher.suggest("t0"))
+    done = replace(recorded(tmp_path, 2, 1, 0.8), fit_id=search.fit(point).fit_id, configuration=point)
+    lost = recorded(tmp_path, 4, 1, 0.7)
+    _, _, study = open_search(tmp_path, num_wanted=5, known=[done, lost])
+    assert [(t.params, t.value) for t in study.trials] == [(point, 0.8), (lost.configuration, 0.7)]
+
+
+def test_a_full_disk_ends_the_proposals_and_leaves_a_whole_journal(tmp_path: Path, monkeypatch) -> None:
+    search, store = search_of(tmp_path)
+    journal = open_journal(search, store, tmp_path, 0)
+    searcher = StudySearcher(search, journal, [])
+    first = members_of(searcher.suggest("t0"))
+    path = tmp_path / "results" / "searches" / search.search_id / "journal.log"
+
+    def full(self: object, logs: object) -> None:
+        with path.open("ab") as file:
+            file.write(b'{"op_code"')
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
+        assert searcher.suggest("t1") is None and isinstance(journal.problem, OSError)
+    assert path.read_bytes().endswith(b"\n")
+    started = read_progress(store, search.search_id).started
+    assert [each.configuration for each in started.values()] == list(first)
+
+
+class RemoteStore:
+    """A store whose location is like a bucket: files can be uploaded and downloaded, and are not written in place."""
+
+    def __init__(self, store: Store) -> None:
+        self.uri = store.uri
+        self._inner = store.location
+        self.location = self
+
+    def keys(self, prefix: str) -> list[str]:
+        return self._inner.keys(prefix)
+
+    def local(self, key: str) -> Path:
+        return self._inner.local(key)
+
+    def replace(self, source: Path, key: str) -> None:
+        target = self._inner.local(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+
+
+def test_the_journal_of_a_remote_store_is_uploaded_and_another_machine_goes_on_with_it(tmp_path: Path) -> None:
+    search, local = search_of(tmp_path)
+    store: Any = RemoteStore(local)
+    for machine in ("one", "another"):
+        (tmp_path / machine).mkdir()
+    journal = open_journal(search, store, tmp_path / "one", 0)
+    begun = members_of(StudySearcher(search, journal, []).suggest("t0"))
+    assert read_progress(store, search.search_id) == Progress(), "written on this machine alone so far"
+    journal.begin(search.fit(begun[0]).fit_id, 1)
+    journal.write(now=True)
+    assert [each.configuration for each in read_progress(store, search.search_id).started.values()] == list(begun)
+    resumed = StudySearcher(search, open_journal(search, store, tmp_path / "another", 0), [])
+    assert members_of(resumed.suggest("t0")) == begun
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
 @pytest.mark.parametrize("longest", [10, 64, 576, 580, 1000, 4001])
 def test_nothing_is_stopped_where_its_training_ends(name: str, longest: int) -> None:
-    for bracket in scheduler_of(name, longest, "max")._brackets:  # type: ignore[arg-type]
-        assert all(milestone < longest for milestone, _ in bracket._rungs)
+    rule = stopping_rule(name, longest)  # type: ignore[arg-type]
+    assert isinstance(rule, SuccessiveHalving)
+    assert all(milestone < longest for bracket in rule.brackets for milestone in bracket)
+
+
+def rule_of(name: str, longest: int) -> StoppingRule:
+    rule = stopping_rule(name, longest)  # type: ignore[arg-type]
+    assert rule is not None
+    return rule
 
 
 def test_a_scheduler_that_saw_recorded_curves_stops_what_they_beat() -> None:
-    from ray.tune.schedulers import TrialScheduler
-
-    scheduler = scheduler_of("asha", 900, "max")
-    bad = PastTrial("new")
-    prime(scheduler, [[(100, 0.8), (300, 0.9)], [(100, 0.7)]], 1)
-    scheduler.on_trial_add(None, bad)
-    assert scheduler.on_trial_result(None, bad, {"texts": 100, "score": 0.2}) == TrialScheduler.STOP
-    fresh = scheduler_of("asha", 900, "max")
-    fresh.on_trial_add(None, bad)
-    assert fresh.on_trial_result(None, bad, {"texts": 100, "score": 0.2}) == TrialScheduler.CONTINUE
+    rule = rule_of("asha", 900)
+    add_curves(rule, [[(100, 0.8), (300, 0.9)], [(100, 0.7)]], 1)
+    assert not rule.keeps("new", 100, 0.2)
+    assert rule_of("asha", 900).keeps("new", 100, 0.2)
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
 def test_what_is_spared_goes_on_to_its_end_and_is_beaten_by_none_unseen(name: str) -> None:
     from ray.tune.schedulers import TrialScheduler
 
-    scheduler = scheduler_of(name, 900, "max", spares=lambda trial: trial.trial_id == "default")  # type: ignore[arg-type]
-    good = [[(100 * part, 0.8 + 0.01 * part) for part in range(1, 10)]] * 8
-    prime(scheduler, good, 1)
-    other, default = PastTrial("other"), PastTrial("default")
-    for trial in (other, default):
-        scheduler.on_trial_add(None, trial)
+    rule = rule_of(name, 900)
+    add_curves(rule, [[(100 * part, 0.8 + 0.01 * part) for part in range(1, 10)]] * 8, 1)
+    scheduler = ray_scheduler(rule, 1, lambda config: config["name"] == "default")
+    other, default = (SimpleNamespace(trial_id=name, config={"name": name}) for name in ("other", "default"))
     poor = [{"texts": 100 * part, "score": 0.3} for part in range(1, 10)]
     assert any(scheduler.on_trial_result(None, other, result) == TrialScheduler.STOP for result in poor[:-1])
     assert {scheduler.on_trial_result(None, default, result) for result in poor[:-1]} == {TrialScheduler.CONTINUE}
 
 
-@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
-def test_recorded_curves_that_fall_behind_one_another_are_taken_in_whole(name: str) -> None:
+def test_a_lower_loss_is_better_for_a_scheduler() -> None:
     from ray.tune.schedulers import TrialScheduler
 
-    scheduler = scheduler_of(name, 900, "max")  # type: ignore[arg-type]
-    prime(scheduler, [[(100 * part, 0.9 - 0.1 * number) for part in range(1, 10)] for number in range(6)], 1)
-    good, bad = PastTrial("good"), PastTrial("bad")
-    for trial in (good, bad):
-        scheduler.on_trial_add(None, trial)
-    assert scheduler.on_trial_result(None, good, {"texts": 200, "score": 0.95}) == TrialScheduler.CONTINUE
+    rule = rule_of("asha", 900)
+    add_curves(rule, [[(100, 0.3)], [(100, 0.4)]], -1)
+    scheduler = ray_scheduler(rule, -1, lambda config: False)
+    for loss, decision in ((0.2, TrialScheduler.CONTINUE), (0.5, TrialScheduler.STOP)):
+        trial = SimpleNamespace(trial_id=str(loss), config={})
+        assert scheduler.on_trial_result(None, trial, {"texts": 100, "score": loss}) == decision
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_recorded_curves_that_fall_behind_one_another_are_taken_in_whole(name: str) -> None:
+    rule = rule_of(name, 900)
+    add_curves(rule, [[(100 * part, 0.9 - 0.1 * number) for part in range(1, 10)] for number in range(6)], 1)
+    assert rule.keeps("good", 200, 0.95)
     if name != "hyperband":  # which may have drawn a bracket that spares it
-        assert scheduler.on_trial_result(None, bad, {"texts": 200, "score": 0.1}) == TrialScheduler.STOP
+        assert not rule.keeps("bad", 200, 0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rules_decide_as_those_of_ray_tune(seed: int) -> None:
+    from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+
+    class Alike:  # what Ray's schedulers read of a trial
+        def __init__(self, trial_id: str) -> None:
+            self.trial_id = trial_id
+
+    generator = np.random.default_rng(seed)
+    curves = np.maximum.accumulate(generator.uniform(size=(12, 16)), axis=1)
+    theirs = {
+        "asha": AsyncHyperBandScheduler("texts", "score", "max", 64, 1, 4, stop_last_trials=False),
+        "median": MedianStoppingRule("texts", "score", "max", 1, min_time_slice=float("inf")),
+    }
+    ours: dict[str, StoppingRule] = {
+        "asha": SuccessiveHalving([(1, 4, 16, 64)], (1.0,), None),
+        "median": rule_of("median", 9),
+    }
+    for name, scheduler in theirs.items():
+        running = {str(number): Alike(str(number)) for number in range(len(curves))}
+        for each in running.values():
+            scheduler.on_trial_add(None, each)
+        num_stopped = 0
+        for step in range(16):
+            for trial_id, each in list(running.items()):
+                result = {"texts": step + 1, "score": float(curves[int(trial_id), step])}
+                stops = scheduler.on_trial_result(None, each, result) == TrialScheduler.STOP
+                assert ours[name].keeps(trial_id, result["texts"], result["score"]) != stops
+                if stops:
+                    del running[trial_id]
+                    num_stopped += 1
+        assert 0 < num_stopped < len(curves)
 
 
 def test_what_is_spared_is_not_stopped_by_a_rung_that_its_last_batches_lie_beyond() -> None:
     from ray.tune.schedulers import TrialScheduler
 
     # Points at 96 and 128 texts, of curves that count a short batch as a whole one, where the longest training has 74.
-    scheduler = scheduler_of("asha", 74, "max", spares=lambda trial: trial.trial_id == "default")
-    prime(scheduler, [[(32, 0.8), (64, 0.9), (96, 0.9), (128, 0.9)]] * 5, 1)
-    default = PastTrial("default")
-    scheduler.on_trial_add(None, default)
+    rule = rule_of("asha", 74)
+    add_curves(rule, [[(32, 0.8), (64, 0.9), (96, 0.9), (128, 0.9)]] * 5, 1)
+    scheduler = ray_scheduler(rule, 1, lambda config: True)
     for texts in (32, 64, 96):
-        decided = scheduler.on_trial_result(None, default, {"texts": texts, "score": 0.3})
+        decided = scheduler.on_trial_result(
+            None, SimpleNamespace(trial_id="default", config={}), {"texts": texts, "score": 0.3}
+        )
         assert decided == TrialScheduler.CONTINUE
 
 
@@ -185,8 +318,10 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
     tmp_path: Path,
 ) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store, train={"min_steps": 0})
-    configuration = first_points(request, [], [])[0]
+    request, _ = search_in(tmp_path, store=store, train={"min_steps": 0})
+    journal = open_journal(request, store, tmp_path, 0)
+    searcher = StudySearcher(request, journal, [])
+    (configuration,) = members_of(searcher.suggest("t"))
     fit_id = request.fit(configuration).fit_id
     curve = [{"step": step, "validation_score": score} for step, score in ((1, 0.4), (2, None), (3, 0.88), (4, 0.8))]
     kept = {"curve": curve, "train_peak_memory_bytes": 7, "num_train": 40}
@@ -197,55 +332,76 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
         def record(self, kind: str, id_: str) -> object:
             return kept if (kind, id_) == ("fits", fit_id) else None
 
-    heard: list[object] = []
-    session = Session(store, request.search_id)
-    watched = recorder(request, Holding(), set(), Spent(), session, None, heard.append)  # type: ignore[arg-type]
-    trial = PastTrial("t", config={MEMBERS: [configuration]})
-    session.begin(fit_id, 1)
-    said = {"errors": {}, "node": "n", "raw_score": 0.4, "fit_id": fit_id, "memory_bytes": 5, "texts": 32}
-    watched.on_trial_result(1, [], trial, said)
-    watched.on_trial_complete(1, [], trial)
+    events: list[object] = []
+    callback = SearchCallback(request, Holding(), journal, searcher, [], events.append)  # type: ignore[arg-type]
+    trial = SimpleNamespace(trial_id="t", config={MEMBERS: [configuration]})
+    callback.on_trial_start(1, [], trial)
+    reported = {"errors": {}, "node": "n", "raw_score": 0.4, "fit_id": fit_id, "memory_bytes": 5, "texts": 32}
+    callback.on_trial_result(1, [], trial, reported)
+    assert read_progress(store, request.search_id).started[fit_id].curve == ((32, 0.4),)
+    callback.on_trial_complete(1, [], trial)
     (found,) = search_trials(store, request.search_id)
     assert (found.status, found.score, found.texts_trained, found.memory_bytes) == ("finished", 0.88, 80, 7)
     assert found.curve == ((32, 0.4), (72, 0.88), (80, 0.8)), "epochs of a batch of 32 and one of 8"
+    assert journal.study.best_value == 0.88
 
 
-def test_the_searcher_hears_of_a_recorded_failure_as_of_one_that_it_saw() -> None:
-    assert _values(tried(0, 0.7, "failed"), both=False) is None
-    assert _values(tried(0, 0.7, "stopped"), both=False) == {"score": 0.7}
+def test_a_budget_that_earlier_commands_spent_is_over(tmp_path: Path) -> None:
+    search, store = search_of(tmp_path)
+    search = search.model_copy(update={"budget_s": 100.0})
+    times = iter(np.arange(0.0, 1e6, 10.0))
+    before = Journal(
+        store, search.search_id, tmp_path, ["maximize"], optuna.samplers.RandomSampler(0), lambda: next(times)
+    )
+    before.write(now=True)
+    journal = open_journal(search, store, tmp_path, 0)
+    searcher = StudySearcher(search, journal, [])
+    assert not SearchCallback(search, store, journal, searcher, [], print).is_over()
+    while before.elapsed_s < 120:
+        before.write(now=True)
+    before.write(now=True)
+    assert SearchCallback(search, store, journal, searcher, [], print).is_over()
+    late = [replace(tried(0, 0.5), elapsed_s=100.0)]
+    assert SearchCallback(search, store, open_journal(search, store, tmp_path, 1), searcher, late, print).is_over()
+
+
+def test_the_study_learns_of_a_recorded_failure_as_of_one_that_it_saw(tmp_path: Path) -> None:
+    search, _ = search_of(tmp_path)
+    assert objective_values(search, tried(0, 0.7, "failed")) is None
+    assert objective_values(search, tried(0, 0.7, "stopped")) == [0.7]
 
 
 def test_the_default_recipe_is_what_a_search_spares(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "tune_spaces" / "lora_rank_alpha.yaml").read_text("utf-8")
-    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
-    spares = default_of(request)
-    default = first_points(request, [], [])[0]
-    assert spares(PastTrial("a", config={MEMBERS: [default]}))
-    assert not spares(PastTrial("b", config={MEMBERS: [{**default, "lora.r": 16}]}))
-    assert spares(PastTrial("c", config={MEMBERS: [{**default, "lora.r": 16}, default]})), "it shares a slot"
-    assert not spares(PastTrial("recorded-0"))
+    request, _ = search_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
+    spares = is_default_in(request)
+    default = first_points(request)[0]
+    assert spares({MEMBERS: [default]})
+    assert not spares({MEMBERS: [{**default, "lora.r": 16}]})
+    assert spares({MEMBERS: [{**default, "lora.r": 16}, default]}), "it shares a trial"
 
 
 def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path))
-    put_proposal(store, "s" * 20, 1, "b", {"lora.r": 4})
-    put_proposal(store, "s" * 20, 0, "a", {"lora.r": 2})
-    assert proposed(store, "s" * 20) == {"a": {"lora.r": 2}, "b": {"lora.r": 4}}
+    search, store = search_of(tmp_path)
     times = iter(np.arange(0.0, 1000.0, 10.0))
-    session = Session(store, "s" * 20, clock=lambda: float(next(times)))
-    session.begin("a", 2)  # at 10
-    session.reached("a", 80, 0.4)
-    session.reached("a", 160, 0.6)
-    session.write(now=True)
-    first = spent(store, "s" * 20)
-    assert first.elapsed_s > 0 and first.open["a"][0] == 160 and first.open["a"][1] > 0
-    assert first.curves == {"a": ((80, 0.4), (160, 0.6))}
-    assert first.without({"a"}) == (0, 0)
-    seconds = session.end("a")
-    session.write(now=True)
-    last = spent(store, "s" * 20)
-    assert seconds > first.open["a"][1] and last.open == last.curves == {} and last.elapsed_s > first.elapsed_s
-    assert spent(store, "t" * 20) == Spent()
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    journal = Journal(store, search.search_id, tmp_path, ["maximize"], sampler, clock=lambda: float(next(times)))
+    searcher = StudySearcher(search, journal, [])
+    (point,) = members_of(searcher.suggest("t0"))
+    fit_id = search.fit(point).fit_id
+    journal.begin(fit_id, 2)  # at 10
+    searcher.report(fit_id, ((80, 0.4), (160, 0.6)))
+    journal.write(now=True)
+    first = read_progress(store, search.search_id)
+    assert first.elapsed_s > 0 and first.started[fit_id].seconds > 0
+    assert first.started[fit_id].curve == ((80, 0.4), (160, 0.6))
+    assert first.without_record({fit_id}) == {} and list(first.without_record(set())) == [fit_id]
+    seconds = journal.end(fit_id)
+    journal.write(now=True)
+    last = read_progress(store, search.search_id)
+    assert seconds > first.started[fit_id].seconds and last.elapsed_s > first.elapsed_s
+    assert last.started[fit_id].seconds == 0, "its record has its time now"
+    assert read_progress(store, "t" * 20) == Progress()
 
 
 MINE = """# my models

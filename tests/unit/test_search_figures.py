@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from test_tuning_study import trial
+from test_search_analysis import trial
 
 from moodbench.report.charts import Chart, Heatmap, NoData, ParallelCoordinates
 from moodbench.report.charts_matplotlib import draw
@@ -15,11 +15,11 @@ from moodbench.report.report import search_blocks
 from moodbench.report.search import TITLES, caption, cost_sentence, findings, search_sentences, trial_table
 from moodbench.report.search_figures import FIGURES, write_search_page
 from moodbench.store import Store
-from moodbench.tune.records import SearchTrial, put_trial
-from moodbench.tune.result import Searched, searched
+from moodbench.tune.result import SearchResult, search_result
+from moodbench.tune.trials import SearchTrial, put_trial
 
 
-def a_search(metric: str = "f1_macro") -> Searched:
+def a_search(metric: str = "f1_macro") -> SearchResult:
     """Twelve finished trials on ranks 2 and 4: rank 4 is better by 0.1, or has the smaller loss."""
     made: list[SearchTrial] = []
     for number in range(12):
@@ -31,7 +31,7 @@ def a_search(metric: str = "f1_macro") -> Searched:
         score = 1 - score if metric == "nll" else score
         memory = (700 + number) * 2**20
         made.append(replace(trial(number, score, **values), metric=metric, curve=((100, score),), memory_bytes=memory))
-    return searched(made)
+    return search_result(made)
 
 
 def test_the_map_shows_mean_interval_and_number_of_trials() -> None:
@@ -46,10 +46,10 @@ def test_one_trial_has_no_interval_and_a_missing_cell_is_empty() -> None:
         trial(0, 0.6, **{"lora.r": 2, "lora.alpha_over_r": 1}),
         trial(1, 0.7, **{"lora.r": 4, "lora.alpha_over_r": 2}),
     ]
-    figure = FIGURES["map"](searched(few))
+    figure = FIGURES["map"](search_result(few))
     assert isinstance(figure, Heatmap)
     assert figure.texts == [["60.0\none trial,\nno interval", ""], ["", "70.0\none trial,\nno interval"]]
-    assert isinstance(FIGURES["map"](searched([trial(0, 0.6, **{"lora.r": 2})])), NoData)
+    assert isinstance(FIGURES["map"](search_result([trial(0, 0.6, **{"lora.r": 2})])), NoData)
 
 
 def test_a_loss_is_shown_in_its_unit_and_falls() -> None:
@@ -87,7 +87,7 @@ def test_page_and_report_draw_the_same_figures_as_valid_xml(metric: str) -> None
         ElementTree.fromstring(drawing.svg_file)
         assert drawing.png.startswith(b"\x89PNG")
         assert caption(key, search).startswith(TITLES[key])
-    lone = searched([trial(0, None, "failed")])
+    lone = search_result([trial(0, None, "failed")])
     assert all(isinstance(FIGURES[key](lone), NoData) for key in TITLES)
 
 
@@ -116,7 +116,7 @@ def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
         trial(3, 0.8),
         trial(4, 0.6, "unfinished"),
     ]
-    headings, rows = trial_table(searched(trials))
+    headings, rows = trial_table(search_result(trials))
     assert headings == ["Ended", "Validation f1_macro %", "Texts", "Seconds"]
     assert [row[:2] for row in rows] == [
         ["pick", "80.0"],
@@ -128,11 +128,11 @@ def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
 
 
 def test_a_pick_that_was_cut_off_is_named_so() -> None:
-    search = searched([trial(0, 0.9, "unfinished"), trial(1, 0.8)])
+    search = search_result([trial(0, 0.9, "unfinished"), trial(1, 0.8)])
     assert trial_table(search)[1][0][:2] == ["pick, unfinished", "90.0"]
     assert findings(search)[0].startswith("Best on validation: after 100 texts, not trained to its end, ")
     assert "1 trained to their end, 0 stopped early, 0 failed, 1 begun and not ended." in cost_sentence(search)
-    assert findings(searched([trial(0, None, "failed")])) == [
+    assert findings(search_result([trial(0, None, "failed")])) == [
         "No configuration has a validation score, so there is no pick."
     ]
 
@@ -145,4 +145,4 @@ def test_the_page_of_a_search_asks_nobody_for_anything(tmp_path: object) -> None
     assert uri is not None and uri.endswith(f"exports/search-{'s' * 12}.html")
     written = store.location.local(f"exports/search-{'s' * 12}.html").read_text("utf-8")
     assert all(title in written for title in TITLES.values()) and "cdn.plot.ly" not in written.split("<script")[0]
-    assert write_search_page(store, searched([trial(0, None, "failed")])) is None
+    assert write_search_page(store, search_result([trial(0, None, "failed")])) is None

@@ -1,4 +1,4 @@
-"""What a search is asked for: earlier finds that it begins from, options that stay, bundles, what was tested before, and what is refused."""
+"""What a search is asked for: earlier finds that it begins from, options that stay, resources, what was tested before, and what is refused."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,19 +10,18 @@ import pytest
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelEntry
-from moodbench.errors import SpecError
+from moodbench.errors import SpecError, StoreError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tune.preregistration import register, registered
-from moodbench.tune.records import SearchTrial, put_trial
-from moodbench.tune.request import SearchRequest
-from moodbench.tune.requesting import make_request, narrowest, tuned_entry
+from moodbench.tune.confirmation import tuned_entry
+from moodbench.tune.preregistration import register, registered, warm_points
+from moodbench.tune.request import make_search, narrowest
 from moodbench.tune.result import searches
-from moodbench.tune.search import first_points
-from moodbench.tune.trial_resources import Room, local_place
-from moodbench.tune.underway import Session, put_proposal
-from moodbench.tune.warm_start import warm_points
+from moodbench.tune.search import Search
+from moodbench.tune.searcher import StudySearcher, first_points, open_journal
+from moodbench.tune.trial_resources import TrialNode, local_placement
+from moodbench.tune.trials import Journal, SearchTrial, put_trial, read_progress
 
 SPACE = """description: x
 parameters:
@@ -31,7 +30,7 @@ parameters:
 """
 
 
-def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, asked: Mapping[str, Any] = {}, **options):
+def search_in(tmp_path: Path, *, store: Store, text: str = SPACE, asked: Mapping[str, Any] = {}, **options):
     """The request for a search of this space with `options` of the specification, and the specification."""
     path = tmp_path / "space.yaml"
     path.write_text(text, "utf-8")
@@ -43,7 +42,7 @@ def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, asked: Mappin
         **options,
     }
     spec = spec_from_values(values, "the test")
-    made = make_request(
+    made = make_search(
         spec,
         str(path),
         load_catalogue(),
@@ -51,6 +50,15 @@ def request_in(tmp_path: Path, *, store: Store, text: str = SPACE, asked: Mappin
         **{"searcher": "optuna", "scheduler": "none", "num_trials": None, "budget_s": None, "store": store, **asked},
     )
     return made, spec
+
+
+def started(request: Search, store: Store, number: int) -> tuple[StudySearcher, Journal]:
+    """Let a command propose this number of configurations and no more."""
+    journal = open_journal(request, store, Path(store.uri), 0)
+    searcher = StudySearcher(request, journal, [])
+    for each in range(number):
+        searcher.suggest(f"trial{each}")
+    return searcher, journal
 
 
 def trial(
@@ -76,7 +84,7 @@ def trial(
 def test_a_search_begins_from_the_best_that_earlier_ones_found_inside_its_space(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
     text = SPACE.replace("[adafactor, paged_adamw_8bit]", "[adamw, adafactor]")
-    request, _ = request_in(tmp_path, store=store, text=text)
+    request, _ = search_in(tmp_path, store=store, text=text)
     assert warm_points(store, request) == ()
     for each in (
         trial(0, 0.80, "a", "icwsm-tweets", **{"lora.r": 2}),
@@ -98,13 +106,15 @@ def test_a_search_begins_from_the_best_that_earlier_ones_found_inside_its_space(
     asked = register(store, request, 3)
     put_trial(store, trial(9, 1.0, "c", "icwsm-movie", **{"lora.r": 2, "train.optimizer": "adafactor"}))
     assert registered(store, request.search_id) == asked == register(store, request, 0)
-    assert asked.warm_start == points, "what came later does not change a registered search"
+    assert asked.warm_points == points and asked.confirmation_seeds == (0, 1, 2), (
+        "what came later does not change a registered search"
+    )
 
 
 def test_the_one_optimiser_that_a_device_has_of_a_space_stays_with_the_winner_and_so_do_options(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, spec = request_in(tmp_path, store=store, train={"epochs": 1}, lora={"lora_dropout": 0.3})
-    assert dict(request.settled) == {"train.optimizer": "adafactor"} and list(request.space.parameters) == ["lora.r"]
+    request, spec = search_in(tmp_path, store=store, train={"epochs": 1}, lora={"lora_dropout": 0.3})
+    assert request.fixed == {"train.optimizer": "adafactor"} and list(request.space.parameters) == ["lora.r"]
     best = trial(0, 0.9, "a", "icwsm-movie", **{"lora.r": 4})
     entry: ModelEntry = tuned_entry(request, best, 5, load_catalogue(), spec)
     assert entry.train["optimizer"] == "adafactor" and entry.train["epochs"] == 1
@@ -116,47 +126,49 @@ def test_the_one_optimiser_that_a_device_has_of_a_space_stays_with_the_winner_an
 def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that_is(tmp_path: Path) -> None:
     text = "description: x\nparameters:\n  train.effective_batch_size: {distribution: choice, values: [8, 64]}\n"
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store, text=text, train={"max_device_batch_size": 64, "min_steps": 0})
-    place = local_place(request, load_catalogue(), hardware(), store)
+    request, _ = search_in(tmp_path, store=store, text=text, train={"max_device_batch_size": 64, "min_steps": 0})
+    placement = local_placement(request, load_catalogue(), hardware(), store)
     small, large = ({"members": [{"train.effective_batch_size": size}]} for size in (8, 64))
-    needs = [place.bundles.of(config)[0]["memory"] for config in (small, large)]
-    assert needs[0] < needs[1] and place.bundles.of(small)[1] is None
-    (here,) = place.bundles.rooms
+    needs = [placement.resources.of(config)[0]["memory"] for config in (small, large)]
+    assert needs[0] < needs[1] and placement.resources.of(small)[1] is None
+    (here,) = placement.resources.nodes
     between = (needs[0] + needs[1]) / 2
-    rooms = tuple(
-        Room(name, here.kind, memory, 1, leasable=True) for name, memory in (("tight", between), ("roomy", 1e12))
+    nodes = tuple(
+        TrialNode(name, here.kind, memory, 1, leasable=True) for name, memory in (("tight", between), ("roomy", 1e12))
     )
-    shared = type(place.bundles)(**{**vars(place.bundles), "rooms": rooms})
+    shared = type(placement.resources)(**{**vars(placement.resources), "nodes": nodes})
     assert shared.of(small)[1] == ["tight", "roomy"] and shared.of(large)[1] == ["roomy"]
     group = shared(large)
     assert group.bundles[0]["memory"] == needs[1] and group.bundles[0]["CPU"] == 1
     two = {"members": [{"train.effective_batch_size": 8}, {"train.effective_batch_size": 64}]}
-    assert place.bundles.of(two)[0]["memory"] == pytest.approx(sum(needs))
-    nowhere = type(place.bundles)(**{**vars(place.bundles), "rooms": (Room("tight", here.kind, 1000.0, 1),)})
+    assert placement.resources.of(two)[0]["memory"] == pytest.approx(sum(needs))
+    nowhere = type(placement.resources)(
+        **{**vars(placement.resources), "nodes": (TrialNode("tight", here.kind, 1000.0, 1),)}
+    )
     assert nowhere.of(small) == ({"CPU": 1.0, "memory": 1000.0}, ["tight"])
 
 
 def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store)
-    bundles = local_place(request, load_catalogue(), hardware(), store).bundles
-    (here,) = bundles.rooms
-    one_s = bundles.estimator.trial(
-        request.base, here.kind, bundles.protocol, batch_size=bundles.batch_size
+    request, _ = search_in(tmp_path, store=store)
+    resources = local_placement(request, load_catalogue(), hardware(), store).resources
+    (here,) = resources.nodes
+    one_s = resources.estimator.trial(
+        request.base, here.kind, resources.protocol, batch_size=resources.batch_size
     ).fit.seconds
-    assert here.machine and bundles.trainings(request.base, 3 * one_s) == pytest.approx(3)
+    assert here.machine and resources.trainings(request.base, 3 * one_s) == pytest.approx(3)
 
     slow_kind = here.kind.model_copy(update={"tflops": {k: v / 1e9 for k, v in here.kind.tflops.items()}})
-    rooms = (here, replace(here, id="twin"), replace(here, id="tight", memory_bytes=1000.0))
-    assert replace(bundles, rooms=rooms).trainings(request.base, one_s) == pytest.approx(2), "one has no room"
-    rooms = (here, replace(here, id="slow", kind=slow_kind))
-    assert replace(bundles, rooms=rooms).trainings(request.base, one_s) == pytest.approx(1, abs=1e-3)
+    nodes = (here, replace(here, id="twin"), replace(here, id="tight", memory_bytes=1000.0))
+    assert replace(resources, nodes=nodes).trainings(request.base, one_s) == pytest.approx(2), "one has no room"
+    nodes = (here, replace(here, id="slow", kind=slow_kind))
+    assert replace(resources, nodes=nodes).trainings(request.base, one_s) == pytest.approx(1, abs=1e-3)
     unknown = request.base.model_copy(update={"model": request.base.model.model_copy(update={"name": "unheard-of"})})
-    assert bundles.trainings(unknown, one_s) is None
+    assert resources.trainings(unknown, one_s) is None
 
 
 def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("moodbench.tune.search.search", lambda *_: [])
+    monkeypatch.setattr("moodbench.tune.searcher.run_search", lambda *_: [])
     options = (
         "--model",
         "MiniLM-L3",
@@ -177,35 +189,37 @@ def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tm
     assert "asked for" not in said("--trials", "40", "--budget", "300h")
     assert "asked for" not in said("--trials", "40")
     (search,) = (tmp_path / "results" / "searches").iterdir()
-    put_proposal(Store.open(str(tmp_path / "results")), search.name, 0, "fit", {"lora.r": 8})
+    store = Store.open(str(tmp_path / "results"))
+    known = registered(store, search.name)
+    assert known is not None
+    started(known, store, 1)
     assert "asked for" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
 
 
 @pytest.mark.parametrize(("num_gpus", "num_cpus", "worth"), [(4, 8, 4), (4, 2, 2), (1, 8, 1)])
 def test_each_gpu_of_a_node_with_a_core_for_it_counts(tmp_path: Path, num_gpus: int, num_cpus: int, worth: int) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store)
-    bundles = local_place(request, load_catalogue(), hardware(), store).bundles
+    request, _ = search_in(tmp_path, store=store)
+    resources = local_placement(request, load_catalogue(), hardware(), store).resources
     kind = load_catalogue().device_class("rtx-3080-10g")
-    node = Room("node", kind, 1e12, num_cpus, num_gpus)
-    gpus = replace(bundles, rooms=(node, replace(node, id="cpu", num_gpus=0)), device="cuda")
+    node = TrialNode("node", kind, 1e12, num_cpus, num_gpus)
+    on_gpu = request.model_copy(update={"device": "cuda"})
+    gpus = replace(resources, search=on_gpu, nodes=(node, replace(node, id="cpu", num_gpus=0)))
     one_s = gpus.estimator.trial(request.base, kind, gpus.protocol, batch_size=gpus.batch_size).fit.seconds
     assert gpus.trainings(request.base, one_s) == pytest.approx(worth), "a node without a GPU trains nothing"
 
 
 def test_what_was_cut_off_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _ = request_in(tmp_path, store=store)
+    request, _ = search_in(tmp_path, store=store, asked={"searcher": "grid"})
     register(store, request, 3)
+    searcher, journal = started(request, store, 3)
     fits = [request.fit({"lora.r": r}).fit_id for r in (2, 4, 8)]
-    for number, (fit_id, rank) in enumerate(zip(fits, (2, 4, 8), strict=True)):
-        put_proposal(store, request.search_id, number, fit_id, {"lora.r": rank})
-    session = Session(store, request.search_id)
-    for fit_id, points in zip(fits, ([(32, 0.4), (64, 0.3)], [(32, 0.6)], []), strict=True):
-        session.begin(fit_id, 1)
-        for texts, score in points:
-            session.reached(fit_id, texts, score)
-    session.write(now=True)
+    for fit_id, curve in zip(fits, (((32, 0.4), (64, 0.3)), ((32, 0.6),), ()), strict=True):
+        journal.begin(fit_id, 1)
+        if curve:
+            searcher.report(fit_id, curve)
+    journal.write(now=True)
     (search,) = searches(store)
     assert [(t.configuration["lora.r"], t.score, t.texts_trained, t.status) for t in search.trials] == [
         (2, 0.4, 64, "unfinished"),
@@ -216,24 +230,40 @@ def test_what_was_cut_off_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
     assert [t.status for t in searches(store)[0].trials] == ["stopped", "unfinished"], "a record goes before"
 
 
+def test_a_search_of_another_version_is_known_by_its_records_alone(tmp_path: Path, caplog) -> None:
+    store = Store.open(str(tmp_path / "results"))
+    put_trial(store, trial(0, 0.8, "a", "icwsm-movie", **{"lora.r": 4}))
+    folder = tmp_path / "results" / "searches" / ("a" * 20)
+    (folder / "request.json").write_text('{"schema_version": 1}', "utf-8")
+    (folder / "proposals").mkdir()
+    (folder / "proposals" / "fit.json").write_text("{}", "utf-8")
+    (search,) = searches(store)
+    assert search.max_texts is None and [t.score for t in search.trials] == [0.8]
+    assert "request.json: base: Field required" in caplog.text and len(caplog.records) == 1
+    (folder / "request.json").unlink()
+    (folder / "journal.log").write_text("no journal\nat all\n", "utf-8")
+    with pytest.raises(StoreError, match=r"journal.log: is no journal of Optuna"):
+        read_progress(store, "a" * 20)
+
+
 def test_the_default_recipe_as_a_point_of_the_space_is_the_fit_of_the_base(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
     text = (Path(__file__).parents[2] / "tune_spaces" / "lora_rank_alpha.yaml").read_text("utf-8")
-    request, _ = request_in(tmp_path, store=store, text=text)
-    point = first_points(request, [], [])[0]
+    request, _ = search_in(tmp_path, store=store, text=text)
+    point = first_points(request)[0]
     assert point["lora.r"] == 8 and request.fit(point).fit_id == request.base.fit_id
 
 
 def test_a_budget_in_which_nothing_could_end_is_refused_before_a_search_begins_and_not_after(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _spec = request_in(tmp_path, store=store)
+    request, _spec = search_in(tmp_path, store=store)
 
-    def asked(budget_s: float) -> SearchRequest:
-        return request_in(tmp_path, store=store, asked={"budget_s": budget_s})[0]
+    def asked(budget_s: float) -> Search:
+        return search_in(tmp_path, store=store, asked={"budget_s": budget_s})[0]
 
     with pytest.raises(SpecError, match=r"--budget of 0 s: one configuration of .*space.yaml \(2 epochs of 64 texts\)"):
         asked(0.1)
-    put_proposal(store, request.search_id, 0, request.base.fit_id, {"lora.r": 8})
+    started(request, store, 1)
     assert asked(0.1).budget_s == 0.1
 
 

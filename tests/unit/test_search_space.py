@@ -16,7 +16,7 @@ from moodbench.config.search_space import (
 )
 from moodbench.config.space_file import available_spaces, load_space
 from moodbench.errors import MoodBenchError
-from moodbench.tune.optuna_space import DefineByRun, grid, grid_counts
+from moodbench.tune.encoding import grid, grid_counts, suggest
 
 TRAINING = load_catalogue().training
 GOOD = """description: x
@@ -68,11 +68,10 @@ parameters:
     import optuna
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    define = DefineByRun(space)
     drawn = []
     for _ in range(30):
         trial = study.ask()
-        define(trial)
+        assert suggest(trial, space) == trial.params
         drawn.append(trial.params)
     assert {len(params) for params in drawn} == {1, 2}
     assert all(("lora.lora_dropout" in p) == (p["lora.target_modules"] == "all-linear") for p in drawn)
@@ -120,10 +119,9 @@ def test_every_shipped_space_can_be_drawn_from_and_fits_accept_it() -> None:
         for family in ("bert", "llama"):
             study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
             space = load_space(name, TRAINING, 384, load_catalogue().families, family)
-            define = DefineByRun(space)
             for _ in range(60):
                 trial = study.ask()
-                define(trial)
+                suggest(trial, space)
                 changed = overrides(space.active(trial.params), TRAINING.lora)
                 LoraDefaults.model_validate(TRAINING.lora.model_dump() | changed["lora"])
                 TrainDefaults.model_validate(TRAINING.train.model_dump() | changed["train"])

@@ -7,23 +7,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_search_engine import id_of, searcher
-from test_search_request import request_in
-from test_tuning_study import trial
+from test_search_analysis import trial
+from test_search_engine import ended, open_search, recorded
+from test_search_request import search_in
 
 from moodbench.cli.tune import _without_score
-from moodbench.cli.tune_confirm import evaluated, pick_words
+from moodbench.cli.tune_confirm import describe_pick
 from moodbench.errors import UsageError
 from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.search import budget_warning, findings
 from moodbench.report.search_figures import FIGURES
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
-from moodbench.tune.objectives import front, winner
-from moodbench.tune.records import put_trial, search_trials
-from moodbench.tune.result import searched
-from moodbench.tune.searcher import Known, members_of
-from moodbench.tune.trainable import Progress
+from moodbench.tune.confirmation import evaluated
+from moodbench.tune.result import front, search_result, winner
+from moodbench.tune.trainable import Reporter, members_of
+from moodbench.tune.trials import put_trial, search_trials
 
 MIB = 2**20
 
@@ -51,21 +50,21 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
 
 
 def test_a_pick_by_memory_is_not_called_the_best() -> None:
-    (said, by_memory, *_) = findings(replace(searched([of(0, 0.795, 100), of(1, 0.800, 200)]), objective="memory"))
+    (said, by_memory, *_) = findings(replace(search_result([of(0, 0.795, 100), of(1, 0.800, 200)]), objective="memory"))
     assert said.startswith("Pick: ") and "validation f1_macro 79.5" in said and "80.0 with 200 MiB" in by_memory
 
 
 def test_a_search_whose_default_is_hardly_beaten_says_why_it_is_the_pick() -> None:
     trials = [of(0, 0.800, 500), of(1, 0.808, 500)]
-    (said, *_) = findings(replace(searched(trials), default_fit_id="fit000"))
+    (said, *_) = findings(replace(search_result(trials), default_fit_id="fit000"))
     assert said.startswith("Pick: the default recipe, ") and "The best score was 80.8, not more than 1 better" in said
-    (said, *_) = findings(replace(searched(trials), default_fit_id="fit001"))
+    (said, *_) = findings(replace(search_result(trials), default_fit_id="fit001"))
     assert said.startswith("Best on validation: ")
 
 
 def test_the_end_of_a_search_says_what_is_picked_and_how_the_other_stands_to_the_default(tmp_path: Path) -> None:
     text = "description: x\nparameters:\n  lora.r: {distribution: choice, values: [4, 8]}\n"
-    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
+    request, _ = search_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
     default, other = (
         replace(trial(0, 0.8, **{"lora.r": 8}), fit_id=request.base.fit_id),
         trial(1, 0.805, **{"lora.r": 4}),
@@ -75,18 +74,18 @@ def test_the_end_of_a_search_says_what_is_picked_and_how_the_other_stands_to_the
     low, high = f"{100 * found.low:+.1f}", f"{100 * found.high:+.1f}"
     assert (round(found.delta, 6), found.only_a, found.only_b) == (-0.01, 4, 5)
     said = f"accuracy on the test split -1.0 points to the default, 95 % interval {low} to {high}, 90 % interval from "
-    assert pick_words(request, other, other, found).startswith(f'Pick: {{"lora.r": 4}}; {said}')
-    words = pick_words(request, default, other, found)
+    assert describe_pick(request, other, other, found).startswith(f'Pick: {{"lora.r": 4}}; {said}')
+    words = describe_pick(request, default, other, found)
     assert words.startswith(
-        'Pick: {"lora.r": 8}, the default recipe: nothing that was tried beat it by more than 1.0 on validation.'
+        'Pick: {"lora.r": 8}, the default recipe: no configuration beat it by more than 1.0 on validation.'
     )
-    assert f'The best of the others, {{"lora.r": 4}}: {said}' in words and words.endswith("stays what it is.")
-    cut_off = pick_words(request, replace(default, status="unfinished"), other, found)
+    assert f'The best of the others, {{"lora.r": 4}}: {said}' in words and words.endswith("does not change.")
+    cut_off = describe_pick(request, replace(default, status="unfinished"), other, found)
     assert (
         "the default recipe: no training came to its end, and who learns sooner need not end better. The best of"
         in cut_off
     )
-    alone = pick_words(replace(request, objective="memory"), default, None, None)
+    alone = describe_pick(request.model_copy(update={"objective": "memory"}), default, None, None)
     assert alone.endswith("the default recipe: of the scores near the best it takes the least memory.")
 
 
@@ -110,60 +109,55 @@ def test_the_pick_by_memory_takes_the_least_within_a_point_of_the_best() -> None
     assert winner(TRIALS[6:], "memory") is TRIALS[6], "where no memory is known, the best"
     losses = [replace(t, metric="nll", score=1 - (t.score or 0.0)) for t in TRIALS]
     assert winner(losses, "memory") is losses[1]
-    search = replace(searched(TRIALS), objective="memory")
+    search = replace(search_result(TRIALS), objective="memory")
     assert search.best is TRIALS[1]
     said = " ".join(findings(search))
     assert "at most 1 below the best" in said and "79.0 with 500 MiB; 79.5 with 700 MiB; 80.0 with 900 MiB" in said
 
 
 def test_the_front_is_drawn_with_the_pick_filled() -> None:
-    line, points = plotly_figure(FIGURES["front"](replace(searched(TRIALS), objective="memory"))).data
+    line, points = plotly_figure(FIGURES["front"](replace(search_result(TRIALS), objective="memory"))).data
     assert list(line.x) == [500, 700, 900, 950] and list(line.y) == pytest.approx([79.0, 79.5, 80.0, 80.4])
     assert list(points.marker.symbol) == ["circle-open", "circle", *["circle-open"] * 3]
 
 
 def test_a_slot_tells_the_memory_of_a_process_that_a_fit_has_alone(tmp_path: Path) -> None:
-    request, _ = request_in(tmp_path, store=Store.open(str(tmp_path / "results")))
+    request, _ = search_in(tmp_path, store=Store.open(str(tmp_path / "results")))
     one, other = (request.fit({"lora.r": r}) for r in (2, 4))
     told: list[dict[str, object]] = []
-    alone = Progress([one], told.append)
+    alone = Reporter([one], told.append)
     alone.took(one.fit_id, 700)
     alone.took(one.fit_id, 500)
     alone.reached(one.fit_id, 32, 0.5)
-    assert told[-1]["memory_bytes"] == 700
-    assert told[-1]["outcomes"] == [(one.fit_id, {"score": 0.5, "memory_bytes": 700})]
-    shared = Progress([one, other], told.append)
+    assert told[-1]["memory_bytes"] == 700 and told[-1]["score"] == 0.5
+    shared = Reporter([one, other], told.append)
     shared.took(one.fit_id, 700)
     shared.reached(one.fit_id, 32, 0.5)
     assert told[-1]["memory_bytes"] is None
 
 
 def test_a_searcher_by_memory_learns_both_and_has_the_same_front(tmp_path: Path) -> None:
-    scores = {2: (0.70, 500.0), 4: (0.80, 600.0), 8: (0.75, 700.0)}
-    known = [
-        Known({"lora.r": r, "lora.alpha_over_r": 1}, f"{r}-1", {"score": score, "memory_bytes": memory})
-        for r, (score, memory) in scores.items()
-    ]
-    made, inner = searcher(tmp_path, num_wanted=5, known=known, metric=["score", "memory_bytes"], mode=["max", "min"])
-    config = made.suggest("t0")
-    (point,) = members_of(config)
-    made.on_trial_complete("t0", {"score": 0.9, "outcomes": [(id_of(point), {"score": 0.9, "memory_bytes": 800.0})]})
-    best = {tuple(t.values) for t in inner._ot_study.best_trials}
+    scores = {2: (0.70, 500), 4: (0.80, 600), 8: (0.75, 700)}
+    known = [recorded(tmp_path, r, 1, score, memory=memory) for r, (score, memory) in scores.items()]
+    searcher, search, study = open_search(tmp_path, num_wanted=5, known=known, objective="memory")
+    (point,) = members_of(searcher.suggest("t0"))
+    ended(searcher, search, point, 0.9, memory=800)
+    best = {tuple(t.values) for t in study.best_trials}
     assert best == {(0.70, 500.0), (0.80, 600.0), (0.9, 800.0)}, "0.75 with 700 is behind 0.80 with 600"
-    (point,) = members_of(made.suggest("t1"))
-    made.on_trial_complete("t1", {"score": 0.99, "outcomes": [(id_of(point), {"score": 0.99, "memory_bytes": None})]})
-    states = [t.state.name for t in inner._ot_study.trials]
+    (point,) = members_of(searcher.suggest("t1"))
+    ended(searcher, search, point, 0.99, memory=None)
+    states = [t.state.name for t in study.trials]
     assert states[-1] == "FAIL" and set(states[:-1]) == {"COMPLETE"}, "its memory is not known"
 
 
 def test_a_search_by_memory_is_another_search_and_its_trials_keep_what_they_took(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "results"))
-    request, _spec = request_in(tmp_path, store=store)
-    assert replace(request, objective="memory").search_id != request.search_id
+    request, _spec = search_in(tmp_path, store=store)
+    assert request.model_copy(update={"objective": "memory"}).search_id != request.search_id
     put_trial(store, TRIALS[0])
     assert [t.memory_bytes for t in search_trials(store)] == [900 * MIB]
     with pytest.raises(UsageError, match="--together 2 with --objective memory"):
-        request_in(tmp_path, store=store, asked={"together": 2, "objective": "memory"})
+        search_in(tmp_path, store=store, asked={"together": 2, "objective": "memory"})
 
 
 def test_a_search_without_a_score_says_what_stopped_it() -> None:
