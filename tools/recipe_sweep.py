@@ -150,8 +150,7 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
     from moodbench.hardware import hardware  # noqa: F401 - resolves on the machine that runs
     from moodbench.metrics import score_all
     from moodbench.models.device import prepare_torch
-    from moodbench.models.loading import deployed_form, load_predictor
-    from moodbench.models.predictor import predict_texts
+    from moodbench.models.predictor import deployed_form, load_predictor, predict_texts
     from moodbench.store import Store
     from moodbench.trial import examples_of
     from moodbench.worker import FitPhase, Job, run_job

@@ -22,7 +22,7 @@ from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
 from moodbench.statistics.pareto import contributions, membership
 from moodbench.statistics.rank_intervals import num_draws, rank_all, tied_fastest
-from moodbench.training.verdict import worst_training_verdict
+from moodbench.training.outcome import worst_training_verdict
 
 COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]

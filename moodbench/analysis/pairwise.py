@@ -21,7 +21,7 @@ from moodbench.analysis.results import PredictedClasses
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.statistics.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.store import Store
-from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
+from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
 
 
 @dataclass(frozen=True)

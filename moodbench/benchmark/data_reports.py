@@ -9,7 +9,7 @@ from moodbench.data.report import DataReport, ModelLengths, data_report
 from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.models.locate import locate, source_of
-from moodbench.models.preparation import prepare_text
+from moodbench.models.predictor import prepare_text
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, TrialSpec
 

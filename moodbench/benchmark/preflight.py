@@ -21,8 +21,8 @@ from moodbench.estimate.estimator import trained_params
 from moodbench.estimate.memory import WEIGHT_BYTES
 from moodbench.estimate.placement import options_for
 from moodbench.hardware import Device, Hardware
+from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate, source_of
-from moodbench.models.lora_variants import CHANGE_THE_BASE
 from moodbench.plan import PhaseName, Plan, PlannedTrial
 from moodbench.spec import ResolvedDataset, ResolvedModel
 from moodbench.store import Store

@@ -10,9 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from moodbench.config import Catalogue
-from moodbench.config.explaining import explain
 from moodbench.config.schema import MASK, Family, ModelEntry, PromptEntry
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import explain, load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 from moodbench.models.tokenizer import check_prompt
 from moodbench.spec import BenchmarkSpec, Prompt

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 
 from moodbench.benchmark.prompts import prompt_of, read_prompt
 from moodbench.config.catalogue import Catalogue, merge, with_changed_training
-from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
@@ -27,6 +26,7 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
+from moodbench.config.yaml_files import explain
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -39,9 +39,8 @@ from moodbench.models.features import (
     precision_of,
     weights_format,
 )
-from moodbench.models.loading import deployed_form
 from moodbench.models.locate import locate, location_of
-from moodbench.models.preparation import STEPS
+from moodbench.models.predictor import STEPS, deployed_form
 from moodbench.spec import (
     BASELINE_OF_SCORE,
     BenchmarkSpec,

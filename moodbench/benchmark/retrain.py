@@ -14,7 +14,7 @@ from moodbench.config.schema import TrainDefaults
 from moodbench.spec import FitSpec, TrialSpec
 from moodbench.spec.fit_schedule import steps_of
 from moodbench.spec.resolved import fit_ids
-from moodbench.training.verdict import NOT_ENOUGH, TrainingVerdict, suggested_epochs, worst_training_verdict
+from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, suggested_epochs, worst_training_verdict
 
 MAX_EPOCHS = 1000
 """Upper limit of `TrainDefaults.epochs`."""

@@ -12,7 +12,7 @@ import yaml
 from moodbench.cli.options import add_config
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.catalogue import merge
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import load_yaml
 from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
 from moodbench.report.terminal import make_console
 

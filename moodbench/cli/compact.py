@@ -8,8 +8,8 @@ from moodbench.analysis.cache import cached_results
 from moodbench.cli.options import add_store, existing_store
 from moodbench.hardware import hardware
 from moodbench.report.terminal import make_console
+from moodbench.store.reading import compact
 from moodbench.store.schema import RECORDS
-from moodbench.store.snapshots import compact
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     Records are never rewritten.
     """
-    from moodbench.store.recomputed import KINDS, recompute
+    from moodbench.store.recompute import KINDS, recompute
 
     store = existing_store(arguments.store)
     store.check_writable()

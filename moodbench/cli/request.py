@@ -10,7 +10,7 @@ from moodbench.cli.options import add_trust
 from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import Catalogue
 from moodbench.config.schema import FineTuning, Head, Quantization
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import load_yaml
 from moodbench.errors import SpecError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values

@@ -64,7 +64,7 @@ def _announce(plan: Plan, spec: BenchmarkSpec | None, console: Console) -> None:
 
 def _name_conversions(fits: Sequence[FitSpec], console: Console) -> None:
     """Print which weights are not as their owners published them."""
-    from moodbench.models.conversion import BOT, proposal_at
+    from moodbench.models.hub import BOT, proposal_at
 
     found = {f.model.name: (str(f.model.location), str(f.model.revision)) for f in fits if f.model.source == "hub"}
     for name, (repository, commit) in found.items():

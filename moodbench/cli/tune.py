@@ -14,9 +14,9 @@ from moodbench.cli.request import add_device, add_protocol, add_training, values
 from moodbench.cli.target import open_context
 from moodbench.cli.tune_confirm import TuneCommand, confirm
 from moodbench.config import load_catalogue
-from moodbench.config.overlay import with_entry
 from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
+from moodbench.config.yaml_files import with_entry
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.report.search import budget_warning, search_sentences, shown
 from moodbench.report.search_figures import write_search_page

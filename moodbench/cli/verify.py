@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs; return 0 if nothing does or it was set aside, otherwise 1."""
-    from moodbench.store.setting_aside import set_aside
-    from moodbench.store.verify import verify
+    from moodbench.store.verify import set_aside, verify
 
     store = existing_store(arguments.store)
     if arguments.set_aside:

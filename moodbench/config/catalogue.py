@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     DatasetEntry,
     DatasetsFile,
@@ -34,7 +33,7 @@ from moodbench.config.schema import (
     Recipe,
     TrainingFile,
 )
-from moodbench.config.yaml_text import line_of, load_yaml
+from moodbench.config.yaml_files import explain, line_of, load_yaml
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
 SCHEMAS: dict[str, type[BaseModel]] = {

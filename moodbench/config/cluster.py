@@ -9,9 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moodbench.config.catalogue import merge
-from moodbench.config.explaining import explain
 from moodbench.config.schema import DeviceClass
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import explain, load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"

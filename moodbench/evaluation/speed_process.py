@@ -27,8 +27,7 @@ from moodbench.evaluation.process_clock import (  # noqa: E402
     resident_bytes,
 )
 from moodbench.hardware import Device, die_with_parent  # noqa: E402
-from moodbench.models.loading import import_libraries, load_predictor  # noqa: E402
-from moodbench.models.predictor import Predictor, predict_encoded  # noqa: E402
+from moodbench.models.predictor import Predictor, import_libraries, load_predictor, predict_encoded  # noqa: E402  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
 
 CHUNK_BATCHES = 8

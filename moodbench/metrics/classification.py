@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.metrics.predictions import FloatArray, IntArray, Predictions
-from moodbench.metrics.registry import metric
+from moodbench.metrics.registry import FloatArray, IntArray, Predictions, metric
 
 NUM_CALIBRATION_BINS = 15
 

@@ -1,4 +1,4 @@
-"""LoRA adapters: which modules they adapt, and how they are merged into plain weights."""
+"""Trained weights, a LoRA adapter or all weights: added to the base model, saved, restored and merged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from moodbench.config.schema import LoraDefaults
 from moodbench.errors import PrerequisiteError
-from moodbench.models.base import BaseModel, load_classifier, set_pad_token
-from moodbench.models.quantised import copy_dequantised
+from moodbench.models.base import BaseModel, copy_dequantised, load_classifier, set_pad_token
 from moodbench.models.tokenizer import Tokenizer
-from moodbench.models.trained_weights import WEIGHTS, put_trained
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
 ADAPTER = "adapter"
@@ -151,3 +150,107 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
             elif not module:
                 parameters[name].copy_(tensor)
     return model
+
+
+WEIGHTS = "weights.safetensors"
+"""File of an artifact with all trained weights, for models that were fine-tuned without an adapter."""
+
+
+def train_all(model: Any) -> Any:
+    """Return `model` with all weights trainable, except the token embeddings and the output layer of a language model.
+
+    That layer scores the label words and often shares its weights with the embeddings, so both stay frozen.
+    """
+    from moodbench.models.label_words import LabelWordClassifier
+
+    model.requires_grad_(True)
+    if isinstance(model, LabelWordClassifier):
+        model.get_input_embeddings().requires_grad_(False)
+        model.get_output_embeddings().requires_grad_(False)
+    return model
+
+
+def save_trained(model: Any, path: Path) -> None:
+    """Write the trainable weights of `model` to the safetensors file `path`."""
+    from safetensors.torch import save_file
+
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, path, metadata={"format": "pt"})
+
+
+def put_trained(model: Any, path: Path) -> Any:
+    """Return `model` with the weights in the safetensors file `path` copied over its own."""
+    import torch
+    from safetensors.torch import load_file
+
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in load_file(path).items():
+            parameters[name].copy_(tensor)
+    return model
+
+
+Initial = dict[str, "torch.Tensor"]
+"""The matrices A and B of an adapter before training, by their names in the saved file."""
+CHANGE_THE_BASE = ("olora", "pissa", "pissa_niter_16")
+"""Initialisations that subtract the initial update from the frozen weights, so that the model starts unchanged."""
+
+
+def initial_adapter(model: PeftModel, lora: LoraDefaults) -> Initial | None:
+    """Return a copy of A and B before training if `save_adapter` will need it, else None."""
+    if lora.init_lora_weights not in CHANGE_THE_BASE:
+        return None
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model)
+    return {k: v.detach().clone().cpu() for k, v in state.items() if "lora_A" in k or "lora_B" in k}
+
+
+def save_adapter(model: PeftModel, folder: Path, initial: Initial | None) -> None:
+    """Write an adapter to `folder` that is correct on the base model as published.
+
+    If the initial update was subtracted from the base weights, the learned weights are W + s(BA - B0 A0), which is an
+    adapter of twice the rank and the same scale s.
+
+    Source: Meng et al. (2024), PiSSA, arXiv:2404.02948, appendix on converting PiSSA to LoRA. In addition, this
+    function keeps the magnitude vectors of DoRA.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    config["init_lora_weights"] = True  # spares loaders an initialisation that the file overwrites
+    if initial is not None:
+        weights = folder / "adapter_model.safetensors"
+        tensors = load_file(weights)
+        for name, start in initial.items():
+            # [B, B0] [[A], [-A0]] = BA - B0 A0
+            parts = [tensors[name], start if "lora_B" in name else -start]
+            tensors[name] = torch.cat(parts, dim=1 if "lora_B" in name else 0).contiguous()
+        save_file(tensors, weights, metadata={"format": "pt"})
+        rank = config["r"]
+        config["r"] = 2 * rank
+        config["lora_alpha"] *= 2**0.5 if config.get("use_rslora") else 2
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), "utf-8")
+
+
+def loraplus_optimizer(
+    model: PeftModel, optimizer_class: Any, settings: dict[str, Any], ratio: float, decay: float
+) -> Any:
+    """Return peft's LoRA+ optimiser, in which the learning rate of B is `ratio` times that of A.
+
+    Source: Hayou et al. (2024), arXiv:2402.12354.
+    """
+    from peft.optimizers import create_loraplus_optimizer
+
+    rest = dict(settings)
+    return create_loraplus_optimizer(
+        model=model,
+        optimizer_cls=optimizer_class,
+        lr=rest.pop("lr"),
+        loraplus_lr_ratio=ratio,
+        loraplus_weight_decay=decay,
+        **rest,
+    )

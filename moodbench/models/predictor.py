@@ -1,13 +1,21 @@
-"""Predictor interface of all fitted models: texts to logits, in two steps that can be timed separately."""
+"""Predictors: any fitted model, loaded from its artifact; texts to logits in two steps that can be timed separately."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from moodbench.config.schema import PreparationStep
+from moodbench.hardware import Device
+from moodbench.spec import FitSpec
 
 Logits = npt.NDArray[np.float32]
 
@@ -58,3 +66,95 @@ def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> 
     logits = np.empty_like(in_order)
     logits[order] = in_order
     return logits
+
+
+LINK, MENTION = "http", "@user"
+"""Placeholders for links and mentions, as in TweetEval.
+
+Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.148.
+"""
+_LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_MENTION = re.compile(r"(?<![\w@.])@\w+")
+STEPS: dict[PreparationStep, Callable[[str], str]] = {
+    "entities": html.unescape,
+    "links": lambda text: _LINK.sub(LINK, text),
+    "mentions": lambda text: _MENTION.sub(MENTION, text),
+    "lowercase": str.lower,
+}
+"""Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
+
+
+def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
+    """Return `text` after `steps`; idempotent, except for entities that were escaped twice."""
+    for name, step in STEPS.items():
+        if name in steps:
+            text = step(text)
+    return text
+
+
+class Preparing:
+    """A predictor that preprocesses its texts with the steps that its training texts went through."""
+
+    def __init__(self, predictor: Predictor, steps: Sequence[PreparationStep]) -> None:
+        self._predictor, self._steps = predictor, tuple(steps)
+        self.weights_bytes = predictor.weights_bytes
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the preprocessed texts as the model's inputs."""
+        return self._predictor.encode([prepare_text(text, self._steps) for text in texts])
+
+    def logits(self, encoded: Encoded) -> Logits:
+        """Return logits float32 (texts, labels)."""
+        return self._predictor.logits(encoded)
+
+
+Form = Literal["native", "merged", "as_trained"]
+
+
+def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
+    """Return the form in which a model is measured: "merged" for LoRA on plain weights, otherwise "native".
+
+    Adapters on quantised weights are not merged: the sum would have to be quantised again, or lose the memory savings.
+    """
+    return "merged" if spec.model.method == "lora" and spec.quantization == "none" else "native"
+
+
+def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device, *, num_gpus: int = 1) -> Predictor:
+    """Return the fitted model in `artifact` on `device`, including the text preprocessing of `spec`.
+
+    The layers of a transformer are spread over `num_gpus` CUDA devices.
+    """
+    model = _load_model(spec, artifact, form, device, num_gpus)
+    return Preparing(model, spec.preparation) if spec.preparation else model
+
+
+def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_gpus: int) -> Predictor:
+    if spec.model.method != "baseline":
+        from moodbench.models.transformer import load_transformer
+
+        return load_transformer(spec, artifact, form, device, num_gpus)
+    from moodbench.models.baselines import Majority, TfidfLogreg, Vader
+
+    kinds: dict[str, type[Majority] | type[Vader] | type[TfidfLogreg]] = {
+        "majority": Majority,
+        "vader": Vader,
+        "tfidf-logreg": TfidfLogreg,
+    }
+    assert spec.model.baseline is not None
+    return kinds[spec.model.baseline].load(artifact)
+
+
+def import_libraries(spec: FitSpec, num_threads: int) -> None:
+    """Import the libraries that the model needs, so that a cold start can be split into import and load time."""
+    modules: dict[str | None, tuple[str, ...]] = {
+        None: ("torch", "transformers"),
+        "majority": (),
+        "vader": ("vaderSentiment.vaderSentiment",),
+        "tfidf-logreg": ("safetensors.numpy", "sklearn.feature_extraction.text"),
+    }
+    if spec.model.baseline is None:
+        from moodbench.models.device import prepare_torch
+
+        prepare_torch(num_threads)
+    for module in modules[spec.model.baseline]:
+        import_module(module)

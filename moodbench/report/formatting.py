@@ -27,7 +27,7 @@ MARKS: Mapping[str, str] = {
 }
 """Marks shown beside a row wherever it appears, with their meaning."""
 NOT_TRAINED_ENOUGH: Mapping[Any, str] = {"undertrained": "undertrained", "chance": "at chance"}
-"""Training verdict of a fit that was not trained enough, to its mark: see `moodbench.training.verdict`."""
+"""Training verdict of a fit that was not trained enough, to its mark: see `moodbench.training.outcome`."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from moodbench.statistics.composite import (
 )
 from moodbench.statistics.overall import MIXED, OVERALL
 from moodbench.statistics.pairs import AllPairs
-from moodbench.training.verdict import NOT_ENOUGH, worst_training_verdict
+from moodbench.training.outcome import NOT_ENOUGH, worst_training_verdict
 from moodbench.tune.confirmation import tuned_name
 from moodbench.tune.result import SearchResult
 

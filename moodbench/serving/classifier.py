@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from moodbench.errors import DataError
 from moodbench.hardware import hardware
-from moodbench.models.loading import deployed_form
-from moodbench.models.loading import load_predictor as load_artifact
-from moodbench.models.predictor import Predictor, predict_texts
+from moodbench.models.predictor import Predictor, deployed_form, predict_texts
+from moodbench.models.predictor import load_predictor as load_artifact
 from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.serving.texts import checked_text
 from moodbench.store import Store

@@ -46,7 +46,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     artifact = store.artifact(fit.fit_id)
     # Imported here so that a refused request does not wait for torch.
     from moodbench.models.device import prepare_torch
-    from moodbench.models.exporting import save_merged
+    from moodbench.models.transformer import save_merged
 
     prepare_torch(hardware().num_cores)
     target = folder.resolve()

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from moodbench.config.catalogue import Catalogue
-from moodbench.config.changes import ChangesOf
-from moodbench.config.explaining import explain
 from moodbench.config.schema import (
     Augmentation,
     DatasetEntry,
@@ -26,7 +24,8 @@ from moodbench.config.schema import (
     TextDefaults,
     TrainDefaults,
 )
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.schema.base import ChangesOf
+from moodbench.config.yaml_files import explain, load_yaml
 from moodbench.errors import PrerequisiteError, SpecError
 
 BASELINE_OF_SCORE = "tfidf-logreg"

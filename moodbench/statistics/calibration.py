@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.metrics.classification import brier, calibration_bins, ece, nll
-from moodbench.metrics.predictions import FloatArray, IntArray, Predictions
+from moodbench.metrics.registry import FloatArray, IntArray, Predictions
 
 NUM_DRAWS = 500
 LEVEL = 0.95

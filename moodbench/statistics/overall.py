@@ -13,7 +13,7 @@ from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.intervals import Interval, mean_of_independent
 from moodbench.statistics.paired import difference_interval
 from moodbench.statistics.rank_intervals import num_draws, rank_all
-from moodbench.training.verdict import worst_training_verdict
+from moodbench.training.outcome import worst_training_verdict
 
 OVERALL = "overall"
 QUALITY = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "nll", "brier", "ece")

@@ -15,12 +15,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from moodbench.data.examples import subsample
 from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of, process_latencies, used_samples
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
+from moodbench.store.commit import Attempt, write_table
+from moodbench.store.schema import METRIC_COLUMNS, RECORDS, stamped
+from moodbench.store.store import Store
 
 RELATIVE, ABSOLUTE = 1e-12, 1e-15
 """Floats that differ by less are equal: the order of a sum depends on the processor. Counts must be exact."""
@@ -145,3 +149,54 @@ def same(stored: Any, recomputed: Any) -> bool:
     if isinstance(stored, float) and isinstance(recomputed, float):
         return math.isclose(stored, recomputed, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return bool(stored == recomputed)
+
+
+KINDS = ("evaluations", "measurements")
+DERIVED = {
+    "evaluations": (*METRIC_COLUMNS, "num_test", "num_classes", "confusion", "truncated_share"),
+    "measurements": (
+        *("num_processes", "process_speed", "num_requests", "num_clean_requests", "clean_share", "run_delay_share"),
+        *(f"latency_{q}_{part}" for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),
+        *("latency_p99_needed", "cpu_time_p50_s", "cpu_time_p99_s", "length_intercept_s", "length_slope_s_per_token"),
+        *("throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size"),
+    ),
+}
+"""Columns that follow from predictions, or from samples and throughput points."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """Summary of a table of recomputed columns that was written."""
+
+    key: str
+    num_records: int
+    differing: tuple[str, ...]
+    """Ids of records whose stored columns differ from the recomputed ones."""
+
+
+def recompute(store: Store, kind: str) -> Recomputed:
+    """Recompute the derived columns of all records of `kind` into a table that replaces the previous one.
+
+    Raises: StoreError if a record or file cannot be read.
+    """
+    schema, id_column = RECORDS[kind]
+    wanted = pa.schema([schema.field(name) for name in (id_column, *DERIVED[kind])])
+    rows, differing = [], []
+    for id_ in sorted(store.ids(kind)):
+        record = store.record(kind, id_)
+        assert record is not None
+        figures = _figures(store, kind, id_, record)
+        rows.append({id_column: id_} | {name: figures.get(name) for name in DERIVED[kind]})
+        if not all(same(record[name], figures.get(name)) for name in DERIVED[kind]):
+            differing.append(id_)
+    key = f"snapshots/recomputed-{kind}.parquet"
+    with Attempt(store.location) as attempt:
+        table = pa.Table.from_pylist(rows, schema=stamped(wanted))
+        store.location.replace(write_table(table, attempt.folder / "recomputed.parquet"), key)
+    return Recomputed(key, len(rows), tuple(differing))
+
+
+def _figures(store: Store, kind: str, id_: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "evaluations":
+        return evaluation_figures(store.predictions([id_]))
+    return measurement_figures(record, store.samples([id_]))

@@ -16,9 +16,8 @@ import pyarrow as pa
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, find_record, write_table
 from moodbench.store.location import LocalLocation, Location, locate, sha256_of
-from moodbench.store.reading import MEND, first_of, read_many, read_table
+from moodbench.store.reading import MEND, first_of, read_many, read_table, standing_records
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
-from moodbench.store.snapshots import standing_records
 from moodbench.store.staging import sweep
 
 FOLDERS = (

@@ -16,20 +16,26 @@ from moodbench.data.examples import subsample
 from moodbench.data.tokenised import tokenised
 from moodbench.hardware import Device
 from moodbench.metrics import get_metric, score_all
-from moodbench.models.adapter import ADAPTER, add_lora
+from moodbench.models.adapter import (
+    ADAPTER,
+    WEIGHTS,
+    add_lora,
+    initial_adapter,
+    loraplus_optimizer,
+    save_adapter,
+    save_trained,
+    train_all,
+)
 from moodbench.models.base import base_folder, load_classifier, prepare_for_training, set_dropout, set_pad_token
 from moodbench.models.device import parameter_count
-from moodbench.models.encoder import TOKENIZER
-from moodbench.models.lora_variants import initial_adapter, loraplus_optimizer, save_adapter
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
-from moodbench.models.trained_weights import WEIGHTS, save_trained, train_all
+from moodbench.models.transformer import TOKENIZER
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first, parts_by_length
 from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
 from moodbench.training.multi_adapter import can_join, member
-from moodbench.training.outcome import CurvePoint, FitOutcome, Report
-from moodbench.training.verdict import training_verdict
+from moodbench.training.outcome import CurvePoint, FitOutcome, Report, training_verdict
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments

@@ -1,14 +1,28 @@
-"""Entry point of this package: fits any model."""
+"""Fitting of any model; here are the methods without gradients: classical baselines, linear probe and prompting."""
 
 from __future__ import annotations
 
+import time
+import warnings
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from moodbench.config.schema import FineTuning
+from moodbench.config.schema import FineTuning, TfidfDefaults
+from moodbench.data.examples import subsample
+from moodbench.errors import DataError
 from moodbench.hardware import Device
+from moodbench.metrics import score_all
+from moodbench.models.base import LANGUAGE_MODELS, base_folder, load_encoder
+from moodbench.models.baselines import Majority, TfidfLogreg, Vader
+from moodbench.models.device import empty_model, parameter_count
+from moodbench.models.predictor import Encoded
+from moodbench.models.prompting import template_of
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, LinearProbe, encode_tokens
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
@@ -35,17 +49,241 @@ def fit(
 
         return fine_tune(spec, train, validation, folder, device, report, checkpoints, num_gpus=num_gpus)
     if spec.model.method == "prompted":
-        from moodbench.training.prompted import fit_prompted
-
         return fit_prompted(spec, train, folder)
     if spec.model.method == "linear-probe":
-        from moodbench.training.probe import fit_probe
-
         return fit_probe(spec, train, validation, folder, device, report)
-    from moodbench.training.baselines import fit_majority, fit_tfidf, fit_vader
-
     if spec.model.baseline == "tfidf-logreg":
         assert spec.tfidf is not None
         return fit_tfidf(train, validation, spec.tfidf, num_labels, folder)
     fit_counts = fit_vader if spec.model.baseline == "vader" else fit_majority
     return fit_counts(train, validation, num_labels, folder)
+
+
+def fit_majority(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int, folder: Path) -> FitOutcome:
+    """Fit the majority baseline by counting labels with add-one smoothing, and save it in `folder`."""
+    started = time.perf_counter()
+    counts = np.bincount(train["label"], minlength=num_labels)
+    model = Majority(np.log((counts + 1) / (counts.sum() + num_labels)).tolist())
+    elapsed = time.perf_counter() - started
+    model.save(folder)
+    scores = score_all(model.logits(model.encode(validation["text"].tolist())), validation["label"])
+    return FitOutcome(num_labels, num_labels, len(train), len(validation), elapsed, len(train), None, scores)
+
+
+def fit_vader(train: pd.DataFrame, validation: pd.DataFrame, num_labels: int, folder: Path) -> FitOutcome:
+    """Fit VADER's sharpness to the training labels by maximum likelihood, and save the model in `folder`."""
+    from scipy.optimize import minimize_scalar
+
+    started = time.perf_counter()
+    labels = train["label"].to_numpy()
+    positives = float(np.mean(labels == num_labels - 1))
+    prior = float(np.log(positives) - np.log(np.mean(labels == 0)))
+    compounds = Vader(1.0, prior, num_labels).compounds(train["text"].tolist())
+
+    def loss(log_sharpness: float) -> float:
+        scores = score_all(
+            Vader(float(np.exp(log_sharpness)), prior, num_labels).logits_of_compounds(compounds), labels
+        )
+        nll = scores["nll"]
+        assert nll is not None
+        return nll
+
+    found = minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded")
+    model = Vader(float(np.exp(found.x)), prior, num_labels)
+    elapsed = time.perf_counter() - started
+    model.save(folder)
+    scores = score_all(model.logits(model.encode(validation["text"].tolist())), validation["label"])
+    chosen = {"sharpness": model.sharpness}
+    num_lexicon = model.weights_bytes // 8
+    return FitOutcome(num_lexicon, 1, len(train), len(validation), elapsed, len(train), None, scores, chosen)
+
+
+def fit_tfidf(
+    train: pd.DataFrame, validation: pd.DataFrame, tfidf: TfidfDefaults, num_labels: int, folder: Path
+) -> FitOutcome:
+    """Fit logistic regression on TF-IDF, select C by validation macro F1, and save the model in `folder`.
+
+    Raises: DataError if no word or phrase occurs in enough training texts.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    started = time.perf_counter()
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, tfidf.max_ngram), min_df=tfidf.min_document_count, sublinear_tf=True, dtype=np.float64
+    )
+    try:
+        features = vectorizer.fit_transform(train["text"])
+    except ValueError as error:  # scikit-learn has no exception class for an empty vocabulary
+        if "vocabulary" not in str(error) and "no terms remain" not in str(error):
+            raise
+        raise DataError(
+            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more stands in "
+            f"at least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn "
+            "from; check the text column, or lower tfidf.min_document_count"
+        ) from error
+    vocabulary = {word: int(i) for word, i in vectorizer.vocabulary_.items()}
+    validation_features = vectorizer.transform(validation["text"])
+
+    def build(coefficients: npt.NDArray[Any], intercepts: npt.NDArray[Any]) -> TfidfLogreg:
+        return TfidfLogreg(vocabulary, tfidf.max_ngram, vectorizer.idf_, coefficients, intercepts)
+
+    def validate(model: TfidfLogreg) -> dict[str, float | None]:
+        return score_all(model.logits_of_features(validation_features), validation["label"])
+
+    best: tuple[float, float, TfidfLogreg, dict[str, float | None]] | None = None
+    for c in tfidf.inverse_regularisation:
+        model = build(*fit_logistic(features, train["label"].to_numpy(), c))
+        scores = validate(model)
+        f1 = scores["f1_macro"] or 0.0
+        if best is None or f1 > best[0]:
+            best = (f1, c, model, scores)
+    assert best is not None
+    elapsed = time.perf_counter() - started
+    best[2].save(folder)
+    num_params = len(vocabulary) * (num_labels if num_labels > 2 else 1) + (num_labels if num_labels > 2 else 1)
+    return FitOutcome(
+        num_params,
+        num_params,
+        len(train),
+        len(validation),
+        elapsed,
+        len(train) * len(tfidf.inverse_regularisation),
+        None,
+        best[3],
+        {"C": best[1]},
+    )
+
+
+def fit_logistic(
+    features: Any, labels: npt.NDArray[Any], inverse_regularisation: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return coefficients (labels, features) and intercepts (labels,) of a logistic regression; deterministic.
+
+    With two labels there is a single row, the log odds of the second label.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        # A C with weak regularisation may reach max_iter; validation decides whether the result is good enough.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=inverse_regularisation, max_iter=1000).fit(features, labels)
+    return model.coef_, model.intercept_
+
+
+BATCH = 32
+
+
+def fit_probe(
+    spec: FitSpec, train: pd.DataFrame, validation: pd.DataFrame, folder: Path, device: Device, report: Report
+) -> FitOutcome:
+    """Fit logistic regression on embeddings, select C by validation macro F1, and save the probe in `folder`."""
+    from safetensors.numpy import save_file
+
+    assert spec.probe is not None
+    tokenizer = load_tokenizer(spec, base_folder(spec.model))
+    encoder = load_encoder(spec)
+    embedder = Embedder(encoder, tokenizer, spec.probe.pooling, device)
+    started = time.perf_counter()
+    vectors = _embed(embedder, encode_tokens(tokenizer, train["text"].tolist()), report)
+    validation_encoded = encode_tokens(tokenizer, validation["text"].tolist())
+    validation_vectors = _embed(embedder, validation_encoded, lambda _: None)
+    labels = validation["label"].to_numpy()
+    best: tuple[float, float, LinearProbe, dict[str, float | None], dict[str, npt.NDArray[np.float32]]] | None = None
+    for c in spec.probe.inverse_regularisation:
+        weight, bias = fit_logistic(vectors, train["label"].to_numpy(), c)
+        if len(weight) == 1:  # two labels: scikit-learn returns only the log odds
+            weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+        head = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+        scores = score_all(validation_vectors @ head["weight"].T + head["bias"], labels)
+        f1 = scores["f1_macro"] or 0.0
+        if best is None or f1 > best[0]:
+            probe = LinearProbe(encoder, tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
+            best = (f1, c, probe, scores, head)
+    assert best is not None
+    elapsed = time.perf_counter() - started
+    save_file(best[4], folder / PROBE_HEAD)
+    tokenizer.hf.save_pretrained(folder / TOKENIZER)
+    num_head = best[4]["weight"].size + best[4]["bias"].size
+    num_encoder = sum(p.numel() for p in encoder.parameters())
+    return FitOutcome(
+        num_encoder + num_head,
+        num_head,
+        len(train),
+        len(validation),
+        elapsed,
+        len(train),
+        None,
+        best[3],
+        {"C": best[1]},
+    )
+
+
+def _embed(embedder: Embedder, encoded: Encoded, report: Report) -> npt.NDArray[np.float32]:
+    """Return embeddings (texts, width) in the order of `encoded`, computed in batches of similar length."""
+    order = np.argsort(encoded.num_tokens, kind="stable")
+    vectors: npt.NDArray[np.float32] | None = None
+    num_steps = -(-len(order) // BATCH)
+    for step in range(num_steps):
+        rows = order[step * BATCH : (step + 1) * BATCH]
+        part = embedder.embed(encoded.take(rows))
+        if vectors is None:
+            vectors = np.empty((len(order), part.shape[1]), dtype=np.float32)
+        vectors[rows] = part
+        report({"step": step + 1, "num_steps": num_steps})
+    assert vectors is not None
+    return vectors
+
+
+def fit_prompted(spec: FitSpec, train: pd.DataFrame, folder: Path) -> FitOutcome:
+    """Save the tokenizer, and the template with its few-shot examples, in `folder`.
+
+    The examples are training texts, sampled with the subsampling seed, balanced over classes as far as possible, and
+    shuffled. Texts that exceed an equal share of the maximum input length are excluded; if too few remain, the template
+    has fewer examples than the prompt asks for.
+
+    Raises: PrerequisiteError if the template with its examples leaves no space for a text.
+    """
+    assert spec.prompt is not None and spec.text is not None
+    started = time.perf_counter()
+    source = base_folder(spec.model)
+    tokenizer = load_tokenizer(spec, source)
+    shown = _examples(spec, train, tokenizer)
+    template = template_of(spec.prompt, shown)
+    Tokenizer(tokenizer.hf, spec.text, spec.prompt, template, spec.model.name)  # checks that texts fit in the template
+    template.save(folder)
+    tokenizer.hf.save_pretrained(folder / TOKENIZER)
+    return FitOutcome(
+        num_params=_num_params(spec, source),
+        num_trainable=0,
+        num_train=len(train),
+        num_validation=0,
+        train_time_s=time.perf_counter() - started,
+        num_texts_trained=0,
+        best_step=None,
+        validation={},
+        chosen={"num_examples": len(shown)},
+    )
+
+
+def _num_params(spec: FitSpec, folder: Path) -> int:
+    """Return the number of parameters of the language model, without loading its weights."""
+    import transformers
+
+    assert spec.prompt is not None
+    trusted = spec.model.trust_remote_code
+    layers = {"num_hidden_layers": spec.model.num_hidden_layers} if spec.model.num_hidden_layers else {}
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
+    auto = getattr(transformers, LANGUAGE_MODELS[spec.prompt.kind])
+    return parameter_count(empty_model(auto, config, trust_remote_code=trusted))
+
+
+def _examples(spec: FitSpec, train: pd.DataFrame, tokenizer: Tokenizer) -> list[tuple[str, int]]:
+    assert spec.prompt is not None
+    number = spec.prompt.num_examples
+    if not number:
+        return []
+    share = tokenizer.limit // (number + 1)
+    short = train[tokenizer.num_tokens(train["text"].tolist()) <= share]
+    drawn = subsample(short, number, spec.seeds.subsample, "balanced").sample(frac=1, random_state=spec.seeds.subsample)
+    return [(str(text), int(label)) for text, label in zip(drawn["text"], drawn["label"], strict=True)]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.features import uses_checkpointing
-from moodbench.models.lora_variants import CHANGE_THE_BASE
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:

@@ -1,10 +1,13 @@
-"""Outcome of a fit."""
+"""Outcome of a fit, and the verdict whether it was trained enough, from its learning curve and validation scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 Report = Callable[[Mapping[str, Any]], None]
 """Callback for progress: step, num_steps, loss and others; `note` is a sentence for the user."""
@@ -50,3 +53,120 @@ class FitOutcome:
     """Optimiser steps; None without gradient training."""
     training_verdict: str | None = None
     """Whether training was sufficient, see `verdict.training_verdict`; None if the learning curve does not show it."""
+
+
+TrainingVerdict = Literal["ok", "chance", "undertrained", "overfitted"]
+NOT_ENOUGH: tuple[TrainingVerdict, ...] = ("chance", "undertrained")
+"""Verdicts of fits that were not trained enough, worst first."""
+LEVEL = 0.95
+"""One-sided confidence level at which the accuracy must exceed the chance level, the share of the majority class."""
+LEAST_FALL = 0.05
+"""Relative decrease of the mean loss that counts as falling."""
+NUM_ERRORS = 2.0
+"""Number of standard errors that a difference must exceed."""
+T_QUANTILES = {2: 2.920, 4: 2.132}
+"""95 % quantiles of Student's t by degrees of freedom, where they exceed NUM_ERRORS."""
+LEAST_POINTS = 4
+"""Minimum number of losses for which a trend is tested."""
+POINTS_OF_QUARTERS = 8
+"""Minimum number of losses for comparing the last two quarters of the curve instead of its halves."""
+FACTOR = 3
+"""Suggested multiple of the training steps for a fit that was too short."""
+
+
+def training_verdict(
+    curve: Sequence[CurvePoint],
+    *,
+    best_step: int,
+    num_steps: int,
+    planned_steps: int,
+    accuracy: float,
+    num_validation: int,
+    majority_share: float,
+    num_look_texts: int,
+) -> TrainingVerdict | None:
+    """Return whether a fit was trained enough.
+
+    The verdict is the first of these that applies:
+
+    - chance: the validation `accuracy` of the chosen checkpoint, on `num_validation` texts, is not above the chance
+      level `majority_share`, the share of their most frequent class, by the exact binomial test.
+    - None: the curve has fewer than LEAST_POINTS losses.
+    - undertrained: the best checkpoint is the last one, and the training loss still falls (see `is_falling`). Never for
+      a fit that stopped early, with `num_steps` below `planned_steps`.
+    - overfitted: the best checkpoint is not the last one, and the score of the last validation run, on `num_look_texts`
+      texts, is lower by more than NUM_ERRORS binomial standard errors, sqrt(m (1 - m) / `num_look_texts`) at the mean m
+      of the two scores. Never if the metric is nll, which is not a proportion.
+    - ok.
+    """
+    if not is_above_chance(accuracy, num_validation, majority_share):
+        return "chance"
+    losses = [point.loss for point in curve if point.loss is not None]
+    if len(losses) < LEAST_POINTS:
+        return None
+    looks = {point.step: point for point in curve if point.validation_score is not None}
+    last = max(looks, default=best_step)
+    if best_step == last:
+        return "undertrained" if num_steps >= planned_steps and is_falling(losses) else "ok"
+    if looks[last].metric != "nll" and best_step in looks:
+        best, final = looks[best_step].validation_score or 0.0, looks[last].validation_score or 0.0
+        middle = (best + final) / 2
+        if best - final > NUM_ERRORS * math.sqrt(max(middle * (1 - middle), 0.0) / num_look_texts):
+            return "overfitted"
+    return "ok"
+
+
+def is_above_chance(accuracy: float, num_texts: int, majority_share: float) -> bool:
+    """Return whether an accuracy is above the chance level, by a one-sided exact binomial test at 5 %.
+
+    The chance level is `majority_share`, the share of the most frequent class. With k = accuracy x n correct answers,
+    the test requires P(X >= k) < 0.05 for X binomial with n and `majority_share`. This is equivalent to a lower
+    Clopper-Pearson limit above `majority_share`.
+
+    Source: Clopper & Pearson 1934, Biometrika 26:404-413.
+    """
+    return binomial_tail(round(accuracy * num_texts), num_texts, majority_share) < 1 - LEVEL
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """Return P(X >= k) for X binomial with `n` and `p`."""
+    if k <= 0 or p >= 1:
+        return 1.0
+    if p <= 0:
+        return 0.0
+    log_p, log_q = math.log(p), math.log1p(-p)
+    ways = (math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k, n + 1))
+    return math.fsum(math.exp(w + i * log_p + (n - i) * log_q) for i, w in zip(range(k, n + 1), ways, strict=True))
+
+
+def is_falling(losses: Sequence[float]) -> bool:
+    """Return whether the training loss still falls at the end of the curve.
+
+    The mean of the last quarter is compared with the mean of the quarter before, each of m points; with fewer than
+    POINTS_OF_QUARTERS points, the two halves are compared. The decrease must exceed LEAST_FALL of the earlier mean, and
+    NUM_ERRORS standard errors of the difference, sqrt(s1^2 / m + s2^2 / m). If there are so few points that the 95 %
+    quantile of Student's t with 2 (m - 1) degrees of freedom is larger than NUM_ERRORS, that quantile is used, so that
+    the false-positive rate under noise is at most 5 %.
+
+    Raises: ValueError if there are fewer than LEAST_POINTS losses.
+    """
+    if len(losses) < LEAST_POINTS:
+        raise ValueError(f"{len(losses)} losses; {LEAST_POINTS} or more are needed to see a trend")
+    size = len(losses) // (4 if len(losses) >= POINTS_OF_QUARTERS else 2)
+    before, after = (np.asarray(part, dtype=np.float64) for part in (losses[-2 * size : -size], losses[-size:]))
+    fall = float(before.mean() - after.mean())
+    error = math.sqrt(float(before.var(ddof=1) + after.var(ddof=1)) / size)
+    errors = T_QUANTILES.get(2 * (size - 1), NUM_ERRORS)
+    return fall > LEAST_FALL * float(before.mean()) and fall > errors * error
+
+
+def suggested_epochs(num_steps: int, steps_per_epoch: int, epochs: float) -> int:
+    """Return the number of epochs with about FACTOR times `num_steps` steps, at least one more than `epochs`."""
+    return max(math.floor(FACTOR * num_steps / steps_per_epoch + 0.5), math.ceil(epochs) + 1)
+
+
+def worst_training_verdict(verdicts: Iterable[object]) -> TrainingVerdict | None:
+    """Return the worst of several verdicts, or None if no fit has one."""
+    given = list(verdicts)
+    order: tuple[TrainingVerdict, ...] = (*NOT_ENOUGH, "overfitted", "ok")
+    return next((verdict for verdict in order if verdict in given), None)

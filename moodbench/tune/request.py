@@ -11,8 +11,7 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.schema import Family, ModelEntry
 from moodbench.config.search_space import ALPHA_OVER_R, QUANTIZATION, SearchSpace, ends_of, values_of
-from moodbench.config.space_file import check_together, load_space, read_space
-from moodbench.config.space_problems import located
+from moodbench.config.space_file import check_together, load_space, located, read_space
 from moodbench.data.source import load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware

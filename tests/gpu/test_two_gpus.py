@@ -12,7 +12,7 @@ def fitted(folder, num_gpus):
     from moodbench.config import load_catalogue
     from moodbench.evaluation.predicting import predict_texts
     from moodbench.hardware import hardware
-    from moodbench.models.loading import load_predictor
+    from moodbench.models.predictor import load_predictor
     from moodbench.spec import BenchmarkSpec
     from moodbench.trial import run_fit
 

@@ -18,8 +18,7 @@ from uuid import uuid4
 import psutil
 
 from moodbench.store import Store
-from moodbench.store.setting_aside import set_aside
-from moodbench.store.verify import verify
+from moodbench.store.verify import set_aside, verify
 
 KINDS = ("fits", "evaluations", "measurements")
 FAULTS = {

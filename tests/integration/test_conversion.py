@@ -8,7 +8,7 @@ from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.conversion import BOT, TITLE, conversion_of, proposal_at
+from moodbench.models.hub import BOT, TITLE, conversion_of, proposal_at
 from moodbench.models.locate import locate
 
 pytestmark = pytest.mark.integration

@@ -12,9 +12,8 @@ from moodbench.config import load_catalogue
 from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.metrics import score_all
 from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak, wait_for
-from moodbench.models.loading import load_predictor
 from moodbench.models.manager import LoRAConfigManager
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 
 pytestmark = pytest.mark.gpu
 MIB = 2**20

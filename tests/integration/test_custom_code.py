@@ -13,10 +13,9 @@ from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
 from moodbench.models.base import load_encoder
-from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
 from moodbench.models.manager import LoRAConfigManager
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 
 pytestmark = [
     pytest.mark.integration,

@@ -12,9 +12,8 @@ from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
 from moodbench.models.base import load_base
 from moodbench.models.families import family_of_modules
-from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.training import batches, fine_tuning
 from moodbench.training.checkpoints import CheckpointArea

@@ -20,8 +20,7 @@ from command_line import SHORT
 from fault_injection import FAULTS, KINDS, Disk, Run, damage, inject, num_events, repair, stderr_of
 
 from moodbench.store import Store
-from moodbench.store.setting_aside import set_aside
-from moodbench.store.verify import verify
+from moodbench.store.verify import set_aside, verify
 
 NUM_FAULTS = int(os.environ.get("MOODBENCH_FAULTS", "5"))
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600 + 180 * NUM_FAULTS)]

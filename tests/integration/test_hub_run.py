@@ -14,7 +14,7 @@ import hub_data
 from hub_server import HubServer
 from tiny_models import rows
 
-from moodbench.models.conversion import BOT, TITLE
+from moodbench.models.hub import BOT, TITLE
 
 pytestmark = pytest.mark.integration
 FETCH = """

@@ -10,11 +10,10 @@ from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
-from moodbench.models.exporting import save_merged
-from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.transformer import save_merged
 from moodbench.serving.card import label_word_snippet
 from moodbench.spec import FitSpec, Prompt, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.training.checkpoints import CheckpointArea

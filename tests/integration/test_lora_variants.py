@@ -8,10 +8,9 @@ from tiny_models import rows, save_checkpoint
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults
 from moodbench.errors import PrerequisiteError, SpecError
-from moodbench.models.adapter import add_lora, merge_adapter
+from moodbench.models.adapter import add_lora, initial_adapter, merge_adapter, save_adapter
 from moodbench.models.base import BaseModel
 from moodbench.models.features import check_lora
-from moodbench.models.lora_variants import initial_adapter, save_adapter
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 

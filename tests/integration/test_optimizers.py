@@ -6,8 +6,7 @@ from test_families import TEST, fit_once, spec_for
 from tiny_models import save_checkpoint
 
 from moodbench.models.features import FEATURES, check_optimizer
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 
 pytestmark = [
     pytest.mark.integration,

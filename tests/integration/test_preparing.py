@@ -9,9 +9,8 @@ from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
 from moodbench.estimate import shape_of_config
 from moodbench.estimate.memory import Load, weights_bytes
-from moodbench.models import base, features, quantised
-from moodbench.models.device import parameter_bytes
-from moodbench.models.device_map import empty_model
+from moodbench.models import base, features
+from moodbench.models.device import empty_model, parameter_bytes
 from moodbench.models.manager import LoRAConfigManager
 
 pytestmark = [
@@ -115,10 +114,10 @@ def casting_of_peft(folder, quantization):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     empty = empty_model(AutoModelForSequenceClassification, AutoConfig.from_pretrained(folder))
-    skipped = quantised.unquantised_modules(empty)
+    skipped = base.unquantised_modules(empty)
     made = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.bfloat16, num_labels=2, device_map={"": "cpu"},
-        quantization_config=quantised.quantization_config(quantization, "bf16", skipped),
+        quantization_config=base.quantization_config(quantization, "bf16", skipped),
     )  # fmt: skip
     for module in made.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -138,7 +137,7 @@ def test_a_quantised_16_bit_model_computes_what_peft_would_train_and_keeps_its_t
     save_checkpoint(tmp_path, family, decoder=family in ("llama", "gemma2"))
     model = base.load_base(tmp_path, ["a", "b"], 0, quantization, "bf16", "cpu").model
     reference = casting_of_peft(tmp_path, quantization)
-    for name in quantised.head_modules(reference):
+    for name in base.head_modules(reference):
         reference.get_submodule(name).load_state_dict(model.get_submodule(name).state_dict())
     table = model.get_input_embeddings().weight
     wide = [p for p in model.parameters() if p.is_floating_point() and p is not table]

@@ -159,7 +159,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from moodbench.models.device import prepare_torch
-from moodbench.models.loading import load_predictor
+from moodbench.models.predictor import load_predictor
 from moodbench.models.predictor import predict_texts
 from moodbench.spec import FitSpec
 folder, texts, form, out = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]

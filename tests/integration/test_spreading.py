@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.models.device_map import empty_model, is_spread, split, spread
+from moodbench.models.device import empty_model, is_spread, split, spread
 from moodbench.schedule.resources import EVENNESS
 
 pytestmark = pytest.mark.integration

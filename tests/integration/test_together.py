@@ -6,8 +6,7 @@ from test_families import FAMILIES, TEST, spec_for
 from tiny_models import rows, save_checkpoint
 
 from moodbench.config.schema import LoraDefaults
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.training import multi_adapter
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit

@@ -11,9 +11,8 @@ from tiny_models import WORDS, save_checkpoint
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.loading import load_predictor
 from moodbench.models.locate import locate
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.models.tokenizer import Tokenizer
 
 pytestmark = [

@@ -7,8 +7,7 @@ from moodbench.config import load_catalogue
 from moodbench.data.examples import subsample
 from moodbench.hardware import hardware
 from moodbench.metrics import score_all
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.fit_schedule import schedule_of
 from moodbench.training.checkpoints import CheckpointArea

@@ -146,7 +146,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import torch
-from moodbench.models.loading import load_predictor
+from moodbench.models.predictor import load_predictor
 from moodbench.models.predictor import predict_texts
 from moodbench.spec import FitSpec
 torch.set_num_threads(1)

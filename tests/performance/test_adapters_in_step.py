@@ -18,8 +18,7 @@ from moodbench.config.schema import LoraDefaults
 from moodbench.data.examples import subsample
 from moodbench.hardware import hardware
 from moodbench.models.device import prepare_torch
-from moodbench.models.loading import load_predictor
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.spec import BenchmarkSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit

@@ -20,9 +20,9 @@ from moodbench.hardware import hardware
 from moodbench.models.adapter import add_lora
 from moodbench.models.base import base_folder, load_classifier
 from moodbench.models.device import prepare_torch
-from moodbench.models.encoder import TransformerClassifier
 from moodbench.models.predictor import predict_texts
 from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.transformer import TransformerClassifier
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.fit_schedule import schedule_of, steps_of
 from moodbench.training.checkpoints import CheckpointArea

@@ -17,8 +17,8 @@ from moodbench.hardware import hardware
 from moodbench.statistics.bootstrap import f1_of_confusion
 from moodbench.store import PREDICTIONS, SAMPLES, Store, stamped
 from moodbench.store.commit import record_key
+from moodbench.store.reading import KEY, STAMP, snapshot_key
 from moodbench.store.schema import EXAMPLES, RECORDS
-from moodbench.store.snapshots import KEY, STAMP, snapshot_key
 
 NUM_REQUESTS = 60
 METHODS = ("lora", "baseline", "linear-probe")

@@ -8,7 +8,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from moodbench.config import load_catalogue
 from moodbench.models.baselines import Majority, TfidfLogreg, Vader
-from moodbench.training.baselines import fit_majority, fit_tfidf, fit_vader
+from moodbench.training.fitting import fit_majority, fit_tfidf, fit_vader
 
 TRAIN = pd.DataFrame(
     {

@@ -10,7 +10,7 @@ import yaml
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.config.catalogue import SCHEMAS, load_catalogue, merge
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import load_yaml
 from moodbench.errors import MoodBenchError, PrerequisiteError, SpecError, UnknownNameError
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec, spec_of_preset

@@ -14,8 +14,8 @@ from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation, RemoteLocation
+from moodbench.store.reading import compact, read_snapshot, standing_records
 from moodbench.store.schema import RECORDS
-from moodbench.store.snapshots import compact, read_snapshot, standing_records
 
 
 @pytest.fixture

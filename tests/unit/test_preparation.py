@@ -12,11 +12,10 @@ from moodbench.config.schema import Augmentation
 from moodbench.errors import DataError, SpecError
 from moodbench.evaluation.predicting import evaluate
 from moodbench.hardware import Hardware
-from moodbench.models.loading import load_predictor
-from moodbench.models.preparation import STEPS, prepare_text
+from moodbench.models.predictor import STEPS, load_predictor, prepare_text
 from moodbench.spec import BenchmarkSpec
 from moodbench.training.augmentation import MARKS, augmented, changed_text
-from moodbench.training.baselines import fit_tfidf
+from moodbench.training.fitting import fit_tfidf
 from moodbench.trial import examples_of, run_fit
 
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)

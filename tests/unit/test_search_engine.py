@@ -13,8 +13,7 @@ import pytest
 from test_search_analysis import trial as tried
 from test_search_request import search_in
 
-from moodbench.config.overlay import with_entry
-from moodbench.config.yaml_text import load_yaml
+from moodbench.config.yaml_files import load_yaml, with_entry
 from moodbench.errors import SpecError
 from moodbench.store import Store
 from moodbench.tune.callbacks import SearchCallback

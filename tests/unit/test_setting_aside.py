@@ -7,7 +7,7 @@ from toy_store import EVALUATION_ID, MEASUREMENT_ID, change_row, path_of, toy_fi
 
 from moodbench.cli import main
 from moodbench.errors import StoreError
-from moodbench.store.snapshots import compact
+from moodbench.store.reading import compact
 from moodbench.store.verify import verify
 
 FIT_ID = toy_fit().fit_id

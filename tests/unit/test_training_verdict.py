@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from moodbench.training.outcome import CurvePoint
-from moodbench.training.verdict import (
+from moodbench.training.outcome import (
+    CurvePoint,
     binomial_tail,
     is_above_chance,
     is_falling,

@@ -14,9 +14,10 @@ from moodbench.config.schema.base import (
     Split,
 )
 from moodbench.config.schema.datasets import DatasetEntry, DatasetsFile, FileSource, HubSource, Labelling
-from moodbench.config.schema.devices import DeviceClass, DevicesFile
-from moodbench.config.schema.evaluation import EvaluationFile, MeasureProtocol
+from moodbench.config.schema.measurement import DeviceClass, DevicesFile, EvaluationFile, MeasureProtocol
 from moodbench.config.schema.models import (
+    MASK,
+    TEXT,
     Baseline,
     DeviceBatch,
     Family,
@@ -27,10 +28,11 @@ from moodbench.config.schema.models import (
     ModelSize,
     ModelSource,
     NumberFormat,
+    PromptEntry,
+    PromptsFile,
+    PublishedFile,
+    PublishedResult,
 )
-from moodbench.config.schema.presets import Preset, PresetsFile
-from moodbench.config.schema.prompts import MASK, TEXT, PromptEntry, PromptsFile
-from moodbench.config.schema.published import PublishedFile, PublishedResult
 from moodbench.config.schema.training import (
     FROM_ANY_WEIGHTS,
     MAX_LORA_ALPHA,
@@ -42,6 +44,8 @@ from moodbench.config.schema.training import (
     ModelKind,
     Optimizer,
     PreparationStep,
+    Preset,
+    PresetsFile,
     ProbeDefaults,
     Quantization,
     Recipe,

@@ -1,13 +1,12 @@
-"""models.yaml: model families (architectures) and models."""
+"""models.yaml, prompts.yaml and published.yaml: families (architectures), models, prompts, and published results."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from moodbench.config.changes import ChangesOf
-from moodbench.config.schema.base import BatchSize, Count, Entry
+from moodbench.config.schema.base import BatchSize, ChangesOf, Count, Entry
 from moodbench.config.schema.training import (
     Head,
     LoraDefaults,
@@ -197,3 +196,80 @@ class ModelsFile(Entry):
             if entry.family is not None and entry.family not in self.families:
                 raise ValueError(f"models.{name}.family {entry.family!r} is not one of {sorted(self.families)}")
         return self
+
+
+TEXT, MASK = "{text}", "{mask}"
+"""Placeholders of a template: the text, and the mask token of a masked language model."""
+LabelWords = Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class PromptEntry(Entry):
+    """A template and its label words, one per class."""
+
+    description: str = "a prompt of your own"
+    template: str
+    """Contains `{text}` once and, for masked language models, `{mask}` once."""
+    chat: bool = False
+    """Whether to apply the tokenizer's chat template: the template is the user's turn, the answer the assistant's."""
+    label_words: dict[Annotated[int, Field(ge=2)], LabelWords] = Field(min_length=1)
+    """Number of classes -> one word per class, most negative first; a plain list has one word per class."""
+
+    @field_validator("label_words", mode="before")
+    @classmethod
+    def _by_number_of_classes(cls, value: Any) -> Any:
+        return {len(value): value} if isinstance(value, list | tuple) else value
+
+    @field_validator("template")
+    @classmethod
+    def _has_its_text(cls, template: str) -> str:
+        if template.count(TEXT) != 1:
+            raise ValueError(f"must contain {TEXT} exactly once, where the text goes")
+        if template.count(MASK) > 1:
+            raise ValueError(f"may contain {MASK} once, where a masked language model answers")
+        return template
+
+    @model_validator(mode="after")
+    def _one_word_per_class(self) -> PromptEntry:
+        for num_classes, words in self.label_words.items():
+            if len(words) != num_classes:
+                raise ValueError(f"label_words.{num_classes}: has {len(words)} words; give one for each class")
+            empty = [word for word in words if not word.strip()]
+            if empty:
+                raise ValueError(f"label_words.{num_classes}: {empty[0]!r} is empty; give a word")
+            repeated = sorted({word for word in words if words.count(word) > 1})
+            if repeated:
+                raise ValueError(
+                    f"label_words.{num_classes}: {repeated[0]!r} stands for two classes; give each its own"
+                )
+        return self
+
+
+class PromptsFile(Entry):
+    """Schema of prompts.yaml."""
+
+    prompts: dict[str, PromptEntry]
+
+
+Words = Annotated[str, Field(min_length=1)]
+
+
+class PublishedResult(Entry):
+    """Published accuracy of one fine-tuned model on one dataset, with its source."""
+
+    dataset: Words
+    """Name of the dataset in the catalogue."""
+    split: Words
+    """Evaluated split, as the source calls it: dev, test, GLUE test, test[:1000]."""
+    accuracy: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)]
+    """Accuracy in percent, as published; a share (up to 1) is refused."""
+    method: Words
+    """Training method, such as full fine-tuning."""
+    source: Words
+    """Paper with its arXiv id and table, or the README of a project."""
+
+
+class PublishedFile(Entry):
+    """Schema of published.yaml."""
+
+    published: dict[str, tuple[PublishedResult, ...]]
+    """Model name -> its results."""

@@ -1,4 +1,4 @@
-"""training.yaml: default settings of every fit, which catalogue entries and specs may override."""
+"""training.yaml and presets.yaml: default settings of every fit, recipes, and named benchmark runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moodbench.config.changes import ChangesOf
-from moodbench.config.schema.base import BatchSize, Count, Entry, Positive, Regularisation, Share, ShareBelowOne
+from moodbench.config.schema.base import (
+    BatchSize,
+    ChangesOf,
+    Count,
+    Entry,
+    Positive,
+    Regularisation,
+    Share,
+    ShareBelowOne,
+)
 
 ModelKind = Literal["encoder", "decoder", "encoder-decoder"]
 """An encoder is bidirectional; a decoder is pooled at its last token, and so must be padded on the right."""
@@ -218,3 +226,24 @@ class TrainingFile(Entry):
     text: TextDefaults
     recipes: dict[str, Recipe] = {}
     """Name -> recipe; the default of a model is the first one that suits it."""
+
+
+class Preset(Entry):
+    """A named benchmark run that is started by its name alone."""
+
+    description: str
+    models: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[str, ...] = Field(min_length=1)
+    seeds: Count = 1
+    """Number of seeds; the seeds are 0 to seeds - 1."""
+    max_train_examples: Count | None = None
+    max_validation_examples: Count | None = None
+    protocol: str | None = None
+    lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
+    train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
+
+
+class PresetsFile(Entry):
+    """Schema of presets.yaml."""
+
+    presets: dict[str, Preset]

@@ -3,7 +3,7 @@ import math
 import pytest
 import yaml
 
-from moodbench.config.yaml_text import line_of, load_yaml
+from moodbench.config.yaml_files import line_of, load_yaml
 from moodbench.errors import SpecError
 
 NUMBERS = {

@@ -1,7 +1,8 @@
-"""Predictors on transformers: the classifier in its deployed forms, and the linear probe."""
+"""Predictors on transformers: the classifier in its deployed forms, the linear probe, and export as a plain folder."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from moodbench.config.schema import TEXT
 from moodbench.hardware import Device
-from moodbench.models.adapter import ADAPTER, merged_model
-from moodbench.models.base import load_classifier, load_encoder, set_pad_token
-from moodbench.models.device import parameter_bytes
-from moodbench.models.device_map import is_spread, on_gpus
+from moodbench.models.adapter import ADAPTER, WEIGHTS, merged_model, put_trained
+from moodbench.models.base import is_quantised, load_classifier, load_encoder, set_pad_token
+from moodbench.models.device import is_spread, on_gpus, parameter_bytes
 from moodbench.models.predictor import Encoded, Logits
-from moodbench.models.quantised import is_quantised
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
-from moodbench.models.trained_weights import WEIGHTS, put_trained
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:
@@ -137,3 +136,41 @@ def load_transformer(
 
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)
     return TransformerClassifier(adapted, tokenizer, device)
+
+
+PROMPT_FILE = "label_words.json"
+"""File of an exported language model with its template, its label words and their tokens."""
+
+
+def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
+    """Write the fine-tuned model of `artifact` to `folder`, with the adapter merged, in plain transformers format.
+
+    The maximum length of the tokenizer is the one used in training, so that `truncation=True` has the same effect. For
+    a language model with label words, PROMPT_FILE holds what is needed to read its answer.
+    """
+    from transformers import AutoTokenizer
+
+    assert spec.text is not None
+    tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
+    model = merged_model(spec, artifact, tokenizer, keep_head=spec.prompt is not None)
+    if spec.prompt is not None:
+        assert tokenizer.label_tokens is not None and tokenizer.template is not None
+        model = model.with_own_head()
+        about = {
+            **spec.prompt.model_dump(exclude={"num_examples", "chat"}),
+            "template": tokenizer.template.fill(TEXT),
+            "labels": spec.dataset.labels,
+            "label_token_ids": tokenizer.label_tokens.words,
+            "ids_after_template": tokenizer.label_tokens.shared,
+        }
+        (folder / PROMPT_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    else:
+        model.config.problem_type = "single_label_classification"
+    model.save_pretrained(folder)
+    # safetensors makes its file readable by the owner only.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    saved = AutoTokenizer.from_pretrained(artifact / TOKENIZER, trust_remote_code=spec.model.trust_remote_code)
+    saved.model_max_length = min(spec.text.max_length, saved.model_max_length)
+    saved.truncation_side = spec.text.truncation_side
+    saved.padding_side = "right"
+    saved.save_pretrained(folder)
