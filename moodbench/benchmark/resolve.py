@@ -209,6 +209,7 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
         revision=located.revision,
         weights_sha256=located.weights_sha256,
         tokenizer_sha256=located.tokenizer_sha256,
+        config_sha256=located.config_sha256,
         num_hidden_layers=entry.num_hidden_layers,
         trust_remote_code=entry.source.trust_remote_code,
     )

@@ -64,11 +64,11 @@ def _announce(plan: Plan, spec: BenchmarkSpec | None, console: Console) -> None:
 
 def _name_conversions(fits: Sequence[FitSpec], console: Console) -> None:
     """Print which weights are not as their owners published them."""
-    from moodbench.models.hub import BOT, proposal_at
+    from moodbench.models.hub import BOT, pull_request_at
 
     found = {f.model.name: (str(f.model.location), str(f.model.revision)) for f in fits if f.model.source == "hub"}
     for name, (repository, commit) in found.items():
-        if ref := proposal_at(repository, commit):
+        if ref := pull_request_at(repository, commit):
             console.print(
                 f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's "
                 "pickles.",

@@ -35,15 +35,18 @@ class BaseModel(NamedTuple):
 def base_folder(model: ResolvedModel) -> Path:
     """Return the local folder of the base model's files.
 
-    Raises: PrerequisiteError if the weights or the tokenizer differ from the digests in the spec.
+    Raises: PrerequisiteError if weights, tokenizer or configuration differ from the digests in the spec.
     """
     located = locate(model.name, source_of(model))
-    if located.tokenizer_sha256 != model.tokenizer_sha256:
-        raise PrerequisiteError(
-            f"model {model.name}: tokenizer files in {located.folder} differ from those the run was planned with "
-            f"(digest {located.tokenizer_sha256[:12]}, planned {str(model.tokenizer_sha256)[:12]}); "
-            "install the same version"
-        )
+    for files, found, planned in (
+        ("tokenizer", located.tokenizer_sha256, model.tokenizer_sha256),
+        ("configuration", located.config_sha256, model.config_sha256),
+    ):
+        if found != planned:
+            raise PrerequisiteError(
+                f"model {model.name}: {files} files in {located.folder} differ from those the run was planned with "
+                f"(digest {found[:12]}, planned {str(planned)[:12]}); install the same version"
+            )
     return located.folder
 
 

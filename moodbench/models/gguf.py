@@ -31,8 +31,8 @@ def converted_folder(sha256: str) -> Path:
     return cache_folder() / "gguf" / f"{sha256[:16]}-v{CONVERSION_VERSION}"
 
 
-def tokenizer_digest(sha256: str) -> str:
-    """Return the digest of the tokenizer converted from the GGUF file with this digest, the same on every node."""
+def conversion_digest(sha256: str) -> str:
+    """Return the digest of what is converted from the GGUF file with this digest, the same on every node."""
     return hashlib.sha256(f"{sha256} v{CONVERSION_VERSION}".encode()).hexdigest()
 
 

@@ -1,18 +1,44 @@
-"""Download of model files from the Hugging Face hub into its cache; here are its conversions to safetensors too."""
+"""Model files on the Hugging Face hub: download into its cache, digests, and conversions to safetensors.
+
+The hub's conversion bot proposes safetensors, as a pull request, for repositories with pickled weights only.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.locate import PICKLE, digest_of, pickled
 
-NEEDED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
+NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 """Patterns of the files in a repository's top folder that loading needs."""
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+"""Suffixes of files with pickled weights."""
+PICKLE = (
+    "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a "
+    "catalogue entry), or convert them on a machine you can lose and give the folder as `path`"
+)
+BOT = "SFconvertbot"
+"""Account of the hub's conversion bot; it is checked because anyone can open a pull request with the same title."""
+TITLE = "Adding `safetensors` variant of this model"
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class Conversion(NamedTuple):
+    """One pull request of the bot."""
+
+    ref: str
+    """Git ref of the pull request, such as refs/pr/3."""
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.ref} (commit {self.commit[:12]}, a pull request of the hub's {BOT} that is not merged)"
 
 
 def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
@@ -23,7 +49,7 @@ def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
     """
     folder = _snapshot(name, source, source.revision)
     if source.converted and source.revision is None and not any(folder.glob("*.safetensors")):
-        ref = _conversion_ref(name, source, folder)
+        ref = _conversion_ref(name, source)
         folder = _snapshot(name, source, ref) if ref else folder
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -33,31 +59,188 @@ def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
     return folder, folder.name
 
 
+def newest_revision(name: str, source: ModelSource, *, converted: bool = False) -> tuple[str, str]:
+    """Return the commit to pin and, unless it is the newest of the main branch, a description of it.
+
+    The hub is queried. If the main branch has no safetensors, and `converted` or the source allows it, the commit is
+    the conversion of the hub's bot.
+
+    Raises: PrerequisiteError as in `hub_folder`.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(name, source):
+        info: Any = HfApi().model_info(str(source.hub))
+        if has_safetensors(each.rfilename for each in info.siblings if "/" not in each.rfilename):
+            return str(info.sha), ""
+        found = conversion_of(str(source.hub)) if converted or source.converted else None
+    if found is None:
+        newest = source.model_copy(update={"revision": None})
+        raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(newest, name)}")
+    return found.commit, str(found)
+
+
+def conversion_of(repository: str) -> Conversion | None:
+    """Return the bot's newest open pull request that matches the main branch, or None; queries the hub.
+
+    It matches if its pickled weights are byte for byte those that the main branch has now.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    main = _listed_digests(repository, None)
+    proposals = [
+        each
+        for each in api.get_repo_discussions(repository, author=BOT, discussion_type="pull_request")
+        if each.author == BOT and each.title == TITLE and each.is_pull_request and each.status == "open"
+    ]
+    for each in sorted(proposals, key=lambda proposal: proposal.num, reverse=True):
+        ref = f"refs/pr/{each.num}"
+        files = _listed_digests(repository, ref)
+        same = all(files.get(name) == main[name] for name in pickled(main))
+        if same and has_safetensors(files):
+            return Conversion(ref, str(api.model_info(repository, revision=ref).sha))
+    return None
+
+
+def pull_request_at(repository: str, commit: str) -> str | None:
+    """Return the ref of the pull request under which `commit` is cached, or None."""
+    return next((ref for ref, cached in _cached_pull_requests(repository).items() if cached == commit), None)
+
+
+def has_safetensors(files: Iterable[str]) -> bool:
+    """Return whether `files`, the files of one folder, include safetensors."""
+    return any(name.endswith(".safetensors") for name in files)
+
+
+def pickled(names: Iterable[str]) -> list[str]:
+    """Return the files of one folder that hold pickled weights, judged by their suffixes, sorted."""
+    return sorted(n for n in names if n.lower().endswith(PICKLED) and n != "training_args.bin")
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of the concatenated files, in hex; cached as long as no size or modification time changes."""
+    status = [path.stat() for path in paths]
+    return _digest(tuple(paths), tuple((each.st_size, each.st_mtime_ns) for each in status))
+
+
+@cache
+def _digest(paths: tuple[Path, ...], _: tuple[tuple[int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def _snapshot(name: str, source: ModelSource, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [pattern for pattern in NEEDED if pattern != "*.py" or source.trust_remote_code]
-    try:
+    with _explained(name, source):
         found = snapshot_download(str(source.hub), revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"])
-    except Exception as error:
-        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
     return Path(found)
 
 
-def _conversion_ref(name: str, source: ModelSource, snapshot: Path) -> str | None:
+def _conversion_ref(name: str, source: ModelSource) -> str | None:
     """Return the ref of the safetensors conversion on the hub or, if the hub cannot be reached, in the cache."""
     try:
-        found = conversion_of(str(source.hub))
-    except Exception as error:
-        cached = cached_conversion(snapshot.parent.parent)
-        if cached is None:
-            raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
-        return cached
+        with _explained(name, source):
+            found = conversion_of(str(source.hub))
+    except PrerequisiteError:
+        folder = _cache_folder(str(source.hub)) / "snapshots"
+        cached = [
+            ref
+            for ref, commit in _cached_pull_requests(str(source.hub)).items()
+            if any((folder / commit).glob("*.safetensors"))
+        ]
+        if not cached:
+            raise
+        return max(cached, key=lambda ref: int(ref.rpartition("/")[2]))
     return found.ref if found else None
 
 
-def explain(error: Exception, name: str, source: ModelSource) -> str:
-    """Return a message that says what went wrong with a hub repository and what to do."""
+def _cached_pull_requests(repository: str) -> dict[str, str]:
+    """Return ref -> commit of the pull requests of a repository in the hub cache."""
+    paths = (_cache_folder(repository) / "refs" / "refs" / "pr").glob("*")
+    return {f"refs/pr/{path.name}": path.read_text("utf-8").strip() for path in paths if path.name.isdecimal()}
+
+
+def _cache_folder(repository: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+
+
+def _listed_digests(repository: str, revision: str | None) -> dict[str, str]:
+    """Return the digest that the hub lists for each file of the top folder."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = HfApi().list_repo_tree(repository, revision=revision)
+    return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in tree if isinstance(e, RepoFile)}
+
+
+def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
+    """Raise PrerequisiteError if a file differs from the digest that the hub lists for it."""
+    blob = path.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return  # small files are not in large-file storage and have another kind of digest
+    if digest_of((blob,)) != blob.name:
+        raise PrerequisiteError(
+            f"model {name}: {path.name} of hub repository {source.hub} differs from the sha256 that the hub lists "
+            f"({blob.name[:12]}...); remove {blob} and fetch it again"
+        )
+
+
+def _without_weights(source: ModelSource, name: str) -> str:
+    """Return the reason why the snapshot has no safetensors: only pickled weights, no weights, or not downloaded."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().list_repo_files(str(source.hub), revision=source.revision)
+    except hub_errors() as error:
+        return f"is in the cache without its weights, and the hub cannot be queried ({_reason(error, name, source)})"
+    pickles = pickled(f for f in files if "/" not in f)
+    if pickles:
+        return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}{_conversion_hint(source, name)}"
+    return f"has no *.safetensors (it has {', '.join(sorted(files)[:8]) or 'no files'}); choose another repository"
+
+
+def _conversion_hint(source: ModelSource, name: str) -> str:
+    """Return a hint how to use the conversion in a pull request of the hub's bot, or "" if there is none."""
+    try:
+        found = conversion_of(str(source.hub))
+    except hub_errors():
+        return ""
+    if found is None:
+        return ""
+    return (
+        f". Safetensors of the same weights are at {found}; `moodbench catalogue pin {name} --converted` records that "
+        "commit in a file for --config"
+    )
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Return what huggingface_hub raises if a repository cannot be read; hf_xet raises RuntimeError."""
+    import httpx2
+    from huggingface_hub.errors import EntryNotFoundError, XetDownloadError
+
+    return (httpx2.HTTPError, EntryNotFoundError, XetDownloadError, OSError, ValueError, RuntimeError)
+
+
+@contextmanager
+def _explained(name: str, source: ModelSource) -> Iterator[None]:
+    try:
+        yield
+    except hub_errors() as error:
+        raise PrerequisiteError(f"model {name}: {_reason(error, name, source)}") from error
+
+
+def _reason(error: Exception, name: str, source: ModelSource) -> str:
+    """Return what went wrong with a hub repository and what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -86,147 +269,9 @@ def explain(error: Exception, name: str, source: ModelSource) -> str:
             "folder of the cache (HF_HOME, by default ~/.cache/huggingface) here"
         )
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return (
-        f"{repository}: the download broke off ({type(error).__name__}: {first}); the same command goes on from there"
-    )
+    return f"{repository}: the download was interrupted ({type(error).__name__}: {first}); rerun the command to resume"
 
 
 def _causes(error: BaseException) -> list[BaseException]:
     cause = error.__cause__ or error.__context__
     return [cause, *_causes(cause)] if cause else []
-
-
-def _without_weights(source: ModelSource, name: str) -> str:
-    """Return the reason why the snapshot has no safetensors: only pickled weights, no weights, or not downloaded."""
-    from huggingface_hub import HfApi
-
-    try:
-        files = HfApi().list_repo_files(str(source.hub), revision=source.revision)
-    except Exception as error:  # noqa: BLE001
-        return f"is in the cache without its weights, and the hub cannot be asked ({explain(error, name, source)})"
-    pickles = pickled(f for f in files if "/" not in f)
-    if pickles:
-        return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}{_offer(source, name)}"
-    return f"has no *.safetensors (it has {', '.join(sorted(files)[:8]) or 'no files'}); choose another repository"
-
-
-def _offer(source: ModelSource, name: str) -> str:
-    """Return a hint how to use the conversion in a pull request of the hub's bot, or "" if there is none."""
-    try:
-        found = conversion_of(str(source.hub))
-    except Exception:  # noqa: BLE001
-        return ""
-    if found is None:
-        return ""
-    return (
-        f". Safetensors of the same weights are at {found}; `moodbench catalogue pin {name} --converted` records that "
-        "commit in a file for --config"
-    )
-
-
-def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
-    """Raise PrerequisiteError if a file differs from the digest that the hub lists for it."""
-    blob = path.resolve()
-    if not _SHA256.fullmatch(blob.name):
-        return  # small files are not in large-file storage and have another kind of digest
-    status = blob.stat()
-    if digest_of((blob,), f"{status.st_size}-{status.st_mtime_ns}") != blob.name:
-        raise PrerequisiteError(
-            f"model {name}: {path.name} of hub repository {source.hub} differs from the sha256 that the hub lists "
-            f"({blob.name[:12]}...); remove {blob} and fetch it again"
-        )
-
-
-def newest_revision(name: str, source: ModelSource, *, converted: bool = False) -> tuple[str, str]:
-    """Return the commit to pin and, unless it is the newest of the main branch, a description of it.
-
-    The hub is queried. If the main branch has no safetensors, and `converted` or the source allows it, the commit is
-    the conversion of the hub's bot.
-
-    Raises: PrerequisiteError as in `hub_folder`.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        info: Any = HfApi().model_info(str(source.hub))
-        if has_safetensors([each.rfilename for each in info.siblings if "/" not in each.rfilename]):
-            return str(info.sha), ""
-        found = conversion_of(str(source.hub)) if converted or source.converted else None
-    except Exception as error:
-        raise PrerequisiteError(f"model {name}: {explain(error, name, source)}") from error
-    if found is None:
-        newest = source.model_copy(update={"revision": None})
-        raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(newest, name)}")
-    return found.commit, str(found)
-
-
-BOT = "SFconvertbot"
-"""Account of the hub's conversion bot; it is checked because anyone can open a pull request with the same title."""
-TITLE = "Adding `safetensors` variant of this model"
-
-
-class Conversion(NamedTuple):
-    """One pull request of the bot."""
-
-    ref: str
-    """Git ref of the pull request, such as refs/pr/3."""
-    commit: str
-
-    def __str__(self) -> str:
-        return f"{self.ref} (commit {self.commit[:12]}, a proposal of the hub's {BOT}, which the owner has not taken)"
-
-
-def conversion_of(repository: str) -> Conversion | None:
-    """Return the bot's newest open pull request that matches the main branch, or None; queries the hub.
-
-    It matches if its pickled weights are byte for byte those that the main branch has now.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    main = _digests(repository, None)
-    proposals = [
-        each
-        for each in api.get_repo_discussions(repository, author=BOT, discussion_type="pull_request")
-        if each.author == BOT and each.title == TITLE and each.is_pull_request and each.status == "open"
-    ]
-    for each in sorted(proposals, key=lambda proposal: proposal.num, reverse=True):
-        ref = f"refs/pr/{each.num}"
-        files = _digests(repository, ref)
-        same = {name: files.get(name) for name in pickled(main)} == {name: main[name] for name in pickled(main)}
-        if same and has_safetensors(files):
-            return Conversion(ref, str(api.model_info(repository, revision=ref).sha))
-    return None
-
-
-def has_safetensors(files: dict[str, str] | list[str]) -> bool:
-    """Return whether `files`, the files of one folder, include safetensors."""
-    return any(name.endswith(".safetensors") for name in files)
-
-
-def cached_conversion(repository_folder: Path) -> str | None:
-    """Return the ref of the newest pull request whose safetensors are in the local cache, or None."""
-    found = []
-    for path in (repository_folder / "refs" / "refs" / "pr").glob("*"):
-        snapshot = repository_folder / "snapshots" / path.read_text("utf-8").strip()
-        if path.name.isdecimal() and any(snapshot.glob("*.safetensors")):
-            found.append(int(path.name))
-    return f"refs/pr/{max(found)}" if found else None
-
-
-def proposal_at(repository: str, commit: str) -> str | None:
-    """Return the ref of the pull request under which `commit` is cached, or None."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    paths = (folder / "refs" / "refs" / "pr").glob("*")
-    return next((f"refs/pr/{path.name}" for path in paths if path.read_text("utf-8").strip() == commit), None)
-
-
-def _digests(repository: str, revision: str | None) -> dict[str, str]:
-    """Return the digest that the hub lists for each file of the top folder."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-    tree = HfApi().list_repo_tree(repository, revision=revision)
-    return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in tree if isinstance(e, RepoFile)}

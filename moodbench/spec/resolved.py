@@ -27,7 +27,7 @@ from moodbench.config.schema import (
 )
 from moodbench.spec.canonical import content_id
 
-FIT_CODE_VERSION = 2
+FIT_CODE_VERSION = 1
 """Increment when a code change of the fit phase may change results."""
 EVALUATE_CODE_VERSION = 1
 """Increment when a code change of the evaluate phase may change results."""
@@ -59,9 +59,11 @@ class ResolvedModel(Frozen):
     location: str | None = None
     """Location in `source`: distribution and folder (`name:folder`), repository id, or local folder."""
     revision: str | None = None
-    """Version of the distribution, or commit of the repository."""
+    """Version of the distribution, or commit of the repository; part of an id only for a baseline without weights."""
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
+    config_sha256: str | None = None
+    """Digest of config.json, generation_config.json and, if the model may run its own code, that code."""
     num_hidden_layers: int | None = None
     trust_remote_code: bool = False
 
@@ -75,7 +77,7 @@ class ResolvedDataset(Frozen):
     file: FileSource | None = None
     """Location of a table of texts for workers; not part of any id."""
     hub: HubSource | None = None
-    """Hub repository at the resolved commit; not part of any id, as `revision` identifies its contents."""
+    """Hub repository at the resolved commit; not part of any id."""
     revision: str
     """Digest of the contents of the dataset."""
     labels: tuple[str, ...]
@@ -144,7 +146,7 @@ class FitSpec(Frozen):
 
     @cached_property
     def config_id(self) -> str:
-        """Id of the configuration: everything except the seeds and local paths; digests identify weights and data."""
+        """Id of the configuration: everything except the seeds and the origin of files."""
         return fit_ids(self.model_dump(mode="json"))[0]
 
     @cached_property
@@ -153,30 +155,16 @@ class FitSpec(Frozen):
         return fit_ids(self.model_dump(mode="json"))[1]
 
 
-_PLAIN_LORA = {"use_rslora": False, "use_dora": False, "init_lora_weights": "default", "loraplus_lr_ratio": 1.0}
-"""LoRA fields added after the first records; with these values they are not part of the ids."""
-_PLAIN_TRAIN = {"optimizer": "adamw", "min_steps": 0, "max_steps": None, "validation_share": 1.0}
-"""Training fields added after the first records; with these values they are not part of the ids."""
-_ADDED = ("preparation", "augmentation", "prompt")
-"""Fields of a fit spec added after the first records; when empty they are not part of the ids, which stay unchanged."""
-
-
 def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the config_id and fit_id of a fit spec in JSON values, written by any version of MoodBench."""
-    added = {name for name in _ADDED if not spec.get(name)}
-    recipe = {name: value for name, value in spec.items() if name != "seeds" and name not in added}
+    """Return the config_id and fit_id of a fit spec in JSON values.
+
+    Ids hash what changes the outcome: digests stand for weights, tokenizer, configuration and data. Where the files
+    came from and the commit of a hub repository are only recorded.
+    """
+    located = {"source", "location", "revision"} if spec["model"]["weights_sha256"] else {"source", "location"}
+    recipe = {name: value for name, value in spec.items() if name != "seeds"}
+    recipe["model"] = {name: value for name, value in recipe["model"].items() if name not in located}
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
-    if recipe["dataset"].get("sampling") == "stratified":
-        del recipe["dataset"]["sampling"]
-    # Fields added after the first records are left out if they have the value that was implied before.
-    recipe = {name: value for name, value in recipe.items() if (name, value) != ("dtype", "fp32")}
-    recipe["model"] = {k: v for k, v in recipe["model"].items() if (k, v) != ("trust_remote_code", False)}
-    if recipe.get("train"):
-        recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _PLAIN_TRAIN or v != _PLAIN_TRAIN[k]}
-    if recipe.get("lora"):
-        recipe["lora"] = {k: v for k, v in recipe["lora"].items() if k not in _PLAIN_LORA or v != _PLAIN_LORA[k]}
-    if recipe["model"]["source"] == "path":
-        recipe["model"] = {name: value for name, value in recipe["model"].items() if name != "location"}
     config_id = content_id("config", recipe)
     return config_id, content_id("fit", {"config_id": config_id, "seeds": spec["seeds"]})
 

@@ -83,7 +83,7 @@ class Attempt:
             published.append(key)
             for member, size, digest in facts:
                 files.append({"path": key if member == "." else f"{key}/{member}", "bytes": size, "sha256": digest})
-        row = {**record, id_column: id_, "schema_version": SCHEMA_VERSION, "files": files}
+        row = {**record, id_column: id_, "schema_version": str(SCHEMA_VERSION), "files": files}
         staged = self._write_row(schema, row, f"{kind}.parquet")
         if self._location.create(staged, record_key(kind, id_, None if self._location.exclusive else self.name)):
             return Committed(kind, id_, won=True)
@@ -91,7 +91,7 @@ class Attempt:
 
     def fail(self, id_: str, record: Mapping[str, Any]) -> str:
         """Publish the failure `record` of phase `id_` and return its key; failures never block later attempts."""
-        row = {**record, "id": id_, "attempt": self.name, "schema_version": SCHEMA_VERSION}
+        row = {**record, "id": id_, "attempt": self.name, "schema_version": str(SCHEMA_VERSION)}
         key = f"failures/{id_}/{self.name}.parquet"
         self._location.create(self._write_row(FAILURES, row, "failure.parquet"), key)
         return key

@@ -129,9 +129,7 @@ class LocalLocation:
 
     def staging(self) -> Path:
         """Return `staging/` in the store, which is on the same file system by construction."""
-        folder = self.root / "staging"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self.root / "staging"
 
     def delete(self, key: str) -> None:
         """Remove the file or folder at `key`."""

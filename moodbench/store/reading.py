@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, id_of_key, write_table
 from moodbench.store.location import Location
-from moodbench.store.schema import RECORDS, SCHEMA_MAJOR, SCHEMA_VERSION, VERSION_KEY, stamped
+from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
 MEND = (
-    "give `moodbench verify --set-aside`, which moves what is damaged and what rests on it out of the way, "
-    "and run the same command again to make it anew"
+    "run `moodbench verify --set-aside`, which moves damaged results and what depends on them out of the way, "
+    "then run the same command again to recreate them"
 )
 """End of an error message: what to do about a damaged file."""
 
@@ -38,9 +38,7 @@ def first_of(keys: Iterable[str]) -> list[str]:
 def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
     """Return the table at `key` with the columns of `schema`.
 
-    Columns that the file lacks, because they were added later, are null. Columns that `schema` lacks are dropped.
-    Raises: StoreError if the file is missing, truncated or damaged, is not from MoodBench, or has a newer major
-    version.
+    Raises: StoreError if the file is missing or damaged, is not from MoodBench, or has another schema version.
     """
     filesystem, root = location.filesystem()
     try:
@@ -56,24 +54,44 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
         raise StoreError(
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {MEND}"
         ) from error
-    version = (table.schema.metadata or {}).get(VERSION_KEY)
-    if version is None:
+    check_schema_version(f"{root}/{key}", table.schema)
+    return table.select(schema.names).cast(schema)
+
+
+def check_schema_version(where: str, schema: pa.Schema) -> None:
+    """Raise StoreError unless the file `where` with this schema has the schema version of this program."""
+    version = (schema.metadata or {}).get(VERSION_KEY, b"").decode()
+    if not version:
         raise StoreError(
-            f"{root}/{key}: not written by MoodBench (no {VERSION_KEY.decode()} in its metadata). "
+            f"{where}: not written by MoodBench (no {VERSION_KEY.decode()} in its metadata). "
             "Move it out of the store, or give another folder with --store"
         )
-    if int(version.split(b".")[0]) > SCHEMA_MAJOR:
+    if int(version.partition(".")[0]) > SCHEMA_VERSION:
         raise StoreError(
-            f"{root}/{key}: has schema version {version.decode()}, this program reads up to {SCHEMA_VERSION}; "
+            f"{where}: has schema version {version}, this program reads version {SCHEMA_VERSION}; "
             "upgrade moodbench, or give another folder with --store"
         )
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.schema.names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+    if version != str(SCHEMA_VERSION):
+        raise StoreError(
+            f"{where}: was written by an earlier version of MoodBench (schema version {version}, this program reads "
+            f"version {SCHEMA_VERSION}): reports and exports that were made of it stay readable, and that earlier "
+            "version can still make them with `moodbench report` and `moodbench export`; start a new store by giving "
+            "another folder with --store"
+        )
+
+
+def refuse_other_version(location: Location) -> None:
+    """Raise StoreError if the store at `location` was written with another schema version, judged by one record."""
+    filesystem, root = location.filesystem()
+    for kind in (*RECORDS, "failures"):
+        for key in first_of(location.keys(kind))[:1]:
+            try:
+                schema = pq.read_schema(f"{root}/{key}", filesystem=filesystem)
+            except (pa.ArrowInvalid, OSError):
+                continue  # a damaged file, which its reader reports
+            if VERSION_KEY in (schema.metadata or {}):
+                return check_schema_version(f"{root}/{key}", schema)
+    return None
 
 
 def read_many(location: Location, keys: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
@@ -139,17 +157,9 @@ def snapshot_key(kind: str) -> str:
 
 def read_snapshot(location: Location, kind: str) -> pa.Table | None:
     """Return the snapshot of `kind` with its KEY and STAMP columns, or None if there is no usable one."""
-    key, schema = snapshot_key(kind), _with_source(RECORDS[kind][0])
-    if key not in location.keys("snapshots"):
-        return None
-    filesystem, root = location.filesystem()
     try:
-        written = pq.read_schema(f"{root}/{key}", filesystem=filesystem)
-        # Another minor version may lack columns that the record files have.
-        if (written.metadata or {}).get(VERSION_KEY) != SCHEMA_VERSION.encode() or not written.equals(schema):
-            return None
-        return read_table(location, key, schema)
-    except (StoreError, pa.ArrowException, OSError):
+        return read_table(location, snapshot_key(kind), _with_source(RECORDS[kind][0]))
+    except (StoreError, pa.ArrowException, OSError, KeyError):
         return None
 
 

@@ -1,5 +1,7 @@
 """Values of records recomputed from the data stored beside them, by the code that first computed them.
 
+`recompute` writes them to tables of their own; the records are not changed.
+
 Some values cannot be recomputed because their raw data is not stored: cold start, memory, the throughput of each batch
 size and of each of several processes, the agreement of timed with evaluated labels, and the duration and cost of a fit.
 """
@@ -86,23 +88,15 @@ def scored_validation(fit: Mapping[str, Any], validation: pd.DataFrame) -> pd.Da
 
     A fit with a limit on its validation texts is scored on a subsample, drawn with its subsample seed.
     """
-    if fit["num_validation"] is None:
-        return validation
     return subsample(validation, int(fit["num_validation"]), int(json.loads(fit["spec"])["seeds"]["subsample"]))
 
 
 def _near_tie(fit: Mapping[str, Any]) -> float:
     """Return the largest gap of two logits whose order may differ between the fit's validation and an evaluation."""
     spec = json.loads(fit["spec"])
-    precision = (spec.get("train") or {}).get("precision", "fp32")
-    formats = (precision, spec.get("dtype", "fp32"), spec.get("quantization", "none"), fit["devices"] or "cpu")
-    whole = precision in ("fp32", "auto") and formats[1:] == ("fp32", "none", "cpu")
-    return NEAR_TIE if whole else COARSE_NEAR_TIE
-
-
-def evaluation_figures(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return the columns of an evaluation record that follow from its predictions."""
-    return figures_of_predictions(predictions)
+    precision = spec["train"]["precision"] if spec["train"] else "fp32"
+    formats = (precision, spec["dtype"], spec["quantization"], fit["devices"])
+    return NEAR_TIE if formats == ("fp32", "fp32", "none", "cpu") else COARSE_NEAR_TIE
 
 
 def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, Any]:
@@ -114,21 +108,20 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
     """
     verdict, _ = judge(samples, record["num_threads"])
     invalid = record["verdict"] == "invalid"
-    said = verdict.verdict if invalid else record["verdict"]
-    figures = {**figures_of_samples(samples, said), "clean_share": verdict.share_clean}
+    stored_verdict = verdict.verdict if invalid else record["verdict"]
+    figures = {**figures_of_samples(samples, stored_verdict), "clean_share": verdict.share_clean}
     if not invalid:
         figures |= {"verdict": verdict.verdict, "causes": list(verdict.causes)}
     if record["throughput_points"]:
         figures |= knee_of(record["throughput_points"])
-    if record["process_speed"] is not None:  # None in records older than this column
-        texts_per_s = [process["texts_per_s"] for process in record["process_speed"]]
-        if figures["num_processes"] == 1 and texts_per_s != [None]:
-            texts_per_s = [figures.get("throughput_texts_per_s", record["throughput_texts_per_s"])]
-        latencies = process_latencies(used_samples(samples, said), figures["num_processes"])
-        figures["process_speed"] = [
-            {"latency_p50_s": latency, "texts_per_s": rate}
-            for latency, rate in zip_longest(latencies, texts_per_s[: len(latencies)])
-        ]
+    texts_per_s = [process["texts_per_s"] for process in record["process_speed"]]
+    if figures["num_processes"] == 1 and texts_per_s != [None]:
+        texts_per_s = [figures.get("throughput_texts_per_s", record["throughput_texts_per_s"])]
+    latencies = process_latencies(used_samples(samples, stored_verdict), figures["num_processes"])
+    figures["process_speed"] = [
+        {"latency_p50_s": latency, "texts_per_s": rate}
+        for latency, rate in zip_longest(latencies, texts_per_s[: len(latencies)])
+    ]
     return figures
 
 
@@ -198,5 +191,5 @@ def recompute(store: Store, kind: str) -> Recomputed:
 
 def _figures(store: Store, kind: str, id_: str, record: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "evaluations":
-        return evaluation_figures(store.predictions([id_]))
+        return figures_of_predictions(store.predictions([id_]))
     return measurement_figures(record, store.samples([id_]))

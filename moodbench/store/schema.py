@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_MAJOR = 1
-SCHEMA_MINOR = 6
-SCHEMA_VERSION = f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}"
-"""A minor version adds nullable columns; a major version needs a migration to read older files."""
+SCHEMA_VERSION = 2
+"""Incremented when tables or ids change; a store of another version is refused."""
 VERSION_KEY = b"moodbench.schema_version"
 
 _TEXT, _INT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -34,8 +32,7 @@ _TRIAL = [
 FITS = pa.schema(
     [
         *_TRIAL,
-        ("status", _TEXT),  # ok | unsupported
-        ("reason", _TEXT),  # why unsupported
+        ("status", _TEXT),  # ok
         ("model_revision", _TEXT),
         ("family", _TEXT),
         ("num_params", _INT),
@@ -50,7 +47,7 @@ FITS = pa.schema(
         ("hparams", _TEXT),  # JSON
         ("spec", _TEXT),  # JSON of the whole fit spec
         ("best_step", _INT),
-        ("num_steps", _INT),  # optimiser steps; null without gradient training, and in older stores
+        ("num_steps", _INT),  # optimiser steps; null without gradient training
         ("training_verdict", _TEXT),  # ok | chance | undertrained | overfitted; null in the same cases
         (
             "curve",
@@ -59,7 +56,7 @@ FITS = pa.schema(
         ("validation_accuracy", _REAL),
         ("validation_f1_macro", _REAL),
         ("train_time_s", _REAL),
-        ("validation_time_s", _REAL),  # part of train_time_s; null for baselines and in older stores
+        ("validation_time_s", _REAL),  # part of train_time_s; null for baselines
         ("train_texts_per_s", _REAL),
         ("train_peak_memory_bytes", _INT),
         ("devices", _TEXT),
@@ -221,11 +218,11 @@ EXAMPLES = pa.schema(
         ("label", pa.int32()),
         ("split", _TEXT),
         ("group", _TEXT),
-        ("segment", _TEXT),  # such as a shop's branch; null where the source has none, and in older stores
+        ("segment", _TEXT),  # such as a shop's branch; null where the source has none
         ("stars", pa.int32()),  # 1 to 5 review stars, for the net promoter score; null in the same cases
         ("mean_rating", _REAL),
         ("rating_counts", pa.list_(pa.int32())),
-        ("private", _FLAG),  # a person's own text, shown only on request; null in older stores
+        ("private", _FLAG),  # a person's own text, shown only on request
     ]
 )
 
@@ -239,4 +236,4 @@ RECORDS: dict[str, tuple[pa.Schema, str]] = {
 
 def stamped(schema: pa.Schema) -> pa.Schema:
     """Return `schema` with the schema version in its metadata, as in every file of a store."""
-    return schema.with_metadata({VERSION_KEY: SCHEMA_VERSION.encode()})
+    return schema.with_metadata({VERSION_KEY: str(SCHEMA_VERSION)})

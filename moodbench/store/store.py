@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 
 from moodbench.errors import StoreError
-from moodbench.store.commit import Attempt, find_record, write_table
+from moodbench.store.commit import Attempt, find_record, id_of_key, write_table
 from moodbench.store.location import LocalLocation, Location, locate, sha256_of
-from moodbench.store.reading import MEND, first_of, read_many, read_table, standing_records
+from moodbench.store.reading import MEND, first_of, read_many, read_table, refuse_other_version, standing_records
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
 from moodbench.store.staging import sweep
 
@@ -52,13 +52,13 @@ class Store:
     def open(cls, uri: str | Path) -> Store:
         """Open the store at `uri`, which need not exist yet.
 
-        Raises: StoreError if something else is there.
+        Raises: StoreError if something else is there, or a store of another schema version.
         """
         location = locate(uri)
         if isinstance(location, LocalLocation):
             _refuse_foreign(location.root)
-            return cls(location, str(location.root))
-        return cls(location, str(uri))
+        refuse_other_version(location)
+        return cls(location, str(location.root) if isinstance(location, LocalLocation) else str(uri))
 
     @property
     def location(self) -> Location:
@@ -110,7 +110,7 @@ class Store:
 
     def ids(self, kind: str) -> set[str]:
         """Return the ids of `kind` that have a record."""
-        return {key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0] for key in self._keys(kind)}
+        return {id_of_key(key) for key in first_of(self._location.keys(kind))}
 
     def records(self, kind: str) -> pd.DataFrame:
         """Return all records of `kind`: fits, evaluations, measurements or failures."""
@@ -152,10 +152,7 @@ class Store:
         return self._outputs("evaluations", evaluation_ids, "predictions/", PREDICTIONS)
 
     def validation(self, evaluation_ids: Iterable[str]) -> pd.DataFrame:
-        """Return the predictions of these evaluations on the validation texts.
-
-        Evaluations made before these predictions were stored have no rows.
-        """
+        """Return the predictions of these evaluations on the validation texts."""
         return self._outputs("evaluations", evaluation_ids, "validation/", PREDICTIONS)
 
     def samples(self, measurement_ids: Iterable[str]) -> pd.DataFrame:
@@ -190,9 +187,6 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dict(event), default=str) + "\n")
-
-    def _keys(self, kind: str) -> list[str]:
-        return first_of(self._location.keys(kind))
 
     def _outputs(self, kind: str, ids: Iterable[str], prefix: str, schema: pa.Schema) -> pd.DataFrame:
         keys = []

@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from moodbench.data.examples import Examples
 from moodbench.errors import StoreError
+from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.reading import KEY, STAMP, first_of, read_snapshot, read_table
 from moodbench.store.recompute import (
-    evaluation_figures,
     fit_figures,
     measurement_figures,
     num_kept_otherwise,
@@ -93,8 +93,7 @@ class _Verifier:
             self._readable("failures", id_of_key(key), key, FAILURES)
         keys = (key for folder in (*FOLDERS_OF_FILES, *RECORDS) for key in self._location.keys(folder))
         self._found.orphans = [key for key in keys if key not in self._named]
-        staged = {"/".join(k.split("/")[:2]).removesuffix(".lock") for k in self._location.keys("staging")}
-        self._found.leftovers = sorted(staged)
+        self._found.leftovers = _leftovers(self._location)
         return self._found
 
     def _records(self, kind: str) -> dict[str, Row | None]:
@@ -123,9 +122,7 @@ class _Verifier:
 
     def _check_fit(self, id_: str, fit: Row) -> None:
         self._intact("fits", id_, fit)
-        if fit["spec"] is not None or fit["status"] == "ok":
-            figures = self._worked_out("fits", id_, "spec", lambda: fit_figures(fit))
-            self._equal("fits", id_, fit, figures)
+        self._equal("fits", id_, fit, self._recomputed("fits", id_, "spec", lambda: fit_figures(fit)))
 
     def _check_evaluation(self, id_: str, record: Row) -> None:
         examples = self._examples_of("evaluations", id_, record)
@@ -136,7 +133,7 @@ class _Verifier:
         if predictions is None:
             return
         self._owned("evaluations", id_, predictions, "evaluation_id")
-        figures = self._worked_out("evaluations", id_, "predictions", lambda: evaluation_figures(predictions))
+        figures = self._recomputed("evaluations", id_, "predictions", lambda: figures_of_predictions(predictions))
         self._equal("evaluations", id_, record, figures)
         if figures:
             predicted = np.stack(predictions["logits"].to_list()).argmax(axis=1)
@@ -158,7 +155,7 @@ class _Verifier:
             wrong = rows["example_id"].duplicated() | (labels != rows["label"])
             self._none("evaluations", id_, "validation", wrong, "the validation split")
         fit = self._fits.get(record["fit_id"])
-        if fit is not None and record["evaluation_set"] in (None, "test"):
+        if fit is not None:
             self._check_validation_scores(fit, rows)
 
     def _check_validation_scores(self, fit: Row, validation: pd.DataFrame) -> None:
@@ -167,11 +164,11 @@ class _Verifier:
         if fit["num_validation"] == 0:  # an untrained model, so validation selected nothing
             return
         validation = scored_validation(fit, validation)
-        figures = self._worked_out("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
+        figures = self._recomputed("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
         for column, about in figures.items():
-            if fit[column] is not None and not same(fit[column], about):
+            if not same(fit[column], about):
                 self._differ("fits", id_, column, fit[column], about.value)
-        if fit["num_validation"] not in (None, len(validation)):
+        if fit["num_validation"] != len(validation):
             self._differ("fits", id_, "num_validation", fit["num_validation"], len(validation))
 
     def _check_measurement(self, id_: str, record: Row) -> None:
@@ -180,7 +177,7 @@ class _Verifier:
         if samples is None:
             return
         self._owned("measurements", id_, samples, "measurement_id")
-        figures = self._worked_out("measurements", id_, "samples", lambda: measurement_figures(record, samples))
+        figures = self._recomputed("measurements", id_, "samples", lambda: measurement_figures(record, samples))
         self._equal("measurements", id_, record, figures)
         if figures and (changed := num_kept_otherwise(record, samples)):
             self._differ(
@@ -230,7 +227,7 @@ class _Verifier:
         if table is None:
             return None
         rows: pd.DataFrame = table.to_pandas()
-        labels = self._worked_out("examples", str(revision), "spec", lambda: {"labels": _labels_of(fit)}).get("labels")
+        labels = self._recomputed("examples", str(revision), "spec", lambda: {"labels": _labels_of(fit)}).get("labels")
         if labels is not None:
             self._equal("examples", revision, {"revision": revision}, {"revision": _examples(rows, labels).revision})
         return rows
@@ -273,12 +270,12 @@ class _Verifier:
     def _owned(self, kind: str, id_: str, rows: pd.DataFrame, column: str) -> None:
         self._none(kind, id_, f"{rows.shape[0]} rows' {column}", rows[column] != id_, id_)
 
-    def _worked_out(self, kind: str, id_: str, source: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _recomputed(self, kind: str, id_: str, source: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the values that `work` computes; report a difference and return {} if its source is malformed."""
         try:
             return work()
         except IMPOSSIBLE as error:
-            self._differ(kind, id_, source, "figures", f"cannot be worked out: {type(error).__name__}: {error}")
+            self._differ(kind, id_, source, "figures", f"cannot be recomputed: {type(error).__name__}: {error}")
             return {}
 
     def _equal(self, kind: str, id_: str, stored: Row, recomputed: Row) -> None:
@@ -293,6 +290,13 @@ class _Verifier:
 
     def _differ(self, kind: str, id_: str, column: str, stored: Any, recomputed: Any) -> None:
         self._found.differences.append(Difference(kind, id_, column, stored, recomputed))
+
+
+def _leftovers(location: Location) -> list[str]:
+    """Return what is in the staging folder, which for a remote store is on this machine."""
+    staging = location.staging()
+    names = {path.relative_to(staging).parts[0].removesuffix(".lock") for path in staging.rglob("*") if path.is_file()}
+    return sorted(f"{'staging' if location.exclusive else staging}/{name}" for name in names)
 
 
 def _labels_of(fit: Row) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.hub import BOT, TITLE, conversion_of, proposal_at
+from moodbench.models.hub import BOT, TITLE, conversion_of, pull_request_at
 from moodbench.models.locate import locate
 
 pytestmark = pytest.mark.integration
@@ -39,7 +39,7 @@ def test_bert_tiny_is_taken_from_the_bots_proposal_under_its_commit_and_is_there
     found = locate("BERT-tiny", source)
     assert found.revision == commit != repository.commit
     assert (found.folder / "model.safetensors").read_bytes() == checkpoint["model.safetensors"]
-    assert proposal_at(TINY, commit) == "refs/pr/7" and proposal_at(TINY, repository.commit) is None
+    assert pull_request_at(TINY, commit) == "refs/pr/7" and pull_request_at(TINY, repository.commit) is None
     assert not any("resolve" in path and path.endswith(".bin") for _, path in hub.requests), "no pickle is fetched"
     point_at(hub, tmp_path, monkeypatch, offline=True)
     assert locate("BERT-tiny", source) == found

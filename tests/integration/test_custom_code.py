@@ -139,11 +139,11 @@ def test_the_encoder_of_a_linear_probe_is_loaded_from_trusted_code(folder):
 
 def test_changed_code_of_a_trusted_folder_makes_another_model(folder):
     source = trusting().model(str(folder)).source
-    before = locate("mine", source).tokenizer_sha256
+    before = locate("mine", source).config_sha256
     path = folder / "novel_model.py"
     path.write_text(MODEL + "\n# changed\n")
     try:
-        assert locate("mine", source).tokenizer_sha256 != before
+        assert locate("mine", source).config_sha256 != before
     finally:
         path.write_text(MODEL)
 

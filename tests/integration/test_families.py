@@ -57,6 +57,7 @@ def spec_for(folder, family, quantization, *, trust_remote_code=False):
         model=ResolvedModel(
             name=family, method="full" if full else "lora", family=family, source="path", location=str(folder), revision=located.revision,
             weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
+            config_sha256=located.config_sha256,
             trust_remote_code=trust_remote_code,
         ),
         dataset=ResolvedDataset(

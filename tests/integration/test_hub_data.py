@@ -176,6 +176,23 @@ def test_workers_and_later_runs_need_no_hub(hub, tmp_path, monkeypatch):
     assert examples_of(again.fit).revision == trial.fit.dataset.revision
 
 
+def test_a_commit_that_changes_the_readme_alone_gives_the_same_fit_and_changed_texts_another(
+    hub, tmp_path, monkeypatch
+):
+    spec, fits = BenchmarkSpec(models=("tfidf-logreg",), datasets=("sst2",)), []
+    identifier, make = hub_data.REPOSITORIES["sst2"]
+    files = make()
+    readme = files["README.md"] + b"\nOther words.\n"
+    (train,) = [path for path in files if "train" in path]
+    texts = hub_data.parquet(sentence=[hub_data.words("new", i) for i in range(400)], label=[i % 2 for i in range(400)])
+    for change in ({}, {"README.md": readme}, {train: texts}):
+        repository = hub.add("dataset", identifier, files | change)
+        fresh(hub, tmp_path, monkeypatch)
+        fits.append(resolve(spec, CATALOGUE, MACHINE)[0].fit)
+        assert fits[-1].dataset.hub.revision == repository.commit, "the commit is recorded"
+    assert fits[0].fit_id == fits[1].fit_id != fits[2].fit_id
+
+
 def test_offline_the_caches_of_the_hubs_own_libraries_are_enough(hub, tmp_path, monkeypatch):
     import shutil
 

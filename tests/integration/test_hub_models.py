@@ -139,6 +139,36 @@ def test_an_interrupted_download_goes_on_where_it_broke_off(hub, checkpoint):
     assert sum("model.safetensors" in path and how == "GET" for how, path in hub.requests) == 2
 
 
+def fit_of_hub_model():
+    spec = BenchmarkSpec(models=("owner/model",), datasets=("icwsm-tweets",))
+    return resolve(spec, load_catalogue(), CPU, with_baseline=False)[0].fit
+
+
+def test_a_commit_that_changes_the_readme_alone_gives_the_same_fit_online_and_offline(
+    hub, checkpoint, tmp_path, monkeypatch
+):
+    commits, fits = [], []
+    for text in (b"first", b"second"):
+        commits.append(hub.add("model", "owner/model", checkpoint | {"README.md": text}).commit)
+        fits.append(fit_of_hub_model())
+    point_at(hub, tmp_path, monkeypatch, offline=True)
+    fits.append(fit_of_hub_model())
+    assert commits[0] != commits[1]
+    assert [fit.model.revision for fit in fits] == [*commits, commits[1]], "the commit is recorded"
+    assert len({fit.fit_id for fit in fits}) == 1 == len({fit.config_id for fit in fits})
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json", "chat_template.jinja"],
+)
+def test_a_commit_that_changes_weights_tokenizer_or_configuration_gives_another_fit(hub, checkpoint, file):
+    hub.add("model", "owner/model", checkpoint)
+    before = fit_of_hub_model()
+    hub.add("model", "owner/model", checkpoint | {file: checkpoint.get(file, b"{}") + b" "})
+    assert fit_of_hub_model().fit_id != before.fit_id
+
+
 def test_a_hub_model_that_no_memory_holds_is_refused_before_training(hub, checkpoint, tmp_path, capsys):
     huge = json.loads(checkpoint["config.json"]) | {
         "hidden_size": 8192,

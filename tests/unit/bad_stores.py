@@ -65,11 +65,20 @@ STORES = {
         lambda p, _: pd.DataFrame({"price": [1]}).to_parquet(p / FIT), BOARD, [f"{FIT}: not written by MoodBench"]
     ),
     "a newer schema of a fit": (
-        lambda p, _: version(p / FIT, b"2.0"), BOARD, ["has schema version 2.0, this program reads up to 1.", "upgrade moodbench"]
+        lambda p, _: version(p / FIT, b"3"), BOARD, ["has schema version 3, this program reads version 2", "upgrade moodbench"]
     ),
     "a newer schema of an evaluation": (lambda p, _: version(p / EVALUATION, b"9.1"), BOARD, ["has schema version 9.1"]),
-    "a newer schema of a measurement": (lambda p, _: version(p / MEASUREMENT, b"3.0"), BOARD, ["has schema version 3.0"]),
-    "recomputing a newer store": (lambda p, _: version(p / EVALUATION, b"2.0"), ["recompute", "--store", "results"], ["schema version 2.0"]),
+    "a newer schema of a measurement": (lambda p, _: version(p / MEASUREMENT, b"3"), BOARD, ["has schema version 3"]),
+    "recomputing a newer store": (lambda p, _: version(p / EVALUATION, b"3"), ["recompute", "--store", "results"], ["schema version 3"]),
+    **{
+        f"{command[0]} on a store of an earlier version": (
+            lambda p, _: version(p / FIT, b"1.6"),
+            command,
+            ["written by an earlier version of MoodBench (schema version 1.6", "stay readable", "another folder with --store"],
+        )
+        for command in (BOARD, [*RUN, "results"], ["verify", "--set-aside", "--store", "results"], ["report", "--store", "results"],
+                        ["compact", "--store", "results"])
+    },
     "compacting a damaged store": (lambda p, _: cut(p / FIT), ["compact", "--store", "results"], [f"{FIT}: cannot be read"]),
     "exporting a damaged store": (
         lambda p, _: cut(p / EVALUATION), ["export", "--format", "csv", "--store", "results"], [f"{EVALUATION}: cannot be read"]

@@ -85,7 +85,7 @@ def generate(
 def _trial(dataset: int, model: int, seed: int, number: int) -> dict:
     when = BEGAN + timedelta(seconds=number)
     return {
-        "schema_version": "1.3", "run_id": "generated", "fit_id": _id("a", dataset, model, seed),
+        "schema_version": "2", "run_id": "generated", "fit_id": _id("a", dataset, model, seed),
         "config_id": _id("d", dataset, model, 0), "model": "tfidf-logreg" if model == 0 else f"synthetic-{model}",
         "dataset": f"set-{dataset}", "seed": seed, "started_at": when, "ended_at": when, "node": "none",
     }  # fmt: skip

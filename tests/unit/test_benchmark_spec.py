@@ -376,11 +376,15 @@ def test_weights_have_the_same_ids_whichever_folder_they_are_in(tmp_path):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"toy weights")
         (folder / "tokenizer.json").write_text("{}")
+        (folder / "config.json").write_text("{}")
         source = {"package": None, "folder": None, "sha256": None, "path": str(folder)}
         seen.append(ids(resolved(catalogue=overlaid(models={"MiniLM-L6": {"source": source}}))[1]))
     assert seen[0] == seen[1]
-    (folder / "tokenizer.json").write_text("{ }")
-    assert not set(seen[0]) & set(ids(resolved(catalogue=overlaid(models={"MiniLM-L6": {"source": source}}))[1]))
+    for file in ("tokenizer.json", "config.json"):
+        (folder / file).write_text("{ }")
+        changed = ids(resolved(catalogue=overlaid(models={"MiniLM-L6": {"source": source}}))[1])
+        assert not set(seen[0]) & set(changed), file
+        (folder / file).write_text("{}")
 
 
 @pytest.mark.parametrize("model", ["majority", "vader", BASELINE_OF_SCORE, "MiniLM-L6-probe", "MiniLM-L6"])

@@ -98,7 +98,7 @@ def test_a_snapshot_that_is_gone_damaged_or_not_ours_changes_nothing(store, dama
         elif damage == "foreign":
             pd.DataFrame({"price": [1]}).to_parquet(path)
         elif damage == "version":
-            pq.write_table(table.replace_schema_metadata({b"moodbench.schema_version": b"1.999"}), path)
+            pq.write_table(table.replace_schema_metadata({b"moodbench.schema_version": b"1.6"}), path)
         elif damage == "column":
             pq.write_table(table.drop_columns(["model"]), path)
         elif damage == "folder":

@@ -108,7 +108,8 @@ def test_digests_are_those_of_the_file_and_of_the_conversion(file, cache):
     assert found.folder == cache / f"{sha256(file)[:16]}-v{gguf.CONVERSION_VERSION}"
     assert found.weights_sha256 == sha256(file) == checked_sha256("tiny", source(file))
     assert found.revision == sha256(file)[:12]
-    assert found.tokenizer_sha256 == gguf.tokenizer_digest(sha256(file)) != gguf.tokenizer_digest("0" * 64)
+    derived = gguf.conversion_digest(sha256(file))
+    assert found.tokenizer_sha256 == found.config_sha256 == derived != gguf.conversion_digest("0" * 64)
 
 
 def test_a_worker_finds_the_same_folder_from_the_resolved_model(file):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from moodbench.data.examples import Examples
 from moodbench.evaluation.measuring import judge, samples_of, summarise
 from moodbench.evaluation.predicting import figures_of_predictions
+from moodbench.metrics import score_all
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Store, stamped, write_table
 
@@ -114,7 +115,11 @@ def write_toy_trial(
             "train_fingerprint": fit.dataset.train_fingerprint,
             "spec": fit.model_dump_json(),
             "train_time_s": 36.0,
+            "devices": "cpu",
         }
+        if validation_logits is not None:
+            scores = score_all(validation_logits, toy_examples().split("validation")["label"])
+            fitted |= {f"validation_{name}": scores[name] for name in ("accuracy", "f1_macro")} | {"num_validation": 2}
         attempt.commit("fits", fit.fit_id, trial | fitted, {f"artifacts/{fit.fit_id}": artifact})
         evaluated = {"fit_id": fit.fit_id, "test_fingerprint": fit.dataset.test_fingerprint}
         files = {
