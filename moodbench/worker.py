@@ -31,7 +31,7 @@ from moodbench.runtime.executor import outcome_of
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.training.checkpoints import DEFAULT_INTERVAL_S
-from moodbench.training.multi_adapter import Together
+from moodbench.training.multi_adapter import JointTraining
 from moodbench.trial import identity, run_evaluate, run_fit, run_measure, surroundings, training_peak_bytes
 
 OK, FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY, CRASHED = 0, 1, 3, 4, 5, 6
@@ -154,7 +154,7 @@ def run_job(job: Job, tell: Tell) -> int:
     """
     store = Store.open(job.store)
     if job.together:
-        codes = Together().run(
+        codes = JointTraining().run(
             [
                 lambda phase=phase: _finished(_steps(store, job, phase, tell))  # type: ignore[misc]
                 for phase in job.phases

@@ -99,7 +99,7 @@ class RunContext:
             num_fits_at_once=1 if self.executor == "inline" else max(1, num_cpus),
             here=self.target is None or self.target.alone,
         )
-        self.store.sweep()
+        self.store.remove_abandoned()
         self._store_examples(plan)
         with self._open_target() as target:
             estimates = estimates_of(plan, self.catalogue, self.store, target.machines())

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from moodbench.config import Catalogue
 from moodbench.config.schema import MASK, Family, ModelEntry, PromptEntry
-from moodbench.config.yaml_files import explain, load_yaml
+from moodbench.config.yaml_files import load_yaml, validation_message
 from moodbench.errors import PrerequisiteError, SpecError
 from moodbench.models.tokenizer import check_prompt
 from moodbench.spec import BenchmarkSpec, Prompt
@@ -102,7 +102,7 @@ def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:
     try:
         return PromptEntry.model_validate(load_yaml(text, chosen)), chosen
     except ValidationError as error:
-        raise SpecError(explain(error, chosen, text, schema=PromptEntry)) from error
+        raise SpecError(validation_message(error, chosen, text, schema=PromptEntry)) from error
 
 
 def has_language_model_head(folder: Path) -> bool:

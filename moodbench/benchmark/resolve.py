@@ -26,7 +26,7 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
-from moodbench.config.yaml_files import explain
+from moodbench.config.yaml_files import validation_message
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -320,4 +320,4 @@ def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: s
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise SpecError(explain(error, where, None, (part,), schema=schema)) from error
+        raise SpecError(validation_message(error, where, None, (part,), schema=schema)) from error

@@ -108,7 +108,7 @@ def _own_recipe(entry: ModelEntry, catalogue: Catalogue) -> str | None:
         return None
     kind = catalogue.families[entry.family].kind
     head: Head = entry.head or ("classification" if kind == "encoder" else "label-words")
-    return catalogue.own_recipe(kind, head, entry.size.num_params if entry.size else 0, entry.method)
+    return catalogue.default_recipe(kind, head, entry.size.num_params if entry.size else 0, entry.method)
 
 
 def check_recipe(arguments: argparse.Namespace) -> int:
@@ -176,7 +176,7 @@ def _recipe_of_fit(fit: FitSpec, catalogue: Catalogue) -> str | None:
     head: Head = "classification" if fit.prompt is None else "label-words"
     if family is None:
         return None
-    return catalogue.own_recipe(family.kind, head, num_params_of(fit.model.name, entry), fit.model.method)
+    return catalogue.default_recipe(family.kind, head, num_params_of(fit.model.name, entry), fit.model.method)
 
 
 def _show(found: Sequence[Comparison], model: str, recipe: str | None, out: Console) -> None:

@@ -33,7 +33,7 @@ from moodbench.config.schema import (
     Recipe,
     TrainingFile,
 )
-from moodbench.config.yaml_files import explain, line_of, load_yaml
+from moodbench.config.yaml_files import line_of, load_yaml, validation_message
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -106,10 +106,10 @@ class Catalogue:
         """Return the recipe `name`, or raise UnknownNameError with the nearest name."""
         return _named(self.training.recipes, "recipe", name)
 
-    def own_recipe(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> str | None:
+    def default_recipe(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> str | None:
         """Return the name of the default recipe of such models with fine-tuning `method`, or None."""
         recipes = self.training.recipes.items()
-        return next((name for name, r in recipes if r.suits(kind, head, num_params, method)), None)
+        return next((name for name, r in recipes if r.applies_to(kind, head, num_params, method)), None)
 
     def fine_tuning(
         self, entry: ModelEntry, kind: ModelKind, head: Head, num_params: int, asked: str | None = None
@@ -120,7 +120,7 @@ class Catalogue:
         entry. If a recipe is `asked` for by name, it replaces all layers after the defaults.
         Raises: UnknownNameError if there is no recipe with that name.
         """
-        suiting = self.own_recipe(kind, head, num_params, entry.method)
+        suiting = self.default_recipe(kind, head, num_params, entry.method)
         own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
         layers = [self.recipe(suiting) if suiting else Changes(), own, entry] if asked is None else [self.recipe(asked)]
         lora, train = self.training.lora.model_dump(), self.training.train.model_dump()
@@ -254,12 +254,12 @@ def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseMode
     if layer is None:
         return schema.model_validate(packaged)
     try:
-        return schema.model_validate(_laid_over(packaged, layer.values, name))
+        return schema.model_validate(_merged(packaged, layer.values, name))
     except ValidationError as error:
-        raise SpecError(explain(error, layer.where, layer.text, layer.prefix, schema=schema)) from error
+        raise SpecError(validation_message(error, layer.where, layer.text, layer.prefix, schema=schema)) from error
 
 
-def _laid_over(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:
+def _merged(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:
     """Return `own` merged into `packaged`; a model's published results from `own` come first.
 
     Their indices in validation errors then match the user's file.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moodbench.config.catalogue import merge
 from moodbench.config.schema import DeviceClass
-from moodbench.config.yaml_files import explain, load_yaml
+from moodbench.config.yaml_files import load_yaml, validation_message
 from moodbench.errors import PrerequisiteError, SpecError
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
@@ -67,7 +67,7 @@ def read_cluster_file(path: Path | None, devices: Mapping[str, DeviceClass] | No
     try:
         read = ClusterFile.model_validate(given)
     except ValidationError as error:
-        raise SpecError(explain(error, str(path), text, schema=ClusterFile)) from error
+        raise SpecError(validation_message(error, str(path), text, schema=ClusterFile)) from error
     unknown = sorted(set(read.measure_on) - set(read.devices) - {"cpu"})
     if unknown:
         raise SpecError(

@@ -52,7 +52,7 @@ Configuration = dict[str, Any]
 """Parameter -> value; only active parameters."""
 
 
-class Misplaced(ValueError):
+class SpaceError(ValueError):
     """An error at one path (sequence of keys) of a search space."""
 
     def __init__(self, path: tuple[str, ...], reason: str) -> None:
@@ -155,12 +155,12 @@ class SearchSpace(Entry):
     def _known(self) -> SearchSpace:
         for name in self.parameters:
             if name not in SEARCHED:
-                raise Misplaced(("parameters", name), str(UnknownNameError("parameter", name, SEARCHED)))
+                raise SpaceError(("parameters", name), str(UnknownNameError("parameter", name, SEARCHED)))
         for family, changed in self.families.items():
             for name in changed:
                 if name not in self.parameters:
                     reason = str(UnknownNameError("parameter of this space", name, self.parameters))
-                    raise Misplaced(("families", family, name), reason)
+                    raise SpaceError(("families", family, name), reason)
         check_conditions(self.parameters, lambda name: ("parameters", name))
         return self
 
@@ -222,17 +222,17 @@ def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple
             here = (*place(name), "when", other)
             if other not in parameters or other == name:
                 possible = ", ".join(sorted(set(parameters) - {name})) or "none"
-                raise Misplaced(here, f"{other!r} is no other parameter of this space; allowed are {possible}")
+                raise SpaceError(here, f"{other!r} is no other parameter of this space; allowed are {possible}")
             if parameters[other].when:
-                raise Misplaced(here, f"{other!r} is itself conditional; allowed are parameters without `when`")
+                raise SpaceError(here, f"{other!r} is itself conditional; allowed are parameters without `when`")
             possible_values = values_of(parameters[other])
             if possible_values is None:
-                raise Misplaced(here, f"{other!r} has no list of values; allowed are choice, integer and power_of_two")
+                raise SpaceError(here, f"{other!r} has no list of values; allowed are choice, integer and power_of_two")
             strange = [v for v in allowed if v not in possible_values]
             if strange or not allowed:
                 changed = place(other)
                 where = changed if changed[0] == "families" and place(name)[0] != "families" else here
-                raise Misplaced(
+                raise SpaceError(
                     where,
                     f"{name}.when: {other} is never {strange or 'one of no values'}; "
                     f"allowed are {list(possible_values)}",

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
 from moodbench.config.catalogue import merge
-from moodbench.config.schema import MAX_LORA_ALPHA, Family, LoraDefaults, Quantization, TrainingFile, unlike_quantised
+from moodbench.config.schema import (
+    MAX_LORA_ALPHA,
+    Family,
+    LoraDefaults,
+    Quantization,
+    TrainingFile,
+    quantization_conflict,
+)
 from moodbench.config.search_space import (
     ALPHA_OVER_R,
     KINDS,
@@ -20,13 +27,13 @@ from moodbench.config.search_space import (
     SECTIONS,
     Configuration,
     LogUniform,
-    Misplaced,
     SearchSpace,
+    SpaceError,
     Uniform,
     ends_of,
     overrides,
 )
-from moodbench.config.yaml_files import explain, line_of, load_yaml
+from moodbench.config.yaml_files import line_of, load_yaml, validation_message
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
 
@@ -81,7 +88,7 @@ def load_space(
     try:
         space = SearchSpace.model_validate(load_yaml(text, where))
     except ValidationError as error:
-        raise SpecError(explain_space(error, where, text)) from error
+        raise SpecError(space_message(error, where, text)) from error
     parts = {("parameters",): space.parameters} | {("families", k): v for k, v in space.families.items()}
     for keys, parameters in parts.items():
         for parameter, distribution in parameters.items():
@@ -92,12 +99,12 @@ def load_space(
         for other in space.families:
             if families is not None and other not in (*KINDS, *families):
                 reason = str(UnknownNameError("family", other, (*KINDS, *families)))
-                raise SpecError(located(where, text, ("families", other), reason))
+                raise SpecError(at_line(where, text, ("families", other), reason))
             space.for_family(*_names(other, families or {}))
         if families is not None and family is not None:
             space = space.for_family(*_names(family, families))
-    except Misplaced as problem:
-        raise SpecError(located(where, text, problem.path, problem.reason)) from problem
+    except SpaceError as problem:
+        raise SpecError(at_line(where, text, problem.path, problem.reason)) from problem
     check_together(space, training.lora, "none", where, text)
     return space
 
@@ -121,7 +128,7 @@ def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantiz
                 reason = (
                     f"{value!r} with the recipe's other settings: {problem}; leave the value out, or change the recipe"
                 )
-                raise SpecError(located(where, text, ("parameters", name), reason))
+                raise SpecError(at_line(where, text, ("parameters", name), reason))
     for one, other in combinations(names, 2):
         for values in product(ends_of(space.parameters[one]), ends_of(space.parameters[other])):
             point = dict(zip((one, other), values, strict=True))
@@ -144,7 +151,7 @@ def _contradiction(point: Configuration, lora: LoraDefaults, quantization: Quant
         made = LoraDefaults.model_validate(lora.model_dump() | overrides(point, lora)["lora"])
     except ValidationError as error:
         return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-    return unlike_quantised(made, point.get(QUANTIZATION, quantization))
+    return quantization_conflict(made, point.get(QUANTIZATION, quantization))
 
 
 def _check(
@@ -184,38 +191,40 @@ def _check(
                 SECTIONS[section].model_validate(merge(base, {field: value}), strict=True)
             except ValidationError as error:
                 here = f"{where}, line {line_of(text, path)}"
-                raise SpecError(explain(error, here, None, (*path[:-1], section), schema=SECTIONS[section])) from error
+                raise SpecError(
+                    validation_message(error, here, None, (*path[:-1], section), schema=SECTIONS[section])
+                ) from error
     if reason is not None:
-        raise SpecError(located(where, text, path, reason))
+        raise SpecError(at_line(where, text, path, reason))
 
 
 DISTRIBUTIONS = ("choice", "uniform", "log_uniform", "integer", "power_of_two")
 
 
-def explain_space(error: ValidationError, where: str, text: str) -> str:
+def space_message(error: ValidationError, where: str, text: str) -> str:
     """Return a message with one line per problem in the search space `text`, read from the file `where`."""
     lines: list[str] = []
     for problem in error.errors():
         path = tuple(step for step in problem["loc"] if step not in DISTRIBUTIONS)
         wrong = problem.get("ctx", {}).get("error")
-        if isinstance(wrong, Misplaced):
-            lines.append(located(where, text, wrong.path, wrong.reason))
-        elif said := _in_words(problem["type"], problem["input"], tuple(map(str, path))):
-            lines.append(located(where, text, *said))
+        if isinstance(wrong, SpaceError):
+            lines.append(at_line(where, text, wrong.path, wrong.reason))
+        elif said := _plain_message(problem["type"], problem["input"], tuple(map(str, path))):
+            lines.append(at_line(where, text, *said))
         else:
             plain = InitErrorDetails(type=problem["type"], loc=path, input=problem["input"], ctx=problem.get("ctx", {}))
             only = ValidationError.from_exception_data(error.title, [plain])
-            lines += explain(only, where, text, schema=SearchSpace).splitlines()
+            lines += validation_message(only, where, text, schema=SearchSpace).splitlines()
     return "\n".join(dict.fromkeys(lines))  # pydantic reports a value once for every type of a union
 
 
-def located(where: str, text: str, path: tuple[str, ...], reason: str) -> str:
+def at_line(where: str, text: str, path: tuple[str, ...], reason: str) -> str:
     """Return `reason` prefixed with file, line and key."""
     line = line_of(text, path)
     return f"{where}{f', line {line}' if line else ''}: {'.'.join(path)}: {reason}"
 
 
-def _in_words(kind: str, seen: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], str] | None:
+def _plain_message(kind: str, seen: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], str] | None:
     """Return the path and reason of a problem for which pydantic's own message would not help; None for others."""
     allowed = ", ".join(DISTRIBUTIONS)
     if kind == "union_tag_not_found":

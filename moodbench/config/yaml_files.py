@@ -96,7 +96,7 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
 _LONGEST_VALUE = 200
 
 
-def explain(
+def validation_message(
     error: ValidationError,
     where: str,
     text: str | None = None,
@@ -120,7 +120,7 @@ def explain(
         place = where + (f", line {line}" if line else "")
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            reason = f"unknown key; {_instead(str(path[-1]), known_keys(schema, path[:-1]))}"
+            reason = f"unknown key; {_known_instead(str(path[-1]), known_keys(schema, path[:-1]))}"
         seen = problem["input"]
         if problem["type"] in ("tuple_type", "list_type"):
             reason = "expected a list" if isinstance(seen, dict | None) else f"expected a list: write [{seen}]"
@@ -167,7 +167,7 @@ def _alternatives(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def _instead(key: str, known: list[str]) -> str:
+def _known_instead(key: str, known: list[str]) -> str:
     near = nearest(key, known)
     return f"did you mean {near!r}?" if near else f"known are {', '.join(known) or 'none'}; remove it"
 

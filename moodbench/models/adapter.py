@@ -105,7 +105,7 @@ def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_he
         copy_dequantised(load_classifier(spec, init_seed=0, tokenizer=tokenizer).model, plain)
     set_pad_token(plain, tokenizer.pad_id)
     if spec.model.method == "full":
-        return put_trained(plain, artifact / WEIGHTS)
+        return load_trained_weights(plain, artifact / WEIGHTS)
     return merge_adapter(plain, artifact / ADAPTER)
 
 
@@ -156,7 +156,7 @@ WEIGHTS = "weights.safetensors"
 """File of an artifact with all trained weights, for models that were fine-tuned without an adapter."""
 
 
-def train_all(model: Any) -> Any:
+def unfreeze(model: Any) -> Any:
     """Return `model` with all weights trainable, except the token embeddings and the output layer of a language model.
 
     That layer scores the label words and often shares its weights with the embeddings, so both stay frozen.
@@ -170,7 +170,7 @@ def train_all(model: Any) -> Any:
     return model
 
 
-def save_trained(model: Any, path: Path) -> None:
+def save_trained_weights(model: Any, path: Path) -> None:
     """Write the trainable weights of `model` to the safetensors file `path`."""
     from safetensors.torch import save_file
 
@@ -178,7 +178,7 @@ def save_trained(model: Any, path: Path) -> None:
     save_file(trained, path, metadata={"format": "pt"})
 
 
-def put_trained(model: Any, path: Path) -> Any:
+def load_trained_weights(model: Any, path: Path) -> Any:
     """Return `model` with the weights in the safetensors file `path` copied over its own."""
     import torch
     from safetensors.torch import load_file

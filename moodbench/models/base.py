@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from moodbench.config.schema import MASK, TEXT, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Device
-from moodbench.models.device import empty_model, parameter_count, spread
+from moodbench.models.device import empty_model, layer_device_map, parameter_count
 from moodbench.models.families import FORMAT_NAMES
 from moodbench.models.features import uses_checkpointing
 from moodbench.models.locate import locate, source_of
@@ -165,7 +165,7 @@ def _load(
         }
     if num_gpus > 1:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
-        changes["device_map"] = spread(empty_model(auto, config, trust_remote_code=trusted), num_gpus)
+        changes["device_map"] = layer_device_map(empty_model(auto, config, trust_remote_code=trusted), num_gpus)
     model, info = auto.from_pretrained(folder, output_loading_info=True, dtype=FORMAT_NAMES[dtype], **changes)
     if quantization == "nf4":
         # Otherwise CPUs with AVX-512 BF16 repack the weights for inference in bf16: other logits than in training.

@@ -110,7 +110,7 @@ def empty_model(auto: Any, config: Any, *, trust_remote_code: bool = False) -> A
         return auto.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def spread(model: Any, num_gpus: int) -> dict[str, int]:
+def layer_device_map(model: Any, num_gpus: int) -> dict[str, int]:
     """Return the CUDA device of each part of `model`, in order; reads shapes only.
 
     Layers are never split, each device has consecutive parts, and the largest number of bytes on a device is minimal.
@@ -156,13 +156,13 @@ def _parts(name: str, module: Any, whole: frozenset[str]) -> Iterator[tuple[str,
         yield from _parts(f"{name}.{child_name}".lstrip("."), child, whole)
 
 
-def on_gpus(model: Any, num_gpus: int) -> Any:
+def dispatch_to_gpus(model: Any, num_gpus: int) -> Any:
     """Return `model` with its layers moved to `num_gpus` CUDA devices; its interface does not change."""
     from accelerate import dispatch_model
 
-    return dispatch_model(model, spread(model, num_gpus))
+    return dispatch_model(model, layer_device_map(model, num_gpus))
 
 
-def is_spread(model: Any) -> bool:
+def is_dispatched(model: Any) -> bool:
     """Return whether the model is placed on several devices."""
     return len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moodbench.config.schema import Family, ModelEntry, ModelSource, NumberFormat
+from moodbench.config.schema import Family, ModelEntry, NumberFormat
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import shape_of_config
 from moodbench.models.locate import config_of, locate
@@ -41,14 +41,9 @@ def published_in(name: str, entry: ModelEntry) -> NumberFormat | None:
     assert entry.source is not None
     if entry.published_in is not None or entry.family is not None:
         return entry.published_in
-    config = _config(name, entry.source)
+    config = read_config(name, locate(name, entry.source).folder)
     stated = str(config.get("dtype") or config.get("torch_dtype"))
     return next((short for short, long in FORMAT_NAMES.items() if long == stated), None)
-
-
-def _config(name: str, source: ModelSource) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((locate(name, source).folder / "config.json").read_text("utf-8"))
-    return config
 
 
 def num_params_of(name: str, entry: ModelEntry) -> int:
@@ -56,7 +51,10 @@ def num_params_of(name: str, entry: ModelEntry) -> int:
     assert entry.source is not None
     if entry.size is not None:
         return entry.size.num_params
-    config = config_of(name, entry.source) if entry.family is not None else _config(name, entry.source)
+    if entry.family is not None:
+        config = config_of(name, entry.source)
+    else:
+        config = read_config(name, locate(name, entry.source).folder)
     try:
         return shape_of_config(config).num_params if config else 0
     except KeyError:
@@ -64,10 +62,17 @@ def num_params_of(name: str, entry: ModelEntry) -> int:
 
 
 def model_type_of(name: str, folder: Path) -> str:
-    """Return the `model_type` from config.json in `folder`.
+    """Return the `model_type` from config.json in `folder`, or raise PrerequisiteError if there is none."""
+    model_type = read_config(name, folder).get("model_type")
+    if not isinstance(model_type, str):
+        raise PrerequisiteError(
+            f"model {name}: {folder / 'config.json'} states no model_type; expected a folder made by save_pretrained"
+        )
+    return model_type
 
-    Raises: PrerequisiteError if config.json cannot be read or has no `model_type`.
-    """
+
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """Return the content of config.json in `folder`, or raise PrerequisiteError if it cannot be read."""
     path = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -75,9 +80,7 @@ def model_type_of(name: str, folder: Path) -> str:
         raise PrerequisiteError(
             f"model {name}: {path} cannot be read as JSON ({error}); expected a folder made by save_pretrained"
         ) from error
-    if not isinstance(config.get("model_type"), str):
-        raise PrerequisiteError(f"model {name}: {path} states no model_type; expected a folder made by save_pretrained")
-    return str(config["model_type"])
+    return config
 
 
 def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Family:

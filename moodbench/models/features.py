@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, get_args
 
-from moodbench.config.schema import LoraDefaults, ModelEntry, NumberFormat, Optimizer, Quantization, unlike_quantised
+from moodbench.config.schema import (
+    LoraDefaults,
+    ModelEntry,
+    NumberFormat,
+    Optimizer,
+    Quantization,
+    quantization_conflict,
+)
 from moodbench.errors import SpecError
 from moodbench.estimate.estimator import CHECKPOINTING_FROM_PARAMS
 from moodbench.hardware import Device
@@ -112,7 +119,7 @@ def check_lora(lora: LoraDefaults, quantization: Quantization, name: str) -> Lor
 
     Raises: SpecError if it does not.
     """
-    problem = unlike_quantised(lora, quantization)
+    problem = quantization_conflict(lora, quantization)
     if problem:
         raise SpecError(f"model {name}: lora.{problem}")
     return lora
@@ -122,25 +129,6 @@ def allowed_quantizations(device: Device) -> list[str]:
     """Return the quantizations that work on `device`, "none" first."""
     bits = {"int8": "8-bit weights (int8)", "nf4": "4-bit weights (nf4)"}
     return ["none", *(q for q, feature in bits.items() if support(feature, device).works)]
-
-
-def auto_precision(
-    device: Device,
-    *,
-    fp16_safe: bool = True,
-    published: NumberFormat | None = None,
-    bf16_in_hardware: bool = False,
-    num_params: int = 0,
-) -> NumberFormat:
-    """Return the default number format for training.
-
-    Apple's GPU: fp32. CPU: fp32, but bf16 for models of CPU_BF16_FROM_PARAMS or more if the processor multiplies bf16
-    in hardware. CUDA: fp16, but bf16 for families that overflow in fp16, and for weights `published` in bf16, whose
-    range exceeds that of fp16, if the device multiplies bf16 in hardware.
-    """
-    if device != "cuda":
-        return "bf16" if device == "cpu" and bf16_in_hardware and num_params >= CPU_BF16_FROM_PARAMS else "fp32"
-    return "bf16" if not fp16_safe or (published == "bf16" and bf16_in_hardware) else "fp16"
 
 
 def precision_of(
@@ -153,14 +141,18 @@ def precision_of(
     bf16_in_hardware: bool = False,
     num_params: int = 0,
 ) -> NumberFormat:
-    """Return the number format for training: `wanted`, or the default if that is "auto".
+    """Return the number format for training: `wanted`, or for "auto" the default.
+
+    The default is fp32 on Apple's GPU. On the CPU it is fp32, but bf16 for models of CPU_BF16_FROM_PARAMS or more if
+    the processor multiplies bf16 in hardware. On CUDA it is fp16, but bf16 for families that overflow in fp16, and for
+    weights `published` in bf16, whose range exceeds that of fp16, if the device multiplies bf16 in hardware.
 
     Raises: SpecError if the device does not support the format or the model family overflows in it.
     """
+    if wanted == "auto" and device == "cuda":
+        return "bf16" if not fp16_safe or (published == "bf16" and bf16_in_hardware) else "fp16"
     if wanted == "auto":
-        return auto_precision(
-            device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware, num_params=num_params
-        )
+        return "bf16" if device == "cpu" and bf16_in_hardware and num_params >= CPU_BF16_FROM_PARAMS else "fp32"
     if wanted == "fp16" and device == "cuda" and not fp16_safe:
         raise SpecError(
             f"model {name}: train.precision 'fp16': its activations overflow in fp16; use bf16, fp32 or auto"

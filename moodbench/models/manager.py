@@ -13,7 +13,7 @@ from moodbench.models.adapter import add_lora
 from moodbench.models.base import load_base, prepare_for_training, set_pad_token
 from moodbench.models.device import get_device
 from moodbench.models.families import family_of, num_params_of, published_in
-from moodbench.models.features import auto_precision, check_quantization, weights_format
+from moodbench.models.features import check_quantization, precision_of, weights_format
 from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer
 
@@ -30,37 +30,42 @@ class PreparedModel:
 
 
 class LoRAConfigManager:
-    """Prepares models for LoRA, or for QLoRA if their weights are quantised."""
+    """Prepares models for LoRA, or for QLoRA if their weights are quantised; needs no instance."""
 
-    def __init__(self, catalogue: Catalogue | None = None, quantization: Quantization | None = None) -> None:
-        self.catalogue = catalogue or load_catalogue()
-        self.quantization = quantization
-
+    @staticmethod
     def prepare_model(
-        self, model_name: str, num_labels: int, device: Device | None = None, *, seed: int = 0
+        model_name: str,
+        num_labels: int,
+        device: Device | None = None,
+        *,
+        seed: int = 0,
+        quantization: Quantization | None = None,
+        catalogue: Catalogue | None = None,
     ) -> PreparedModel:
         """Return the model `model_name` with LoRA adapters and a classification head, on `device`.
 
         `model_name` is a name in the catalogue, a hub id or a folder. `device` defaults to the best device of this
-        machine. Weights that the checkpoint does not contain are initialised from `seed`.
+        machine, `quantization` to the one of the model's entry. Weights that the checkpoint does not contain are
+        initialised from `seed`.
 
         Raises: UnknownNameError, SpecError or PrerequisiteError if the model cannot be prepared.
         """
-        entry = self.catalogue.model(model_name)
+        catalogue = catalogue or load_catalogue()
+        entry = catalogue.model(model_name)
         if entry.method != "lora" or entry.source is None:
             raise SpecError(f"model {model_name}: its method is {entry.method}; prepare_model makes LoRA models")
         if num_labels < 2:
             raise SpecError(f"model {model_name}: num_labels {num_labels}; a classifier needs 2 or more")
         place = device or get_device()
-        text = TextDefaults.model_validate(self.catalogue.training.text.model_dump() | entry.text)
-        family = family_of(model_name, entry, self.catalogue.families)[1]
+        text = TextDefaults.model_validate(catalogue.training.text.model_dump() | entry.text)
+        family = family_of(model_name, entry, catalogue.families)[1]
         num_params = num_params_of(model_name, entry)
-        lora = LoraDefaults.model_validate(
-            self.catalogue.fine_tuning(entry, family.kind, "classification", num_params)[0]
-        )
-        quantization = check_quantization(self.quantization or entry.quantization, place, model_name)
-        precision = auto_precision(
+        lora = LoraDefaults.model_validate(catalogue.fine_tuning(entry, family.kind, "classification", num_params)[0])
+        quantization = check_quantization(quantization or entry.quantization, place, model_name)
+        precision = precision_of(
+            "auto",
             place,
+            model_name,
             fp16_safe=family.fp16,
             published=published_in(model_name, entry),
             bf16_in_hardware=hardware().multiplies_bf16(place),

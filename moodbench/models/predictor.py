@@ -92,7 +92,7 @@ def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
     return text
 
 
-class Preparing:
+class PreparedPredictor:
     """A predictor that preprocesses its texts with the steps that its training texts went through."""
 
     def __init__(self, predictor: Predictor, steps: Sequence[PreparationStep]) -> None:
@@ -125,7 +125,7 @@ def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device, *,
     The layers of a transformer are spread over `num_gpus` CUDA devices.
     """
     model = _load_model(spec, artifact, form, device, num_gpus)
-    return Preparing(model, spec.preparation) if spec.preparation else model
+    return PreparedPredictor(model, spec.preparation) if spec.preparation else model
 
 
 def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_gpus: int) -> Predictor:

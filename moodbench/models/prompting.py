@@ -82,18 +82,21 @@ def chat_template(tokenizer: Any, template: Template, name: str) -> Template:
     turn = [{"role": "user", "content": template.fill(_PLACE)}]
     if tokenizer.chat_template is None:
         raise PrerequisiteError(f"model {name}: its tokenizer has no chat template; choose a prompt without chat")
+    import jinja2
+
     try:
         whole = str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-    except Exception as error:
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
         raise PrerequisiteError(
-            f"model {name}: its chat template takes no lone user's turn ({error}); choose a prompt without chat"
+            f"model {name}: its chat template does not accept a single user message ({error}); choose a prompt "
+            "without chat"
         ) from error
     begin = tokenizer.bos_token
     if begin and whole.startswith(begin) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
         whole = whole.removeprefix(begin)  # the tokenizer adds it
     before, place, after = whole.partition(_PLACE)
     if not place:
-        raise PrerequisiteError(f"model {name}: its chat template leaves the text out; choose a prompt without chat")
+        raise PrerequisiteError(f"model {name}: its chat template omits the text; choose a prompt without chat")
     return Template(before, after)
 
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from moodbench.config.schema import TEXT
 from moodbench.hardware import Device
-from moodbench.models.adapter import ADAPTER, WEIGHTS, merged_model, put_trained
+from moodbench.models.adapter import ADAPTER, WEIGHTS, load_trained_weights, merged_model
 from moodbench.models.base import is_quantised, load_classifier, load_encoder, set_pad_token
-from moodbench.models.device import is_spread, on_gpus, parameter_bytes
+from moodbench.models.device import dispatch_to_gpus, is_dispatched, parameter_bytes
 from moodbench.models.predictor import Encoded, Logits
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
@@ -31,7 +31,7 @@ class TransformerClassifier:
 
     def __init__(self, model: Any, tokenizer: Tokenizer, device: Device) -> None:
         # Quantised and spread weights are on their devices already.
-        self._model = (model if is_quantised(model) or is_spread(model) else model.to(device)).eval()
+        self._model = (model if is_quantised(model) or is_dispatched(model) else model.to(device)).eval()
         self.tokenizer = tokenizer
         self._device = device
         self.weights_bytes = parameter_bytes(model)
@@ -125,13 +125,13 @@ def load_transformer(
     # The seed does not matter: every randomly initialised module is replaced by the saved one.
     if form == "merged":
         merged = merged_model(spec, artifact, tokenizer)
-        return TransformerClassifier(on_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
+        return TransformerClassifier(dispatch_to_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
     base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus, tokenizer=tokenizer).model
     set_pad_token(base, tokenizer.pad_id)
     if spec.model.method == "prompted":
         return TransformerClassifier(base, tokenizer, device)
     if spec.model.method == "full":
-        return TransformerClassifier(put_trained(base, artifact / WEIGHTS), tokenizer, device)
+        return TransformerClassifier(load_trained_weights(base, artifact / WEIGHTS), tokenizer, device)
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)

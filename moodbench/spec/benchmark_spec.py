@@ -25,7 +25,7 @@ from moodbench.config.schema import (
     TrainDefaults,
 )
 from moodbench.config.schema.base import ChangesOf
-from moodbench.config.yaml_files import explain, load_yaml
+from moodbench.config.yaml_files import load_yaml, validation_message
 from moodbench.errors import PrerequisiteError, SpecError
 
 BASELINE_OF_SCORE = "tfidf-logreg"
@@ -188,7 +188,7 @@ def spec_from_values(values: dict[str, Any], where: str, text: str | None = None
         spec = BenchmarkSpec.model_validate(values)
         _ = spec.own  # computed now, so that errors in the user's own data are raised here
     except ValidationError as error:
-        raise SpecError(explain(error, where, text, schema=BenchmarkSpec)) from error
+        raise SpecError(validation_message(error, where, text, schema=BenchmarkSpec)) from error
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from error
     return spec

@@ -52,18 +52,18 @@ class Steps:
 class Schedule(Steps):
     """The steps of a fit and its validation runs."""
 
-    look_steps: tuple[int, ...]
+    validation_steps: tuple[int, ...]
     """Steps after which a validation run takes place, ascending; the last one is the last step of the fit."""
-    look_size: int
+    validation_size: int
     """Validation texts per validation run."""
     final_size: int
-    """Validation texts for the score of the best checkpoint; if equal to `look_size`, its validation run is reused."""
+    """Validation texts for the score of the best checkpoint; if equal to `validation_size`, its run is reused."""
 
     @property
     def num_validation_texts(self) -> int:
         """Number of validation texts processed by the end, counted once per run."""
-        final = 0 if self.final_size == self.look_size else self.final_size
-        return len(self.look_steps) * self.look_size + final
+        final = 0 if self.final_size == self.validation_size else self.final_size
+        return len(self.validation_steps) * self.validation_size + final
 
 
 def steps_of(train: TrainDefaults, num_train: int) -> Steps:
@@ -85,12 +85,12 @@ def schedule_of(train: TrainDefaults, num_train: int, num_validation: int) -> Sc
     with the texts that the whole budget allows.
     """
     steps = steps_of(train, num_train)
-    num_looks = _wished_looks(train, steps)
+    num_runs = _num_validation_runs(train, steps)
     share = train.validation_share
     budget = TRAINING_COST * steps.num_texts * share / (1 - share) if share < 1 else math.inf
-    num_looks, look_size, final_size = _within(budget, num_looks, num_validation)
-    looks = tuple(math.ceil(number * steps.num_steps / num_looks) for number in range(1, num_looks + 1))
-    return Schedule(steps.num_train, steps.batch_size, steps.num_steps, looks, look_size, final_size)
+    num_runs, validation_size, final_size = _fit_to_budget(budget, num_runs, num_validation)
+    validations = tuple(math.ceil(number * steps.num_steps / num_runs) for number in range(1, num_runs + 1))
+    return Schedule(steps.num_train, steps.batch_size, steps.num_steps, validations, validation_size, final_size)
 
 
 def num_trained_on(fit: FitSpec, num_train: int) -> int:
@@ -112,27 +112,27 @@ def _batch_size(train: TrainDefaults, num_train: int) -> int:
     return min(size, largest)
 
 
-def _wished_looks(train: TrainDefaults, steps: Steps) -> int:
+def _num_validation_runs(train: TrainDefaults, steps: Steps) -> int:
     """Return how many validation runs the recipe requests; epochs added only to reach `min_steps` add none."""
     of_epochs = math.ceil(round(min(train.epochs, steps.epochs) * train.evaluations_per_epoch, 9))
-    wished = max(of_epochs, math.ceil(steps.num_steps / train.max_evaluation_steps))
-    return min(wished, steps.num_steps)
+    requested = max(of_epochs, math.ceil(steps.num_steps / train.max_evaluation_steps))
+    return min(requested, steps.num_steps)
 
 
-def _within(budget: float, num_looks: int, num_validation: int) -> tuple[int, int, int]:
+def _fit_to_budget(budget: float, num_runs: int, num_validation: int) -> tuple[int, int, int]:
     """Return the number of validation runs, the texts per run and the texts of the final score.
 
     `budget` is the maximum number of texts of all of these together.
     """
     least = min(MIN_VALIDATION_TEXTS, num_validation)
-    if num_looks * num_validation <= budget:
-        return num_looks, num_validation, num_validation
+    if num_runs * num_validation <= budget:
+        return num_runs, num_validation, num_validation
     if num_validation == least:
         return max(1, int(budget // num_validation)), num_validation, num_validation
     final_size = num_validation if budget >= num_validation + 2 * least else int(budget / 2)
-    affordable = min(num_looks, int((budget - final_size) // least))
+    affordable = min(num_runs, int((budget - final_size) // least))
     if affordable < 2:
         size = min(num_validation, max(least, int(budget)))
         return 1, size, size
-    look_size = min(num_validation, int((budget - final_size) // affordable))
-    return affordable, look_size, final_size
+    validation_size = min(num_validation, int((budget - final_size) // affordable))
+    return affordable, validation_size, final_size

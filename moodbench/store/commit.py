@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
-from moodbench.store.staging import Claim, forget
+from moodbench.store.staging import AttemptLock, remove_checkpoints
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,26 @@ class Attempt:
         self._location = location
         self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
         self.folder = location.staging() / self.name
-        self._claim: Claim | None = None
+        self._lock: AttemptLock | None = None
 
     def __enter__(self) -> Attempt:
-        self._claim = Claim(self.folder.parent, self.name)
+        self._lock = AttemptLock(self.folder.parent, self.name)
         self.folder.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._claim:
-            self._claim.release()
+        if self._lock:
+            self._lock.release()
 
     def checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
         """Return a new folder for this attempt's checkpoints of `fit_id`, and those of other attempts, newest first.
 
         Checkpoints outlive the attempt. They are removed when any attempt commits the fit.
         """
-        assert self._claim, "outside of its `with`"
-        return self._claim.open_checkpoints(fit_id)
+        assert self._lock, "outside of its `with`"
+        return self._lock.open_checkpoints(fit_id)
 
     def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
         """Publish `outputs`, then create the `record` of `kind` under `id_`.
@@ -67,7 +67,7 @@ class Attempt:
         a complete one, whose files all exist with the sizes and hashes that it names.
         """
         committed = self._commit(kind, id_, record, outputs)
-        forget(self.folder.parent, id_, self.name)
+        remove_checkpoints(self.folder.parent, id_, self.name)
         return committed
 
     def _commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:

@@ -242,7 +242,7 @@ class RemoteLocation:
         return self._filesystem, self._root
 
 
-def locate(uri: str | Path) -> Location:
+def open_location(uri: str | Path) -> Location:
     """Return the location of `uri`: a path, or a URI that pyarrow.fs understands (file:, s3:, gs:, hdfs: ...).
 
     Raises: StoreError if pyarrow.fs cannot open the URI.

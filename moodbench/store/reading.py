@@ -19,14 +19,14 @@ from moodbench.store.commit import Attempt, id_of_key, write_table
 from moodbench.store.location import Location
 from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
-MEND = (
+REPAIR = (
     "run `moodbench verify --set-aside`, which moves damaged results and what depends on them out of the way, "
     "then run the same command again to recreate them"
 )
 """End of an error message: what to do about a damaged file."""
 
 
-def first_of(keys: Iterable[str]) -> list[str]:
+def record_keys(keys: Iterable[str]) -> list[str]:
     """Return the key of the valid record of every id: of several sorted `keys`, the first by attempt name."""
     first: dict[str, str] = {}
     for key in keys:
@@ -48,11 +48,11 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
     except FileNotFoundError as error:
         raise StoreError(
             f"{root}/{key}: is missing, though a record names it; `moodbench verify` lists what else differs. "
-            f"Put it back, or {MEND}"
+            f"Put it back, or {REPAIR}"
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
-            f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {MEND}"
+            f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {REPAIR}"
         ) from error
     check_schema_version(f"{root}/{key}", table.schema)
     return table.select(schema.names).cast(schema)
@@ -84,7 +84,7 @@ def refuse_other_version(location: Location) -> None:
     """Raise StoreError if the store at `location` was written with another schema version, judged by one record."""
     filesystem, root = location.filesystem()
     for kind in (*RECORDS, "failures"):
-        for key in first_of(location.keys(kind))[:1]:
+        for key in record_keys(location.keys(kind))[:1]:
             try:
                 schema = pq.read_schema(f"{root}/{key}", filesystem=filesystem)
             except (pa.ArrowInvalid, OSError):
@@ -132,17 +132,17 @@ class Compacted:
     """Number of records read from their own files because the previous snapshot lacked their current version."""
 
 
-def standing_records(location: Location, kind: str) -> pa.Table:
+def read_records(location: Location, kind: str) -> pa.Table:
     """Return the valid record of every id of `kind`, one row each, in order of id.
 
     Raises: StoreError if a record cannot be read.
     """
-    return _assembled(location, kind)[0].select(RECORDS[kind][0].names)
+    return _read_records(location, kind)[0].select(RECORDS[kind][0].names)
 
 
 def compact(location: Location, kind: str) -> Compacted:
     """Write a snapshot of all records of `kind`, which replaces the previous one."""
-    table, num_read = _assembled(location, kind)
+    table, num_read = _read_records(location, kind)
     key = snapshot_key(kind)
     with Attempt(location) as attempt:
         staged = write_table(table.cast(stamped(table.schema)), attempt.folder / "snapshot.parquet")
@@ -163,11 +163,11 @@ def read_snapshot(location: Location, kind: str) -> pa.Table | None:
         return None
 
 
-def _assembled(location: Location, kind: str) -> tuple[pa.Table, int]:
+def _read_records(location: Location, kind: str) -> tuple[pa.Table, int]:
     """Return the valid records with KEY and STAMP, in order of key, and how many were read from their own files."""
     schema = RECORDS[kind][0]
     stamps = location.stamps(kind)
-    keys = first_of(stamps)
+    keys = record_keys(stamps)
     cached = read_snapshot(location, kind) if keys else None
     row_of: dict[str, int] = {}
     tables = []
@@ -181,7 +181,7 @@ def _assembled(location: Location, kind: str) -> tuple[pa.Table, int]:
         table = read_table(location, key, schema)
         if table.num_rows != 1:
             raise StoreError(
-                f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {MEND}"
+                f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {REPAIR}"
             )
         tables.append(table.append_column(KEY, pa.array([key])).append_column(STAMP, pa.array([stamps[key]])))
         row_of[key] = num_rows

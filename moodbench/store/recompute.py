@@ -51,14 +51,14 @@ def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class About:
+class Tolerant:
     """A recomputed value that a stored value must equal up to a tolerance."""
 
     value: float
     tolerance: float
 
 
-def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict[str, About]:
+def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict[str, Tolerant]:
     """Return the validation scores of a fit record, recomputed from an evaluation's predictions on the same texts.
 
     The fit scored its adapter beside the base weights, the evaluation scored the merged weights, which changes the last
@@ -77,7 +77,7 @@ def validation_figures(fit: Mapping[str, Any], validation: pd.DataFrame) -> dict
         "f1_macro": float(np.mean([min(1.0, 3 * num_ties / n) for n in counts if n])),
     }
     return {
-        f"validation_{name}": About(score, tolerance + 1e-9)
+        f"validation_{name}": Tolerant(score, tolerance + 1e-9)
         for name, tolerance in tolerances.items()
         if (score := scores[name]) is not None
     }
@@ -125,20 +125,20 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
     return figures
 
 
-def num_kept_otherwise(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
+def num_changed_kept_flags(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
     """Return the number of samples whose stored `kept` flag differs from the recomputed one."""
     _, judged = judge(samples, record["num_threads"])
     return int((judged["kept"] != samples["kept"]).sum())
 
 
-def same(stored: Any, recomputed: Any) -> bool:
+def equal(stored: Any, recomputed: Any) -> bool:
     """Return whether two values of a column are equal: floats up to rounding, everything else exactly."""
-    if isinstance(recomputed, About):
+    if isinstance(recomputed, Tolerant):
         return isinstance(stored, float) and abs(stored - recomputed.value) <= recomputed.tolerance
     if isinstance(stored, list) and isinstance(recomputed, list):
-        return len(stored) == len(recomputed) and all(map(same, stored, recomputed))
+        return len(stored) == len(recomputed) and all(map(equal, stored, recomputed))
     if isinstance(stored, dict) and isinstance(recomputed, dict):
-        return stored.keys() == recomputed.keys() and all(same(stored[key], recomputed[key]) for key in stored)
+        return stored.keys() == recomputed.keys() and all(equal(stored[key], recomputed[key]) for key in stored)
     if isinstance(stored, float) and isinstance(recomputed, float):
         return math.isclose(stored, recomputed, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return bool(stored == recomputed)
@@ -180,7 +180,7 @@ def recompute(store: Store, kind: str) -> Recomputed:
         assert record is not None
         figures = _figures(store, kind, id_, record)
         rows.append({id_column: id_} | {name: figures.get(name) for name in DERIVED[kind]})
-        if not all(same(record[name], figures.get(name)) for name in DERIVED[kind]):
+        if not all(equal(record[name], figures.get(name)) for name in DERIVED[kind]):
             differing.append(id_)
     key = f"snapshots/recomputed-{kind}.parquet"
     with Attempt(store.location) as attempt:

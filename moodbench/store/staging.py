@@ -54,7 +54,7 @@ FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
 )
 
 
-class Claim:
+class AttemptLock:
     """Lock on the folder of one attempt, held until `release` or until the process ends."""
 
     def __init__(self, staging: Path, name: str) -> None:
@@ -95,7 +95,7 @@ class Claim:
         self._file.close()
 
 
-def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
+def remove_abandoned(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
     """Remove what dead attempts left in `staging`, and return the removed names.
 
     Removed are the folders of dead attempts, abandoned `.lock.new` files, and checkpoint folders of ended attempts that
@@ -126,7 +126,7 @@ def sweep(staging: Path, committed: Set[str], now: float | None = None) -> list[
     return removed
 
 
-def forget(staging: Path, fit_id: str, name: str) -> None:
+def remove_checkpoints(staging: Path, fit_id: str, name: str) -> None:
     """Remove the checkpoints of a committed fit: those of the attempt `name` and of all attempts that have ended."""
     folder = staging / f"fit-{fit_id}"
     for own in (folder / name, *_ended(staging, folder)):

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, find_record, id_of_key, write_table
-from moodbench.store.location import LocalLocation, Location, locate, sha256_of
-from moodbench.store.reading import MEND, first_of, read_many, read_table, refuse_other_version, standing_records
+from moodbench.store.location import LocalLocation, Location, open_location, sha256_of
+from moodbench.store.reading import REPAIR, read_many, read_records, read_table, record_keys, refuse_other_version
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
-from moodbench.store.staging import sweep
+from moodbench.store.staging import remove_abandoned
 
 FOLDERS = (
     "fits",
@@ -54,7 +54,7 @@ class Store:
 
         Raises: StoreError if something else is there, or a store of another schema version.
         """
-        location = locate(uri)
+        location = open_location(uri)
         if isinstance(location, LocalLocation):
             _refuse_foreign(location.root)
         refuse_other_version(location)
@@ -104,19 +104,19 @@ class Store:
     def _rerun(self, name: str) -> Store:
         return Store.open(f"{self.uri.rstrip('/')}/reruns/{name}")
 
-    def sweep(self) -> list[str]:
+    def remove_abandoned(self) -> list[str]:
         """Remove from the staging area what ended attempts left and no later one needs, and return the names."""
-        return sweep(self._location.staging(), self.ids("fits"))
+        return remove_abandoned(self._location.staging(), self.ids("fits"))
 
     def ids(self, kind: str) -> set[str]:
         """Return the ids of `kind` that have a record."""
-        return {id_of_key(key) for key in first_of(self._location.keys(kind))}
+        return {id_of_key(key) for key in record_keys(self._location.keys(kind))}
 
     def records(self, kind: str) -> pd.DataFrame:
         """Return all records of `kind`: fits, evaluations, measurements or failures."""
         if kind == "failures":
             return read_many(self._location, self._location.keys(kind), FAILURES)
-        frame: pd.DataFrame = standing_records(self._location, kind).to_pandas()
+        frame: pd.DataFrame = read_records(self._location, kind).to_pandas()
         return frame
 
     def record(self, kind: str, id_: str) -> dict[str, Any] | None:
@@ -143,7 +143,7 @@ class Store:
             path = self._location.local(file["path"])
             if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_of(path) != file["sha256"]:
                 raise StoreError(
-                    f"{self.uri}/{file['path']}: is not as it was committed with fit {fit_id}. To go on, {MEND}"
+                    f"{self.uri}/{file['path']}: is not as it was committed with fit {fit_id}. To go on, {REPAIR}"
                 )
         return folder
 

@@ -21,12 +21,12 @@ from moodbench.errors import StoreError
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location, sha256_of
-from moodbench.store.reading import KEY, STAMP, first_of, read_snapshot, read_table
+from moodbench.store.reading import KEY, STAMP, read_snapshot, read_table, record_keys
 from moodbench.store.recompute import (
+    equal,
     fit_figures,
     measurement_figures,
-    num_kept_otherwise,
-    same,
+    num_changed_kept_flags,
     scored_validation,
     validation_figures,
 )
@@ -103,7 +103,7 @@ class _Verifier:
         snapshot = read_snapshot(self._location, kind)
         cached = {row[KEY]: row for row in ([] if snapshot is None else snapshot.to_pylist())}
         records: dict[str, Row | None] = {}
-        for key in first_of(stamps):
+        for key in record_keys(stamps):
             id_ = id_of_key(key)
             self._named.add(key)
             self._found.num_records += 1
@@ -166,7 +166,7 @@ class _Verifier:
         validation = scored_validation(fit, validation)
         figures = self._recomputed("fits", id_, "validation", lambda: dict(validation_figures(fit, validation)))
         for column, about in figures.items():
-            if not same(fit[column], about):
+            if not equal(fit[column], about):
                 self._differ("fits", id_, column, fit[column], about.value)
         if fit["num_validation"] != len(validation):
             self._differ("fits", id_, "num_validation", fit["num_validation"], len(validation))
@@ -179,7 +179,7 @@ class _Verifier:
         self._owned("measurements", id_, samples, "measurement_id")
         figures = self._recomputed("measurements", id_, "samples", lambda: measurement_figures(record, samples))
         self._equal("measurements", id_, record, figures)
-        if figures and (changed := num_kept_otherwise(record, samples)):
+        if figures and (changed := num_changed_kept_flags(record, samples)):
             self._differ(
                 "measurements", id_, "samples.kept", f"{changed} of {len(samples)} rows", "the other way round"
             )
@@ -280,7 +280,7 @@ class _Verifier:
 
     def _equal(self, kind: str, id_: str, stored: Row, recomputed: Row) -> None:
         for column, value in recomputed.items():
-            if not same(stored[column], value):
+            if not equal(stored[column], value):
                 self._differ(kind, id_, column, stored[column], value)
 
     def _none(self, kind: str, id_: str, column: str, wrong: Iterable[Any], against: str) -> None:

@@ -69,7 +69,7 @@ class Manifest(BaseModel):
 
 
 @dataclass(frozen=True)
-class Taken:
+class ResumedCheckpoint:
     """A checkpoint of an earlier attempt, copied to the folder of this attempt and verified."""
 
     folder: Path
@@ -81,27 +81,29 @@ class Taken:
         return [(e["step"], e[f"eval_{metric}"]) for e in history if f"eval_{metric}" in e]
 
 
-def take_up(area: CheckpointArea, fit_id: str, device: Device, note: Callable[[str], None]) -> Taken | None:
+def resume_checkpoint(
+    area: CheckpointArea, fit_id: str, device: Device, note: Callable[[str], None]
+) -> ResumedCheckpoint | None:
     """Return the latest usable checkpoint of an earlier attempt at `fit_id`, or None.
 
     `note` is called with the reason for each checkpoint that is skipped.
     """
     for source in sorted(_checkpoints(area.earlier), key=_step_of, reverse=True):
         try:
-            taken = _copy(source, area.folder, fit_id, device)
-            best = taken.manifest.best_step
-            if best is not None and best != taken.manifest.step:
+            resumed = _copy(source, area.folder, fit_id, device)
+            best = resumed.manifest.best_step
+            if best is not None and best != resumed.manifest.step:
                 _copy(source.with_name(f"checkpoint-{best}"), area.folder, fit_id, device)
         except _UnusableError as error:
             note(f"checkpoint of step {_step_of(source)} is not used: {error}")
             for half in area.folder.glob("checkpoint-*"):
                 shutil.rmtree(half)
             continue
-        return taken
+        return resumed
     return None
 
 
-class Keeper:
+class CheckpointWriter:
     """Schedules the checkpoints of a trainer, completes each with its manifest, and deletes the ones it replaces."""
 
     def __init__(
@@ -109,24 +111,24 @@ class Keeper:
         area: CheckpointArea,
         fit_id: str,
         device: Device,
-        taken: Taken | None,
+        resumed: ResumedCheckpoint | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._area, self._fit_id, self._device, self._taken, self._clock = area, fit_id, device, taken, clock
+        self._area, self._fit_id, self._device, self._resumed, self._clock = area, fit_id, device, resumed, clock
         self._began = self._saved = clock()
 
     @property
     def num_attempts(self) -> int:
         """Number of attempts at the fit, including this one and those that it resumes."""
-        return 1 + (self._taken.manifest.num_attempts if self._taken else 0)
+        return 1 + (self._resumed.manifest.num_attempts if self._resumed else 0)
 
     def elapsed_s(self) -> float:
         """Return the training time in seconds, including the attempts that this one resumes."""
-        return self._clock() - self._began + (self._taken.manifest.elapsed_s if self._taken else 0.0)
+        return self._clock() - self._began + (self._resumed.manifest.elapsed_s if self._resumed else 0.0)
 
     def peak_memory_bytes(self) -> int:
         """Return the peak memory in bytes, including the attempts that this one resumes."""
-        return max(self._area.peak_bytes(), self._taken.manifest.peak_memory_bytes if self._taken else 0)
+        return max(self._area.peak_bytes(), self._resumed.manifest.peak_memory_bytes if self._resumed else 0)
 
     def attach(self, trainer: Trainer) -> None:
         """Register the checkpoint callback with `trainer`."""
@@ -135,9 +137,9 @@ class Keeper:
     def begin(self, trainer: Trainer) -> None:
         """Start the clock and, on resume, restore the state of `trainer` that transformers does not restore."""
         self._began = self._saved = self._clock()
-        if self._taken is None:
+        if self._resumed is None:
             return
-        manifest, state = self._taken.manifest, trainer.state
+        manifest, state = self._resumed.manifest, trainer.state
         if state.best_global_step is not None:
             state.best_model_checkpoint = str(self._area.folder / f"checkpoint-{state.best_global_step}")
         trainer._tr_loss += manifest.loss_sum
@@ -176,27 +178,27 @@ class Keeper:
         self._saved = self._clock()
 
 
-def _callback(keeper: Keeper, trainer: Trainer) -> TrainerCallback:
+def _callback(writer: CheckpointWriter, trainer: Trainer) -> TrainerCallback:
     from transformers import TrainerCallback
 
-    class Keeping(TrainerCallback):  # type: ignore[misc]
+    class WriteCheckpoints(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            keeper.begin(trainer)
+            writer.begin(trainer)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_save = control.should_save or keeper.is_due()
+            control.should_save = control.should_save or writer.is_due()
 
         def on_save(self, *_: Any, **__: Any) -> None:
-            keeper.complete(trainer)
+            writer.complete(trainer)
 
-    return Keeping()
+    return WriteCheckpoints()
 
 
 class _UnusableError(Exception):
     """Raised with the reason why a checkpoint cannot be resumed."""
 
 
-def _copy(source: Path, target: Path, fit_id: str, device: Device) -> Taken:
+def _copy(source: Path, target: Path, fit_id: str, device: Device) -> ResumedCheckpoint:
     """Return a copy of the checkpoint `source` in the folder `target`, verified against its manifest.
 
     Raises: _UnusableError if it is incomplete, unreadable or changed, or was made by another fit, on another device or
@@ -219,7 +221,7 @@ def _copy(source: Path, target: Path, fit_id: str, device: Device) -> Taken:
     for name in sorted({*manifest.files, *found}):
         if manifest.files.get(name) != found.get(name):
             raise _UnusableError(f"{name} is not as it was written")
-    return Taken(folder, manifest)
+    return ResumedCheckpoint(folder, manifest)
 
 
 def _files(folder: Path) -> dict[str, tuple[int, str]]:

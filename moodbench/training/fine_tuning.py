@@ -23,8 +23,8 @@ from moodbench.models.adapter import (
     initial_adapter,
     loraplus_optimizer,
     save_adapter,
-    save_trained,
-    train_all,
+    save_trained_weights,
+    unfreeze,
 )
 from moodbench.models.base import base_folder, load_classifier, prepare_for_training, set_dropout, set_pad_token
 from moodbench.models.device import parameter_count
@@ -33,8 +33,8 @@ from moodbench.models.transformer import TOKENIZER
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first, parts_by_length
-from moodbench.training.checkpoints import CheckpointArea, Keeper, take_up
-from moodbench.training.multi_adapter import can_join, member
+from moodbench.training.checkpoints import CheckpointArea, CheckpointWriter, resume_checkpoint
+from moodbench.training.multi_adapter import can_join, current_fit
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report, training_verdict
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def fine_tune(
         set_dropout(base.model, spec.train.base_dropout)
     lora = spec.lora
     num_params = parameter_count(base.model)
-    model = train_all(base.model) if lora is None else add_lora(base, lora, spec.target_modules)
+    model = unfreeze(base.model) if lora is None else add_lora(base, lora, spec.target_modules)
     initial = None if lora is None else initial_adapter(model, lora)
     prompt = spec.prompt.model_dump_json() if spec.prompt else ""
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}{prompt}"
@@ -85,7 +85,9 @@ def fine_tune(
         model,
         arguments,
         tokenised(train, tokenizer.encode, key, cache_folder()),
-        tokenised(subsample(validation, schedule.look_size, seeds.subsample), tokenizer.encode, key, cache_folder()),
+        tokenised(
+            subsample(validation, schedule.validation_size, seeds.subsample), tokenizer.encode, key, cache_folder()
+        ),
         tokenizer,
         spec.train,
         schedule,
@@ -93,28 +95,28 @@ def fine_tune(
         1.0 if lora is None else lora.loraplus_lr_ratio,
         _joint_step(spec, model, device, num_params, arguments.gradient_accumulation_steps),
     )
-    taken = take_up(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
-    if taken:
+    resumed = resume_checkpoint(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
+    if resumed:
         report(
             {
-                "note": f"continues from the checkpoint of step {taken.manifest.step}",
-                "earlier": taken.validated(spec.train.select_by),
+                "note": f"continues from the checkpoint of step {resumed.manifest.step}",
+                "earlier": resumed.validated(spec.train.select_by),
             }
         )
-    keeper = Keeper(checkpoints, spec.fit_id, device, taken)
-    keeper.attach(trainer)
-    trainer.train(resume_from_checkpoint=str(taken.folder) if taken else None)
+    writer = CheckpointWriter(checkpoints, spec.fit_id, device, resumed)
+    writer.attach(trainer)
+    trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
     best = trainer.state.best_global_step
     history = trainer.state.log_history
     validated = next(entry for entry in history if entry["step"] == best and "eval_f1_macro" in entry)
     scored = subsample(validation, schedule.final_size, seeds.subsample)
-    if schedule.final_size != schedule.look_size:
+    if schedule.final_size != schedule.validation_size:
         final = tokenised(scored, tokenizer.encode, key, cache_folder())
         validated = trainer.predict(final, metric_key_prefix="eval").metrics
-    others = member()
-    elapsed = keeper.elapsed_s() if others is None else others.elapsed_s()
+    others = current_fit()
+    elapsed = writer.elapsed_s() if others is None else others.elapsed_s()
     if lora is None:
-        save_trained(model, folder / WEIGHTS)
+        save_trained_weights(model, folder / WEIGHTS)
     else:
         save_adapter(model, folder / ADAPTER, initial)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
@@ -131,8 +133,8 @@ def fine_tune(
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=curve,
         chosen={} if others is None or others.most_joined == 1 else {"trained_together": others.most_joined},
-        num_attempts=keeper.num_attempts,
-        peak_memory_bytes=keeper.peak_memory_bytes(),
+        num_attempts=writer.num_attempts,
+        peak_memory_bytes=writer.peak_memory_bytes(),
         num_steps=trainer.state.global_step,
         training_verdict=training_verdict(
             curve,
@@ -142,14 +144,14 @@ def fine_tune(
             accuracy=validated["eval_accuracy"],
             num_validation=len(scored),
             majority_share=float(scored["label"].value_counts(normalize=True).max()),
-            num_look_texts=schedule.look_size,
+            validation_size=schedule.validation_size,
         ),
     )
 
 
 def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_accumulated: int) -> JointStep | None:
     """Return the function that computes gradients jointly with other fits, or None if this fit trains alone."""
-    others = member()
+    others = current_fit()
     assert spec.train is not None
     if others is None or not can_join(spec, num_params, num_accumulated):
         return None
@@ -256,9 +258,9 @@ def _trainer(
                 )
             report({"step": state.global_step, "num_steps": state.max_steps, **shown})
 
-    class Looks(TrainerCallback):  # type: ignore[misc]
+    class ValidationSteps(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_evaluate = control.should_evaluate or state.global_step in schedule.look_steps
+            control.should_evaluate = control.should_evaluate or state.global_step in schedule.validation_steps
 
     class ResumableTrainer(Trainer):  # type: ignore[misc]
         validation_time_s = 0.0
@@ -308,7 +310,7 @@ def _trainer(
             else:
                 assert output_dir is not None
                 Path(output_dir).mkdir(parents=True, exist_ok=True)
-                save_trained(self.model, Path(output_dir) / SAFE_WEIGHTS_NAME)
+                save_trained_weights(self.model, Path(output_dir) / SAFE_WEIGHTS_NAME)
 
         def create_optimizer(self, model: Any = None) -> Any:
             if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:
@@ -324,7 +326,7 @@ def _trainer(
         eval_dataset=validation_set,
         data_collator=collate,
         compute_metrics=scores,
-        callbacks=[Progress(), Looks(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
+        callbacks=[Progress(), ValidationSteps(), EarlyStoppingCallback(early_stopping_patience=train.patience)],
     )
 
 

@@ -49,7 +49,7 @@ def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
 
 
 @dataclass
-class _Waiting:
+class _WaitingFit:
     """A member that waits for the gradients of its batch."""
 
     key: Hashable
@@ -62,11 +62,11 @@ class _Waiting:
 
 
 @dataclass
-class Member:
+class JointFit:
     """One of the fits that train together."""
 
     number: int
-    group: Together
+    group: JointTraining
     seconds: float = 0.0
     """Time of this fit in seconds: its own work in full, and an equal share of each joint pass."""
     most_joined: int = 1
@@ -86,20 +86,20 @@ class Member:
         return self.group.step(self, key, base, model, batch)
 
 
-def member() -> Member | None:
+def current_fit() -> JointFit | None:
     """Return the member that the current thread belongs to, or None."""
     return getattr(_here, "member", None)
 
 
 @dataclass
-class Together:
+class JointTraining:
     """Group of fits that take turns and synchronise before each batch."""
 
     _turn: threading.Condition = field(default_factory=threading.Condition)
     _current: int = 0
     _live: list[int] = field(default_factory=list)
-    _members: list[Member] = field(default_factory=list)
-    _waiting: dict[int, _Waiting] = field(default_factory=dict)
+    _members: list[JointFit] = field(default_factory=list)
+    _waiting: dict[int, _WaitingFit] = field(default_factory=dict)
     _bases: dict[Hashable, Any] = field(default_factory=dict)
     since: float = 0.0
     """Start of the current turn, by `time.perf_counter`."""
@@ -108,13 +108,13 @@ class Together:
         """Return the results of `jobs` in order; after all have ended, raise the first exception of any of them."""
         results: list[Any] = [None] * len(jobs)
         errors: list[BaseException] = []
-        self._live, self._members = list(range(len(jobs))), [Member(n, self) for n in range(len(jobs))]
+        self._live, self._members = list(range(len(jobs))), [JointFit(n, self) for n in range(len(jobs))]
         begin = _random_state()
 
         def work(number: int) -> None:
             with self._turn:
                 self._turn.wait_for(lambda: self._current == number)
-            _here.member = self._members[number]
+            _here.current_fit = self._members[number]
             _set_random_state(begin)
             self.since = time.perf_counter()
             try:
@@ -134,12 +134,12 @@ class Together:
         return results
 
     def step(
-        self, one: Member, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
+        self, one: JointFit, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
     ) -> torch.Tensor | None:
         """Run `Member.step` for the member `one`."""
         import torch
 
-        mine = _Waiting(key, base, model, batch, torch.get_rng_state())
+        mine = _WaitingFit(key, base, model, batch, torch.get_rng_state())
         self._waiting[one.number] = mine
         self._charge(one)
         if not self._all_wait():
@@ -157,7 +157,7 @@ class Together:
     def _all_wait(self) -> bool:
         return all(number in self._waiting for number in self._live)
 
-    def _charge(self, one: Member) -> None:
+    def _charge(self, one: JointFit) -> None:
         one.seconds += time.perf_counter() - self.since
 
     def _leave(self, number: int) -> None:
@@ -191,7 +191,7 @@ class Together:
             left = {n: w for n, w in left.items() if n not in same}
         self._waiting.clear()
 
-    def _joint(self, waiting: list[_Waiting]) -> None:
+    def _joint(self, waiting: list[_WaitingFit]) -> None:
         import torch
         from torch.nn.functional import cross_entropy
 

@@ -83,7 +83,7 @@ def training_verdict(
     accuracy: float,
     num_validation: int,
     majority_share: float,
-    num_look_texts: int,
+    validation_size: int,
 ) -> TrainingVerdict | None:
     """Return whether a fit was trained enough.
 
@@ -94,9 +94,9 @@ def training_verdict(
     - None: the curve has fewer than LEAST_POINTS losses.
     - undertrained: the best checkpoint is the last one, and the training loss still falls (see `is_falling`). Never for
       a fit that stopped early, with `num_steps` below `planned_steps`.
-    - overfitted: the best checkpoint is not the last one, and the score of the last validation run, on `num_look_texts`
-      texts, is lower by more than NUM_ERRORS binomial standard errors, sqrt(m (1 - m) / `num_look_texts`) at the mean m
-      of the two scores. Never if the metric is nll, which is not a proportion.
+    - overfitted: the best checkpoint is not the last one, and the score of the last validation run, on
+      `validation_size` texts, is lower by more than NUM_ERRORS binomial standard errors,
+      sqrt(m (1 - m) / `validation_size`) at the mean m of the two scores. Never for nll, which is not a proportion.
     - ok.
     """
     if not is_above_chance(accuracy, num_validation, majority_share):
@@ -104,14 +104,14 @@ def training_verdict(
     losses = [point.loss for point in curve if point.loss is not None]
     if len(losses) < LEAST_POINTS:
         return None
-    looks = {point.step: point for point in curve if point.validation_score is not None}
-    last = max(looks, default=best_step)
+    validations = {point.step: point for point in curve if point.validation_score is not None}
+    last = max(validations, default=best_step)
     if best_step == last:
         return "undertrained" if num_steps >= planned_steps and is_falling(losses) else "ok"
-    if looks[last].metric != "nll" and best_step in looks:
-        best, final = looks[best_step].validation_score or 0.0, looks[last].validation_score or 0.0
+    if validations[last].metric != "nll" and best_step in validations:
+        best, final = validations[best_step].validation_score or 0.0, validations[last].validation_score or 0.0
         middle = (best + final) / 2
-        if best - final > NUM_ERRORS * math.sqrt(max(middle * (1 - middle), 0.0) / num_look_texts):
+        if best - final > NUM_ERRORS * math.sqrt(max(middle * (1 - middle), 0.0) / validation_size):
             return "overfitted"
     return "ok"
 

@@ -51,7 +51,7 @@ def test_a_fit_on_cuda_learns_and_answers_the_same_when_loaded_again(tmp_path, f
 
 
 def test_4_bit_weights_take_the_bytes_of_the_estimate_with_the_table_of_words_in_16_bits():
-    made = LoRAConfigManager(quantization="nf4").prepare_model("MiniLM-L6", 2, "cuda")
+    made = LoRAConfigManager.prepare_model("MiniLM-L6", 2, "cuda", quantization="nf4")
     base = made.model.get_base_model()
     assert base.get_input_embeddings().weight.element_size() == 2
     shape = shape_of("MiniLM-L6", load_catalogue())
@@ -67,7 +67,7 @@ def test_nf4_takes_less_of_the_card_than_16_bit():
     for quantization in ("none", "nf4"):
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
-        made = LoRAConfigManager(quantization=quantization).prepare_model("MiniLM-L6", 2, "cuda")
+        made = LoRAConfigManager.prepare_model("MiniLM-L6", 2, "cuda", quantization=quantization)
         taken[quantization] = torch.cuda.memory_allocated() - before
         del made
     # 10.6 of 22.7 million parameters are matrices of the layers, in 0.516 bytes each instead of 4.

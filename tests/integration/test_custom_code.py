@@ -89,7 +89,7 @@ def trusting():
 def test_a_folder_with_code_of_its_own_is_refused_with_the_flag_that_allows_it(folder):
     told = r"config.json asks for code of its own \(AutoConfig, AutoModel, .*read it, then allow it with --trust-remote-code"
     with pytest.raises(PrerequisiteError, match=told):
-        LoRAConfigManager().prepare_model(str(folder), 2, "cpu")
+        LoRAConfigManager.prepare_model(str(folder), 2, "cpu")
 
 
 def test_a_tokenizer_with_code_of_its_own_is_refused_even_where_the_model_has_none(tmp_path):
@@ -103,7 +103,7 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_even_where_the_model_has_no
 
 
 def test_trusted_code_is_prepared_for_training_with_lora_in_its_linear_layers(folder):
-    made = LoRAConfigManager(trusting()).prepare_model(str(folder), 3, "cpu")
+    made = LoRAConfigManager.prepare_model(str(folder), 3, "cpu", catalogue=trusting())
     base = made.model.get_base_model()
     assert type(base).__name__ == "NovelForSequenceClassification"
     assert type(made.tokenizer.hf).__name__ == "NovelTokenizer"

@@ -55,7 +55,7 @@ def test_a_named_model_is_fitted_by_its_own_recipe(trials, tmp_path, name):
     spec = trials[name].fit
     entry = CATALOGUE.models[name]
     kind = CATALOGUE.families[entry.family].kind
-    own = CATALOGUE.own_recipe(kind, "label-words" if spec.prompt else "classification", entry.size.num_params)
+    own = CATALOGUE.default_recipe(kind, "label-words" if spec.prompt else "classification", entry.size.num_params)
     assert spec.train.learning_rate == CATALOGUE.recipe(own).train["learning_rate"]
     assert (spec.prompt is not None) == (kind == "decoder")
     examples = examples_of(spec)

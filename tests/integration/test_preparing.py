@@ -5,7 +5,6 @@ import json
 import pytest
 from tiny_models import save_checkpoint
 
-from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
 from moodbench.estimate import shape_of_config
 from moodbench.estimate.memory import Load, weights_bytes
@@ -32,7 +31,7 @@ def folders(tmp_path_factory):
 
 
 def prepared(folder, num_labels=3, quantization="none", **more):
-    return LoRAConfigManager(quantization=quantization).prepare_model(folder, num_labels, "cpu", **more)
+    return LoRAConfigManager.prepare_model(folder, num_labels, "cpu", quantization=quantization, **more)
 
 
 def trained(model):
@@ -180,4 +179,4 @@ def test_the_head_is_drawn_from_the_seed(folders):
 )
 def test_what_cannot_be_prepared_is_told(name, labels, quantization, device, message):
     with pytest.raises(SpecError, match=message):
-        LoRAConfigManager(load_catalogue(), quantization).prepare_model(name, labels, device)
+        LoRAConfigManager.prepare_model(name, labels, device, quantization=quantization)

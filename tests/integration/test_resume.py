@@ -188,7 +188,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_or_foreign_checkpoint_is_passed_over_with_a_note(plain, tmp_path, damage):
-    from moodbench.training.checkpoints import take_up
+    from moodbench.training.checkpoints import resume_checkpoint
 
     _, stopped = plain
     fitting = copy_of(stopped, tmp_path)
@@ -198,7 +198,7 @@ def test_a_damaged_or_foreign_checkpoint_is_passed_over_with_a_note(plain, tmp_p
     own, notes = tmp_path / "own", []
     own.mkdir()
     area = CheckpointArea(own, lambda: 0, fitting.areas)
-    assert take_up(area, fitting.spec.fit_id, "cpu", notes.append) is None
+    assert resume_checkpoint(area, fitting.spec.fit_id, "cpu", notes.append) is None
     assert len(notes) == len(fitting.steps_kept())
     assert all(reason in note and note.startswith("checkpoint of step ") for note in notes)
     assert not list(own.iterdir()), "nothing of it stays"
@@ -248,9 +248,9 @@ def test_a_short_fit_writes_only_what_validation_prefers(tmp_path):
 
 def test_checkpoints_come_at_the_interval(monkeypatch, tmp_path):
     """Each reading of a clock that advances 1 s: with 1e9 s between checkpoints none is due, with 1e-9 all are."""
-    from moodbench.training.checkpoints import Keeper
+    from moodbench.training.checkpoints import CheckpointWriter
 
     ticks = itertools.count()
     area = CheckpointArea(tmp_path, lambda: 0, interval_s=3)
-    keeper = Keeper(area, "f", "cpu", None, clock=lambda: next(ticks))  # made at 0 s
-    assert [keeper.is_due() for _ in range(4)] == [False, False, True, True]  # at 1, 2, 3 and 4 s
+    writer = CheckpointWriter(area, "f", "cpu", None, clock=lambda: next(ticks))  # made at 0 s
+    assert [writer.is_due() for _ in range(4)] == [False, False, True, True]  # at 1, 2, 3 and 4 s

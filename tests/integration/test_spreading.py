@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.models.device import empty_model, is_spread, split, spread
+from moodbench.models.device import empty_model, is_dispatched, layer_device_map, split
 from moodbench.schedule.resources import EVENNESS
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,7 @@ def model(request):
 
 @pytest.mark.parametrize("num_gpus", [2, 3, 4])
 def test_every_parameter_has_one_gpu_layers_are_whole_and_the_fullest_has_what_the_schedule_counts_on(model, num_gpus):
-    places = spread(model, num_gpus)
+    places = layer_device_map(model, num_gpus)
     held = dict.fromkeys(range(num_gpus), 0)
     of_layer = {}
     for name, parameter in model.named_parameters():
@@ -59,9 +59,9 @@ def test_every_parameter_has_one_gpu_layers_are_whole_and_the_fullest_has_what_t
 
 
 def test_a_model_on_one_device_is_not_spread(model):
-    assert not is_spread(model)
+    assert not is_dispatched(model)
     model.hf_device_map = {"": "cpu"}
-    assert not is_spread(model)
+    assert not is_dispatched(model)
     model.hf_device_map = {"a": 0, "b": 1}
-    assert is_spread(model)
+    assert is_dispatched(model)
     del model.hf_device_map

@@ -66,7 +66,7 @@ def test_each_adapter_ends_as_it_does_alone(family, tmp_path):
     specs = specs_of(tmp_path / "model", family)
     alone = [fit_into(spec, tmp_path / f"alone-{n}") for n, spec in enumerate(specs)]
     jobs = [lambda n=n, spec=spec: fit_into(spec, tmp_path / f"joint-{n}") for n, spec in enumerate(specs)]
-    joint = multi_adapter.Together().run(jobs)
+    joint = multi_adapter.JointTraining().run(jobs)
     torch.set_num_threads(threads)
     for (outcome, logits), (joint_outcome, joint_logits) in zip(alone, joint, strict=True):
         np.testing.assert_allclose(joint_logits, logits, atol=TOLERANCE, rtol=0)

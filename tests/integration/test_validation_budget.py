@@ -29,7 +29,11 @@ def test_the_chosen_checkpoint_is_scored_on_the_whole_split_and_looks_on_a_part(
     examples = examples_of(spec)
     train, validation = subsample(examples.split("train"), 76, 0), examples.split("validation")
     schedule = schedule_of(spec.train, len(train), len(validation))
-    assert (schedule.look_steps, schedule.look_size, schedule.final_size) == ((7, 14, 20), 120, len(validation))
+    assert (schedule.validation_steps, schedule.validation_size, schedule.final_size) == (
+        (7, 14, 20),
+        120,
+        len(validation),
+    )
 
     (tmp_path / "area").mkdir()
     reports = []
@@ -37,7 +41,7 @@ def test_the_chosen_checkpoint_is_scored_on_the_whole_split_and_looks_on_a_part(
     outcome = fit(spec, train, validation, tmp_path / "artifact", "cpu", reports.append, area)
 
     predictor = load_predictor(spec, tmp_path / "artifact", "as_trained", "cpu")
-    part = subsample(validation, schedule.look_size, spec.seeds.subsample)
+    part = subsample(validation, schedule.validation_size, spec.seeds.subsample)
     for rows, found in (
         (validation, outcome.validation),
         (

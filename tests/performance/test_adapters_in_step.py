@@ -22,7 +22,7 @@ from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.spec import BenchmarkSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
-from moodbench.training.multi_adapter import Together
+from moodbench.training.multi_adapter import JointTraining
 from moodbench.trial import examples_of
 
 pytestmark = [
@@ -78,7 +78,7 @@ def test_four_adapters_in_step_beside_one_after_another(members, tmp_path):
         for name in sorted(seconds, reverse=number % 2 == 1):
             began = time.process_time()
             jobs = [lambda s=s, f=folders[name]: trained(s, train, validation, f) for s in specs]
-            outcomes = Together().run(jobs) if name == "in step" else [job() for job in jobs]
+            outcomes = JointTraining().run(jobs) if name == "in step" else [job() for job in jobs]
             seconds[name].append(time.process_time() - began)
             if name == "in step":
                 joined = [outcome.chosen.get("trained_together") for outcome in outcomes]

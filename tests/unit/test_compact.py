@@ -14,7 +14,7 @@ from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation, RemoteLocation
-from moodbench.store.reading import compact, read_snapshot, standing_records
+from moodbench.store.reading import compact, read_records, read_snapshot
 from moodbench.store.schema import RECORDS
 
 
@@ -108,9 +108,9 @@ def test_a_snapshot_that_is_gone_damaged_or_not_ours_changes_nothing(store, dama
 
 
 def test_a_snapshot_keeps_what_reading_a_record_gives_to_the_last_field(store):
-    before = {kind: standing_records(store.location, kind).to_pylist() for kind in RECORDS}
+    before = {kind: read_records(store.location, kind).to_pylist() for kind in RECORDS}
     compact_all(store)
-    assert {kind: standing_records(store.location, kind).to_pylist() for kind in RECORDS} == before
+    assert {kind: read_records(store.location, kind).to_pylist() for kind in RECORDS} == before
     assert before["measurements"][0]["throughput_points"][2]["batch_size"] == 32
 
 

@@ -58,10 +58,16 @@ BY_HAND = [
 @pytest.mark.parametrize(
     ("changes", "num_train", "num_validation", "batch_size", "num_steps", "looks", "look_size", "final_size"), BY_HAND
 )
-def test_schedules_by_hand(changes, num_train, num_validation, batch_size, num_steps, looks, look_size, final_size):
+def test_schedules_by_hand(
+    changes, num_train, num_validation, batch_size, num_steps, validations, validation_size, final_size
+):
     found = schedule_of(recipe(**changes), num_train, num_validation)
     assert (found.batch_size, found.num_steps) == (batch_size, num_steps)
-    assert (found.look_steps, found.look_size, found.final_size) == (looks, look_size, final_size)
+    assert (found.validation_steps, found.validation_size, found.final_size) == (
+        validations,
+        validation_size,
+        final_size,
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,10 +116,10 @@ def test_what_every_schedule_keeps(train, num_train, num_validation):
     found = schedule_of(train, num_train, num_validation)
     assert found.num_steps >= train.min_steps and found.num_steps <= (train.max_steps or found.num_steps)
     assert found.batch_size <= train.effective_batch_size
-    assert list(found.look_steps) == sorted(set(found.look_steps))
-    assert found.look_steps[0] >= 1 and found.look_steps[-1] == found.num_steps
+    assert list(found.validation_steps) == sorted(set(found.validation_steps))
+    assert found.validation_steps[0] >= 1 and found.validation_steps[-1] == found.num_steps
     least = min(MIN_VALIDATION_TEXTS, num_validation)
-    assert least <= found.look_size <= found.final_size <= num_validation
+    assert least <= found.validation_size <= found.final_size <= num_validation
     if found.num_validation_texts > least:
         time = found.num_validation_texts + TRAINING_COST * found.num_texts
         assert found.num_validation_texts <= train.validation_share * time * (1 + 1e-9)
@@ -126,9 +132,9 @@ def test_the_budget_only_reduces_the_wishes(train, num_train, num_validation):
         for share in (0.0, 0.3, 1.0)
     )
     assert none.num_steps == some.num_steps == unlimited.num_steps
-    assert 1 == len(none.look_steps) <= len(some.look_steps) <= len(unlimited.look_steps)
-    assert none.look_size == none.final_size == min(MIN_VALIDATION_TEXTS, num_validation)
-    assert unlimited.look_size == unlimited.final_size == num_validation
+    assert 1 == len(none.validation_steps) <= len(some.validation_steps) <= len(unlimited.validation_steps)
+    assert none.validation_size == none.final_size == min(MIN_VALIDATION_TEXTS, num_validation)
+    assert unlimited.validation_size == unlimited.final_size == num_validation
 
 
 def test_the_part_seen_by_looks_has_the_classes_of_the_split_and_is_in_any_larger_part():

@@ -11,7 +11,6 @@ from moodbench.models.families import published_in
 from moodbench.models.features import (
     FEATURES,
     allowed_quantizations,
-    auto_precision,
     check_optimizer,
     check_quantization,
     device_batch_size,
@@ -71,8 +70,14 @@ def test_auto_is_bf16_where_the_device_multiplies_it_for_large_models_on_a_cpu_a
     else:
         expected = {(True, "bf16"): "bf16"}.get((bf16_in_hardware, published), "fp16")
     assert (
-        auto_precision(
-            device, fp16_safe=fp16_safe, published=published, bf16_in_hardware=bf16_in_hardware, num_params=num_params
+        precision_of(
+            "auto",
+            device,
+            "m",
+            fp16_safe=fp16_safe,
+            published=published,
+            bf16_in_hardware=bf16_in_hardware,
+            num_params=num_params,
         )
         == expected
     )

@@ -152,8 +152,11 @@ def test_a_chat_is_the_models_own_format_with_all_that_it_adds(form):
     ("chat", "message"),
     [
         (None, "model m: its tokenizer has no chat template; choose a prompt without chat"),
-        ("{{ raise_exception('roles must alternate') }}", r"takes no lone user's turn \(roles must alternate\)"),
-        ("nothing", "its chat template leaves the text out"),
+        (
+            "{{ raise_exception('roles must alternate') }}",
+            r"does not accept a single user message \(roles must alternate\)",
+        ),
+        ("nothing", "its chat template omits the text"),
     ],
 )
 def test_a_chat_that_cannot_be_had_is_refused(chat, message):

@@ -92,7 +92,7 @@ def test_classic_is_what_was_published_first_and_no_models_own():
 @pytest.mark.parametrize("name", CATALOGUE.training.recipes)
 def test_every_recipe_is_the_default_of_a_model_or_is_asked_for_by_name(name):
     reached = {
-        CATALOGUE.own_recipe(kind, head, num_params, method)
+        CATALOGUE.default_recipe(kind, head, num_params, method)
         for method in ("lora", "full")
         for kind in ("encoder", "decoder", "encoder-decoder")
         for head in ("classification", "label-words")
@@ -106,8 +106,8 @@ def test_every_fine_tuned_model_adapts_all_linear_layers_by_its_own_recipe():
 
 
 def test_a_model_of_unknown_size_gets_no_recipe_for_small_ones():
-    assert not CATALOGUE.recipe("small-encoder").suits("encoder", "classification", 0)
-    assert CATALOGUE.recipe("encoder").suits("encoder", "classification", 0)
+    assert not CATALOGUE.recipe("small-encoder").applies_to("encoder", "classification", 0)
+    assert CATALOGUE.recipe("encoder").applies_to("encoder", "classification", 0)
 
 
 def test_an_unknown_recipe_suggests_the_nearest():

@@ -12,7 +12,7 @@ import pytest
 
 from moodbench.store import Store, commit
 from moodbench.store import staging as module
-from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, sweep
+from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, remove_abandoned
 
 FIT = "ab" * 10
 OWNER = "import sys, time\nfrom moodbench.store import Store\nattempt = Store.open(sys.argv[1]).attempt()\n" + (
@@ -39,11 +39,11 @@ def test_a_live_attempt_loses_nothing_and_a_killed_one_all_but_its_checkpoints(o
     store, name, process = owned
     everything = left(store)
     assert {f"{name}.lock", f"{name}/half", f"fit-{FIT}/{name}/checkpoint-1"} <= everything
-    assert store.sweep() == []
+    assert store.remove_abandoned() == []
     assert left(store) == everything
     process.kill()
     process.wait()
-    assert store.sweep() == [name]
+    assert store.remove_abandoned() == [name]
     own = f"fit-{FIT}/{name}"
     assert left(store) == {f"fit-{FIT}", own, f"{own}/checkpoint-1", f"{own}/checkpoint-1/state"}
 
@@ -54,11 +54,11 @@ def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dea
     process.wait()
     monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
     monkeypatch.setattr(module, "node_name", lambda: "another-host")
-    assert store.sweep() == []
+    assert store.remove_abandoned() == []
     assert f"{name}/half" in left(store)
     monkeypatch.undo()
     monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
-    assert store.sweep() == [name]
+    assert store.remove_abandoned() == [name]
 
 
 def interrupted_at(line: int, use) -> bool:
@@ -106,7 +106,7 @@ def test_what_has_no_lock_is_somebody_elses_and_stays(tmp_path):
     staging = tmp_path / "staging"
     (staging / "unknown").mkdir(parents=True)
     (staging / "unknown" / "file").write_text("")
-    assert sweep(staging, set()) == []
+    assert remove_abandoned(staging, set()) == []
     assert (staging / "unknown" / "file").exists()
 
 
@@ -117,7 +117,7 @@ def test_a_lock_whose_maker_was_killed_before_it_had_a_name_goes_an_hour_later(t
     past = time.time() - CLAIMING_S
     os.utime(abandoned, (past - 1, past - 1))
     os.utime(making, (past + 60, past + 60))
-    assert sweep(tmp_path, set()) == ["a.lock.new"]
+    assert remove_abandoned(tmp_path, set()) == ["a.lock.new"]
     assert making.exists()
 
 
@@ -136,7 +136,7 @@ def test_checkpoints_of_committed_and_of_forgotten_fits_go(tmp_path):
     past = time.time() - KEEP_CHECKPOINTS_S - 60
     for path in (*old.rglob("*"), old):
         os.utime(path, (past, past))
-    assert sweep(tmp_path / "results" / "staging", {"cc" * 10}) == [
+    assert remove_abandoned(tmp_path / "results" / "staging", {"cc" * 10}) == [
         f"fit-{'bb' * 10}/{old.name}",
         f"fit-{'cc' * 10}/{done.name}",
     ]
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_was_only_begun_is_of_no_use_and_goes(tmp_path):
     store = Store.open(tmp_path / "results")
     whole, begun = (checkpoint(store, each * 10) for each in ("aa", "bb"))
     (begun / "checkpoint-5" / "trainer_state.json").unlink()
-    assert sweep(tmp_path / "results" / "staging", set()) == [f"fit-{'bb' * 10}/{begun.name}"]
+    assert remove_abandoned(tmp_path / "results" / "staging", set()) == [f"fit-{'bb' * 10}/{begun.name}"]
     assert whole.exists() and not begun.parent.exists()
 
 

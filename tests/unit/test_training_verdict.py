@@ -20,17 +20,17 @@ FALLING = [0.70, 0.69, 0.62, 0.61, 0.52, 0.51, 0.40, 0.41]
 FLAT = [0.70, 0.60, 0.50, 0.41, 0.40, 0.41, 0.41, 0.40]
 
 
-def curve(losses, looks, metric="f1_macro"):
+def curve(losses, validations, metric="f1_macro"):
     points = [CurvePoint(step, loss) for step, loss in enumerate(losses, start=1)]
-    return points + [CurvePoint(step, None, metric, score) for step, score in looks.items()]
+    return points + [CurvePoint(step, None, metric, score) for step, score in validations.items()]
 
 
-def verdict(losses, looks, best, metric="f1_macro", **changes):
+def verdict(losses, validations, best, metric="f1_macro", **changes):
     facts = {
         "num_steps": len(losses), "planned_steps": len(losses), "accuracy": 0.8, "num_validation": 200,
         "majority_share": 0.5, "num_look_texts": 200,
     }  # fmt: skip
-    return training_verdict(curve(losses, looks, metric), best_step=best, **facts | changes)
+    return training_verdict(curve(losses, validations, metric), best_step=best, **facts | changes)
 
 
 def test_a_last_checkpoint_that_is_the_best_with_a_falling_loss_is_undertrained():
@@ -68,7 +68,7 @@ def test_a_last_score_clearly_below_the_best_is_overfitted():
     # 0.80 to 0.70 at 200 texts: mean 0.75, standard error 0.0306, two of them 0.0612.
     assert verdict(FLAT, {4: 0.80, 8: 0.70}, 4) == "overfitted"
     assert verdict(FLAT, {4: 0.80, 8: 0.745}, 4) == "ok"
-    assert verdict(FLAT, {4: 0.80, 8: 0.70}, 4, num_look_texts=60) == "ok", "two standard errors are 0.112"
+    assert verdict(FLAT, {4: 0.80, 8: 0.70}, 4, validation_size=60) == "ok", "two standard errors are 0.112"
     assert verdict(FALLING, {4: 0.80, 8: 0.70}, 4, planned_steps=20) == "overfitted", "however it ended"
     assert verdict(FLAT, {4: 0.4, 8: 0.9}, 4, metric="nll") == "ok", "a log loss has no binomial error"
 

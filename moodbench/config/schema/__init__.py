@@ -53,7 +53,7 @@ from moodbench.config.schema.training import (
     TfidfDefaults,
     TrainDefaults,
     TrainingFile,
-    unlike_quantised,
+    quantization_conflict,
 )
 
 __all__ = [
@@ -112,5 +112,5 @@ __all__ = [
     "TfidfDefaults",
     "TrainDefaults",
     "TrainingFile",
-    "unlike_quantised",
+    "quantization_conflict",
 ]

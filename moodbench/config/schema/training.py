@@ -67,7 +67,7 @@ class LoraDefaults(Entry):
         return self
 
 
-def unlike_quantised(lora: LoraDefaults, quantization: Quantization) -> str | None:
+def quantization_conflict(lora: LoraDefaults, quantization: Quantization) -> str | None:
     """Return why `lora` is incompatible with `quantization`, and what is allowed; None if they are compatible."""
     if quantization != "none" and lora.init_lora_weights not in FROM_ANY_WEIGHTS:
         return (
@@ -203,7 +203,7 @@ class Recipe(Entry):
     lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
     train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
 
-    def suits(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> bool:
+    def applies_to(self, kind: ModelKind, head: Head, num_params: int, method: str = "lora") -> bool:
         """Return whether the recipe is a default of models of this kind, head, size and method.
 
         `num_params` is 0 if the size is unknown; a recipe with `max_params` then does not apply.
