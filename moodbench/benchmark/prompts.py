@@ -7,11 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from moodbench.config import Catalogue
 from moodbench.config.schema import MASK, Family, ModelEntry, PromptEntry
-from moodbench.config.yaml_files import load_yaml, validation_message
+from moodbench.config.yaml_files import load_yaml, read_yaml_text, validated
 from moodbench.errors import PrerequisiteError, SpecError
 from moodbench.models.tokenizer import check_prompt
 from moodbench.spec import BenchmarkSpec, Prompt
@@ -91,18 +89,8 @@ def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:
     """
     if not chosen.endswith((".yaml", ".yml")):
         return catalogue.prompt(chosen), f"prompt {chosen}"
-    try:
-        text = Path(chosen).read_text("utf-8")
-    except OSError as error:
-        raise PrerequisiteError(
-            f"--prompt {chosen}: {error.strerror}; expected a YAML file with template and label_words"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"--prompt {chosen}: not UTF-8 text (byte {error.start}); expected YAML") from error
-    try:
-        return PromptEntry.model_validate(load_yaml(text, chosen)), chosen
-    except ValidationError as error:
-        raise SpecError(validation_message(error, chosen, text, schema=PromptEntry)) from error
+    text = read_yaml_text(Path(chosen), "template and label_words", "--prompt")
+    return validated(PromptEntry, load_yaml(text, chosen), chosen, text), chosen
 
 
 def has_language_model_head(folder: Path) -> bool:

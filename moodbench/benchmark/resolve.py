@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from moodbench.benchmark.prompts import prompt_of, read_prompt
 from moodbench.config.catalogue import Catalogue, merge, with_changed_training
@@ -26,7 +26,7 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
-from moodbench.config.yaml_files import validation_message
+from moodbench.config.yaml_files import validated
 from moodbench.data.source import load_source, pinned_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -317,7 +317,4 @@ def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: s
     values = base.model_dump() if base is not None else {}
     for layer in layers:
         values = merge(values, layer)
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise SpecError(validation_message(error, where, None, (part,), schema=schema)) from error
+    return validated(schema, values, where, None, (part,))

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from moodbench.config.schema import (
     DatasetEntry,
@@ -33,7 +33,7 @@ from moodbench.config.schema import (
     Recipe,
     TrainingFile,
 )
-from moodbench.config.yaml_files import line_of, load_yaml, validation_message
+from moodbench.config.yaml_files import line_of, load_yaml, read_yaml_text, validated
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -153,29 +153,23 @@ def load_catalogue(overlay: Path | None = None, *, trust_remote_code: bool = Fal
     Raises: SpecError with file, line, key, value seen and what is allowed; PrerequisiteError if the overlay does not
     exist; UnknownNameError for an unknown file, key, or name in `published`.
     """
-    packaged = {name: _packaged(name) for name in SCHEMAS}
     layers = _overlay_layers(overlay) if overlay else {}
-    parts = {name: _part(name, packaged[name], layers.get(name)) for name in SCHEMAS}
-    models, datasets = parts["models"], parts["datasets"]
-    training, evaluation, presets = parts["training"], parts["evaluation"], parts["presets"]
-    devices, prompts, published = parts["devices"], parts["prompts"], parts["published"]
-    assert isinstance(models, ModelsFile) and isinstance(datasets, DatasetsFile)
-    assert isinstance(training, TrainingFile) and isinstance(evaluation, EvaluationFile)
-    assert isinstance(presets, PresetsFile) and isinstance(devices, DevicesFile)
-    assert isinstance(prompts, PromptsFile) and isinstance(published, PublishedFile)
+    models = _merged_file(ModelsFile, "models", layers)
+    datasets = _merged_file(DatasetsFile, "datasets", layers)
+    published = _merged_file(PublishedFile, "published", layers)
     _check_names(published, models, datasets, layers.get("published"))
     return Catalogue(
-        models.models,
-        models.families,
-        datasets.datasets,
-        training,
-        evaluation,
-        presets.presets,
-        devices.devices,
-        prompts.prompts,
-        published.published,
-        layers["training"].values if "training" in layers else {},
-        trust_remote_code,
+        models=models.models,
+        families=models.families,
+        datasets=datasets.datasets,
+        training=_merged_file(TrainingFile, "training", layers),
+        evaluation=_merged_file(EvaluationFile, "evaluation", layers),
+        presets=_merged_file(PresetsFile, "presets", layers).presets,
+        devices=_merged_file(DevicesFile, "devices", layers).devices,
+        prompts=_merged_file(PromptsFile, "prompts", layers).prompts,
+        published=published.published,
+        own_training=layers["training"].values if "training" in layers else {},
+        trust_remote_code=trust_remote_code,
     )
 
 
@@ -218,11 +212,11 @@ def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
                 raise UnknownNameError(f"catalogue file in {overlay}:", path.name, [f"{name}.yaml" for name in SCHEMAS])
         if not found:
             raise PrerequisiteError(f"{overlay}: no {', '.join(f'{n}.yaml' for n in SCHEMAS)} in this folder")
-        texts = {name: _text_of(path) for name, path in found.items()}
+        texts = {name: read_yaml_text(path, "catalogue entries", "--config") for name, path in found.items()}
         return {n: _Layer(str(found[n]), text, (), load_yaml(text, str(found[n]))) for n, text in texts.items()}
     if not overlay.exists():
         raise PrerequisiteError(f"{overlay}: no such file or folder; --config names a YAML file or a folder of them")
-    text = _text_of(overlay)
+    text = read_yaml_text(overlay, "catalogue entries", "--config")
     values = load_yaml(text, str(overlay))
     layers: dict[str, _Layer] = {}
     for key, value in values.items():
@@ -240,23 +234,12 @@ def _overlay_layers(overlay: Path) -> dict[str, _Layer]:
     return layers
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise PrerequisiteError(f"--config {path}: {error.strerror}; expected a readable YAML file") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
-
-
-def _part(name: str, packaged: dict[str, Any], layer: _Layer | None) -> BaseModel:
-    schema = SCHEMAS[name]
+def _merged_file[T: BaseModel](schema: type[T], name: str, layers: dict[str, _Layer]) -> T:
+    """Return the packaged catalogue file `name`, merged with the user's layer."""
+    layer = layers.get(name)
     if layer is None:
-        return schema.model_validate(packaged)
-    try:
-        return schema.model_validate(_merged(packaged, layer.values, name))
-    except ValidationError as error:
-        raise SpecError(validation_message(error, layer.where, layer.text, layer.prefix, schema=schema)) from error
+        return schema.model_validate(_packaged(name))
+    return validated(schema, _merged(_packaged(name), layer.values, name), layer.where, layer.text, layer.prefix)
 
 
 def _merged(packaged: dict[str, Any], own: dict[str, Any], name: str) -> dict[str, Any]:

@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from moodbench.config.catalogue import merge
-from moodbench.config.schema import DeviceClass
-from moodbench.config.yaml_files import load_yaml, validation_message
-from moodbench.errors import PrerequisiteError, SpecError
+from moodbench.config.schema import DeviceClass, Entry
+from moodbench.config.yaml_files import load_yaml, read_yaml_text, validated
+from moodbench.errors import SpecError
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DeadlineRule(_Part):
+class DeadlineRule(Entry):
     """Deadline of a task: factor x expected seconds + extra_s, or without_estimate_s if there is no estimate."""
 
     factor: Annotated[float, Field(gt=0)] = 10.0
@@ -28,10 +24,10 @@ class DeadlineRule(_Part):
     without_estimate_s: Annotated[float, Field(gt=0)] = 86_400.0
 
 
-class ClusterFile(_Part):
+class ClusterFile(Entry):
     """Contents of the file given with `--cluster FILE`."""
 
-    devices: dict[str, DeviceClass] = {}
+    devices: dict[str, DeviceClass] = Field(default_factory=dict)
     """Device classes, merged into the catalogue's key by key as with --config; see `class_of` for their order."""
     measure_on: tuple[str, ...] = ()
     """Device classes whose nodes run measurements; empty prefers machines with a GPU, then the most common kind."""
@@ -58,28 +54,16 @@ def read_cluster_file(path: Path | None, devices: Mapping[str, DeviceClass] | No
 
     Raises: SpecError, which lists every problem with its location; PrerequisiteError if the file cannot be read.
     """
-    text = "" if path is None else _text_of(path)
+    text = "" if path is None else read_yaml_text(path, "node classes", "--cluster")
     given = load_yaml(text, str(path)) if text.strip() else {}
     known = {name: each.model_dump(exclude_unset=True) for name, each in (devices or {}).items()}
     own = given.get("devices", {})
     if isinstance(own, dict):
         given = {**given, "devices": {**{name: None for name in own}, **merge(known, own)}}
-    try:
-        read = ClusterFile.model_validate(given)
-    except ValidationError as error:
-        raise SpecError(validation_message(error, str(path), text, schema=ClusterFile)) from error
+    read = validated(ClusterFile, given, str(path), text)
     unknown = sorted(set(read.measure_on) - set(read.devices) - {"cpu"})
     if unknown:
         raise SpecError(
             f"{path}: measure_on names {', '.join(unknown)}; known classes are {', '.join(read.devices) or 'none'}"
         )
     return read
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise PrerequisiteError(f"--cluster {path}: {error.strerror}; expected a YAML file of node classes") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"--cluster {path}: not UTF-8 text (byte {error.start}); expected YAML") from error

@@ -33,8 +33,8 @@ from moodbench.config.search_space import (
     ends_of,
     overrides,
 )
-from moodbench.config.yaml_files import line_of, load_yaml, validation_message
-from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
+from moodbench.config.yaml_files import line_of, load_yaml, read_yaml_text, validation_message
+from moodbench.errors import SpecError, UnknownNameError
 
 
 class SpaceFile(NamedTuple):
@@ -62,12 +62,7 @@ def read_space(name: str) -> SpaceFile:
         if name not in known:
             raise UnknownNameError("search space", name, known)
         path = known[name]
-    try:
-        return SpaceFile(str(path), path.read_text("utf-8"))
-    except OSError as error:
-        raise PrerequisiteError(f"{path}: {error.strerror}; expected a YAML file with a search space") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
+    return SpaceFile(str(path), read_yaml_text(path, "a search space"))
 
 
 def load_space(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from moodbench.config.schema.base import ChangesOf
-from moodbench.errors import SpecError, nearest
+from moodbench.errors import PrerequisiteError, SpecError, nearest
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,6 +50,20 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def read_yaml_text(path: Path, expected: str, option: str = "") -> str:
+    """Return the text of the user's YAML file `path`, given with `option`.
+
+    Raises: PrerequisiteError, which says that a file with `expected` is needed; SpecError if it is not UTF-8.
+    """
+    where = f"{option} {path}".strip()
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise PrerequisiteError(f"{where}: {error.strerror}; expected a YAML file with {expected}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{where}: not UTF-8 text (byte {error.start}); expected YAML") from error
 
 
 def load_yaml(text: str, where: str) -> dict[str, Any]:
@@ -93,7 +108,14 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
     return int(line)
 
 
-_LONGEST_VALUE = 200
+def validated[T: BaseModel](
+    schema: type[T], values: Any, where: str, text: str | None = None, prefix: tuple[str, ...] = ()
+) -> T:
+    """Return `values` as `schema`, or raise SpecError with the message of `validation_message`."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(validation_message(error, where, text, prefix, schema=schema)) from error
 
 
 def validation_message(
@@ -173,7 +195,7 @@ def _known_instead(key: str, known: list[str]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def with_entry(text: str, where: str, section: str, name: str, entry: dict[str, Any]) -> tuple[str, Any]:

@@ -25,8 +25,8 @@ from moodbench.config.schema import (
     TrainDefaults,
 )
 from moodbench.config.schema.base import ChangesOf
-from moodbench.config.yaml_files import load_yaml, validation_message
-from moodbench.errors import PrerequisiteError, SpecError
+from moodbench.config.yaml_files import load_yaml, read_yaml_text, validated, validation_message
+from moodbench.errors import SpecError
 
 BASELINE_OF_SCORE = "tfidf-logreg"
 """The baseline that every run trains, because it defines the zero of the pinned score."""
@@ -184,8 +184,8 @@ def spec_from_values(values: dict[str, Any], where: str, text: str | None = None
 
     Raises: SpecError, which lists every problem with its location in `where`.
     """
+    spec = validated(BenchmarkSpec, values, where, text)
     try:
-        spec = BenchmarkSpec.model_validate(values)
         _ = spec.own  # computed now, so that errors in the user's own data are raised here
     except ValidationError as error:
         raise SpecError(validation_message(error, where, text, schema=BenchmarkSpec)) from error
@@ -210,12 +210,7 @@ def read_spec(path: Path) -> BenchmarkSpec:
 
     Raises: PrerequisiteError if the file cannot be read; SpecError if its contents are invalid.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise PrerequisiteError(f"{path}: {error.strerror}; expected a YAML file with a benchmark spec") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); expected YAML") from error
+    text = read_yaml_text(path, "a benchmark spec")
     return spec_from_values(load_yaml(text, str(path)), str(path), text)
 
 

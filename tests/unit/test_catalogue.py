@@ -172,7 +172,9 @@ def test_an_overlay_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return read_text(self, *arguments)
 
     monkeypatch.setattr(type(overlay), "read_text", denied)
-    with pytest.raises(PrerequisiteError, match=r"--config .*mine.yaml: Permission denied; expected a readable YAML"):
+    with pytest.raises(
+        PrerequisiteError, match=r"--config .*mine.yaml: Permission denied; expected a YAML file with catalogue entries"
+    ):
         load_catalogue(overlay)
 
 
