@@ -68,8 +68,8 @@ class Hardware:
         Raises: PrerequisiteError if this machine has no such device.
         """
         if (wanted == "cuda" and not self.gpus) or (wanted == "mps" and not self.mps):
-            finder = "nvidia-smi lists no GPU" if wanted == "cuda" else "this is no Mac with Apple silicon"
-            raise PrerequisiteError(f"device {wanted}: {finder} here; choose auto or cpu")
+            finder = "nvidia-smi lists no GPU" if wanted == "cuda" else "this is not a Mac with Apple silicon"
+            raise PrerequisiteError(f"device {wanted}: {finder} ; choose auto or cpu")
         if wanted != "auto":
             return wanted
         return "cuda" if self.gpus else "mps" if self.mps else "cpu"

@@ -222,7 +222,7 @@ def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple
             here = (*place(name), "when", other)
             if other not in parameters or other == name:
                 possible = ", ".join(sorted(set(parameters) - {name})) or "none"
-                raise SpaceError(here, f"{other!r} is no other parameter of this space; allowed are {possible}")
+                raise SpaceError(here, f"{other!r} is not another parameter of this space; allowed are {possible}")
             if parameters[other].when:
                 raise SpaceError(here, f"{other!r} is itself conditional; allowed are parameters without `when`")
             possible_values = values_of(parameters[other])
@@ -234,7 +234,7 @@ def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple
                 where = changed if changed[0] == "families" and place(name)[0] != "families" else here
                 raise SpaceError(
                     where,
-                    f"{name}.when: {other} is never {strange or 'one of no values'}; "
+                    f"{name}.when: {other} is never {strange or 'one of an empty list'}; "
                     f"allowed are {list(possible_values)}",
                 )
 

@@ -230,5 +230,5 @@ def _plain_message(kind: str, seen: Any, path: tuple[str, ...]) -> tuple[tuple[s
         return path, f"expected `distribution: NAME` with its values below it; allowed are {allowed} (seen: {seen!r})"
     for key, depth in (("values", 1), ("when", 2)):
         if key in path and len(path) > (end := path.index(key) + depth) and kind.endswith(("_type", "_parsing")):
-            return path[:end], f"allowed are words, numbers, true, false and null (seen: {seen!r})"
+            return path[:end], f"allowed are strings, numbers, true, false and null (seen: {seen!r})"
     return None

@@ -38,7 +38,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
         if not isinstance(key_node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "a key is no single word", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "keys must be scalars", key_node.start_mark)
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in seen:
@@ -81,7 +81,7 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise SpecError(f"{where}: expected `key: value` lines at the top, found a {type(value).__name__}")
+        raise SpecError(f"{where}: expected a mapping (`key: value` lines), found a {type(value).__name__}")
     return value
 
 
@@ -218,8 +218,8 @@ def with_entry(text: str, where: str, section: str, name: str, entry: dict[str, 
         key, value = found
         if isinstance(value, yaml.MappingNode) and value.flow_style and value.value:
             raise SpecError(
-                f"{where}, line {key.start_mark.line + 1}: {section} is written in one line; give each entry lines of "
-                "its own"
+                f"{where}, line {key.start_mark.line + 1}: {section} is written on one line; put each entry on its own "
+                "lines"
             )
         if not isinstance(value, yaml.MappingNode) or not value.value:  # `models:` or `models: {}`
             lines[key.start_mark.line : _last_line(value) + 1] = [f"{section}:\n", *_block(name, entry, 2)]
@@ -232,9 +232,7 @@ def with_entry(text: str, where: str, section: str, name: str, entry: dict[str, 
     changed = "".join(lines)
     expected = {**old, section: {**(given or {}), name: entry}}
     if load_yaml(changed, where) != expected:
-        raise SpecError(
-            f"{where}: is written in a way that cannot be added to line by line; add {name} by hand: {entry}"
-        )
+        raise SpecError(f"{where}: cannot be edited line by line; add {name} by hand: {entry}")
     return changed, before
 
 

@@ -66,7 +66,7 @@ def model_type_of(name: str, folder: Path) -> str:
     model_type = read_config(name, folder).get("model_type")
     if not isinstance(model_type, str):
         raise PrerequisiteError(
-            f"model {name}: {folder / 'config.json'} states no model_type; expected a folder made by save_pretrained"
+            f"model {name}: {folder / 'config.json'} has no model_type; expected a folder made by save_pretrained"
         )
     return model_type
 
@@ -105,7 +105,7 @@ def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Famil
     if not attention:
         raise PrerequisiteError(
             f"model {name}: model type {config.model_type!r} has no linear layers inside attention modules, so LoRA "
-            "finds nothing to adapt there; give lora.target_modules in a catalogue entry, or choose another model"
+            "has nothing to adapt; set lora.target_modules in a catalogue entry, or choose another model"
         )
     return Family(
         kind="decoder" if hasattr(model, "score") else "encoder",

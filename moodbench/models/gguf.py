@@ -112,16 +112,16 @@ def _convert(name: str, file: Path, source: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
     except (ValueError, KeyError, RuntimeError) as error:
         raise PrerequisiteError(
-            f"model {name}: transformers {transformers.__version__} makes no language model of {file}, architecture "
-            f"{architecture!r} ({_first_line(error)}); give another GGUF file, or a folder with model.safetensors as "
-            "`path`"
+            f"model {name}: transformers {transformers.__version__} cannot load {file} as a language model, "
+            f"architecture {architecture!r} ({_first_line(error)}); give another GGUF file, or a folder with "
+            "model.safetensors as `path`"
         ) from error
     num_read = sum(parameter.numel() for parameter in model.parameters())
     if info["missing_keys"] or num_read != num_values:
         raise PrerequisiteError(
             f"model {name}: {file} has {num_values:,} values, of a {architecture!r} model of {num_read:,} parameters "
-            f"(not in the file: {', '.join(sorted(info['missing_keys'])[:3]) or 'none'}), so that some would be left "
-            "out or made up; give another GGUF file, or a folder with model.safetensors as `path`"
+            f"(not in the file: {', '.join(sorted(info['missing_keys'])[:3]) or 'none'}), so some would be left "
+            "out or invented; give another GGUF file, or a folder with model.safetensors as `path`"
         )
     _save(model, tokenizer, pre_tokenizer, folder)
 

@@ -22,7 +22,7 @@ PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 """Suffixes of files with pickled weights."""
 PICKLE = (
     "which can run any code when they are read; use a revision with model.safetensors (`source.revision` in a "
-    "catalogue entry), or convert them on a machine you can lose and give the folder as `path`"
+    "catalogue entry), or convert them on an isolated machine and give the folder as `path`"
 )
 BOT = "SFconvertbot"
 """Account of the hub's conversion bot; it is checked because anyone can open a pull request with the same title."""

@@ -219,7 +219,7 @@ def refuse_custom_code(name: str, folder: Path) -> None:
         code, asking = ([] if known else ["AutoTokenizer"]), tokenizer_path
     if code:
         raise PrerequisiteError(
-            f"model {name}: {asking} asks for code of its own ({', '.join(code)}), which would run with your rights; "
+            f"model {name}: {asking} requires custom code ({', '.join(code)}), which would run with your permissions; "
             "read it, then allow it with --trust-remote-code, for a model of a catalogue with `trust_remote_code: "
             "true` under its `source`, or choose another model"
         )

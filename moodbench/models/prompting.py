@@ -141,7 +141,7 @@ def label_tokens(
             )
         if prompt.kind == "masked" and len(ids) > 1:
             raise PrerequisiteError(
-                f"model {name}: label word {word!r} is {len(ids)} tokens, a masked language model fills in one; "
+                f"model {name}: label word {word!r} has {len(ids)} tokens, but a masked language model predicts one; "
                 "choose words of one token, with --prompt"
             )
     for first, ids in enumerate(found):
@@ -149,7 +149,7 @@ def label_tokens(
             words = prompt.label_words
             raise PrerequisiteError(
                 f"model {name}: label words {words[found.index(ids)]!r} and {words[first]!r} are the same tokens, so "
-                "the classes cannot be told apart; choose words that differ, with --prompt"
+                "the classes cannot be distinguished; choose different words, with --prompt"
             )
     shared = _shared(found) if prompt.kind == "causal" else ()
     return LabelTokens(shared, tuple(ids[len(shared) :] for ids in found), num_trailing)

@@ -101,7 +101,7 @@ class Tokenizer:
         alone = len(self._in_template(self.template.fill("")).ids) if self.template else 0
         if alone + _LEAST_ROOM > self._room:
             raise PrerequisiteError(
-                f"model {name}: the template is {alone} tokens, of at most {self._room} that it reads with the label "
+                f"model {name}: the template is {alone} tokens, of a maximum of {self._room} beside the label "
                 f"words; at least {_LEAST_ROOM} are needed for the text: raise text.max_length (--text "
                 "max_length=...), shorten the template, or show fewer examples"
             )

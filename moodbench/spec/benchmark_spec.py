@@ -143,11 +143,11 @@ class BenchmarkSpec(BaseModel):
         idle = [name for name in (_OF_FILE if on_hub else _OF_HUB) if name in given]
         if idle:
             instead = (
-                "files only; say with splits which split is which"
+                "files; use splits to name the splits of a hub dataset"
                 if on_hub
-                else f"hub datasets only ({HUB}OWNER/NAME); a file says it with split_column"
+                else f"hub datasets ({HUB}OWNER/NAME); use split_column for a file"
             )
-            raise SpecError(f"data {self.data!r}: {', '.join(idle)}: read for {instead}")
+            raise SpecError(f"data {self.data!r}: {', '.join(idle)}: only for {instead}")
         name = given.pop("data_name", None) or _name_of(self.data)
         if not re.fullmatch(_NAME, name):
             raise SpecError(

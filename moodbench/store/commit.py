@@ -138,7 +138,7 @@ def write_table(table: pa.Table, path: Path) -> Path:
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     back = pq.read_table(path, partitioning=None)
     if not back.equals(table):
-        raise OSError(f"{path}: what was read back differs from what was written")
+        raise OSError(f"{path}: the file read back differs from what was written")
     return path
 
 

@@ -79,8 +79,8 @@ class LocalLocation:
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK):
                 raise StoreError(
-                    f"{self.root}: this file system makes no hard links ({error.strerror}), so two writers could "
-                    "overwrite each other; choose a folder on another disk with --store"
+                    f"{self.root}: this file system does not support hard links ({error.strerror}), so two writers "
+                    "could overwrite each other; choose a folder on another disk with --store"
                 ) from error
             raise
         sync_folder(target.parent)
@@ -179,7 +179,7 @@ class RemoteLocation:
         except OSError as error:
             raise StoreError(
                 f"{self._root}/{prefix}: cannot be listed ({str(error).splitlines()[0]}); "
-                "see to the connection and your rights, or give another place with --store"
+                "check the connection and your permissions, or give another location with --store"
             ) from error
         start = len(self._root) + 1
         return dict(sorted((i.path[start:], _stamp(i)) for i in found if i.type == pafs.FileType.File))

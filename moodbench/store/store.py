@@ -143,7 +143,7 @@ class Store:
             path = self._location.local(file["path"])
             if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_of(path) != file["sha256"]:
                 raise StoreError(
-                    f"{self.uri}/{file['path']}: is not as it was committed with fit {fit_id}. To go on, {REPAIR}"
+                    f"{self.uri}/{file['path']}: differs from what was committed with fit {fit_id}. To go on, {REPAIR}"
                 )
         return folder
 

@@ -181,7 +181,7 @@ class _Verifier:
         self._equal("measurements", id_, record, figures)
         if figures and (changed := num_changed_kept_flags(record, samples)):
             self._differ(
-                "measurements", id_, "samples.kept", f"{changed} of {len(samples)} rows", "the other way round"
+                "measurements", id_, "samples.kept", f"{changed} of {len(samples)} rows", "recomputed the other way"
             )
         if examples is not None:
             strange = ~samples["example_id"].isin(examples.loc[examples["split"] == "test", "example_id"])

@@ -117,7 +117,7 @@ def fit_tfidf(
         if "vocabulary" not in str(error) and "no terms remain" not in str(error):
             raise
         raise DataError(
-            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more stands in "
+            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more occurs in "
             f"at least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn "
             "from; check the text column, or lower tfidf.min_document_count"
         ) from error

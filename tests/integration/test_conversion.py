@@ -82,7 +82,7 @@ def test_a_proposal_without_safetensors_does_not_count(hub, checkpoint):
 
 def test_a_repository_that_nobody_asked_to_convert_is_refused_with_the_way_to_ask(hub, checkpoint):
     add_pickled(hub, checkpoint, OTHER)
-    told = r"pickled weights only .* at refs/pr/7 \(commit \w{12}, a proposal .*`moodbench catalogue pin owner/pickled --converted`"
+    told = r"pickled weights only .* at refs/pr/7 \(commit \w{12}, a pull request .*`moodbench catalogue pin owner/pickled --converted`"
     with pytest.raises(PrerequisiteError, match=told):
         locate(OTHER, load_catalogue().model(OTHER).source)
 

@@ -87,7 +87,9 @@ def trusting():
 
 
 def test_a_folder_with_code_of_its_own_is_refused_with_the_flag_that_allows_it(folder):
-    told = r"config.json asks for code of its own \(AutoConfig, AutoModel, .*read it, then allow it with --trust-remote-code"
+    told = (
+        r"config.json requires custom code \(AutoConfig, AutoModel, .*read it, then allow it with --trust-remote-code"
+    )
     with pytest.raises(PrerequisiteError, match=told):
         LoRAConfigManager.prepare_model(str(folder), 2, "cpu")
 
@@ -98,7 +100,7 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_even_where_the_model_has_no
     change(
         tmp_path / "tokenizer_config.json", {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
     )
-    with pytest.raises(PrerequisiteError, match=r"tokenizer_config.json asks for code of its own \(AutoTokenizer\)"):
+    with pytest.raises(PrerequisiteError, match=r"tokenizer_config.json requires custom code \(AutoTokenizer\)"):
         locate("mine", load_catalogue().model(str(tmp_path)).source)
 
 

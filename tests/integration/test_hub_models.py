@@ -89,14 +89,14 @@ def test_pickles_are_told_alike_on_the_hub_and_in_a_folder(hub, checkpoint, tmp_
 
 def test_code_may_be_trusted_in_a_folder_and_not_in_a_package():
     assert ModelSource(path="/weights", trust_remote_code=True).trust_remote_code
-    with pytest.raises(ValueError, match="trust_remote_code is read for hub repositories and folders only"):
+    with pytest.raises(ValueError, match="trust_remote_code applies to hub repositories and folders only"):
         ModelSource(package="p", folder="f", trust_remote_code=True)
 
 
 def test_code_of_a_repository_is_refused_unless_allowed(hub, checkpoint):
     config = json.loads(checkpoint["config.json"]) | {"model_type": "novel", "auto_map": {"AutoModel": "novel.Model"}}
     hub.add("model", TINY, checkpoint | {"config.json": json.dumps(config).encode(), "novel.py": b""})
-    with pytest.raises(PrerequisiteError, match=r"asks for code of its own \(AutoModel\).*trust_remote_code"):
+    with pytest.raises(PrerequisiteError, match=r"requires custom code \(AutoModel\).*trust_remote_code"):
         locate("BERT-tiny", source())
     assert (locate("BERT-tiny", source(trust_remote_code=True)).folder / "novel.py").exists()
 
@@ -133,7 +133,7 @@ def test_an_interrupted_download_goes_on_where_it_broke_off(hub, checkpoint):
     try:
         found = locate("BERT-tiny", source())
     except PrerequisiteError as error:
-        assert "the download broke off" in str(error) and "the same command goes on from there" in str(error)
+        assert "the download was interrupted" in str(error) and "rerun the command to resume" in str(error)
         found = locate("BERT-tiny", source())
     assert not hub.cut and (found.folder / "model.safetensors").read_bytes() == checkpoint["model.safetensors"]
     assert sum("model.safetensors" in path and how == "GET" for how, path in hub.requests) == 2

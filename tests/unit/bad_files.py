@@ -83,7 +83,7 @@ FILES = {
     "four labels": (lambda: call(table(rows()), ["--labels", "a,b,c,d"]), ["2, 3 or 5 different ones", "'d'"]),
     "a label twice": (lambda: call(table(rows()), ["--labels", "a,a"]), ["2, 3 or 5 different ones"]),
     "split and group column": (
-        lambda: call(table(rows()), ["--split-column", "a", "--group-column", "b"]), ["exclude each other"]
+        lambda: call(table(rows()), ["--split-column", "a", "--group-column", "b"]), ["cannot be combined"]
     ),
     "an unknown split": (
         lambda: call(table([(*r, "eval") for r in rows()], header=("text", "label", "part")), ["--split-column", "part"]),

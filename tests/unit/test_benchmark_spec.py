@@ -40,11 +40,11 @@ BAD_FIELDS = {
     "a hub dataset without columns": ("models: [a]\ndata: hub:a/b", r"data 'hub:a/b' needs text_column and label_column"),
     "a hub dataset with the columns of a file": (
         "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplit_column: s",
-        r"data 'hub:a/b': split_column: read for files only; say with splits which split is which",
+        r"data 'hub:a/b': split_column: only for files; use splits to name the splits of a hub dataset",
     ),
     "a file with the splits of the hub": (
         "models: [a]\ndata: a.csv\ntext_column: t\nlabel_column: l\nsplits: {train: x}",
-        r"data 'a.csv': splits: read for hub datasets only",
+        r"data 'a.csv': splits: only for hub datasets",
     ),
     "a split that we have not": (
         "models: [a]\ndata: hub:a/b\ntext_column: t\nlabel_column: l\nsplits: {train: x, dev: y}",

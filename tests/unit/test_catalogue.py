@@ -145,12 +145,12 @@ REFUSED = {
     "a lora key for a probe": (
         "models:\n  MiniLM-L6-probe:\n    lora: {r: 4}\n",
         SpecError,
-        "line 2: models.MiniLM-L6-probe: method linear-probe does not read lora",
+        "line 2: models.MiniLM-L6-probe: method linear-probe does not use lora",
     ),
     "a source for a baseline": (
         "models: {vader: {source: {path: /w}}}",
         SpecError,
-        "models.vader: baseline vader does not read source",
+        "models.vader: baseline vader does not use source",
     ),
     "four labels": (
         "datasets: {icwsm-movie: {labels: [a, b, c, d]}}",

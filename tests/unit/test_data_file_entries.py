@@ -105,7 +105,7 @@ def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(a
         ("{embedded: icwsm-movie, file: {path: a, text_column: t, label_column: l}}", "given: embedded, file"),
         (
             "{file: {path: a, text_column: t, label_column: l}, neutral_band: 1}",
-            "neutral_band: read for embedded texts only",
+            "neutral_band: only for embedded datasets",
         ),
         ("{file: {path: a, text_column: t}}", "datasets.x.file.label_column: Field required"),
         ("{file: {path: a, text_column: t, label_column: l, colour: red}}", "datasets.x.file.colour: unknown key"),

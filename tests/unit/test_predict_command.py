@@ -135,7 +135,7 @@ def test_an_artifact_that_was_cut_short_is_not_used(majority_store, capsys):
     Path(f"results/artifacts/{fit_id}/baseline.json").write_text("{}")
     Path("a.txt").write_text("x\n")
     message = fail(["predict", "--model", "majority", "--input", "a.txt"], capsys)
-    assert f"artifacts/{fit_id}/baseline.json: is not as it was committed with fit {fit_id}" in message
+    assert f"artifacts/{fit_id}/baseline.json: differs from what was committed with fit {fit_id}" in message
     assert "moodbench verify --set-aside" in message
 
 

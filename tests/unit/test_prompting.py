@@ -60,7 +60,7 @@ def test_the_end_that_a_tokenizer_adds_is_not_read_before_the_answer():
     [
         (prompt(" bad", " great"), r"model m: label word ' great' is not in its vocabulary; choose"),
         (prompt(" bad", " bad "), r"label words ' bad' and ' bad ' are the same tokens"),
-        (prompt(" very bad", " good", template="{text} {mask}", kind="masked"), r"' very bad' is 2 tokens, .* fills in one"),
+        (prompt(" very bad", " good", template="{text} {mask}", kind="masked"), r"' very bad' has 2 tokens, .* predicts one"),
     ],
 )  # fmt: skip
 def test_words_that_cannot_be_told_apart_are_refused(given, message):
@@ -104,7 +104,7 @@ def test_a_long_text_is_cut_and_its_template_is_not(side, kept):
 
 def test_a_template_that_leaves_no_room_for_a_text_is_refused():
     with pytest.raises(
-        PrerequisiteError, match=r"model m: the template is 10 tokens, of at most 16 .* at least 8 are needed"
+        PrerequisiteError, match=r"model m: the template is 10 tokens, of a maximum of 16 .* at least 8 are needed"
     ):
         a_tokenizer(prompt(" bad", " good", template="so " * 9 + "{text} :"), 16)
 

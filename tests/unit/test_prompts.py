@@ -118,7 +118,7 @@ def test_an_encoder_needs_a_mask_in_its_template():
             "template: '{text}'\nlabel_words: {2: [' a', ' b', ' c']}",
             r"label_words.2: has 3 words; give one for each class",
         ),
-        ("template: '{text}'\nlabel_words: [' a', ' a']", r"label_words.2: ' a' stands for two classes"),
+        ("template: '{text}'\nlabel_words: [' a', ' a']", r"label_words.2: ' a' is the word of two classes"),
         ("template: '{text}'\nlabel_words: [' a', ' ']", r"label_words.2: ' ' is empty"),
         ("template: '{text} {mask} {mask}'\nlabel_words: [' a', ' b']", r"may contain \{mask\} once"),
         ("templat: '{text}'\nlabel_words: [' a', ' b']", "templat: unknown key; did you mean 'template'"),

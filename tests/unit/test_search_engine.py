@@ -438,5 +438,5 @@ def test_an_entry_is_added_to_any_file(text: str) -> None:
 
 
 def test_a_section_in_one_line_is_refused_with_its_line() -> None:
-    with pytest.raises(SpecError, match=r"mine.yaml, line 2: models is written in one line"):
+    with pytest.raises(SpecError, match=r"mine.yaml, line 2: models is written on one line"):
         with_entry("training: {}\nmodels: {one: {description: x}}\n", "mine.yaml", "models", "new", {})

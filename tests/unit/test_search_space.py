@@ -260,7 +260,7 @@ BAD = {
         (
             "line 5",
             "parameters.train.epochs.when.lora.dropout",
-            "no other parameter of this space",
+            "not another parameter of this space",
             "allowed are lora.alpha_over_r, lora.r",
         ),
     ),
@@ -312,7 +312,7 @@ BAD = {
     ),
     "a list among the values": (
         GOOD.replace("[1, 2]", "[1, [2, 4]]"),
-        ("line 4", "parameters.lora.alpha_over_r.values: allowed are words, numbers", "(seen: [2, 4])"),
+        ("line 4", "parameters.lora.alpha_over_r.values: allowed are strings, numbers", "(seen: [2, 4])"),
     ),
     "null where no fit has it": (
         GOOD.replace("[1, 2]", "[1, null]"),
@@ -332,7 +332,7 @@ BAD = {
     "a seed in words": (GOOD + "seed: first\n", ("line 5", "seed", "valid integer", "'first'")),
     "no trials": (GOOD + "num_trials: 0\n", ("line 5", "num_trials", "greater than or equal to 1", "0")),
     "parameters that are nothing": ("description: x\nparameters:\n", ("line 2", "parameters", "dictionary", "None")),
-    "no mapping": ("- a\n", ("expected `key: value`",)),
+    "no mapping": ("- a\n", ("expected a mapping (`key: value` lines)",)),
 }
 
 

@@ -84,5 +84,5 @@ def test_an_artifact_that_is_not_as_it_was_committed_is_never_used(store):
     assert (store.artifact(FIT) / "model.json").is_file()
     path = path_of(store, f"artifacts/{FIT}/model.json")
     path.write_bytes(path.read_bytes()[:-5] + b"-----")
-    with pytest.raises(StoreError, match=r"model.json: is not as it was committed with fit .*verify --set-aside"):
+    with pytest.raises(StoreError, match=r"model.json: differs from what was committed with fit .*verify --set-aside"):
         store.artifact(FIT)

@@ -68,7 +68,7 @@ class FileSource(Labelling):
         if self.version is not None and self.kaggle is None:
             raise ValueError("version is the version of a Kaggle dataset; give `kaggle` as well")
         if self.split_column is not None and self.group_column is not None:
-            raise ValueError("split_column and group_column exclude each other: given splits are taken as they are")
+            raise ValueError("split_column and group_column cannot be combined: given splits are used unchanged")
         given = (self.text_column, self.label_column, self.split_column, self.group_column, self.id_column)
         columns = [c for c in (*given, self.segment_column) if c is not None]
         repeated = sorted({c for c in columns if columns.count(c) > 1})
@@ -151,7 +151,7 @@ class DatasetEntry(Entry):
         if self.embedded is None:
             idle = [key for key in ("labels", "neutral_band") if getattr(self, key) not in (None, ())]
             if idle:
-                raise ValueError(f"{', '.join(idle)}: read for embedded texts only; give it under `{given[0]}`")
+                raise ValueError(f"{', '.join(idle)}: only for embedded datasets; set it under `{given[0]}`")
             return self
         if len(self.labels) not in (2, 3):
             raise ValueError(f"labels: 2 (neutral items are left out) or 3 are possible, given {list(self.labels)}")

@@ -53,13 +53,13 @@ class ModelSource(Entry):
         if len(given) != 1:
             raise ValueError(f"give exactly one of package, hub, path; given: {given or 'none'}")
         if bool(self.package) != bool(self.folder):
-            raise ValueError("package and folder go together")
+            raise ValueError("package and folder must be given together")
         if not self.hub and (self.revision or self.gated or self.converted):
-            raise ValueError("revision, gated and converted are read for hub repositories only")
+            raise ValueError("revision, gated and converted apply to hub repositories only")
         if self.package and self.trust_remote_code:
-            raise ValueError("trust_remote_code is read for hub repositories and folders only")
+            raise ValueError("trust_remote_code applies to hub repositories and folders only")
         if self.gguf and (self.hub or self.trust_remote_code):
-            raise ValueError("gguf goes with package and folder, or with path, and without trust_remote_code")
+            raise ValueError("gguf needs package and folder, or path, and cannot be combined with trust_remote_code")
         return self
 
 
@@ -173,14 +173,14 @@ class ModelEntry(Entry):
         if self.method != "baseline" and self.source is None:
             raise ValueError(f"method {self.method} needs `source`")
         if self.quantization != "none" and self.method not in ("lora", "prompted"):
-            raise ValueError(f"method {self.method} does not read quantization")
+            raise ValueError(f"method {self.method} does not use quantization")
         shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in", "head",
                  "prompt", "num_examples")  # fmt: skip
         fields = (*shape, "lora", "train", "probe", "tfidf", "text")
         idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
         if idle:
             kind = f"baseline {self.baseline}" if self.baseline else f"method {self.method}"
-            raise ValueError(f"{kind} does not read {', '.join(idle)}")
+            raise ValueError(f"{kind} does not use {', '.join(idle)}")
         return self
 
 
@@ -239,7 +239,7 @@ class PromptEntry(Entry):
             repeated = sorted({word for word in words if words.count(word) > 1})
             if repeated:
                 raise ValueError(
-                    f"label_words.{num_classes}: {repeated[0]!r} stands for two classes; give each its own"
+                    f"label_words.{num_classes}: {repeated[0]!r} is the word of two classes; give each class its own"
                 )
         return self
 

@@ -63,7 +63,7 @@ class LoraDefaults(Entry):
             raise ValueError(f"init_lora_weights orthogonal with r {self.r}: needs an even rank")
         if self.init_lora_weights == "mica" and (self.use_dora or self.loraplus_lr_ratio != 1):
             other = "use_dora" if self.use_dora else "loraplus_lr_ratio"
-            raise ValueError(f"init_lora_weights mica with {other}: mica learns A alone; leave one of the two out")
+            raise ValueError(f"init_lora_weights mica with {other}: mica trains only A; remove one of the two")
         return self
 
 
@@ -71,11 +71,11 @@ def quantization_conflict(lora: LoraDefaults, quantization: Quantization) -> str
     """Return why `lora` is incompatible with `quantization`, and what is allowed; None if they are compatible."""
     if quantization != "none" and lora.init_lora_weights not in FROM_ANY_WEIGHTS:
         return (
-            f"init_lora_weights {lora.init_lora_weights!r} is worked out from weights as they are, not from "
+            f"init_lora_weights {lora.init_lora_weights!r} is computed from unquantised weights, not from "
             f"{quantization}; allowed there are {', '.join(FROM_ANY_WEIGHTS)}"
         )
     if quantization == "int8" and lora.use_dora:
-        return "use_dora needs the norms of the weights, which bitsandbytes loses with int8; nf4 and none keep them"
+        return "use_dora needs the norms of the weights, which int8 of bitsandbytes does not keep; use nf4 or none"
     return None
 
 
