@@ -8,7 +8,7 @@ from moodbench.config import Catalogue
 from moodbench.data.report import DataReport, ModelLengths, data_report
 from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
-from moodbench.models.locate import locate, source_of
+from moodbench.models.locate import locate
 from moodbench.models.predictor import prepare_text
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, TrialSpec
@@ -54,7 +54,8 @@ def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths
 
 
 def _tokenizer(fit: FitSpec) -> Tokenizer:
-    folder = locate(fit.model.name, source_of(fit.model)).folder
+    assert fit.model.source is not None
+    folder = locate(fit.model.name, fit.model.source).folder
     try:
         return load_tokenizer(fit, folder)
     except Exception as error:  # tokenizer libraries raise many types, even a plain Exception

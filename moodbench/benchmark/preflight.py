@@ -22,7 +22,7 @@ from moodbench.estimate.memory import WEIGHT_BYTES
 from moodbench.estimate.placement import options_for
 from moodbench.hardware import Device, Hardware
 from moodbench.models.adapter import CHANGE_THE_BASE
-from moodbench.models.locate import config_of, locate, source_of
+from moodbench.models.locate import config_of, locate
 from moodbench.plan import PhaseName, Plan, PlannedTrial
 from moodbench.spec import ResolvedDataset, ResolvedModel
 from moodbench.store import Store
@@ -219,10 +219,11 @@ def _shape_of(model: ResolvedModel) -> Shape | None:
 
     For a hub model, the file is that in the hub's cache.
     """
-    if model.source == "hub":
-        config = json.loads((locate(model.name, source_of(model)).folder / "config.json").read_text("utf-8"))
+    assert model.source is not None
+    if model.source.hub:
+        config = json.loads((locate(model.name, model.source).folder / "config.json").read_text("utf-8"))
     else:
-        config = config_of(model.name, source_of(model))
+        config = config_of(model.name, model.source)
     try:
         return None if config is None else shape_of_config(config)
     except KeyError:

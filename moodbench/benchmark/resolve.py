@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -39,7 +39,7 @@ from moodbench.models.features import (
     precision_of,
     weights_format,
 )
-from moodbench.models.locate import locate, location_of
+from moodbench.models.locate import locate
 from moodbench.models.predictor import STEPS, deployed_form
 from moodbench.spec import (
     BASELINE_OF_SCORE,
@@ -197,21 +197,21 @@ def resolve_model(name: str, entry: ModelEntry) -> ResolvedModel:
         )
     assert entry.source is not None
     located = locate(name, entry.source)
-    source: Literal["package", "hub", "path"] = (
-        "package" if entry.source.package else "hub" if entry.source.hub else "path"
-    )
+    pinned: dict[str, Any] = {"sha256": located.weights_sha256}
+    if entry.source.hub:
+        pinned |= {"revision": located.revision, "converted": False}
+    elif entry.source.path:
+        pinned["path"] = str(Path(entry.source.path).expanduser())
     return ResolvedModel(
         name=name,
         method=entry.method,
         family=entry.family or model_type_of(name, located.folder),
-        source=source,
-        location=location_of(entry.source),
+        source=entry.source.model_copy(update=pinned),
         revision=located.revision,
         weights_sha256=located.weights_sha256,
         tokenizer_sha256=located.tokenizer_sha256,
         config_sha256=located.config_sha256,
         num_hidden_layers=entry.num_hidden_layers,
-        trust_remote_code=entry.source.trust_remote_code,
     )
 
 

@@ -12,7 +12,7 @@ from moodbench.hardware import Device
 from moodbench.models.device import empty_model, layer_device_map, parameter_count
 from moodbench.models.families import FORMAT_NAMES
 from moodbench.models.features import uses_checkpointing
-from moodbench.models.locate import locate, source_of
+from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, ResolvedModel
 
@@ -37,7 +37,8 @@ def base_folder(model: ResolvedModel) -> Path:
 
     Raises: PrerequisiteError if weights, tokenizer or configuration differ from the digests in the spec.
     """
-    located = locate(model.name, source_of(model))
+    assert model.source is not None
+    located = locate(model.name, model.source)
     for files, found, planned in (
         ("tokenizer", located.tokenizer_sha256, model.tokenizer_sha256),
         ("configuration", located.config_sha256, model.config_sha256),
@@ -65,9 +66,7 @@ def load_classifier(
     tokenised by `tokenizer`, by default the tokenizer of the base model. `keep_head` keeps the complete output layer of
     a language model, so that it can be saved.
     """
-    changes: dict[str, Any] = {"trust_remote_code": True} if spec.model.trust_remote_code else {}
-    if spec.model.num_hidden_layers:
-        changes["num_hidden_layers"] = spec.model.num_hidden_layers
+    changes = spec.model.loading_options
     folder = base_folder(spec.model)
     if spec.prompt is not None:
         tokenizer = tokenizer or load_tokenizer(spec, folder)
@@ -240,13 +239,7 @@ def load_encoder(spec: FitSpec) -> Any:
     """Return the pretrained encoder in fp32, without a head."""
     from transformers import AutoModel
 
-    layers = spec.model.num_hidden_layers
-    return AutoModel.from_pretrained(
-        base_folder(spec.model),
-        dtype="float32",
-        trust_remote_code=spec.model.trust_remote_code,
-        **({"num_hidden_layers": layers} if layers else {}),
-    )
+    return AutoModel.from_pretrained(base_folder(spec.model), dtype="float32", **spec.model.loading_options)
 
 
 def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.models.hub import PICKLE, digest_of, hub_folder, pickled
-from moodbench.spec import ResolvedModel
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"),
@@ -89,33 +88,6 @@ def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
             "reinstall the package, or change the pin if you mean other weights"
         )
     return folder, revision, digest
-
-
-def location_of(source: ModelSource) -> str:
-    """Return the location of a source's files as one string, which `source_of` parses."""
-    if source.hub:
-        return source.hub
-    folder = f"{source.package}:{source.folder}" if source.package else str(Path(source.path or "").expanduser())
-    return f"{folder}/{source.gguf}" if source.gguf else folder
-
-
-def source_of(model: ResolvedModel) -> ModelSource:
-    """Return the source of a resolved model's files."""
-    assert model.location is not None
-    if model.source == "hub":
-        return ModelSource(
-            hub=model.location,
-            revision=model.revision,
-            sha256=model.weights_sha256,
-            trust_remote_code=model.trust_remote_code,
-        )
-    location, gguf = model.location, None
-    if location.endswith(GGUF) and not Path(location).is_dir():
-        location, _, gguf = location.rpartition("/")
-    if model.source == "package":
-        package, _, folder = location.partition(":")
-        return ModelSource(package=package, folder=folder, gguf=gguf, sha256=model.weights_sha256)
-    return ModelSource(path=location, gguf=gguf, sha256=model.weights_sha256, trust_remote_code=model.trust_remote_code)
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:

@@ -59,12 +59,12 @@ class Evaluated(NamedTuple):
     @property
     def on_hub(self) -> bool:
         """Whether the base model is a hub repository."""
-        return bool(self.spec["model"].get("source") == "hub")
+        return bool((self.spec["model"]["source"] or {}).get("hub"))
 
     @property
     def model_id(self) -> str:
         """Hub repository of the base model, or the model's name where it has none."""
-        return str(self.spec["model"]["location"] if self.on_hub else self.row["model"])
+        return str(self.spec["model"]["source"]["hub"] if self.on_hub else self.row["model"])
 
 
 def evaluated(view: LeaderboardView, store: Store) -> Iterator[Evaluated]:

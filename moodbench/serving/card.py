@@ -173,7 +173,8 @@ def _speed(own: pd.DataFrame) -> list[str]:
 def _training(facts: CardFacts) -> list[tuple[str, str]]:
     record, spec, data = facts.fit.record, facts.fit.spec, facts.dataset
     unknown = "not in the catalogue"
-    seeds = spec.seeds
+    seeds, source = spec.seeds, spec.model.source
+    origin = source and (source.hub or source.path or f"{source.package}:{source.folder}")
     parts = (("LoRA", spec.lora), ("training", spec.train))
     settings = "; ".join(
         f"{name}: " + ", ".join(f"{k} {v}" for k, v in part.model_dump(mode="json", exclude_none=True).items())
@@ -181,7 +182,7 @@ def _training(facts: CardFacts) -> list[tuple[str, str]]:
         if part is not None
     )
     return [
-        ("Base model", f"{spec.model.location} {spec.model.revision}, weights sha256 {spec.model.weights_sha256}"),
+        ("Base model", f"{origin} {spec.model.revision}, weights sha256 {spec.model.weights_sha256}"),
         ("Base model's licence", facts.model.licence if facts.model else unknown),
         (
             "Dataset",

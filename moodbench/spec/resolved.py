@@ -16,6 +16,7 @@ from moodbench.config.schema import (
     LoraDefaults,
     MeasureProtocol,
     Method,
+    ModelSource,
     NumberFormat,
     PreparationStep,
     ProbeDefaults,
@@ -55,9 +56,8 @@ class ResolvedModel(Frozen):
     method: Method
     baseline: Baseline | None = None
     family: str | None = None
-    source: Literal["none", "package", "hub", "path"] = "none"
-    location: str | None = None
-    """Location in `source`: distribution and folder (`name:folder`), repository id, or local folder."""
+    source: ModelSource | None = None
+    """Origin of the files, pinned to a commit and to the digest of the weights; not part of any id."""
     revision: str | None = None
     """Version of the distribution, or commit of the repository; part of an id only for a baseline without weights."""
     weights_sha256: str | None = None
@@ -65,7 +65,17 @@ class ResolvedModel(Frozen):
     config_sha256: str | None = None
     """Digest of config.json, generation_config.json and, if the model may run its own code, that code."""
     num_hidden_layers: int | None = None
-    trust_remote_code: bool = False
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether the model may run code of its own; the code itself is part of `config_sha256`."""
+        return self.source is not None and self.source.trust_remote_code
+
+    @property
+    def loading_options(self) -> dict[str, Any]:
+        """Options of `from_pretrained` in transformers, where they differ from its defaults."""
+        options: dict[str, Any] = {"trust_remote_code": True} if self.trust_remote_code else {}
+        return options | ({"num_hidden_layers": self.num_hidden_layers} if self.num_hidden_layers else {})
 
 
 class ResolvedDataset(Frozen):
@@ -161,9 +171,9 @@ def fit_ids(spec: Mapping[str, Any]) -> tuple[str, str]:
     Ids hash what changes the outcome: digests stand for weights, tokenizer, configuration and data. Where the files
     came from and the commit of a hub repository are only recorded.
     """
-    located = {"source", "location", "revision"} if spec["model"]["weights_sha256"] else {"source", "location"}
+    origin = {"source", "revision"} if spec["model"]["weights_sha256"] else {"source"}
     recipe = {name: value for name, value in spec.items() if name != "seeds"}
-    recipe["model"] = {name: value for name, value in recipe["model"].items() if name not in located}
+    recipe["model"] = {name: value for name, value in recipe["model"].items() if name not in origin}
     recipe["dataset"] = {name: value for name, value in recipe["dataset"].items() if name not in ("file", "hub")}
     config_id = content_id("config", recipe)
     return config_id, content_id("fit", {"config_id": config_id, "seeds": spec["seeds"]})

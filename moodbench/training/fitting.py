@@ -271,11 +271,9 @@ def _num_params(spec: FitSpec, folder: Path) -> int:
     import transformers
 
     assert spec.prompt is not None
-    trusted = spec.model.trust_remote_code
-    layers = {"num_hidden_layers": spec.model.num_hidden_layers} if spec.model.num_hidden_layers else {}
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
+    config = transformers.AutoConfig.from_pretrained(folder, **spec.model.loading_options)
     auto = getattr(transformers, LANGUAGE_MODELS[spec.prompt.kind])
-    return parameter_count(empty_model(auto, config, trust_remote_code=trusted))
+    return parameter_count(empty_model(auto, config, trust_remote_code=spec.model.trust_remote_code))
 
 
 def _examples(spec: FitSpec, train: pd.DataFrame, tokenizer: Tokenizer) -> list[tuple[str, int]]:

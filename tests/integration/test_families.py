@@ -55,10 +55,10 @@ def spec_for(folder, family, quantization, *, trust_remote_code=False):
     }
     return FitSpec(
         model=ResolvedModel(
-            name=family, method="full" if full else "lora", family=family, source="path", location=str(folder), revision=located.revision,
+            name=family, method="full" if full else "lora", family=family, revision=located.revision,
+            source=ModelSource(path=str(folder), trust_remote_code=trust_remote_code),
             weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
             config_sha256=located.config_sha256,
-            trust_remote_code=trust_remote_code,
         ),
         dataset=ResolvedDataset(
             name="toy", embedded="toy", revision="0", labels=("negative", "positive"), neutral_band=0,

@@ -81,7 +81,7 @@ def test_bert_tiny_on_sst2_goes_from_the_hub_to_the_board(tmp_path, config, chec
     row = board["BERT-tiny"]
     assert row["num_test"] > 90 and row["accuracy"] > 0.7 and row["latency_p50_s"] > 0 and row["memory_peak_bytes"] > 0
     spec = fit_specs(tmp_path / "results")["BERT-tiny"]
-    assert (spec["model"]["location"], spec["model"]["revision"]) == ("prajjwal1/bert-tiny", weights)
+    assert (spec["model"]["source"]["hub"], spec["model"]["revision"]) == ("prajjwal1/bert-tiny", weights)
     assert spec["dataset"]["hub"]["revision"] == texts
 
 

