@@ -50,12 +50,15 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
             f"{root}/{key}: is missing, though a record names it; `moodbench verify` lists what else differs. "
             f"Put it back, or {REPAIR}"
         ) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise StoreError(
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {REPAIR}"
         ) from error
     check_schema_version(f"{root}/{key}", table.schema)
-    return table.select(schema.names).cast(schema)
+    try:
+        return table.select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowException) as error:
+        raise StoreError(f"{root}/{key}: lacks columns of its kind ({error}). To go on, {REPAIR}") from error
 
 
 def check_schema_version(where: str, schema: pa.Schema) -> None:
@@ -159,7 +162,7 @@ def read_snapshot(location: Location, kind: str) -> pa.Table | None:
     """Return the snapshot of `kind` with its KEY and STAMP columns, or None if there is no usable one."""
     try:
         return read_table(location, snapshot_key(kind), _with_source(RECORDS[kind][0]))
-    except (StoreError, pa.ArrowException, OSError, KeyError):
+    except StoreError:
         return None
 
 
