@@ -66,7 +66,7 @@ def _name_conversions(fits: Sequence[FitSpec], console: Console) -> None:
     """Print which weights are not as their owners published them."""
     from moodbench.models.hub import BOT, pull_request_at
 
-    found = {f.model.name: (s.hub, str(s.revision)) for f in fits if (s := f.model.source) and s.hub}
+    found = {f.model.name: (str(s.hub), str(s.revision)) for f in fits if (s := f.model.source) and s.hub}
     for name, (repository, commit) in found.items():
         if ref := pull_request_at(repository, commit):
             console.print(

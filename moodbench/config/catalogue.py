@@ -51,14 +51,6 @@ _SECTION_FILE = {"families": "models"} | {name: name for name in SCHEMAS}
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Hyper-parameters that override the defaults."""
-
-    lora: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Catalogue:
     """Everything that a spec can name, and the default settings."""
 
@@ -120,12 +112,13 @@ class Catalogue:
         entry. If a recipe is `asked` for by name, it replaces all layers after the defaults.
         Raises: UnknownNameError if there is no recipe with that name.
         """
-        suiting = self.default_recipe(kind, head, num_params, entry.method)
-        own = Changes(self.own_training.get("lora", {}), self.own_training.get("train", {}))
-        layers = [self.recipe(suiting) if suiting else Changes(), own, entry] if asked is None else [self.recipe(asked)]
+        recipe = self.default_recipe(kind, head, num_params, entry.method) if asked is None else asked
+        layers: list[dict[str, Any]] = [self.recipe(recipe).model_dump()] if recipe else []
+        if asked is None:
+            layers += [self.own_training, {"lora": entry.lora, "train": entry.train}]
         lora, train = self.training.lora.model_dump(), self.training.train.model_dump()
         for layer in layers:
-            lora, train = merge(lora, layer.lora), with_changed_training(train, layer.train)
+            lora, train = merge(lora, layer.get("lora", {})), with_changed_training(train, layer.get("train", {}))
         return lora, train
 
     def protocol(self, name: str | None = None) -> MeasureProtocol:

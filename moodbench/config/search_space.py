@@ -167,7 +167,7 @@ class SearchSpace(Entry):
     def for_family(self, *names: str) -> SearchSpace:
         """Return the space for a model whose kind and family are `names`, the most general first.
 
-        Raises: Misplaced if a condition does not hold in the resulting space.
+        Raises: SpaceError if a condition does not hold in the resulting space.
         """
         changed = dict(self.parameters)
         for name in names:
@@ -212,7 +212,7 @@ class SearchSpace(Entry):
 
 
 def check_conditions(parameters: Mapping[str, Any], place: Callable[[str], tuple[str, ...]]) -> None:
-    """Raise Misplaced for a condition on an unknown or conditional parameter, or on values that never occur.
+    """Raise SpaceError for a condition on an unknown or conditional parameter, or on values that never occur.
 
     `place` returns the path of a parameter. The error of a condition with impossible values is reported at the
     condition, or at the other parameter if only that one is overridden under `families`.

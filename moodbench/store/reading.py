@@ -93,8 +93,8 @@ def refuse_other_version(location: Location) -> None:
             except (pa.ArrowInvalid, OSError):
                 continue  # a damaged file, which its reader reports
             if VERSION_KEY in (schema.metadata or {}):
-                return check_schema_version(f"{root}/{key}", schema)
-    return None
+                check_schema_version(f"{root}/{key}", schema)
+                return
 
 
 def read_many(location: Location, keys: Iterable[str], schema: pa.Schema) -> pd.DataFrame:

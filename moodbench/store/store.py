@@ -45,7 +45,7 @@ class Store:
     """Results at one location; see results/README.md for the layout."""
 
     def __init__(self, location: Location, uri: str) -> None:
-        self._location = location
+        self.location = location
         self.uri = uri
 
     @classmethod
@@ -60,19 +60,14 @@ class Store:
         refuse_other_version(location)
         return cls(location, str(location.root) if isinstance(location, LocalLocation) else str(uri))
 
-    @property
-    def location(self) -> Location:
-        """Location of its files."""
-        return self._location
-
     def check_writable(self) -> None:
         """Check that this process can commit to the store, without changing it; only local stores are checked.
 
         Raises: StoreError if it cannot.
         """
-        if not isinstance(self._location, LocalLocation):
+        if not isinstance(self.location, LocalLocation):
             return
-        root = self._location.root
+        root = self.location.root
         parent = next(p for p in (root, *root.parents) if p.exists())
         try:
             with tempfile.TemporaryDirectory(dir=parent, prefix=".moodbench-check-") as folder:
@@ -87,7 +82,7 @@ class Store:
 
     def attempt(self) -> Attempt:
         """Return a new attempt, to be used as a context manager."""
-        return Attempt(self._location)
+        return Attempt(self.location)
 
     def new_rerun(self, request: str) -> Store:
         """Return a new, empty store below this one for a rerun of `request`.
@@ -98,7 +93,7 @@ class Store:
 
     def reruns(self, request: str) -> list[Store]:
         """Return the stores below this one with reruns of `request`, newest first."""
-        names = {key.split("/")[1] for key in self._location.keys("reruns")}
+        names = {key.split("/")[1] for key in self.location.keys("reruns")}
         return [self._rerun(name) for name in sorted(names, reverse=True) if name.endswith(f"-{request}")]
 
     def _rerun(self, name: str) -> Store:
@@ -106,25 +101,25 @@ class Store:
 
     def remove_abandoned(self) -> list[str]:
         """Remove from the staging area what ended attempts left and no later one needs, and return the names."""
-        return remove_abandoned(self._location.staging(), self.ids("fits"))
+        return remove_abandoned(self.location.staging(), self.ids("fits"))
 
     def ids(self, kind: str) -> set[str]:
         """Return the ids of `kind` that have a record."""
-        return {id_of_key(key) for key in record_keys(self._location.keys(kind))}
+        return {id_of_key(key) for key in record_keys(self.location.keys(kind))}
 
     def records(self, kind: str) -> pd.DataFrame:
         """Return all records of `kind`: fits, evaluations, measurements or failures."""
         if kind == "failures":
-            return read_many(self._location, self._location.keys(kind), FAILURES)
-        frame: pd.DataFrame = read_records(self._location, kind).to_pandas()
+            return read_many(self.location, self.location.keys(kind), FAILURES)
+        frame: pd.DataFrame = read_records(self.location, kind).to_pandas()
         return frame
 
     def record(self, kind: str, id_: str) -> dict[str, Any] | None:
         """Return the record of `kind` with `id_`, or None."""
-        key = find_record(self._location, kind, id_)
+        key = find_record(self.location, kind, id_)
         if key is None:
             return None
-        row: dict[str, Any] = read_table(self._location, key, RECORDS[kind][0]).to_pylist()[0]
+        row: dict[str, Any] = read_table(self.location, key, RECORDS[kind][0]).to_pylist()[0]
         return row
 
     def artifact(self, fit_id: str) -> Path:
@@ -138,9 +133,9 @@ class Store:
         keys = {"/".join(f["path"].split("/")[:2]) for f in record["files"] if f["path"].startswith("artifacts/")}
         if len(keys) != 1:
             raise StoreError(f"{self.uri}: the record of fit {fit_id} names {len(keys)} artifact folders, expected 1")
-        folder = self._location.local(keys.pop())
+        folder = self.location.local(keys.pop())
         for file in record["files"]:
-            path = self._location.local(file["path"])
+            path = self.location.local(file["path"])
             if not path.is_file() or path.stat().st_size != file["bytes"] or sha256_of(path) != file["sha256"]:
                 raise StoreError(
                     f"{self.uri}/{file['path']}: differs from what was committed with fit {fit_id}. To go on, {REPAIR}"
@@ -161,7 +156,7 @@ class Store:
 
     def has_examples(self, dataset: str, revision: str) -> bool:
         """Return whether the texts and labels of this revision of a dataset are stored."""
-        return f"examples/dataset={dataset}/revision={revision}.parquet" in self._location.keys(
+        return f"examples/dataset={dataset}/revision={revision}.parquet" in self.location.keys(
             f"examples/dataset={dataset}"
         )
 
@@ -171,19 +166,19 @@ class Store:
             return
         key = f"examples/dataset={dataset}/revision={revision}.parquet"
         with self.attempt() as attempt:
-            self._location.create(write_table(table.cast(stamped(EXAMPLES)), attempt.folder / "examples.parquet"), key)
+            self.location.create(write_table(table.cast(stamped(EXAMPLES)), attempt.folder / "examples.parquet"), key)
 
     def examples(self, dataset: str, revision: str) -> pd.DataFrame:
         """Return the texts and labels of one revision of a dataset."""
-        return read_many(self._location, [f"examples/dataset={dataset}/revision={revision}.parquet"], EXAMPLES)
+        return read_many(self.location, [f"examples/dataset={dataset}/revision={revision}.parquet"], EXAMPLES)
 
     def write_event_line(self, run_id: str, event: Mapping[str, Any]) -> None:
         """Append one JSON line to the live log of this process's own run.
 
         The log is not a result and exists in local stores only.
         """
-        if isinstance(self._location, LocalLocation):
-            path = self._location.root / "events" / f"{run_id}.jsonl"
+        if isinstance(self.location, LocalLocation):
+            path = self.location.root / "events" / f"{run_id}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dict(event), default=str) + "\n")
@@ -195,7 +190,7 @@ class Store:
             if record is None:
                 raise StoreError(f"{self.uri}: no record {id_} in {kind}")
             keys += [f["path"] for f in record["files"] if f["path"].startswith(prefix)]
-        return read_many(self._location, keys, schema)
+        return read_many(self.location, keys, schema)
 
 
 def _refuse_foreign(root: Path) -> None:

@@ -170,7 +170,7 @@ def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_
             set_dropout(base.model, spec.train.base_dropout)
         return base.model.to(device)
 
-    return lambda adapted, batch: others.step(key, plain, adapted, batch)
+    return lambda adapted, batch: others.group.step(others, key, plain, adapted, batch)
 
 
 def accumulation_steps(batch_size: int, max_device_batch_size: int) -> int:

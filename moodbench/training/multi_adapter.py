@@ -50,7 +50,7 @@ def can_join(spec: FitSpec, num_params: int, num_accumulated: int) -> bool:
 
 @dataclass
 class _WaitingFit:
-    """A member that waits for the gradients of its batch."""
+    """A fit that waits for the gradients of its batch."""
 
     key: Hashable
     base: Callable[[], Any]
@@ -73,22 +73,13 @@ class JointFit:
     """Largest number of fits in a joint pass of this fit, including itself."""
 
     def elapsed_s(self) -> float:
-        """Return the time of this fit so far, in seconds; call it only from the member's thread during its turn."""
+        """Return the time of this fit so far, in seconds; call it only from the thread of the fit during its turn."""
         return self.seconds + time.perf_counter() - self.group.since
-
-    def step(
-        self, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
-    ) -> torch.Tensor | None:
-        """Return the loss of `model` on `batch` after setting its gradients, or None if no other fit has this batch.
-
-        Fits with equal `key` may share passes; `base` loads the plain base model of that key.
-        """
-        return self.group.step(self, key, base, model, batch)
 
 
 def current_fit() -> JointFit | None:
-    """Return the member that the current thread belongs to, or None."""
-    return getattr(_here, "member", None)
+    """Return the joint fit that the current thread runs, or None."""
+    return getattr(_here, "current_fit", None)
 
 
 @dataclass
@@ -136,7 +127,10 @@ class JointTraining:
     def step(
         self, one: JointFit, key: Hashable, base: Callable[[], Any], model: Any, batch: dict[str, torch.Tensor]
     ) -> torch.Tensor | None:
-        """Run `Member.step` for the member `one`."""
+        """Return the loss of `model` on `batch` after setting its gradients, or None if no other fit has this batch.
+
+        `one` is the calling fit. Fits with equal `key` may share passes; `base` loads the plain base model of that key.
+        """
         import torch
 
         mine = _WaitingFit(key, base, model, batch, torch.get_rng_state())

@@ -56,7 +56,17 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "num_train", "num_validation", "batch_size", "num_steps", "looks", "look_size", "final_size"), BY_HAND
+    (
+        "changes",
+        "num_train",
+        "num_validation",
+        "batch_size",
+        "num_steps",
+        "validations",
+        "validation_size",
+        "final_size",
+    ),
+    BY_HAND,
 )
 def test_schedules_by_hand(
     changes, num_train, num_validation, batch_size, num_steps, validations, validation_size, final_size

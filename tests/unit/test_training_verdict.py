@@ -28,7 +28,7 @@ def curve(losses, validations, metric="f1_macro"):
 def verdict(losses, validations, best, metric="f1_macro", **changes):
     facts = {
         "num_steps": len(losses), "planned_steps": len(losses), "accuracy": 0.8, "num_validation": 200,
-        "majority_share": 0.5, "num_look_texts": 200,
+        "majority_share": 0.5, "validation_size": 200,
     }  # fmt: skip
     return training_verdict(curve(losses, validations, metric), best_step=best, **facts | changes)
 

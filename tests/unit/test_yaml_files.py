@@ -85,7 +85,7 @@ def test_merge_keys_fill_in_what_is_not_given_and_the_first_of_several_wins():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b", "x.yaml: expected a mapping (`key: value` lines), found a list"),
+        ("- a\n- b", r"x.yaml: expected a mapping \(`key: value` lines\), found a list"),
         ("word", "found a str"),
         ("a: [1, 2", "x.yaml, line 1: .*expected YAML"),
         ("ok: 1\na:\n\t- b", "x.yaml, line 3: .*expected YAML"),
