@@ -36,6 +36,8 @@ from moodbench.config.search_space import (
 from moodbench.config.yaml_files import line_of, load_yaml, read_yaml_text, validation_message
 from moodbench.errors import SpecError, UnknownNameError
 
+DISTRIBUTIONS = ("choice", "uniform", "log_uniform", "integer", "power_of_two")
+
 
 class SpaceFile(NamedTuple):
     """Path and YAML text of a search space."""
@@ -191,9 +193,6 @@ def _check(
                 ) from error
     if reason is not None:
         raise SpecError(at_line(where, text, path, reason))
-
-
-DISTRIBUTIONS = ("choice", "uniform", "log_uniform", "integer", "power_of_two")
 
 
 def space_message(error: ValidationError, where: str, text: str) -> str:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"
 """Folder of an artifact with the adapter in peft's format."""
+WEIGHTS = "weights.safetensors"
+"""File of an artifact with all trained weights, for models that were fine-tuned without an adapter."""
+Initial = dict[str, "torch.Tensor"]
+"""The matrices A and B of an adapter before training, by their names in the saved file."""
+CHANGE_THE_BASE = ("olora", "pissa", "pissa_niter_16")
+"""Initialisations that subtract the initial update from the frozen weights, so that the model starts unchanged."""
 
 
 def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str]) -> PeftModel:
@@ -152,10 +158,6 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     return model
 
 
-WEIGHTS = "weights.safetensors"
-"""File of an artifact with all trained weights, for models that were fine-tuned without an adapter."""
-
-
 def unfreeze(model: Any) -> Any:
     """Return `model` with all weights trainable, except the token embeddings and the output layer of a language model.
 
@@ -188,12 +190,6 @@ def load_trained_weights(model: Any, path: Path) -> Any:
         for name, tensor in load_file(path).items():
             parameters[name].copy_(tensor)
     return model
-
-
-Initial = dict[str, "torch.Tensor"]
-"""The matrices A and B of an adapter before training, by their names in the saved file."""
-CHANGE_THE_BASE = ("olora", "pissa", "pissa_niter_16")
-"""Initialisations that subtract the initial update from the frozen weights, so that the model starts unchanged."""
 
 
 def initial_adapter(model: PeftModel, lora: LoraDefaults) -> Initial | None:

@@ -18,6 +18,21 @@ from moodbench.hardware import Device
 from moodbench.spec import FitSpec
 
 Logits = npt.NDArray[np.float32]
+LINK, MENTION = "http", "@user"
+"""Placeholders for links and mentions, as in TweetEval.
+
+Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.148.
+"""
+_LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_MENTION = re.compile(r"(?<![\w@.])@\w+")
+STEPS: dict[PreparationStep, Callable[[str], str]] = {
+    "entities": html.unescape,
+    "links": lambda text: _LINK.sub(LINK, text),
+    "mentions": lambda text: _MENTION.sub(MENTION, text),
+    "lowercase": str.lower,
+}
+"""Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
+Form = Literal["native", "merged", "as_trained"]
 
 
 @dataclass(frozen=True)
@@ -68,22 +83,6 @@ def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> 
     return logits
 
 
-LINK, MENTION = "http", "@user"
-"""Placeholders for links and mentions, as in TweetEval.
-
-Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.148.
-"""
-_LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![\w@.])@\w+")
-STEPS: dict[PreparationStep, Callable[[str], str]] = {
-    "entities": html.unescape,
-    "links": lambda text: _LINK.sub(LINK, text),
-    "mentions": lambda text: _MENTION.sub(MENTION, text),
-    "lowercase": str.lower,
-}
-"""Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
-
-
 def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
     """Return `text` after `steps`; idempotent, except for entities that were escaped twice."""
     for name, step in STEPS.items():
@@ -106,9 +105,6 @@ class PreparedPredictor:
     def logits(self, encoded: Encoded) -> Logits:
         """Return logits float32 (texts, labels)."""
         return self._predictor.logits(encoded)
-
-
-Form = Literal["native", "merged", "as_trained"]
 
 
 def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:

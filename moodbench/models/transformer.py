@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer"
 PROBE_HEAD = "head.safetensors"
+PROMPT_FILE = "label_words.json"
+"""File of an exported language model with its template, its label words and their tokens."""
 
 
 class TransformerClassifier:
@@ -136,10 +138,6 @@ def load_transformer(
 
     adapted = PeftModel.from_pretrained(base, artifact / ADAPTER, torch_device=device)
     return TransformerClassifier(adapted, tokenizer, device)
-
-
-PROMPT_FILE = "label_words.json"
-"""File of an exported language model with its template, its label words and their tokens."""
 
 
 def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:

@@ -24,6 +24,8 @@ REPAIR = (
     "then run the same command again to recreate them"
 )
 """End of an error message: what to do about a damaged file."""
+KEY, STAMP = "record_key", "record_stamp"
+"""Columns of a snapshot that identify the record file of a row: its key, and its size and modification time."""
 
 
 def record_keys(keys: Iterable[str]) -> list[str]:
@@ -119,10 +121,6 @@ def read_bulk(location: Location, keys: Sequence[str], schema: pa.Schema, column
     except (pa.ArrowException, OSError):
         return read_many(location, keys, schema)[list(columns)]  # one by one, to name the file that fails
     return frame
-
-
-KEY, STAMP = "record_key", "record_stamp"
-"""Columns of a snapshot that identify the record file of a row: its key, and its size and modification time."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,17 @@ RELATIVE, ABSOLUTE = 1e-12, 1e-15
 """Floats that differ by less are equal: the order of a sum depends on the processor. Counts must be exact."""
 COARSE_NEAR_TIE = 0.25
 """NEAR_TIE for a fit validated with 16-bit arithmetic or quantised weights but evaluated in another format."""
+KINDS = ("evaluations", "measurements")
+DERIVED = {
+    "evaluations": (*METRIC_COLUMNS, "num_test", "num_classes", "confusion", "truncated_share"),
+    "measurements": (
+        *("num_processes", "process_speed", "num_requests", "num_clean_requests", "clean_share", "run_delay_share"),
+        *(f"latency_{q}_{part}" for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),
+        *("latency_p99_needed", "cpu_time_p50_s", "cpu_time_p99_s", "length_intercept_s", "length_slope_s_per_token"),
+        *("throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size"),
+    ),
+}
+"""Columns that follow from predictions, or from samples and throughput points."""
 
 
 def fit_figures(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,19 +153,6 @@ def equal(stored: Any, recomputed: Any) -> bool:
     if isinstance(stored, float) and isinstance(recomputed, float):
         return math.isclose(stored, recomputed, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return bool(stored == recomputed)
-
-
-KINDS = ("evaluations", "measurements")
-DERIVED = {
-    "evaluations": (*METRIC_COLUMNS, "num_test", "num_classes", "confusion", "truncated_share"),
-    "measurements": (
-        *("num_processes", "process_speed", "num_requests", "num_clean_requests", "clean_share", "run_delay_share"),
-        *(f"latency_{q}_{part}" for q in ("p50", "p90", "p95", "p99") for part in ("s", "low_s", "high_s")),
-        *("latency_p99_needed", "cpu_time_p50_s", "cpu_time_p99_s", "length_intercept_s", "length_slope_s_per_token"),
-        *("throughput_texts_per_s", "throughput_tokens_per_s", "throughput_batch_size"),
-    ),
-}
-"""Columns that follow from predictions, or from samples and throughput points."""
 
 
 @dataclass(frozen=True)

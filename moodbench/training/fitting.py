@@ -27,6 +27,8 @@ from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
 
+BATCH = 32
+
 
 def fit(
     spec: FitSpec,
@@ -169,9 +171,6 @@ def fit_logistic(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=inverse_regularisation, max_iter=1000).fit(features, labels)
     return model.coef_, model.intercept_
-
-
-BATCH = 32
 
 
 def fit_probe(

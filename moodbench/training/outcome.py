@@ -11,6 +11,23 @@ import numpy as np
 
 Report = Callable[[Mapping[str, Any]], None]
 """Callback for progress: step, num_steps, loss and others; `note` is a sentence for the user."""
+TrainingVerdict = Literal["ok", "chance", "undertrained", "overfitted"]
+NOT_ENOUGH: tuple[TrainingVerdict, ...] = ("chance", "undertrained")
+"""Verdicts of fits that were not trained enough, worst first."""
+LEVEL = 0.95
+"""One-sided confidence level at which the accuracy must exceed the chance level, the share of the majority class."""
+LEAST_FALL = 0.05
+"""Relative decrease of the mean loss that counts as falling."""
+NUM_ERRORS = 2.0
+"""Number of standard errors that a difference must exceed."""
+T_QUANTILES = {2: 2.920, 4: 2.132}
+"""95 % quantiles of Student's t by degrees of freedom, where they exceed NUM_ERRORS."""
+LEAST_POINTS = 4
+"""Minimum number of losses for which a trend is tested."""
+POINTS_OF_QUARTERS = 8
+"""Minimum number of losses for comparing the last two quarters of the curve instead of its halves."""
+FACTOR = 3
+"""Suggested multiple of the training steps for a fit that was too short."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +70,6 @@ class FitOutcome:
     """Optimiser steps; None without gradient training."""
     training_verdict: str | None = None
     """Whether training was sufficient, see `verdict.training_verdict`; None if the learning curve does not show it."""
-
-
-TrainingVerdict = Literal["ok", "chance", "undertrained", "overfitted"]
-NOT_ENOUGH: tuple[TrainingVerdict, ...] = ("chance", "undertrained")
-"""Verdicts of fits that were not trained enough, worst first."""
-LEVEL = 0.95
-"""One-sided confidence level at which the accuracy must exceed the chance level, the share of the majority class."""
-LEAST_FALL = 0.05
-"""Relative decrease of the mean loss that counts as falling."""
-NUM_ERRORS = 2.0
-"""Number of standard errors that a difference must exceed."""
-T_QUANTILES = {2: 2.920, 4: 2.132}
-"""95 % quantiles of Student's t by degrees of freedom, where they exceed NUM_ERRORS."""
-LEAST_POINTS = 4
-"""Minimum number of losses for which a trend is tested."""
-POINTS_OF_QUARTERS = 8
-"""Minimum number of losses for comparing the last two quarters of the curve instead of its halves."""
-FACTOR = 3
-"""Suggested multiple of the training steps for a fit that was too short."""
 
 
 def training_verdict(

@@ -21,6 +21,23 @@ from moodbench.config.schema.training import (
 Method = Literal["baseline", "linear-probe", "lora", "full", "prompted"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 NumberFormat = Literal["fp32", "fp16", "bf16"]
+Group = Literal["ultra-tiny", "tiny", "small-llm"]
+"""Size group: ultra-tiny below 50 million parameters, small-llm for decoders of 250 million or more, tiny otherwise."""
+_ENCODER = {"family", "source", "num_hidden_layers", "text", "group", "size"}
+_READ_BY: dict[str, set[str]] = {
+    "majority": set(),
+    "vader": set(),
+    "tfidf-logreg": {"tfidf"},
+    "linear-probe": _ENCODER | {"probe"},
+    "lora": _ENCODER | {"lora", "train", "batch_size", "published_in", "head", "prompt"},
+    "full": _ENCODER | {"train", "batch_size", "published_in", "head", "prompt"},
+    "prompted": _ENCODER | {"batch_size", "published_in", "prompt", "num_examples"},
+}
+"""Baseline or method -> the optional keys of an entry that it uses."""
+TEXT, MASK = "{text}", "{mask}"
+"""Placeholders of a template: the text, and the mask token of a masked language model."""
+LabelWords = Annotated[tuple[str, ...], Field(min_length=2)]
+Words = Annotated[str, Field(min_length=1)]
 
 
 class ModelSource(Entry):
@@ -114,22 +131,6 @@ class DeviceBatch(Entry):
     mps: BatchSize
 
 
-Group = Literal["ultra-tiny", "tiny", "small-llm"]
-"""Size group: ultra-tiny below 50 million parameters, small-llm for decoders of 250 million or more, tiny otherwise."""
-
-_ENCODER = {"family", "source", "num_hidden_layers", "text", "group", "size"}
-_READ_BY: dict[str, set[str]] = {
-    "majority": set(),
-    "vader": set(),
-    "tfidf-logreg": {"tfidf"},
-    "linear-probe": _ENCODER | {"probe"},
-    "lora": _ENCODER | {"lora", "train", "batch_size", "published_in", "head", "prompt"},
-    "full": _ENCODER | {"train", "batch_size", "published_in", "head", "prompt"},
-    "prompted": _ENCODER | {"batch_size", "published_in", "prompt", "num_examples"},
-}
-"""Baseline or method -> the optional keys of an entry that it uses."""
-
-
 class ModelEntry(Entry):
     """One model and how it is fitted."""
 
@@ -198,11 +199,6 @@ class ModelsFile(Entry):
         return self
 
 
-TEXT, MASK = "{text}", "{mask}"
-"""Placeholders of a template: the text, and the mask token of a masked language model."""
-LabelWords = Annotated[tuple[str, ...], Field(min_length=2)]
-
-
 class PromptEntry(Entry):
     """A template and its label words, one per class."""
 
@@ -248,9 +244,6 @@ class PromptsFile(Entry):
     """Schema of prompts.yaml."""
 
     prompts: dict[str, PromptEntry]
-
-
-Words = Annotated[str, Field(min_length=1)]
 
 
 class PublishedResult(Entry):
