@@ -16,6 +16,7 @@ import pytest
 from moodbench.errors import StoreError
 from moodbench.store import PREDICTIONS, Store, location, stamped, write_table
 from moodbench.store.location import RemoteLocation
+from moodbench.store.reading import refuse_other_version
 
 FIT_ID = "ab" + "0" * 18
 
@@ -330,6 +331,9 @@ class TestWrongPlaces:
             Store.open(tmp_path / "results")
         with pytest.raises(StoreError, match=told):
             store.records("fits")
+        remote = RemoteLocation(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "results")
+        with pytest.raises(StoreError, match=told):
+            refuse_other_version(remote)
 
 
 def test_records_hold_their_own_schema_version_and_plain_types(tmp_path):
