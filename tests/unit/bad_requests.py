@@ -139,7 +139,7 @@ CATALOGUES = [
     ("models:\n  mine: {method: lora, licence: MIT, description: x}\n", "needs `source`"),
     ("models:\n  vader:\n    train: {learning_rate: 1}\n    train: {}\n", "line 4: key 'train' is given twice"),
     ("models: [vader]\n", "line 1: models: expected keys below it"),
-    ("- a\n- b\n", "expected `key: value` lines at the top"),
+    ("- a\n- b\n", "expected a mapping (`key: value` lines)"),
     (
         "training: {train: [\n",
         "overlay.yaml, line 2: expected the node content, but found '<stream end>'; expected YAML",

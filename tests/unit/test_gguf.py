@@ -292,7 +292,7 @@ def test_a_gguf_file_given_as_path_is_refused_with_the_remedy(file):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hub": "a/b", "gguf": "x.gguf"}, "gguf goes with package and folder, or with path"),
+        ({"hub": "a/b", "gguf": "x.gguf"}, "gguf needs package and folder, or path"),
         ({"path": "a", "gguf": "x.gguf", "trust_remote_code": True}, "combined with trust_remote_code"),
         ({"path": "a", "gguf": "b/x.gguf"}, "should match pattern"),
         ({"path": "a", "gguf": "x.bin"}, "should match pattern"),

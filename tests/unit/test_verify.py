@@ -107,11 +107,6 @@ def test_a_changed_figure_of_speed_is_named_alone(store, column, value):
     ]
 
 
-def test_the_speed_of_a_record_older_than_its_column_is_not_asked_for(store):
-    change_row(store, MEASUREMENT, process_speed=None)
-    assert named(store) == set()
-
-
 def test_the_latency_of_one_process_of_several_is_worked_out_again(tmp_path, monkeypatch):
     """The second waits 2 ms longer: 36 of 40 requests of each count, 2 to 5 and 4 to 7 ms; its throughput is nowhere else."""
     slow = toy_store.toy_process()
