@@ -202,7 +202,9 @@ def write_search_page(store: Store, search: SearchResult) -> str | None:
         f'<body style="font-family:sans-serif"><h1>{escape(title)}</h1>{sentences}{"".join(parts)}</body></html>'
     )
     key = f"exports/search-{search.search_id[:12]}.html"
-    with tempfile.TemporaryDirectory(dir=store.location.staging()) as folder:
+    staging = store.location.staging()
+    staging.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=staging) as folder:
         path = Path(folder) / "page.html"
         path.write_text(body, "utf-8")
         store.location.replace(path, key)

@@ -235,7 +235,7 @@ def test_another_file_than_the_pinned_one_is_refused_before_it_is_read(file, cac
 @pytest.mark.parametrize("architecture", ["rwkv6", "no-such"])
 def test_an_architecture_that_transformers_cannot_read_is_named(tmp_path, architecture):
     message = refused(write_gguf(tmp_path / "tiny.gguf", architecture=architecture))
-    assert f"no language model of {tmp_path}/tiny.gguf, architecture '{architecture}'" in message
+    assert f"cannot load {tmp_path}/tiny.gguf as a language model, architecture '{architecture}'" in message
     assert message.endswith("give another GGUF file, or a folder with model.safetensors as `path`")
 
 
