@@ -11,7 +11,7 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.schema import Family, ModelEntry
 from moodbench.config.search_space import ALPHA_OVER_R, QUANTIZATION, SearchSpace, ends_of, values_of
-from moodbench.config.space_file import check_together, load_space, located, read_space
+from moodbench.config.space_file import at_line, check_together, load_space, read_space
 from moodbench.data.source import load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -200,7 +200,7 @@ def _supported_by(
         left = [value for value in values if value not in lacking]
         if lacking and not left:
             where, text = read_space(space_name)
-            raise SpecError(located(where, text, ("parameters", parameter), str(lacking[values[0]])))
+            raise SpecError(at_line(where, text, ("parameters", parameter), str(lacking[values[0]])))
         if lacking:
             space = space.without(parameter, lacking)
         if len(left) == 1:  # no longer searched, but fixed to the space's value
