@@ -1,10 +1,14 @@
-"""Small pieces of HTML shared by the tabs. Values from a store are escaped here or by the caller."""
+"""Pieces of HTML shared by the tabs: tables, cards, folds and hints. Text from a store is escaped here."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+
+
+class Html(str):
+    """A table cell that is HTML already; any other cell is text and gets escaped."""
 
 
 def with_store(command: str, uri: str) -> str:
@@ -17,7 +21,7 @@ def empty(uri: str) -> str:
     command = escape(with_store("moodbench run quickstart", uri))
     return (
         '<div class="mb-empty" role="status"><p><b>No results yet.</b></p>'
-        f"<p>Run <code>{command}</code>, then reload: six entries on real text, without network.</p></div>"
+        f"<p>Run <code>{command}</code>, then reload this page: six entries on real text, no network needed.</p></div>"
     )
 
 
@@ -26,39 +30,47 @@ def scroll(content: str, label: str) -> str:
     return f'<div class="mb-scroll" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
 
 
-def details(summary: str, content: str, *, is_open: bool = False, key: str = "") -> str:
+def details(summary: str, content: str, *, key: str = "") -> str:
     """Return `content` (HTML) folded below `summary` (text).
 
-    By `key` the browser recognises the fold when it is rendered again, and keeps it open.
+    The browser recognizes a fold with a `key` when it is rendered again, and keeps it open.
     """
-    known = f' data-key="{escape(key)}"' if key else ""
-    return f"<details{known}{' open' if is_open else ''}><summary>{escape(summary)}</summary>{content}</details>"
+    attribute = f' data-key="{escape(key)}"' if key else ""
+    return f"<details{attribute}><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, left: int = 1, raw: bool = False
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str,
+    *,
+    subtitle: str = "",
+    left: int = 1,
+    css: str = "",
 ) -> str:
-    """Return a table of texts whose first column holds the row headings; the first `left` columns are left-aligned.
+    """Return a table whose first column holds the row headings; its first `left` columns are left-aligned.
 
-    Cells that are `raw` are HTML already.
+    `subtitle` is added below the caption; `css` is the class of the table.
     """
-    show = str if raw else escape
-    side = ['class="mb-name"', *[' class="mb-text"'] * (left - 1)] + [""] * (len(headings) - left)
+    side = ['class="mb-name"', *[' class="mb-text"'] * (left - 1), *[""] * (len(headings) - left)]
     head = "".join(f'<th scope="col" {s}>{escape(h)}</th>' for h, s in zip(headings, side, strict=True))
     body = "".join(
-        "<tr>"
-        + "".join(
-            f'<th scope="row" {side[0]}>{show(cell)}</th>' if i == 0 else f"<td{side[i]}>{show(cell)}</td>"
-            for i, cell in enumerate(row)
-        )
+        f'<tr><th scope="row" {side[0]}>{_cell(first)}</th>'
+        + "".join(f"<td{s}>{_cell(cell)}</td>" for s, cell in zip(side[1:], rest, strict=True))
         + "</tr>"
-        for row in rows
+        for first, *rest in rows
     )
-    made = (
-        f"<table><caption><div><strong>{escape(caption)}</strong></div></caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
-    return scroll(made, caption)
+    title = f"<caption><div><strong>{escape(caption)}</strong>{escape(subtitle)}</div></caption>"
+    content = f"<table{_css(css)}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return scroll(content, caption)
+
+
+def _cell(cell: str) -> str:
+    return cell if isinstance(cell, Html) else escape(cell)
+
+
+def _css(name: str) -> str:
+    return f' class="{name}"' if name else ""
 
 
 def card(content: str, kind: str = "plain") -> str:
@@ -67,18 +79,26 @@ def card(content: str, kind: str = "plain") -> str:
 
 
 def hint(text: str) -> str:
-    """Return a line that says what to do or why there is nothing to show."""
+    """Return what to do next, or why there is nothing to show."""
     return f'<p class="mb-empty" role="status">{escape(text)}</p>'
 
 
+def legend(text: str) -> str:
+    """Return a remark about the table or figure above; empty for an empty text."""
+    return f'<p class="mb-legend">{escape(text)}</p>' if text else ""
+
+
 def not_shown(reasons: Mapping[str, str]) -> str:
-    """Return the models missing from the figure or table above, and why; empty where none is."""
-    if not reasons:
-        return ""
+    """Return which models are missing from the figure or table above, and why; empty if none is."""
     names = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
-    return f'<p class="mb-legend">Not shown: {escape(names)}.</p>'
+    return legend(f"Not shown: {names}." if names else "")
 
 
 def error(text: str) -> str:
     """Return an error message."""
     return f'<p class="mb-error" role="alert">{escape(text)}</p>'
+
+
+def progress(share: float, label: str) -> str:
+    """Return a progress bar filled to `share`, 0 to 1; screen readers announce `label`."""
+    return f'<progress max="100" value="{100 * share:.0f}" aria-label="{escape(label)}"></progress>'

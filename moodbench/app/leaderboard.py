@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from html import escape
 from typing import Any
@@ -10,17 +10,16 @@ from typing import Any
 import pandas as pd
 
 from moodbench.analysis.leaderboard import MEASURED
-from moodbench.app.board_table import board_table, columns_html, failures_table
-from moodbench.app.html import hint, not_shown
-from moodbench.app.script import TABLE_JS
-from moodbench.app.snapshot import Reading
-from moodbench.app.tab import QUIET, Layout, Services, Tab
-from moodbench.app.url_state import PRESETS, State, chosen_track, visible
-from moodbench.app.why_missing import why_missing
+from moodbench.app.html import details, hint, legend, not_shown
+from moodbench.app.leaderboard_table import TABLE_JS, leaderboard_table
+from moodbench.app.missing_reason import missing_reason
+from moodbench.app.privacy import failures_table
+from moodbench.app.snapshot import Shown, Snapshot
+from moodbench.app.tab import LISTENER, Choices, Layout, Services, Tab
+from moodbench.app.url_state import DEFAULT, PRESETS, State
 from moodbench.report import figures
-from moodbench.report.charts_plotly import plotly_figure
-from moodbench.report.formatting import MARKS, MORE_COLUMNS, columns_with, missing
-from moodbench.report.leaderboard_view import LeaderboardView, answer
+from moodbench.report.formatting import COLUMNS, MARKS, MORE_COLUMNS, Column, columns_with, missing
+from moodbench.report.leaderboard_view import answer
 from moodbench.statistics.composite import COMPOSITES, CRITERIA
 from moodbench.statistics.overall import OVERALL
 
@@ -32,115 +31,118 @@ def build(layout: Layout, services: Services) -> None:
     """Create the components of the tab."""
     import gradio as gr
 
-    layout.output(gr.HTML(elem_id="mb-answer", apply_default_css=False))
-    with gr.Row(elem_id="mb-presets"):
-        buttons = {
-            name: gr.Button(name, size="sm", min_width=90, elem_id=f"preset-{i}") for i, name in enumerate(PRESETS)
-        }
-    with gr.Accordion("What matters to you? Weights rank the table again", open=False, elem_id="mb-weights"), gr.Row():
-        sliders = [
-            layout.control(
-                name,
-                gr.Slider(
-                    0, 100, value=PRESETS["Balanced"][i], step=5, label=f"{WEIGHT_LABELS[name]} weight",
-                    elem_id=f"w-{name}", min_width=170, buttons=[],
-                ),
-                "input",
-                weighs=True,
-            )
-            for i, name in enumerate(CRITERIA)
-        ]  # fmt: skip
-        layout.control(
-            "composite",
-            gr.Dropdown(list(COMPOSITES), value="pinned", label="Score", elem_id="composite", min_width=140),
-            "input",
-            weighs=True,
-        )
-    for name, button in buttons.items():
-        layout.after(button.click(partial(list, PRESETS[name]), None, sliders, **QUIET))
+    layout.html("mb-answer", apply_default_css=False)
+    _build_weights(layout)
     with gr.Row():
-        search = gr.Textbox(
-            label="Search", placeholder="name, family or method; separate with ;", elem_id="search", min_width=200
-        )
+        placeholder = "name, family or method; separate several with ;"
+        search = gr.Textbox(label="Search", placeholder=placeholder, elem_id="search", min_width=200)
         layout.control("search", search, "change")
     with gr.Accordion("Filters and columns", open=False, elem_id="mb-filters"), gr.Row():
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods", min_width=200)
-        layout.control("methods", methods, "input", _methods)
+        layout.control("methods", methods, choices=_methods)
         sizes = gr.Dropdown(SIZES, value=0.0, label="Size", elem_id="max-params", min_width=160)
-        layout.control("max_params", sizes, "input", SIZES, blank=0.0)
+        layout.control("max_params", sizes, choices=SIZES, blank=0.0)
         extra = [(f"{c.heading}: {c.help}", c.key) for c in MORE_COLUMNS]
         more = gr.CheckboxGroup(extra, label="More columns", elem_id="columns", min_width=200)
-        layout.control("columns", more, "input", extra)
-    layout.output(gr.HTML(elem_id="mb-board", js_on_load=TABLE_JS, apply_default_css=False, elem_classes="mb"))
+        layout.control("columns", more, choices=extra)
+    layout.html("mb-board", js_on_load=TABLE_JS, apply_default_css=False)
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
-    layout.control(
-        "against",
-        gr.Dropdown(axes, value="latency_p50_s", label="Horizontal axis", elem_id="against"),
-        "input",
-        axes,
-    )
-    layout.output(gr.Plot(show_label=False, container=False, elem_id="trade-off"))
-    layout.output(gr.HTML(elem_id="mb-trade-off-words", elem_classes="mb"))
-    gr.HTML("<h2>F1 by dataset</h2>", elem_classes="mb")
-    layout.output(gr.Plot(show_label=False, container=False, elem_id="by-dataset"))
-    layout.output(gr.HTML(elem_id="mb-by-dataset-words", elem_classes="mb"))
-    layout.output(gr.HTML(elem_id="mb-notes", elem_classes="mb"))
+    against = gr.Dropdown(axes, value=DEFAULT.against, label="Horizontal axis", elem_id="against")
+    layout.control("against", against, choices=axes)
+    layout.plot("trade-off")
+    layout.html("mb-trade-off-legend")
+    layout.plot("by-dataset", "F1 by dataset")
+    layout.html("mb-by-dataset-legend")
+    layout.html("mb-notes")
 
 
-def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """Return the answer, the table, the two figures, each with its caption, and the notes."""
-    answered, table, notes, rows, view = _ranked(reading, state, services)
-    cost = state.against if state.against in figures.COSTS else "latency_p50_s"
-    each = view.rows[view.rows["dataset"] != OVERALL]
-    names = _by_f1(each, list(rows["name"]))
-    by_dataset = plotly_figure(figures.f1_by_dataset(each[each["name"].isin(names)]))
-    lacking = not_shown(_without_f1(each, names))
-    words = _frontier_words(rows, cost) + _without_trade_off(rows, cost, view.failures)
-    return answered, table, plotly_figure(figures.trade_off(rows, cost)), words, by_dataset, lacking, notes
+def _build_weights(layout: Layout) -> None:
+    """Create the presets and the controls that only rank the table again."""
+    import gradio as gr
+
+    with gr.Row(elem_id="mb-presets"):
+        presets = {
+            name: gr.Button(name, size="sm", min_width=90, elem_id=f"preset-{i}") for i, name in enumerate(PRESETS)
+        }
+    with gr.Accordion("What matters to you? Set your own weights", open=False, elem_id="mb-weights"), gr.Row():
+        sliders = []
+        for name in CRITERIA:
+            slider = gr.Slider(
+                0, 100, value=getattr(DEFAULT, name), step=5, label=f"{WEIGHT_LABELS[name]} weight",
+                elem_id=f"w-{name}", min_width=170, buttons=[],
+            )  # fmt: skip
+            sliders.append(layout.control(name, slider, only_reranks=True))
+        composite = gr.Dropdown(
+            list(COMPOSITES), value=DEFAULT.composite, label="Score", elem_id="composite", min_width=140
+        )
+        layout.control("composite", composite, only_reranks=True)
+    for name, button in presets.items():
+        layout.weight_setters.append(button.click(partial(list, PRESETS[name]), None, sliders, **LISTENER))
 
 
-def rerank(reading: Reading, state: State, services: Services) -> Sequence[Any]:
-    """Return what depends on the weights, and None for the figures and their captions, which do not."""
-    answered, table, notes, *_ = _ranked(reading, state, services)
-    return answered, table, None, None, None, None, notes
+def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any]:
+    """Return the answer, the table, the two figures, each with its legend, and the notes."""
+    shown = snapshot.leaderboard(state)
+    sentence, table, notes = _ranked(shown, snapshot, state, services)
+    cost = state.against if state.against in figures.COSTS else DEFAULT.against
+    board = shown.view.rows
+    by_dataset = board[board["dataset"] != OVERALL]
+    absent = _without_trade_off(shown.rows, cost, shown.view.failures)
+    return [
+        sentence,
+        table,
+        figures.trade_off(shown.rows, cost),
+        _frontier_legend(shown.rows, cost) + not_shown(absent),
+        figures.f1_by_dataset(by_dataset[by_dataset["name"].isin(shown.rows["name"])]),
+        not_shown(_without_f1(by_dataset, shown.rows["name"])),
+        notes,
+    ]
 
 
-def _ranked(reading: Reading, state: State, services: Services) -> tuple[str, str, str, pd.DataFrame, LeaderboardView]:
-    """Return the answer, the table, the notes, the visible rows, and the view that they belong to."""
-    name = chosen_track(reading.tracks, state)
-    view = reading.view(state.weights, state.composite, ranked_track=name)
-    columns = columns_with(state.columns)
-    track = view.track(name)
-    rows = visible(track, state, reading.families)
-    counted = f"{len(rows)} of {len(track)} entries shown" if len(rows) < len(track) else f"{len(track)} entries"
-    sentence = (
-        f'<p class="mb-answer" role="status"><b>{escape(answer(track))}</b> <span>{escape(name)} · {counted}</span></p>'
-    )
-    if rows.empty:
-        table = hint("No entry matches. Clear the search or widen the filters.")
-    else:
-        table = board_table(rows, track, view.failures, state.models, view.references_of(name), columns, reading.cells)
+def rerank(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any]:
+    """Return what depends on the weights, and None for the figures and their legends, which do not."""
+    sentence, table, notes = _ranked(snapshot.leaderboard(state), snapshot, state, services)
+    return sentence, table, None, None, None, None, notes
+
+
+def _ranked(shown: Shown, snapshot: Snapshot, state: State, services: Services) -> tuple[str, str, str]:
+    """Return the answer, the table and the notes."""
+    view, columns = shown.view, columns_with(state.columns)
+    num_rows, num_shown = len(shown.track), len(shown.rows)
+    count = f"{num_shown} of {num_rows} entries shown" if num_shown < num_rows else f"{num_rows} entries"
+    about = f"<span>{escape(shown.name)} · {count}</span>"
+    sentence = f'<p class="mb-answer" role="status"><b>{escape(answer(shown.track))}</b> {about}</p>'
+    table = hint("No entry matches. Clear the search or widen the filters.")
+    if num_shown:
+        table = leaderboard_table(
+            shown.rows, shown.track, view.failures, pinned=state.models, references=view.references_of(shown.name),
+            columns=columns, cache=snapshot.cells,
+        )  # fmt: skip
     notes = "".join(f"<li>{escape(note)}</li>" for note in view.notes)
-    failed = failures_table(view.failures, reading.tells(show_texts=services.show_texts))
-    below = f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html(columns)}{failed}'
-    return sentence, table, below, rows, view
+    failed = failures_table(view.failures, snapshot.message_filter(show_texts=services.show_texts))
+    return sentence, table, f'<ul class="mb-notes" aria-label="Notes">{notes}</ul>{columns_html(columns)}{failed}'
 
 
-def _frontier_words(rows: Any, cost: str) -> str:
-    """Return the frontier in words, for readers who cannot see the figure."""
+def columns_html(columns: Sequence[Column] = COLUMNS) -> str:
+    """Return the description of each column, folded."""
+    entries = "".join(f"<dt>{escape(c.heading)}</dt><dd>{escape(c.help)}</dd>" for c in columns)
+    return details("What the columns mean", f"<dl>{entries}</dl>")
+
+
+def _frontier_legend(rows: pd.DataFrame, cost: str) -> str:
+    """Return the frontier as text, for readers who cannot see the figure."""
     axis = figures.COSTS[cost]
     known = figures.with_trade_off(rows, cost)
     on = figures.frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
     names = ", ".join(known[on].sort_values(cost)["name"])
-    return (
-        '<p class="mb-legend">Whiskers: 95 % interval. Marker area: memory. Open marker: provisional. '
-        "On the frontier, where none is both more accurate and better on the horizontal axis: "
-        f"{escape(names) or 'none'}.</p>"
+    return legend(
+        "Whiskers: 95 % interval. Marker area: memory. Open marker: provisional. Pareto frontier (no other entry is "
+        f"both more accurate and better on the horizontal axis): {names or 'none'}."
     )
 
 
-def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) -> str:
+def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) -> dict[str, str]:
     """Return the models missing from the trade-off figure, and why."""
     shown = set(figures.with_trade_off(rows, cost)["name"])
     reasons = {}
@@ -150,27 +152,21 @@ def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) ->
         elif row["verdict"] == "invalid" and cost in MEASURED:
             reason = MARKS["invalid"]
         else:
-            reason = why_missing("accuracy" if missing(row["accuracy"]) else cost, row, failures)
+            reason = missing_reason("accuracy" if missing(row["accuracy"]) else cost, row, failures)
         reasons[str(row["name"])] = reason
-    return not_shown(reasons)
+    return reasons
 
 
-def _by_f1(board: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return `names` by mean F1 over the datasets they have, best first; the order is independent of the weights."""
-    means = board[board["name"].isin(names)].groupby("name")["f1_macro"].mean()
-    return [str(name) for name in means.sort_values(ascending=False, kind="stable").index]
-
-
-def _without_f1(board: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
-    """Return the models without an F1 on some dataset, and on which datasets."""
+def _without_f1(board: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
+    """Return those of `names` without an F1 on some dataset, and on which datasets."""
     known = board[board["f1_macro"].notna()].groupby("name")["track"].agg(set)
-    tracks = sorted(set(board["track"]))
-    lacking = {name: [t for t in tracks if t not in known.get(name, set())] for name in names}
-    return {name: f"not evaluated on {', '.join(absent)}" for name, absent in lacking.items() if absent}
+    tracks = set(board["track"])
+    absent = {name: sorted(tracks - known.get(name, set())) for name in sorted(names)}
+    return {name: f"not evaluated on {', '.join(missed)}" for name, missed in absent.items() if missed}
 
 
-def _methods(reading: Reading) -> list[tuple[str, str]]:
-    return [] if reading.is_empty else [(m, m) for m in sorted(set(reading.results.entries["method"]))]
+def _methods(snapshot: Snapshot) -> Choices:
+    return [] if snapshot.is_empty else [(m, m) for m in sorted(set(snapshot.results.entries["method"]))]
 
 
 TAB = Tab("leaderboard", "Leaderboard", build, render, rerank=rerank)

@@ -1,148 +1,202 @@
-"""The Live tab: the latest run, from its log in the store; the tab refreshes itself while it is open."""
+"""The Live tab: runs from their logs in the store, refreshed while it is open; it can also start and cancel a run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from moodbench.analysis.event_log import Job, RunProgress, current_runs, dataset_of
-from moodbench.app.html import card, details, hint, table, with_store
-from moodbench.app.privacy import Tells, public_datasets, tells_of, untold_hint
-from moodbench.app.script import FOLDS_JS
-from moodbench.app.starting import build_starting, queue_html
-from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.html import Html, card, details, error, hint, progress, table, with_store
+from moodbench.app.privacy import (
+    REDACTED,
+    MessageFilter,
+    may_quote_private,
+    message_filter,
+    public_datasets,
+    redaction_note,
+)
+from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State
+from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.report.formatting import MISSING, duration
 from moodbench.runtime.ray_cluster import EXCLUSIVE
 from moodbench.runtime.ray_glance import ClusterNow, NodeNow
 from moodbench.schedule.resources import GIB
+from moodbench.spec import spec_of_preset
+from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 
-ORDER = ("stalled", "running", "retrying", "failed", "stopped", "done", "skipped")
+STATES = ("stalled", "running", "retrying", "failed", "stopped", "done", "skipped")
+"""States of a job in the order in which they are listed."""
+CSS = {"done": "mb-done", "skipped": "mb-done", "running": "mb-running"}
 SPARK_WIDTH, SPARK_HEIGHT = 90, 20
+MAX_SEEDS = 10
+FOLDS_JS = r"""
+// Runs once. A fold that the visitor has opened is opened again, by its key, after the contents are rendered again.
+const unfolded = new Set();
+element.addEventListener('click', event => {
+  const fold = event.target.closest('summary') && event.target.closest('details[data-key]'); if (!fold) return;
+  if (fold.open) unfolded.delete(fold.dataset.key); else unfolded.add(fold.dataset.key);  // it toggles after this event
+});
+function apply() {
+  element.querySelectorAll('details[data-key]').forEach(fold => { fold.open = unfolded.has(fold.dataset.key); });
+}
+watch('value', apply);
+apply();
+"""
 
 
 def build(layout: Layout, services: Services) -> None:
     """Create the components of the tab."""
+    if services.runner is not None:
+        _build_form(layout, services.runner)
+    layout.html("mb-live", js_on_load=FOLDS_JS)
+
+
+def _build_form(layout: Layout, runner: BackgroundRun) -> None:
+    """Create the form that starts and cancels a run."""
     import gradio as gr
 
-    if services.runner is not None:
-        build_starting(layout, services.runner)
-    layout.output(gr.HTML(elem_id="mb-live", js_on_load=FOLDS_JS, elem_classes="mb"))
+    models, datasets = list(runner.catalogue.models), list(runner.catalogue.datasets)
+    presets = [("none: choose models and datasets", ""), *((name, name) for name in runner.catalogue.presets)]
+    with gr.Accordion("Start a run", open=False, elem_id="mb-start"):
+        with gr.Row():
+            inputs = [
+                gr.Dropdown(presets, value="", label="Preset", elem_id="run-preset", min_width=180),
+                gr.Dropdown(models, multiselect=True, label="Models, instead of the preset's", elem_id="run-models",
+                            min_width=240),
+                gr.Dropdown(datasets, multiselect=True, label="Datasets, instead of the preset's",
+                            elem_id="run-datasets", min_width=240),
+                gr.Slider(0, MAX_SEEDS, value=0, step=1, label="Seeds; 0: as in the preset, or 1", elem_id="run-seeds",
+                          min_width=160, buttons=[]),
+            ]  # fmt: skip
+        with gr.Row():
+            start = gr.Button("Start", variant="primary", elem_id="run-start")
+            cancel = gr.Button("Cancel", elem_id="run-cancel")
+    status = layout.html("mb-queue")
+    layout.actions.append(Action(status, [start.click], inputs, _start))
+    layout.actions.append(Action(status, [cancel.click], [], _cancel))
+
+
+def _start(
+    store: Store, state: State, services: Services, preset: str, models: Sequence[str], datasets: Sequence[str],
+    num_seeds: float,
+) -> str:  # fmt: skip
+    assert services.runner is not None
+    if not preset and not (models and datasets):
+        return error("Nothing to run: choose a preset, or models and datasets.")
+    values = spec_values(models, datasets, int(num_seeds))
+    if preset:
+        services.runner.start(spec_of_preset(preset, services.runner.catalogue, values))
+    else:
+        services.runner.start(spec_from_values({"seeds": (0,), **values}, "the page"))
+    return runner_html(store, services)
+
+
+def spec_values(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
+    """Return the choices in the form as values of a spec, which replace those of a preset."""
+    values: dict[str, Any] = {"models": tuple(models), "datasets": tuple(datasets), "seeds": tuple(range(num_seeds))}
+    return {name: value for name, value in values.items() if value}
+
+
+def _cancel(store: Store, state: State, services: Services) -> str:
+    assert services.runner is not None
+    services.runner.cancel()
+    return runner_html(store, services)
+
+
+def runner_html(store: Store, services: Services) -> str:
+    """Return the state of the run that this page started; empty before there is one."""
+    assert services.runner is not None
+    state, message = services.runner.state
+    if state == "idle":
+        return ""
+    if state == "failed" and not services.show_texts and may_quote_private(store, services.runner.catalogue):
+        message = REDACTED
+    kind = {"ended": "good", "failed": "warning", "cancelled": "warning"}.get(state, "plain")
+    return card(f"<p><strong>Started here: {state}.</strong> {escape(message)}</p>", kind)
 
 
 def render(store: Store, state: State, services: Services) -> Sequence[Any]:
-    """Return the run that started last and every other run in progress, below the cluster where there is one."""
-    runs = current_runs(store)
-    none = f"No run has written to this store. Start one with: {with_store('moodbench run quickstart', store.uri)}"
+    """Return the run that started last and every other active run, below the cluster where there is one."""
     cluster = None if services.cluster is None else services.cluster()
-    shown = "" if cluster is None else cluster_html(cluster)
-    tells = tells_of(public_datasets(store), show_texts=services.show_texts)
-    shown += "".join(run_html(run, tells) for run in runs) or hint(none)
-    return [shown] if services.runner is None else [queue_html(store, services), shown]
+    content = "" if cluster is None else cluster_html(cluster)
+    may_show = message_filter(public_datasets(store), show_texts=services.show_texts)
+    start = with_store("moodbench run quickstart", store.uri)
+    no_run = hint(f"No run has written to this store. Start one with: {start}")
+    content += "".join(run_html(run, may_show) for run in current_runs(store)) or no_run
+    return [content] if services.runner is None else [runner_html(store, services), content]
 
 
-def run_html(run: RunProgress, tells: Tells) -> str:
-    """Return a run as HTML: progress, each job, and the last error; messages only for datasets that `tells` allows."""
-    heading = "running" if run.is_active else "stopped without saying so"
+def run_html(run: RunProgress, may_show: MessageFilter) -> str:
+    """Return the progress, the jobs and the last error of a run; messages only for datasets that `may_show` allows."""
+    jobs = sorted(run.jobs, key=lambda job: STATES.index(job.state))
+    active = [job for job in jobs if job.state not in ("done", "skipped")]
+    done = [job for job in jobs if job.state in ("done", "skipped")]
+    nodes = table(["Node", "Status"], list(run.nodes.items()), "Nodes", left=2) if len(run.nodes) > 1 else ""
+    content = _run_card(run, may_show) + nodes + (_jobs_table(active, run, "Active", may_show) if active else "")
+    if not done:
+        return content
+    return content + details(f"{len(done)} phases done", _jobs_table(done, run, "Done", may_show), key=run.run_id)
+
+
+def _run_card(run: RunProgress, may_show: MessageFilter) -> str:
+    status = "running" if run.is_active else "stopped without an end event"
     if run.ended:
-        heading = "cancelled" if run.cancelled else "ended"
-    counts = {state: sum(job.state == state for job in run.jobs) for state in ORDER}
-    parts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    share = run.num_jobs_ended / run.num_jobs if run.num_jobs else 1.0
-    left = run.remaining_run_s()
-    words = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
-    words += f", {run.num_done_before} phases were done before" if run.num_done_before else ""
-    words += f"; {_range(left)} left" if left else ""
-    words += _standing(run) if run.is_active else ""
+        status = "cancelled" if run.cancelled else "ended"
+    counts = Counter[str](job.state for job in run.jobs)
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no job has started"
     took = duration(((run.ended or (run.now if run.is_active else run.last_event)) - run.started).total_seconds())
-    began = f"began {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_active else ''}"
-    last = run.last_error if tells(dataset_of(run.last_error_trial)) else run.last_error_kind
-    error = f"<p><strong>Last error:</strong> {escape(last)}</p>" if last else ""
-    error += untold_hint(any(job.error and not tells(dataset_of(job.trial)) for job in run.jobs))
-    top = card(
-        f"<h3>Run {escape(run.run_id)}: {heading}</h3>"
-        f'<progress max="100" value="{100 * share:.0f}" aria-label="jobs ended"></progress>'
-        f'<p aria-live="polite">{escape(words)}</p><p>{escape(parts or "no job has begun")}; {began}</p>{error}',
+    started = f"started {run.started:%Y-%m-%d %H:%M:%S} UTC, {took}{' so far' if run.is_active else ''}"
+    last = run.last_error if may_show(dataset_of(run.last_error_trial)) else run.last_error_kind
+    last_error = f"<p><strong>Last error:</strong> {escape(last)}</p>" if last else ""
+    is_redacted = any(job.error and not may_show(dataset_of(job.trial)) for job in run.jobs)
+    share = run.num_jobs_ended / run.num_jobs if run.num_jobs else 1.0
+    return card(
+        f"<h3>Run {escape(run.run_id)}: {status}</h3>{progress(share, 'jobs ended')}"
+        f'<p aria-live="polite">{escape(_progress_text(run))}</p><p>{escape(states)}; {started}</p>'
+        f"{last_error}{redaction_note(is_redacted)}",
         "warning" if run.num_failed or not (run.ended or run.is_active) else "plain",
     )
-    top += table(["Node", "How it stands"], list(run.nodes.items()), "Nodes", left=2) if len(run.nodes) > 1 else ""
-    jobs = sorted(run.jobs, key=lambda j: ORDER.index(j.state))
-    open_jobs = [j for j in jobs if j.state not in ("done", "skipped")]
-    closed = [j for j in jobs if j.state in ("done", "skipped")]
-    made = top + (_table(open_jobs, run, "Under way", tells) if open_jobs else "")
-    if not closed:
-        return made
-    return made + details(f"{len(closed)} phases done", _table(closed, run, "Done", tells), key=run.run_id)
 
 
-def cluster_html(cluster: ClusterNow) -> str:
-    """Return the nodes of a Ray cluster with their free resources, or a hint why the cluster does not answer."""
-    if cluster.problem:
-        return hint(f"Ray at {cluster.address} does not tell: {cluster.problem}. What is below comes from the log.")
-    rows = [
-        [
-            node.name or node.address,
-            node.status,
-            _of(node, "CPU"),
-            _of(node, "memory", GIB),
-            _of(node, "GPU"),
-            _measured(node),
-        ]
-        for node in cluster.nodes
-    ]
-    headings = ["Node", "State", "CPUs free", "Memory free", "GPUs free", "Measures"]
-    return table(headings, rows, f"Ray at {cluster.address}", left=2)
+def _progress_text(run: RunProgress) -> str:
+    """Return the number of ended jobs and the ETA; of an active run also its queue and its own ETA."""
+    text = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
+    if run.num_done_before:
+        text += f", {run.num_done_before} phases were already in the store"
+    if left := run.remaining_run_s():
+        text += f"; {_range(left)} left"
+    status = run.last_state if run.is_active else {}
+    if status:
+        waits = ", ".join(f"{n} waiting for {resource}" for resource, n in dict(status.get("blocked_on") or {}).items())
+        text += f"; {status.get('num_running', 0)} running, {status.get('num_queued', 0)} queued"
+        text += f" ({waits})" if waits else ""
+        if isinstance(eta_s := status.get("eta_s"), (int, float)):
+            text += f"; the run estimates at least {duration(eta_s)} left"
+    return text
 
 
-def _of(node: NodeNow, resource: str, unit: float = 1.0) -> str:
-    """Return how much of a resource of a node is free; memory in GiB, when `unit` is GIB."""
-    if resource not in node.total:
-        return MISSING
-    free, total = (each.get(resource, 0.0) / unit for each in (node.free, node.total))
-    return f"{free:.1f} of {total:.1f} GiB" if unit != 1 else f"{free:g} of {total:g}"
+def _jobs_table(jobs: list[Job], run: RunProgress, caption: str, may_show: MessageFilter) -> str:
+    headings = ["Trial", "Phase", "State", "Progress", "Loss", "Left", "Last event", "Node", "Error"]
+    return table(headings, [_job_row(job, run, may_show) for job in jobs], caption)
 
 
-def _measured(node: NodeNow) -> str:
-    """Return whether a measurement occupies the whole node."""
-    if EXCLUSIVE not in node.total:
-        return MISSING
-    return "alone" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
-
-
-def _standing(run: RunProgress) -> str:
-    """Return what is running, what is queued and for which resource, and the least ETA, as the run reports them."""
-    known = run.last_state
-    if not known:
-        return ""
-    waits = ", ".join(f"{n} for {what}" for what, n in dict(known.get("blocked_on") or {}).items())
-    words = f"; {known.get('num_running', 0)} running, {known.get('num_queued', 0)} queued"
-    words += f" ({waits})" if waits else ""
-    eta = known.get("eta_s")
-    return words + (f"; at least {duration(eta)} left by its own estimate" if isinstance(eta, (int, float)) else "")
-
-
-def _table(jobs: list[Job], run: RunProgress, caption: str, tells: Tells) -> str:
-    headings = ["Trial", "Phase", "State", "Progress", "Loss", "Left", "Last heard", "Node", "Error"]
-    return table(headings, [_row(job, run, tells) for job in jobs], caption, raw=True)
-
-
-def _row(job: Job, run: RunProgress, tells: Tells) -> list[str]:
-    share = job.share
+def _job_row(job: Job, run: RunProgress, may_show: MessageFilter) -> list[str]:
     bar = MISSING
-    if share is not None:
+    if job.share is not None:
         step = f" {job.step} of {job.num_steps}" if job.num_steps and job.state != "done" else ""
-        name = escape(f"{job.trial}, {job.phase}")
-        bar = f'<progress max="100" value="{100 * share:.0f}" aria-label="{name}"></progress>{100 * share:.0f} %{step}'
+        bar = Html(f"{progress(job.share, f'{job.trial}, {job.phase}')}{100 * job.share:.0f} %{step}")
     ago = (run.now - job.last_event).total_seconds()
-    heard = f"{duration(ago)} ago" if job.state in ("running", "stalled", "retrying") else f"{job.last_event:%H:%M:%S}"
+    is_active = job.state in ("running", "stalled", "retrying")
     left = run.remaining_s(job)
-    error = job.error if tells(dataset_of(job.trial)) else job.error_kind
-    kind = {"done": " mb-done", "skipped": " mb-done", "running": " mb-running"}.get(job.state, " mb-failed")
+    message = job.error if may_show(dataset_of(job.trial)) else job.error_kind
     return [
-        escape(job.trial), escape(job.phase), f'<span class="mb-pill{kind}">{job.state}</span>', bar, _loss(job.losses),
-        _range(left) if left else MISSING, heard, escape(job.node) or MISSING, escape(error) or MISSING,
+        job.trial, job.phase, Html(f'<span class="mb-pill {CSS.get(job.state, "mb-failed")}">{job.state}</span>'), bar,
+        _loss_cell(job.losses), _range(left) if left else MISSING,
+        f"{duration(ago)} ago" if is_active else f"{job.last_event:%H:%M:%S}", job.node or MISSING, message or MISSING,
     ]  # fmt: skip
 
 
@@ -151,7 +205,7 @@ def _range(seconds: tuple[float, float]) -> str:
     return f"about {low}" if low == high else f"{low} to {high}"
 
 
-def _loss(losses: list[float]) -> str:
+def _loss_cell(losses: list[float]) -> str:
     """Return the last loss, with a sparkline of all losses."""
     if not losses:
         return MISSING
@@ -161,10 +215,38 @@ def _loss(losses: list[float]) -> str:
     points = " ".join(
         f"{i * step:.1f},{SPARK_HEIGHT - 2 - (v - low) / span * (SPARK_HEIGHT - 4):.1f}" for i, v in enumerate(losses)
     )
-    return (
+    return Html(
         f'<svg class="mb-spark" width="{SPARK_WIDTH}" height="{SPARK_HEIGHT}" aria-hidden="true">'
         f'<polyline points="{points}"/></svg> {losses[-1]:.3f}'
     )
+
+
+def cluster_html(cluster: ClusterNow) -> str:
+    """Return the nodes of a Ray cluster with their free resources, or a hint why the cluster does not answer."""
+    if cluster.problem:
+        return hint(f"Ray at {cluster.address} does not answer: {cluster.problem}. The runs below are read from logs.")
+    rows = [
+        [node.name or node.address, node.status, _free(node, "CPU"), _free(node, "memory", GIB), _free(node, "GPU"),
+         _measuring(node)]
+        for node in cluster.nodes
+    ]  # fmt: skip
+    headings = ["Node", "State", "CPUs free", "Memory free", "GPUs free", "Measuring"]
+    return table(headings, rows, f"Ray at {cluster.address}", left=2)
+
+
+def _free(node: NodeNow, resource: str, unit: float = 1.0) -> str:
+    """Return how much of a resource of a node is free; memory in GiB, when `unit` is GIB."""
+    if resource not in node.total:
+        return MISSING
+    free, total = (each.get(resource, 0.0) / unit for each in (node.free, node.total))
+    return f"{free:.1f} of {total:.1f} GiB" if unit != 1 else f"{free:g} of {total:g}"
+
+
+def _measuring(node: NodeNow) -> str:
+    """Return whether a measurement occupies the whole node."""
+    if EXCLUSIVE not in node.total:
+        return MISSING
+    return "exclusively" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
 
 
 TAB = Tab("live", "Live", build, render, needs_results=False, is_live=True)

@@ -5,46 +5,57 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import pandas as pd
 
 from moodbench.analysis.cache import cached_results, record_stamps
 from moodbench.analysis.results import Results
-from moodbench.app.board_cells import Kept
-from moodbench.app.privacy import Tells, public_datasets, tells_of
-from moodbench.app.url_state import DEFAULT, chosen_track
+from moodbench.app.leaderboard_table import CellCache
+from moodbench.app.privacy import MessageFilter, message_filter, public_datasets
+from moodbench.app.url_state import DEFAULT, State
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
 from moodbench.report.leaderboard_view import LeaderboardView, StoreView
 from moodbench.statistics.composite import Weights
+from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 from moodbench.tune.result import searches
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 2.0
+CHECK_EVERY_S = 2.0
 """Least number of seconds between two checks of whether the store has changed."""
-LOOK_SHARE = 0.05
+MAX_CHECK_SHARE = 0.05
 """Share of the time that checks may take: a store whose records take long to list is checked less often."""
-PATIENCE_S = 3.0
-"""Seconds that a visitor waits for a changed store to be read, before the previous reading is shown."""
-MOST_VIEWS = 32
+REFRESH_TIMEOUT_S = 3.0
+"""Seconds that a visitor waits for a changed store to be read, before the previous snapshot is shown."""
+MAX_CACHED_VIEWS = 32
+
+
+class Shown(NamedTuple):
+    """The leaderboard of one track: a dataset at one training size, or all of them together."""
+
+    name: str
+    view: LeaderboardView
+    track: pd.DataFrame
+    """All rows of the track."""
+    rows: pd.DataFrame
+    """Rows that pass the search and the filters."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Snapshot of a store, with the time at which it was read."""
+class Snapshot:
+    """Results of a store at one time."""
 
     store: Store
     shown: StoreView
-    at: datetime
-    cells: Kept = field(default_factory=dict, compare=False, repr=False)
-    """Cache of the leaderboard cells that do not depend on weights, as far as they have been shown."""
-    _views: OrderedDict[tuple[Weights, str, str | None], LeaderboardView] = field(
-        default_factory=OrderedDict, compare=False
-    )
+    read_at: datetime
+    cells: CellCache = field(default_factory=dict, compare=False, repr=False)
+    """Leaderboard cells that do not depend on weights, as far as they have been shown."""
 
     @property
     def results(self) -> Results:
@@ -56,87 +67,123 @@ class Reading:
         """Whether no model has been evaluated."""
         return self.results.entries.empty
 
+    @cached_property
+    def _cached_view(self) -> Callable[..., LeaderboardView]:
+        return lru_cache(MAX_CACHED_VIEWS)(self.shown.leaderboard)
+
     def view(self, weights: Weights, composite: str = "pinned", ranked_track: str | None = None) -> LeaderboardView:
-        """Return the leaderboard under these weights; the last MOST_VIEWS are cached.
+        """Return the leaderboard under these weights.
 
         If `ranked_track` is given, rank intervals are computed only for the dataset of that name.
         """
-        key = (weights, composite, ranked_track)
-        if (found := self._views.get(key)) is None:
-            found = self._views[key] = self.shown.leaderboard(weights, composite, ranked_track=ranked_track)
-            while len(self._views) > MOST_VIEWS:
-                self._views.popitem(last=False)
-        return found
-
-    def order(self, weights: Weights) -> LeaderboardView:
-        """Return the leaderboard under these weights without rank intervals, which takes the least time."""
-        return self.view(weights, ranked_track="")
+        return self._cached_view(weights, composite, ranked_track=ranked_track)
 
     @cached_property
-    def tracks(self) -> list[str]:
+    def track_names(self) -> list[str]:
         """Names of the datasets with their training sizes, all of them together last; independent of weights."""
-        return self.order(DEFAULT.weights).tracks
+        return self.view(DEFAULT.weights, ranked_track="").tracks
 
-    def tells(self, *, show_texts: bool) -> Tells:
-        """Return for which datasets failure messages may be shown: for all if private texts may be (`show_texts`)."""
-        return tells_of(self._public, show_texts=show_texts)
+    def chosen_track(self, state: State) -> str:
+        """Return the track in `state`; by default all datasets together, or else the first."""
+        if state.track in self.track_names:
+            return state.track
+        return next((name for name in self.track_names if name.startswith(OVERALL)), self.track_names[0])
+
+    def leaderboard(self, state: State) -> Shown:
+        """Return the leaderboard of the track in `state`, with rank intervals."""
+        name = self.chosen_track(state)
+        view = self.view(state.weights, state.composite, ranked_track=name)
+        track = view.track(name)
+        return Shown(name, view, track, self._visible(track, state))
+
+    def _visible(self, rows: pd.DataFrame, state: State) -> pd.DataFrame:
+        """Return the `rows` that pass the search and the filters, with the ranks and groups of the whole track."""
+        keep = pd.Series(True, index=rows.index)
+        terms = [term.strip().lower() for term in state.search.split(";") if term.strip()]
+        if terms:
+            family = rows["model"].map(self._families).fillna("")
+            text = (rows["name"] + " " + family + " " + rows["method"]).str.lower()
+            keep &= text.map(lambda searched: any(term in searched for term in terms))
+        if state.methods:
+            keep &= rows["method"].isin(state.methods)
+        if state.max_params is not None:
+            keep &= rows["num_params"] <= state.max_params * 1e6
+        return rows[keep]
+
+    def track_rows(self, state: State) -> pd.DataFrame:
+        """Return the rows of the track in `state`, without rank intervals, which take longest."""
+        return self.view(state.weights, ranked_track="").track(self.chosen_track(state))
+
+    def dataset_rows(self, state: State) -> pd.DataFrame:
+        """Return the rows of the dataset in `state`, or of the first dataset if it names all of them together."""
+        is_overall = self.chosen_track(state).startswith(OVERALL)
+        return self.track_rows(replace(state, track=self.track_names[0]) if is_overall else state)
+
+    def pinned_rows(self, state: State, default: int) -> pd.DataFrame:
+        """Return the pinned models on the dataset in `state`, in the order of the pins.
+
+        If none is pinned there, return the first `default` rows.
+        """
+        rows = self.dataset_rows(state)
+        pinned = [name for name in state.models if name in set(rows["name"])]
+        return rows.set_index("name", drop=False).loc[pinned] if pinned else rows.head(default)
+
+    def message_filter(self, *, show_texts: bool) -> MessageFilter:
+        """Return a filter of failure messages by dataset; it allows all if private texts may be shown."""
+        return message_filter(self._public, show_texts=show_texts)
 
     @cached_property
     def _public(self) -> frozenset[str]:
         return public_datasets(self.store)
 
     @cached_property
-    def families(self) -> dict[str, str]:
+    def _families(self) -> dict[str, str]:
         """Family of each model."""
         fits = self.results.records.fits
         return dict(zip(fits["model"], fits["family"].fillna("").astype(str), strict=True))
 
 
-class Reader:
-    """Readings of one store, shared by all visitors.
+class SnapshotReader:
+    """The newest snapshot of one store, shared by all visitors.
 
-    Callers wait for the first reading. Later, a thread reads a changed store in the background; a caller waits for it
-    at most PATIENCE_S and then gets the previous reading.
+    Callers wait for the first snapshot. Later, a thread reads a changed store in the background; a caller waits for it
+    at most REFRESH_TIMEOUT_S and then gets the previous snapshot.
     """
 
     def __init__(self, store: Store, machine: Hardware, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
         self._machine, self._clock = machine, clock
         self._lock = threading.Lock()
-        self._looked, self._pause = -float("inf"), LOOK_EVERY_S
+        self._checked_at, self._check_every_s = -float("inf"), CHECK_EVERY_S
         self._stamps: dict[str, str] | None = None
-        self._reading: Reading | None = None
+        self._snapshot: Snapshot | None = None
         self._problem: MoodBenchError | None = None
         self._thread: threading.Thread | None = None
 
-    def current(self, patience_s: float | None = None) -> Reading:
-        """Return the store as it is now, up to LOOK_EVERY_S and the time that reading takes.
+    def current(self, timeout_s: float | None = None) -> Snapshot:
+        """Return the store as it is now, up to CHECK_EVERY_S and the time that reading takes.
 
-        With `patience_s` below PATIENCE_S, the reading may be older.
+        With `timeout_s` below REFRESH_TIMEOUT_S, the snapshot may be older.
 
         Raises: StoreError if the store cannot be read, or another MoodBenchError if it cannot be shown.
         """
-        thread = self._look()
+        thread = self.refresh()
         if thread is not None:
-            patience_s = PATIENCE_S if patience_s is None else patience_s
-            thread.join(None if self._reading is None and self._problem is None else patience_s)
+            is_first = self._snapshot is None and self._problem is None
+            thread.join(None if is_first else REFRESH_TIMEOUT_S if timeout_s is None else timeout_s)
         if self._problem is not None:
             raise self._problem
-        assert self._reading is not None, "the thread has ended, with a reading or a problem"
-        return self._reading
+        assert self._snapshot is not None, "the thread has ended, with a snapshot or a problem"
+        return self._snapshot
 
-    def begin(self) -> None:
-        """Start reading, so that the first visitor waits less."""
-        self._look()
-
-    def _look(self) -> threading.Thread | None:
+    def refresh(self) -> threading.Thread | None:
         """Return the thread that reads the store, started if a check is due; None if no thread is reading."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return self._thread
-            if self._clock() - self._looked < self._pause and (self._reading or self._problem):
+            if self._clock() - self._checked_at < self._check_every_s and (self._snapshot or self._problem):
                 return None
-            self._thread = threading.Thread(target=self._read, name="moodbench-reading", daemon=True)
+            self._thread = threading.Thread(target=self._read, name="moodbench-snapshot", daemon=True)
             self._thread.start()
             return self._thread
 
@@ -144,23 +191,18 @@ class Reader:
         began = self._clock()
         try:
             stamps = record_stamps(self.store)
-            self._pause = max(LOOK_EVERY_S, (self._clock() - began) / LOOK_SHARE)
-            if self._reading is None or self._problem is not None or stamps != self._stamps:
+            self._check_every_s = max(CHECK_EVERY_S, (self._clock() - began) / MAX_CHECK_SHARE)
+            if self._snapshot is None or self._problem is not None or stamps != self._stamps:
                 shown = StoreView(cached_results(self.store, self._machine), searches(self.store))
-                reading = Reading(self.store, shown, datetime.now())
-                if not reading.is_empty:
-                    prepare(reading)
-                self._reading, self._stamps = reading, stamps
+                snapshot = Snapshot(self.store, shown, datetime.now())
+                if not snapshot.is_empty:
+                    snapshot.leaderboard(DEFAULT)  # cached before a visitor requests it
+                self._snapshot, self._stamps = snapshot, stamps
             self._problem = None
         except MoodBenchError as problem:
             self._problem = problem
-        except Exception as problem:  # otherwise visitors would wait for a dead thread
+        except Exception as problem:  # the edge of the thread: visitors get the error instead of waiting forever
             log.exception("reading %s", self.store.uri)
             self._problem = MoodBenchError(f"{self.store.uri}: cannot be shown ({type(problem).__name__}: {problem})")
         finally:
-            self._looked = self._clock()
-
-
-def prepare(reading: Reading) -> None:
-    """Compute the default view before the first visitor requests it."""
-    reading.view(DEFAULT.weights, DEFAULT.composite, ranked_track=chosen_track(reading.tracks, DEFAULT))
+            self._checked_at = self._clock()

@@ -4,50 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moodbench.app.snapshot import Reading
+from moodbench.app.snapshot import Snapshot
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
 from moodbench.runtime.ray_glance import ClusterNow
 
-Offer = Sequence[tuple[str, Any]] | Callable[[Reading], Sequence[tuple[str, Any]]]
-"""Titles and values of the choices that a component offers, fixed or for a reading."""
-QUIET: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Arguments of every event listener: hidden from the API, and past the queue, which would keep a stream open."""
+if TYPE_CHECKING:
+    from moodbench.serving.panel import Answer
 
-
-class Answer(Protocol):
-    """Prediction of a fitted model for one text, and how long it took."""
-
-    @property
-    def label(self) -> str:
-        """Most probable class."""
-
-    @property
-    def probabilities(self) -> Mapping[str, float]:
-        """Probability of every class."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds from the text to its label."""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the text was longer than the model's maximum length."""
-
-
-Ask = Callable[[str, str], Answer]
-"""Function from a fit id or model name and a text to the answer; raises MoodBenchError when there is none."""
+Choices = Sequence[tuple[str, Any]]
+"""Titles and values of the choices of a component."""
+LISTENER: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Arguments of every event listener: hidden from the API, and not queued, because a queue keeps a stream open."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """Actions of tabs besides showing a snapshot."""
+    """What tabs can do besides showing a snapshot."""
 
-    ask: Ask | None = None
-    """Labels a text; None where the page was opened without models."""
+    ask: Callable[[str, str], Answer] | None = None
+    """Labels a text with the fit of a fit id or model name; None where the page was opened without models."""
     show_texts: bool = False
     """Whether private texts may be shown."""
     runner: BackgroundRun | None = None
@@ -58,73 +38,79 @@ class Services:
     """Source of the licences of models and datasets; None is the packaged catalogue."""
 
 
-@dataclass(frozen=True)
-class Action:
-    """Action of a tab on request: on one of `events`, `output` shows the `answer` for the values of `given`."""
+class Control(NamedTuple):
+    """A component that sets a field of State."""
+
+    component: Any
+    event: str
+    """Name of the event after which the tab is filled again."""
+    choices: Choices | Callable[[Snapshot], Choices] | None
+    """Choices of the component, fixed or from a snapshot; None for a component without choices."""
+    blank: Any
+    """Value shown for None."""
+    only_reranks: bool
+    """Whether the control changes nothing but weights and composite."""
+
+
+class Action(NamedTuple):
+    """Something a tab does on request: on one of `events`, `output` shows the result of `run`."""
 
     output: Any
     events: Sequence[Any]
-    given: Sequence[Any]
-    answer: Callable[..., Any]
+    inputs: Sequence[Any]
+    run: Callable[..., Any]
+    """Takes the snapshot (or store), the state, the services and the values of `inputs`."""
 
 
 @dataclass
 class Layout:
-    """Collects the components of a tab while it is built."""
+    """Components of a tab, collected while it is built."""
 
-    controls: dict[str, Any] = field(default_factory=dict)
-    """Field of State to the component that sets it."""
-    choices: dict[str, Offer] = field(default_factory=dict)
-    """Field of State to the choices of its component."""
-    blanks: dict[str, Any] = field(default_factory=dict)
-    """Field of State to what its component shows for None."""
+    controls: dict[str, Control] = field(default_factory=dict)
+    """Control of each State field."""
     outputs: list[Any] = field(default_factory=list)
     """Components that `render` fills, in its order."""
-    events: list[Any] = field(default_factory=list)
-    """Events after which the tab is filled again."""
-    weighing: list[Any] = field(default_factory=list)
-    """Events after which the tab is ranked again."""
-    chained: list[Any] = field(default_factory=list)
-    """Listeners after which the tab is ranked again, once they have finished."""
+    weight_setters: list[Any] = field(default_factory=list)
+    """Listeners that set weights; the tab is ranked again once they have finished."""
     actions: list[Action] = field(default_factory=list)
-    """Actions that run only on request."""
-    opened: Any = None
-    """Event of opening the tab."""
 
     def control(
         self,
         name: str,
         component: Any,
-        event: str,
-        choices: Offer | None = None,
+        event: str = "input",
+        choices: Choices | Callable[[Snapshot], Choices] | None = None,
         *,
         blank: Any = None,
-        weighs: bool = False,
+        only_reranks: bool = False,
     ) -> Any:
-        """Add `component` as the control of the State field `name`, and return it.
-
-        On `event` the tab is filled again, or only ranked again if the control `weighs`. `blank` is the value shown for
-        None.
-        """
-        self.blanks[name] = blank
-        self.controls[name] = component
-        (self.weighing if weighs else self.events).append(getattr(component, event))
-        if choices is not None:
-            self.choices[name] = choices
+        """Add `component` as the control of the State field `name`, and return it."""
+        self.controls[name] = Control(component, event, choices, blank, only_reranks)
         return component
 
-    def after(self, listener: Any) -> None:
-        """Rank the tab again after `listener` has set weights."""
-        self.chained.append(listener)
-
-    def action(self, output: Any, events: Sequence[Any], given: Sequence[Any], answer: Callable[..., Any]) -> None:
-        """Show in `output`, on one of `events`, the `answer` for reading, state, services and the values of `given`."""
-        self.actions.append(Action(output, events, given, answer))
+    def events(self, *, only_reranks: bool) -> list[Any]:
+        """Return the events of the controls that only rerank, or of all others."""
+        controls = [c for c in self.controls.values() if c.only_reranks == only_reranks]
+        return [getattr(c.component, c.event) for c in controls]
 
     def output(self, component: Any) -> Any:
         """Add `component` as the next output that `render` fills, and return it."""
         self.outputs.append(component)
         return component
+
+    def html(self, elem_id: str, **options: Any) -> Any:
+        """Add an HTML component as the next output, and return it."""
+        import gradio as gr
+
+        return self.output(gr.HTML(elem_id=elem_id, elem_classes="mb", **options))
+
+    def plot(self, elem_id: str, title: str = "", *, level: int = 2) -> None:
+        """Add a figure as the next output, below a heading with its `title`."""
+        import gradio as gr
+
+        if title:
+            gr.HTML(f"<h{level}>{escape(title)}</h{level}>", elem_classes="mb")
+        self.output(gr.Plot(show_label=False, container=False, elem_id=elem_id))
 
 
 @dataclass(frozen=True)
@@ -135,18 +121,15 @@ class Tab:
     title: str
     build: Callable[[Layout, Services], None]
     render: Callable[[Any, State, Services], Sequence[Any]]
-    """Returns a value for each output that `build` added, in their order.
+    """Returns a value for each output that `build` added, in their order; figures as described in `report.charts`.
 
-    The first argument is a Reading, or the Store where no results are needed.
+    The first argument is a Snapshot, or the Store where no results are needed.
     """
     needs_results: bool = True
-    """Whether the tab is rendered from a reading.
-
-    If so, it waits for the first reading, and shows for an empty store the hint how to start.
-    """
-    without_results: Callable[[Reading], bool] = lambda reading: False
+    """Whether the tab is rendered from a snapshot; for an empty store it then shows how to start."""
+    shows_when_empty: Callable[[Snapshot], bool] = lambda snapshot: False
     """Whether the tab has something to show even where nothing has been evaluated."""
-    rerank: Callable[[Reading, State, Services], Sequence[Any]] | None = None
+    rerank: Callable[[Snapshot, State, Services], Sequence[Any]] | None = None
     """Like `render`, after only the weights have changed; returns None for an output that stays as it is."""
     is_live: bool = False
     """Whether the tab is filled again every few seconds while it is open."""

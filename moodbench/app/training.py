@@ -2,64 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from html import escape
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.app import searches
-from moodbench.app.board_table import failures_table
-from moodbench.app.html import empty, scroll, table
-from moodbench.app.privacy import Tells
-from moodbench.app.shared import one_track, pinned_rows
-from moodbench.app.snapshot import Reading
-from moodbench.app.tab import Layout, Services, Tab
+from moodbench.app.html import Html, empty, table
+from moodbench.app.privacy import MessageFilter, failures_table
+from moodbench.app.snapshot import Snapshot
+from moodbench.app.tab import Choices, Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.report import figures
 from moodbench.report.charts import NoData
-from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.formatting import count, duration, missing, percent
+from moodbench.report.search import TITLES, search_sentences, trial_table
+from moodbench.report.search_figures import FIGURES
+from moodbench.tune.result import SearchResult
 
-OF_CELL = ("model", "dataset", "num_train", "seed", "validation_f1_macro")
+MAX_SHOWN = 6
+
+
+class Fit(NamedTuple):
+    """A fit in the matrix of models by datasets."""
+
+    num_train: float
+    seed: int
+    validation_f1_macro: Any
 
 
 def build(layout: Layout, services: Services) -> None:
-    """Create the components of the tab."""
+    """Create the components of the tab; those of searches are hidden until there is one."""
     import gradio as gr
 
-    layout.output(gr.HTML(elem_id="mb-matrix", elem_classes="mb"))
-    gr.HTML("<h2>Training loss</h2>", elem_classes="mb")
-    layout.output(gr.Plot(show_label=False, container=False, elem_id="curves"))
-    layout.output(gr.HTML(elem_id="mb-fits", elem_classes="mb"))
-    searches.build(layout)
+    layout.html("mb-matrix")
+    layout.plot("curves", "Training loss")
+    layout.html("mb-fits")
+    with layout.output(gr.Column(visible=False, elem_id="mb-searches")):
+        gr.HTML("<h2>Searches</h2>", elem_classes="mb")
+        dropdown = gr.Dropdown([], label="Search: model, dataset, space, id", elem_id="tuning")
+        layout.control("tuning", dropdown, choices=search_choices)
+        layout.html("mb-search")
+        for key, title in TITLES.items():
+            layout.plot(f"search-{key}", title, level=3)
 
 
-def render(reading: Reading, state: State, services: Services) -> Sequence[Any]:
+def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any]:
     """Return the matrix of fits, the loss curves and a table of fits of the chosen models, and a search.
 
     The chosen models are those pinned, on the shown dataset. Where nothing has been evaluated yet, only failures and
     the search are shown.
     """
-    tells = reading.tells(show_texts=services.show_texts)
-    if reading.is_empty:
-        nothing = empty(reading.store.uri) + failures_table(reading.results.records.failures, tells)
-        return [nothing, plotly_figure(NoData("Nothing is evaluated yet")), "", *searches.render(reading, state)]
-    fits = reading.results.records.fits
-    track = one_track(reading.order(state.weights), state)
-    shown = pinned_rows(track, state, 6)
-    ids = [i for row in shown["fit_ids"] for i in row]
-    learned = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
-    return [
-        _matrix(fits, reading.results.records.failures, tells),
-        plotly_figure(figures.learning_curves(learned)),
-        _fits(learned),
-        *searches.render(reading, state),
-    ]
+    may_show = snapshot.message_filter(show_texts=services.show_texts)
+    fits, failures = snapshot.results.records.fits, snapshot.results.records.failures
+    if snapshot.is_empty:
+        nothing = empty(snapshot.store.uri) + failures_table(failures, may_show)
+        return [nothing, NoData("Nothing has been evaluated yet"), "", *render_search(snapshot, state)]
+    ids = [i for row in snapshot.pinned_rows(state, MAX_SHOWN)["fit_ids"] for i in row]
+    shown = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
+    matrix = _matrix(fits, failures, may_show)
+    return [matrix, figures.learning_curves(shown), _fits_table(shown), *render_search(snapshot, state)]
 
 
-def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, tells: Tells) -> str:
+def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, may_show: MessageFilter) -> str:
     """Return a table of models by datasets, with the failures below.
 
     A cell names the seeds that are fitted, and those that failed.
@@ -67,47 +74,40 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, tells: Tells) -> str:
     datasets = sorted({*fits["dataset"].dropna(), *failures["dataset"].dropna()})
     models = sorted({*fits["model"].dropna(), *failures["model"].dropna()})
     failed = failures[failures["phase"] == "fit"]
-    fitted: dict[tuple[str, str], list[tuple[float, int, float | None]]] = {}
+    fitted: dict[tuple[str, str], list[Fit]] = defaultdict(list)
     ok = fits[fits["status"] == "ok"]
-    for model, dataset, *facts in zip(*(ok[c].tolist() for c in OF_CELL), strict=True):
-        fitted.setdefault((model, dataset), []).append(tuple(facts))
-    lost: dict[tuple[str, str], list[int]] = {}
-    for model, dataset, seed in zip(failed["model"], failed["dataset"], failed["seed"], strict=True):
-        lost.setdefault((model, dataset), []).append(seed)
-    head = "".join(f'<th scope="col">{escape(d)}</th>' for d in datasets)
-    body = []
-    for model in models:
-        cells = []
-        for dataset in datasets:
-            cells.append(f"<td>{_cell(fitted.get((model, dataset), []), lost.get((model, dataset), []))}</td>")
-        body.append(f'<tr><th scope="row" class="mb-name">{escape(model)}</th>{"".join(cells)}</tr>')
-    caption = (
-        "<caption><div><strong>Fits</strong>seeds that are fitted, with their validation F1 in percent</div></caption>"
-    )
-    made = (
-        f'<table>{caption}<thead><tr><th scope="col" class="mb-name">Model</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>"
-    )
-    return scroll(made, "Fits") + failures_table(failed, tells)
+    for model, dataset, *fit in ok[["model", "dataset", *Fit._fields]].itertuples(index=False):
+        fitted[model, dataset].append(Fit(*fit))
+    lost: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for model, dataset, seed in failed[["model", "dataset", "seed"]].itertuples(index=False):
+        lost[model, dataset].append(seed)
+    rows = [
+        [model, *(_matrix_cell(fitted[model, dataset], lost[model, dataset]) for dataset in datasets)]
+        for model in models
+    ]
+    subtitle = "seeds that are fitted, with their validation F1 in percent"
+    return table(["Model", *datasets], rows, "Fits", subtitle=subtitle) + failures_table(failed, may_show)
 
 
-def _cell(ok: Sequence[tuple[float, int, float | None]], bad: Sequence[int]) -> str:
-    """Return the training texts, seeds and validation F1 of a cell's fits, and the seeds that failed, in words."""
-    parts = []
-    for num_train in sorted({size for size, _, _ in ok}):
-        group = [(seed, score) for size, seed, score in ok if size == num_train]
-        seeds = ", ".join(str(s) for s in sorted({seed for seed, _ in group}))
-        scores = [score for _, score in group if score is not None and not missing(score)]
-        found = f", F1 {percent(mean(scores))}" if scores else ""
-        parts.append(f"{num_train:,.0f} texts: seed{'s' if ',' in seeds else ''} {seeds}{found}")
-    text = "<br>".join(escape(p) for p in parts)
-    if bad:
-        seeds = ", ".join(str(s) for s in sorted(set(bad)))
-        text += f'{"<br>" if text else ""}<span class="mb-pill mb-failed">failed: {escape(seeds)}</span>'
-    return text or "not run"
+def _matrix_cell(fits: Sequence[Fit], failed_seeds: Sequence[int]) -> Html:
+    """Return the number of training texts, the seeds and the validation F1 of `fits`, and the seeds that failed."""
+    lines = []
+    for num_train in sorted({fit.num_train for fit in fits}):
+        group = [fit for fit in fits if fit.num_train == num_train]
+        scores = [fit.validation_f1_macro for fit in group if not missing(fit.validation_f1_macro)]
+        f1 = f", F1 {percent(mean(scores))}" if scores else ""
+        seeds = _listed(fit.seed for fit in group)
+        lines.append(f"{num_train:,.0f} texts: seed{'s' if ',' in seeds else ''} {seeds}{f1}")
+    if failed_seeds:
+        lines.append(f'<span class="mb-pill mb-failed">failed: {_listed(failed_seeds)}</span>')
+    return Html("<br>".join(lines) or "not run")
 
 
-def _fits(fits: pd.DataFrame) -> str:
+def _listed(seeds: Iterable[int]) -> str:
+    return escape(", ".join(str(seed) for seed in sorted(set(seeds))))
+
+
+def _fits_table(fits: pd.DataFrame) -> str:
     rows = [
         [
             str(f["model"]), str(f["seed"]), str(f["fit_id"]), duration(f["train_time_s"]), count(f["num_trainable"]),
@@ -116,8 +116,31 @@ def _fits(fits: pd.DataFrame) -> str:
         ]
         for _, f in fits.iterrows()
     ]  # fmt: skip
-    headings = ["Model", "Seed", "Fit", "Time", "Trained parameters", "Kept step", "Validation F1 %", "Device"]
-    return table(headings, rows, "The fits shown")
+    headings = ["Model", "Seed", "Fit", "Time", "Trained parameters", "Best step", "Validation F1 %", "Device"]
+    return table(headings, rows, "Fits of the models shown")
 
 
-TAB = Tab("training", "Training", build, render, without_results=lambda reading: bool(reading.shown.searches))
+def search_choices(snapshot: Snapshot) -> Choices:
+    """Return the title and the id of each search; the id of the first is empty, because it is the default."""
+    return [(each.title, each.search_id if number else "") for number, each in enumerate(snapshot.shown.searches)]
+
+
+def render_search(snapshot: Snapshot, state: State) -> list[Any]:
+    """Return whether searches are visible, the summary of the chosen one (else the first), and its figures."""
+    import gradio as gr
+
+    searches = snapshot.shown.searches
+    if not searches:
+        return [gr.Column(visible=False), "", *[NoData("No search")] * len(TITLES)]
+    search = next((each for each in searches if each.search_id == state.tuning), searches[0])
+    return [gr.Column(visible=True), search_summary(search), *(FIGURES[key](search) for key in TITLES)]
+
+
+def search_summary(search: SearchResult) -> str:
+    """Return the cost and findings of a search, and every configuration that it tried, as HTML."""
+    sentences = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
+    headings, rows = trial_table(search)
+    return sentences + table(headings, rows, f"Configurations of {search.title}")
+
+
+TAB = Tab("training", "Training", build, render, shows_when_empty=lambda snapshot: bool(snapshot.shown.searches))

@@ -12,10 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import urlencode
 
-import pandas as pd
-
 from moodbench.statistics.composite import COMPOSITES, CRITERIA, Weights
-from moodbench.statistics.overall import OVERALL
 
 MAX_MODELS = 4
 MAX_TEXT = 200
@@ -135,28 +132,6 @@ def _names(value: Any) -> tuple[str, ...] | None:
 def _few_names(value: Any) -> tuple[str, ...] | None:
     names = _names(value)
     return None if names is None else names[:MAX_MODELS]
-
-
-def chosen_track(tracks: Sequence[str], state: State) -> str:
-    """Return the one of `tracks` that `state` names, else `overall`, else the first."""
-    if state.track in tracks:
-        return state.track
-    together = [t for t in tracks if t.startswith(OVERALL)]
-    return (together or list(tracks))[0]
-
-
-def visible(rows: pd.DataFrame, state: State, families: Mapping[str, str]) -> pd.DataFrame:
-    """Return the `rows` that pass the search and the filters, with the ranks and groups of the whole leaderboard."""
-    keep = pd.Series(True, index=rows.index)
-    terms = [t.strip().lower() for t in state.search.split(";") if t.strip()]
-    if terms:
-        text = (rows["name"] + " " + rows["model"].map(families).fillna("") + " " + rows["method"]).str.lower()
-        keep &= text.map(lambda words: any(term in words for term in terms))
-    if state.methods:
-        keep &= rows["method"].isin(state.methods)
-    if state.max_params is not None:
-        keep &= rows["num_params"] <= state.max_params * 1e6
-    return rows[keep]
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {

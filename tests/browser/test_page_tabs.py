@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from chromium import address, until
-from looking import TWEETS, board, clean, drawn, shot
+from page_helpers import TWEETS, board, clean, drawn, shot
 
 from moodbench.analysis.pairwise import compare_models
 from moodbench.report.files import leaderboard_bytes
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 def test_limits_are_in_the_address_and_come_back_from_it(filled):
     page = filled.open(f"tab=which&track={TWEETS}")
-    limits = {"Time to label, ms at most": "5000", "Memory, MiB at most": "4000", "Accuracy, % at least": "12.5"}
+    limits = {"Maximum latency, ms": "5000", "Maximum memory, MiB": "4000", "Accuracy, % at least": "12.5"}
     for label, value in limits.items():
         page.get_by_label(label).fill(value)
         page.keyboard.press("Tab")
@@ -37,7 +37,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     text = page.locator("#mb-pick").inner_text
     until(lambda: "Use" in text(), "a pick")
     rows = board(filled).track(TWEETS).set_index("name")
-    page.get_by_label("Memory, MiB at most").fill("300")
+    page.get_by_label("Maximum memory, MiB").fill("300")
     page.keyboard.press("Tab")
     until(lambda: "max_memory_mib=300" in address(page), "the limit is in the address")
     light = rows[rows["memory_peak_batch1_bytes"] <= 300 * 2**20]
@@ -47,7 +47,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     )
     shot(filled, "which")
     clean(filled)
-    page.get_by_label("Time to label, ms at most").fill("0.0001")
+    page.get_by_label("Maximum latency, ms").fill("0.0001")
     page.keyboard.press("Tab")
     until(lambda: "No measured entry meets all limits" in text() and "Nearest" in text(), "the nearest miss")
     shot(filled, "which-none")

@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
-from moodbench.app.filling import Filled, fill
-from moodbench.app.shell import TABS
-from moodbench.app.snapshot import Reader
+from moodbench.app.page import TABS, TabContent, render_tab
+from moodbench.app.snapshot import SnapshotReader
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
 from moodbench.hardware import Hardware
@@ -108,7 +107,7 @@ def four_entries(folder: Path) -> Store:
     return made
 
 
-def filled(store: Store, key: str = "leaderboard", **state) -> Filled:
+def filled(store: Store, key: str = "leaderboard", **state) -> TabContent:
     """What one tab shows."""
     (tab,) = (tab for tab in TABS if tab.key == key)
-    return fill(Reader(store, MACHINE), tab, State(tab=key, **state), Services())
+    return render_tab(SnapshotReader(store, MACHINE), tab, State(tab=key, **state), Services())

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from page_store import MACHINE, Page, four_entries, write_trial
 
-from moodbench.app.snapshot import LOOK_EVERY_S
+from moodbench.app.snapshot import CHECK_EVERY_S
 from moodbench.report.formatting import cells
 from moodbench.report.leaderboard_view import view_leaderboard
 
@@ -47,7 +47,7 @@ def test_the_app_serves_the_board_to_this_machine_alone(store):
         until = time.monotonic() + 60
         while "finished-meanwhile" not in _call(port, opened):
             assert time.monotonic() < until, "a change is seen"
-            time.sleep(LOOK_EVERY_S / 2)
+            time.sleep(CHECK_EVERY_S / 2)
     finally:
         app.terminate()
         said = app.communicate(timeout=60)[0]

@@ -10,18 +10,17 @@ import pytest
 from page_store import HOSTILE, MACHINE, Page, filled, four_entries, write_trial
 
 from moodbench.analysis.leaderboard import PARETO_COSTS
-from moodbench.app.board_cells import PROVISIONAL
-from moodbench.app.board_table import board_table, failures_table
-from moodbench.app.downloads import Downloads
-from moodbench.app.filling import fill
+from moodbench.app.data import Downloads
 from moodbench.app.html import empty
-from moodbench.app.shell import TABS
-from moodbench.app.snapshot import Reader
-from moodbench.app.starting import asked
+from moodbench.app.leaderboard_table import PROVISIONAL, leaderboard_table
+from moodbench.app.live import spec_values
+from moodbench.app.missing_reason import missing_reason
+from moodbench.app.page import TABS, render_tab
+from moodbench.app.privacy import failures_table
+from moodbench.app.snapshot import SnapshotReader
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
 from moodbench.app.which import use_command
-from moodbench.app.why_missing import why_missing
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
 from moodbench.statistics.composite import Weights
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.integration
 
 
 def board_html(view) -> str:
-    return board_table(view.rows, view.rows, view.failures) + failures_table(view.failures, lambda dataset: True)
+    return leaderboard_table(view.rows, view.rows, view.failures) + failures_table(view.failures, lambda dataset: True)
 
 
 @pytest.fixture
@@ -54,10 +53,10 @@ def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
     title = Page(html).title
     assert title("tfidf-logreg", "P99 ms") is None
     assert title("disturbed", "P99 ms") == f"withheld: too few clean requests; {PROVISIONAL}"
-    assert title("disturbed", "Rank").startswith("no place: the score is provisional")
+    assert title("disturbed", "Rank").startswith("no rank: the score is provisional")
     assert title("disturbed", "Score") == PROVISIONAL
     assert title("disturbed", "RAM MiB") == "the best", "memory does not depend on the clock"
-    assert title(HOSTILE, "P50 ms") == title(HOSTILE, "Score") == "measuring failed, see below"
+    assert title(HOSTILE, "P50 ms") == title(HOSTILE, "Score") == "measurement failed, see below"
     assert title("unmeasured", "P50 ms") == title("unmeasured", "Rank") == "not measured on the machine shown"
     assert "<li>withheld: too few clean requests: disturbed (P99 ms)</li>" in html, "also without hovering"
 
@@ -66,7 +65,7 @@ def test_a_score_without_its_baseline_says_so(tmp_path):
     store = Store.open(tmp_path / "results")
     write_trial(store, 1, "alone", 0.7, {})
     why = Page(board_html(view_leaderboard(store, MACHINE))).title("alone", "Score")
-    assert why == "not scored: the baseline has no result on this data"
+    assert why == "not scored: the baseline has no result on this dataset"
 
 
 def test_names_and_messages_cannot_become_markup(store):
@@ -86,7 +85,7 @@ def test_an_empty_store_says_how_to_start(tmp_path):
 
 def test_the_matrix_of_fits_says_what_was_not_run(store):
     write_trial(store, 5, "elsewhere", 0.7, None, dataset="other-set")
-    shown = " ".join(str(each) for each in filled(store, "training").contents)
+    shown = " ".join(str(each) for each in filled(store, "training").outputs)
     rows = {row[0]: row[1:] for row in Page(shown).tables[0]}
     assert rows["elsewhere"] == ["1,000 texts: seed 0", "not run"]
     assert rows["unmeasured"] == ["not run", "1,000 texts: seed 0"]
@@ -106,15 +105,15 @@ def test_a_damaged_store_shows_the_message_and_no_traceback(store):
     shown = filled(store)
     notice = shown.notice
     assert path.name in notice and "cannot be read as Parquet" in notice and "verify --set-aside" in notice
-    assert "Traceback" not in notice and shown.contents is None
+    assert "Traceback" not in notice and shown.outputs is None
 
 
 def test_a_filter_hides_rows_and_moves_no_place(store):
     shown = filled(store, search="NOTHING;unmeas")
-    sentence, table, *_ = shown.contents
+    sentence, table, *_ = shown.outputs
     assert [row[:2] for row in Page(table).tables[0]] == [["—", "unmeasured"]]
     assert "1 of 4 entries shown" in sentence and "search=NOTHING%3Bunmeas" in shown.address
-    assert "No entry matches" in filled(store, search="x-y-z").contents[1]
+    assert "No entry matches" in filled(store, search="x-y-z").outputs[1]
 
 
 def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
@@ -126,21 +125,27 @@ def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     assert "wrong (invalid)" in [row[1] for row in Page(html).tables[0]]
     assert title("wrong", "P50 ms") is None and title("wrong", "Texts/s") is None, "not the best"
     assert title("tfidf-logreg", "P50 ms") == "the best", "of the two that are measured and undisturbed"
-    assert title("wrong", "Score") == "no place: the timed model gave other labels than the evaluated one"
-    leaderboard = filled(store).contents
-    names = [name for trace in leaderboard[2].data if trace.customdata is not None for name, _ in trace.customdata]
-    assert "wrong" not in names and "Not shown: wrong (the timed model gave other labels" in leaderboard[3]
-    (pick,) = filled(store, "which").contents
+    assert title("wrong", "Score") == "no rank: the timed model and the evaluated one gave different labels"
+    leaderboard = filled(store).outputs
+    hover = " ".join(text for trace in leaderboard[2].data if trace.customdata is not None for text in trace.customdata)
+    assert (
+        "tfidf-logreg" in hover
+        and "wrong" not in hover
+        and "Not shown: wrong (the timed model gave other labels" in leaderboard[3]
+    )
+    (pick,) = filled(store, "which").outputs
     assert "<h3>wrong</h3>" in pick and "half of the texts in" not in pick, "accurate, its speed unknown"
-    (fast,) = filled(store, "which", max_p99_ms=1.0).contents
+    (fast,) = filled(store, "which", max_p99_ms=1.0).outputs
     assert "No measured entry meets all limits" in fast
 
 
 def test_a_small_chance_is_not_taken_for_a_missing_record():
     row = pd.Series({"fit_ids": ["a"], **dict.fromkeys(PARETO_COSTS.values(), 0.01)})
     none = pd.DataFrame({"phase": [], "fit_id": []})
-    assert why_missing("p_pareto_latency", row, none) == "in no Pareto set with a chance of 5 % or more"
-    assert why_missing("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "worked out for each dataset alone"
+    assert missing_reason("p_pareto_latency", row, none) == "in no Pareto set with a probability of 5 % or more"
+    assert (
+        missing_reason("p_pareto_latency", pd.Series({"fit_ids": None}), none) == "computed for each dataset separately"
+    )
 
 
 def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
@@ -148,15 +153,19 @@ def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
     measured = pd.Series(
         {"fit_ids": ["a"], "latency_p50_s": 0.01, "memory_peak_batch1_bytes": None, "train_time_s": 1.0}
     )
-    assert why_missing("accuracy_letters", measured, none) == "not known: the entries were tested on different texts"
-    assert why_missing("hypervolume_latency", measured, none) == "not known: the entries were tested on different texts"
-    assert why_missing("hypervolume_memory", measured, none) == "not recorded"
+    assert missing_reason("accuracy_letters", measured, none) == "unknown: the entries were tested on different texts"
+    assert (
+        missing_reason("hypervolume_latency", measured, none) == "unknown: the entries were tested on different texts"
+    )
+    assert missing_reason("hypervolume_memory", measured, none) == "not recorded"
     unmeasured = pd.Series({"fit_ids": ["a"]})
-    assert why_missing("hypervolume_latency", unmeasured, none) == "not measured on the machine shown"
+    assert missing_reason("hypervolume_latency", unmeasured, none) == "not measured on the machine shown"
     overall = pd.Series({"fit_ids": None, "latency_p50_s": 0.01, "on_all": True})
-    assert why_missing("hypervolume_latency", overall, none) == "worked out for each dataset alone"
+    assert missing_reason("hypervolume_latency", overall, none) == "computed for each dataset separately"
     partial = overall.replace({True: False})
-    assert why_missing("accuracy_letters", partial, none).startswith("worked out of those that were run on all")
+    assert missing_reason("accuracy_letters", partial, none).startswith(
+        "computed only for entries that were run on all"
+    )
 
 
 def test_minmax_needs_no_baseline_to_be_missing(tmp_path):
@@ -169,20 +178,20 @@ def test_minmax_needs_no_baseline_to_be_missing(tmp_path):
 def test_without_a_score_no_part_of_it_is_called_missing(store):
     view = view_leaderboard(store, MACHINE, composite="none")
     title = Page(board_html(view)).title
-    assert title("tfidf-logreg", "Score") == "no score was asked for" == title("unmeasured", "Score")
+    assert title("tfidf-logreg", "Score") == "no score was requested" == title("unmeasured", "Score")
     assert title("unmeasured", "Rank") == "not measured on the machine shown"
 
 
 def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
-    paths = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).contents[1:5]
-    again = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).contents[1:5]
+    paths = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).outputs[1:5]
+    again = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).outputs[1:5]
     assert [Path(p).name for p in paths] == [
         "moodbench-view.csv", "moodbench-view.parquet", "moodbench-all.csv", "moodbench-all.parquet",
     ]  # fmt: skip
     expected = view_leaderboard(store, MACHINE, weights=Weights(1, 0, 0, 0), composite="minmax")
     assert pd.read_csv(paths[0])["score"].tolist() == pytest.approx(expected.rows["score"].tolist(), nan_ok=True)
     assert pd.read_csv(paths[0])["score"].max() == 100, "min-max gives the most accurate all points"
-    few = Downloads(most=2)
+    few = Downloads(max_files=2)
     kept = [few.path(number, "a.csv", lambda n=number: str(n).encode()) for number in range(5)]
     assert [Path(p).exists() for p in kept] == [False, False, False, True, True]
     assert few.path(4, "a.csv", lambda: b"new") == kept[4] and Path(kept[4]).read_bytes() == b"4"
@@ -190,7 +199,7 @@ def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
 
 
 def test_the_command_is_one_that_works(store):
-    reader = Reader(store, MACHINE)
+    reader = SnapshotReader(store, MACHINE)
     results = reader.current().results
     row = results.entries.iloc[0]
     specs = ('{"preparation": ["urls"]}', '{"preparation": []}', None)
@@ -211,44 +220,48 @@ def test_the_command_for_all_data_sets_names_a_fit_of_that_very_entry(tmp_path):
         write_trial(
             store, 2 * number + 2, "big", 0.8, speed, dataset=dataset, quantization="none" if name == "plain" else name
         )
-    reading = Reader(store, MACHINE).current()
-    whole = reading.order(State().weights).track(reading.tracks[-1])
+    reading = SnapshotReader(store, MACHINE).current()
+    whole = reading.track_rows(State())
     fits = reading.results.records.fits.set_index("fit_id")
     found = {}
     for _, row in whole[whole["model"] == "big"].iterrows():
         which = use_command(row, reading).split(" --model ")[1].split()[0]
         found[row["name"]] = tuple(fits.loc[which, ["model", "dataset", "quantization"]])
     assert found == {"big": ("big", "one-set", "none"), "big nf4": ("big", "one-set", "nf4")}
-    assert "</code> (its fit on one-set)" in filled(store, "which").contents[0]
-    assert "(its fit on" not in filled(store, "which", track=reading.tracks[0]).contents[0], "the page says which set"
+    assert "</code> (its fit on one-set)" in filled(store, "which").outputs[0]
+    assert "(its fit on" not in filled(store, "which", track=reading.track_names[0]).outputs[0], (
+        "the page says which set"
+    )
 
 
 def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
     write_trial(store, 5, "fast", 0.65, {"latency_p50_s": 1e-4, "throughput_texts_per_s": 1e4})
     quality, speed = ({"accuracy": a, "f1": a, "throughput": s, "latency": s} for a, s in ((50, 0), (0, 50)))
-    shown = [filled(store, **weights).contents for weights in (quality, speed)]
-    ranked = [[row[1] for row in Page(contents[1]).tables[0]] for contents in shown]
+    shown = [filled(store, **weights).outputs for weights in (quality, speed)]
+    ranked = [[row[1] for row in Page(outputs[1]).tables[0]] for outputs in shown]
     assert ranked[0] != ranked[1], "otherwise this shows nothing"
-    orders = [list(contents[4].layout.yaxis.categoryarray) for contents in shown]
-    assert orders[0] == orders[1] == ["unmeasured", "fast", HOSTILE, "tfidf-logreg", "disturbed"], "the best on top"
+    orders = [list(outputs[4].layout.yaxis.ticktext) for outputs in shown]
+    assert orders[0] == orders[1] == ["unmeasured", "fast", HOSTILE, "tfidf-logreg", "disturbed (contaminated)"], (
+        "the best on top"
+    )
 
 
 def test_weights_moved_after_a_commit_fill_the_whole_tab_and_else_its_table_alone(store):
     (tab,) = (tab for tab in TABS if tab.key == "leaderboard")
     now = 0.0
-    reader = Reader(store, MACHINE, clock=lambda: now)
+    reader = SnapshotReader(store, MACHINE, clock=lambda: now)
     before, moved = State(tab=tab.key), State(tab=tab.key, accuracy=90)
-    opened = fill(reader, tab, before, Services())
-    again = fill(reader, tab, moved, Services(), seen=opened.read)
-    assert [each is None for each in again.contents] == [False, False, True, True, True, True, False]
-    assert again.read == opened.read and again.contents[1] != opened.contents[1]
+    opened = render_tab(reader, tab, before, Services())
+    again = render_tab(reader, tab, moved, Services(), source=opened.source)
+    assert [each is None for each in again.outputs] == [False, False, True, True, True, True, False]
+    assert again.source == opened.source and again.outputs[1] != opened.outputs[1]
 
     write_trial(store, 5, "newcomer", 0.9, {})
     now = 1000.0
-    reader.current(patience_s=60)
-    at_once = fill(reader, tab, moved, Services(), seen=opened.read)
-    assert at_once.read != opened.read
-    assert "newcomer" in at_once.contents[1] and "newcomer" in at_once.contents[4].layout.yaxis.categoryarray
+    reader.current(timeout_s=60)
+    at_once = render_tab(reader, tab, moved, Services(), source=opened.source)
+    assert at_once.source != opened.source
+    assert "newcomer" in at_once.outputs[1] and "newcomer" in at_once.outputs[4].layout.yaxis.ticktext
 
 
 def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
@@ -256,7 +269,7 @@ def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
     for key in ("leaderboard", "training", "method"):
         (tab,) = (tab for tab in TABS if tab.key == key)
         hidden, shown = (
-            str(fill(Reader(store, MACHINE), tab, State(tab=key), Services(show_texts=asked_for)).contents)
+            str(render_tab(SnapshotReader(store, MACHINE), tab, State(tab=key), Services(show_texts=asked_for)).outputs)
             for asked_for in (False, True)
         )
         if key != "training":  # which lists fits that failed; here a measurement did
@@ -272,7 +285,7 @@ def test_an_empty_store_keeps_a_message_back_too(tmp_path):
     assert "a private text" not in filled(store).notice
     for key in ("leaderboard", "training"):
         (tab,) = (tab for tab in TABS if tab.key == key)
-        shown = fill(Reader(store, MACHINE), tab, State(tab=key), Services(show_texts=True)).notice
+        shown = render_tab(SnapshotReader(store, MACHINE), tab, State(tab=key), Services(show_texts=True)).notice
         assert "a private text" in shown
 
 
@@ -289,17 +302,17 @@ def test_a_tab_bears_records_without_specs_points_and_samples(store, tab):
     if tab == "compare":
         assert "has no predictions, so it cannot be paired" in shown.notice
         return
-    assert shown.contents is not None and shown.notice == ""
+    assert shown.outputs is not None and shown.notice == ""
     if tab == "speed":
-        assert "Not shown: unmeasured (not measured on the machine shown)" in shown.contents[0]
-        assert "bare (no throughput was recorded)" in shown.contents[4]
+        assert "Not shown: unmeasured (not measured on the machine shown)" in shown.outputs[0]
+        assert "bare (no throughput was recorded)" in shown.outputs[4]
 
 
 def test_what_the_form_leaves_open_is_as_the_preset_says():
-    assert asked((), (), 0) == {}
-    assert asked(["vader"], ["icwsm-movie"], 3) == {
+    assert spec_values((), (), 0) == {}
+    assert spec_values(["vader"], ["icwsm-movie"], 3) == {
         "models": ("vader",),
         "datasets": ("icwsm-movie",),
         "seeds": (0, 1, 2),
     }
-    assert asked(["vader"], (), 1) == {"models": ("vader",), "seeds": (0,)}, "one seed is not the preset's number"
+    assert spec_values(["vader"], (), 1) == {"models": ("vader",), "seeds": (0,)}, "one seed is not the preset's number"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from page_store import MACHINE, four_entries
 
-from moodbench.app.shell import TABS, Shell
+from moodbench.app.page import Page
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State, read_state
 from moodbench.store import Store
@@ -24,18 +24,19 @@ def store(tmp_path):
 def at_addresses(store: Store, *queries: dict) -> list[tuple[State, dict]]:
     """The state of the page at each of these, and the values that its controls then have, once they have taken them."""
 
-    async def built() -> Shell:
-        shell = Shell(store, MACHINE, Services(), TABS)
-        shell.build()
-        return shell
+    async def built() -> Page:
+        page = Page(store, MACHINE, Services())
+        page.build()
+        return page
 
-    shell = asyncio.run(built())  # without a running loop, Gradio makes loops that nobody closes
+    page = asyncio.run(built())  # without a running loop, Gradio makes loops that nobody closes
     found = []
     for query in queries:
-        state, values = shell._offered_state(read_state(query)), {}
-        for (name, control), update in zip(shell._controls.items(), shell._control_updates(state), strict=True):
-            control.choices = update.get("choices", getattr(control, "choices", None))
-            values[name] = control.preprocess(update["value"])  # raises for a value that is not among the choices
+        (state, updates), values = page._offered(read_state(query)), {}
+        for name, control in page._controls.items():
+            component, update = control.component, updates[control.component]
+            component.choices = update.get("choices", getattr(component, "choices", None))
+            values[name] = component.preprocess(update["value"])  # raises for a value that is not among the choices
         found.append((state, values))
     return found
 

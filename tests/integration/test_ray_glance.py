@@ -78,7 +78,7 @@ def test_live_shows_the_nodes_above_the_runs_and_is_whole_without_them(tmp_path)
         render(store, State(), Services(cluster=cluster))[0]
         for cluster in (lambda: ClusterNow("10.0.0.1:6379", (node,)), lambda: None, None)
     )
-    assert "n&lt;1&gt;" in with_nodes and "1.5 of 4" in with_nodes and "alone" in with_nodes
+    assert "n&lt;1&gt;" in with_nodes and "1.5 of 4" in with_nodes and "exclusively" in with_nodes
     assert with_nodes.endswith(alone) and unasked == alone != with_nodes
 
 

@@ -7,10 +7,10 @@ from generated_store import generate
 from test_scoring import score
 
 from moodbench.app import leaderboard
-from moodbench.app.board_table import board_table
-from moodbench.app.snapshot import Reader
+from moodbench.app.leaderboard_table import leaderboard_table
+from moodbench.app.snapshot import SnapshotReader
 from moodbench.app.tab import Services
-from moodbench.app.url_state import State, chosen_track
+from moodbench.app.url_state import State
 from moodbench.hardware import hardware
 from moodbench.report.files import REPORT, write
 from moodbench.report.formatting import COLUMNS
@@ -31,14 +31,13 @@ def reading(tmp_path_factory):
     store = generate(
         tmp_path_factory.mktemp("made") / "results", num_models=5, num_datasets=2, num_seeds=1, num_processes=1
     )
-    return Reader(store, hardware()).current()
+    return SnapshotReader(store, hardware()).current()
 
 
-def test_what_a_plain_address_shows_was_worked_out_when_the_store_was_read(reading, monkeypatch):
-    prepared = reading.view(State().weights, State().composite, ranked_track=chosen_track(reading.tracks, State()))
-    monkeypatch.setattr(type(reading.shown), "leaderboard", None)
+def test_what_a_plain_address_shows_was_computed_when_the_store_was_read(reading):
+    before = reading._cached_view.cache_info()
     assert leaderboard.render(reading, State(), Services())[0].startswith('<p class="mb-answer"')
-    assert reading.view(Weights(), "pinned", ranked_track=reading.tracks[-1]) is prepared
+    assert reading._cached_view.cache_info().misses == before.misses
 
 
 @pytest.mark.parametrize("composite", ["pinned", "geomean"])
@@ -138,14 +137,14 @@ def test_a_point_under_minmax_is_worked_by_hand():
 
 def test_without_predictions_there_are_places_but_no_ranges(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=1, num_seeds=1, predictions=False)
-    placed = Reader(store, hardware()).current().view(Weights()).rows
+    placed = SnapshotReader(store, hardware()).current().view(Weights()).rows
     assert placed["rank_low"].isna().all() and placed["rank"].tolist() == [1, 2, 3]
     assert " ahead of " in answer(placed), "without ranges nothing is said of who else could be first"
 
 
 def test_several_seeds_without_predictions_have_a_board_without_intervals(tmp_path):
     store = generate(tmp_path / "results", num_models=3, num_datasets=2, num_seeds=3, predictions=False)
-    view = Reader(store, hardware()).current().view(Weights())
+    view = SnapshotReader(store, hardware()).current().view(Weights())
     assert view.rows["score"].notna().all() and view.rows["accuracy_low"].isna().all()
     assert any("No interval" in note for note in view.notes)
     assert len(write(view, store, REPORT, tmp_path / "report")) == 6 + 2 * (2 * 4 + 1), "accuracy, three costs; and F1"
@@ -191,8 +190,8 @@ def test_cells_that_are_kept_read_as_made_anew(reading):
         for name in view.tracks:
             for pinned in ((), ("synthetic-2",)):
                 track = view.track(name)
-                anew = board_table(track, track, view.failures, pinned)
-                assert board_table(track, track, view.failures, pinned, kept=kept) == anew
+                anew = leaderboard_table(track, track, view.failures, pinned=pinned)
+                assert leaderboard_table(track, track, view.failures, pinned=pinned, cache=kept) == anew
     assert {key[2] for key in kept} == {c.key for c in COLUMNS} - {"rank", "score"}
 
 

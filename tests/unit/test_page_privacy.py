@@ -9,11 +9,15 @@ import pytest
 from toy_store import SECRET
 
 from moodbench.analysis.event_log import follow
-from moodbench.app.board_table import failures_table
-from moodbench.app.live import run_html
-from moodbench.app.privacy import UNTOLD, may_quote, public_datasets, tells_of
-from moodbench.app.shared import shown_text
-from moodbench.app.starting import queue_html
+from moodbench.app.live import run_html, runner_html
+from moodbench.app.privacy import (
+    REDACTED,
+    failures_table,
+    may_quote_private,
+    message_filter,
+    public_datasets,
+    shown_text,
+)
 from moodbench.app.tab import Services
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.store import Store
@@ -42,9 +46,9 @@ def with_texts(store: Store, dataset: str, private: list[bool | None], revision:
 )
 def test_a_text_is_shown_where_it_is_known_not_to_be_private_or_on_request(private, hidden):
     row = pd.Series({"text": SECRET, "private": private}, dtype=object)
-    assert shown_text(row, Services()) == (hidden or SECRET)
-    assert shown_text(row, Services(show_texts=True)) == SECRET
-    assert shown_text(row.drop("private"), Services()).startswith("not known")
+    assert shown_text(row, show_texts=False) == (hidden or SECRET)
+    assert shown_text(row, show_texts=True) == SECRET
+    assert shown_text(row.drop("private"), show_texts=False).startswith("not known")
 
 
 def test_a_data_set_is_public_where_every_text_of_every_revision_is_known_to_be(tmp_path):
@@ -70,15 +74,15 @@ def failures(**changes) -> pd.DataFrame:
 
 
 def test_the_message_of_a_failure_is_told_of_public_data_or_on_request():
-    tells = tells_of(frozenset({"public"}), show_texts=False)
+    tells = message_filter(frozenset({"public"}), show_texts=False)
     hidden = failures_table(failures(), tells)
-    assert SECRET not in hidden and "ValueError" in hidden and UNTOLD in hidden
+    assert SECRET not in hidden and "ValueError" in hidden and REDACTED in hidden
     for shown in (
         failures_table(failures(dataset="public"), tells),
-        failures_table(failures(), tells_of(frozenset(), show_texts=True)),
+        failures_table(failures(), message_filter(frozenset(), show_texts=True)),
     ):
-        assert SECRET in shown and UNTOLD not in shown
-    assert UNTOLD not in failures_table(failures(message=None), tells), "nothing is kept back"
+        assert SECRET in shown and REDACTED not in shown
+    assert REDACTED not in failures_table(failures(message=None), tells), "nothing is kept back"
 
 
 def event(name, **fields):
@@ -94,12 +98,12 @@ def run_that_failed(dataset: str, *more):
 
 
 def test_live_tells_the_class_of_an_error_and_its_message_only_of_public_data():
-    tells = tells_of(frozenset({"public"}), show_texts=False)
+    tells = message_filter(frozenset({"public"}), show_texts=False)
     hidden = run_html(run_that_failed("own"), tells)
-    assert SECRET not in hidden and UNTOLD in hidden
+    assert SECRET not in hidden and REDACTED in hidden
     assert "<td>ValueError</td>" in hidden and "toy · own · seed 0: program error</p>" in hidden
     shown = run_html(run_that_failed("public"), tells)
-    assert shown.count(SECRET) == 2 and UNTOLD not in shown, "in its row, and as the last error"
+    assert shown.count(SECRET) == 2 and REDACTED not in shown, "in its row, and as the last error"
 
 
 def test_live_keeps_back_what_a_worker_printed_last_and_words_that_are_no_class():
@@ -111,7 +115,7 @@ def test_live_keeps_back_what_a_worker_printed_last_and_words_that_are_no_class(
     strange = event("failed", trial=trial, phase="fit", error=f"'{SECRET}': not a number")
     for events, kind in (([lost, quarantined, *nodes], f"{trial}: infrastructure"), ([strange], "error")):
         run = follow("r", [*begun, *events], datetime(2026, 1, 1, 12, 1, tzinfo=UTC))
-        html = run_html(run, tells_of(frozenset(), show_texts=False))
+        html = run_html(run, message_filter(frozenset(), show_texts=False))
         assert SECRET not in html and f"<td>{kind}</td>" in html
 
 
@@ -125,13 +129,13 @@ class FailedRun:
 def test_the_card_of_a_run_that_failed_keeps_a_message_back_where_own_data_are_at_hand(tmp_path):
     catalogue = load_catalogue()
     store = with_texts(Store.open(tmp_path / "results"), "public", [False])
-    assert not may_quote(store, catalogue), "nothing but embedded and hub data"
+    assert not may_quote_private(store, catalogue), "nothing but embedded and hub data"
     run = FailedRun(catalogue)
-    assert SECRET in queue_html(store, Services(runner=run))
+    assert SECRET in runner_html(store, Services(runner=run))
     own = SimpleNamespace(datasets={"own": SimpleNamespace(file=SimpleNamespace(kaggle=None))})
     of_kaggle = SimpleNamespace(datasets={"theirs": SimpleNamespace(file=SimpleNamespace(kaggle="a/b"))})
-    assert may_quote(store, own) and not may_quote(store, of_kaggle)
+    assert may_quote_private(store, own) and not may_quote_private(store, of_kaggle)
     with_texts(store, "own", [True])
-    hidden = queue_html(store, Services(runner=run))
-    assert SECRET not in hidden and "failed" in hidden and UNTOLD in hidden
-    assert SECRET in queue_html(store, Services(runner=run, show_texts=True))
+    hidden = runner_html(store, Services(runner=run))
+    assert SECRET not in hidden and "failed" in hidden and REDACTED in hidden
+    assert SECRET in runner_html(store, Services(runner=run, show_texts=True))

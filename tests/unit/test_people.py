@@ -75,7 +75,7 @@ def test_the_rows_stand_on_the_board_and_change_no_other(tmp_path, capsys):
 
 
 def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
-    from moodbench.app.board_table import board_table
+    from moodbench.app.leaderboard_table import leaderboard_table
     from moodbench.hardware import hardware
     from moodbench.report.leaderboard_view import view_leaderboard
 
@@ -84,16 +84,16 @@ def test_the_page_puts_them_at_the_foot_of_the_table(tmp_path):
     view = view_leaderboard(store, hardware())
     (name,) = view.tracks
     rows = view.track(name)
-    html = board_table(rows, rows, view.failures, (), view.references_of(name))
+    html = leaderboard_table(rows, rows, view.failures, references=view.references_of(name))
     body, foot = html.split("<tfoot")
     assert "one rater" not in body
     assert foot.count("<tr") == 2
     assert "66.7 [66.7, 66.7]" in foot
-    assert board_table(rows, rows, view.failures).count("<tfoot") == 0
+    assert leaderboard_table(rows, rows, view.failures).count("<tfoot") == 0
 
 
 def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
-    from moodbench.app.board_table import board_table
+    from moodbench.app.leaderboard_table import leaderboard_table
     from moodbench.app.url_state import State, read_state
     from moodbench.hardware import hardware
     from moodbench.report.formatting import COLUMNS, columns_with
@@ -113,7 +113,7 @@ def test_columns_on_request_stand_after_the_recall(tmp_path, capsys):
     assert "0.500" in words  # three of four right in either class: MCC 1/2
     assert nll not in shown(capsys, "leaderboard", "--store", store.uri)
     rows, references = view.track(view.tracks[0]), view.references_of(view.tracks[0])
-    html = board_table(rows, rows, view.failures, (), references, columns_with(("nll",)))
+    html = leaderboard_table(rows, rows, view.failures, references=references, columns=columns_with(("nll",)))
     assert f"<span>{nll}</span>" in html
     assert html.count('data-key="nll"') == 1
     state = read_state({"columns": "nll;mcc"})

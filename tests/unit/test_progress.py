@@ -117,7 +117,10 @@ def test_a_cancelled_run_is_not_called_ended():
 def test_what_waits_and_for_what_is_told_with_the_runs_own_estimate():
     state = event(55, "state", num_running=2, num_queued=7, blocked_on={"memory": 5, "<gpu>": 2}, eta_s=90.0)
     html = html_of(follow("r", [*going(), state], at(56)))
-    assert "2 running, 7 queued (5 for memory, 2 for &lt;gpu&gt;); at least 1 m 30 s left by its own estimate" in html
+    assert (
+        "2 running, 7 queued (5 waiting for memory, 2 waiting for &lt;gpu&gt;); the run estimates at least 1 m 30 s left"
+        in html
+    )
     assert follow("r", [event(0, "run_started"), event(500, "state")], at(900)).is_active, (
         "it speaks, though no job does"
     )

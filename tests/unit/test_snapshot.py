@@ -14,7 +14,7 @@ from moodbench.analysis import cache
 from moodbench.analysis.cache import cached_results, record_stamps
 from moodbench.analysis.results import read_results
 from moodbench.app import snapshot
-from moodbench.app.snapshot import LOOK_EVERY_S, Reader
+from moodbench.app.snapshot import CHECK_EVERY_S, SnapshotReader
 from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.hardware import hardware
@@ -38,7 +38,7 @@ def add_trial(store, seed):
 
 def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_meanwhile(tmp_path, monkeypatch):
     store, clock, go_on = toy_store.write_toy_store(tmp_path / "results"), Clock(), threading.Event()
-    reader = Reader(store, hardware(), clock)
+    reader = SnapshotReader(store, hardware(), clock)
     first = reader.current()
     assert reader.current() is first, "nothing has changed"
 
@@ -47,12 +47,12 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
         return cached_results(*given)
 
     monkeypatch.setattr(snapshot, "cached_results", slow)
-    monkeypatch.setattr(snapshot, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(snapshot, "REFRESH_TIMEOUT_S", 0.0)
     add_trial(store, 1)
-    clock.now += LOOK_EVERY_S
+    clock.now += CHECK_EVERY_S
     assert reader.current() is first and reader.current() is first, "it is being read, and nobody waits"
-    monkeypatch.setattr(snapshot, "PATIENCE_S", 30.0)
-    assert reader.current(patience_s=0) is first, "a slider has no patience at all"
+    monkeypatch.setattr(snapshot, "REFRESH_TIMEOUT_S", 30.0)
+    assert reader.current(timeout_s=0) is first, "a slider has no patience at all"
     go_on.set()
     reader._thread.join()
     later = reader.current()
@@ -68,7 +68,7 @@ def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_pat
         return record_stamps(of)
 
     monkeypatch.setattr(snapshot, "record_stamps", slow)
-    reader = Reader(store, hardware(), clock)
+    reader = SnapshotReader(store, hardware(), clock)
     for _ in range(100):
         reader.current()
         clock.now += 1.0
@@ -77,17 +77,17 @@ def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_pat
 
 def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
     store, clock = toy_store.write_toy_store(tmp_path / "results"), Clock()
-    reader = Reader(store, hardware(), clock)
+    reader = SnapshotReader(store, hardware(), clock)
     reader.current()
     path = toy_store.path_of(store, "evaluations/**/*.parquet")
-    overall_draws = path.read_bytes()
-    path.write_bytes(overall_draws[:100])
-    clock.now += LOOK_EVERY_S
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    clock.now += CHECK_EVERY_S
     for _ in range(2):
         with pytest.raises(StoreError, match="cannot be read as Parquet"):
             reader.current()
-    path.write_bytes(overall_draws)
-    clock.now += LOOK_EVERY_S
+    path.write_bytes(whole)
+    clock.now += CHECK_EVERY_S
     assert len(reader.current().results.records.evaluations) == 1
 
 

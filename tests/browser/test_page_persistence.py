@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from chromium import address, until
 from conftest import opened
-from looking import choose, drawn, headings
+from page_helpers import choose, drawn, headings
 
 pytestmark = pytest.mark.browser
 

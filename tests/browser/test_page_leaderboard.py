@@ -2,7 +2,7 @@
 
 import pytest
 from chromium import address, until
-from looking import ROWS, TWEETS, board, choose, clean, drawn, headings, names, order, scores, shot
+from page_helpers import ROWS, TWEETS, board, choose, clean, drawn, headings, names, order, scores, shot
 
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.statistics.composite import Weights

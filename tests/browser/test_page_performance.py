@@ -1,6 +1,6 @@
 """How long a visitor of a large store waits, told by the browser's own clock; prints medians beside the load, asserts none.
 
-uv run pytest -n 0 -s -m performance tests/browser/test_page_speed.py
+uv run pytest -n 0 -s -m performance tests/browser/test_page_performance.py
 """
 
 import os
@@ -14,7 +14,7 @@ from chromium import Server, address, until
 from generated_store import generate
 
 from moodbench.analysis.cache import cached_results
-from moodbench.app.shell import TABS
+from moodbench.app.page import TABS
 from moodbench.hardware import hardware
 
 pytestmark = [pytest.mark.performance, pytest.mark.timeout(3600)]

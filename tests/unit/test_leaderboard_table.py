@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from moodbench.app.board_cells import Axis, _drawing
+from moodbench.app.leaderboard_table import Axis, _drawing
 from moodbench.report.leaderboard_view import tied_best
 
 

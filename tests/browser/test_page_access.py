@@ -2,9 +2,9 @@
 
 import pytest
 from chromium import Server, until, violations
-from looking import ROWS, TWEETS, shot
+from page_helpers import ROWS, TWEETS, shot
 
-from moodbench.app.shell import TABS
+from moodbench.app.page import TABS
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 from chromium import until
-from looking import board, clean, names, order, shot, start_preset
+from page_helpers import board, clean, names, order, shot, start_preset
 
 from moodbench.analysis.event_log import current_runs
 from moodbench.store import Store

@@ -1,4 +1,4 @@
-"""Theme of the page, and launch options that keep it offline: local fonts only, nothing downloaded, no telemetry."""
+"""Launch options of the page, which keep it offline: local fonts only, nothing downloaded, no telemetry."""
 
 from __future__ import annotations
 

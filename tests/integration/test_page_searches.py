@@ -9,11 +9,10 @@ from test_search_analysis import trial
 from toy_store import write_toy_store
 
 from moodbench.analysis.results import read_results
-from moodbench.app.filling import fill
-from moodbench.app.searches import in_words, render, titles
-from moodbench.app.shell import TABS
-from moodbench.app.snapshot import LOOK_EVERY_S, Reader, Reading
+from moodbench.app.page import TABS, render_tab
+from moodbench.app.snapshot import CHECK_EVERY_S, Snapshot, SnapshotReader
 from moodbench.app.tab import Services
+from moodbench.app.training import render_search, search_choices, search_summary
 from moodbench.app.url_state import State
 from moodbench.report.files import REPORT, write
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
@@ -34,12 +33,12 @@ def with_search(store: Store, letter: str = "s", num_trials: int = 3) -> None:
 def test_the_page_notices_a_new_search(tmp_path):
     store, now = Store.open(tmp_path), [0.0]
     write_trial(store, 1, "tfidf-logreg", 0.76, {})
-    reader = Reader(store, MACHINE, clock=lambda: now[0])
-    first = fill(reader, TRAINING, State(tab="training"), Services())
-    assert first.contents is not None and first.contents[3].visible is False
+    reader = SnapshotReader(store, MACHINE, clock=lambda: now[0])
+    first = render_tab(reader, TRAINING, State(tab="training"), Services())
+    assert first.outputs is not None and first.outputs[3].visible is False
     with_search(store)
-    now[0] += LOOK_EVERY_S + 1
-    shown = fill(reader, TRAINING, State(tab="training"), Services()).contents
+    now[0] += CHECK_EVERY_S + 1
+    shown = render_tab(reader, TRAINING, State(tab="training"), Services()).outputs
     assert shown is not None and shown[3].visible is True
     assert "3 configurations: 3 trained to their end" in shown[4] and "lora.alpha_over_r" in shown[4]
     assert [len(plot.data) for plot in shown[5:8]] == [1, 1, 3] and not shown[8].data
@@ -49,20 +48,20 @@ def test_the_page_notices_a_new_search(tmp_path):
 def test_a_store_that_holds_a_search_alone_shows_it(tmp_path):
     store = Store.open(tmp_path)
     with_search(store)
-    shown = fill(Reader(store, MACHINE), TRAINING, State(tab="training"), Services())
-    assert shown.notice == "" and shown.contents is not None and "No results yet" in shown.contents[0]
-    assert "62.0" in shown.contents[4]
+    shown = render_tab(SnapshotReader(store, MACHINE), TRAINING, State(tab="training"), Services())
+    assert shown.notice == "" and shown.outputs is not None and "No results yet" in shown.outputs[0]
+    assert "62.0" in shown.outputs[4]
 
 
 def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path):
     store = Store.open(tmp_path)
     with_search(store, "a", 2)
     with_search(store, "b", 4)
-    reading = Reading(store, StoreView(read_results(store, MACHINE), searches(store)), datetime.now())
-    assert [value for _, value in titles(reading)] == ["", "b" * 20]
-    counts = [render(reading, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
+    reading = Snapshot(store, StoreView(read_results(store, MACHINE), searches(store)), datetime.now())
+    assert [value for _, value in search_choices(reading)] == ["", "b" * 20]
+    counts = [render_search(reading, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
     assert counts == ["<p>2", "<p>4", "<p>2"]
-    assert in_words(reading.shown.searches[1]) in render(reading, State(tuning="b" * 20))
+    assert search_summary(reading.shown.searches[1]) in render_search(reading, State(tuning="b" * 20))
 
 
 def test_the_report_has_a_section_for_each_search(tmp_path):

@@ -1,0 +1,317 @@
+"""The leaderboard of one dataset as an HTML table: intervals, ties per column, groups, and why a cell is empty."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from html import escape
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from moodbench.analysis.human_reference import HELP
+from moodbench.app.html import details, legend, scroll
+from moodbench.app.missing_reason import SCORE_REASON_COLUMNS, missing_reason
+from moodbench.report.formatting import (
+    COLUMNS,
+    MARKS,
+    MISSING,
+    Column,
+    Row,
+    marks,
+    missing,
+    reference_cells,
+    track_facts,
+)
+from moodbench.report.leaderboard_view import DRAWN_ANEW, TIED, chance, tied_best
+
+BEST, TIED_BEST = "the best", "the best, or not significantly different from it"
+WEIGHTED = ("rank", "score")
+"""Columns whose cells depend on the weights."""
+NEEDED_BY_WEIGHTED = (
+    "name", *WEIGHTED, "rank_low", "rank_high", "p_best", "provisional", "verdict", "composite", *SCORE_REASON_COLUMNS,
+)  # fmt: skip
+TIMED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
+"""Columns that other load on the machine disturbs."""
+PROVISIONAL = "provisional: other load disturbed the clock"
+ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
+"""Columns shown on a narrow screen."""
+SMALLER_IS_BETTER = {
+    "rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name", "nll",
+    "brier", "ece",
+}  # fmt: skip
+WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
+TABLE_JS = r"""
+// Runs once. `element` outlives its contents, so events are handled on it; a new table is sorted again.
+const given = new URL(location.href).searchParams.get('sort') || '';
+let key = given.replace(/^-/, ''), dir = given.startsWith('-') ? -1 : 1;
+const cell = row => row.querySelector('.mb-' + CSS.escape(key));
+function compare(a, b) {
+  const x = (cell(a) || {dataset: {}}).dataset.v || '', y = (cell(b) || {dataset: {}}).dataset.v || '';
+  if (x === '' || y === '') return (x === '') - (y === '');     // missing values are last in both directions
+  const n = Number(x), m = Number(y);
+  return dir * (isNaN(n) || isNaN(m) ? x.localeCompare(y) : n - m);
+}
+function apply() {
+  const body = element.querySelector('tbody'); if (!body) return;
+  if (key && element.querySelector('th.mb-' + CSS.escape(key)))
+    [...body.rows].sort(compare).forEach(row => body.appendChild(row));
+  element.querySelectorAll('thead th').forEach(th => { const b = th.querySelector('button'); if (!b) return;
+    const by = b.dataset.key === (key || 'rank');
+    th.setAttribute('aria-sort', by ? (key && dir < 0 ? 'descending' : 'ascending') : 'none'); });
+  body.classList.toggle('mb-sorted', !!key && !(key === 'rank' && dir > 0));
+}
+element.addEventListener('click', event => {
+  const button = event.target.closest('thead button[data-key]'); if (!button) return;
+  if (key === button.dataset.key) dir = -dir; else { key = button.dataset.key; dir = Number(button.dataset.first); }
+  const url = new URL(location.href), plain = key === 'rank' && dir > 0;
+  if (plain) url.searchParams.delete('sort'); else url.searchParams.set('sort', (dir < 0 ? '-' : '') + key);
+  history.replaceState(history.state, '', url);
+  apply();
+});
+watch('value', apply);
+apply();
+"""
+"""Sorts the table by its headings; the order is part of the address."""
+
+
+class Axis(NamedTuple):
+    """Ends of the accuracy axis, from 0 to 1, shared by the rows of one dataset."""
+
+    low: float
+    high: float
+
+    def x(self, share: float) -> float:
+        """Return the position of `share` in the drawing, in pixels, clipped to the ends of the axis."""
+        position = (share - self.low) / (self.high - self.low)
+        return 4 + min(max(position, 0.0), 1.0) * (WHISKER_WIDTH - 8)
+
+
+class Cell(NamedTuple):
+    """One cell of the table."""
+
+    html: str
+    reason: str | None
+    """Why the cell has no value; None where it has one."""
+
+
+CellCache = dict[tuple[str, str, str, bool], Cell]
+"""Rendered cells by dataset, model, column and whether the model is pinned."""
+
+
+@dataclass(frozen=True)
+class CellRenderer:
+    """Renders the cells of rows of one dataset."""
+
+    track: pd.DataFrame
+    """All rows of the dataset, among which ties are found."""
+    failures: pd.DataFrame
+    pinned: Sequence[str]
+    columns: Sequence[Column]
+    cache: CellCache
+
+    @cached_property
+    def axis(self) -> Axis | None:
+        """Axis around all intervals, with ends at multiples of 5 %; None where no row has an interval."""
+        low, high = self.track["accuracy_low"].min(), self.track["accuracy_high"].max()
+        if missing(low) or missing(high):
+            return None
+        start = max(math.floor(20 * low), 0)
+        return Axis(start / 20, max(min(math.ceil(20 * high), 20), start + 1) / 20)
+
+    @cached_property
+    def _weighted_best(self) -> dict[str, set[object]]:
+        return tied_best(self.track, WEIGHTED)
+
+    @cached_property
+    def _other_best(self) -> dict[str, set[object]]:
+        return tied_best(self.track)
+
+    def cells(self, rows: pd.DataFrame) -> list[list[Cell]]:
+        """Return the cells of each row; those that do not depend on weights are cached."""
+        dataset = str(self.track["track"].iloc[0])
+
+        @lru_cache(1)  # slow, and not needed if all cells are cached
+        def whole_row(index: Any) -> pd.Series[Any]:
+            row: pd.Series[Any] = rows.loc[index]
+            return row
+
+        needed = rows[[c for c in NEEDED_BY_WEIGHTED if c in rows]].to_dict("records")
+        rendered = []
+        for index, row in zip(rows.index, needed, strict=True):
+            is_pinned = row["name"] in self.pinned
+            cells = []
+            for column in self.columns:
+                if column.key in WEIGHTED:
+                    cells.append(self._cell(column, row, index, self._weighted_best, is_pinned))
+                    continue
+                key = (dataset, str(row["name"]), column.key, is_pinned)
+                if key not in self.cache:
+                    self.cache[key] = self._cell(column, whole_row(index), index, self._other_best, is_pinned)
+                cells.append(self.cache[key])
+            rendered.append(cells)
+        return rendered
+
+    def _cell(self, column: Column, row: Row, index: object, best: Mapping[str, set[object]], is_pinned: bool) -> Cell:
+        text = column.show(row)
+        reason = missing_reason(column.key, row, self.failures) if text == MISSING else None
+        notes, css = [reason] if reason else [], [css_classes(column.key)]
+        if row["provisional"] and column.key in TIMED:
+            css.append("mb-hatched")
+            notes.append(PROVISIONAL)
+        tied = best.get(column.key, set())
+        if index in tied:
+            css.append("mb-best")
+            notes.append(TIED_BEST if len(tied) > 1 and column.key in TIED else BEST)
+        title = f' title="{escape("; ".join(notes))}"' if notes else ""
+        value = f' data-v="{escape(_sort_value(row.get(column.key)))}" data-label="{escape(column.heading)}"'
+        attributes = f'class="{" ".join(css)}"{value}'
+        if column.key == "name":
+            return Cell(f'<th scope="row" role="rowheader" {attributes}>{_name_html(row, is_pinned)}</th>', reason)
+        drawing = "" if reason else _drawing(column.key, row, self.axis)
+        return Cell(f'<td role="cell" {attributes}{title}><span>{escape(text)}</span>{drawing}</td>', reason)
+
+
+def leaderboard_table(
+    rows: pd.DataFrame,
+    track: pd.DataFrame,
+    failures: pd.DataFrame,
+    *,
+    pinned: Sequence[str] = (),
+    references: pd.DataFrame | None = None,
+    columns: Sequence[Column] = COLUMNS,
+    cache: CellCache | None = None,
+) -> str:
+    """Return the table of the visible `rows`, with the reasons for empty cells below.
+
+    Axis and ties are those of `track`: all rows of one dataset and training size, or of all datasets together. Rows
+    whose rank intervals have the same lower end form a group. `references` are at the foot of the table, where sorting
+    does not move them. Cells are taken from `cache`, which must belong to the same records.
+    """
+    renderer = CellRenderer(track, failures, pinned, columns, {} if cache is None else cache)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    body, group = [], None
+    lows = rows["rank_low"].tolist() if "rank_low" in rows else [None] * len(rows)
+    for cells, name, low, provisional in zip(
+        renderer.cells(rows), rows["name"], lows, rows["provisional"], strict=True
+    ):
+        css = ["mb-provisional"] if provisional else []
+        low = None if missing(low) else low
+        css += ["mb-break"] if group is not None and low != group else []
+        group = low
+        attribute = f' class="{" ".join(css)}"' if css else ""
+        content = "".join(cell.html for cell in cells)
+        body.append(f'<tr role="row"{attribute} data-name="{escape(str(name))}">{content}</tr>')
+        for reason in dict.fromkeys(cell.reason for cell in cells if cell.reason):
+            headings = ", ".join(c.heading for c, cell in zip(columns, cells, strict=True) if cell.reason == reason)
+            reasons[reason].append(f"{name} ({headings})")
+    head = "".join(_heading_html(column, renderer.axis) for column in columns)
+    name = str(track["track"].iloc[0])
+    table = (
+        f'<table role="table"><caption><div><strong>{escape(name)}</strong>{escape(track_facts(track))}</div></caption>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(body)}</tbody>{_foot_html(references, columns)}</table>'
+    )
+    return scroll(table, name) + _legend_html(rows) + _reasons_html(reasons)
+
+
+def css_classes(key: str) -> str:
+    """Return the CSS classes of a column's cells."""
+    return f"mb-{key}" if key in ON_PHONE else f"mb-{key} mb-wide"
+
+
+def _name_html(row: Row, is_pinned: bool) -> str:
+    """Return the name after a symbol of its method, with its marks (`formatting.marked`) in small print."""
+    method, found = escape(str(row["method"])), marks(row)
+    symbol = f'<span class="mb-mark mb-method-{method}" title="{method}"></span>'
+    meaning = escape("; ".join(f"{mark}: {MARKS[mark]}" for mark in found))
+    small = f' <small class="mb-tag" title="{meaning}">({", ".join(found)})</small>' if found else ""
+    pin = ' <span class="mb-pin">pinned</span>' if is_pinned else ""
+    return symbol + escape(str(row["name"])) + small + pin
+
+
+def _sort_value(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if missing(value) else f"{float(value):.9g}"
+
+
+def _drawing(key: str, row: Row, axis: Axis | None) -> str:
+    if key == "accuracy" and axis:
+        return _whisker_svg(row, axis)
+    if key == "rank" and not missing(row.get("p_best")):
+        return f'<small title="probability of being first: {DRAWN_ANEW}">best: {chance(row["p_best"])}</small>'
+    if key == "score":
+        width = min(max(float(row["score"]), 0), 100)
+        return f'<span class="mb-bar" aria-hidden="true"><span style="width:{width:.0f}%"></span></span>'
+    return ""
+
+
+def _whisker_svg(row: Row, axis: Axis) -> str:
+    """Draw a dot at the accuracy and a line over its interval, hidden from screen readers, which have the text."""
+    middle, w, h = WHISKER_HEIGHT / 2, WHISKER_WIDTH, WHISKER_HEIGHT
+    line = ""
+    if not missing(row["accuracy_low"]):  # several seeds without stored predictions have no interval
+        low, high = axis.x(row["accuracy_low"]), axis.x(row["accuracy_high"])
+        line = f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} 4V{h - 4}M{high:.1f} 4V{h - 4}"/>'
+    return (
+        f'<svg class="mb-whisker" width="{w}" height="{h}" viewBox="0 0 {w} {h}" aria-hidden="true">'
+        f'<path class="mb-line" d="M0 {middle}H{w}"/>'
+        f'{line}<circle cx="{axis.x(row["accuracy"]):.1f}" cy="{middle}" r="3"/></svg>'
+    )
+
+
+def _heading_html(column: Column, axis: Axis | None) -> str:
+    scale = ""
+    if column.key == "accuracy" and axis:
+        ends = "".join(f"<span>{100 * end:.0f}</span>" for end in axis)
+        scale = f'<span class="mb-scale" aria-hidden="true">{ends}</span>'
+    first = 1 if column.key in SMALLER_IS_BETTER else -1
+    sort = "ascending" if column.key == "rank" else "none"
+    return (
+        f'<th scope="col" role="columnheader" class="{css_classes(column.key)}" aria-sort="{sort}" '
+        f'title="{escape(column.help)}">'
+        f'<button type="button" data-key="{column.key}" data-first="{first}">{escape(column.heading)}'
+        f'<i aria-hidden="true"></i></button>{scale}</th>'
+    )
+
+
+def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> str:
+    """Return the reference rows as the foot of the table, without whiskers, because the axis is that of the models."""
+    if references is None or references.empty:
+        return ""
+    rows = []
+    for (_, row), (_, text) in zip(references.iterrows(), reference_cells(references, columns).iterrows(), strict=True):
+        cells = []
+        for c in columns:
+            tag, role = ("th", 'scope="row" role="rowheader"') if c.key == "name" else ("td", 'role="cell"')
+            title = f' title="{escape(HELP[str(row["name"])])}"' if c.key == "name" else ""
+            label = f' data-label="{escape(c.heading)}"' if text[c.heading] else ""
+            content = f"<span>{escape(text[c.heading])}</span>"
+            cells.append(f'<{tag} {role} class="{css_classes(c.key)}"{label}{title}>{content}</{tag}>')
+        rows.append(f'<tr role="row" class="mb-reference">{"".join(cells)}</tr>')
+    return f'<tfoot role="rowgroup">{"".join(rows)}</tfoot>'
+
+
+def _legend_html(rows: pd.DataFrame) -> str:
+    text = (
+        "Underlined: the best of its column, and for accuracy, F1 and P50 of one dataset every value that is not "
+        "significantly different from the best."
+    )
+    if "rank_low" in rows:
+        text += " A rank is a 95 % interval; a heavy line separates groups whose intervals start at different ranks."
+    hatched = ""
+    if rows["provisional"].any():
+        hatched = f'<p class="mb-legend"><span class="mb-hatched mb-swatch"></span>{PROVISIONAL}.</p>'
+    return legend(text) + hatched
+
+
+def _reasons_html(reasons: dict[str, list[str]]) -> str:
+    """Return why cells are empty, as text for readers who cannot hover over a cell."""
+    if not reasons:
+        return ""
+    items = "".join(f"<li>{escape(r)}: {escape(', '.join(rows))}</li>" for r, rows in reasons.items())
+    return details(f"Why {MISSING}", f"<ul>{items}</ul>")
