@@ -19,7 +19,6 @@ from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
-from moodbench.store.schema import SAMPLES
 
 NUM_DRAWS = 2000
 """Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
@@ -139,7 +138,6 @@ def compute(store: Store, records: Records) -> Computed:
     """Compute the entries, their bootstrap draws and all pairs from `records` and their predictions in `store`."""
     predicted = PredictedClasses(store, records.evaluations)
     trials = trials_frame(records.fits, records.evaluations, records.measurements)
-    trials = with_process_speed(store, trials, records.measurements)
     rows = entries(trials, predicted.correct)
     draws, tests = _bootstrap(rows, predicted)
     by_track = dict(iter(rows.groupby("track"))) if draws else {}
@@ -225,26 +223,3 @@ def _bootstrap(rows: pd.DataFrame, predicted: PredictedClasses) -> tuple[dict[st
         )
         tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
     return found, tests
-
-
-def with_process_speed(store: Store, trials: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
-    """Return `trials` with the latency of each process where a record of several processes is older than that column.
-
-    The latency comes from the samples. Throughput stays unknown, because samples do not have it; so does the latency
-    where the samples are not stored.
-    """
-    several = measurements[(measurements["num_processes"] > 1) & measurements["process_speed"].isna()]
-    old = several[several["measurement_id"].isin(trials["measurement_id"].dropna())]
-    keys = [f["path"] for files in old["files"] for f in files if f["path"].startswith("samples/")]
-    if not keys:
-        return trials
-    columns = ["measurement_id", "process", "latency_s", "kept"]
-    samples = read_bulk(store.location, keys, SAMPLES, columns)
-    clean = samples["measurement_id"].map(old.set_index("measurement_id")["verdict"]) == "clean"
-    used = samples[samples["kept"] | ~clean]
-    found = {
-        i: [{"latency_p50_s": float(s), "texts_per_s": None} for s in own.groupby("process")["latency_s"].median()]
-        for i, own in used.groupby("measurement_id")
-    }
-    known = trials["measurement_id"].map(found)
-    return trials.assign(process_speed=trials["process_speed"].where(known.isna(), known))

@@ -36,14 +36,11 @@ def of_three_speeds():
     return found
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, monkeypatch, older):
-    """Three processes with medians of 3.5, 5.25 and 7 ms; of an older record they are worked out from the samples."""
+def test_speed_is_drawn_over_processes_and_the_note_says_for_how_many(tmp_path, monkeypatch):
+    """Three processes with medians of 3.5, 5.25 and 7 ms."""
     store = toy_store.write_toy_store(tmp_path)
     monkeypatch.setattr(toy_store, "toy_processes", of_three_speeds)
     toy_store.write_toy_trial(store, toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18)
-    if older:
-        toy_store.change_row(store, "measurements/c1/*.parquet", process_speed=None)
     view = view_leaderboard(store, hardware())
     (joint,) = read_results(store, hardware()).computed.draws.values()
     other, toy = (joint.names.index(name) for name in ("other", "toy"))
