@@ -1,9 +1,9 @@
 """Cache of the leaderboard results of a large store, so that it opens at once the next time.
 
-A cache file holds numbers and JSON, nothing executable. `moodbench compact` writes one beside the snapshots of the
-store, for all its readers. A page never writes into the store that it shows; its cache is in this user's cache folder.
-The cache key covers the ids and times of the records, the machine type and the code that computes the results. Any
-other key means that they are computed again.
+A cache file holds numbers and JSON, nothing executable. `moodbench store compact` writes one beside the snapshots of
+the store, for all its readers. A page never writes into the store that it shows; its cache is in this user's cache
+folder. The cache key covers the ids and times of the records, the machine type and the code that computes the results.
+Any other key means that they are computed again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from moodbench.runtime.inline import InlineExecutor
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
-from moodbench.tracking.after_run import track
+from moodbench.tracking.sync import track
 from moodbench.worker import Job, checkpoint_interval_s, run_job
 
 ExecutorName = Literal["ray", "inline"]

@@ -61,5 +61,5 @@ def _tokenizer(fit: FitSpec) -> Tokenizer:
     except Exception as error:  # tokenizer libraries raise many types, even a plain Exception
         raise PrerequisiteError(
             f"model {fit.model.name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); "
-            "load it again with `moodbench fetch`, or leave the model out"
+            "load it again with `moodbench catalogue fetch`, or leave the model out"
         ) from error

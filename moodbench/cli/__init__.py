@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from moodbench.cli.commands import parser
-from moodbench.errors import MoodBenchError, is_of_disk
+from moodbench.cli.commands import MOVED, parser
+from moodbench.errors import MoodBenchError, UsageError, is_of_disk
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,15 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit codes: 0 if all went well, 1 if a trial or a check failed, 2 if the request cannot be carried out, 130 if
     interrupted.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    name = next((word for word in given if not word.startswith("-")), "")
-    arguments = parser(name).parse_args(given, argparse.Namespace(argv=given))
-    if not gc.isenabled():  # in a process of its own: what the imports made stays until the end
-        gc.freeze()
-        gc.enable()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        code = arguments.command(arguments)
+        code = _run(list(sys.argv[1:] if argv is None else argv))
     except MoodBenchError as error:
         print(f"moodbench: {error}", file=sys.stderr)
         code = 2
@@ -37,12 +31,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         if not is_of_disk(error):
             raise
-        place = f"{error.filename}: " if error.filename else ""
+        path = f"{error.filename}: " if error.filename else ""
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         print(
-            f"moodbench: {place}{reason}. What was committed is kept; make room, or give another place "
-            "with --store, and the same command does the rest",
+            f"moodbench: {path}{reason}. Committed results are safe. Free disk space or pass another --store, then "
+            "rerun the command to resume.",
             file=sys.stderr,
         )
         code = 2
     sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    name = next((argument for argument in argv if not argument.startswith("-")), "")
+    if name in MOVED:
+        raise UsageError(f"moodbench {name} is now `moodbench {MOVED[name]}`")
+    arguments = parser(name).parse_args(argv, argparse.Namespace(argv=argv))
+    if not gc.isenabled():  # in a process of its own: what the imports made stays until the end
+        gc.freeze()
+        gc.enable()
+    return int(arguments.command(arguments))

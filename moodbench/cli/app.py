@@ -8,14 +8,14 @@ import os
 from contextlib import suppress
 
 from moodbench.benchmark.background_run import BackgroundRun
-from moodbench.cli.options import add_config, add_store
+from moodbench.cli.options import add_config, add_store, print_lines
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.report.terminal import make_console
 from moodbench.runtime.ray_cluster import check_form
 from moodbench.runtime.ray_glance import Lookout
-from moodbench.serving.panel import Panel
+from moodbench.serving.classifier import LoadedModels
 from moodbench.store import Store
 
 PASSWORD = "MOODBENCH_APP_PASSWORD"
@@ -69,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     quiet_environment()
     runner = BackgroundRun(store, catalogue, hardware()) if arguments.allow_runs else None
     services = Services(
-        ask=Panel(store).ask,
+        ask=LoadedModels(store).ask,
         runner=runner,
         show_texts=arguments.show_texts,
         cluster=None if arguments.address is None else Lookout(arguments.address).latest,
@@ -82,9 +82,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise PrerequisiteError(
             f"--host {arguments.host} --port {arguments.port or 'any'}: cannot listen there ({error}); give a free port"
         ) from error
-    make_console().print(
-        f"The results in {arguments.store} are at {url} (Ctrl+C ends it)", markup=False, soft_wrap=True
-    )
+    print_lines(make_console(), [f"The results in {arguments.store} are at {url} (Ctrl+C stops the server)"])
     with suppress(KeyboardInterrupt):
         page.block_thread()
     if runner is not None:

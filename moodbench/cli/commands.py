@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from moodbench import __version__
 
@@ -12,61 +12,92 @@ from moodbench import __version__
 class Command(NamedTuple):
     """One command of the command line."""
 
-    module: str
-    """Module of this package with the command's `add_arguments`, or MODULE:OBJECT for an object that has it."""
+    source: str
+    """MODULE of this package whose `add_arguments` adds the options, or MODULE:FUNCTION."""
     help: str
 
-    def load(self) -> Any:
-        """Import the module, and return what has the command's `add_arguments`."""
-        name, _, attribute = self.module.partition(":")
-        module = import_module(f"moodbench.cli.{name}")
-        return getattr(module, attribute) if attribute else module
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Import the module, and add the description and options of the command."""
+        module, _, function = self.source.partition(":")
+        getattr(import_module(f"moodbench.cli.{module}"), function or "add_arguments")(parser)
 
 
-COMMANDS = {
-    "run": Command("run", "fine-tune, evaluate and measure models; prints the board"),
-    "train": Command("train", "only fit one model"),
-    "train-all": Command("train_all", "only fit models: several models, datasets and seeds"),
-    "evaluate": Command("evaluate", "predict and score the test split with existing fits"),
-    "benchmark": Command("benchmark", "measure speed and memory of existing fits on this machine"),
-    "plan": Command("plan", "say what a run would do, how long and with how much memory, and what will not fit"),
-    "tune": Command("tune", "search LoRA's rank, alpha and learning rate for one model and dataset"),
-    "leaderboard": Command("leaderboard", "rank what a store holds"),
-    "compare": Command("compare", "say whether two models differ"),
-    "mislabelled": Command("mislabelled", "list test texts whose label is doubtful"),
-    "predict": Command("predict", "label new texts with a model of the store"),
-    "export-model": Command("export_model", "write a fine-tuned model as a folder for transformers"),
-    "report": Command("report", "write a report: Markdown, CSV, JSON, figures as SVG and PNG, and one HTML page"),
-    "export": Command("export", "write the board to files"),
-    "verify": Command("verify", "check every file and figure of a store"),
-    "recompute": Command("recompute", "work scores and percentiles out again"),
-    "compact": Command("compact", "make a large store open quickly"),
-    "track": Command("track", "show trials in MLflow and TensorBoard"),
-    "models": Command("catalogue:MODELS", "list the models"),
-    "datasets": Command("catalogue:DATASETS", "list the datasets"),
-    "recipes": Command("recipes", "list the recipes, or compare one with published results"),
-    "catalogue": Command("catalogue_pin", "pin hub models to their revisions"),
-    "fetch": Command("fetch", "fetch models and datasets beforehand"),
-    "guide": Command("guide", "write the model guide and the quick reference from the catalogue"),
-    "doctor": Command("doctor", "show the machine and what works on it"),
-    "app": Command("app", "show the results as a page"),
-    "cluster": Command("cluster", "show the nodes of a Ray cluster and what fits where"),
-    "submit": Command("submit", "run a moodbench command as a job of a Ray cluster"),
+GROUPS = {
+    "run": {
+        "run": Command("run", "fine-tune, evaluate and measure models; prints the leaderboard"),
+        "plan": Command("plan", "show what a run would do, its time and memory, and what does not fit"),
+        "tune": Command("tune", "search LoRA's rank, alpha and learning rate for one model and dataset"),
+    },
+    "look": {
+        "leaderboard": Command("leaderboard", "print the leaderboard of a store"),
+        "compare": Command("compare", "compare two models on the same test examples"),
+        "mislabelled": Command("compare:add_mislabelled", "list test examples with a doubtful label"),
+        "report": Command(
+            "report", "write the leaderboard to files: report, figures and HTML page, or CSV, LaTeX and others"
+        ),
+        "app": Command("app", "serve the results as a page"),
+    },
+    "use": {
+        "predict": Command("predict", "label new texts with a model of the store"),
+        "export-model": Command("predict:add_export_model", "export a fine-tuned model as a folder for transformers"),
+    },
+    "store": {
+        "store": Command("store", "verify, recompute or compact a store"),
+        "track": Command("store:add_track", "log the trials of a store to MLflow and TensorBoard"),
+    },
+    "catalogue": {
+        "catalogue": Command("catalogue", "list, download or pin models and datasets; write their guide"),
+        "recipes": Command("recipes", "list the recipes, or compare one with published results"),
+        "doctor": Command("doctor", "show this machine and what works on it"),
+    },
+    "cluster": {
+        "cluster": Command("cluster", "show the nodes of a Ray cluster and what fits where"),
+        "submit": Command("cluster:add_submit", "run a moodbench command as a job of a Ray cluster"),
+    },
+    "short forms": {
+        "train": Command("run:add_train", "fit one model"),
+        "train-all": Command("run:add_train_all", "same as run --until fit"),
+        "evaluate": Command("run:add_evaluate", "evaluate the fits of a store"),
+        "benchmark": Command("run:add_benchmark", "measure the fits of a store on this machine"),
+        "export": Command("report:add_export", "same as report --format csv"),
+        "models": Command("catalogue:add_models", "same as catalogue models"),
+        "datasets": Command("catalogue:add_datasets", "same as catalogue datasets"),
+    },
 }
-"""Name -> command, in the order of the help."""
+"""Commands by name in groups, in the order of the help."""
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+MOVED = {
+    "verify": "store verify",
+    "recompute": "store recompute",
+    "compact": "store compact",
+    "fetch": "catalogue fetch",
+    "guide": "catalogue guide",
+}
+"""Former name of a command -> its name now."""
 
 
 def parser(*names: str) -> argparse.ArgumentParser:
     """Return the parser of the command line with the options of the commands `names`; of all, if none is named."""
     made = argparse.ArgumentParser(
         prog="moodbench",
+        usage="moodbench [-h] [--version] COMMAND ...",
         description="Fine-tune, measure and rank small language models for sentiment analysis on your own hardware.",
-        epilog="Start with: moodbench run quickstart",
+        epilog=f"{_overview()}\n\nStart with: moodbench run quickstart",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=f"moodbench {__version__}")
-    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = made.add_subparsers(prog="moodbench", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     for name, command in COMMANDS.items():
-        added = commands.add_parser(name, help=command.help)
+        added = commands.add_parser(name)
         if not names or name in names:
-            command.load().add_arguments(added)
+            command.add_arguments(added)
     return made
+
+
+def _overview() -> str:
+    """Return the commands of each group with their help texts."""
+    width = max(map(len, COMMANDS)) + 2
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:{width}}{command.help}" for name, command in group.items())])
+        for title, group in GROUPS.items()
+    )

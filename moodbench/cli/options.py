@@ -6,8 +6,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import StoreError
@@ -16,6 +19,23 @@ from moodbench.store import Store
 from moodbench.store.schema import RECORDS
 
 DEFAULT_STORE = "results"
+
+
+def add_actions(parser: argparse.ArgumentParser, description: str, *, required: bool = True) -> Any:
+    """Set the description of a command with several actions, and return what `add_action` takes."""
+    parser.description = description
+    return parser.add_subparsers(title="actions", required=required, metavar="ACTION")
+
+
+def add_action(
+    actions: Any, name: str, execute: Callable[[argparse.Namespace], int], help: str, description: str = ""
+) -> argparse.ArgumentParser:
+    """Add an action to a command, and return its parser; the default description is the help text."""
+    added: argparse.ArgumentParser = actions.add_parser(
+        name, help=help, description=description or f"{help[0].upper()}{help[1:]}."
+    )
+    added.set_defaults(command=execute)
+    return added
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -117,3 +137,9 @@ def print_json(value: Any) -> None:
     """Write `value` as the only JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False, default=str)
     sys.stdout.write("\n")
+
+
+def print_lines(console: Console, lines: Iterable[str], style: str | None = None) -> None:
+    """Print each line verbatim, without wrapping it."""
+    for line in lines:
+        console.print(line, markup=False, emoji=False, soft_wrap=True, style=style)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from moodbench.benchmark.estimating import (
     HERE,
+    Intended,
     class_here,
     classes_asked,
     estimate,
@@ -15,10 +18,13 @@ from moodbench.benchmark.estimating import (
     plan_of,
 )
 from moodbench.benchmark.resolve import with_own_data
-from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
+from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json, print_lines
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
 from moodbench.config import Catalogue
+from moodbench.estimate import TrialEstimate
+from moodbench.estimate.shape import Shape
 from moodbench.hardware import Hardware, hardware
+from moodbench.plan import PHASES, PhaseName
 from moodbench.report.plan import HEADINGS, LEFT, DevicePlan, PlanRow, absent_sentence, basis
 from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec
@@ -61,27 +67,23 @@ def execute(arguments: argparse.Namespace) -> int:
     out = make_console()
     rows = views[0].trials
     num_done = sum(len(row.done) for row in rows)
-    out.print(
+    total = (
         f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} datasets, "
         f"{len(spec.seeds)} seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to "
-        "run. Nothing is started.",
-        soft_wrap=True,
+        "run. Nothing is started."
     )
+    print_lines(out, [total])
     for view in views:
-        out.print()
-        out.print(view.title(), markup=False, soft_wrap=True)
+        print_lines(out, ["", view.title()])
         print_table(HEADINGS, view.table(), out, left=LEFT)
-        for sentence in view.sentences():
-            out.print(sentence, markup=False, soft_wrap=True)
-    if told := absent_sentence(rows):
-        out.print()
-        out.print(told, markup=False, soft_wrap=True)
-    out.print(basis(row for view in views for row in view.trials), soft_wrap=True)
+        print_lines(out, view.sentences())
+    absent = absent_sentence(rows)
+    print_lines(out, [*(["", absent] if absent else []), basis(row for view in views for row in view.trials)])
     return 0
 
 
 def plan_views(
-    spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: tuple[str, ...] | list[str]
+    spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: Sequence[str]
 ) -> list[DevicePlan]:
     """Return the plan for each device class, or for this machine if none is named."""
     here = machine.device(spec.device)
@@ -90,33 +92,28 @@ def plan_views(
     for name, device in devices.items():
         bf16 = machine.multiplies_bf16(device.device) if name == HERE else "bf16" in device.tflops
         intended = intended_trials(spec, catalogue, machine, device.device, bf16_in_hardware=bf16)
-        plan = plan_of(intended, store)
-        missing = {planned.trial.fit.fit_id: planned.missing for planned in plan.trials}
+        missing = {planned.trial.fit.fit_id: planned.missing for planned in plan_of(intended, store).trials}
         estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store)
+        key = machine_of(asdict(machine), device.device) if name == HERE else name
         rows = []
         for each in intended:
-            key = (
-                machine_of(
-                    {"cpu": machine.cpu, "num_cores": machine.num_cores, "gpus": [vars(g) for g in machine.gpus]},
-                    device.device,
-                )
-                if name == HERE
-                else name
-            )
-            left = missing.get(each.fit.fit_id, ()) if each.trial is not None else ("fit", "evaluate", "measure")
-            shape = estimator.shapes.get(each.fit.model.name)
-            rows.append(
-                PlanRow(
-                    model=each.fit.model.name,
-                    dataset=each.fit.dataset.name,
-                    seed=each.fit.seeds.init,
-                    done=tuple(phase for phase in ("fit", "evaluate", "measure") if phase not in left),
-                    absent=each.absent,
-                    num_params=shape.first_layers(each.fit.model.num_hidden_layers or shape.num_layers).num_params
-                    if shape
-                    else None,
-                    estimate=estimate(each, estimator, device, catalogue, spec, key),
-                )
-            )
+            left = missing.get(each.fit.fit_id, ()) if each.trial is not None else PHASES
+            done = tuple(phase for phase in PHASES if phase not in left)
+            needs = estimate(each, estimator, device, catalogue, spec, key)
+            rows.append(_row(each, done, estimator.shapes.get(each.fit.model.name), needs))
         views.append(DevicePlan(name, device, rows))
     return views
+
+
+def _row(each: Intended, done: tuple[PhaseName, ...], shape: Shape | None, needs: TrialEstimate | None) -> PlanRow:
+    model = each.fit.model
+    kept = shape.first_layers(model.num_hidden_layers or shape.num_layers) if shape else None
+    return PlanRow(
+        model=model.name,
+        dataset=each.fit.dataset.name,
+        seed=each.fit.seeds.init,
+        done=done,
+        absent=each.absent,
+        num_params=kept.num_params if kept else None,
+        estimate=needs,
+    )

@@ -1,36 +1,34 @@
-"""`moodbench predict`: label new texts with a model of the store."""
+"""`moodbench predict` and `moodbench export-model`: use a model of the store for new texts, or outside MoodBench."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import get_args
 
-from moodbench.cli.options import add_store
+from moodbench.cli.options import add_config, add_store, print_lines
+from moodbench.config import load_catalogue
 from moodbench.errors import UsageError
-from moodbench.serving.classifier import BATCH_SIZE, Prediction, open_classifier
-from moodbench.serving.fits import choose_fit
-from moodbench.serving.piped import Piped, read_piped
-from moodbench.serving.stream import open_output, write_predictions
-from moodbench.serving.texts import STANDARD, read_texts
+from moodbench.report.terminal import make_console
+from moodbench.serving.classifier import BATCH_SIZE, choose_fit, open_classifier
+from moodbench.serving.export import export_model
+from moodbench.serving.predictions import open_output, write_predictions
+from moodbench.serving.texts import STANDARD, InputFormat, read_texts
 from moodbench.store import Store
+
+MODEL_HELP = "a fit's id, or a model's name: its fit with the most training texts, then the lowest seed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the description and options of the command."""
+    """Add the description and options of `moodbench predict`."""
     parser.description = (
-        "Label texts, in order and piece by piece, so that a file of any size and a pipe without end work. "
-        "The texts themselves are not repeated in the output."
+        "Label texts in order and as they arrive, so that files of any size and endless pipes work. The output repeats "
+        "the texts only with --with-text."
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="FIT_ID|NAME",
-        help="a fit's id, or a model's name: its fit with the most training texts, then the lowest seed",
-    )
+    parser.add_argument("--model", required=True, metavar="FIT_ID|NAME", help=MODEL_HELP)
     parser.add_argument(
         "--input",
         required=True,
@@ -40,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-format",
-        choices=("lines", *get_args(Piped)),
+        choices=get_args(InputFormat),
         default="lines",
         help="what standard input holds: one text per line (default), or rows whose texts may have line breaks",
     )
@@ -55,44 +53,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with-text", action="store_true", help="repeat each text beside its label")
     add_store(parser)
-    parser.set_defaults(command=execute)
+    parser.set_defaults(command=predict)
 
 
-def execute(arguments: argparse.Namespace) -> int:
+def add_export_model(parser: argparse.ArgumentParser) -> None:
+    """Add the description and options of `moodbench export-model`."""
+    parser.description = (
+        "Write merged weights, tokenizer and a model card to a new folder, which "
+        'transformers.pipeline("text-classification", DIR) loads without MoodBench. For a language model that answers '
+        "with label words, the card has the code that reads its answer."
+    )
+    parser.add_argument("model", metavar="FIT_ID|NAME", help=MODEL_HELP)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is absent or empty")
+    add_config(parser)
+    add_store(parser)
+    parser.set_defaults(command=export)
+
+
+def predict(arguments: argparse.Namespace) -> int:
     """Write one row per text, and return 0."""
     if arguments.batch_size < 1:
         raise UsageError(f"--batch-size {arguments.batch_size}: allowed is 1 or more")
     store = Store.open(arguments.store)
     fit = choose_fit(store, arguments.model)
-    pieces = _pieces(arguments)
+    chunks = read_texts(arguments.input, arguments.text_column, arguments.input_format)
+    extra = {"probabilities": arguments.probabilities == "all", "text": arguments.with_text}
     named_csv = Path(arguments.output).suffix.lower() == ".csv"
     with open_output(arguments.output, arguments.input) as out:
-        first = next(pieces)  # raises for invalid input before the model is loaded
+        first = next(chunks)  # raises for invalid input before the model is loaded
         others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
         print(f"{fit}{others}", file=sys.stderr)
         classifier = open_classifier(store, fit)
-
-        def predict(texts: Sequence[str]) -> list[Prediction]:
-            return classifier.predict(texts, batch_size=arguments.batch_size)
-
         write_predictions(
-            chain([first], pieces),
-            predict,
+            chain([first], chunks),
+            partial(classifier.predict, batch_size=arguments.batch_size),
             out,
             labels=classifier.labels,
             format=arguments.format or ("csv" if named_csv else "jsonl"),
-            all_probabilities=arguments.probabilities == "all",
-            with_text=arguments.with_text,
+            extra=[name for name, is_wanted in extra.items() if is_wanted],
         )
     return 0
 
 
-def _pieces(arguments: argparse.Namespace) -> Iterator[list[str]]:
-    kind, source = arguments.input_format, arguments.input
-    if kind == "lines":
-        return read_texts(source, arguments.text_column)
-    if source != STANDARD:
-        raise UsageError(
-            f"--input-format {kind}: says what standard input holds, {source} says it by its ending; leave it out"
-        )
-    return read_piped(kind, arguments.text_column)
+def export(arguments: argparse.Namespace) -> int:
+    """Export the model, print where it is, and return 0."""
+    catalogue = load_catalogue(arguments.config)
+    fit = export_model(Store.open(arguments.store), arguments.model, arguments.folder, catalogue)
+    print_lines(make_console(), [f"{fit} is in {arguments.folder}; its figures are in README.md there."])
+    return 0

@@ -9,10 +9,18 @@ from typing import Any, get_args
 from rich.console import Console
 
 from moodbench.benchmark.published import Comparison, compare_published
-from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json
+from moodbench.cli.options import (
+    add_action,
+    add_actions,
+    add_config,
+    add_json,
+    add_store,
+    catalogue_of,
+    print_json,
+    print_lines,
+)
 from moodbench.cli.request import add_datasets, add_device, add_training, values_of
-from moodbench.cli.running import carry_out, exit_code
-from moodbench.cli.target import add_target, open_context
+from moodbench.cli.running import add_target, carry_out, exit_code, open_context
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
@@ -23,38 +31,27 @@ from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.spec.benchmark_spec import spec_from_values
 
 RECIPE_HEADINGS = ("Recipe", "For", "Changes", "Own recipe of")
-HEADINGS = (
-    "Dataset",
-    "Split",
-    "Published %",
-    "Method",
-    "Ours %",
-    "95 % interval",
-    "Seeds",
-    "Difference",
-    "Verdict",
-    "Source",
-)
+HEADINGS = ("Dataset", "Split", "Published %", "Method", "Ours %", "95 % interval", "Seeds", "Difference", "Verdict",
+            "Source")  # fmt: skip
 LEFT = {"Dataset", "Split", "Method", "Seeds", "Verdict", "Source"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command and its actions."""
-    parser.description = (
-        "List the recipes of training.yaml and which models have each as their own. `moodbench recipes "
-        "check MODEL` compares what a model's recipe reaches with published results."
+    """Add the description and actions of `moodbench recipes`."""
+    actions = add_actions(
+        parser, "List the recipes of training.yaml, and which models use each by default.", required=False
     )
     add_config(parser)
     add_json(parser)
     parser.set_defaults(command=list_recipes)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION")
-    listing = actions.add_parser("list", help="list the recipes (default)", description="List the recipes.")
-    check = actions.add_parser(
+    listing = add_action(actions, "list", list_recipes, "list the recipes (default)")
+    check = add_action(
+        actions,
         "check",
-        help="compare a model's recipe with published results",
-        description="Train a model by its own recipe on the datasets for which published.yaml has results of it, "
-        "evaluate it, and print the published accuracies beside ours. Nothing is measured. The same command again does "
-        "only what is missing.",
+        check_recipe,
+        "compare a model's recipe with published results",
+        "Train a model by its own recipe on the datasets for which published.yaml has results of it, evaluate it, and "
+        "print the published accuracies beside ours. Nothing is measured. Rerun the command to resume.",
     )
     check.add_argument("model", metavar="MODEL", help="a model with published results; see published.yaml or --config")
     add_datasets(check)
@@ -66,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (listing, check):
         add_config(action, default=argparse.SUPPRESS)
         add_json(action, default=argparse.SUPPRESS)
-    check.set_defaults(command=check_recipe, name="recipes check")
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:
@@ -180,16 +176,14 @@ def _recipe_of_fit(fit: FitSpec, catalogue: Catalogue) -> str | None:
 
 
 def _show(found: Sequence[Comparison], model: str, recipe: str | None, out: Console) -> None:
-    out.print()
-    out.print(f"{model}, recipe {recipe or 'defaults'}", markup=False, style="bold")
+    print_lines(out, ["", f"{model}, recipe {recipe or 'defaults'}"], style="bold")
     print_table(HEADINGS, [_cells(each) for each in found], out, left=LEFT)
-    for note in dict.fromkeys(note for each in found for note in each.notes):
-        out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
+    print_lines(out, dict.fromkeys(f"Note: {note}." for each in found for note in each.notes), style="dim")
     worst = {
         each.published.dataset: each for each in sorted(found, key=lambda c: -(c.difference_points or 0)) if each.advice
     }
-    for dataset, each in worst.items():
-        out.print(f"{model} on {dataset}: {each.verdict}: try {'; '.join(each.advice)}.", markup=False, soft_wrap=True)
+    advice = [f"{model} on {name}: {each.verdict}: try {'; '.join(each.advice)}." for name, each in worst.items()]
+    print_lines(out, advice)
 
 
 def _cells(each: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options that say what to run, one for each field of a spec, and the spec that they give."""
+"""Options that describe what to run, one for each field of a spec, and the spec that they give."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from moodbench.cli.options import add_trust
-from moodbench.cli.own_data import add_own_data, own_values
 from moodbench.config import Catalogue
 from moodbench.config.schema import FineTuning, Head, Quantization
 from moodbench.config.yaml_files import load_yaml
+from moodbench.data.labelling import DROP, label_text
 from moodbench.errors import SpecError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values
-
-_FIELDS = ("models", "datasets", "seeds", "max_train_examples", "max_validation_examples", "neutral_band", "protocol",
-           "device", "prepare", "sampling", "quantization", "method", "head", "prompt", "recipe")  # fmt: skip
 
 
 def add_what(parser: argparse.ArgumentParser) -> None:
     """Add the preset or spec file, and the lists of models and datasets that may replace it."""
     parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
-    parser.add_argument("--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench models` lists them")
+    parser.add_argument(
+        "--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench catalogue models` lists them"
+    )
     add_datasets(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
 
@@ -30,7 +29,11 @@ def add_what(parser: argparse.ArgumentParser) -> None:
 def add_datasets(parser: argparse.ArgumentParser) -> None:
     """Add `--datasets`."""
     parser.add_argument(
-        "--datasets", "--dataset", nargs="+", metavar="DATASET", help="datasets; `moodbench datasets` lists them"
+        "--datasets",
+        "--dataset",
+        nargs="+",
+        metavar="DATASET",
+        help="datasets; see `moodbench catalogue datasets`",
     )
 
 
@@ -42,6 +45,19 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
     parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")
     parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
+    _add_fine_tuning(parser)
+    parser.add_argument(
+        "--prepare", nargs="+", metavar="STEP", help="steps applied to every text: entities, links, mentions, lowercase"
+    )
+    parser.add_argument(
+        "--augment",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        help="also train on changed copies of training texts: word_dropout=0.1 word_swap=0.1 punctuation=0.1 copies=1",
+    )
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization",
         choices=get_args(Quantization),
@@ -77,16 +93,6 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
         )
-    parser.add_argument(
-        "--prepare", nargs="+", metavar="STEP", help="do to every text first: entities, links, mentions, lowercase"
-    )
-    parser.add_argument(
-        "--augment",
-        nargs="+",
-        metavar="FIELD=VALUE",
-        help="train on changed copies of training texts as well: word_dropout=0.1 word_swap=0.1 punctuation=0.1 "
-        "copies=1",
-    )
 
 
 def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
@@ -97,6 +103,33 @@ def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure"
 def add_protocol(parser: argparse.ArgumentParser) -> None:
     """Add `--protocol`."""
     parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
+
+
+def add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` and the options that go with it."""
+    group = parser.add_argument_group("your own data")
+    group.add_argument(
+        "--data",
+        metavar="FILE|hub:OWNER/NAME",
+        help="CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
+    )
+    group.add_argument(
+        "--text-column", metavar="NAME", help="column with the texts; of a hub dataset also several: title,content"
+    )
+    group.add_argument("--label-column", metavar="NAME", help="column with the labels: stars, numbers or words")
+    group.add_argument(
+        "--label-map", metavar="LABEL=CLASS,...", help=f"classes of labels, such as 1=negative,3={DROP},5=positive"
+    )
+    group.add_argument("--labels", metavar="CLASS,...", help="2, 3 or 5 class names, most negative first")
+    group.add_argument("--split-column", metavar="NAME", help="column of a file that says train, validation or test")
+    group.add_argument("--group-column", metavar="NAME", help="rows of one group, such as a product, stay in one split")
+    group.add_argument("--data-name", metavar="NAME", help="what the dataset is called; default: the file's name")
+    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub dataset")
+    group.add_argument(
+        "--splits",
+        metavar="SPLIT=NAME,...",
+        help="which splits of a hub dataset are which, such as train=train,test=validation",
+    )
 
 
 def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
@@ -121,25 +154,42 @@ def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpe
 
 def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of BenchmarkSpec that the options give."""
-    values = {name: value for name in _FIELDS if (value := getattr(arguments, name, None)) is not None}
-    values |= own_values(arguments)
+    given = {name: getattr(arguments, name, None) for name in BenchmarkSpec.model_fields}
+    values = {name: value for name, value in given.items() if value is not None}
     for part in RECIPE_PARTS:
-        if getattr(arguments, part, None) is not None:
-            values[part] = parse_fields(f"--{part}", getattr(arguments, part))
+        if part in values:
+            values[part] = _fields(f"--{part}", values[part])
+    if "label_map" in values:
+        pairs = (pair.rpartition("=") for pair in values["label_map"].split(","))  # a label may contain =
+        named = [(label_text(label) or "", sign, target) for label, sign, target in pairs]
+        values["label_map"] = _unique("--label-map", "LABEL=CLASS", f"1=negative,3={DROP},5=positive", named)
+    if "splits" in values:
+        parts = [pair.partition("=") for pair in values["splits"].split(",")]
+        values["splits"] = _unique("--splits", "SPLIT=NAME", "train=train,test=validation", parts)
+    if "labels" in values:
+        values["labels"] = [label.strip() for label in values["labels"].split(",")]
     return values
 
 
-def parse_fields(flag: str, pairs: list[str]) -> dict[str, Any]:
-    """Return field -> value for pairs such as "epochs=3", with values read as in a spec file.
-
-    Raises: SpecError for a pair of another form.
-    """
+def _fields(option: str, pairs: list[str]) -> dict[str, Any]:
+    """Return field -> value for pairs such as "epochs=3", with values read as in a spec file."""
     found: dict[str, Any] = {}
+    for field, value in _unique(option, "FIELD=VALUE", "epochs=3", [pair.partition("=") for pair in pairs]).items():
+        found |= load_yaml(f"{field}: {value}", f"{option} {field}={value}")
+    return found
+
+
+def _unique(option: str, form: str, example: str, pairs: list[tuple[str, str, str]]) -> dict[str, str]:
+    """Return key -> value for pairs of a key, an equals sign and a value.
+
+    Raises: SpecError for a pair of another form, or a key that is given twice.
+    """
+    found: dict[str, str] = {}
     for pair in pairs:
-        field, sign, value = pair.partition("=")
-        if not sign or not field or not value:
-            raise SpecError(f"{flag}: {pair!r} is not FIELD=VALUE; expected such as epochs=3")
-        if field in found:
-            raise SpecError(f"{flag}: field {field!r} is given twice; give it once")
-        found |= load_yaml(f"{field}: {value}", f"{flag} {pair}")
+        key, sign, value = (part.strip() for part in pair)
+        if not sign or not key or not value:
+            raise SpecError(f"{option}: {''.join(pair).strip()!r} is not {form}; expected such as {example}")
+        if key in found:
+            raise SpecError(f"{option}: {key!r} is given twice ({found[key]!r} and {value!r}); give it once")
+        found[key] = value
     return found

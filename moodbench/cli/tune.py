@@ -11,7 +11,7 @@ from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimating import class_here
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
-from moodbench.cli.target import open_context
+from moodbench.cli.running import open_context
 from moodbench.cli.tune_confirm import TuneCommand, confirm
 from moodbench.config import load_catalogue
 from moodbench.config.search_space import MIN_TRAINING_SEED

@@ -258,8 +258,9 @@ def _remedy(source: HubSource) -> str:
     wanted = ", ".join(dict.fromkeys(source.splits.values())) or "train, validation, test"
     return (
         f"needed are README.md and the data files of the splits {wanted}{config} of the dataset repository "
-        f"{source.id} (revision {source.revision or 'main'}); where there is a network run `moodbench fetch` with "
-        "this dataset, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a mirror"
+        f"{source.id} (revision {source.revision or 'main'}); where there is a network run "
+        "`moodbench catalogue fetch` with this dataset, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a "
+        "mirror"
     )
 
 

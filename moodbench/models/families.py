@@ -99,7 +99,7 @@ def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Famil
         raise PrerequisiteError(
             f"model {name}: {folder}: transformers cannot make a text classifier of model type "
             f"{model_type_of(name, folder)!r} ({str(error).splitlines()[0]}); choose another model, see "
-            "`moodbench models`"
+            "`moodbench catalogue models`"
         ) from error
     attention, feed_forward = linear_suffixes(model)
     if not attention:

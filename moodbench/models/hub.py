@@ -265,8 +265,9 @@ def _reason(error: Exception, name: str, source: ModelSource) -> str:
     if any(isinstance(e, LocalEntryNotFoundError) for e in causes):
         return (
             f"no network, and {repository} is not in the cache of this machine; needed are its config.json, tokenizer "
-            f"files and *.safetensors. Fetch them where there is a network with `moodbench fetch {name}`, and copy the "
-            "folder of the cache (HF_HOME, by default ~/.cache/huggingface) here"
+            "files and *.safetensors. Fetch them where there is a network with "
+            f"`moodbench catalogue fetch {name}`, and copy the folder of the cache "
+            "(HF_HOME, by default ~/.cache/huggingface) here"
         )
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"{repository}: the download was interrupted ({type(error).__name__}: {first}); rerun the command to resume"

@@ -241,7 +241,8 @@ def absent_sentence(trials: Iterable[PlanRow]) -> str:
     names = [part.removeprefix("dataset ").removeprefix("model ") for part in parts]
     if not names:
         return ""
-    return f"Not on this machine yet: {', '.join(names)}. `run` fetches them, or `moodbench fetch` beforehand."
+    absent = ", ".join(names)
+    return f"Not on this machine yet: {absent}. `run` fetches them, or `moodbench catalogue fetch` beforehand."
 
 
 def basis(trials: Iterable[PlanRow]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from moodbench.config.schema import DatasetEntry, ModelEntry
 from moodbench.models.base import LANGUAGE_MODELS
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
-from moodbench.serving.fits import ChosenFit
+from moodbench.serving.classifier import ChosenFit
 from moodbench.spec import Prompt
 from moodbench.statistics.intervals import wilson
 
@@ -69,7 +69,7 @@ def _use(facts: CardFacts) -> str:
     assert text is not None
     if prompt is not None:
         return (
-            "This is a language model: its answer is read off the scores of label words after a template, both in "
+            "This is a language model: the scores of label words after a template are its class scores; both are in "
             f"`label_words.json` beside the weights.\n\n```python\n{label_word_snippet(prompt)}\n```\n\n"
             f"Here a text is cut so that template and text are at most {text.max_length} tokens, "
             f"on the {text.truncation_side}; the snippet leaves longer texts whole."
@@ -134,18 +134,18 @@ def _quality(own: pd.DataFrame, facts: CardFacts) -> list[str]:
             f"{percent(row['accuracy'])}; 95 % interval {percent(interval.low)} to {percent(interval.high)} "
             f"({interval.method}: these weights on new texts)",
         ),
-        *((said, _or_missing(percent, row[name])) for name, said in names.items()),
+        *((label, _or_missing(percent, row[name])) for name, label in names.items()),
         ("Calibration error (ECE)", _or_missing(three_digits, row["ece"])),
         ("Texts cut at the length limit, %", _or_missing(percent, row["truncated_share"])),
         ("Agreement of two halves of the human raters, %", _or_missing(percent, row["ceiling_accuracy"])),
     ]
-    told = [_table(rows)]
+    parts = [_table(rows)]
     if len(facts.trials) > 1:
         seeds = ", ".join(
             f"seed {r['seed']}: {percent(r['accuracy'])}" for _, r in facts.trials.sort_values("seed").iterrows()
         )
-        told.append(f"Accuracy of the same recipe, %: {seeds}.")
-    return told
+        parts.append(f"Accuracy of the same recipe, %: {seeds}.")
+    return parts
 
 
 def _speed(own: pd.DataFrame) -> list[str]:
@@ -204,23 +204,23 @@ def _training(facts: CardFacts) -> list[tuple[str, str]]:
 
 
 def _caveats(own: pd.DataFrame, facts: CardFacts) -> list[str]:
-    record, told = facts.fit.record, []
+    record, caveats = facts.fit.record, []
     if facts.model is None:
-        told.append("The model is not in the catalogue that was read: licence and known caveats are unknown here.")
+        caveats.append("The model is not in the catalogue that was read: licence and known caveats are unknown here.")
     elif facts.model.caveat:
-        told.append(f"{facts.model.caveat[0].upper()}{facts.model.caveat[1:]}.")
-    told.append(f"Figures hold for texts like those of {record['dataset']}; on others they may be lower.")
+        caveats.append(f"{facts.model.caveat[0].upper()}{facts.model.caveat[1:]}.")
+    caveats.append(f"Figures hold for texts like those of {record['dataset']}; on others they may be lower.")
     if facts.fit.spec.dataset.max_train_examples:
-        told.append(f"Trained on a stratified sub-sample of {record['num_train']:,} texts.")
+        caveats.append(f"Trained on a stratified sub-sample of {record['num_train']:,} texts.")
     if len(facts.trials) <= 1:
-        told.append("One seed: how much the figures vary when it is trained again was not measured.")
+        caveats.append("One seed: how much the figures vary when it is trained again was not measured.")
     if len(own) and not missing(own.iloc[0]["measurement_id"]):
         row = own.iloc[0]
         if row["quick"]:
-            told.append("Speed was measured with a quick protocol: good for a first look, not for publication.")
+            caveats.append("Speed was measured with a quick protocol: good for a first look, not for publication.")
         if row["verdict"] != "clean":
-            told.append(f"The speed measurement's verdict is {row['verdict']}, so its figures are provisional.")
-    return told
+            caveats.append(f"The speed measurement's verdict is {row['verdict']}, so its figures are provisional.")
+    return caveats
 
 
 def _moodbench(record: dict[str, Any]) -> str:

@@ -1,23 +1,81 @@
-"""A fitted model as an object that labels texts."""
+"""A fit of a store, chosen by its id or by the name of its model, as an object that labels texts."""
 
 from __future__ import annotations
 
+import re
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.errors import DataError
+from moodbench.benchmark.from_store import fit_spec_of
+from moodbench.errors import DataError, StoreError, UnknownNameError
 from moodbench.hardware import hardware
 from moodbench.models.predictor import Predictor, deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
-from moodbench.serving.fits import ChosenFit, choose_fit
 from moodbench.serving.texts import checked_text
+from moodbench.spec import FitSpec
 from moodbench.store import Store
 
 BATCH_SIZE = 32
 """Default number of texts per forward pass."""
+SEARCH_RUN = "search-"
+"""Prefix of the run ids of search trials."""
+MAX_LOADED = 4
+WARM_UP = "warm up"
+
+
+@dataclass(frozen=True)
+class ChosenFit:
+    """The selected fit of a store."""
+
+    spec: FitSpec
+    record: dict[str, Any]
+    num_alternatives: int
+    """Number of other fits of the same model in the store."""
+
+    @property
+    def fit_id(self) -> str:
+        """Id of the fit."""
+        return str(self.record["fit_id"])
+
+    def __str__(self) -> str:
+        """Return a description for messages: model, id, dataset, number of training texts, seed."""
+        record = self.record
+        return (
+            f"{record['model']}, fit {self.fit_id} ({record['dataset']}, {record['num_train']:,} training texts, "
+            f"seed {record['seed']})"
+        )
+
+
+def choose_fit(store: Store, model: str) -> ChosenFit:
+    """Return the fit with the id `model`, or the preferred fit of the model with this name.
+
+    Order of preference: fits that are not search trials (these do not use the recipe of the model), then the most
+    training texts, the lowest seed, and the newest.
+    Raises: UnknownNameError, which suggests the nearest name; StoreError if the store has no fit.
+    """
+    fits = store.records("fits")
+    fits = fits[fits["status"] == "ok"]
+    if fits.empty:
+        raise StoreError(f"{store.uri}: has no fit yet; start with `moodbench run quickstart`, or give --store")
+    found = fits[fits["fit_id"] == model]
+    if found.empty:
+        found = fits[fits["model"] == model]
+    if found.empty:
+        known = fits["fit_id"] if re.fullmatch("[0-9a-f]{8,20}", model) else fits["model"]
+        raise UnknownNameError(f"model in {store.uri}:", model, set(known))
+    found = found.assign(tried=found["run_id"].fillna("").str.startswith(SEARCH_RUN))
+    best = found.sort_values(["tried", "num_train", "seed", "ended_at"], ascending=[True, False, True, False]).iloc[0]
+    best = best.drop("tried")
+    spec = fit_spec_of(best, store.uri)
+    others = int((fits["model"] == best["model"]).sum()) - 1
+    return ChosenFit(spec, dict(best), others)
 
 
 class Prediction(NamedTuple):
@@ -84,3 +142,51 @@ def open_classifier(
 
     prepare_torch(machine.num_cores)
     return Classifier(load_artifact(fit.spec, artifact, deployed_form(fit.spec), machine.device(device)), fit)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Prediction of one model for one text, with the time that it took."""
+
+    name: str
+    label: str
+    probabilities: Mapping[str, float]
+    seconds: float
+    """Seconds from the text to its label, without loading and a first warm-up call."""
+    truncated: bool
+
+
+class LoadedModels:
+    """The most recently used models of a store; at most MAX_LOADED stay in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loaded: OrderedDict[str, Classifier] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, model: str, text: str) -> Answer:
+        """Return the answer of the fit that `model` names by fit id or model name.
+
+        Calls run one at a time, so that they do not distort each other's times.
+        """
+        with self._lock:
+            classifier = self._classifier(model)
+            began = time.perf_counter()
+            (prediction,) = classifier.predict([text], batch_size=1)
+            seconds = time.perf_counter() - began
+        return Answer(
+            str(classifier.fit.record["model"]),
+            prediction.label,
+            prediction.probabilities,
+            seconds,
+            prediction.truncated,
+        )
+
+    def _classifier(self, model: str) -> Classifier:
+        if model not in self._loaded:
+            self._loaded[model] = open_classifier(self._store, model)
+            self._loaded[model].predict([WARM_UP], batch_size=1)
+            if len(self._loaded) > MAX_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(model)
+        return self._loaded[model]

@@ -11,7 +11,7 @@ from moodbench.config import Catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.serving.card import CardFacts, model_card
-from moodbench.serving.fits import ChosenFit, choose_fit
+from moodbench.serving.classifier import ChosenFit, choose_fit
 from moodbench.store import Store
 
 WHY_NOT = {
@@ -30,18 +30,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     cannot be written.
     """
     fit = choose_fit(store, model)
-    method = fit.spec.model.method
-    if method in WHY_NOT:
-        raise UsageError(
-            f"export-model: {fit} {WHY_NOT[method]}; use `moodbench predict --model {fit.fit_id}` or "
-            "moodbench.load_predictor; models with method lora can be exported (`moodbench models` lists them)"
-        )
-    if fit.spec.preparation:
-        raise UsageError(
-            f"export-model: {fit} reads texts after {', '.join(fit.spec.preparation)}, "
-            f"which transformers would leave out; use `moodbench predict --model {fit.fit_id}` or "
-            "moodbench.load_predictor"
-        )
+    _check_exportable(fit)
     check_free(folder)
     artifact = store.artifact(fit.fit_id)
     # Imported here so that a refused request does not wait for torch.
@@ -63,6 +52,22 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return fit
+
+
+def _check_exportable(fit: ChosenFit) -> None:
+    """Raise UsageError if transformers cannot load the model of `fit` or would label texts otherwise."""
+    method = fit.spec.model.method
+    if method in WHY_NOT:
+        raise UsageError(
+            f"export-model: {fit} {WHY_NOT[method]}; use `moodbench predict --model {fit.fit_id}` or "
+            "moodbench.load_predictor; fine-tuned models can be exported (see `moodbench catalogue models`)"
+        )
+    if fit.spec.preparation:
+        raise UsageError(
+            f"export-model: {fit} reads texts after {', '.join(fit.spec.preparation)}, "
+            f"which transformers would leave out; use `moodbench predict --model {fit.fit_id}` or "
+            "moodbench.load_predictor"
+        )
 
 
 def check_free(folder: Path) -> None:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import batched
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from moodbench.data.files import FORMATS, LONGEST_BYTES, open_cells
+from moodbench.data.files import (
+    FORMATS,
+    LONGEST_BYTES,
+    check_header,
+    check_row,
+    json_object,
+    open_cells,
+    places_of,
+    separator_of,
+    unquoted,
+)
 from moodbench.errors import DataError, PrerequisiteError, UsageError
 
 STANDARD = "-"
 """Argument for standard input or standard output."""
+STDIN = "standard input"
+InputFormat = Literal["lines", "jsonl", "csv", "tsv"]
+"""Contents of standard input: one text per line, or rows with a text, which may contain line breaks."""
 CHUNK = 1024
 """Maximum number of texts in one chunk."""
 BLOCK_BYTES = 1 << 16
@@ -22,64 +37,75 @@ DEFAULT_COLUMN = "text"
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_texts(source: str, column: str | None = None) -> Iterator[list[str]]:
+def read_texts(source: str, column: str | None = None, stdin_format: InputFormat = "lines") -> Iterator[list[str]]:
     """Return an iterator over the texts of `source`, in order and in chunks of 1 to CHUNK texts.
 
-    The texts are the lines of a .txt file or of standard input (`-`), or one `column` of a CSV, TSV, JSONL or Parquet
-    file as read by `moodbench.data.files` (default: `text`, or the only one). A chunk is yielded as soon as it is
-    available, so a slow pipe is answered line by line. Contents are checked as they are read.
+    The texts are the lines of a .txt file or of standard input (`-`), or one `column` (default: `text`, or the only
+    one) of a CSV, TSV, JSONL or Parquet file, or of rows on standard input. A chunk is yielded as soon as it is
+    available, so a slow pipe is answered row by row. Contents are checked as they are read.
     Raises: UsageError if the request is impossible; PrerequisiteError if a file cannot be opened; DataError, which
     names the line, byte or row, if contents are malformed.
     """
-    name = "standard input" if source == STANDARD else source
-    suffix = "" if source == STANDARD else Path(source).suffix.lower()
-    if source != STANDARD and suffix not in (".txt", *FORMATS):
-        raise UsageError(
-            f"{source}: its name does not end in .txt, {', '.join(FORMATS)}; rename it to say what it is, "
-            "or send one text per line to `--input -`"
-        )
-    if column is not None and suffix not in FORMATS:
-        also = ", or say with --input-format what it holds" if source == STANDARD else ""
+    name = STDIN if source == STANDARD else source
+    if not _has_columns(source, column, stdin_format):
+        chunks = _lines(source, name)
+    elif source != STANDARD:
+        chunks = _chunked(_cells(Path(source), column))
+    else:
+        blocks = _blocks_of_lines(sys.stdin.buffer, name)
+        arrived = _objects(blocks, column) if stdin_format == "jsonl" else _rows(blocks, stdin_format.upper(), column)
+        chunks = (chunk for texts in arrived for chunk in _chunked(texts))
+    return _not_empty(chunks, name)
+
+
+def _has_columns(source: str, column: str | None, stdin_format: InputFormat) -> bool:
+    """Return whether `source` has columns, not one text per line; raise UsageError if the request is impossible."""
+    if source == STANDARD:
+        name, also, columns = STDIN, ", or give its format with --input-format", stdin_format != "lines"
+    else:
+        suffix = Path(source).suffix.lower()
+        name, also, columns = source, "", suffix in FORMATS
+        if stdin_format != "lines":
+            raise UsageError(
+                f"--input-format {stdin_format}: is the format of standard input; that of {source} follows from its "
+                "name; leave it out"
+            )
+        if not columns and suffix != ".txt":
+            raise UsageError(
+                f"{source}: its name does not end in .txt, {', '.join(FORMATS)}; rename it to say what it is, "
+                "or send one text per line to `--input -`"
+            )
+    if column is not None and not columns:
         raise UsageError(f"--text-column {column!r}: {name} has one text per line and no columns; leave it out{also}")
-    return counted(_pieces(source, name, suffix, column), name)
+    return columns
 
 
-def counted(pieces: Iterator[list[str]], name: str) -> Iterator[list[str]]:
-    """Yield `pieces` unchanged; raise DataError if there are none."""
+def _not_empty(chunks: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+    """Yield `chunks` unchanged; raise DataError if there are none."""
     empty = True
-    for piece in pieces:
+    for chunk in chunks:
         empty = False
-        yield piece
+        yield chunk
     if empty:
         raise DataError(f"{name}: holds no text; expected at least one")
 
 
-def _pieces(source: str, name: str, suffix: str, column: str | None) -> Iterator[list[str]]:
-    if source == STANDARD:
-        yield from _line_pieces(sys.stdin.buffer, name)
-        return
-    if suffix in FORMATS:
-        yield from in_pieces(_cells(Path(source), column))
-        return
-    try:
-        file = Path(source).open("rb")  # noqa: SIM115 - closed below; only the opening is guarded
-    except OSError as error:
-        raise PrerequisiteError(f"{source}: {error.strerror}; expected a file with texts") from error
-    with closing(file):
-        yield from _line_pieces(file, name)
-
-
-def in_pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+def _chunked(texts: Iterable[str]) -> Iterator[list[str]]:
     """Return `texts` in lists of 1 to CHUNK texts."""
     return map(list, batched(texts, CHUNK))
 
 
-def _line_pieces(file: BinaryIO, name: str) -> Iterator[list[str]]:
-    for lines in blocks_of_lines(file, name):
-        yield from in_pieces(line.removesuffix("\n").removesuffix("\r") for line in lines)
+def _lines(source: str, name: str) -> Iterator[list[str]]:
+    try:
+        file = sys.stdin.buffer if source == STANDARD else Path(source).open("rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise PrerequisiteError(f"{source}: {error.strerror}; expected a file with texts") from error
+    with nullcontext(file) if source == STANDARD else closing(file):
+        for lines in _blocks_of_lines(file, name):
+            yield from _chunked(line.removesuffix("\n").removesuffix("\r") for line in lines)
 
 
-def blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
+def _blocks_of_lines(file: BinaryIO, name: str) -> Iterator[list[str]]:
     """Yield the lines of a UTF-8 file with their line ends, as many at a time as have arrived.
 
     A byte order mark is dropped.
@@ -122,12 +148,101 @@ def _decoded(data: bytes, name: str, offset: int) -> list[str]:
 
 
 def _cells(path: Path, column: str | None) -> Iterator[str]:
-    wanted = wanted_column(str(path), open_cells(path, {}, every_row=True).columns, column)
+    wanted = _text_column(str(path), open_cells(path, {}, every_row=True).columns, column)
     for where, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
         yield checked_text(value, f"{path}: {where}: {wanted!r}")
 
 
-def wanted_column(name: str, names: Sequence[str], column: str | None) -> str:
+def _objects(blocks: Iterator[list[str]], column: str | None) -> Iterator[list[str]]:
+    number, wanted = 0, None
+    for lines in blocks:
+        texts = []
+        for line in lines:
+            number += 1
+            if line.strip():
+                where = f"{STDIN}: line {number}"
+                value = json_object(line, where)
+                wanted = wanted or _text_column(STDIN, list(value), column)
+                texts.append(checked_text(value.get(wanted), f"{where}: {wanted!r}"))
+        yield texts
+
+
+class _CsvLines:
+    """Lines for the csv reader.
+
+    A row is requested from the reader only when the quotes so far are balanced, so that the reader waits for more input
+    only inside a cell.
+    """
+
+    def __init__(self, blocks: Iterator[list[str]]) -> None:
+        self._blocks = blocks
+        self.lines = deque[str]()
+        """Lines of complete rows, judging by balanced quotes."""
+        self._held: list[str] = []
+        self._held_quotes = self._held_length = 0
+
+    def fill(self) -> bool:
+        """Read another block and return whether there was one; at the end of the input, release the held lines."""
+        block = next(self._blocks, None)
+        for line in block or ():
+            self._held.append(line)
+            self._held_quotes += line.count('"')
+            self._held_length += len(line)
+            if self._held_quotes % 2 == 0 or self._held_length > LONGEST_BYTES:  # too long: the reader reports it
+                self._release()
+        if block is None:
+            self._release()
+        return block is not None
+
+    def _release(self) -> None:
+        self.lines.extend(self._held)
+        self._held.clear()
+        self._held_quotes = self._held_length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self.lines:
+            if self._held:
+                self._release()
+            elif not self.fill():
+                raise StopIteration
+        return self.lines.popleft()
+
+
+def _rows(blocks: Iterator[list[str]], kind: str, column: str | None) -> Iterator[list[str]]:
+    csv.field_size_limit(LONGEST_BYTES)
+    feed = _CsvLines(blocks)
+    is_open = True
+    while not (first := next((line for line in feed.lines if line.strip()), "")):
+        if not is_open:
+            return
+        is_open = feed.fill()
+    separator = "\t" if kind == "TSV" else separator_of(first, {column or DEFAULT_COLUMN})
+    reader = csv.reader(feed, delimiter=separator, strict=True)
+    try:
+        header = [cell.strip() for cell in next(row for row in reader if any(row))]
+        check_header(STDIN, kind, header, alone=True)
+        wanted = _text_column(STDIN, header, column)
+        (place,) = places_of(STDIN, header, {"text_column": wanted})
+        number = 0
+        while is_open or feed.lines:
+            texts = []
+            while feed.lines:
+                row = next(reader)
+                if row:
+                    number += 1
+                    where = f"{STDIN}: row {number} (line {reader.line_num})"
+                    check_row(where, row, header, separator)
+                    texts.append(checked_text(row[place], f"{where}: {wanted!r}"))
+            yield texts
+            is_open = feed.fill()
+    except csv.Error as error:
+        raise unquoted(STDIN, reader.line_num, error) from error
+
+
+def _text_column(name: str, names: Sequence[str], column: str | None) -> str:
     """Return the name of the column with the texts: `column`, the only one, or `text`.
 
     Raises: DataError if `name` has no such column.

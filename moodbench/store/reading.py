@@ -20,7 +20,7 @@ from moodbench.store.location import Location
 from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
 REPAIR = (
-    "run `moodbench verify --set-aside`, which moves damaged results and what depends on them out of the way, "
+    "run `moodbench store verify --set-aside`, which moves damaged results and what depends on them out of the way, "
     "then run the same command again to recreate them"
 )
 """End of an error message: what to do about a damaged file."""
@@ -49,7 +49,7 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
         )
     except FileNotFoundError as error:
         raise StoreError(
-            f"{root}/{key}: is missing, though a record names it; `moodbench verify` lists what else differs. "
+            f"{root}/{key}: is missing, though a record names it; `moodbench store verify` lists what else differs. "
             f"Put it back, or {REPAIR}"
         ) from error
     except (pa.ArrowException, OSError) as error:

@@ -100,7 +100,7 @@ def parameters(fit: Mapping[str, Any]) -> dict[str, str]:
         for name, value in fields.items() if isinstance(fields, dict) else [(part, fields)]:
             long: str = name if name.startswith(prefix) or name == part else prefix + name
             found[_RENAMED.get(long, long)] = value
-    return {name: _word(value) for name, value in found.items() if _present(value)}
+    return {name: _text(value) for name, value in found.items() if _present(value)}
 
 
 def _fit_points(fit: Mapping[str, Any]) -> tuple[Point, ...]:
@@ -124,7 +124,7 @@ def _present(value: Any) -> bool:
     return not (isinstance(value, float) and not math.isfinite(value))
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -51,7 +51,7 @@ for (const kind of ['input', 'click']) addEventListener(kind, ask, true);
 def test_a_large_store_is_opened_and_ranked_again(browser, tmp_path, monkeypatch, models, datasets, seeds, num_test):
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
     store = generate(tmp_path / "results", num_models=models, num_datasets=datasets, num_seeds=seeds, num_test=num_test)
-    cached_results(store, hardware(), in_store=True)  # as `moodbench compact` does
+    cached_results(store, hardware(), in_store=True)  # as `moodbench store compact` does
     told = measure(browser, store.uri, tmp_path / "server", models)
     loads = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"\n{models} entries, {models * datasets * seeds:,} trials: {'; '.join(told)}; load {loads}")

@@ -302,7 +302,7 @@ class Round:
         if reference is not None:
             result.wrong = sum(not same_predictions(store, reference, id_) for id_ in store.ids("evaluations"))
         result.duplicates = len(list((self.store / "duplicates").glob("*/*")))
-        done = self.hosts.run("n1", "-m", "moodbench", "verify", "--store", str(self.store))
+        done = self.hosts.run("n1", "-m", "moodbench", "store", "verify", "--store", str(self.store))
         result.verify = done.returncode
         if done.returncode:
             (self.folder / "verify.log").write_text(done.stdout + done.stderr)

@@ -131,7 +131,7 @@ def shortfalls(results: list[RoundResult]) -> list[str]:
                 said.append(f"round {r.round}: {getattr(r, what)} {what}")
         said += [f"round {r.round}: left over on {line}" for line in r.left_over]
         if r.verify:
-            said.append(f"round {r.round}: moodbench verify ended with {r.verify}")
+            said.append(f"round {r.round}: moodbench store verify ended with {r.verify}")
         said += [f"round {r.round}: {kind} struck nothing" for kind in r.missed]
         if any(fault.kind == "cut and late" for fault in r.faults) and not r.duplicates:
             said.append(f"round {r.round}: a cut node finished late, and no duplicate was kept")

@@ -53,7 +53,7 @@ def test_each_kind_of_fault_must_have_struck(kind):
         (changed(doubled=2), "round 1: 2 doubled"),
         (changed(wrong=1), "round 1: 1 wrong"),
         (changed(left_over=["n2: ray::fit"]), "round 1: left over on n2: ray::fit"),
-        (changed(verify=1), "round 1: moodbench verify ended with 1"),
+        (changed(verify=1), "round 1: moodbench store verify ended with 1"),
         (changed(missed=["worker"]), "round 1: worker struck nothing"),
         (changed(LATE, duplicates=0), f"round {LATE}: a cut node finished late, and no duplicate was kept"),
     ],

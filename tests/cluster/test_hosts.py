@@ -107,7 +107,7 @@ def test_the_log_is_followed_and_plain(matrix):
 
 
 def test_the_store_verifies_and_nothing_is_left_over(hosts, matrix):
-    done = hosts.run("n1", "-m", "moodbench", "verify", "--store", str(matrix[0]))
+    done = hosts.run("n1", "-m", "moodbench", "store", "verify", "--store", str(matrix[0]))
     assert done.returncode == 0, done.stdout
     assert not any(hosts.processes(node, "moodbench.worker") for node in ("n1", "n2", "n3", "n4"))
 

@@ -186,7 +186,7 @@ def repair(folder: Path, key: str) -> set[str]:
     if key.split("/")[0] in KINDS:
         assert Run(folder).settle(900) == 2
         said = stderr_of(folder).read_text()
-        assert f"{key}: cannot be read as Parquet" in said and "`moodbench verify --set-aside`" in said
+        assert f"{key}: cannot be read as Parquet" in said and "`moodbench store verify --set-aside`" in said
     set_aside(store.location, found)
     assert verify(store.location).differences == []
     return before - {id_ for kind in KINDS for id_ in store.ids(kind)}

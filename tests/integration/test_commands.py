@@ -39,8 +39,10 @@ def test_the_parts_of_a_run_make_the_records_of_the_run(folder):
     assert fit["fit_id"] in Store.open(folder / "results").ids("fits")
     assert (fit["model"], fit["dataset"], fit["seed"]) == ("tfidf-logreg", "icwsm-tweets", 0)
 
-    done = moodbench("train-all", *DATA, "--models", "majority", "vader", "--device", "cpu", *INLINE, cwd=folder)
+    until_fit = ["run", "--until", "fit", *DATA, "--models", "majority", "vader", "--device", "cpu", *INLINE]
+    done = moodbench(*until_fit, cwd=folder)
     assert "tfidf-logreg is added" in done.stdout and "2 phases to run, 1 done already" in done.stdout
+    assert re.search(r"^ Fit +Model +Dataset", done.stdout, flags=re.MULTILINE), "fits and no leaderboard"
     assert counts(folder) == (3, 0, 0)
 
     moodbench("evaluate", fit["fit_id"], *INLINE, cwd=folder)
@@ -51,6 +53,8 @@ def test_the_parts_of_a_run_make_the_records_of_the_run(folder):
 
     done = moodbench("benchmark", "vader", "majority", *measure, cwd=folder)
     assert counts(folder) == (3, 3, 2), "what has no predictions is evaluated before it is measured"
+    scored = moodbench("run", "--until", "evaluate", "--models", "majority", *DATA, *INLINE, "--json", cwd=folder)
+    assert "0 phases to run, 4 done already" in scored.stderr and len(json.loads(scored.stdout)["board"]) == 3
     rest = moodbench("run", "--models", "majority", "vader", *DATA, *measure, "--json", cwd=folder)
     assert "1 phases to run, 8 done already" in rest.stderr
     assert counts(folder) == (3, 3, 3)
@@ -58,7 +62,7 @@ def test_the_parts_of_a_run_make_the_records_of_the_run(folder):
     for command in (["evaluate", *INLINE], ["benchmark", *measure]):
         again = moodbench(*command, "--json", cwd=folder)
         assert re.search(r"0 phases to run, [69] done already and skipped\nNothing left to do", again.stderr)
-    moodbench("verify", cwd=folder)
+    moodbench("store", "verify", cwd=folder)
 
 
 def test_hyper_parameters_from_the_command_line_are_in_the_record(folder):

@@ -214,7 +214,7 @@ def test_offline_the_refusal_says_which_files_of_which_repository_and_how_to_get
     message = refusal(CATALOGUE.dataset("imdb"), "imdb", PrerequisiteError)
     assert "stanfordnlp/imdb is not in the cache, and the network is off (HF_HUB_OFFLINE)" in message
     assert "README.md and the data files of the splits train, test, configuration 'plain_text'" in message
-    assert "moodbench fetch" in message and "HF_HOME" in message
+    assert "moodbench catalogue fetch" in message and "HF_HOME" in message
     fresh(hub, tmp_path, monkeypatch, offline=False)
     hub.__exit__()
     assert "cannot be reached" in refusal(CATALOGUE.dataset("imdb"), "imdb", PrerequisiteError)

@@ -39,7 +39,7 @@ def test_without_network_the_message_names_files_and_how_to_fetch_them(hub, tmp_
     point_at(hub, tmp_path, monkeypatch, offline=True)
     with pytest.raises(
         PrerequisiteError,
-        match=r"no network, and hub repository prajjwal1/bert-tiny .*config.json.*safetensors.*moodbench fetch BERT-tiny",
+        match=r"no network, and hub repository prajjwal1/bert-tiny .*config.json.*safetensors.*moodbench catalogue fetch BERT-tiny",
     ):
         locate("BERT-tiny", source())
 
@@ -207,7 +207,7 @@ def test_pin_writes_revisions_that_the_catalogue_reads(hub, checkpoint, tmp_path
 def test_fetch_says_what_is_there_and_what_cannot_be_had(hub, checkpoint, capsys):
     commit = hub.add("model", TINY, checkpoint).commit
     with pytest.raises(SystemExit) as ended:
-        main(["fetch", "BERT-tiny", "BERT-mini"])
+        main(["catalogue", "fetch", "BERT-tiny", "BERT-mini"])
     assert ended.value.code == 2
     told = capsys.readouterr().out
     assert f"BERT-tiny: revision {commit} is in" in told

@@ -139,7 +139,7 @@ def test_any_data_set_of_the_hub_runs_by_id_and_columns(tmp_path, config):
         told = "no label column 'moood': did you mean 'mood'? its columns are body, mood"
         assert told in " ".join(wrong.stderr.split())
         assert not (tmp_path / "results").exists()
-        fetched = run(["-m", "moodbench", "fetch", *data], tmp_path, env)
+        fetched = run(["-m", "moodbench", "catalogue", "fetch", *data], tmp_path, env)
         assert f"dataset reviews: shop/reviews (shops) at {commit[:12]}" in " ".join(fetched.stdout.split())
         command = ["-m", "moodbench", "run", "--models", "vader", *data, "--protocol", "short", "--config", str(config),
                    "--executor", "inline", "--json"]  # fmt: skip

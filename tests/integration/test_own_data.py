@@ -118,4 +118,4 @@ def test_the_same_command_again_runs_nothing(own_run):
 
 
 def test_a_store_of_own_data_is_verified_like_any_other(own_run):
-    moodbench("verify", cwd=own_run[0])
+    moodbench("store", "verify", cwd=own_run[0])

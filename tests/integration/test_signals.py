@@ -68,7 +68,7 @@ def test_a_run_leaves_nothing_staged_and_says_what_to_do(tmp_path, number, code)
     await_(lambda: list(tmp_path.glob("results/staging/*.lock")), process)
     errors = ended_by(number, process)
     assert process.returncode == code, errors
-    assert "the same command does the rest" in errors and "Traceback" not in errors
+    assert "rerun the command to resume" in errors and "Traceback" not in errors
     assert list(tmp_path.glob("results/staging/*")) == []
     Store.open(tmp_path / "results").records("fits")
 

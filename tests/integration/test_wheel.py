@@ -70,7 +70,7 @@ def test_the_wheel_installs_its_dependencies_anew_and_runs_the_quickstart(wheel,
     )
     call = caller(folder, tmp_path)
     assert len(json.loads(call("-m", "moodbench", "run", "quickstart", "--json"))["board"]) == 6
-    assert json.loads(call("-m", "moodbench", "verify", "--json"))["differences"] == []
+    assert json.loads(call("-m", "moodbench", "store", "verify", "--json"))["differences"] == []
 
 
 def caller(folder, tmp_path):

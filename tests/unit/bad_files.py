@@ -76,7 +76,7 @@ FILES = {
     "a map to four classes": (lambda: call(table(STARS), ["--label-map", "1=a,2=b,3=c,4=d,5=d"]), ["makes 4 classes (a, b, c, d)"]),
     "a map that drops all but one": (lambda: call(table(STARS), ["--label-map", "1=a,2=drop"]), ["makes 1 classes (a)"]),
     "a map without sense": (lambda: call(table(STARS), ["--label-map", "1:negative"]), ["'1:negative' is not LABEL=CLASS"]),
-    "a label twice in a map": (lambda: call(table(STARS), ["--label-map", "1=a,1.0=b"]), ["label '1' is given twice ('a' and 'b')"]),
+    "a label twice in a map": (lambda: call(table(STARS), ["--label-map", "1=a,1.0=b"]), ["--label-map: '1' is given twice ('a' and 'b')"]),
     "map and labels disagree": (
         lambda: call(table(STARS), ["--label-map", MAP, "--labels", "bad,good"]), ["must be the same", "['bad', 'good']"]
     ),

@@ -1,5 +1,7 @@
 """What a person can ask for that cannot be done: rows of the table in test_bad_input.py."""
 
+from moodbench.cli.commands import MOVED
+
 RUN = ["run", "--models", "vader", "--datasets", "icwsm-tweets"]
 FULL = ["--executor", "inline"]
 
@@ -34,7 +36,7 @@ REQUESTS = [
         "command line: seeds.0: Input should be greater than or equal to 0 (seen: -1)",
     ),
     ([*RUN, "--train", "epochs"], "--train: 'epochs' is not FIELD=VALUE; expected such as epochs=3"),
-    ([*RUN, "--train", "epochs=2", "epochs=3"], "--train: field 'epochs' is given twice; give it once"),
+    ([*RUN, "--train", "epochs=2", "epochs=3"], "--train: 'epochs' is given twice ('2' and '3'); give it once"),
     ([*RUN, "--train", "epoch=3"], "command line: train.epoch: unknown key; did you mean 'epochs'?"),
     ([*RUN, "--train", "epochs=[1"], "--train epochs=[1, line 1:"),
     ([*RUN, "--lora", "r=0"], "command line: lora.r: Input should be greater than or equal to 1 (seen: 0)"),
@@ -43,7 +45,10 @@ REQUESTS = [
         [*RUN[:3], "--data", "hub:a/b", "--splits", "train=a,train=b"],
         "--splits: 'train' is given twice ('a' and 'b')",
     ),
-    (["fetch"], "fetch: nothing to fetch; name models or datasets, or give --data hub:OWNER/NAME"),
+    (
+        ["catalogue", "fetch"],
+        "catalogue fetch: nothing to fetch; name models or datasets, or give --data hub:OWNER/NAME",
+    ),
     (["train-all", "--models", "vader"], "train-all: nothing to run; give a preset"),
     (["leaderboard", "--weights", "accuracy=0.5"], "add up to 0.5; allowed is a sum of 1"),
     (["leaderboard", "--weights", "speed=1"], "unknown weight 'speed'"),
@@ -123,6 +128,15 @@ REQUESTS = [
     (
         ["recipes", "check", "BERT-tiny", "--seeds", "0"],
         "command line: seeds: a number of seeds is 1 to 1000 (seen: 0)",
+    ),
+    *(([old], f"moodbench {old} is now `moodbench {new}`") for old, new in MOVED.items()),
+    (
+        [*RUN, "--until", "trained"],
+        "argument --until: invalid choice: 'trained' (choose from 'fit', 'evaluate', 'measure')",
+    ),
+    (
+        [*RUN, "--force", "--until", "fit"],
+        "run: --force and --until fit: --force repeats all phases of the same fits; leave one out",
     ),
     ([*RUN, "--executor", "slurm"], "argument --executor: invalid choice: 'slurm'"),
 ]

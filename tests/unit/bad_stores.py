@@ -69,36 +69,36 @@ STORES = {
     ),
     "a newer schema of an evaluation": (lambda p, _: version(p / EVALUATION, b"9.1"), BOARD, ["has schema version 9.1"]),
     "a newer schema of a measurement": (lambda p, _: version(p / MEASUREMENT, b"3"), BOARD, ["has schema version 3"]),
-    "recomputing a newer store": (lambda p, _: version(p / EVALUATION, b"3"), ["recompute", "--store", "results"], ["schema version 3"]),
+    "recomputing a newer store": (lambda p, _: version(p / EVALUATION, b"3"), ["store", "recompute", "--store", "results"], ["schema version 3"]),
     **{
-        f"{command[0]} on a store of an earlier version": (
+        f"{' '.join(command[:2])} on a store of an earlier version": (
             lambda p, _: version(p / FIT, b"1.6"),
             command,
             ["written by an earlier version of MoodBench (schema version 1.6", "stay readable", "another folder with --store"],
         )
-        for command in (BOARD, [*RUN, "results"], ["verify", "--set-aside", "--store", "results"], ["report", "--store", "results"],
-                        ["compact", "--store", "results"])
+        for command in (BOARD, [*RUN, "results"], ["store", "verify", "--set-aside", "--store", "results"], ["report", "--store", "results"],
+                        ["store", "compact", "--store", "results"])
     },
-    "compacting a damaged store": (lambda p, _: cut(p / FIT), ["compact", "--store", "results"], [f"{FIT}: cannot be read"]),
+    "compacting a damaged store": (lambda p, _: cut(p / FIT), ["store", "compact", "--store", "results"], [f"{FIT}: cannot be read"]),
     "exporting a damaged store": (
         lambda p, _: cut(p / EVALUATION), ["export", "--format", "csv", "--store", "results"], [f"{EVALUATION}: cannot be read"]
     ),
     "missing predictions": (
         lambda p, _: next((p / "predictions").rglob("*.parquet")).unlink(),
-        ["recompute", "--store", "results"],
-        [f"{EVALUATION_ID}.parquet: is missing, though a record names it", "moodbench verify", "run the same command again"],
+        ["store", "recompute", "--store", "results"],
+        [f"{EVALUATION_ID}.parquet: is missing, though a record names it", "moodbench store verify", "run the same command again"],
     ),
     "predictions cut short": (
-        lambda p, _: cut(next((p / "predictions").rglob("*.parquet"))), ["recompute", "--store", "results"], ["cannot be read as Parquet"]
+        lambda p, _: cut(next((p / "predictions").rglob("*.parquet"))), ["store", "recompute", "--store", "results"], ["cannot be read as Parquet"]
     ),
     "missing samples": (
-        lambda p, _: next((p / "samples").rglob("*.parquet")).unlink(), ["recompute", "--store", "results"], ["is missing, though"]
+        lambda p, _: next((p / "samples").rglob("*.parquet")).unlink(), ["store", "recompute", "--store", "results"], ["is missing, though"]
     ),
     "a store that cannot be listed": (
         lambda p, m: unlistable(m), BOARD, ["fits: cannot be listed (Permission denied)", "give another folder with --store"]
     ),
     "verifying a store that cannot be listed": (
-        lambda p, m: unlistable(m), ["verify", "--store", "results"], ["fits: cannot be listed (Permission denied)"]
+        lambda p, m: unlistable(m), ["store", "verify", "--store", "results"], ["fits: cannot be listed (Permission denied)"]
     ),
     "a read-only file system": (
         lambda p, m: refuse(m, "os.link", errno.EROFS), [*RUN, "results"], ["cannot be written (Read-only file system)"]
@@ -112,16 +112,16 @@ STORES = {
     "a disk that fills while the examples are written": (
         lambda p, m: refuse(m, "os.link", errno.ENOSPC, lambda a, b: "examples" in str(b)),
         [*RUN, "results"],
-        ["No space left on device. What was committed is kept; make room", "the same command does the rest"],
+        ["No space left on device. Committed results are safe. Free disk space or pass another --store", "rerun the command to resume"],
     ),
     "a quota that ends while the examples are written": (
-        lambda p, m: refuse(m, "os.link", errno.EDQUOT, lambda a, b: "examples" in str(b)), [*RUN, "results"], ["What was committed is kept"]
+        lambda p, m: refuse(m, "os.link", errno.EDQUOT, lambda a, b: "examples" in str(b)), [*RUN, "results"], ["Committed results are safe"]
     ),
     "a file for a folder": (lambda p, _: Path("file").write_text(""), [*RUN, "file"], ["file: is a file; give a folder"]),
     "someone else's folder": (
         lambda p, _: (Path("thesis").mkdir(), Path("thesis/a.tex").write_text("")), [*RUN, "thesis"], ["is not a MoodBench store (it holds a.tex)"]
     ),
-    "no records": (lambda p, _: Path("none").mkdir(), ["verify", "--store", "none"], ["--store none: holds no records"]),
+    "no records": (lambda p, _: Path("none").mkdir(), ["store", "verify", "--store", "none"], ["--store none: holds no records"]),
     "an unknown scheme": (lambda p, _: None, ["leaderboard", "--store", "ftq://host/x"], ["ftq://host/x", "give a folder or a URI"]),
     "a checkpoint interval that is no number": (
         lambda p, m: m.setenv("MOODBENCH_CHECKPOINT_S", "often"), [*RUN, "results"], ["MOODBENCH_CHECKPOINT_S='often': allowed is a number"]

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from moodbench.models.baselines import Majority
-from moodbench.serving.classifier import Classifier
-from moodbench.serving.fits import ChosenFit
+from moodbench.serving.classifier import ChosenFit, Classifier
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 
 

@@ -179,7 +179,7 @@ def _write_examples(root: Path, dataset: int, ids: list[str], labels: np.ndarray
 
 
 def _write_records(root: Path, kind: str, rows: list[dict]) -> None:
-    """One file per record, and the snapshot that `moodbench compact` would make of them."""
+    """One file per record, and the snapshot that `moodbench store compact` would make of them."""
     schema, id_column = RECORDS[kind]
     rows = sorted(rows, key=lambda row: record_key(kind, row[id_column]))
     keys = [record_key(kind, row[id_column]) for row in rows]

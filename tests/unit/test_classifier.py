@@ -6,8 +6,7 @@ from fitted_majority import classifier, spec_of
 
 from moodbench.errors import DataError
 from moodbench.models.baselines import Majority
-from moodbench.serving.classifier import Classifier, Prediction, probabilities
-from moodbench.serving.fits import ChosenFit
+from moodbench.serving.classifier import ChosenFit, Classifier, Prediction, probabilities
 
 
 def test_probabilities_are_those_of_scipys_softmax_and_survive_extremes():

@@ -14,7 +14,7 @@ from moodbench.benchmark.cluster_status import sentences, status
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.node_check import check, versions
 from moodbench.benchmark.what_fits import WhatFits
-from moodbench.cli.target import open_context
+from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
@@ -201,7 +201,7 @@ def test_nodes_without_a_lease_are_named(tmp_path):
 def test_a_run_says_which_nodes_have_no_lease_and_what_that_means(tmp_path, monkeypatch):
     nodes = [ray_node("a"), ray_node("b", leasable=False)]
     target, _ = site_of(tmp_path, nodes, {"a": answer(CPU), "b": answer(CPU)})
-    monkeypatch.setattr("moodbench.cli.target.cluster_target", lambda *_, **__: target)
+    monkeypatch.setattr("moodbench.cli.running.cluster_target", lambda *_, **__: target)
     said = io.StringIO()
     arguments = Namespace(address="h:1", cluster=None, config=None, executor="ray", store=str(tmp_path / "store"))
     with open_context(arguments, load_catalogue(), Console(file=said, width=80)) as context:

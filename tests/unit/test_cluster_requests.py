@@ -20,13 +20,13 @@ def refused(capsys, *arguments):
         (["run", "quickstart", "--address", "http://10.0.0.1:8265"], "expected HOST:PORT of Ray's head"),
         (["run", "quickstart", "--address", "somewhere"], "expected HOST:PORT"),
         (["run", "quickstart", "--address", "127.0.0.1:1"], "nothing answers there"),
-        (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one of them"),
+        (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one"),
         (["run", "quickstart", "--cluster", "no-such.yaml"], "has no use on this machine alone"),
-        (["cluster", "status"], "which cluster? give --address"),
+        (["cluster", "status"], "which cluster? Give --address"),
         (["cluster", "status", "--address", "127.0.0.1:1"], "nothing answers there"),
         (["submit", "--address", "127.0.0.1:8265", "--", "run", "quickstart"], "such as http://127.0.0.1:8265"),
         (["submit", "--address", "http://127.0.0.1:8265"], "no command"),
-        (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is no folder"),
+        (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is not a folder"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_with_what_to_do(tmp_path, capsys, monkeypatch, arguments, said):

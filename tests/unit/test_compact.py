@@ -141,6 +141,6 @@ def test_a_compaction_that_fails_leaves_the_old_snapshot_whole(store, monkeypatc
 def test_the_command_says_what_was_read(store, capsys):
     for read in (2, 0):
         with pytest.raises(SystemExit) as ended:
-            main(["compact", "--store", store.uri])
+            main(["store", "compact", "--store", store.uri])
         assert ended.value.code == 0
         assert f"snapshots/evaluations.parquet: 2 records, {read} of them newly read" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moodbench.cli import main
-from moodbench.cli.commands import COMMANDS, parser
+from moodbench.cli.commands import COMMANDS, GROUPS, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / "cluster" / "README.md",
@@ -14,9 +14,18 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", ROOT / 
 README = (ROOT / "README.md").read_text()
 
 
+def subparsers(of):
+    return next((each.choices for each in of._actions if isinstance(each.choices, dict)), {})
+
+
 def command_names() -> list[str]:
-    (subparsers,) = (a for a in parser()._actions if a.dest == "command" or (hasattr(a, "choices") and a.choices))
-    return list(subparsers.choices)
+    return list(subparsers(parser()))
+
+
+def actions() -> list[str]:
+    """Commands with an action, such as `store verify`; `recipes list` is the default of `recipes`."""
+    found = [f"{name} {action}" for name, command in subparsers(parser()).items() for action in subparsers(command)]
+    return [each for each in found if each != "recipes list"]
 
 
 def commands_in(text: str) -> list[list[str]]:
@@ -33,6 +42,22 @@ def test_each_command_has_help_and_stands_in_the_readme(name, capsys):
     assert ended.value.code == 0
     assert "usage: moodbench" in capsys.readouterr().out
     assert f"moodbench {name}" in README
+
+
+@pytest.mark.parametrize("name", actions())
+def test_each_action_has_help_and_stands_in_a_document(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([*name.split(), "--help"])
+    assert ended.value.code == 0
+    assert f"usage: moodbench {name}" in capsys.readouterr().out
+    assert any(f"moodbench {name}" in document.read_text() for document in DOCUMENTS)
+
+
+def test_the_help_shows_each_command_in_its_group():
+    shown = parser("run").format_help()
+    for title, group in GROUPS.items():
+        lines = shown.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line.split(maxsplit=1) for line in lines] == [[name, command.help] for name, command in group.items()]
 
 
 def test_there_are_as_many_commands_as_modules_register():
@@ -79,10 +104,12 @@ def test_the_readmes_test_command_is_what_ci_calls():
 
 def test_the_generated_documents_are_current(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["guide", "--output", str(tmp_path)])
+        main(["catalogue", "guide", "--output", str(tmp_path)])
     assert ended.value.code == 0
     for name in ("MODEL_CONFIGURATION.md", "QUICK_REFERENCE.md"):
-        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), f"run `moodbench guide` for {name}"
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), (
+            f"run `moodbench catalogue guide` for {name}"
+        )
 
 
 def test_the_model_guide_says_where_the_largest_models_fit():

@@ -25,7 +25,7 @@ def test_a_disk_that_takes_no_more_is_the_machines_fault_for_worker_and_command_
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 2
-    assert f"somewhere: {os.strerror(number)}. What was committed is kept" in capsys.readouterr().err
+    assert f"somewhere: {os.strerror(number)}. Committed results are safe" in capsys.readouterr().err
 
 
 def _raises(error: Exception):

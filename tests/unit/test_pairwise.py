@@ -81,12 +81,12 @@ def test_flipped_reviews_are_counted_and_texts_of_unknown_privacy_shown_only_on_
     monkeypatch.setattr(PredictedClasses, "of", other_seed_is_wrong_on_the_first)
     _, hidden, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3")
     assert (
-        "only toy@0 is right (negative; toy@1 says positive): 00000000000000000000000000000004 (text not shown)"
+        "only toy@0 is right (negative; toy@1 predicts positive): 00000000000000000000000000000004 (text not shown)"
         in hidden
     )
     assert SECRET not in hidden
     _, shown, _ = compare(two_seeds, capsys, "toy@0", "toy@1", "--flips", "3", "--with-text")
-    assert f"only toy@0 is right (negative; toy@1 says positive): {SECRET} 4" in shown
+    assert f"only toy@0 is right (negative; toy@1 predicts positive): {SECRET} 4" in shown
 
 
 def test_names_of_the_board_can_be_compared_and_a_name_of_several_recipes_is_refused(recipes, capsys):

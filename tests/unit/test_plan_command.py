@@ -92,7 +92,7 @@ def test_the_plan_is_told_in_words(capsys, tmp_path, seven_billion):
     assert "4-bit weights work on CUDA and on CPUs only" in out
     assert "Does not fit: Seven on icwsm-movie: needs " in out
     assert "To run Seven there: --quantization nf4" in out
-    assert "Not on this machine yet: Seven. `run` fetches them, or `moodbench fetch` beforehand." in out
+    assert "Not on this machine yet: Seven. `run` fetches them, or `moodbench catalogue fetch` beforehand." in out
     assert "that no run in this store has corrected" in out
 
 

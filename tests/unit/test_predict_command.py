@@ -13,8 +13,8 @@ from refused import fail
 
 from moodbench.cli import main
 from moodbench.errors import UnknownNameError
-from moodbench.serving.fits import choose_fit
-from moodbench.serving.stream import open_output
+from moodbench.serving.classifier import choose_fit
+from moodbench.serving.predictions import open_output
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -136,7 +136,7 @@ def test_an_artifact_that_was_cut_short_is_not_used(majority_store, capsys):
     Path("a.txt").write_text("x\n")
     message = fail(["predict", "--model", "majority", "--input", "a.txt"], capsys)
     assert f"artifacts/{fit_id}/baseline.json: differs from what was committed with fit {fit_id}" in message
-    assert "moodbench verify --set-aside" in message
+    assert "moodbench store verify --set-aside" in message
 
 
 def test_a_spec_of_another_version_is_told(majority_store, capsys):

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from refused import fail
 
 from moodbench.errors import DataError
-from moodbench.serving.piped import read_piped
-from moodbench.serving.texts import CHUNK
+from moodbench.serving.texts import CHUNK, read_texts
 from moodbench.store import Store
 
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.sampled_from(
@@ -49,7 +48,7 @@ def arriving(content, sizes=(1 << 16,)):
 
 def piped(kind, content, column=None, sizes=(1 << 16,)):
     with arriving(content, sizes):
-        return [piece for piece in read_piped(kind, column)]
+        return list(read_texts("-", column, kind))
 
 
 def table(rows, delimiter):
@@ -123,7 +122,9 @@ def test_a_quote_that_never_ends_is_refused_before_it_fills_memory():
 
 def test_a_files_format_is_not_said_twice(majority_store, capsys):
     said = fail(["predict", "--model", "majority", "--input", "a.csv", "--input-format", "tsv"], capsys)
-    assert "--input-format tsv: says what standard input holds, a.csv says it by its ending; leave it out" in said
+    assert (
+        "--input-format tsv: is the format of standard input; that of a.csv follows from its name; leave it out" in said
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`moodbench recompute`: the figures anew, in a table of their own, the records untouched."""
+"""`moodbench store recompute`: the figures anew, in a table of their own, the records untouched."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from moodbench.cli import main
 
 def recompute(store, capsys) -> list[str]:
     with pytest.raises(SystemExit) as ended:
-        main(["recompute", "--store", store.uri])
+        main(["store", "recompute", "--store", store.uri])
     assert ended.value.code == 0
     return capsys.readouterr().out.splitlines()
 
@@ -28,7 +28,7 @@ def test_a_changed_record_is_counted_and_stays_as_it_is(tmp_path, capsys):
     store = write_toy_store(tmp_path / "results")
     change_row(store, "evaluations/e0/*.parquet", accuracy=0.875)
     first, second = recompute(store, capsys)
-    assert "1 differ from what is stored; `moodbench verify` says in what" in first
+    assert "1 differ from what is stored; `moodbench store verify` lists the differences" in first
     assert "0 differ" in second
     (row,) = pq.read_table(Path(store.uri) / "snapshots" / "recomputed-evaluations.parquet").to_pylist()
     assert row["accuracy"] == 0.75

@@ -1,4 +1,4 @@
-"""`moodbench verify --set-aside`: what is damaged goes, with what rests on it, and nothing else; nothing is deleted."""
+"""`moodbench store verify --set-aside`: what is damaged goes, with what rests on it, and nothing else; nothing is deleted."""
 
 from pathlib import Path
 
@@ -52,9 +52,9 @@ def test_what_is_cut_short_goes_with_what_rests_on_it(store, capsys, pattern):
     path = path_of(store, pattern)
     path.write_bytes(path.read_bytes()[:-5])
     files = contents(store)
-    code, said = called("verify", store=store, capsys=capsys)
+    code, said = called("store", "verify", store=store, capsys=capsys)
     assert code == 1 and path.name in said and "verify --set-aside" in said
-    code, said = called("verify", "--set-aside", store=store, capsys=capsys)
+    code, said = called("store", "verify", "--set-aside", store=store, capsys=capsys)
     assert code == 0 and f"set aside: {path.relative_to(store.uri).parts[0]}/" in said
     assert before - ids(store) == HARM[pattern]
     assert contents(store) == files, "all of it is in duplicates/ still"
@@ -67,14 +67,14 @@ def test_what_is_cut_short_goes_with_what_rests_on_it(store, capsys, pattern):
 def test_a_changed_figure_goes_and_a_stale_snapshot_row_too(store, capsys):
     compact(store.location, "evaluations")
     change_row(store, f"evaluations/*/{EVALUATION}.parquet", accuracy=1.0)
-    assert called("verify", "--set-aside", store=store, capsys=capsys)[0] == 0
+    assert called("store", "verify", "--set-aside", store=store, capsys=capsys)[0] == 0
     assert EVALUATION not in ids(store) and OTHER[0] in ids(store)
-    assert called("verify", store=store, capsys=capsys)[0] == 0
+    assert called("store", "verify", store=store, capsys=capsys)[0] == 0
 
 
 def test_a_whole_store_is_left_as_it_is(store, capsys):
     before = contents(store)
-    code, said = called("verify", "--set-aside", store=store, capsys=capsys)
+    code, said = called("store", "verify", "--set-aside", store=store, capsys=capsys)
     assert code == 0 and "set aside" not in said
     assert contents(store) == before
     assert not Path(store.uri, "duplicates").exists()

@@ -135,7 +135,7 @@ def test_what_is_kept_is_what_would_be_worked_out(large, tmp_path, monkeypatch):
 
 def test_compacting_keeps_it_in_the_store_for_every_reader(large, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
-        main(["compact", "--store", large.uri])
+        main(["store", "compact", "--store", large.uri])
     assert ended.value.code == 0
     assert not (tmp_path / "cache" / "boards").exists()
     made = read_results(large, hardware())

@@ -1,4 +1,4 @@
-"""`moodbench verify`: whatever is tampered with is named, and nothing else."""
+"""`moodbench store verify`: whatever is tampered with is named, and nothing else."""
 
 import json
 import math
@@ -284,7 +284,7 @@ def test_orphans_and_leftovers_are_listed_and_are_no_error(store, capsys):
     (root / "artifacts" / "nobodys" / "model.json").write_text("{}")
     (root / "staging" / "killed" / "artifact").mkdir(parents=True)
     (root / "staging" / "killed" / "artifact" / "half").write_text("")
-    code, out = run(["verify", "--store", store.uri], capsys)
+    code, out = run(["store", "verify", "--store", store.uri], capsys)
     assert code == 0
     assert "no record names artifacts/nobodys/model.json" in out
     assert "left in staging: staging/killed" in out
@@ -305,26 +305,26 @@ def test_leftovers_of_a_remote_store_are_those_on_this_machine(tmp_path, monkeyp
 
 def test_the_command_ends_with_one_and_names_what_differs(store, capsys):
     change_row(store, EVALUATION, accuracy=0.875)
-    code, out = run(["verify", "--store", store.uri], capsys)
+    code, out = run(["store", "verify", "--store", store.uri], capsys)
     assert code == 1
     assert f"evaluations {EVALUATION_ID}: accuracy: stored 0.875, recomputed 0.75" in out
     assert "1 difference." in out
 
 
 def test_the_json_is_one_document(store, capsys):
-    assert json.loads(run(["verify", "--json", "--store", store.uri], capsys)[1])["differences"] == []
+    assert json.loads(run(["store", "verify", "--json", "--store", store.uri], capsys)[1])["differences"] == []
     change_row(store, EVALUATION, accuracy=0.875)
-    code, out = run(["verify", "--json", "--store", store.uri], capsys)
+    code, out = run(["store", "verify", "--json", "--store", store.uri], capsys)
     assert code == 1
     assert json.loads(out)["differences"] == [
         {"kind": "evaluations", "id": EVALUATION_ID, "column": "accuracy", "stored": 0.875, "recomputed": 0.75}
     ]
 
 
-@pytest.mark.parametrize("command", ["verify", "compact", "recompute", "export"])
+@pytest.mark.parametrize("command", ["store verify", "store compact", "store recompute", "export"])
 def test_a_folder_without_records_is_refused_and_not_made(command, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main([command, "--store", str(tmp_path / "resluts")])
+        main([*command.split(), "--store", str(tmp_path / "resluts")])
     assert ended.value.code == 2
     assert "resluts: holds no records; give the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "resluts").exists()

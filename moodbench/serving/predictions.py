@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -20,41 +20,30 @@ Format = Literal["jsonl", "csv"]
 
 
 def write_predictions(
-    pieces: Iterable[Sequence[str]],
+    chunks: Iterable[Sequence[str]],
     predict: Callable[[Sequence[str]], Sequence[Prediction]],
     out: BinaryIO,
     *,
     labels: Sequence[str],
     format: Format = "jsonl",
-    all_probabilities: bool = False,
-    with_text: bool = False,
+    extra: Collection[str] = (),
 ) -> int:
     """Write the predictions of all texts to `out`, in order, and return the number of texts.
 
-    `pieces` are chunks of texts; the predictions of a chunk are written as soon as they are made. Columns: index (0, 1,
-    ... in the order of the input), label, probability, truncated; with `all_probabilities` the probability of each
-    label; with `with_text` the text, which is left out by default because it may be private.
+    The predictions of a chunk are written as soon as they are made. Columns: index (0, 1, ... in the order of the
+    input), label, probability, truncated. `extra` may add `probabilities`, one of each label, and `text`, which is left
+    out by default because it may be private.
     """
-    header = ["index", "label", "probability", "truncated"]
-    header += [f"probability_{label}" for label in labels] if all_probabilities else []
-    header += ["text"] if with_text else []
+    fields = ["index", "label", "probability", "truncated", *(n for n in ("probabilities", "text") if n in extra)]
     if format == "csv":
-        out.write(_csv_rows([header]))
+        columns = [[f"probability_{label}" for label in labels] if n == "probabilities" else [n] for n in fields]
+        out.write(_csv_rows([[name for names in columns for name in names]]))
     index = 0
-    for texts in pieces:
+    for texts in chunks:
         rows = []
         for text, made in zip(texts, predict(texts), strict=True):
-            row: dict[str, Any] = {
-                "index": index,
-                "label": made.label,
-                "probability": made.probability,
-                "truncated": made.truncated,
-            }
-            if all_probabilities:
-                row["probabilities"] = dict(made.probabilities)
-            if with_text:
-                row["text"] = text
-            rows.append(row)
+            row = {"index": index, **made._asdict(), "text": text}
+            rows.append({name: row[name] for name in fields})
             index += 1
         out.write(_csv_rows(map(_flat, rows)) if format == "csv" else _json_lines(rows))
         out.flush()
