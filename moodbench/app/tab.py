@@ -14,7 +14,7 @@ from moodbench.config import Catalogue
 from moodbench.runtime.ray_glance import ClusterNow
 
 if TYPE_CHECKING:
-    from moodbench.serving.panel import Answer
+    from moodbench.serving.classifier import Answer
 
 Choices = Sequence[tuple[str, Any]]
 """Titles and values of the choices of a component."""

@@ -15,7 +15,7 @@ from moodbench.errors import MoodBenchError
 from moodbench.report.formatting import marked, milliseconds, percent
 
 if TYPE_CHECKING:
-    from moodbench.serving.panel import Answer
+    from moodbench.serving.classifier import Answer
 
 MAX_SHOWN = 3
 MAX_TEXT = 20_000
