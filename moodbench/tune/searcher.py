@@ -173,8 +173,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def report(self, fit_id: str, curve: Curve) -> None:
         """Write the learning curve of a running configuration."""
-        with suppress(UpdateFinishedTrialError):  # another command resumed the search meanwhile
-            self._running[fit_id][0].set_user_attr("curve", curve)
+        for trial in self._running.get(fit_id, ())[:1]:
+            with suppress(UpdateFinishedTrialError):  # another command resumed the search meanwhile
+                trial.set_user_attr("curve", curve)
 
     def finish(self, fit_id: str, recorded: SearchTrial | None) -> None:
         """Tell the study the outcome of a running configuration, None if it ended without a record."""
