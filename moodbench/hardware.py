@@ -194,9 +194,9 @@ def _gpus() -> tuple[Gpu, ...]:
 
 def gpus_of(listed: Sequence[str], capabilities: Sequence[str]) -> tuple[Gpu, ...]:
     """Return the devices that nvidia-smi listed, one per line, with compute capabilities if it reported all of them."""
-    told = capabilities if len(capabilities) == len(listed) else [""] * len(listed)
+    known = capabilities if len(capabilities) == len(listed) else [""] * len(listed)
     gpus = []
-    for line, capability in zip(listed, told, strict=True):
+    for line, capability in zip(listed, known, strict=True):
         name, mebibytes, driver, mig, power = (part.strip() for part in line.split(","))
         gpus.append(Gpu(name, int(mebibytes) * 2**20, driver, mig, power, capability.strip()))
     return tuple(gpus)

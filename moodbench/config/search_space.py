@@ -177,8 +177,8 @@ class SearchSpace(Entry):
 
     def _place(self, parameter: str, names: Sequence[str]) -> tuple[str, ...]:
         """Return the path of the distribution of `parameter` that applies to a model with these `names`."""
-        said = [name for name in names if parameter in self.families.get(name, {})]
-        return ("families", said[-1], parameter) if said else ("parameters", parameter)
+        overriding = [name for name in names if parameter in self.families.get(name, {})]
+        return ("families", overriding[-1], parameter) if overriding else ("parameters", parameter)
 
     def without(self, parameter: str, values: Collection[Any]) -> SearchSpace:
         """Return the space without these values of a Choice parameter.

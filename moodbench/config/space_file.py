@@ -203,8 +203,8 @@ def space_message(error: ValidationError, where: str, text: str) -> str:
         wrong = problem.get("ctx", {}).get("error")
         if isinstance(wrong, SpaceError):
             lines.append(at_line(where, text, wrong.path, wrong.reason))
-        elif said := _plain_message(problem["type"], problem["input"], tuple(map(str, path))):
-            lines.append(at_line(where, text, *said))
+        elif placed := _plain_message(problem["type"], problem["input"], tuple(map(str, path))):
+            lines.append(at_line(where, text, *placed))
         else:
             plain = InitErrorDetails(type=problem["type"], loc=path, input=problem["input"], ctx=problem.get("ctx", {}))
             only = ValidationError.from_exception_data(error.title, [plain])

@@ -23,7 +23,7 @@ _COUNTED_AT_ONCE = 1000
 """Texts tokenised at once when tokens are counted; bounds the memory that counting takes."""
 
 
-_LEAST_ROOM = 8
+_MIN_TEXT_TOKENS = 8
 """Minimum number of tokens that a template must leave for the text."""
 
 
@@ -70,7 +70,7 @@ class Tokenizer:
                 template = chat_template(tokenizer, template, name)
             self.label_tokens = label_tokens(self._backend, prompt, template, name, tokenizer.mask_token)
             self.template = _with_mask(template, tokenizer.mask_token)
-            self._check_room(name)
+            self._check_space(name)
         else:
             self._backend.enable_truncation(self.limit, direction=self._side)
 
@@ -96,18 +96,18 @@ class Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         return cls(tokenizer, text, prompt, template, name)
 
-    def _check_room(self, name: str) -> None:
-        """Raise PrerequisiteError if the template leaves fewer than _LEAST_ROOM tokens for a text."""
+    def _check_space(self, name: str) -> None:
+        """Raise PrerequisiteError if the template leaves fewer than _MIN_TEXT_TOKENS tokens for a text."""
         alone = len(self._in_template(self.template.fill("")).ids) if self.template else 0
-        if alone + _LEAST_ROOM > self._room:
+        if alone + _MIN_TEXT_TOKENS > self._max_filled:
             raise PrerequisiteError(
-                f"model {name}: the template is {alone} tokens, of a maximum of {self._room} beside the label "
-                f"words; at least {_LEAST_ROOM} are needed for the text: raise text.max_length (--text "
+                f"model {name}: the template is {alone} tokens, of a maximum of {self._max_filled} beside the label "
+                f"words; at least {_MIN_TEXT_TOKENS} are needed for the text: raise text.max_length (--text "
                 "max_length=...), shorten the template, or show fewer examples"
             )
 
     @property
-    def _room(self) -> int:
+    def _max_filled(self) -> int:
         """Maximum tokens of template and text, with the tokens of label words that may be appended deducted."""
         assert self.label_tokens is not None
         return self.limit - len(self.label_tokens.shared) - max(map(len, self.label_tokens.paths))
@@ -121,7 +121,7 @@ class Tokenizer:
     def _cut(self, text: str) -> TokenisedText:
         assert self.template is not None and self.label_tokens is not None
         found = self._in_template(self.template.fill(text))
-        ids, excess = found.ids, len(found.ids) - self._room
+        ids, excess = found.ids, len(found.ids) - self._max_filled
         if excess > 0:
             start = len(self.template.before)
             end = start + len(text)
