@@ -26,6 +26,7 @@ from moodbench.report.formatting import (
     three_digits,
 )
 from moodbench.statistics.calibration import ReliabilityCurve
+from moodbench.statistics.pareto import pareto_set
 from moodbench.statistics.rank_intervals import AcrossDatasets
 
 METHODS: Mapping[str, tuple[str, str]] = {
@@ -65,16 +66,10 @@ COSTS: Mapping[str, Cost] = {
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:
     """Return whether each point is on the Pareto frontier, where a higher `y` is better.
 
-    A point is on it if no other is at least as good in both coordinates and better in one. Points with a missing
-    coordinate are not on it. Of equal points either all are on it or none.
+    Points with a missing coordinate are not on it.
     """
-    cost = np.asarray(x, dtype=float) * (1 if less_is_better else -1)
-    gain = np.asarray(y, dtype=float)
-    as_good = (cost[None, :] <= cost[:, None]) & (gain[None, :] >= gain[:, None])
-    better = (cost[None, :] < cost[:, None]) | (gain[None, :] > gain[:, None])
-    beaten = (as_good & better).any(axis=1)
-    front: npt.NDArray[np.bool_] = ~beaten & np.isfinite(cost) & np.isfinite(gain)
-    return front
+    cost, gain = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    return pareto_set(np.stack([cost if less_is_better else -cost, -gain], axis=1))
 
 
 def with_trade_off(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
