@@ -20,7 +20,7 @@ from moodbench.cli.leaderboard import output
 from moodbench.cli.running import carry_out, exit_code
 from moodbench.errors import INTERRUPTED
 from moodbench.report.leaderboard_view import view_leaderboard
-from moodbench.report.search import NO_END, shown
+from moodbench.report.search import NONE_COMPLETED, shown
 from moodbench.report.tables import pair_sentence
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.statistics.paired import PairedDifference
@@ -140,7 +140,7 @@ def describe_pick(
     if search.objective == "memory":
         why = "of the scores near the best it takes the least memory"
     elif best.status != "finished":
-        why = NO_END
+        why = NONE_COMPLETED
     pick = f"{pick}, the default recipe: {why}."
     if other is None or result is None:
         return pick

@@ -12,14 +12,14 @@ from moodbench.tune.trials import SearchTrial, sign
 RANK = "lora.r"
 UNUSED = "not used"
 """Shown for a hyperparameter that a condition switches off."""
-LUCK = (
-    "The best of many is flattered by luck: only a confirmation with other seeds on the test split says how good it is."
+SELECTION_BIAS = (
+    "The best of many scores is biased upwards: measure the pick by a confirmation with other seeds on the test split."
 )
 TITLES = {
     "map": "Validation score by rank and alpha over rank",
     "coordinates": "Configurations and their validation score",
-    "budget": "What a budget buys",
-    "importance": "Which parameters mattered",
+    "budget": "Best score by budget",
+    "importance": "Importance of the hyperparameters",
     "front": "Validation score and memory of training",
 }
 """Figure to its heading, in display order."""
@@ -51,7 +51,7 @@ def budget_warning(num_wanted: int, budget_s: float, num_trainings: float, sched
         return ""
     return (
         f"By estimate this budget is worth {num_trainings:.1f} trainings of the default recipe, "
-        f"for {num_wanted} configurations asked for; "
+        f"for {num_wanted} requested configurations; "
         f"all of them would take {hours(num_wanted * budget_s / num_trainings)}"
         + (" if none were stopped early" if scheduler != "none" else "")
         + ". To compare more of them, give a longer --budget, "
@@ -94,7 +94,7 @@ def caption(key: str, search: SearchResult) -> str:
     equal = equal_scores(search.trials)
     more = {
         "map": f"Scores {after(equal)}; below each mean its 95 % t interval over the trials of the cell, "
-        "which differ in what else is searched",
+        "which differ in the other parameters",
         "coordinates": f"Scores {after(equal)}",
         "budget": "The expected best describes random draws; a guided search does better at equal cost, if it works",
         "importance": f"Scores {after(equal)}; what a condition switches off counts with its default",
@@ -105,22 +105,22 @@ def caption(key: str, search: SearchResult) -> str:
 
 
 def cost_sentence(search: SearchResult) -> str:
-    """Describe how many configurations were tried, how they ended and what they cost."""
+    """Describe how many configurations were tried, with their status and cost."""
     texts, seconds = sum(t.texts_trained for t in search.trials), sum(t.train_time_s for t in search.trials)
     share = ""
     if search.max_texts:
         full = len(search.trials) * search.max_texts
-        share = f", {100 * texts / full:.0f} % of training each to the longest end"
+        share = f", {100 * texts / full:.0f} % of training all of them in full"
     num, num_left = len(search.trials), search.num("unfinished")
-    left = f", {num_left} begun and not ended" if num_left else ""
+    left = f", {num_left} unfinished" if num_left else ""
     return (
-        f"{num} configuration{'s' if num != 1 else ''}: {search.num('finished')} trained to their end, "
+        f"{num} configuration{'s' if num != 1 else ''}: {search.num('finished')} completed, "
         f"{search.num('stopped')} stopped early, {search.num('failed')} failed{left}. {texts:,} texts trained in "
         f"{seconds:.0f} s of trials{share}."
     )
 
 
-NO_END = "no training came to its end, and who learns sooner need not end better"
+NONE_COMPLETED = "no training was completed, and a configuration that learns faster need not end up better"
 """Why the default recipe stays the pick where all trainings were cut off."""
 
 
@@ -146,10 +146,10 @@ def _pick(search: SearchResult, best: SearchTrial) -> list[str]:
     chosen = ", ".join(f"{name} {value_text(value)}" for name, value in best.configuration.items())
     score = f"{best.metric} {shown(best.score, best.metric)}"
     tolerance = f"{factor(search.metric) * TOLERANCE:g}"
-    ended = "" if best.status == "finished" else f" after {best.texts_trained:,} texts, not trained to its end,"
+    ended = "" if best.status == "finished" else f" after {best.texts_trained:,} texts, not completed,"
     first = winner(search.trials)
     if search.objective == "quality" and first is not None and first is not best:
-        why = f"but {NO_END}"
+        why = f"but {NONE_COMPLETED}"
         if best.status == "finished":
             why = f"not more than {tolerance} better, which may be luck among {len(search.trials)}"
         return [
@@ -159,11 +159,11 @@ def _pick(search: SearchResult, best: SearchTrial) -> list[str]:
     if search.objective == "memory":
         points = "; ".join(f"{shown(t.score, t.metric)} with {mib(t):,.0f} MiB" for t in front(search.trials))
         return [
-            f"Pick:{ended} {chosen}; validation {score}. {LUCK}",
+            f"Pick:{ended} {chosen}; validation {score}. {SELECTION_BIAS}",
             f"Picked by memory: the least among the scores at most {tolerance} below the best. "
             f"Front of score and memory of training: {points or 'no memory is known'}.",
         ]
-    return [f"Best on validation:{ended} {chosen}; {score}. {LUCK}"]
+    return [f"Best on validation:{ended} {chosen}; {score}. {SELECTION_BIAS}"]
 
 
 def _expected_best(search: SearchResult, metric: str) -> list[str]:

@@ -40,7 +40,7 @@ def test_the_page_notices_a_new_search(tmp_path):
     now[0] += CHECK_EVERY_S + 1
     shown = render_tab(reader, TRAINING, State(tab="training"), Services()).outputs
     assert shown is not None and shown[3].visible is True
-    assert "3 configurations: 3 trained to their end" in shown[4] and "lora.alpha_over_r" in shown[4]
+    assert "3 configurations: 3 completed" in shown[4] and "lora.alpha_over_r" in shown[4]
     assert [len(plot.data) for plot in shown[5:8]] == [1, 1, 3] and not shown[8].data
     assert "Fewer than 8" in shown[8].layout.annotations[0].text
 
@@ -76,5 +76,5 @@ def test_the_report_has_a_section_for_each_search(tmp_path):
     assert all(ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg" for path in figures)
     for name in ("report.md", "report.html"):
         text = (tmp_path / "report" / name).read_text("utf-8")
-        assert "Search: MiniLM-L3 · icwsm-movie · lora_rank_alpha" in text and "3 trained to their end" in text
+        assert "Search: MiniLM-L3 · icwsm-movie · lora_rank_alpha" in text and "3 completed" in text
     assert text.count("95 % t interval over the trials of the cell") == 1 and "<script" not in text

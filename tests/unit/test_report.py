@@ -73,6 +73,14 @@ def test_it_writes_the_report_the_figures_and_the_numbers(written):
     ]
 
 
+def test_only_the_requested_formats_are_written(written, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--store", written[0].uri, "--format", "html", "latex", "--output", str(tmp_path)])
+    assert ended.value.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leaderboard.tex", "report.html"]
+    assert (tmp_path / "report.html").read_bytes() == (written[1] / "report.html").read_bytes()
+
+
 def test_its_tables_are_those_of_the_board(written):
     store, folder = written
     expected = cells(view_leaderboard(store, hardware()).rows).to_numpy().tolist()

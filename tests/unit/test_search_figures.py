@@ -100,12 +100,12 @@ def test_the_report_has_words_figures_and_every_trial_and_escapes_what_a_store_s
     for key, title in TITLES.items():
         assert f"![{title}](search-{'s' * 12}-{key}.svg)" in text
     assert page.count("<svg") == 5 and "<b>" not in page and "&lt;b&gt;|x" in page
-    assert "12 configurations: 12 trained to their end, 0 stopped early, 0 failed. 7,800 texts trained" in page
+    assert "12 configurations: 12 completed, 0 stopped early, 0 failed. 7,800 texts trained" in page
 
 
 def test_the_cost_is_a_share_of_full_training_where_the_request_is_known() -> None:
     search = replace(a_search(), max_texts=1300)
-    assert "18 s of trials, 50 % of training each to the longest end." in cost_sentence(search)
+    assert "18 s of trials, 50 % of training all of them in full." in cost_sentence(search)
 
 
 def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
@@ -130,8 +130,8 @@ def test_the_table_begins_with_the_pick_and_ends_with_what_failed() -> None:
 def test_a_pick_that_was_cut_off_is_named_so() -> None:
     search = search_result([trial(0, 0.9, "unfinished"), trial(1, 0.8)])
     assert trial_table(search)[1][0][:2] == ["pick, unfinished", "90.0"]
-    assert findings(search)[0].startswith("Best on validation: after 100 texts, not trained to its end, ")
-    assert "1 trained to their end, 0 stopped early, 0 failed, 1 begun and not ended." in cost_sentence(search)
+    assert findings(search)[0].startswith("Best on validation: after 100 texts, not completed, ")
+    assert "1 completed, 0 stopped early, 0 failed, 1 unfinished." in cost_sentence(search)
     assert findings(search_result([trial(0, None, "failed")])) == [
         "No configuration has a validation score, so there is no pick."
     ]

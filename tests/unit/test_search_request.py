@@ -185,15 +185,15 @@ def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tm
             main(["tune", *options, *more])
         return " ".join(capsys.readouterr().out.split())
 
-    assert "for 40 configurations asked for" in said("--trials", "40", "--budget", "20m")
-    assert "asked for" not in said("--trials", "40", "--budget", "300h")
-    assert "asked for" not in said("--trials", "40")
+    assert "for 40 requested configurations" in said("--trials", "40", "--budget", "20m")
+    assert "requested configurations" not in said("--trials", "40", "--budget", "300h")
+    assert "requested configurations" not in said("--trials", "40")
     (search,) = (tmp_path / "results" / "searches").iterdir()
     store = Store.open(str(tmp_path / "results"))
     known = registered(store, search.name)
     assert known is not None
     started(known, store, 1)
-    assert "asked for" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
+    assert "requested configurations" not in said("--trials", "40", "--budget", "20m"), "its own pace is known by now"
 
 
 @pytest.mark.parametrize(("num_gpus", "num_cpus", "worth"), [(4, 8, 4), (4, 2, 2), (1, 8, 1)])

@@ -82,7 +82,7 @@ def test_the_end_of_a_search_says_what_is_picked_and_how_the_other_stands_to_the
     assert f'The best of the others, {{"lora.r": 4}}: {said}' in words and words.endswith("does not change.")
     cut_off = describe_pick(request, replace(default, status="unfinished"), other, found)
     assert (
-        "the default recipe: no training came to its end, and who learns sooner need not end better. The best of"
+        "the default recipe: no training was completed, and a configuration that learns faster need not end up better. The best of"
         in cut_off
     )
     alone = describe_pick(request.model_copy(update={"objective": "memory"}), default, None, None)
@@ -190,7 +190,7 @@ def test_only_what_was_evaluated_with_the_seed_is_measured() -> None:
             12,
             1.0,
             "asha",
-            ("worth 1.0 trainings", "for 12 conf", "take 2.0 h if none were stopped early.", "--max-train"),
+            ("worth 1.0 trainings", "for 12 requested conf", "take 2.0 h if none were stopped early.", "--max-train"),
         ),
         (12, 1.0, "none", ("take 2.0 h. To compare",)),
         (4, 1.5, "none", ("worth 1.5 trainings", "take 26 m 40 s.")),
