@@ -22,7 +22,7 @@ def test_the_two_way_table_worked_by_hand():
     """Two items x two seeds, [[1, 2], [3, 6]]; mean 3.
 
     item means 1.5, 4.5: variance 4.5, / 2 = 2.25. seed means 2, 4: variance 2, / 2 = 1.
-    df = 3.25^2 / (2.25^2 / 1 + 1^2 / 1) = 10.5625 / 6.0625; half width t_1 sqrt(2.25 + 1)
+    half width t_1 sqrt(2.25 + 1)
     """
     values = np.array([[1, 2], [3, 6]])
     assert two_way_variance(values) == pytest.approx((3.0, 2.25, 1.0, 2, 2))
