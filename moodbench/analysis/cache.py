@@ -13,6 +13,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def _written(path: Path, key: str, computed: Computed) -> Path:
         "covered": computed.covered,
         "ties": None if computed.ties is None else _table(computed.ties),
         "pairs": {name: vars(pairs) for name, pairs in computed.pairs.items()},
-        "draws": {name: {k: v for k, v in vars(own).items() if k not in ARRAYS} for name, own in draws},
+        "draws": {
+            name: {f.name: getattr(own, f.name) for f in fields(own) if f.name not in ARRAYS} for name, own in draws
+        },
     }
     text = json.dumps(about, default=_plain)
     arrays = {
@@ -139,9 +142,9 @@ def _read(path: Path, key: str) -> Computed | None:
                 return None
             draws = {}
             for n, (name, facts) in enumerate(about["draws"].items()):
-                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+                values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
                 arrays = {what: held[f"{n}-{what}"] for what in ARRAYS if f"{n}-{what}" in held}
-                draws[name] = BootstrapDraws(**fields, **arrays)
+                draws[name] = BootstrapDraws(**values, **arrays)
         ties = None if about["ties"] is None else _frame(about["ties"])
         pairs = {name: AllPairs(**facts) for name, facts in about["pairs"].items()}
         overall_draws = draws.pop(OVERALL, None)

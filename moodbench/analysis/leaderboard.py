@@ -21,7 +21,7 @@ from moodbench.statistics.composite import Anchors, LogScale, load_anchors
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
 from moodbench.statistics.pareto import contributions, membership
-from moodbench.statistics.rank_intervals import num_draws, rank_all, tied_fastest
+from moodbench.statistics.rank_intervals import num_draws_of_pairs, tied_fastest
 from moodbench.training.outcome import worst_training_verdict
 
 COSTS = ("train_time_s", *SIZES)
@@ -151,32 +151,21 @@ def track_rank_intervals(
     contributes, as a share of the area from no error at the lowest cost to all wrong at the highest (AREA_SCALES).
     Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
     """
-    made = track.assign(**dict.fromkeys(QUALITY_COLUMNS))
-    for cost, column in AREA_COLUMNS.items():
-        scale = AREA_SCALES.get(cost, load_anchors().latency_p50_s)
-        values = np.asarray(latency_s if cost == "latency_p50_s" else track[cost], dtype=np.float64)
-        area = np.stack([1 - track["accuracy"].to_numpy(dtype=float), 1 - scale.utility(values)], axis=1)
-        made[column] = contributions(area, (1.0, 1.0))
+    made = track.assign(**dict.fromkeys(QUALITY_COLUMNS)).assign(**_hypervolumes(track, latency_s))
     if bootstrap is None or not set(track["name"]) <= set(bootstrap.names):
         return made
     at = [bootstrap.names.index(name) for name in track["name"]]
-    accuracy, f1 = (
-        rank_all(bootstrap.names, point, draws[: num_draws(len(at))], bootstrap.num_items)
-        for point, draws in ((bootstrap.accuracy, bootstrap.accuracy_draws), (bootstrap.f1_macro, bootstrap.f1_draws))
-    )
+    accuracy, f1 = bootstrap.accuracy_ranking, bootstrap.f1_ranking
     intervals = [clipped(bootstrap.interval(name, "f1_macro")) for name in track["name"]]
-    costs = {c: track[c].astype(float).to_numpy() for c in PARETO_COSTS}
-    costs["latency_p50_s"] = latency_s.astype(float).to_numpy()
-    clear = costs["latency_p50_s"].copy()
-    clear[track["provisional"].to_numpy(dtype=bool)] = np.nan
-    noise = (
-        np.zeros((len(bootstrap.accuracy_draws), len(at)))
-        if bootstrap.speed_noise is None
-        else bootstrap.speed_noise[:, at, 0]
-    )
-    fastest = tied_fastest(clear, noise[: num_draws(len(at))])
+    noise = np.zeros((len(bootstrap.accuracy_draws), len(at)))
     if bootstrap.speed_noise is not None:
-        costs["latency_p50_s"] = costs["latency_p50_s"] * np.exp(bootstrap.speed_noise[:, at, 0])
+        noise = bootstrap.speed_noise[:, at, 0]
+    latency = latency_s.to_numpy(dtype=np.float64)
+    undisturbed = np.where(track["provisional"].to_numpy(dtype=bool), np.nan, latency)
+    fastest = tied_fastest(undisturbed, noise[: num_draws_of_pairs(len(at))])
+    costs = {cost: track[cost].to_numpy(dtype=np.float64) for cost in PARETO_COSTS}
+    costs["latency_p50_s"] = latency * np.exp(noise)
+    errors = 1 - bootstrap.accuracy_draws[:, at]
     return made.assign(
         f1_low=[i.low for i in intervals],
         f1_high=[i.high for i in intervals],
@@ -186,11 +175,19 @@ def track_rank_intervals(
         tied_best=accuracy.tied_best[at],
         tied_f1=f1.tied_best[at],
         tied_latency=pd.array(fastest, dtype="boolean"),
-        **{
-            column: membership(1 - bootstrap.accuracy_draws[:, at], costs[cost])
-            for cost, column in PARETO_COSTS.items()
-        },
+        **{column: membership(errors, costs[cost]) for cost, column in PARETO_COSTS.items()},
     )
+
+
+def _hypervolumes(track: pd.DataFrame, latency_s: pd.Series[float]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the columns hypervolume_* of `track_rank_intervals`."""
+    found = {}
+    for cost, column in AREA_COLUMNS.items():
+        scale = AREA_SCALES.get(cost, load_anchors().latency_p50_s)
+        values = np.asarray(latency_s if cost == "latency_p50_s" else track[cost], dtype=np.float64)
+        area = np.stack([1 - track["accuracy"].to_numpy(dtype=np.float64), 1 - scale.utility(values)], axis=1)
+        found[column] = contributions(area, (1.0, 1.0))
+    return found
 
 
 def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from moodbench.statistics.composite import (
 )
 from moodbench.statistics.overall import OVERALL, TIES, overall
 from moodbench.statistics.pareto import layers
-from moodbench.statistics.rank_intervals import num_draws, rank_all
+from moodbench.statistics.rank_intervals import num_draws_of_pairs, rank_all
 
 Floats = npt.NDArray[np.float64]
 RANKING_COLUMNS = ["name", "provisional", "accuracy"]
@@ -311,7 +311,7 @@ def with_score_ranks(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFr
     found = {column: np.full(len(track), np.nan) for column in SCORE_COLUMNS}
     if draws is not None and names and set(names) <= set(draws.names):
         own = draws.of(names)
-        few = own.scores[: num_draws(len(names))]
+        few = own.scores[: num_draws_of_pairs(len(names))]
         ranking = rank_all(own.names, track.loc[ranked, "score"].to_numpy(dtype=float), few, own.num_items)
         best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
         found["rank_low"][ranked], found["rank_high"][ranked] = ranking.low, ranking.high

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.statistics.intervals import Estimand, Interval
+from moodbench.statistics.rank_intervals import Ranking, num_draws_of_pairs, rank_all
 
 Floats = npt.NDArray[np.float64]
 CHUNK = 500
@@ -45,6 +47,19 @@ class BootstrapDraws:
     """Median over pairs of the share of discordant examples, on which only one of the two is right (first seeds)."""
     speed_noise: Floats | None = None
     """`(B, M, 2)`: error of ln latency and ln throughput in each draw: see `speed_noise`."""
+
+    @cached_property
+    def accuracy_ranking(self) -> Ranking:
+        """Ranking of the entries by accuracy, from all pairs."""
+        return self._ranking(self.accuracy, self.accuracy_draws)
+
+    @cached_property
+    def f1_ranking(self) -> Ranking:
+        """Ranking of the entries by macro-F1, from all pairs."""
+        return self._ranking(self.f1_macro, self.f1_draws)
+
+    def _ranking(self, point: Floats, draws: Floats) -> Ranking:
+        return rank_all(self.names, point, draws[: num_draws_of_pairs(len(self.names))], self.num_items)
 
     @property
     def estimand(self) -> Estimand:
@@ -122,11 +137,7 @@ def bootstrap_draws(
             moved.append(drawn[:, start:end].mean(axis=1) + _seed_effect(per_seed[start:end], normals[:, at], chi))
         found.append((np.array(means)[back], np.stack(moved, axis=1)[:, back]))
     (accuracy, accuracy_draws), (f1, f1_draws) = found
-    right = np.stack([t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)], axis=1).astype(
-        np.float64
-    )
-    both = right.T @ right
-    apart = (both.diagonal()[:, None] + both.diagonal()[None] - 2 * both)[np.triu_indices(len(tables), 1)]
+    first_seeds = [t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)]
     return BootstrapDraws(
         names=tuple(names),
         accuracy=accuracy,
@@ -135,8 +146,16 @@ def bootstrap_draws(
         f1_draws=f1_draws,
         num_items=len(truth),
         num_seeds=tuple(t.shape[1] for t in tables),
-        discordance=float(np.median(apart)) / len(truth) if len(tables) > 1 else 0.0,
+        discordance=_discordance(np.stack(first_seeds, axis=1)),
     )
+
+
+def _discordance(right: npt.NDArray[np.bool_]) -> float:
+    """Return the median over pairs of columns of the share of rows of `right` `(n, M)` on which they differ."""
+    outcomes = right.astype(np.float64)
+    both = outcomes.T @ outcomes
+    discordant = (both.diagonal()[:, None] + both.diagonal()[None] - 2 * both)[np.triu_indices(right.shape[1], 1)]
+    return float(np.median(discordant)) / len(right) if len(discordant) else 0.0
 
 
 def _confusions(

@@ -12,7 +12,6 @@ import pandas as pd
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.intervals import Interval, mean_of_independent
 from moodbench.statistics.paired import difference_interval
-from moodbench.statistics.rank_intervals import num_draws, rank_all
 from moodbench.training.outcome import worst_training_verdict
 
 OVERALL = "overall"
@@ -172,11 +171,7 @@ def mean_draws(tracks: Mapping[str, BootstrapDraws]) -> BootstrapDraws | None:
 
 def mean_ties(bootstrap: BootstrapDraws) -> pd.DataFrame:
     """Return TIES of each entry, by name, from all pairs of entries."""
-    found = [
-        rank_all(bootstrap.names, point, draws[: num_draws(len(bootstrap.names))], bootstrap.num_items)
-        for point, draws in ((bootstrap.accuracy, bootstrap.accuracy_draws), (bootstrap.f1_macro, bootstrap.f1_draws))
-    ]
-    accuracy, f1 = found
+    accuracy, f1 = bootstrap.accuracy_ranking, bootstrap.f1_ranking
     columns = [accuracy.low, accuracy.high, accuracy.letters, accuracy.tied_best, f1.tied_best]
     return pd.DataFrame(dict(zip(TIES, columns, strict=True)), index=pd.Index(bootstrap.names, name="name"))
 

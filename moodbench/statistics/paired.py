@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from moodbench.statistics.bootstrap import Floats, bootstrap_draws, f1_of_confus
 from moodbench.statistics.intervals import Estimand, clopper_pearson, mcnemar_mid_p, newcombe_paired, two_way_variance
 from moodbench.statistics.rank_intervals import minimum_detectable_effect, step_down
 
+Outcomes = npt.NDArray[np.bool_]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 FEW_DISCORDANT = 10
 """With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
@@ -90,65 +92,93 @@ def paired_accuracy(
     if not 0 < rope < 1:
         raise ValueError(f"rope is {rope}; allowed is between 0 and 1, 0.01 is one point")
     num_items, num_seeds = right_a.shape
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    both = int((right_a & right_b).sum())
-    estimand: Estimand
-    if num_seeds > 1:
-        found = two_way_variance(right_a.astype(np.float64) - right_b)
-        delta, item_variance, seed_variance = found.mean, found.item_variance, found.seed_variance
-        p_value, method, estimand = found.p_value(), "two-way items x seeds, t", "recipe"
-        smallest = found.half_width(level) + float(scipy.special.ndtri(0.8)) * math.sqrt(found.variance)
-
-        def interval(level: float) -> tuple[float, float]:
-            half = found.half_width(level)
-            return max(-1.0, delta - half), min(1.0, delta + half)
-    else:
-        delta = (only_a - only_b) / num_items
-        item_variance, seed_variance = ((only_a + only_b) / num_items - delta**2) / num_items, 0.0
-        p_value = mcnemar_mid_p(only_a, only_b)
-        smallest = minimum_detectable_effect(num_items, (only_a + only_b) / num_items, alpha=1 - level)
-        method, estimand = "Newcombe paired score (method 10), McNemar mid-p", "checkpoint"
-
-        def interval(level: float) -> tuple[float, float]:
-            return newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level)
-
-    separated = p_value <= 1 - level
-    low, high = _agreeing(*interval(level), delta, separated)
+    test = _recipe_test(right_a, right_b, level) if num_seeds > 1 else _checkpoint_test(right_a, right_b, level)
+    separated = test.p_value <= 1 - level
+    low, high = _agreeing(*test.interval(level), test.delta, separated)
+    only_a, only_b = right_a & ~right_b, right_b & ~right_a
     narrower = max(2 * level - 1, 0.01)
-    exact = exact_ends((right_a & ~right_b).mean(axis=1), (right_b & ~right_a).mean(axis=1), narrower)
-    seen = interval(narrower)
-    rope_low, rope_high = min(seen[0], exact[0]), max(seen[1], exact[1])
-    verdict = decide(delta, separated, rope_low, rope_high, rope)
+    ends = (test.interval(narrower), exact_ends(only_a.mean(axis=1), only_b.mean(axis=1), narrower))
+    rope_low, rope_high = min(low for low, _ in ends), max(high for _, high in ends)
+    verdict = decide(test.delta, separated, rope_low, rope_high, rope)
     needed = None
     if verdict == "undecided":
+        num_discordant = (int(only_a.sum()) + int(only_b.sum())) / num_seeds
+        item_sd2 = num_items * test.item_variance
         needed = examples_needed(
-            delta,
-            (only_a + only_b) / num_seeds,
-            num_items,
-            num_items * item_variance,
-            seed_variance,
-            num_seeds,
-            rope,
-            level,
+            test.delta, num_discordant, num_items, item_sd2, test.seed_variance, num_seeds, rope, level
         )
     return PairedDifference(
-        delta=delta,
+        delta=test.delta,
         low=low,
         high=high,
         level=level,
         num_items=num_items,
-        only_a=only_a,
-        only_b=only_b,
-        p_value=p_value,
-        method=method,
-        estimand=estimand,
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        p_value=test.p_value,
+        method=test.method,
+        estimand=test.estimand,
         rope=rope,
         rope_low=rope_low,
         rope_high=rope_high,
         verdict=verdict,
-        detectable=smallest,
+        detectable=test.detectable,
         num_items_needed=None if needed is None else needed.num_items,
         needed_at_most=needed is not None and needed.at_most,
+    )
+
+
+class _Test(NamedTuple):
+    """Test of a difference in accuracy."""
+
+    delta: float
+    item_variance: float
+    """Variance of `delta` over new items; `seed_variance` is that over new seeds."""
+    seed_variance: float
+    p_value: float
+    detectable: float
+    """True difference that the test detects with 80 % power."""
+    interval: Callable[[float], tuple[float, float]]
+    """Function from a level to the ends of the interval."""
+    method: str
+    estimand: Estimand
+
+
+def _recipe_test(right_a: Outcomes, right_b: Outcomes, level: float) -> _Test:
+    """Return the two-way t test over items and seeds."""
+    found = two_way_variance(right_a.astype(np.float64) - right_b)
+
+    def interval(level: float) -> tuple[float, float]:
+        half = found.half_width(level)
+        return max(-1.0, found.mean - half), min(1.0, found.mean + half)
+
+    detectable = found.half_width(level) + float(scipy.special.ndtri(POWER)) * math.sqrt(found.variance)
+    return _Test(
+        found.mean,
+        found.item_variance,
+        found.seed_variance,
+        found.p_value(),
+        detectable,
+        interval,
+        "two-way items x seeds, t",
+        "recipe",
+    )
+
+
+def _checkpoint_test(right_a: Outcomes, right_b: Outcomes, level: float) -> _Test:
+    """Return McNemar's mid-p test, with Newcombe's interval, for one seed."""
+    num_items = len(right_a)
+    both, only_a, only_b = (int(x.sum()) for x in (right_a & right_b, right_a & ~right_b, right_b & ~right_a))
+    delta, discordance = (only_a - only_b) / num_items, (only_a + only_b) / num_items
+    return _Test(
+        delta,
+        (discordance - delta**2) / num_items,
+        0.0,
+        mcnemar_mid_p(only_a, only_b),
+        minimum_detectable_effect(num_items, discordance, alpha=1 - level),
+        lambda level: newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level),
+        "Newcombe paired score (method 10), McNemar mid-p",
+        "checkpoint",
     )
 
 
@@ -351,7 +381,7 @@ def _item_variance(gap: float, quantile: float, power: float, seed_variance: flo
     return 0.0 if beyond(0.0) >= 0 else float(scipy.optimize.brentq(beyond, 0.0, (gap / (z + z_power)) ** 2))
 
 
-def _outcomes(correct: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def _outcomes(correct: npt.ArrayLike) -> Outcomes:
     """Return `correct` as booleans `(items, seeds)`.
 
     Raises: ValueError for another shape or for values other than 0 and 1.

@@ -13,7 +13,7 @@ import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.statistics.bootstrap import BootstrapDraws, Floats
 from moodbench.statistics.intervals import Estimand, mid_p
-from moodbench.statistics.rank_intervals import holm, minimum_detectable_effect, num_draws, pair_scales, rank_all
+from moodbench.statistics.rank_intervals import holm, minimum_detectable_effect, num_draws_of_pairs, pair_scales
 
 POWER = 0.8
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
@@ -48,8 +48,8 @@ def all_pairs(bootstrap: BootstrapDraws, p_values: Floats | None) -> AllPairs:
     if m < 2:
         raise ValueError(f"{m} entries; needed are 2 or more")
     first, second = np.triu_indices(m, 1)
-    draws = bootstrap.accuracy_draws[: num_draws(m)]
-    ranking = rank_all(bootstrap.names, bootstrap.accuracy, draws, bootstrap.num_items)
+    draws = bootstrap.accuracy_draws[: num_draws_of_pairs(m)]
+    ranking = bootstrap.accuracy_ranking
     one, every = detectable(bootstrap, draws, formula=p_values is not None and bootstrap.estimand == "checkpoint")
     return AllPairs(
         num_pairs=len(first),

@@ -28,7 +28,7 @@ VERY_MANY, FEWEST_DRAWS = 100, 200
 """Likewise with tens of thousands of pairs; the smallest p-value is then 1 / 201."""
 
 
-def num_draws(num_entries: int) -> int | None:
+def num_draws_of_pairs(num_entries: int) -> int | None:
     """Return the number of bootstrap draws in which all pairs of entries are compared; None means all draws."""
     return None if num_entries <= MANY else FEW_DRAWS if num_entries <= VERY_MANY else FEWEST_DRAWS
 
