@@ -61,9 +61,8 @@ def report_blocks(view: LeaderboardView, calibrations: Mapping[str, Sequence[Cal
     each = view.rows[view.rows["dataset"] != OVERALL]
     blocks += [Heading("All datasets"), *all_datasets(each, len(view.tracks) + 1)]
     for tested in view.robustness:
-        table = chances(tested)
-        blocks += [Heading(f"Chance of each place: {tested.track}"), Paragraph(f"In percent, {DRAWN_ANEW}.", True)]
-        blocks.append(_table(table))
+        blocks += [Heading(f"Rank probabilities: {tested.track}"), Paragraph(f"In percent, {DRAWN_ANEW}.", True)]
+        blocks.append(_table(rank_probabilities(tested)))
     for search in view.searches:
         blocks += search_blocks(search)
     blocks += [Heading("Notes"), Items([("", note) for note in view.notes])]
@@ -149,8 +148,8 @@ def all_datasets(board: pd.DataFrame, number: int) -> Iterable[Picture]:
     yield from _picture(f"figure-{number}-critical-difference", "Critical difference diagram", caption, figure)
 
 
-def chances(tested: Robustness) -> pd.DataFrame:
-    """Return the chance in percent of each rank (columns) of each entry (rows), best expected rank first."""
+def rank_probabilities(tested: Robustness) -> pd.DataFrame:
+    """Return the probability in percent of each rank (columns) of each entry (rows), best expected rank first."""
     held = tested.stability
     order = np.argsort(held.expected_rank, kind="stable")
     rows = [
@@ -162,9 +161,13 @@ def chances(tested: Robustness) -> pd.DataFrame:
 
 
 def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
-    """Describe which models may be the most accurate, and the smallest differences that the test examples can show."""
+    """Describe which models may be the most accurate, and the smallest detectable differences."""
     names = rows.loc[rows["tied_best"].astype(bool), "name"].tolist()
-    who = f"Tied for the best accuracy: {', '.join(names)}" if len(names) > 1 else f"Most accurate for sure: {names[0]}"
+    who = (
+        f"Tied for the best accuracy: {', '.join(names)}"
+        if len(names) > 1
+        else f"Significantly the most accurate: {names[0]}"
+    )
     return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
 
 

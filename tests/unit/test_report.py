@@ -21,7 +21,7 @@ from moodbench.report.figures import COSTS, joined_ranges, trade_off
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.notes import effect_words
-from moodbench.report.report import all_datasets, chances, ties, trade_offs
+from moodbench.report.report import all_datasets, rank_probabilities, ties, trade_offs
 from moodbench.report.tables import CALIBRATION_HEADINGS
 from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.composite import Weights
@@ -290,9 +290,9 @@ def test_bars_join_runs_without_a_separated_pair():
     assert joined_ranges(np.eye(3)) == []
 
 
-def test_the_chances_of_places_are_a_table():
+def test_the_rank_probabilities_are_a_table():
     held = stability("ab", [2.0, 1.0], [[2, 1], [2, 1], [2, 1], [1, 2]])
-    table = chances(Robustness("t", "a", held, None, Weights()))
+    table = rank_probabilities(Robustness("t", "a", held, None, Weights()))
     assert table.to_dict("records") == [
         {"Model": "a", "Expected rank": "1.2", "1": "75", "2": "25"},
         {"Model": "b", "Expected rank": "1.8", "1": "25", "2": "75"},
