@@ -61,16 +61,13 @@ def table(
         for first, *rest in rows
     )
     title = f"<caption><div><strong>{escape(caption)}</strong>{escape(subtitle)}</div></caption>"
-    content = f"<table{_css(css)}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    attribute = f' class="{css}"' if css else ""
+    content = f"<table{attribute}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return scroll(content, caption)
 
 
 def _cell(cell: str) -> str:
     return cell if isinstance(cell, Html) else escape(cell)
-
-
-def _css(name: str) -> str:
-    return f' class="{name}"' if name else ""
 
 
 def card(content: str, kind: str = "plain") -> str:

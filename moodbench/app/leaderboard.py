@@ -45,7 +45,7 @@ def build(layout: Layout, services: Services) -> None:
         extra = [(f"{c.heading}: {c.help}", c.key) for c in MORE_COLUMNS]
         more = gr.CheckboxGroup(extra, label="More columns", elem_id="columns", min_width=200)
         layout.control("columns", more, choices=extra)
-    layout.html("mb-board", js_on_load=TABLE_JS, apply_default_css=False)
+    layout.html("mb-leaderboard", js_on_load=TABLE_JS, apply_default_css=False)
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
     against = gr.Dropdown(axes, value=DEFAULT.against, label="Horizontal axis", elem_id="against")

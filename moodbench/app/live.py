@@ -75,7 +75,7 @@ def _build_form(layout: Layout, runner: BackgroundRun) -> None:
         with gr.Row():
             start = gr.Button("Start", variant="primary", elem_id="run-start")
             cancel = gr.Button("Cancel", elem_id="run-cancel")
-    status = layout.html("mb-queue")
+    status = layout.html("mb-runner")
     layout.actions.append(Action(status, [start.click], inputs, _start))
     layout.actions.append(Action(status, [cancel.click], [], _cancel))
 

@@ -23,16 +23,8 @@ if TYPE_CHECKING:
     import gradio as gr
 
 TABS: tuple[Tab, ...] = (
-    leaderboard.TAB,
-    which.TAB,
-    compare.TAB,
-    speed.TAB,
-    training.TAB,
-    live.TAB,
-    try_it.TAB,
-    data.METHOD_TAB,
-    data.TAB,
-)
+    leaderboard.TAB, which.TAB, compare.TAB, speed.TAB, training.TAB, live.TAB, try_it.TAB, data.METHOD_TAB, data.TAB,
+)  # fmt: skip
 """The tabs in order; to add one, write its module and list it here."""
 LIVE_EVERY_S = 2.0
 DOWNLOAD_CLEANUP_S = (3600, 24 * 3600)
@@ -138,7 +130,7 @@ class Page:
             with gr.Row(elem_id="mb-head"):
                 gr.HTML(title)
                 reload = gr.Button("Reload", elem_id="mb-reload", size="sm", scale=0, min_width=96)
-            self._source = gr.HTML(elem_id="mb-read")
+            self._source = gr.HTML(elem_id="mb-source")
             self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
             self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
             self._requested_key = gr.Textbox(visible=False)  # the tab in the address
@@ -164,10 +156,7 @@ class Page:
 
         layout, values = self._layouts[key], [c.component for c in self._controls.values()]
         inputs, outputs = [self._open_key, self._source, *values], self._outputs(key)
-        latest = {
-            "trigger_mode": "always_last",
-            **LISTENER,
-        }  # a slider sends an event for every move; the last one wins
+        latest = {**LISTENER, "trigger_mode": "always_last"}  # a slider sends an event for every move
         change = partial(self._changed, key, only_reranked=False)
         rerank = partial(self._changed, key, only_reranked=True)
         if events := layout.events(only_reranks=False):

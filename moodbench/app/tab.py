@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
 from moodbench.runtime.ray_glance import ClusterNow
-
-if TYPE_CHECKING:
-    from moodbench.serving.classifier import Answer
+from moodbench.serving.classifier import Answer
 
 Choices = Sequence[tuple[str, Any]]
 """Titles and values of the choices of a component."""

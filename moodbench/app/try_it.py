@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moodbench.app.html import Html, card, error, hint, progress, table
 from moodbench.app.snapshot import Snapshot
@@ -13,9 +13,7 @@ from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.errors import MoodBenchError
 from moodbench.report.formatting import marked, milliseconds, percent
-
-if TYPE_CHECKING:
-    from moodbench.serving.classifier import Answer
+from moodbench.serving.classifier import Answer
 
 MAX_SHOWN = 3
 MAX_TEXT = 20_000
@@ -28,7 +26,7 @@ def build(layout: Layout, services: Services) -> None:
     """Create the components of the tab."""
     import gradio as gr
 
-    layout.html("mb-asked")
+    layout.html("mb-try-models")
     text = gr.Textbox(
         label="Your text", lines=3, max_lines=8, max_length=MAX_TEXT, elem_id="try-text", placeholder="A fine film."
     )

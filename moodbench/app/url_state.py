@@ -70,11 +70,8 @@ class State:
 
     def to_query(self) -> str:
         """Return the canonical query string, without the question mark."""
-        pairs = []
-        for name, value in asdict(self).items():
-            if value != getattr(DEFAULT, name):
-                pairs.append((name, ";".join(value) if isinstance(value, tuple) else _text(value)))
-        return urlencode(pairs)
+        changed = {name: value for name, value in asdict(self).items() if value != getattr(DEFAULT, name)}
+        return urlencode({name: _text(value) for name, value in changed.items()})
 
 
 DEFAULT = State()
@@ -89,6 +86,8 @@ def read_state(given: Mapping[str, Any]) -> State:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ";".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -110,11 +109,10 @@ def _limit(value: Any) -> float | None:
     return number if number else None
 
 
-def _words(value: Any) -> str | None:
+def _printable(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    printable = "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT])
-    return printable.strip()
+    return "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT]).strip()
 
 
 def _composite(value: Any) -> str | None:
@@ -125,8 +123,8 @@ def _names(value: Any) -> tuple[str, ...] | None:
     parts: Sequence[Any] = value.split(";") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
         return None
-    words = (_words(part.replace(";", " ")) for part in parts if isinstance(part, str))
-    return tuple(dict.fromkeys(w for w in words if w))
+    names = (_printable(part.replace(";", " ")) for part in parts if isinstance(part, str))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _few_names(value: Any) -> tuple[str, ...] | None:
@@ -135,7 +133,7 @@ def _few_names(value: Any) -> tuple[str, ...] | None:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _words),
+    **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _printable),
     **dict.fromkeys(CRITERIA, _weight),
     **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
     "composite": _composite,

@@ -185,6 +185,6 @@ class Site:
         page = page or self.page
         page.goto(f"{self.server.url}/?{query}", wait_until="commit")
         page.wait_for_function("() => window.gradio_config && !document.body.innerText.includes('Reading the results')"
-                               " && document.querySelector('#mb-read p')")  # fmt: skip
+                               " && document.querySelector('#mb-source p')")  # fmt: skip
         page.wait_for_timeout(250)
         return page

@@ -6,7 +6,7 @@ from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.store import Store
 
-ROWS = "#mb-board tbody tr"
+ROWS = "#mb-leaderboard tbody tr"
 TWEETS = "icwsm-tweets (96 training texts)"
 DRAWN = "path.point, .barlayer path, path.js-line"
 
@@ -48,7 +48,7 @@ def choose(page, elem, option) -> None:
 
 
 def headings(page) -> list[str]:
-    return page.locator("#mb-board thead button").all_inner_texts()
+    return page.locator("#mb-leaderboard thead button").all_inner_texts()
 
 
 def start_preset(page, name) -> None:

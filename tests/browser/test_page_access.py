@@ -29,8 +29,8 @@ def test_it_is_whole_on_a_phone_and_in_the_dark(filled, browser, kind):
     if kind == "phone":
         filled.open("", page)
         assert page.evaluate(f"Math.max(...[...document.querySelectorAll('{ROWS}')].map(r => r.offsetHeight))") < 150
-        page.locator("#mb-board thead button[data-key=latency_p50_s]").tap()
-        assert page.locator("#mb-board th.mb-latency_p50_s").first.get_attribute("aria-sort") == "ascending"
+        page.locator("#mb-leaderboard thead button[data-key=latency_p50_s]").tap()
+        assert page.locator("#mb-leaderboard th.mb-latency_p50_s").first.get_attribute("aria-sort") == "ascending"
     else:
         assert page.evaluate("document.body.classList.contains('dark')")
     assert recorder.problems == []

@@ -21,7 +21,7 @@ def test_the_board_shows_what_the_terminal_shows(filled):
         "rows => rows.map(r => [...r.cells].map(c => (c.querySelector('span:not(.mb-mark)') || c).textContent.trim()))",
     )
     assert [row[2:] for row in shown] == [row[2:] for row in expected]
-    assert [h for h in page.locator("#mb-board thead button").all_inner_texts()] == [c.heading for c in COLUMNS]
+    assert [h for h in page.locator("#mb-leaderboard thead button").all_inner_texts()] == [c.heading for c in COLUMNS]
     assert page.locator("#mb-answer").inner_text().startswith(names(view)[0])
     drawn(page, "trade-off")
     drawn(page, "by-dataset")
@@ -88,7 +88,7 @@ def test_search_and_filters_hide_rows(filled):
     box.press_sequentially("vad;MINI", delay=15)
     until(lambda: set(order(page)) == {"vader", "MiniLM-L3"}, "two rows are left")
     box.fill("nothing-like-it")
-    until(lambda: "No entry matches" in page.locator("#mb-board").inner_text(), "the way out is told")
+    until(lambda: "No entry matches" in page.locator("#mb-leaderboard").inner_text(), "a hint what to do")
     shot(filled, "no-match")
     box.fill("")
     until(lambda: len(order(page)) == 3, "all rows again")
@@ -109,8 +109,8 @@ def test_an_address_shows_the_same_view_again(filled):
     again.close()
     hostile = "accuracy=nan&f1=1e999&models=%3Cscript%3E&search=%3Cimg%20src=x%20onerror=alert(1)%3E&sort=%22%5D&tab=x"
     filled.open(hostile)
-    assert "No entry matches" in page.locator("#mb-board").inner_text()
-    assert page.locator("#mb-board img, #mb-answer img").count() == 0
+    assert "No entry matches" in page.locator("#mb-leaderboard").inner_text()
+    assert page.locator("#mb-leaderboard img, #mb-answer img").count() == 0
 
 
 def test_filters_columns_and_the_axis_are_in_the_address_and_come_back_from_it(filled):
@@ -146,15 +146,15 @@ def axis_title(page) -> str:
 
 def test_headings_sort_and_what_is_missing_stays_last(filled):
     page = filled.open()
-    page.locator("#mb-board thead button[data-key=latency_p50_s]").click()
+    page.locator("#mb-leaderboard thead button[data-key=latency_p50_s]").click()
     values = [
         float(v) if v else None
         for v in page.eval_on_selector_all(f"{ROWS} .mb-latency_p50_s", "c => c.map(x => x.dataset.v)")
     ]
     assert values == sorted(values) and "sort=latency_p50_s" in address(page)
-    heading = page.locator("#mb-board th.mb-latency_p50_s").first
+    heading = page.locator("#mb-leaderboard th.mb-latency_p50_s").first
     assert heading.get_attribute("aria-sort") == "ascending"
-    page.locator("#mb-board thead button[data-key=latency_p50_s]").click()
+    page.locator("#mb-leaderboard thead button[data-key=latency_p50_s]").click()
     assert heading.get_attribute("aria-sort") == "descending" and "sort=-latency_p50_s" in address(page)
     slow_first = order(page)
     page.get_by_role("button", name="Fastest").click()  # rendered again by the server
@@ -167,10 +167,10 @@ def test_headings_sort_and_what_is_missing_stays_last(filled):
 
 def test_the_keyboard_reaches_and_works_everything_on_the_board(filled):
     page = filled.open()
-    page.locator("#mb-board thead button").first.focus()
+    page.locator("#mb-leaderboard thead button").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.locator("#mb-board th.mb-name").first.get_attribute("aria-sort") == "ascending"
+    assert page.locator("#mb-leaderboard th.mb-name").first.get_attribute("aria-sort") == "ascending"
     page.get_by_role("tab", name="Leaderboard").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -19,13 +19,13 @@ from moodbench.hardware import hardware
 
 pytestmark = [pytest.mark.performance, pytest.mark.timeout(3600)]
 
-ROWS = "#mb-board tbody tr"
+ROWS = "#mb-leaderboard tbody tr"
 PAGES, MOVES = 5, 9
 CLOCKS = """
 // Milliseconds since the page was asked for: when the table is first painted, and when, after an input, it is painted with other
 // rows or scores. Gradio touches the table without changing it, too.
 window.mb = {table: null, asked: null, answered: null, touched: 0, before: ''};
-const rows = () => [...document.querySelectorAll('#mb-board tbody tr')];
+const rows = () => [...document.querySelectorAll('#mb-leaderboard tbody tr')];
 const shown = () => rows().map(r => r.dataset.name + r.querySelector('.mb-score').textContent).join();
 const look = () => {
   if (rows().length && rows()[0].offsetHeight) {
@@ -34,7 +34,7 @@ const look = () => {
       mb.touched = performance.now();
       if (mb.asked && !mb.answered && shown() !== mb.before)
         requestAnimationFrame(() => requestAnimationFrame(() => { mb.answered = performance.now(); }));
-    }).observe(document.querySelector('#mb-board'), {childList: true, subtree: true});
+    }).observe(document.querySelector('#mb-leaderboard'), {childList: true, subtree: true});
   } else requestAnimationFrame(look);
 };
 requestAnimationFrame(look);
@@ -52,9 +52,9 @@ def test_a_large_store_is_opened_and_ranked_again(browser, tmp_path, monkeypatch
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
     store = generate(tmp_path / "results", num_models=models, num_datasets=datasets, num_seeds=seeds, num_test=num_test)
     cached_results(store, hardware(), in_store=True)  # as `moodbench store compact` does
-    told = measure(browser, store.uri, tmp_path / "server", models)
+    measured = measure(browser, store.uri, tmp_path / "server", models)
     loads = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(f"\n{models} entries, {models * datasets * seeds:,} trials: {'; '.join(told)}; load {loads}")
+    print(f"\n{models} entries, {models * datasets * seeds:,} trials: {'; '.join(measured)}; load {loads}")
 
 
 def measure(browser, store: str, folder: Path, models: int) -> list[str]:
@@ -64,7 +64,7 @@ def measure(browser, store: str, folder: Path, models: int) -> list[str]:
     context, recorder = browser()
     try:
         server.wait(600)
-        told = [f"server ready {time.monotonic() - began:.1f} s"]
+        measured = [f"server ready {time.monotonic() - began:.1f} s"]
         context.add_init_script(CLOCKS)
         page = context.new_page()
         page.set_default_timeout(300_000)
@@ -73,7 +73,7 @@ def measure(browser, store: str, folder: Path, models: int) -> list[str]:
         before = computed(process)
         opened += [table_visible(page, server.url) for _ in range(PAGES)]
         per_page = (computed(process) - before) / PAGES
-        told.append(
+        measured.append(
             f"first page {opened[0]:.1f} s, warm page {spread(opened[1:])}, of which the server computes {per_page:.2f} s"
         )
         assert page.locator(ROWS).count() == models
@@ -83,20 +83,20 @@ def measure(browser, store: str, folder: Path, models: int) -> list[str]:
         before = computed(process)
         moves = [painted_anew(page, lambda: page.keyboard.press("ArrowRight")) for _ in range(MOVES)]
         per_move = (computed(process) - before) / MOVES
-        told.append(f"slider {spread(moves)}, of which the server computes {per_move:.2f} s")
+        measured.append(f"slider {spread(moves)}, of which the server computes {per_move:.2f} s")
         box = page.locator("#search textarea, #search input").first
-        told.append(f"search {painted_anew(page, lambda: box.fill('synthetic-1')):.2f} s")
+        measured.append(f"search {painted_anew(page, lambda: box.fill('synthetic-1')):.2f} s")
         box.fill("")
         until(lambda: page.locator(ROWS).count() == models, "all rows again", 300)
         page.get_by_role("button", name="Filters").click()
-        told.append(f"filter {painted_anew(page, lambda: page.get_by_label('lora', exact=True).check()):.2f} s")
+        measured.append(f"filter {painted_anew(page, lambda: page.get_by_label('lora', exact=True).check()):.2f} s")
         for tab in TABS[1:]:
             start = time.monotonic()
             page.get_by_role("tab", name=tab.title).click()
             until(lambda tab=tab: f"tab={tab.key}" in address(page), f"{tab.title} is filled", 300)
-            told.append(f"{tab.title} {time.monotonic() - start:.1f} s")
+            measured.append(f"{tab.title} {time.monotonic() - start:.1f} s")
         assert recorder.problems == []
-        return told
+        return measured
     finally:
         context.close()
         server.stop()

@@ -24,7 +24,7 @@ def test_the_rules_of_axe_are_at_hand(why_no_axe):
 def test_an_empty_store_says_how_to_start(site):
     site.open()
     assert "moodbench run quickstart" in site.page.locator("#mb-notice").inner_text()
-    assert not site.store.exists(), "looking creates nothing"
+    assert not site.store.exists(), "reading creates nothing"
     shot(site, "empty")
     clean(site)
 
@@ -74,19 +74,21 @@ def test_a_run_is_started_from_the_page(site):
     page = site.open("tab=live")
     page.get_by_role("button", name="Start a run").click()
     page.locator("#run-start").click()
-    until(lambda: "Nothing to run" in page.locator("#mb-queue").inner_text(), "a request for nothing is refused")
+    until(lambda: "Nothing to run" in page.locator("#mb-runner").inner_text(), "a request for nothing is refused")
     clean(site)
     site.open("tab=live")
     start_preset(page, "products")
-    until(lambda: "Started here: running" in page.locator("#mb-queue").inner_text(), "it is under way")
-    said = until(lambda: told if "Run " in (told := page.locator("#mb-queue").inner_text()) else "", "its name")
+    until(lambda: "Started here: running" in page.locator("#mb-runner").inner_text(), "it is under way")
+    said = until(lambda: text if "Run " in (text := page.locator("#mb-runner").inner_text()) else "", "its name")
     page.locator("#run-start").click()
-    until(lambda: "under way already" in page.locator("#mb-queue").inner_text(), "one at a time")
-    until(lambda: "Started here: ended" in page.locator("#mb-queue").inner_text(), "its end", 300)
+    until(lambda: "under way already" in page.locator("#mb-runner").inner_text(), "one at a time")
+    until(lambda: "Started here: ended" in page.locator("#mb-runner").inner_text(), "its end", 300)
     started = current_runs(Store.open(site.store))[0].run_id
     assert started in said, "the run that began last is the one that was started"
     until(lambda: ended_wholly(page, started), "its jobs")
-    assert "9 records were committed" in page.locator("#mb-queue").inner_text(), "three fits, evaluations, measurements"
+    assert "9 records were committed" in page.locator("#mb-runner").inner_text(), (
+        "three fits, evaluations, measurements"
+    )
     shot(site, "started")
     page.get_by_role("tab", name="Method").click()
     page.wait_for_selector("#mb-method table", state="visible")
@@ -101,7 +103,7 @@ def test_a_run_is_cancelled_from_the_page(site):
     start_preset(page, "many")
     until(lambda: "of 20 jobs ended" in page.locator("#mb-live").inner_text(), "it has begun", 90)
     page.locator("#run-cancel").click()
-    until(lambda: "Started here: cancelled" in page.locator("#mb-queue").inner_text(), "it has left", 60)
+    until(lambda: "Started here: cancelled" in page.locator("#mb-runner").inner_text(), "it has left", 60)
     until(lambda: ": cancelled" in page.locator("#mb-live h3").first.inner_text(), "its log says so")
     done = int(page.locator("#mb-live p").first.inner_text().split(" of ")[0])
     assert done < 20
@@ -121,7 +123,7 @@ def test_a_damaged_store_says_which_file_and_what_to_do(site):
         return page.locator("#mb-notice").inner_text()
 
     try:
-        text = until(reopened, "the damage is told", 60)
+        text = until(reopened, "the damage is reported", 60)
         assert damaged.name in text and "verify --set-aside" in text and "Traceback" not in text
         shot(site, "damaged")
         clean(site)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 def test_limits_are_in_the_address_and_come_back_from_it(filled):
     page = filled.open(f"tab=which&track={TWEETS}")
-    limits = {"Maximum latency, ms": "5000", "Maximum memory, MiB": "4000", "Accuracy, % at least": "12.5"}
+    limits = {"Maximum latency, ms": "5000", "Maximum memory, MiB": "4000", "Minimum accuracy, %": "12.5"}
     for label, value in limits.items():
         page.get_by_label(label).fill(value)
         page.keyboard.press("Tab")

@@ -29,7 +29,7 @@ from moodbench.store import Store
 pytestmark = pytest.mark.integration
 
 
-def board_html(view) -> str:
+def leaderboard_html(view) -> str:
     return leaderboard_table(view.rows, view.rows, view.failures) + failures_table(view.failures, lambda dataset: True)
 
 
@@ -40,16 +40,16 @@ def store(tmp_path):
 
 def test_the_page_and_the_terminal_show_the_same_cells(store):
     view = view_leaderboard(store, MACHINE)
-    page = Page(board_html(view))
+    page = Page(leaderboard_html(view))
     assert page.tables[0] == cells(view.rows).to_numpy().tolist()
     assert [row[1] for row in page.tables[0]] == ["tfidf-logreg", "disturbed (contaminated)", HOSTILE, "unmeasured"]
     # The accuracy column has its axis below the heading: from the lowest to the highest end of an interval.
     assert page.headings[: len(COLUMNS)] == [c.heading for c in COLUMNS]
-    assert "<span>55</span><span>90</span>" in board_html(view)
+    assert "<span>55</span><span>90</span>" in leaderboard_html(view)
 
 
-def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
-    html = board_html(view_leaderboard(store, MACHINE))
+def test_an_empty_cell_has_a_reason_and_a_disturbed_measurement_is_marked(store):
+    html = leaderboard_html(view_leaderboard(store, MACHINE))
     title = Page(html).title
     assert title("tfidf-logreg", "P99 ms") is None
     assert title("disturbed", "P99 ms") == f"withheld: too few clean requests; {PROVISIONAL}"
@@ -64,12 +64,12 @@ def test_what_is_missing_says_why_and_what_was_disturbed_is_marked(store):
 def test_a_score_without_its_baseline_says_so(tmp_path):
     store = Store.open(tmp_path / "results")
     write_trial(store, 1, "alone", 0.7, {})
-    why = Page(board_html(view_leaderboard(store, MACHINE))).title("alone", "Score")
+    why = Page(leaderboard_html(view_leaderboard(store, MACHINE))).title("alone", "Score")
     assert why == "not scored: the baseline has no result on this dataset"
 
 
 def test_names_and_messages_cannot_become_markup(store):
-    page = Page(board_html(view_leaderboard(store, MACHINE)))
+    page = Page(leaderboard_html(view_leaderboard(store, MACHINE)))
     assert not {"img", "script", "b"} & page.tags
     (failure,) = page.tables[1]
     assert failure[:4] == [HOSTILE, "toy-set", "0", "measure"]
@@ -120,7 +120,7 @@ def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     write_trial(store, 5, "wrong", 0.99, {"verdict": "invalid", "latency_p50_s": 1e-6, "throughput_texts_per_s": 1e9})
     write_trial(store, 6, "slower", 0.5, {"latency_p50_s": 0.02})
     view = view_leaderboard(store, MACHINE)
-    html = board_html(view)
+    html = leaderboard_html(view)
     title = Page(html).title
     assert "wrong (invalid)" in [row[1] for row in Page(html).tables[0]]
     assert title("wrong", "P50 ms") is None and title("wrong", "Texts/s") is None, "not the best"
@@ -139,7 +139,7 @@ def test_an_invalid_measurement_is_marked_and_is_best_in_nothing(store):
     assert "No measured entry meets all limits" in fast
 
 
-def test_a_small_chance_is_not_taken_for_a_missing_record():
+def test_a_small_probability_is_not_a_missing_record():
     row = pd.Series({"fit_ids": ["a"], **dict.fromkeys(PARETO_COSTS.values(), 0.01)})
     none = pd.DataFrame({"phase": [], "fit_id": []})
     assert missing_reason("p_pareto_latency", row, none) == "in no Pareto set with a probability of 5 % or more"
@@ -148,7 +148,7 @@ def test_a_small_chance_is_not_taken_for_a_missing_record():
     )
 
 
-def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
+def test_a_value_computed_from_all_entries_names_the_reason_that_it_is_missing():
     none = pd.DataFrame({"phase": [], "fit_id": []})
     measured = pd.Series(
         {"fit_ids": ["a"], "latency_p50_s": 0.01, "memory_peak_batch1_bytes": None, "train_time_s": 1.0}
@@ -171,18 +171,18 @@ def test_what_all_entries_are_needed_for_says_whose_lack_it_is():
 def test_minmax_needs_no_baseline_to_be_missing(tmp_path):
     store = Store.open(tmp_path / "results")
     write_trial(store, 1, "alone", 0.7, None)
-    title = Page(board_html(view_leaderboard(store, MACHINE, composite="minmax"))).title
+    title = Page(leaderboard_html(view_leaderboard(store, MACHINE, composite="minmax"))).title
     assert title("alone", "Score") == "not measured on the machine shown"
 
 
 def test_without_a_score_no_part_of_it_is_called_missing(store):
     view = view_leaderboard(store, MACHINE, composite="none")
-    title = Page(board_html(view)).title
+    title = Page(leaderboard_html(view)).title
     assert title("tfidf-logreg", "Score") == "no score was requested" == title("unmeasured", "Score")
     assert title("unmeasured", "Rank") == "not measured on the machine shown"
 
 
-def test_the_files_of_a_view_are_those_of_its_score_and_do_not_pile_up(store):
+def test_downloads_match_the_view_and_their_number_is_limited(store):
     paths = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).outputs[1:5]
     again = filled(store, "data", composite="minmax", accuracy=100, f1=0, throughput=0, latency=0).outputs[1:5]
     assert [Path(p).name for p in paths] == [
@@ -203,16 +203,16 @@ def test_the_command_is_one_that_works(store):
     results = reader.current().results
     row = results.entries.iloc[0]
     specs = ('{"preparation": ["urls"]}', '{"preparation": []}', None)
-    said = []
+    commands = []
     for spec in specs:
         records = replace(results.records, fits=results.records.fits.assign(spec=spec))
-        reading = replace(reader.current(), shown=StoreView(replace(results, records=records)))
-        said.append(use_command(pd.Series({**row, "method": "lora"}), reading))
-    assert [words.split()[1] for words in said] == ["predict", "export-model", "export-model"]
-    assert all(words.endswith(f" --store {store.uri}") for words in said)
+        changed = replace(reader.current(), shown=StoreView(replace(results, records=records)))
+        commands.append(use_command(pd.Series({**row, "method": "lora"}), changed))
+    assert [command.split()[1] for command in commands] == ["predict", "export-model", "export-model"]
+    assert all(command.endswith(f" --store {store.uri}") for command in commands)
 
 
-def test_the_command_for_all_data_sets_names_a_fit_of_that_very_entry(tmp_path):
+def test_the_command_for_all_datasets_names_a_fit_of_that_entry(tmp_path):
     store = Store.open(tmp_path / "results")
     for number, (name, dataset) in enumerate(product(("plain", "nf4"), ("one-set", "other-set"))):
         speed = {"latency_p50_s": 0.010 if name == "plain" else 0.020}
@@ -220,21 +220,21 @@ def test_the_command_for_all_data_sets_names_a_fit_of_that_very_entry(tmp_path):
         write_trial(
             store, 2 * number + 2, "big", 0.8, speed, dataset=dataset, quantization="none" if name == "plain" else name
         )
-    reading = SnapshotReader(store, MACHINE).current()
-    whole = reading.track_rows(State())
-    fits = reading.results.records.fits.set_index("fit_id")
+    snapshot = SnapshotReader(store, MACHINE).current()
+    whole = snapshot.track_rows(State())
+    fits = snapshot.results.records.fits.set_index("fit_id")
     found = {}
     for _, row in whole[whole["model"] == "big"].iterrows():
-        which = use_command(row, reading).split(" --model ")[1].split()[0]
+        which = use_command(row, snapshot).split(" --model ")[1].split()[0]
         found[row["name"]] = tuple(fits.loc[which, ["model", "dataset", "quantization"]])
     assert found == {"big": ("big", "one-set", "none"), "big nf4": ("big", "one-set", "nf4")}
     assert "</code> (its fit on one-set)" in filled(store, "which").outputs[0]
-    assert "(its fit on" not in filled(store, "which", track=reading.track_names[0]).outputs[0], (
+    assert "(its fit on" not in filled(store, "which", track=snapshot.track_names[0]).outputs[0], (
         "the page says which set"
     )
 
 
-def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
+def test_the_order_of_f1_by_dataset_does_not_depend_on_the_weights(store):
     write_trial(store, 5, "fast", 0.65, {"latency_p50_s": 1e-4, "throughput_texts_per_s": 1e4})
     quality, speed = ({"accuracy": a, "f1": a, "throughput": s, "latency": s} for a, s in ((50, 0), (0, 50)))
     shown = [filled(store, **weights).outputs for weights in (quality, speed)]
@@ -246,7 +246,7 @@ def test_f1_by_data_set_stands_in_an_order_that_no_weights_change(store):
     )
 
 
-def test_weights_moved_after_a_commit_fill_the_whole_tab_and_else_its_table_alone(store):
+def test_new_weights_render_the_table_alone_unless_the_store_has_changed(store):
     (tab,) = (tab for tab in TABS if tab.key == "leaderboard")
     now = 0.0
     reader = SnapshotReader(store, MACHINE, clock=lambda: now)
@@ -277,7 +277,7 @@ def test_no_tab_shows_a_message_that_may_quote_a_private_text(store):
         assert "second &lt;b" not in hidden, key
 
 
-def test_an_empty_store_keeps_a_message_back_too(tmp_path):
+def test_an_empty_store_hides_messages_too(tmp_path):
     store = Store.open(tmp_path / "results")
     with store.attempt() as attempt:
         failure = {"phase": "fit", "model": "toy", "dataset": "d", "seed": 1, "error_class": "OSError"}
@@ -290,7 +290,7 @@ def test_an_empty_store_keeps_a_message_back_too(tmp_path):
 
 
 @pytest.mark.parametrize("tab", [tab.key for tab in TABS])
-def test_a_tab_bears_records_without_specs_points_and_samples(store, tab):
+def test_a_tab_renders_records_without_specs_points_and_samples(store, tab):
     write_trial(
         store,
         5,
@@ -308,7 +308,7 @@ def test_a_tab_bears_records_without_specs_points_and_samples(store, tab):
         assert "bare (no throughput was recorded)" in shown.outputs[4]
 
 
-def test_what_the_form_leaves_open_is_as_the_preset_says():
+def test_empty_fields_of_the_form_keep_the_values_of_the_preset():
     assert spec_values((), (), 0) == {}
     assert spec_values(["vader"], ["icwsm-movie"], 3) == {
         "models": ("vader",),

@@ -57,11 +57,11 @@ def test_the_address_chooses_a_search_and_a_strange_one_shows_the_first(tmp_path
     store = Store.open(tmp_path)
     with_search(store, "a", 2)
     with_search(store, "b", 4)
-    reading = Snapshot(store, StoreView(read_results(store, MACHINE), searches(store)), datetime.now())
-    assert [value for _, value in search_choices(reading)] == ["", "b" * 20]
-    counts = [render_search(reading, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
+    snapshot = Snapshot(store, StoreView(read_results(store, MACHINE), searches(store)), datetime.now())
+    assert [value for _, value in search_choices(snapshot)] == ["", "b" * 20]
+    counts = [render_search(snapshot, State(tuning=given))[1].split(" ")[0] for given in ("", "b" * 20, "<script>")]
     assert counts == ["<p>2", "<p>4", "<p>2"]
-    assert search_summary(reading.shown.searches[1]) in render_search(reading, State(tuning="b" * 20))
+    assert search_summary(snapshot.shown.searches[1]) in render_search(snapshot, State(tuning="b" * 20))
 
 
 def test_the_report_has_a_section_for_each_search(tmp_path):

@@ -1,4 +1,4 @@
-"""What single cells of the page's board are made of."""
+"""Cells of the leaderboard on the page, and which of them are the best of their column."""
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ def test_an_accuracy_without_an_interval_is_a_dot_alone():
     assert 'cx="48.0"' in bare and "nan" not in bare and bare.count("<path") == 1
 
 
-def test_the_best_of_a_column_is_one_of_those_run_on_all_data_sets():
+def test_the_best_of_a_column_is_one_of_those_run_on_all_datasets():
     track = pd.DataFrame({"accuracy": [0.8, 0.7, 0.9], "provisional": False, "on_all": [True, True, False]})
     assert tied_best(track, ["accuracy"]) == {"accuracy": {0}}
     assert tied_best(track.drop(columns="on_all"), ["accuracy"]) == {"accuracy": {2}}

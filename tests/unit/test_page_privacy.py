@@ -1,4 +1,4 @@
-"""What the page shows of private texts and of messages that may quote one: nothing, unless it is asked to."""
+"""The page hides private texts and messages that may quote one, unless it was started with --show-texts."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def test_a_text_is_shown_where_it_is_known_not_to_be_private_or_on_request(priva
     assert shown_text(row.drop("private"), show_texts=False).startswith("not known")
 
 
-def test_a_data_set_is_public_where_every_text_of_every_revision_is_known_to_be(tmp_path):
+def test_a_dataset_is_public_if_every_text_of_every_revision_is_known_to_be(tmp_path):
     store = Store.open(tmp_path / "results")
     assert public_datasets(store) == frozenset()
     with_texts(store, "public", [False, False])
@@ -62,7 +62,7 @@ def test_a_data_set_is_public_where_every_text_of_every_revision_is_known_to_be(
     assert public_datasets(store) == {"public"}
 
 
-def test_texts_that_cannot_be_read_are_not_taken_for_public(tmp_path):
+def test_texts_that_cannot_be_read_are_not_public(tmp_path):
     store = with_texts(Store.open(tmp_path / "results"), "public", [False])
     next((tmp_path / "results" / "examples").rglob("*.parquet")).write_bytes(b"damaged")
     assert public_datasets(store) == frozenset()
@@ -73,16 +73,16 @@ def failures(**changes) -> pd.DataFrame:
     return pd.DataFrame([{**facts, "message": f"cannot read '{SECRET}'", **changes}])
 
 
-def test_the_message_of_a_failure_is_told_of_public_data_or_on_request():
-    tells = message_filter(frozenset({"public"}), show_texts=False)
-    hidden = failures_table(failures(), tells)
+def test_the_message_of_a_failure_is_shown_for_public_datasets_or_on_request():
+    may_show = message_filter(frozenset({"public"}), show_texts=False)
+    hidden = failures_table(failures(), may_show)
     assert SECRET not in hidden and "ValueError" in hidden and REDACTED in hidden
     for shown in (
-        failures_table(failures(dataset="public"), tells),
+        failures_table(failures(dataset="public"), may_show),
         failures_table(failures(), message_filter(frozenset(), show_texts=True)),
     ):
         assert SECRET in shown and REDACTED not in shown
-    assert REDACTED not in failures_table(failures(message=None), tells), "nothing is kept back"
+    assert REDACTED not in failures_table(failures(message=None), may_show), "there is no message to hide"
 
 
 def event(name, **fields):
@@ -97,16 +97,16 @@ def run_that_failed(dataset: str, *more):
     return follow("r", events, datetime(2026, 1, 1, 12, 1, tzinfo=UTC))
 
 
-def test_live_tells_the_class_of_an_error_and_its_message_only_of_public_data():
-    tells = message_filter(frozenset({"public"}), show_texts=False)
-    hidden = run_html(run_that_failed("own"), tells)
+def test_live_shows_the_class_of_an_error_and_its_message_only_for_public_datasets():
+    may_show = message_filter(frozenset({"public"}), show_texts=False)
+    hidden = run_html(run_that_failed("own"), may_show)
     assert SECRET not in hidden and REDACTED in hidden
     assert "<td>ValueError</td>" in hidden and "toy · own · seed 0: program error</p>" in hidden
-    shown = run_html(run_that_failed("public"), tells)
+    shown = run_html(run_that_failed("public"), may_show)
     assert shown.count(SECRET) == 2 and REDACTED not in shown, "in its row, and as the last error"
 
 
-def test_live_keeps_back_what_a_worker_printed_last_and_words_that_are_no_class():
+def test_live_hides_the_last_output_of_a_worker_and_errors_without_a_class():
     trial = "toy · own · seed 0"
     begun = [event("run_started", num_jobs=1), event("started", trial=trial, phase="fit")]
     lost = event("job_ended", trial=trial, outcome="infrastructure", detail=SECRET, retry=True)
@@ -126,7 +126,7 @@ class FailedRun:
         self.catalogue, self.state = catalogue, ("failed", f"1 trials failed: {MESSAGE}")
 
 
-def test_the_card_of_a_run_that_failed_keeps_a_message_back_where_own_data_are_at_hand(tmp_path):
+def test_the_card_of_a_failed_run_hides_its_message_if_the_catalogue_has_own_data(tmp_path):
     catalogue = load_catalogue()
     store = with_texts(Store.open(tmp_path / "results"), "public", [False])
     assert not may_quote_private(store, catalogue), "nothing but embedded and hub data"

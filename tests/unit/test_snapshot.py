@@ -36,7 +36,7 @@ def add_trial(store, seed):
     toy_store.write_toy_trial(store, toy_store.toy_fit(seed=seed), f"e{seed}" + "0" * 18, f"c{seed}" + "0" * 18)
 
 
-def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_meanwhile(tmp_path, monkeypatch):
+def test_a_changed_store_is_read_in_the_background_while_the_previous_snapshot_is_shown(tmp_path, monkeypatch):
     store, clock, go_on = toy_store.write_toy_store(tmp_path / "results"), Clock(), threading.Event()
     reader = SnapshotReader(store, hardware(), clock)
     first = reader.current()
@@ -59,7 +59,7 @@ def test_what_changes_is_read_in_the_background_and_the_reading_before_is_shown_
     assert len(later.results.records.fits) == 2 and len(first.results.records.fits) == 1
 
 
-def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_path, monkeypatch):
+def test_a_store_that_is_slow_to_list_is_checked_less_often(tmp_path, monkeypatch):
     store, clock, looks = toy_store.write_toy_store(tmp_path / "results"), Clock(), []
 
     def slow(of):
@@ -75,7 +75,7 @@ def test_a_store_that_takes_long_to_look_through_is_looked_at_less_often(tmp_pat
     assert 4 <= len(looks) <= 6, "a twentieth of the time at most"
 
 
-def test_a_damaged_record_is_told_until_it_is_mended(tmp_path, monkeypatch):
+def test_a_damaged_record_is_reported_until_it_is_repaired(tmp_path, monkeypatch):
     store, clock = toy_store.write_toy_store(tmp_path / "results"), Clock()
     reader = SnapshotReader(store, hardware(), clock)
     reader.current()
