@@ -176,4 +176,4 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__}: not kept")
+    raise TypeError(f"{type(value).__name__}: cannot be cached")

@@ -97,14 +97,14 @@ def calibrations(store: Store, rows: pd.DataFrame) -> list[Calibration]:
 
 def calibration_of(store: Store, name: str, evaluation_ids: Sequence[str]) -> Calibration:
     """Return the calibration of an entry from its evaluations, one per seed."""
-    said, validation = store.predictions(evaluation_ids), store.validation(evaluation_ids)
-    return calibration(name, evaluation_ids, said, validation)
+    predictions, validation = store.predictions(evaluation_ids), store.validation(evaluation_ids)
+    return calibration(name, evaluation_ids, predictions, validation)
 
 
 def calibration(
     name: str,
     evaluation_ids: Sequence[str],
-    said: pd.DataFrame,
+    predictions: pd.DataFrame,
     validation: pd.DataFrame,
     num_draws: int = NUM_DRAWS,
 ) -> Calibration:
@@ -115,17 +115,19 @@ def calibration(
     """
     seeds = []
     for evaluation_id in evaluation_ids:
-        test = predictions_of(said, evaluation_id)
+        test = predictions_of(predictions, evaluation_id)
         held_out = validation[validation["evaluation_id"] == evaluation_id]
         temperature = fit_temperature(predictions_of(held_out, evaluation_id)) if len(held_out) else None
         after = None if temperature is None else scores(tempered(test, temperature.value))
         null = ece_null(test, np.random.default_rng(DRAWING_SEED), num_draws)
         seeds.append(SeedCalibration(scores(test), corp(test), null, temperature, after))
-    first = predictions_of(said, evaluation_ids[0])
+    first = predictions_of(predictions, evaluation_ids[0])
     return Calibration(name, tuple(seeds), reliability_curve(first, np.random.default_rng(DRAWING_SEED), num_draws))
 
 
-def predictions_of(said: pd.DataFrame, evaluation_id: str) -> Predictions:
+def predictions_of(predictions: pd.DataFrame, evaluation_id: str) -> Predictions:
     """Return the predictions of one evaluation in order of example_id, without failed ones."""
-    rows = said[(said["evaluation_id"] == evaluation_id) & ~said["failed"].astype(bool)].sort_values("example_id")
+    rows = predictions[
+        (predictions["evaluation_id"] == evaluation_id) & ~predictions["failed"].astype(bool)
+    ].sort_values("example_id")
     return Predictions.checked(np.stack(rows["logits"].to_list()), rows["label"].to_numpy())

@@ -104,8 +104,8 @@ class RunProgress:
         estimates = [elapsed / job.step * (job.num_steps - job.step)] if job.step and job.num_steps else []
         model = job.trial.split(" · ")[0]
         ended = [j for j in self.jobs if j.state == "done" and j.phase == job.phase and j.ended is not None]
-        alike = [j for j in ended if j.trial.split(" · ")[0] == model]
-        estimates += [max((j.ended - j.started).total_seconds() - elapsed, 0.0) for j in alike if j.ended]
+        similar = [j for j in ended if j.trial.split(" · ")[0] == model]
+        estimates += [max((j.ended - j.started).total_seconds() - elapsed, 0.0) for j in similar if j.ended]
         return (min(estimates), max(estimates)) if estimates else None
 
     def remaining_run_s(self) -> tuple[float, float] | None:
@@ -151,10 +151,10 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
         _apply(event, run)
     for job in run.jobs:
         if job.state == "running":
-            quiet = now - job.last_event
-            if run.ended is not None or quiet > 5 * STALLED_AFTER:
+            silence = now - job.last_event
+            if run.ended is not None or silence > 5 * STALLED_AFTER:
                 job.state = "stopped"
-            elif quiet > max(STALLED_AFTER, 3 * job.longest_pause):
+            elif silence > max(STALLED_AFTER, 3 * job.longest_pause):
                 job.state = "stalled"
     return run
 

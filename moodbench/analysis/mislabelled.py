@@ -91,7 +91,7 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[LabelIssues]:
         by_track.append(_label_issues(store, f"{key[0]} ({key[2]:,} training texts)", track, entries))
     if not by_track:
         raise UsageError(
-            f"{store.uri}: at least {MIN_ENTRIES} entries on one dataset are needed to doubt a label together; "
+            f"{store.uri}: at least {MIN_ENTRIES} entries on one dataset are needed to find label issues; "
             "run more models on it"
         )
     return by_track
@@ -173,14 +173,14 @@ def _probabilities(uri: str, entries: Entries) -> tuple[list[str], np.ndarray[An
         parts = []
         for evaluation_id, _ in evaluations:
             if evaluation_id not in by_evaluation:
-                raise StoreError(f"{uri}: what evaluation {evaluation_id} said of each text is not stored")
-            said = by_evaluation[evaluation_id].set_index("example_id").sort_index()
-            logits = np.stack(said["logits"].to_list()).astype(float)
+                raise StoreError(f"{uri}: the predictions of evaluation {evaluation_id} are not stored")
+            rows = by_evaluation[evaluation_id].set_index("example_id").sort_index()
+            logits = np.stack(rows["logits"].to_list()).astype(float)
             parts.append(scipy.special.softmax(logits, axis=1))
             if labels is None:
-                labels = said["label"]
-            elif list(said.index) != list(labels.index):
-                raise UsageError(f"{uri}: evaluation {evaluation_id} is of other test texts than its rivals'")
+                labels = rows["label"]
+            elif list(rows.index) != list(labels.index):
+                raise UsageError(f"{uri}: evaluation {evaluation_id} used other test texts than the other evaluations")
         tables.append(np.mean(parts, axis=0))
     assert labels is not None
     return list(labels.index), labels.to_numpy(), tables

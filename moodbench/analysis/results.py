@@ -204,11 +204,13 @@ def _bootstrap(rows: pd.DataFrame, predicted: PredictedClasses) -> tuple[dict[st
     if rows.empty:
         return found, tests
     for number, (name, track) in enumerate(rows.groupby("track", sort=True)):  # tracks are independent: a seed for each
-        said = [predicted.of(ids) for ids in track["evaluation_ids"]]
-        index, labels = said[0].index, said[0]["label"].to_numpy()
-        if len(index) == 0 or not all(frame.index.equals(index) and not frame.isna().any(axis=None) for frame in said):
+        classes = [predicted.of(ids) for ids in track["evaluation_ids"]]
+        index, labels = classes[0].index, classes[0]["label"].to_numpy()
+        if len(index) == 0 or not all(
+            frame.index.equals(index) and not frame.isna().any(axis=None) for frame in classes
+        ):
             continue
-        tables = [frame.drop(columns="label").to_numpy(dtype=np.int64) for frame in said]
+        tables = [frame.drop(columns="label").to_numpy(dtype=np.int64) for frame in classes]
         if min(int(table.min()) for table in tables) < 0:
             continue
         num_classes = int(max(labels.max(), *(table.max() for table in tables))) + 1

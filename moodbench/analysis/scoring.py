@@ -163,14 +163,14 @@ class Scoring:
         self, table: pd.DataFrame, draws: Mapping[str, ScoreDraws], ranked_track: str | None
     ) -> Mapping[str, Any]:
         """Return SCORE_COLUMNS of the ranked `table`; missing in rows that were not requested by `ranked_track`."""
-        asked = {name: own for name, own in draws.items() if ranked_track in (None, name)}
+        requested = {name: own for name, own in draws.items() if ranked_track in (None, name)}
         if (
             self._covered
             and (ranked_track is None or ranked_track.startswith(OVERALL))
             and set(self._covered) <= set(draws)
         ):
-            asked[OVERALL] = mean_score_draws([draws[t] for t in self._covered])
-        parts = [with_score_ranks(table[table["part"] == name], own) for name, own in asked.items()]
+            requested[OVERALL] = mean_score_draws([draws[t] for t in self._covered])
+        parts = [with_score_ranks(table[table["part"] == name], own) for name, own in requested.items()]
         found = pd.concat(parts).reindex(table.index) if parts else with_score_ranks(table, None)
         return {column: found[column] for column in SCORE_COLUMNS}
 

@@ -26,7 +26,7 @@ from moodbench.report.formatting import (
     reference_cells,
     track_facts,
 )
-from moodbench.report.leaderboard_view import DRAWN_ANEW, TIED, chance, tied_best
+from moodbench.report.leaderboard_view import DRAWN_FROM, TIED, chance, tied_best
 
 BEST, TIED_BEST = "the best", "the best, or not significantly different from it"
 WEIGHTED = ("rank", "score")
@@ -243,7 +243,7 @@ def _drawing(key: str, row: Row, axis: Axis | None) -> str:
     if key == "accuracy" and axis:
         return _whisker_svg(row, axis)
     if key == "rank" and not missing(row.get("p_best")):
-        return f'<small title="probability of being first: {DRAWN_ANEW}">best: {chance(row["p_best"])}</small>'
+        return f'<small title="probability of being first: {DRAWN_FROM}">best: {chance(row["p_best"])}</small>'
     if key == "score":
         width = min(max(float(row["score"]), 0), 100)
         return f'<span class="mb-bar" aria-hidden="true"><span style="width:{width:.0f}%"></span></span>'

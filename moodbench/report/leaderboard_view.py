@@ -48,7 +48,7 @@ EXPORTED = [
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
-DRAWN_ANEW = (
+DRAWN_FROM = (
     "over bootstrap draws of the test texts, the seeds, the speed where several processes measured it, "
     "and the weights (Dirichlet around those shown)"
 )
@@ -237,12 +237,12 @@ def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -
     """
     found: dict[str, set[object]] = {}
     measured = on_all(valid(track))
-    quiet = measured[~measured["provisional"].astype(bool)]
+    undisturbed = measured[~measured["provisional"].astype(bool)]
     for column in columns:
         if column not in track or column not in (*HIGHER, *LOWER):
             continue
         clocked = column in ("score", "throughput_texts_per_s", "latency_p50_s", "latency_p99_s")
-        values = (quiet if clocked else measured)[column].dropna().astype(float)
+        values = (undisturbed if clocked else measured)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
             tied = track.get(TIED.get(column, ""))

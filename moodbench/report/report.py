@@ -17,7 +17,7 @@ from moodbench.report.charts_matplotlib import Drawing, draw, draw_panels
 from moodbench.report.document import Block, Heading, Items, Paragraph, Picture, Table
 from moodbench.report.figures import accuracy_intervals, critical_difference, f1_by_dataset, reliability, trade_off
 from moodbench.report.formatting import COLUMNS, cells, failure_text, reference_cells, track_facts
-from moodbench.report.leaderboard_view import DRAWN_ANEW, LeaderboardView, answer
+from moodbench.report.leaderboard_view import DRAWN_FROM, LeaderboardView, answer
 from moodbench.report.notes import effect_words
 from moodbench.report.search import TITLES, caption, search_sentences, trial_table
 from moodbench.report.search_figures import FIGURES
@@ -61,7 +61,7 @@ def report_blocks(view: LeaderboardView, calibrations: Mapping[str, Sequence[Cal
     each = view.rows[view.rows["dataset"] != OVERALL]
     blocks += [Heading("All datasets"), *all_datasets(each, len(view.tracks) + 1)]
     for tested in view.robustness:
-        blocks += [Heading(f"Rank probabilities: {tested.track}"), Paragraph(f"In percent, {DRAWN_ANEW}.", True)]
+        blocks += [Heading(f"Rank probabilities: {tested.track}"), Paragraph(f"In percent, {DRAWN_FROM}.", True)]
         blocks.append(_table(rank_probabilities(tested)))
     for search in view.searches:
         blocks += search_blocks(search)

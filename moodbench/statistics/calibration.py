@@ -115,7 +115,7 @@ def ece_null(predictions: Predictions, rng: np.random.Generator, num_draws: int 
     ordered = confidence[order]
     draws = [
         np.abs(np.add.reduceat(right - ordered, starts, axis=1)).sum(axis=1) / len(ordered)
-        for right in _calibrated_answers(ordered, rng, num_draws)
+        for right in _calibrated_outcomes(ordered, rng, num_draws)
     ]
     null = np.concatenate(draws)
     observed = _number(ece(predictions))
@@ -143,8 +143,8 @@ def reliability_curve(
     shown = np.unique(np.sort(where)[np.linspace(0, len(where) - 1, MAX_POINTS).round().astype(int)])
     simulated = [
         _increasing(shares / counts, counts)[shown]
-        for answers in _calibrated_answers(confidence[by_value], rng, num_draws)
-        for shares in np.add.reduceat(answers, starts, axis=1)
+        for outcomes in _calibrated_outcomes(confidence[by_value], rng, num_draws)
+        for shares in np.add.reduceat(outcomes, starts, axis=1)
     ]
     low, high = np.quantile(simulated, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return ReliabilityCurve(values[shown], line[shown], low, high, len(confidence))
@@ -214,7 +214,7 @@ def _number(score: float | None) -> float:
     return score
 
 
-def _calibrated_answers(confidence: FloatArray, rng: np.random.Generator, num_draws: int) -> Iterator[FloatArray]:
+def _calibrated_outcomes(confidence: FloatArray, rng: np.random.Generator, num_draws: int) -> Iterator[FloatArray]:
     """Yield chunks of simulated outcomes, 0.0 or 1.0 `(draws, n)`, which are 1 with probability `confidence` `(n,)`."""
     size = max(1, CHUNK // len(confidence))
     for start in range(0, num_draws, size):

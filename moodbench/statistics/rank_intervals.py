@@ -184,24 +184,24 @@ def compact_letters(point: npt.ArrayLike, separated: npt.NDArray[np.bool_]) -> t
     Source: Piepho 2004.
     """
     score = np.asarray(point, dtype=np.float64)
-    groups = list(islice(_largest_sets(~np.asarray(separated, dtype=np.bool_)), MAX_LETTERS + 1))
+    groups = list(islice(_maximal_cliques(~np.asarray(separated, dtype=np.bool_)), MAX_LETTERS + 1))
     if len(groups) > MAX_LETTERS:
         return ("",) * len(score)
     members = {g: sorted((-score[x], x) for x in _members(g)) for g in groups}
     groups.sort(key=members.__getitem__)
-    said = [""] * len(score)
+    letters = [""] * len(score)
     for k, group in enumerate(groups):
         for x in _members(group):
-            said[x] += _letter(k)
-    return tuple(said)
+            letters[x] += _letter(k)
+    return tuple(letters)
 
 
-def _largest_sets(alike: npt.NDArray[np.bool_]) -> Iterator[int]:
+def _maximal_cliques(tied: npt.NDArray[np.bool_]) -> Iterator[int]:
     """Yield the maximal cliques of the graph `alike` `(M, M)`, each as an integer with the bits of its members set.
 
     Source: Bron & Kerbosch 1973, with the pivot of Tomita et al. 2006.
     """
-    near = [sum(1 << int(j) for j in np.flatnonzero(row) if j != i) for i, row in enumerate(alike)]
+    near = [sum(1 << int(j) for j in np.flatnonzero(row) if j != i) for i, row in enumerate(tied)]
     waiting = [(0, (1 << len(near)) - 1, 0)]  # clique, candidates, candidates already tried
     while waiting:
         group, may, tried = waiting.pop()

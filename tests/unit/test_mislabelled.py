@@ -142,7 +142,7 @@ def test_one_entry_is_not_enough(tmp_path, capsys):
 
 def test_where_the_answers_are_not_stored_the_message_says_so(tmp_path):
     store = generate(tmp_path / "results", num_models=6, num_datasets=1, num_seeds=2, num_test=20, predictions=False)
-    with pytest.raises(StoreError, match="said of each text is not stored"):
+    with pytest.raises(StoreError, match="the predictions of evaluation"):
         mislabelled(store)
 
 
