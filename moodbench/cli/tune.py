@@ -233,7 +233,7 @@ def _announce(command: TuneCommand, search: Search, placement: Placement) -> Non
 def _run(command: TuneCommand, search: Search, placement: Placement) -> list[SearchTrial]:
     from moodbench.tune.searcher import run_search
 
-    def tell(event: Mapping[str, Any]) -> None:
+    def listen(event: Mapping[str, Any]) -> None:
         if event["event"] == "trial_unfinished":
             command.say(f"unfinished: {event['detail']}. Rerun the command to retry.")
             return
@@ -245,7 +245,7 @@ def _run(command: TuneCommand, search: Search, placement: Placement) -> list[Sea
             f"{trial.train_time_s:.0f} s: {json.dumps(trial.configuration)}{error}"
         )
 
-    return run_search(search, command.context.store, placement, tell)
+    return run_search(search, command.context.store, placement, listen)
 
 
 def _apply(command: TuneCommand) -> int:

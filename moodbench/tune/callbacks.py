@@ -17,7 +17,7 @@ from moodbench.tune.trials import Curve, Journal, SearchTrial, progress_of, put_
 if TYPE_CHECKING:
     from moodbench.tune.searcher import StudySearcher
 
-Tell = Callable[[Mapping[str, Any]], None]
+Listener = Callable[[Mapping[str, Any]], None]
 MAX_UNFINISHED = 3
 """Number of configurations in a row that may end for external reasons before the search ends, as the next would too."""
 
@@ -25,7 +25,7 @@ MAX_UNFINISHED = 3
 class SearchCallback(tune.Callback):  # type: ignore[misc]
     """Callback that writes the records of a search and tells its searcher the outcomes.
 
-    `tell` receives the event `trial_ended` with the trial, the number of trials and Ray's id of its node, and the event
+    `listen` receives the event `trial_ended` with the trial, the number of trials and Ray's id of its node, and
     `trial_unfinished` with the fit id and the reason.
     """
 
@@ -36,9 +36,10 @@ class SearchCallback(tune.Callback):  # type: ignore[misc]
         journal: Journal,
         searcher: StudySearcher,
         recorded: Sequence[SearchTrial],
-        tell: Tell,
+        listen: Listener,
     ) -> None:
-        self._search, self._store, self._journal, self._searcher, self._tell = search, store, journal, searcher, tell
+        self._search, self._store, self._listen = search, store, listen
+        self._journal, self._searcher = journal, searcher
         self._before = progress_of(journal.study)
         self._elapsed_before_s = max([self._before.elapsed_s, *(t.elapsed_s for t in recorded)])
         self._recorded = {t.fit_id for t in recorded}
@@ -112,7 +113,7 @@ class SearchCallback(tune.Callback):  # type: ignore[misc]
             self._journal.give_up(fit_id)
             with self._journal.writing():
                 self._searcher.finish(fit_id, None)
-            self._tell({"event": "trial_unfinished", "fit_id": fit_id, "detail": error[1]})
+            self._listen({"event": "trial_unfinished", "fit_id": fit_id, "detail": error[1]})
         elif self._over and committed is None and error is None:
             self._journal.give_up(fit_id)  # interrupted: the next command resumes it
         else:
@@ -124,7 +125,7 @@ class SearchCallback(tune.Callback):  # type: ignore[misc]
                 self._searcher.finish(fit_id, ended)
             self._journal.write(now=True)
             node = self._nodes.get(trial.trial_id, "")
-            self._tell({"event": "trial_ended", "trial": ended, "num_done": len(self._recorded), "node": node})
+            self._listen({"event": "trial_ended", "trial": ended, "num_done": len(self._recorded), "node": node})
 
     def _trial(
         self, configuration: Configuration, committed: Mapping[str, Any] | None, error: tuple[str, str] | None

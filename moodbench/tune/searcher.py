@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from moodbench.config.search_space import Configuration, default_configuration, values_of
 from moodbench.errors import PrerequisiteError
 from moodbench.store import Store
-from moodbench.tune.callbacks import MAX_UNFINISHED, HaltStopper, SearchCallback, Tell
+from moodbench.tune.callbacks import MAX_UNFINISHED, HaltStopper, Listener, SearchCallback
 from moodbench.tune.encoding import GRID_LIMIT, grid, suggest
 from moodbench.tune.schedulers import add_curves, ray_scheduler, stopping_rule
 from moodbench.tune.search import Search
@@ -33,10 +33,10 @@ MAX_REPEATS = 25
 """Number of repeated proposals after which a point of the space that is left is proposed."""
 
 
-def run_search(search: Search, store: Store, placement: Placement, tell: Tell) -> list[SearchTrial]:
+def run_search(search: Search, store: Store, placement: Placement, listen: Listener) -> list[SearchTrial]:
     """Train the missing configurations and return all recorded trials, including those of earlier commands.
 
-    `tell` receives the events of `SearchCallback`. A call that is killed loses nothing: the next one starts with the
+    `listen` receives the events of `SearchCallback`. A call that is killed loses nothing: the next one starts with the
     configurations that were running, and their fits resume from their checkpoints.
 
     Raises: PrerequisiteError if several configurations in a row end for external reasons.
@@ -47,7 +47,7 @@ def run_search(search: Search, store: Store, placement: Placement, tell: Tell) -
     with store.attempt() as attempt:
         journal = open_journal(search, store, attempt.folder, len(recorded))
         searcher = StudySearcher(search, journal, recorded)
-        callback = SearchCallback(search, store, journal, searcher, recorded, tell)
+        callback = SearchCallback(search, store, journal, searcher, recorded, listen)
         if callback.is_over():
             return recorded
         with placement.ray():
@@ -153,7 +153,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._running: dict[str, list[optuna.Trial]] = {}
         interrupted = list(progress_of(self._study).without_record(set(self._outcomes)).values())
         points = [each.configuration for each in interrupted] + first_points(search)
-        self._first, self._left = self._untried(points), self._untried(_every_point(search, len(recorded)))
+        self._initial, self._remaining = self._untried(points), self._untried(_every_point(search, len(recorded)))
         self._reopen(recorded)
 
     def __reduce__(self) -> Any:
@@ -162,10 +162,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:
         """Return the config of a new trial, None while there is none, or FINISHED."""
-        room = min(self._search.together, self._search.num_wanted - len(self._outcomes) - len(self._running))
+        num_free = min(self._search.together, self._search.num_wanted - len(self._outcomes) - len(self._running))
         members: list[Configuration] = []
         with self._journal.writing():
-            while len(members) < room and (configuration := self._propose()) is not None:
+            while len(members) < num_free and (configuration := self._propose()) is not None:
                 members.append(configuration)
         if members:
             return {MEMBERS: members}
@@ -178,7 +178,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 trial.set_user_attr("curve", curve)
 
     def finish(self, fit_id: str, recorded: SearchTrial | None) -> None:
-        """Tell the study the outcome of a running configuration, None if it ended without a record."""
+        """Listener the study the outcome of a running configuration, None if it ended without a record."""
         values = None if recorded is None else objective_values(self._search, recorded)
         self._outcomes[fit_id] = values
         for trial in self._running.pop(fit_id, ()):
@@ -209,9 +209,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _propose(self) -> Configuration | None:
         """Return a configuration without an outcome that is not running, or None if none is found."""
         for number in range(2 * MAX_REPEATS):
-            point = next(self._first, None)
+            point = next(self._initial, None)
             if point is None and number >= MAX_REPEATS:
-                point = next(self._left, None)
+                point = next(self._remaining, None)
                 if point is None:
                     return None
             trial, configuration, fit_id = self._ask(point)

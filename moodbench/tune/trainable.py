@@ -35,10 +35,10 @@ def members_of(config: Mapping[str, Any]) -> Sequence[Configuration]:
 class Reporter:
     """Validation scores and errors of a trial's configurations, and their reports to Ray Tune."""
 
-    def __init__(self, specs: Sequence[FitSpec], tell: Callable[[dict[str, Any]], None], node: str = "") -> None:
+    def __init__(self, specs: Sequence[FitSpec], report: Callable[[dict[str, Any]], None], node: str = "") -> None:
         first = specs[0].train
         assert first is not None
-        self._specs, self._tell, self.metric, self._node = specs, tell, first.select_by, node
+        self._specs, self._send, self.metric, self._node = specs, report, first.select_by, node
         self._best: dict[str, float] = {}
         self._points: dict[str, set[tuple[int, float]]] = {}
         self._memory: dict[str, int] = {}
@@ -46,12 +46,12 @@ class Reporter:
         """Fit id -> kind and detail of the error that ended it."""
         self._last: tuple[str, int] | None = None
 
-    def took(self, fit_id: str, memory_bytes: int | None) -> None:
+    def add_memory(self, fit_id: str, memory_bytes: int | None) -> None:
         """Record the peak memory of a fit's training so far; ignored if fits share a process, as it is then unknown."""
         if memory_bytes is not None and len(self._specs) == 1:
             self._memory[fit_id] = max(self._memory.get(fit_id, 0), memory_bytes)
 
-    def reached(self, fit_id: str, texts: int, score: float) -> None:
+    def add_point(self, fit_id: str, texts: int, score: float) -> None:
         """Report a point of a learning curve, once."""
         if (texts, score) in self._points.setdefault(fit_id, set()):
             return
@@ -60,7 +60,7 @@ class Reporter:
         self._best[fit_id] = score if known is None or direction * score > direction * known else known
         self._report(fit_id, texts, score)
 
-    def failed(self, fit_id: str, kind: str, detail: str) -> None:
+    def add_error(self, fit_id: str, kind: str, detail: str) -> None:
         """Record the error that ended a configuration."""
         self.errors[fit_id] = (kind, detail)
 
@@ -74,7 +74,7 @@ class Reporter:
         self._last = (fit_id, texts)
         direction = sign(self.metric)
         top = max(self._best.values(), key=lambda value: direction * value, default=WORST[direction])
-        self._tell(
+        self._send(
             {
                 "texts": texts,
                 "score": top,
@@ -105,9 +105,9 @@ def train(config: dict[str, Any], search: Search, store_uri: str, deadline_s: fl
         if record is None:
             missing[spec.fit_id] = spec
             continue
-        reporter.took(spec.fit_id, record["train_peak_memory_bytes"])
+        reporter.add_memory(spec.fit_id, record["train_peak_memory_bytes"])
         for texts, score in committed_curve(spec, record):
-            reporter.reached(spec.fit_id, texts, score)
+            reporter.add_point(spec.fit_id, texts, score)
     for number in range(TRIES):
         if not missing:
             break
@@ -153,9 +153,9 @@ def _run(
             kind, fit_id = message.get("event"), message.get("id", "")
             if kind == "progress":
                 spec = missing[fit_id]
-                reporter.took(fit_id, message["peak_memory_bytes"])
+                reporter.add_memory(fit_id, message["peak_memory_bytes"])
                 for step, score in message.get("earlier", ()):
-                    reporter.reached(fit_id, _texts(spec, search.num_train, step), score)
+                    reporter.add_point(fit_id, _texts(spec, search.num_train, step), score)
                 score = message.get(f"eval_{reporter.metric}")
                 if score is None:
                     continue
@@ -163,18 +163,18 @@ def _run(
                 if message["step"] >= message["num_steps"]:
                     held[fit_id] = point
                 else:
-                    reporter.reached(fit_id, *point)
+                    reporter.add_point(fit_id, *point)
             elif kind in ("committed", "skipped"):
                 committed.add(fit_id)
                 if fit_id in held:
-                    reporter.reached(fit_id, *held.pop(fit_id))
+                    reporter.add_point(fit_id, *held.pop(fit_id))
             elif kind == "failed":
-                reporter.failed(fit_id, message["kind"], message["error"])
+                reporter.add_error(fit_id, message["kind"], message["error"])
             elif "outcome" in message:
                 for fit_id in missing.keys() - committed - reporter.errors.keys():
                     ending = message["outcome"] if message["outcome"] != "ok" else NOT_FINAL
                     lines = (message["detail"] or "ended without a record").strip().splitlines()
-                    reporter.failed(fit_id, ending, lines[-1])
+                    reporter.add_error(fit_id, ending, lines[-1])
     finally:
         process.kill()
 

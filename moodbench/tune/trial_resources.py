@@ -75,16 +75,16 @@ class TrialResources:
         The ids are None if there is only this machine.
         """
         specs = [self.search.fit(each) for each in members_of(config)]
-        suiting = [(node, needs) for node in self.nodes if (needs := self.needs(specs, node)) is not None]
-        if not suiting:  # by estimate it fits nowhere: the largest node may try, with nothing beside it
+        eligible = [(node, needs) for node in self.nodes if (needs := self.needs(specs, node)) is not None]
+        if not eligible:  # by estimate it fits nowhere: the largest node may try, with nothing beside it
             largest = max(self.nodes, key=lambda node: node.memory_bytes)
             gpu = {"GPU": 1.0} if self.search.device == "cuda" else {}
-            suiting = [(largest, {"CPU": 1.0, "memory": float(largest.memory_bytes), **gpu})]
-        names = {name for _, needs in suiting for name in needs}
-        bundle = {name: max(needs.get(name, 0.0) for _, needs in suiting) for name in sorted(names)}
-        if all(node.leasable for node, _ in suiting):
+            eligible = [(largest, {"CPU": 1.0, "memory": float(largest.memory_bytes), **gpu})]
+        names = {name for _, needs in eligible for name in needs}
+        bundle = {name: max(needs.get(name, 0.0) for _, needs in eligible) for name in sorted(names)}
+        if all(node.leasable for node, _ in eligible):
             bundle[EXCLUSIVE] = SLIVER
-        ids = [node.id for node, _ in suiting if node.id is not None]
+        ids = [node.id for node, _ in eligible if node.id is not None]
         return bundle, ids or None
 
     def needs(self, specs: Sequence[FitSpec], node: TrialNode) -> dict[str, float] | None:

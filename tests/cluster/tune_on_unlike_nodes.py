@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
             needs[size], may[size] = bundle.get("memory"), sorted(names[i] for i in ids or ())
         ran: list[tuple[int, str, str]] = []
 
-        def tell(event: Any) -> None:
+        def listen(event: Any) -> None:
             if event["event"] == "trial_ended":
                 trial = event["trial"]
                 ran.append(
@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
             else:
                 ran.append((0, "?", event["detail"]))
 
-        trials = run_search(request, store, placement, tell)
+        trials = run_search(request, store, placement, listen)
     cluster.shutdown()
     left = sorted(p.name for p in (folder / "results" / "staging").iterdir() if not p.name.endswith(".lock"))
     document = {"needs": needs, "may": may, "ran": ran, "num_trials": len(trials), "staging": left}

@@ -126,13 +126,13 @@ def test_a_slot_tells_the_memory_of_a_process_that_a_fit_has_alone(tmp_path: Pat
     one, other = (request.fit({"lora.r": r}) for r in (2, 4))
     told: list[dict[str, object]] = []
     alone = Reporter([one], told.append)
-    alone.took(one.fit_id, 700)
-    alone.took(one.fit_id, 500)
-    alone.reached(one.fit_id, 32, 0.5)
+    alone.add_memory(one.fit_id, 700)
+    alone.add_memory(one.fit_id, 500)
+    alone.add_point(one.fit_id, 32, 0.5)
     assert told[-1]["memory_bytes"] == 700 and told[-1]["score"] == 0.5
     shared = Reporter([one, other], told.append)
-    shared.took(one.fit_id, 700)
-    shared.reached(one.fit_id, 32, 0.5)
+    shared.add_memory(one.fit_id, 700)
+    shared.add_point(one.fit_id, 32, 0.5)
     assert told[-1]["memory_bytes"] is None
 
 
