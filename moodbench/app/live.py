@@ -249,4 +249,4 @@ def _measuring(node: NodeNow) -> str:
     return "exclusively" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
 
 
-TAB = Tab("live", "Live", build, render, needs_results=False, is_live=True)
+TAB = Tab("live", "Live", build, render, is_live=True)

@@ -72,7 +72,7 @@ def render_tab(
     address = f'<span data-query="{escape(state.to_query())}"></span>'
     uri = escape(reader.store.uri)
     try:
-        if not tab.needs_results:
+        if tab.is_live:
             outputs = tab.render(reader.store, state, services)
             return TabContent(f'<p role="status">{uri}</p>', address, "", outputs)
         snapshot = reader.current(timeout_s=None if source is None else 0)
@@ -98,21 +98,19 @@ def _time_html(snapshot: Snapshot) -> str:
     return f'<time datetime="{snapshot.read_at.isoformat()}">{snapshot.read_at:%Y-%m-%d %H:%M:%S}</time>'
 
 
-def build_page(
-    store: Store, machine: Hardware, services: Services | None = None, tabs: Sequence[Tab] = TABS
-) -> gr.Blocks:
+def build_page(store: Store, machine: Hardware, services: Services) -> gr.Blocks:
     """Build the page of `store`, which is read again whenever a record is added or removed."""
-    return Page(store, machine, services or Services(), tabs).build()
+    return Page(store, machine, services).build()
 
 
 class Page:
     """Components of the page and the callbacks behind them."""
 
-    def __init__(self, store: Store, machine: Hardware, services: Services, tabs: Sequence[Tab] = TABS) -> None:
+    def __init__(self, store: Store, machine: Hardware, services: Services) -> None:
         self._reader = SnapshotReader(store, machine)
         self._reader.refresh()
         self._services = services
-        self._tabs = {tab.key: tab for tab in tabs}
+        self._tabs = {tab.key: tab for tab in TABS}
         self._shared = Layout()
         self._layouts: dict[str, Layout] = {}
         self._controls: dict[str, Control] = {}
@@ -226,7 +224,7 @@ class Page:
         """Return the result of an action of a tab."""
         state = self._state(key, values[num_inputs:])
         try:
-            source = self._reader.current() if self._tabs[key].needs_results else self._reader.store
+            source = self._reader.store if self._tabs[key].is_live else self._reader.current()
             return run(source, state, self._services, *values[:num_inputs])
         except MoodBenchError as problem:
             return html.error(str(problem))

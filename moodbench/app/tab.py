@@ -121,13 +121,11 @@ class Tab:
     render: Callable[[Any, State, Services], Sequence[Any]]
     """Returns a value for each output that `build` added, in their order; figures as described in `report.charts`.
 
-    The first argument is a Snapshot, or the Store where no results are needed.
+    The first argument is a Snapshot, or the Store if the tab is live.
     """
-    needs_results: bool = True
-    """Whether the tab is rendered from a snapshot; for an empty store it then shows how to start."""
     shows_when_empty: Callable[[Snapshot], bool] = lambda snapshot: False
     """Whether the tab has something to show even where nothing has been evaluated."""
     rerank: Callable[[Snapshot, State, Services], Sequence[Any]] | None = None
     """Like `render`, after only the weights have changed; returns None for an output that stays as it is."""
     is_live: bool = False
-    """Whether the tab is filled again every few seconds while it is open."""
+    """Whether the tab is rendered from the store instead of a snapshot, every few seconds while it is open."""
