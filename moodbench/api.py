@@ -67,7 +67,7 @@ def run(
     if address is None:
         return _run(spec, RunContext(opened, catalogue, hardware(), executor=executor, listen=hear))
     rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
-    with closing(cluster_target(address, opened, rules, said="address")) as target:
+    with closing(cluster_target(address, opened, rules, source="address")) as target:
         return _run(spec, RunContext(opened, catalogue, target.machine, target, listen=hear))
 
 

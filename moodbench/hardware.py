@@ -127,6 +127,7 @@ def environment(device: Device) -> dict[str, Any]:
         "threads": {
             k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY") if k in os.environ
         },
+        "process": os.environ.get("MOODBENCH_PROCESS", "inline"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
     return facts

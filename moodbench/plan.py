@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
 
 from moodbench.spec import FitSpec, TrialSpec
 from moodbench.spec.fit_schedule import TRAINING_COST, num_trained_on, steps_of
+from moodbench.spec.job import PhaseName
 
-PhaseName = Literal["fit", "evaluate", "measure"]
 PHASES: tuple[PhaseName, ...] = ("fit", "evaluate", "measure")
 """In order: each phase needs the output of those before it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from moodbench.evaluation import measuring
 from moodbench.evaluation.predicting import columns, evaluate, predictions_on
 from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.hardware import Device, environment, hardware, node_name
+from moodbench.models.device import import_peft, prepare_torch
 from moodbench.models.predictor import deployed_form, load_predictor, prepare_text
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.training.augmentation import augmented
@@ -27,6 +28,16 @@ from moodbench.training.fitting import fit
 from moodbench.training.outcome import Report
 
 MODEL_FILE = "model.json"
+
+
+def preload() -> None:
+    """Import what fits and evaluations of transformers use, for a fork server: no thread or device is started."""
+    import transformers
+
+    import_peft(quantised=False)
+    prepare_torch(num_threads=1)
+    for name in ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer", "Trainer"):
+        getattr(transformers, name)  # imported only now
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,6 @@ def run_measure(
     spec: MeasureSpec,
     artifact: Path,
     evaluated: pd.DataFrame,
-    scratch: Path,
     isolation: str,
     report: Report,
     *,
@@ -186,9 +196,9 @@ def run_measure(
     rows = examples_of(spec.fit).split("test")
     attempt, turns = 1, []
     while True:
-        processes: list[dict[str, Any]] = []
+        processes: list[Mapping[str, Any]] = []
         turn = datetime.now(UTC)
-        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), scratch, report, num_gpus):
+        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), report, num_gpus):
             processes.append(process)
             turns.append({"started_at": turn, "ended_at": datetime.now(UTC)})
             yield

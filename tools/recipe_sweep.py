@@ -151,15 +151,16 @@ def run_cell(cell: Cell, store_uri: str) -> dict[str, Any] | None:
     from moodbench.metrics import score_all
     from moodbench.models.device import prepare_torch
     from moodbench.models.predictor import deployed_form, load_predictor, predict_texts
+    from moodbench.spec.job import FitPhase, Job
     from moodbench.store import Store
     from moodbench.trial import examples_of
-    from moodbench.worker import FitPhase, Job, run_job
+    from moodbench.worker import run_job
 
     prepare_torch(1)
     trial = trial_of(cell)
     fit = trial.fit
     job = Job(run_id="recipes", store=store_uri, phases=(FitPhase(spec=fit),), device="cpu", num_threads=1)
-    if run_job(job, lambda event: None) != 0:
+    if run_job(job, lambda event: None).kind != "ok":
         return None
     store = Store.open(store_uri)
     record = store.record("fits", fit.fit_id)

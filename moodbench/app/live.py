@@ -21,8 +21,8 @@ from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.report.formatting import MISSING, duration
+from moodbench.runtime.cluster_snapshot import ClusterSnapshot, NodeSnapshot
 from moodbench.runtime.ray_cluster import EXCLUSIVE
-from moodbench.runtime.ray_glance import ClusterNow, NodeNow
 from moodbench.schedule.resources import GIB
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
@@ -221,7 +221,7 @@ def _loss_cell(losses: list[float]) -> str:
     )
 
 
-def cluster_html(cluster: ClusterNow) -> str:
+def cluster_html(cluster: ClusterSnapshot) -> str:
     """Return the nodes of a Ray cluster with their free resources, or a hint why the cluster does not answer."""
     if cluster.problem:
         return hint(f"Ray at {cluster.address} does not answer: {cluster.problem}. The runs below are read from logs.")
@@ -234,7 +234,7 @@ def cluster_html(cluster: ClusterNow) -> str:
     return table(headings, rows, f"Ray at {cluster.address}", left=2)
 
 
-def _free(node: NodeNow, resource: str, unit: float = 1.0) -> str:
+def _free(node: NodeSnapshot, resource: str, unit: float = 1.0) -> str:
     """Return how much of a resource of a node is free; memory in GiB, when `unit` is GIB."""
     if resource not in node.total:
         return MISSING
@@ -242,7 +242,7 @@ def _free(node: NodeNow, resource: str, unit: float = 1.0) -> str:
     return f"{free:.1f} of {total:.1f} GiB" if unit != 1 else f"{free:g} of {total:g}"
 
 
-def _measuring(node: NodeNow) -> str:
+def _measuring(node: NodeSnapshot) -> str:
     """Return whether a measurement occupies the whole node."""
     if EXCLUSIVE not in node.total:
         return MISSING

@@ -11,7 +11,7 @@ from moodbench.app.snapshot import Snapshot
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
-from moodbench.runtime.ray_glance import ClusterNow
+from moodbench.runtime.cluster_snapshot import ClusterSnapshot
 from moodbench.serving.classifier import Answer
 
 Choices = Sequence[tuple[str, Any]]
@@ -30,7 +30,7 @@ class Services:
     """Whether private texts may be shown."""
     runner: BackgroundRun | None = None
     """Starts runs; None where the page only reads."""
-    cluster: Callable[[], ClusterNow | None] | None = None
+    cluster: Callable[[], ClusterSnapshot | None] | None = None
     """Returns the last known status of the Ray cluster, without waiting; None where the page has no cluster."""
     catalogue: Catalogue | None = None
     """Source of the licences of models and datasets; None is the packaged catalogue."""

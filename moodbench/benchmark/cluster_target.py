@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, override
 
 from moodbench.benchmark.node_check import versions
 from moodbench.benchmark.target import POLL_S, Deadlines, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Gpu, Hardware
-from moodbench.runtime.executor import Command, Ended, Executor, Hear, Isolation, Progress
-from moodbench.runtime.ray_cluster import RayNode
+from moodbench.runtime.executor import Command, Ended, Executor, Isolation, OnEvent, Progress
+from moodbench.runtime.ray_cluster import ClusterExecutor, RayNode
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store
@@ -30,14 +30,7 @@ KNOWN_DEAD_S = 10
 _CHECK = "check-of-node-"
 
 
-class Cluster(Executor, Protocol):
-    """An executor that knows its live nodes."""
-
-    def alive(self) -> Mapping[str, RayNode]:
-        """Return the live nodes by id."""
-
-
-class ClusterTarget:
+class ClusterTarget(Executor):
     """The nodes of a cluster that have passed their check.
 
     It is its own executor, so that it receives the answers to the checks.
@@ -47,7 +40,7 @@ class ClusterTarget:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ClusterExecutor,
         store: Store,
         rules: ClusterFile,
         *,
@@ -102,22 +95,22 @@ class ClusterTarget:
         news, self._news = self._news, []
         return news
 
+    @override
     def isolation(self, node_id: str) -> Isolation:
-        """Return how a measurement keeps other commands off this node."""
         return self._cluster.isolation(node_id)
 
+    @override
     def start(self, command: Command, node_id: str) -> None:
-        """Start the command on that node."""
         self._cluster.start(command, node_id)
 
-    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
+    def poll(self, timeout_s: float, on_event: OnEvent) -> list[Ended]:
         """Return the commands that ended; answers to node checks are handled here."""
 
         def listen(progress: Progress) -> None:
             if progress.key in self._checking:
                 self._found_out(self._checking[progress.key], progress.event)
             else:
-                hear(progress)
+                on_event(progress)
 
         ended = self._cluster.poll(timeout_s, listen)
         for each in ended:
@@ -129,17 +122,17 @@ class ClusterTarget:
                 self._refuse(node_id, f"could not look at itself: {detail[0]}")
         return [each for each in ended if not each.key.startswith(_CHECK)]
 
-    def begun(self, key: str) -> bool:
-        """Return whether this command is running by now."""
-        return self._cluster.begun(key)
+    @override
+    def has_started(self, key: str) -> bool:
+        return self._cluster.has_started(key)
 
-    def free(self, node_id: str) -> str:
-        """Return the free resources of the node according to Ray."""
-        return self._cluster.free(node_id)
+    @override
+    def free_resources(self, node_id: str) -> str:
+        return self._cluster.free_resources(node_id)
 
-    def forget(self, key: str) -> None:
-        """End the command."""
-        self._cluster.forget(key)
+    @override
+    def cancel(self, key: str) -> None:
+        self._cluster.cancel(key)
 
     def close(self) -> None:
         """Disconnect this driver from the cluster."""
@@ -202,7 +195,7 @@ class ClusterTarget:
             self.poll(1.0, lambda progress: None)
         silent = set(self._checking.values())
         for key, node_id in self._checking.items():
-            self._cluster.forget(key)
+            self._cluster.cancel(key)
             self._refuse(node_id, f"did not look at itself within {CHECK_S:.0f} s")
         self._checking.clear()
         self._forget_the_dead()

@@ -22,14 +22,14 @@ from moodbench.config.cluster import ClusterFile
 from moodbench.data.report import DataReport
 from moodbench.data.source import load_source
 from moodbench.hardware import Hardware
-from moodbench.plan import PhaseName, Plan, make_plan
-from moodbench.runtime.executor import Executor
-from moodbench.runtime.inline import InlineExecutor
+from moodbench.plan import Plan, make_plan
+from moodbench.runtime.executor import Executor, InlineExecutor
+from moodbench.runtime.outcome import Outcome
 from moodbench.spec import BenchmarkSpec, TrialSpec
+from moodbench.spec.job import Job, PhaseName, checkpoint_interval_s
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
 from moodbench.tracking.sync import track
-from moodbench.worker import Job, checkpoint_interval_s, run_job
 
 ExecutorName = Literal["ray", "inline"]
 
@@ -127,7 +127,7 @@ class RunContext:
             self.store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def cluster_target(address: str, store: Store, rules: ClusterFile, *, said: str = "--address") -> ClusterTarget:
+def cluster_target(address: str, store: Store, rules: ClusterFile, *, source: str = "--address") -> ClusterTarget:
     """Return the Ray cluster at `address` as the target of a run, to be closed by the caller.
 
     Raises: PrerequisiteError, which says why the cluster cannot be used.
@@ -135,7 +135,7 @@ def cluster_target(address: str, store: Store, rules: ClusterFile, *, said: str 
     from moodbench.runtime.ray_cluster import ClusterExecutor
 
     store.check_writable()
-    return ClusterTarget(ClusterExecutor(address, said=said), store, rules, address=address)
+    return ClusterTarget(ClusterExecutor(address, source=source), store, rules, address=address)
 
 
 def _executor(name: ExecutorName, machine: Hardware) -> Executor:
@@ -144,8 +144,10 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
 
         return LocalRayExecutor(machine.num_cores)
 
-    def entry(stdin: str, tell: Listener) -> int:
+    from moodbench.worker import run_job
+
+    def entry(stdin: str, emit: Listener) -> Outcome:
         with redirect_stdout(sys.stderr):  # libraries must not print into the command's own output
-            return run_job(Job.model_validate_json(stdin), tell)
+            return run_job(Job.model_validate_json(stdin), emit)
 
     return InlineExecutor(entry)

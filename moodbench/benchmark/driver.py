@@ -17,7 +17,8 @@ from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
 from moodbench.plan import Plan
 from moodbench.runtime.executor import Progress
-from moodbench.schedule import Node, Outcome, Scheduler, Start, Task
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Node, Scheduler, Start, Task
 from moodbench.schedule.accounting import Accounting, Ledger
 from moodbench.schedule.resources import impossible
 from moodbench.store import Store
@@ -140,7 +141,7 @@ class _Run:
             self._ledger.nodes(time.monotonic() - self._began, now)
             lost = {self._command_of_task[key] for key in self.scheduler.set_nodes(now)}
             for key in lost:
-                self._target.executor.forget(key)
+                self._target.executor.cancel(key)
                 name = self._commands[key][0].node.name
                 self.command_ended(key, Outcome("infrastructure", f"node {name} left the cluster"))
         if self._missing_since or self._checked != now:
@@ -272,7 +273,9 @@ class _Run:
         self._told_state_at = clock
         waiting = self.scheduler.waiting
         blocked = Counter(self.scheduler.blocked_on(task) for task in waiting[:200])
-        pending = [(s, began) for key, (s, began) in self._commands.items() if not self._target.executor.begun(key)]
+        pending = [
+            (s, began) for key, (s, began) in self._commands.items() if not self._target.executor.has_started(key)
+        ]
         num_pending = sum(len(start.tasks) for start, _ in pending)
         late = {start.node for start, began in pending if clock - began > ROOM_AFTER_S}
         running = [(task, start.node, began) for start, began in self._commands.values() for task in start.tasks]
@@ -285,7 +288,7 @@ class _Run:
                 "num_ended": len(self._ledger.spent),
                 "num_failed": self._num_failed,
                 "blocked_on": dict(blocked.most_common(5)),
-                "no_room": {node.name: self._target.executor.free(node.id) for node in late},
+                "no_room": {node.name: self._target.executor.free_resources(node.id) for node in late},
                 "eta_s": self._outlook.eta_s(waiting, running, self._nodes, clock),
             }
         )

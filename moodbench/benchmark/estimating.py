@@ -29,7 +29,7 @@ from moodbench.config.schema import DatasetEntry, DeviceClass, ModelEntry
 from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config, shape_of_size
-from moodbench.estimate.history import Observation, PhaseName
+from moodbench.estimate.history import Observation
 from moodbench.hardware import Device, Gpu, Hardware
 from moodbench.models.locate import config_of, locate
 from moodbench.plan import Plan, make_plan
@@ -42,6 +42,7 @@ from moodbench.spec import (
     SeedSpec,
     TrialSpec,
 )
+from moodbench.spec.job import PhaseName
 from moodbench.store import Store
 
 HERE = "this machine"

@@ -23,8 +23,9 @@ from moodbench.estimate.placement import options_for
 from moodbench.hardware import Device, Hardware
 from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate
-from moodbench.plan import PhaseName, Plan, PlannedTrial
+from moodbench.plan import Plan, PlannedTrial
 from moodbench.spec import ResolvedDataset, ResolvedModel
+from moodbench.spec.job import PhaseName
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 

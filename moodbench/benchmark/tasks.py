@@ -11,7 +11,7 @@ from moodbench.plan import Plan, PlannedTrial, relative_work
 from moodbench.runtime.executor import Command, Isolation
 from moodbench.schedule import Need, Node, Task
 from moodbench.spec import TrialSpec
-from moodbench.worker import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
+from moodbench.spec.job import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 
 WORKER = ("-m", "moodbench.worker")
 
@@ -127,6 +127,7 @@ def command_of(
         memory_bytes=0 if first.exclusive else first.need.memory_bytes,
         num_gpus=node.num_gpus if first.exclusive else first.need.gpus_on(node),
         deadline_s=deadline_s,
+        forkable=job.forkable,
     )
 
 

@@ -13,8 +13,8 @@ from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.report.terminal import make_console
+from moodbench.runtime.cluster_snapshot import ClusterMonitor
 from moodbench.runtime.ray_cluster import check_form
-from moodbench.runtime.ray_glance import Lookout
 from moodbench.serving.classifier import LoadedModels
 from moodbench.store import Store
 
@@ -72,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
         ask=LoadedModels(store).ask,
         runner=runner,
         show_texts=arguments.show_texts,
-        cluster=None if arguments.address is None else Lookout(arguments.address).latest,
+        cluster=None if arguments.address is None else ClusterMonitor(arguments.address).latest,
         catalogue=catalogue,
     )
     try:

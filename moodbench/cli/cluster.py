@@ -79,7 +79,7 @@ def show_status(arguments: argparse.Namespace) -> int:
     rules = read_cluster_file(arguments.cluster, catalogue.devices)
     from moodbench.runtime.ray_cluster import ClusterExecutor
 
-    with closing(ClusterExecutor(address, said=source)) as cluster:
+    with closing(ClusterExecutor(address, source=source)) as cluster:
         rows = status(cluster.alive(), rules, WhatFits(catalogue, hardware()))
     if arguments.json:
         print_json([asdict(row) for row in rows])

@@ -24,10 +24,11 @@ from moodbench.config import Catalogue
 from moodbench.estimate import TrialEstimate
 from moodbench.estimate.shape import Shape
 from moodbench.hardware import Hardware, hardware
-from moodbench.plan import PHASES, PhaseName
+from moodbench.plan import PHASES
 from moodbench.report.plan import HEADINGS, LEFT, DevicePlan, PlanRow, absent_sentence, basis
 from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec
+from moodbench.spec.job import PhaseName
 from moodbench.store import Store
 
 

@@ -77,7 +77,7 @@ def _cluster(
             "give --store as an absolute path that all nodes share, or as a URI"
         )
     rules = read_cluster_file(arguments.cluster, catalogue.devices)
-    target = cluster_target(address, store, rules, said=source)
+    target = cluster_target(address, store, rules, source=source)
     nodes = ", ".join(f"{node.name} ({node.kind}, {node.num_cpus:g} CPUs)" for node in target.nodes())
     lines = [f"Cluster at {address}: {nodes}"]
     if without := target.without_lease():

@@ -17,13 +17,14 @@ from moodbench.estimate.duration import (
     measure_s,
     predict_s,
 )
-from moodbench.estimate.history import History, PhaseName
+from moodbench.estimate.history import History
 from moodbench.estimate.memory import BASELINE_PROCESS_BYTES, FitMemory, Load, predict_memory, vocabulary_bytes
 from moodbench.estimate.placement import Placement, needed_bytes, place
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
 from moodbench.estimate.workload import DataSize, Workload
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import num_trained_on, steps_of
+from moodbench.spec.job import PhaseName
 
 CHECKPOINTING_FROM_PARAMS = 1_000_000_000
 """Model size from which gradient checkpointing is used: the backward pass recomputes activations."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-PhaseName = Literal["fit", "evaluate", "measure"]
+from moodbench.spec.job import PhaseName
 
 
 class Observation(NamedTuple):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.hardware import num_oom_kills
 from moodbench.metrics.contamination import Verdict, Window, judge_windows
 from moodbench.metrics.quantiles import quantile_with_interval
+from moodbench.runtime.outcome import Outcome, ProcessError
+from moodbench.runtime.process import RunningProcess
 from moodbench.spec import MeasureSpec
 
 NEAR_TIE = 1e-3
@@ -29,57 +26,40 @@ A label that differs by more shows that the measured form of the model is wrong.
 KNEE_SHARE = 0.95
 """Share of the best throughput that defines the knee, the smallest batch size to reach it."""
 
-Processes = list[dict[str, Any]]
-
-
-class MeasuringProcessError(RuntimeError):
-    """A measuring process ended without a result."""
-
-    def __init__(self, return_code: int, tail: str, *, out_of_memory: bool) -> None:
-        """Store the exit code, the end of standard error, and whether the system ran out of memory and killed it."""
-        super().__init__(f"the measuring process ended with {return_code}:\n{tail}")
-        self.return_code, self.tail, self.out_of_memory = return_code, tail, out_of_memory
+Processes = Sequence[Mapping[str, Any]]
 
 
 def run_processes(
     spec: MeasureSpec,
     artifact: Path,
     texts: list[str],
-    scratch: Path,
     report: Callable[[Mapping[str, Any]], None],
     num_gpus: int = 1,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Mapping[str, Any]]:
     """Yield the raw measurements of each fresh process as it ends.
 
     The order of requests is seeded and differs between processes. A model too large for one CUDA device is spread over
     `num_gpus`.
 
-    Raises: MeasuringProcessError, with the end of its standard error, if a process fails.
+    Raises: ProcessError if a process ends without its measurements.
     """
+    job = {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "num_gpus": num_gpus, "texts": texts}
     for number in range(spec.protocol.processes):
         report({"step": number, "num_steps": spec.protocol.processes})
-        job_file, result_file = scratch / f"job-{number}.json", scratch / f"result-{number}.json"
-        job = {
-            "spec": spec.model_dump(mode="json"),
-            "artifact": str(artifact),
-            "num_gpus": num_gpus,
-            "texts": texts,
-            "seed": number,
-            "spawned_ns": 0,
-        }
-        threads = str(spec.num_threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        job_file.write_text(json.dumps({**job, "spawned_ns": time.monotonic_ns()}), encoding="utf-8")
-        command = [sys.executable, "-m", "moodbench.evaluation.speed_process", str(job_file), str(result_file)]
-        kills = num_oom_kills()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not result_file.exists():
-            tail = "\n".join(done.stderr.splitlines()[-20:])
-            killed = done.returncode == -signal.SIGKILL and num_oom_kills() > kills
-            raise MeasuringProcessError(done.returncode, tail, out_of_memory=killed)
+        process = RunningProcess(
+            ("-m", "moodbench.evaluation.speed_process"),
+            json.dumps({**job, "seed": number, "spawned_ns": time.monotonic_ns()}),
+            spec.num_threads,
+            environment={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        )
+        measured: Mapping[str, Any] = {}
+        for message in process.messages():
+            if not isinstance(message, Outcome):
+                measured = message
+            elif message.kind != "ok":
+                raise ProcessError("measuring", message)
         report({"step": number + 1, "num_steps": spec.protocol.processes})
-        yield json.loads(result_file.read_text("utf-8"))
+        yield measured
 
 
 def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFrame:

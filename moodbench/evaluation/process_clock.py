@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from moodbench.runtime.forkserver import FILE_BYTES, status_bytes
+
 TASKS = Path("/proc/self/task")
 
 
@@ -61,12 +63,11 @@ def resident_bytes() -> int:
 def peak_resident_bytes() -> int:
     """Return the peak resident memory in bytes since the process started or since `reset_peak`.
 
-    Exact on Linux and macOS.
+    Exact on Linux and macOS. In a forked process it includes the libraries that a new process would have mapped.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+    if Path("/proc/self/status").exists():
+        inherited = int(os.environ.get(FILE_BYTES, 0))
+        return status_bytes("VmHWM") + max(0, inherited - (status_bytes("RssFile") if inherited else 0))
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource

@@ -1,8 +1,7 @@
-"""Measurement of a saved artifact in a fresh process: `python -m moodbench.evaluation.speed_process JOB RESULT`.
+"""Measurement of a saved artifact in a fresh process: `python -m moodbench.evaluation.speed_process`.
 
-JOB is a JSON file with the measure spec, the artifact folder, the number of GPUs, the texts, a seed and the time at
-which the process was spawned. RESULT is the JSON file to write. Nothing else runs in this process, so that its memory
-is that of the model.
+Standard input is JSON with the measure spec, the artifact folder, the number of GPUs, the texts, a seed and the time
+at which the process was spawned. Nothing else runs in this process, so that its memory is that of the model.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ from moodbench.evaluation.process_clock import (  # noqa: E402
     resident_bytes,
 )
 from moodbench.hardware import Device, die_with_parent  # noqa: E402
-from moodbench.models.predictor import Predictor, import_libraries, load_predictor, predict_encoded  # noqa: E402  # noqa: E402
+from moodbench.models.predictor import Predictor, import_libraries, load_predictor, predict_encoded  # noqa: E402
+from moodbench.runtime.outcome import exit_with_outcome  # noqa: E402
+from moodbench.runtime.process import take_over_stdout  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
 
 CHUNK_BATCHES = 8
@@ -190,11 +191,12 @@ def _gpu_peaks(device: Device) -> dict[str, int | None]:
 
 
 def main() -> None:
-    """Read the job file, measure, and write the result file."""
+    """Measure what the job on standard input describes, and print the result as an event."""
     die_with_parent()
-    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    result = measure_here(MeasureSpec.model_validate(job["spec"]), job)
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    send = take_over_stdout()
+    with exit_with_outcome():
+        job = json.loads(sys.stdin.read())
+        send({"event": "measured", **measure_here(MeasureSpec.model_validate(job["spec"]), job)})
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Any
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate import Placement, TrialEstimate
-from moodbench.estimate.history import PhaseName
 from moodbench.estimate.placement import GIB, gpu_share, options_for
 from moodbench.report.formatting import MISSING, count, hours
+from moodbench.spec.job import PhaseName
 
 PHASES: tuple[PhaseName, ...] = ("fit", "evaluate", "measure")
 SHOWN = ("seconds", "memory_bytes", "gpu_memory_bytes", "num_cpus", "num_observations")

@@ -1,14 +1,18 @@
-"""Executor interface: start commands on nodes, and return their events and neutral outcomes."""
+"""Executor interface: start commands on nodes, and return their events and outcomes; and the inline executor."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from types import FrameType
+from typing import Any, Literal, override
 
-from moodbench.schedule import Outcome
-from moodbench.schedule.retry import OutcomeKind
+from moodbench.runtime.outcome import Outcome
 
 Isolation = Literal["none", "alone", "resource", "pg"]
 """Protection of an exclusive command from our other ones. none: nothing; alone: no Ray runs beside it on this
@@ -31,6 +35,8 @@ class Command:
     """Share of one GPU, or a number of whole GPUs."""
     deadline_s: float | None = None
     """Time limit after which it is killed; None for no limit."""
+    forkable: bool = False
+    """Whether it may run in a child of the fork server."""
 
 
 @dataclass(frozen=True)
@@ -51,63 +57,112 @@ class Ended:
     """Run time without the wait for resources; None if unknown."""
 
 
-Hear = Callable[[Progress], None]
+OnEvent = Callable[[Progress], None]
 """Callback that receives each event of a running command."""
 HERE = "here"
 """Id of the only node of executors without a cluster."""
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Runs commands on nodes."""
 
     def isolation(self, node_id: str) -> Isolation:
         """Return what keeps other commands away from an exclusive one on this node."""
+        return "none"
 
+    @abstractmethod
     def start(self, command: Command, node_id: str) -> None:
         """Start the command on the node, now or as soon as its resources are free."""
 
-    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Return the commands that ended since the last call, and pass events to `hear` as they arrive.
+    @abstractmethod
+    def poll(self, timeout_s: float, on_event: OnEvent) -> list[Ended]:
+        """Return the commands that ended since the last call, and pass events to `on_event` as they arrive.
 
         Wait up to `timeout_s` for the first event or end.
         """
 
-    def begun(self, key: str) -> bool:
-        """Return whether this started command is running; False while it waits for resources on its node."""
+    def has_started(self, key: str) -> bool:
+        """Return whether this command is running; False while it waits for resources on its node."""
+        return True
 
-    def free(self, node_id: str) -> str:
+    def free_resources(self, node_id: str) -> str:
         """Return the node's free resources, as the executor sees them, as text; empty if unknown."""
+        return ""
 
-    def forget(self, key: str) -> None:
+    @abstractmethod
+    def cancel(self, key: str) -> None:
         """Kill the command if it still runs, and report nothing more of it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Kill the commands that still run and release resources."""
 
 
-CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Signals that native code causes itself; any other signal comes from outside."""
+Entry = Callable[[str, Callable[[Mapping[str, Any]], None]], Outcome]
+"""The function behind a command: takes standard input and an event callback, and returns the outcome."""
 
 
-def outcome_of(return_code: int, stderr_tail: str) -> Outcome:
-    """Return the neutral outcome of a process.
+class InlineExecutor(Executor):
+    """Executor that runs one command after another in this process when polled, so that breakpoints work."""
 
-    Workers exit with 0, 1 (a recorded failure), 3 (out of memory), 4 (a fault of this machine, such as a full disk), 5
-    (out of GPU memory) or 6 (native code crashed in a process that measured for the worker).
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._queue: deque[Command] = deque()
+
+    @override
+    def start(self, command: Command, node_id: str) -> None:
+        self._queue.append(command)
+
+    @override
+    def poll(self, timeout_s: float, on_event: OnEvent) -> list[Ended]:
+        if not self._queue:
+            return []
+        command = self._queue.popleft()
+        with _lasting_interrupts() as check:
+
+            def emit(event: Mapping[str, Any]) -> None:
+                check()
+                on_event(Progress(command.key, event))
+
+            outcome = self._entry(command.stdin, emit)
+            check()
+        return [Ended(command.key, outcome)]
+
+    @override
+    def cancel(self, key: str) -> None:
+        self._queue = deque(command for command in self._queue if command.key != key)
+
+    @override
+    def close(self) -> None:
+        self._queue.clear()
+
+
+@contextmanager
+def _lasting_interrupts() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises again what SIGINT or SIGTERM raised inside the context.
+
+    Python drops an exception that a signal handler raises during a finaliser or a callback from native code. A training
+    runs many of these, so that an interrupt could be lost.
     """
-    if return_code == 0:
-        return Outcome("ok")
-    if return_code == 3:
-        return Outcome("out of memory", stderr_tail)
-    if return_code == 5:
-        return Outcome("out of memory", stderr_tail, on_gpu=True)
-    if return_code == 4:
-        return Outcome("infrastructure", stderr_tail)
-    if return_code == 6:
-        return Outcome("crash", stderr_tail)
-    if return_code < 0:
-        known = {each.value: each for each in signal.Signals}
-        name = known[-return_code].name if -return_code in known else "unknown"
-        kind: OutcomeKind = "crash" if -return_code in CRASHES else "infrastructure"
-        return Outcome(kind, f"{stderr_tail}\nended by signal {-return_code} ({name})".strip())
-    return Outcome("program error", stderr_tail)
+    received: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append((before[number], number))
+        before[number](number, frame)
+
+    def check() -> None:
+        if received:
+            handler, number = received[0]
+            handler(number, None)
+
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,9 @@
-"""One command as a process: its JSON events as it prints them, heartbeats, then its outcome."""
+"""Child processes: their JSON events as they print them, heartbeats and a deadline, then their outcome."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -12,121 +13,167 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
 from typing import Any
 
 from moodbench.hardware import num_oom_kills
-from moodbench.runtime.executor import outcome_of
-from moodbench.schedule import Outcome
+from moodbench.runtime.forkserver import ForkedProcess
+from moodbench.runtime.outcome import Outcome
 
 STDERR_LINES = 20
 MAX_DETAIL_CHARS = 8_000
 """Characters kept of the end of standard error; they are sent with the outcome, which must stay small."""
-ALIVE: dict[str, Any] = {"event": "alive"}
+ALIVE: Mapping[str, Any] = {"event": "alive"}
 """Heartbeat event, yielded when a process has sent no event for a while."""
+STARTED = "MOODBENCH_PROCESS"
+"""Variable that tells a child process how it was started: forked, or as a new process."""
+Message = Mapping[str, Any] | Outcome
+"""An event of a process, or its outcome, which is the last message."""
 
 
-class RunningProcess:
-    """A running Python process with these arguments, whose libraries use `num_threads` threads."""
+class _NewProcess:
+    """A new Python process."""
 
-    def __init__(self, argv: tuple[str, ...], stdin: str, num_threads: int) -> None:
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
-        self._oom_kills = num_oom_kills()
-        self._errors = tempfile.TemporaryFile(  # noqa: SIM115 - closed by messages()
-            "w+", encoding="utf-8", errors="replace"
-        )
+    def __init__(self, argv: tuple[str, ...], environment: Mapping[str, str], stderr: int) -> None:
         self._process = subprocess.Popen(
             (sys.executable, *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
+            stderr=stderr,
+            env=dict(environment),
             text=True,
             encoding="utf-8",
         )
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended before it read its input; its exit code has the reason
-            self._process.stdin.write(stdin)
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self.stdin, self.stdout = self._process.stdin, self._process.stdout
+        self.kill = self._process.kill
 
-    def messages(self, *, beat_s: float | None = None, deadline_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """Yield each event that the command prints, one per line, then its outcome.
+    def wait(self) -> tuple[int, int]:
+        """Wait for the end; return the exit code, the negative number of a signal if killed, and the peak in bytes.
 
-        The outcome is `{"outcome": kind, "detail": ..., "peak_bytes": ..., "on_gpu": ...}`. ALIVE is yielded whenever
-        `beat_s` pass without an event. The process is killed after `deadline_s`.
+        The peak is 0 if the system does not report it.
         """
-        end = None if deadline_s is None else time.monotonic() + deadline_s
-        overdue = False
-        stray: deque[str] = deque(maxlen=STDERR_LINES)
-        with self._errors:
-            lines = self._lines()
-            while True:
-                left = None if end is None or overdue else max(0.0, end - time.monotonic())
-                try:
-                    line = lines.get(timeout=min((t for t in (beat_s, left) if t is not None), default=None))
-                except queue.Empty:
-                    if left is not None and end is not None and time.monotonic() >= end:
-                        overdue = True
-                        self.kill()
-                    else:
-                        yield dict(ALIVE)
-                    continue
-                if line is None:
-                    break
-                event = _event(line)
-                if event is not None:
-                    yield event
-                else:  # a library printed it before the worker took over the stream
-                    stray.append(line.rstrip())
-            outcome = self._outcome(f"no end after {deadline_s:.0f} s" if deadline_s and overdue else None, stray)
-        yield {"outcome": outcome.kind, **{k: v for k, v in asdict(outcome).items() if k != "kind"}}
-
-    def kill(self) -> None:
-        """Kill the process."""
-        self._process.kill()
-
-    def _lines(self) -> queue.SimpleQueue[str | None]:
-        """Return a queue of the lines of standard output as they come, then None."""
-        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-        def read() -> None:
-            assert self._process.stdout is not None
-            with self._process.stdout as stdout:
-                for line in stdout:
-                    lines.put(line)
-            lines.put(None)
-
-        threading.Thread(target=read, daemon=True).start()
-        return lines
-
-    def _outcome(self, overdue: str | None, stray: Iterable[str]) -> Outcome:
-        peak_bytes = self._wait()
-        return_code = self._process.returncode
-        self._errors.seek(0)
-        tail = "\n".join([*stray, *self._errors.read().splitlines()][-STDERR_LINES:])[-MAX_DETAIL_CHARS:]
-        if overdue is not None:
-            return Outcome("deadline", overdue, peak_bytes)
-        if sys.platform == "linux" and return_code == -signal.SIGKILL and num_oom_kills() > self._oom_kills:
-            return Outcome("out of memory", "killed by the system, as memory ran out", peak_bytes)
-        outcome = outcome_of(return_code, tail)
-        return replace(outcome, peak_bytes=peak_bytes)
-
-    def _wait(self) -> int:
-        """Wait for the process to end and return its peak memory in bytes; 0 if the system does not report it."""
         if sys.platform != "linux":
-            self._process.wait()
-            return 0
+            return self._process.wait(), 0
         try:
             _, status, usage = os.wait4(self._process.pid, 0)
         except ChildProcessError:  # its return code was read already
-            self._process.wait()
-            return 0
+            return self._process.wait(), 0
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        return usage.ru_maxrss * 1024
+        return self._process.returncode, usage.ru_maxrss * 1024
+
+
+def environment_of(num_threads: int) -> dict[str, str]:
+    """Return the environment of a child process whose libraries use `num_threads` threads."""
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return variables | {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+
+
+class RunningProcess:
+    """A running Python process with these arguments, whose libraries use `num_threads` threads.
+
+    It is killed after `deadline_s`, as long as somebody asks for its messages. `environment` adds variables. It is
+    a child of the fork server at that address, if that has the same environment, and otherwise a new process.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        stdin: str,
+        num_threads: int,
+        *,
+        deadline_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fork_server: str | None = None,
+    ) -> None:
+        variables = environment_of(num_threads) | dict(environment or {})
+        self._stdin = stdin
+        self._deadline_s, self._overdue = deadline_s, False
+        self._end = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self._oom_kills = num_oom_kills()
+        self._printed: deque[str] = deque(maxlen=STDERR_LINES)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._errors = tempfile.TemporaryFile(  # noqa: SIM115 - closed with the outcome
+            "w+", encoding="utf-8", errors="replace"
+        )
+        self._process = _start(argv, variables, self._errors.fileno(), fork_server)
+        try:
+            threading.Thread(target=self._communicate, daemon=True).start()
+        except RuntimeError:  # no thread available
+            self.close()
+            raise
+
+    def message(self, timeout_s: float | None = None) -> Message | None:
+        """Return the next event that the process prints, one per line, or in the end its outcome.
+
+        None if there is no event within `timeout_s`.
+        """
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            wait_s = min(until, self._end) - time.monotonic()
+            try:
+                line = self._lines.get(timeout=max(0.0, wait_s) if wait_s < math.inf else None)
+            except queue.Empty:
+                if time.monotonic() < self._end:
+                    return None
+                self._end, self._overdue = math.inf, True
+                self._process.kill()
+                continue
+            if line is None:
+                return self._outcome()
+            event = _event(line)
+            if event is not None:
+                return event
+            self._printed.append(line.rstrip())  # by a library, before the process took over the stream
+
+    def messages(self, *, beat_s: float | None = None) -> Iterator[Message]:
+        """Yield the events, and ALIVE whenever `beat_s` pass without one, then the outcome.
+
+        The process is killed if the caller stops before that.
+        """
+        try:
+            while True:
+                message = self.message(beat_s)
+                yield ALIVE if message is None else message
+                if isinstance(message, Outcome):
+                    break
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Kill the process, unless it has ended; it has no more messages then."""
+        self._process.kill()
+        self._errors.close()
+
+    def _communicate(self) -> None:
+        """Write standard input, then queue the lines of standard output as they come, and in the end None."""
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it may end before it reads its input
+            stdin.write(self._stdin)
+        with self._process.stdout as stdout:
+            for line in stdout:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def _outcome(self) -> Outcome:
+        return_code, peak_bytes = self._process.wait()
+        with self._errors:
+            self._errors.seek(0)
+            tail = "\n".join([*self._printed, *self._errors.read().splitlines()][-STDERR_LINES:])[-MAX_DETAIL_CHARS:]
+        if self._overdue:
+            return Outcome("deadline", f"no end after {self._deadline_s:.0f} s", peak_bytes)
+        if sys.platform == "linux" and return_code == -signal.SIGKILL and num_oom_kills() > self._oom_kills:
+            return Outcome("out of memory", "killed by the system, as memory ran out", peak_bytes)
+        return Outcome.of_exit(return_code, tail, peak_bytes)
+
+
+def _start(
+    argv: tuple[str, ...], environment: Mapping[str, str], stderr: int, fork_server: str | None
+) -> _NewProcess | ForkedProcess:
+    if fork_server is not None:
+        with suppress(OSError):  # there is no server any more, or it has another environment
+            return ForkedProcess(fork_server, argv, {**environment, STARTED: "forked"}, stderr)
+    return _NewProcess(argv, {**environment, STARTED: "new process"}, stderr)
 
 
 def _event(line: str) -> dict[str, Any] | None:
@@ -138,8 +185,12 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def ended(message: dict[str, Any]) -> Outcome | None:
-    """Return the outcome in the last message of a process; None for an event."""
-    if "outcome" not in message:
-        return None
-    return Outcome(message["outcome"], message["detail"], message.get("peak_bytes", 0), message.get("on_gpu", False))
+def take_over_stdout() -> Callable[[Mapping[str, Any]], None]:
+    """Return a function that prints an event; anything else that this process prints goes to standard error."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def send(event: Mapping[str, Any]) -> None:
+        events.write(json.dumps({"time": time.time(), **event}) + "\n")
+
+    return send

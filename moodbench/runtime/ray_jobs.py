@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.runtime.ray_settings import core_with_settings, set_up_environment, set_up_token
+from moodbench.runtime.ray_internals import ray_with_settings, set_up_environment, set_up_token
 
 POLL_S = 1.0
 SILENCE_S = 120.0
@@ -41,7 +41,7 @@ def submit(
                 entrypoint=shlex.join(["python", "-m", "moodbench", *arguments]),
                 runtime_env={"working_dir": str(ship)} if ship else {},
             )
-        except Exception as error:
+        except _server_errors() as error:
             raise PrerequisiteError(
                 f"--address {address}: the job was not taken: {_short(error)}. See with "
                 f"`ray job list --address {address}` whether it is there all the same"
@@ -49,7 +49,7 @@ def submit(
     say(f"[{job_id} submitted to {address}; stop it with: ray job stop --address {address} {job_id}]\n")
     goes_on = f"{job_id} goes on; follow it with: ray job logs --address {address} --follow {job_id}"
     try:
-        return Following(client, job_id, say).exit_status()
+        return LogFollower(client, job_id, say).exit_status()
     except ConnectionError as error:
         raise PrerequisiteError(
             f"--address {address}: the connection was lost and did not come back within {RECONNECT_S:.0f} s ({error}), "
@@ -60,7 +60,7 @@ def submit(
         return 130
 
 
-class Following:
+class LogFollower:
     """Follower of a submitted job's log; after a lost connection it reconnects and resumes where it was."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Following:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client, self._job_id, self._say, self._clock, self._sleep = client, job_id, say, clock, sleep
-        self._num_said = 0
+        self._num_printed = 0
         self._lost_at: float | None = None
 
     def exit_status(self) -> int:
@@ -88,10 +88,10 @@ class Following:
                 info = self._client.get_job_info(self._job_id)
                 if info.status.is_terminal():
                     # The stream may have ended before the end of the log.
-                    self._rest_of(self._client.get_job_logs(self._job_id))
+                    self._print_rest(self._client.get_job_logs(self._job_id))
                     return self._status_of(info)
                 self._lost_at = None
-            except Exception as error:
+            except _server_errors() as error:
                 if self._lost_at is None:
                     self._lost_at = self._clock()
                     self._say(f"[connection lost: {_short(error)}; trying again]\n")
@@ -101,7 +101,7 @@ class Following:
 
     async def _follow(self) -> None:
         """Pass on the log from where it was left; the server sends it from the beginning."""
-        told, stream = 0, aiter(self._client.tail_job_logs(self._job_id))
+        num_received, stream = 0, aiter(self._client.tail_job_logs(self._job_id))
         while True:
             try:
                 async with asyncio.timeout(SILENCE_S):
@@ -109,15 +109,15 @@ class Following:
             except (StopAsyncIteration, TimeoutError):
                 return
             self._lost_at = None  # the connection is back, whatever ends this stream
-            told += len(text)
-            new = told - self._num_said
+            num_received += len(text)
+            new = num_received - self._num_printed
             if new > 0:
                 self._say(text[-new:])
-                self._num_said = told
+                self._num_printed = num_received
 
-    def _rest_of(self, log: str) -> None:
-        self._say(log[self._num_said :])
-        self._num_said = max(self._num_said, len(log))
+    def _print_rest(self, log: str) -> None:
+        self._say(log[self._num_printed :])
+        self._num_printed = max(self._num_printed, len(log))
 
     def _status_of(self, info: Any) -> int:
         if info.status == "SUCCEEDED":
@@ -152,18 +152,26 @@ def _client(address: str) -> Any:
         raise UsageError(f"--address {address!r}: expected the job server of Ray's head, such as http://127.0.0.1:8265")
     set_up_environment()
     set_up_token()
-    core_with_settings()
+    ray_with_settings()
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
-    except Exception as error:
+    except _server_errors() as error:
         text = _short(error)
         if "auth" in text.lower() or "token" in text.lower():
             advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file that the head was started with"
         else:
             advice = "is the head up, and its dashboard's port (8265) reachable from here?"
         raise PrerequisiteError(f"--address {address}: {text}; {advice}") from error
+
+
+def _server_errors() -> tuple[type[Exception], ...]:
+    """Return what Ray's job client and the HTTP libraries below it raise."""
+    from aiohttp import ClientError
+    from ray.exceptions import RayError
+
+    return OSError, RuntimeError, ValueError, ClientError, RayError
 
 
 def _short(error: Exception) -> str:

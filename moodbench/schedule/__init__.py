@@ -10,6 +10,5 @@ accounting   use of the CPU time
 
 from moodbench.schedule.policy import Scheduler, Start
 from moodbench.schedule.resources import Need, Node, Task
-from moodbench.schedule.retry import Outcome, OutcomeKind
 
-__all__ = ["Need", "Node", "Outcome", "OutcomeKind", "Scheduler", "Start", "Task"]
+__all__ = ["Need", "Node", "Scheduler", "Start", "Task"]

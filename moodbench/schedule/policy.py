@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from moodbench.runtime.outcome import Outcome, OutcomeKind
 from moodbench.schedule.accounting import Idle
 from moodbench.schedule.resources import Need, Node, Task, dominant_share
-from moodbench.schedule.retry import Outcome, OutcomeKind, Quarantine, next_attempt
+from moodbench.schedule.retry import Quarantine, next_attempt
 
 MAX_BLOCK = 4
 """Largest number of measurements that one worker runs in turn, and that are lost with it if its node dies."""

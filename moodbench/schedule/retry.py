@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
+from moodbench.runtime.outcome import Outcome, OutcomeKind
 from moodbench.schedule.resources import Task
 
-OutcomeKind = Literal["ok", "program error", "crash", "out of memory", "deadline", "infrastructure", "not started"]
 MAX_RETRIES: dict[str, int] = {
     "infrastructure": 3,
     "out of memory": 2,
@@ -25,19 +24,6 @@ MEMORY_FACTOR = 1.5
 """Factor by which a task's memory need grows after it ran out of memory."""
 QUARANTINE_AFTER = 2
 """Number of infrastructure failures in a row after which a node gets no more tasks, as long as others can run them."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    kind: OutcomeKind
-    detail: str = ""
-    """Known cause, such as the end of standard error."""
-    peak_bytes: int = 0
-    """Observed peak memory; 0 if unknown."""
-    on_gpu: bool = False
-    """Whether it was the GPU that ran out of memory, not the machine."""
 
 
 def next_attempt(

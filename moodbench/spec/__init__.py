@@ -10,6 +10,7 @@ from moodbench.spec.resolved import (
     ResolvedModel,
     SeedSpec,
     TrialSpec,
+    evaluation_id,
     fit_ids,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "ResolvedModel",
     "SeedSpec",
     "TrialSpec",
+    "evaluation_id",
     "fit_ids",
     "read_spec",
     "spec_of_preset",

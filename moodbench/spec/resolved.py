@@ -190,15 +190,18 @@ class EvaluateSpec(Frozen):
     @cached_property
     def evaluation_id(self) -> str:
         """Id of these predictions; the batch size only affects speed and is not part of it."""
-        return content_id(
-            "evaluation",
-            {
-                "fit_id": self.fit.fit_id,
-                "evaluation_set": self.evaluation_set,
-                "test_fingerprint": self.fit.dataset.test_fingerprint,
-                "code_version": self.code_version,
-            },
-        )
+        return evaluation_id(self.fit, self.evaluation_set, self.code_version)
+
+
+def evaluation_id(fit: FitSpec, evaluation_set: str = "test", code_version: int = EVALUATE_CODE_VERSION) -> str:
+    """Return the id of the evaluation of `fit` on an evaluation set."""
+    value = {
+        "fit_id": fit.fit_id,
+        "evaluation_set": evaluation_set,
+        "test_fingerprint": fit.dataset.test_fingerprint,
+        "code_version": code_version,
+    }
+    return content_id("evaluation", value)
 
 
 class MeasureSpec(Frozen):

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from moodbench.hardware import Device, library_version
+from moodbench.spec.job import DEFAULT_CHECKPOINT_INTERVAL_S
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
 MANIFEST = "moodbench.json"
-DEFAULT_INTERVAL_S = 60.0
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 """Libraries that must have the same version to resume; with another version the fit restarts."""
 
@@ -39,7 +39,7 @@ class CheckpointArea:
     """Returns the peak memory of this process."""
     earlier: Sequence[Path] = ()
     """Folders of other attempts at the same fit; read-only."""
-    interval_s: float = DEFAULT_INTERVAL_S
+    interval_s: float = DEFAULT_CHECKPOINT_INTERVAL_S
     """Seconds of training between checkpoints; a shorter fit writes only its best checkpoints by validation score."""
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from moodbench.config.search_space import Configuration
+from moodbench.runtime.forkserver import ADDRESS
+from moodbench.runtime.outcome import Outcome
 from moodbench.runtime.process import RunningProcess
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import steps_of
+from moodbench.spec.job import FitPhase, Job
 from moodbench.store import Store
 from moodbench.tune.search import Search
 from moodbench.tune.trials import sign
-from moodbench.worker import FitPhase, Job
 
 MEMBERS = "members"
 """Key of a trial's config with its configurations."""
@@ -145,11 +148,23 @@ def _run(
         num_threads=1,
         together=len(missing) > 1,
     )
-    process = RunningProcess(("-m", "moodbench.worker"), job.model_dump_json(), 1)
     held: dict[str, tuple[int, float]] = {}
     committed: set[str] = set()
+    process = RunningProcess(
+        ("-m", "moodbench.worker"),
+        job.model_dump_json(),
+        1,
+        deadline_s=deadline_s,
+        fork_server=os.environ.get(ADDRESS) if job.forkable else None,
+    )
     try:
-        for message in process.messages(deadline_s=deadline_s):
+        for message in process.messages():
+            if isinstance(message, Outcome):
+                ending = message.kind if message.kind != "ok" else NOT_FINAL
+                lines = (message.detail or "ended without a record").strip().splitlines()
+                for fit_id in missing.keys() - committed - reporter.errors.keys():
+                    reporter.add_error(fit_id, ending, lines[-1])
+                break
             kind, fit_id = message.get("event"), message.get("id", "")
             if kind == "progress":
                 spec = missing[fit_id]
@@ -170,13 +185,8 @@ def _run(
                     reporter.add_point(fit_id, *held.pop(fit_id))
             elif kind == "failed":
                 reporter.add_error(fit_id, message["kind"], message["error"])
-            elif "outcome" in message:
-                for fit_id in missing.keys() - committed - reporter.errors.keys():
-                    ending = message["outcome"] if message["outcome"] != "ok" else NOT_FINAL
-                    lines = (message["detail"] or "ended without a record").strip().splitlines()
-                    reporter.add_error(fit_id, ending, lines[-1])
     finally:
-        process.kill()
+        process.close()
 
 
 def _texts(spec: FitSpec, num_train: int, step: int) -> int:

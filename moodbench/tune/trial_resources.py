@@ -19,6 +19,8 @@ from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Estimator, PhaseEstimate
 from moodbench.estimate.placement import USABLE, gpu_share
 from moodbench.hardware import Hardware
+from moodbench.runtime.forkserver import fork_server
+from moodbench.runtime.process import environment_of
 from moodbench.runtime.ray_cluster import EXCLUSIVE, SLIVER
 from moodbench.runtime.ray_local import start_ray
 from moodbench.spec import FitSpec
@@ -147,11 +149,12 @@ class Placement:
             yield
             return
         (node,) = self.resources.nodes
-        ray = start_ray(int(node.num_cpus), memory_bytes=int(node.memory_bytes))
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with fork_server("moodbench.worker", environment_of(1)):  # first, so that Ray's workers know its address
+            ray = start_ray(int(node.num_cpus), memory_bytes=int(node.memory_bytes))
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
     def storage(self, store: Store, folder: Path) -> str:
         """Return the folder for Tune's own files.

@@ -8,10 +8,11 @@ from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.target import Deadlines
 from moodbench.plan import make_plan
 from moodbench.runtime.executor import Ended, Progress
-from moodbench.schedule import Node, Outcome
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Node
 from moodbench.spec import EvaluateSpec, MeasureSpec, TrialSpec
+from moodbench.spec.job import Job
 from moodbench.store import Store
-from moodbench.worker import Job
 
 pytestmark = pytest.mark.performance
 NUM_TRIALS = 3334
@@ -38,13 +39,13 @@ class NoOp:
                     hear(Progress(command.key, {"event": event, "phase": phase.phase, "id": phase.id, "won": True}))
         return [Ended(command.key, Outcome("ok")) for command in commands]
 
-    def begun(self, key):
+    def has_started(self, key):
         return True
 
-    def free(self, node_id):
+    def free_resources(self, node_id):
         return ""
 
-    def forget(self, key):
+    def cancel(self, key):
         pass
 
     def close(self):

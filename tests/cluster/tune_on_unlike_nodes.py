@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from moodbench.benchmark.context import cluster_target
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
-from moodbench.runtime.ray_settings import set_up_environment
+from moodbench.runtime.ray_internals import set_up_environment
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tune.request import make_search

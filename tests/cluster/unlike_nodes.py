@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 import moodbench
 from moodbench.runtime.executor import Command
 from moodbench.runtime.ray_cluster import ClusterExecutor
-from moodbench.runtime.ray_settings import set_up_environment
+from moodbench.runtime.ray_internals import set_up_environment
 from moodbench.schedule import Need, Node, Scheduler, Task
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store

@@ -7,6 +7,16 @@ import pytest
 from command_line import SHORT, made_once, moodbench_process
 from hub_server import HubServer, point_at
 
+from moodbench.runtime.forkserver import fork_server
+from moodbench.runtime.process import environment_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server():
+    """Fork the workers of all tests from one process per test process, which has imported torch once."""
+    with fork_server("moodbench.worker", environment_of(1)):
+        yield
+
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory) -> Path:

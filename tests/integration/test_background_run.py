@@ -9,10 +9,11 @@ from moodbench.benchmark.background_run import BackgroundRun, StoppableTarget
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
-from moodbench.runtime.inline import InlineExecutor
+from moodbench.runtime.executor import InlineExecutor
 from moodbench.spec.benchmark_spec import spec_from_values
+from moodbench.spec.job import Job
 from moodbench.store import Store
-from moodbench.worker import Job, run_job
+from moodbench.worker import run_job
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,9 @@ import psutil
 import pytest
 
 from moodbench.errors import PrerequisiteError
-from moodbench.runtime.executor import HERE, Command, outcome_of
-from moodbench.runtime.inline import InlineExecutor
+from moodbench.runtime.executor import HERE, Command, InlineExecutor
+from moodbench.runtime.outcome import Outcome
 from moodbench.runtime.process import MAX_DETAIL_CHARS, RunningProcess
-from moodbench.runtime.process import ended as outcome_in
 from moodbench.runtime.ray_local import LocalRayExecutor, start_ray
 
 pytestmark = pytest.mark.integration
@@ -53,13 +52,15 @@ def run(executor, *commands, limit_s: float = 180):
     ],
 )
 def test_exit_codes_become_neutral_outcomes(code, kind):
-    assert outcome_of(code, "").kind == kind
+    outcome = Outcome.of_exit(code, "")
+    assert outcome.kind == kind
+    assert code in (2, outcome.exit_code) or code < 0, "a process that ends this way by itself has this exit code"
 
 
 def test_whose_memory_ran_out_is_told_apart():
     def end(code):
         *_, last = RunningProcess(command("a", f"sys.exit({code})").argv, "", num_threads=1).messages()
-        return outcome_in(last)
+        return last
 
     assert [(end(code).kind, end(code).on_gpu) for code in (3, 5)] == [
         ("out of memory", False),
@@ -71,27 +72,27 @@ def test_a_process_tells_its_events_and_the_end_of_its_errors():
     argv = command("a", "tell(n=1); tell(text=text); print('so it goes', file=sys.stderr); sys.exit(1)").argv
     *events, end = RunningProcess(argv, "hello", num_threads=3).messages()
     assert events == [{"n": 1}, {"text": "hello"}]
-    assert (end["outcome"], end["detail"]) == ("program error", "so it goes")
+    assert (end.kind, end.detail) == ("program error", "so it goes")
 
 
 def test_what_a_library_prints_among_the_events_is_passed_over_and_told_when_it_fails():
     argv = command("a", "print('loading ...', flush=True); print('3', flush=True); tell(n=1); sys.exit(1)").argv
     *events, end = RunningProcess(argv, "", num_threads=1).messages()
     assert events == [{"n": 1}]
-    assert (end["outcome"], end["detail"]) == ("program error", "loading ...\n3")
+    assert (end.kind, end.detail) == ("program error", "loading ...\n3")
 
 
 def test_the_detail_of_an_outcome_is_capped():
     argv = command("a", "sys.stderr.write('x' * 10**6 + 'the end'); sys.exit(1)").argv
     (end,) = RunningProcess(argv, "", num_threads=1).messages()
-    assert len(end["detail"]) == MAX_DETAIL_CHARS and end["detail"].endswith("the end")
+    assert len(end.detail) == MAX_DETAIL_CHARS and end.detail.endswith("the end")
 
 
 def test_a_process_shows_signs_of_life_and_is_ended_at_its_deadline():
     argv = command("a", "tell(n=1); time.sleep(60)").argv
-    *events, end = RunningProcess(argv, "", num_threads=1).messages(beat_s=0.3, deadline_s=2.0)
+    *events, end = RunningProcess(argv, "", num_threads=1, deadline_s=2.0).messages(beat_s=0.3)
     assert {"n": 1} in events and 3 <= events.count({"event": "alive"}) <= 6
-    assert (end["outcome"], end["detail"]) == ("deadline", "no end after 2 s")
+    assert (end.kind, end.detail) == ("deadline", "no end after 2 s")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one process")
@@ -101,7 +102,7 @@ def test_a_process_tells_the_most_memory_it_held():
     small = (
         "from moodbench.runtime.process import RunningProcess\n"
         f"(end,) = RunningProcess({argv!r}, '', num_threads=1).messages()\n"
-        "print(end['peak_bytes'])"
+        "print(end.peak_bytes)"
     )
     told = subprocess.run([sys.executable, "-c", small], capture_output=True, text=True, check=True)
     assert 400 * 2**20 < int(told.stdout) < 700 * 2**20
@@ -110,7 +111,7 @@ def test_a_process_tells_the_most_memory_it_held():
 def test_a_process_that_ends_before_it_reads_is_told_by_its_exit_code():
     argv = ("-c", "import sys; sys.exit(1)")
     (end,) = RunningProcess(argv, "x" * 10_000_000, num_threads=1).messages()
-    assert end["outcome"] == "program error"
+    assert end.kind == "program error"
 
 
 def test_a_process_gets_its_threads_and_may_write_byte_code(monkeypatch):
@@ -132,7 +133,7 @@ def test_an_interrupt_that_something_swallowed_still_ends_an_inline_command(tell
         if tells_more:
             tell({"step": 1})
             done.append("went on")
-        return 0
+        return Outcome("ok")
 
     before = signal.getsignal(signal.SIGINT)
     inline = InlineExecutor(entry)
@@ -148,7 +149,7 @@ def test_inline_hears_events_while_the_command_runs():
     def entry(stdin, tell):
         tell({"n": 1})
         log.append("after the first event")
-        return json.loads(stdin)
+        return Outcome.of_exit(json.loads(stdin), "")
 
     executor = InlineExecutor(entry)
     executor.start(Command("a", (), "3", 1, exclusive=False), HERE)

@@ -4,7 +4,8 @@ import heapq
 import itertools
 import math
 
-from moodbench.schedule import Need, Node, Outcome, Task
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Need, Node, Task
 
 OK, INFRASTRUCTURE = Outcome("ok"), Outcome("infrastructure")
 

@@ -20,8 +20,9 @@ from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Gpu, Hardware
 from moodbench.runtime.executor import Command, Ended, Progress
+from moodbench.runtime.outcome import Outcome
 from moodbench.runtime.ray_cluster import RayNode, free_text
-from moodbench.schedule import Node, Outcome
+from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 
@@ -75,13 +76,13 @@ class StandIn:
                 ended.append(Ended(command.key, Outcome("ok")))
         return ended
 
-    def begun(self, key):
+    def has_started(self, key):
         return True
 
-    def free(self, node_id):
+    def free_resources(self, node_id):
         return ""
 
-    def forget(self, key):
+    def cancel(self, key):
         self.asked = [(c, n) for c, n in self.asked if c.key != key]
 
     def close(self):

@@ -6,8 +6,8 @@ import pytest
 from refused import fail
 
 from moodbench.errors import PrerequisiteError, UsageError
-from moodbench.runtime.ray_jobs import Following, files_to_ship
-from moodbench.runtime.ray_settings import set_up_token
+from moodbench.runtime.ray_internals import set_up_token
+from moodbench.runtime.ray_jobs import LogFollower, files_to_ship
 
 
 def refused(capsys, *arguments):
@@ -98,7 +98,7 @@ def followed(job):
     def sleep(seconds):
         now[0] += seconds
 
-    status = Following(job, "job-1", said.append, clock=lambda: now[0], sleep=sleep).exit_status()
+    status = LogFollower(job, "job-1", said.append, clock=lambda: now[0], sleep=sleep).exit_status()
     return status, "".join(said)
 
 
@@ -121,7 +121,7 @@ def test_a_connection_that_came_back_may_break_again_after_any_time():
                 yield text
 
     job = Slow("one two three\n", [4, 8])
-    following = Following(job, "job-1", said.append, clock=lambda: now[0], sleep=lambda seconds: None)
+    following = LogFollower(job, "job-1", said.append, clock=lambda: now[0], sleep=lambda seconds: None)
     lost = "[connection lost: WebSocket connection closed unexpectedly; trying again]\n"
     assert following.exit_status() == 0 and "".join(said) == f"one {lost}two {lost}three\n"
 

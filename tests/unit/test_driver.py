@@ -15,11 +15,12 @@ from moodbench.estimate import PhaseEstimate, TrialEstimate
 from moodbench.hardware import Gpu, Hardware
 from moodbench.plan import make_plan
 from moodbench.runtime.executor import Ended, Progress
-from moodbench.schedule import Node, Outcome
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.spec import BenchmarkSpec
+from moodbench.spec.job import Job
 from moodbench.store import Store
-from moodbench.worker import Job
 
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * GIB, gpus=(), mps=False)
 SPEC = BenchmarkSpec(models=("majority", "tfidf-logreg", "vader"), datasets=("icwsm-product",))
@@ -58,13 +59,13 @@ class Place:
         self._running[command.key] = (command, node_id)
         self.deadlines_s[command.key] = command.deadline_s
 
-    def begun(self, key):
+    def has_started(self, key):
         return key not in self.pending
 
-    def free(self, node_id):
+    def free_resources(self, node_id):
         return "0 of 2 CPUs"
 
-    def forget(self, key):
+    def cancel(self, key):
         self.forgotten.append(key)
         del self._running[key]
 

@@ -9,11 +9,16 @@ import pytest
 
 from moodbench.cli import main
 from moodbench.errors import is_of_disk
-from moodbench.evaluation.measuring import MeasuringProcessError
-from moodbench.runtime import ray_local
-from moodbench.runtime.executor import Command
-from moodbench.schedule import Outcome
-from moodbench.worker import CRASHED, FAILED, MACHINE, OUT_OF_GPU_MEMORY, OUT_OF_MEMORY, code_of
+from moodbench.runtime import process, ray_local
+from moodbench.runtime.executor import HERE, Command
+from moodbench.runtime.outcome import Outcome, ProcessError, exit_with_outcome
+from moodbench.runtime.process import RunningProcess
+
+FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY, CRASHED = 1, 3, 4, 5, 6
+
+
+def code_of(error: Exception) -> int:
+    return Outcome.of_error(error).exit_code
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS"])
@@ -52,30 +57,45 @@ def test_other_errors_are_not_the_disks():
     assert code_of(MemoryError()) == OUT_OF_MEMORY
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch raises it on an accelerator."""
+
+
 @pytest.mark.parametrize(
-    ("return_code", "tail", "killed", "expected"),
+    ("error", "expected"),
     [
-        (-9, "", True, OUT_OF_MEMORY),
-        (-9, "", False, MACHINE),
-        (-15, "", False, MACHINE),
-        (-11, "", False, CRASHED),
-        (1, "OSError: [Errno 28] No space left on device: 'result.json'", False, MACHINE),
-        (1, "OSError: [Errno 116] Stale file handle", False, MACHINE),
-        (1, "SafetensorError: No space left on device", False, MACHINE),
-        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", False, OUT_OF_GPU_MEMORY),
-        (
-            1,
-            "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory",
-            False,
-            OUT_OF_MEMORY,
-        ),
-        (1, "MemoryError", False, OUT_OF_MEMORY),
-        (1, "ValueError: wrong", False, FAILED),
+        (OSError(28, "No space left on device", "result.json"), MACHINE),
+        (OSError(116, "Stale file handle"), MACHINE),
+        (type("SafetensorError", (Exception,), {})("No space left on device"), MACHINE),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OUT_OF_GPU_MEMORY),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"), OUT_OF_MEMORY),
+        (MemoryError(), OUT_OF_MEMORY),
+        (ValueError("wrong"), FAILED),
     ],
 )
-def test_a_measuring_process_ends_of_what_a_worker_ends_of(return_code, tail, killed, expected):
-    error = MeasuringProcessError(return_code, tail, out_of_memory=killed)
-    assert code_of(error) == expected and f"ended with {return_code}" in str(error)
+def test_an_error_in_a_measuring_process_is_the_outcome_of_its_worker(error, expected, capsys):
+    with pytest.raises(SystemExit) as ended, exit_with_outcome():
+        raise error
+    printed = capsys.readouterr().err
+    outcome = Outcome.of_exit(ended.value.code, printed)
+    failure = ProcessError("measuring", outcome)
+    assert ended.value.code == code_of(failure) == code_of(error) == expected
+    assert type(error).__name__ in str(failure)
+
+
+@pytest.mark.parametrize(("return_code", "expected"), [(-9, MACHINE), (-15, MACHINE), (-11, CRASHED)])
+def test_a_signal_that_ends_a_measuring_process_is_the_outcome_of_its_worker(return_code, expected):
+    error = ProcessError("measuring", Outcome.of_exit(return_code, ""))
+    assert code_of(error) == expected and f"ended by signal {-return_code}" in str(error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the processes that it killed for memory")
+@pytest.mark.parametrize(("kills", "kind"), [((3, 4), "out of memory"), ((3, 3), "infrastructure")])
+def test_a_process_that_the_system_killed_as_memory_ran_out_is_out_of_memory(monkeypatch, kills, kind):
+    counts = iter(kills)
+    monkeypatch.setattr(process, "num_oom_kills", lambda: next(counts))
+    (outcome,) = RunningProcess(("-c", "import os; os.kill(os.getpid(), 9)"), "", 1).messages()
+    assert outcome.kind == kind
 
 
 OUT_OF_REACH = """
@@ -101,8 +121,9 @@ def test_a_store_that_is_out_of_reach_is_the_machines_fault():
 )
 def test_a_measurement_whose_process_cannot_be_started_ends_and_does_not_hang(monkeypatch, error):
     monkeypatch.setattr(ray_local, "RunningProcess", _raises(error))
-    alone = ray_local._Alone(Command("k", ("-m", "x"), "", 1, exclusive=True))
-    (ended,) = alone.poll(10.0, lambda progress: None)
-    assert ended.key == "k" and isinstance(ended.outcome, Outcome)
-    assert ended.outcome.kind == "infrastructure" and error.args[-1] in ended.outcome.detail
-    alone.kill()
+    executor = ray_local.LocalRayExecutor(1)
+    executor.start(Command("k", ("-m", "x"), "", 1, exclusive=True), HERE)
+    (ended,) = executor.poll(10.0, lambda progress: None)
+    assert ended.key == "k" and ended.outcome.kind == "infrastructure"
+    assert error.args[-1] in ended.outcome.detail
+    executor.close()

@@ -3,7 +3,8 @@
 import pytest
 from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, started
 
-from moodbench.schedule import Outcome, Scheduler
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Scheduler
 from moodbench.schedule.resources import GIB
 from moodbench.schedule.retry import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
 

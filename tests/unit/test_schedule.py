@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, simulate, started
 
-from moodbench.schedule import Need, Outcome, Scheduler, Task
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Need, Scheduler, Task
 from moodbench.schedule.accounting import Ledger
 from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
 from moodbench.schedule.capacity import Capacity

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from schedule_tasks import fit, measurement, node, simulate
 
-from moodbench.schedule import Outcome, Scheduler
+from moodbench.runtime.outcome import Outcome
+from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Ledger
 from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
 from moodbench.schedule.capacity import Capacity

@@ -10,9 +10,9 @@ import toy_store
 from moodbench.app.live import cluster_html, render
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
-from moodbench.runtime.ray_glance import EVERY_S, ClusterNow, Lookout, NodeNow, look
+from moodbench.runtime.cluster_snapshot import EVERY_S, ClusterMonitor, ClusterSnapshot, NodeSnapshot, take_snapshot
+from moodbench.runtime.ray_internals import cluster_environment, private_token
 from moodbench.runtime.ray_local import TOKEN, start_ray
-from moodbench.runtime.ray_settings import cluster_environment, private_token
 
 pytestmark = pytest.mark.integration
 GIB = 2**30
@@ -33,7 +33,7 @@ def test_a_real_ray_tells_its_node_and_what_is_free_of_it():
         end = time.monotonic() + 60
         while True:  # a node tells its head now and then what is free
             with private_token(TOKEN):
-                seen = look(address, timeout_s=60)
+                seen = take_snapshot(address, timeout_s=60)
             assert seen.problem == ""
             assert len(seen.nodes) == 1
             node = seen.nodes[0]
@@ -66,17 +66,17 @@ def test_where_nothing_listens_the_reason_is_told_at_once():
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         began = time.monotonic()
-        seen = look(address)
+        seen = take_snapshot(address)
     assert seen.nodes == () and "nothing answers there" in seen.problem and time.monotonic() - began < 5
     assert "nothing answers there" in cluster_html(seen) and "log" in cluster_html(seen)
 
 
 def test_live_shows_the_nodes_above_the_runs_and_is_whole_without_them(tmp_path):
     store = toy_store.write_toy_store(tmp_path / "results")
-    node = NodeNow("n<1>", "10.0.0.1", "running", {"CPU": 4.0, "exclusive": 1.0}, {"CPU": 1.5})
+    node = NodeSnapshot("n<1>", "10.0.0.1", "running", {"CPU": 4.0, "exclusive": 1.0}, {"CPU": 1.5})
     with_nodes, unasked, alone = (
         render(store, State(), Services(cluster=cluster))[0]
-        for cluster in (lambda: ClusterNow("10.0.0.1:6379", (node,)), lambda: None, None)
+        for cluster in (lambda: ClusterSnapshot("10.0.0.1:6379", (node,)), lambda: None, None)
     )
     assert "n&lt;1&gt;" in with_nodes and "1.5 of 4" in with_nodes and "exclusively" in with_nodes
     assert with_nodes.endswith(alone) and unasked == alone != with_nodes
@@ -86,8 +86,8 @@ def test_another_service_is_given_up_when_the_time_is_over():
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        seen = look(f"127.0.0.1:{deaf.getsockname()[1]}", timeout_s=1.0)
-    assert seen == ClusterNow(seen.address, problem="no answer in 1 s")
+        seen = take_snapshot(f"127.0.0.1:{deaf.getsockname()[1]}", timeout_s=1.0)
+    assert seen == ClusterSnapshot(seen.address, problem="no answer in 1 s")
 
 
 def test_the_page_never_waits_and_asks_now_and_then():
@@ -95,16 +95,16 @@ def test_the_page_never_waits_and_asks_now_and_then():
 
     def slow(address):
         asked.append(address)
-        return ClusterNow(address, (NodeNow("n", "10.0.0.1", "idle", {"CPU": 4.0}, {"CPU": 4.0}),))
+        return ClusterSnapshot(address, (NodeSnapshot("n", "10.0.0.1", "idle", {"CPU": 4.0}, {"CPU": 4.0}),))
 
-    lookout = Lookout("10.0.0.1:6379", slow, lambda: now[0])
-    lookout.latest()
-    lookout.wait(10)
-    assert lookout.latest().nodes[0].name == "n" and len(asked) == 1
+    monitor = ClusterMonitor("10.0.0.1:6379", slow, lambda: now[0])
+    monitor.latest()
+    monitor.wait(10)
+    assert monitor.latest().nodes[0].name == "n" and len(asked) == 1
     now[0] += EVERY_S - 1
-    lookout.latest()
+    monitor.latest()
     assert len(asked) == 1
     now[0] += 1
-    lookout.latest()
-    lookout.wait(10)
+    monitor.latest()
+    monitor.wait(10)
     assert len(asked) == 2

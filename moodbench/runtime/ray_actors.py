@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moodbench.runtime.executor import Command, Ended, Hear, Progress
-from moodbench.runtime.process import MAX_DETAIL_CHARS, RunningProcess, ended
-from moodbench.schedule import Outcome
+from moodbench.runtime.executor import Command, Ended, OnEvent, Progress
+from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import ALIVE, MAX_DETAIL_CHARS, Message, RunningProcess
 
-BEAT_S = 5.0
+HEARTBEAT_S = 5.0
 """Interval of the heartbeats of a running command."""
 SILENCE_S = 35.0
 """A command without a heartbeat for this long is considered lost: its node hangs, or its connection is cut."""
@@ -31,16 +31,16 @@ def own_sigterm() -> Iterator[None]:
     Ray's own handler would end the process with code 1, without any cleanup.
     """
     before = signal.getsignal(signal.SIGTERM)
-    in_charge = threading.current_thread() is threading.main_thread()
+    is_main = threading.current_thread() is threading.main_thread()
     try:
         yield
     except SystemExit:  # only Ray's handler raises it
-        if in_charge:
+        if is_main:
             signal.signal(signal.SIGTERM, before)
             signal.raise_signal(signal.SIGTERM)
         raise
     finally:
-        if in_charge:
+        if is_main:
             signal.signal(signal.SIGTERM, before)
 
 
@@ -49,14 +49,14 @@ class _Running:
     key: str
     actor: Any
     since: float
-    began: float | None = None
+    started: float | None = None
     """Time of its first message; None while it waits for resources."""
     release: Callable[[], None] | None = None
     """Releases what was reserved for it."""
 
 
-class Phases:
-    """The commands that run under one Ray, each in an actor of the class Phase."""
+class CommandActors:
+    """The commands that run under one Ray, each in an actor of its own."""
 
     def __init__(self, ray: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._ray, self._clock = ray, clock
@@ -65,10 +65,17 @@ class Phases:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def start(self, command: Command, release: Callable[[], None] | None = None, **options: Any) -> None:
+    def start(
+        self,
+        command: Command,
+        *,
+        release: Callable[[], None] | None = None,
+        fork_server: str | None = None,
+        **options: Any,
+    ) -> None:
         """Create an actor for `command`, with these actor options in addition to the resources of the command."""
         actor = (
-            self._ray.remote(Phase)
+            self._ray.remote(CommandActor)
             .options(
                 name=None,
                 num_cpus=command.num_cpus,
@@ -80,12 +87,15 @@ class Phases:
             .remote()
         )
         stream = actor.run.options(num_returns="streaming", name=command.key).remote(
-            command.argv, command.stdin, command.num_threads, command.deadline_s
+            command.argv, command.stdin, command.num_threads, command.deadline_s, fork_server
         )
         self._streams[stream] = _Running(command.key, actor, self._clock(), release=release)
 
-    def poll(self, timeout_s: float, hear: Hear) -> list[Ended]:
-        """Return the commands that ended or went silent, and pass events to `hear`; wait up to `timeout_s` for them."""
+    def poll(self, timeout_s: float, on_event: OnEvent) -> list[Ended]:
+        """Return the commands that ended or went silent, and pass events to `on_event`.
+
+        Wait up to `timeout_s` for the first of them.
+        """
         finished: list[Ended] = []
         patience = timeout_s
         while self._streams:
@@ -94,27 +104,27 @@ class Phases:
                 break
             patience = 0.0
             for stream in ready:
-                news = self._next(stream)
-                if isinstance(news, Ended):
-                    began = self._streams[stream].began
-                    news = replace(news, seconds=None if began is None else self._clock() - began)
+                message = self._next(stream)
+                if isinstance(message, Ended):
+                    started = self._streams[stream].started
+                    message = replace(message, seconds=None if started is None else self._clock() - started)
                     self._end(stream)
-                    finished.append(news)
-                elif news is not None:
-                    hear(news)
+                    finished.append(message)
+                elif message is not None:
+                    on_event(message)
         return finished + self._silent()
 
-    def begun(self, key: str) -> bool:
+    def has_started(self, key: str) -> bool:
         """Return whether this command has sent a message."""
-        return any(running.key == key and running.began is not None for running in self._streams.values())
+        return any(running.key == key and running.started is not None for running in self._streams.values())
 
-    def forget(self, key: str) -> None:
+    def cancel(self, key: str) -> None:
         """Kill the command's actor and report nothing more of it."""
         for stream in [stream for stream, running in self._streams.items() if running.key == key]:
             self._end(stream)
 
     def clear(self) -> None:
-        """Forget all running commands."""
+        """Cancel all running commands."""
         for stream in list(self._streams):
             self._end(stream)
 
@@ -126,14 +136,14 @@ class Phases:
         except StopIteration:
             return Ended(running.key, Outcome("infrastructure", "its process ended without an outcome"))
         except self._ray.exceptions.GetTimeoutError:
-            return Ended(running.key, Outcome("infrastructure", f"what it told did not arrive within {GET_S:.0f} s"))
+            detail = f"its message did not arrive within {GET_S:.0f} s"
+            return Ended(running.key, Outcome("infrastructure", detail))
         except self._ray.exceptions.RayError as error:
             return Ended(running.key, outcome_of_error(error))
-        if running.began is None:
-            running.began = self._clock()
-        outcome = ended(message)
-        if outcome is not None:
-            return Ended(running.key, outcome)
+        if running.started is None:
+            running.started = self._clock()
+        if isinstance(message, Outcome):
+            return Ended(running.key, message)
         return None if message.get("event") == "alive" else Progress(running.key, message)
 
     def _silent(self) -> list[Ended]:
@@ -141,10 +151,10 @@ class Phases:
         for stream, running in list(self._streams.items()):
             silence = now - running.since
             outcome = None
-            if running.began is None and silence > START_S:
+            if running.started is None and silence > START_S:
                 outcome = Outcome("not started", f"did not begin within {silence:.0f} s")
-            elif running.began is not None and silence > SILENCE_S:
-                outcome = Outcome("infrastructure", f"no sign of life for {silence:.0f} s")
+            elif running.started is not None and silence > SILENCE_S:
+                outcome = Outcome("infrastructure", f"no heartbeat for {silence:.0f} s")
             if outcome is not None:
                 found.append(Ended(running.key, outcome))
                 self._end(stream)
@@ -166,22 +176,27 @@ def outcome_of_error(error: Exception) -> Outcome:
     text = str(error)
     if any(each.__name__ == "RayTaskError" for each in type(error).__mro__):
         cause = getattr(error, "cause", error)
-        said = f"{type(cause).__name__}: {cause}".strip()[:MAX_DETAIL_CHARS]
+        detail = f"{type(cause).__name__}: {cause}".strip()[:MAX_DETAIL_CHARS]
         if isinstance(cause, MemoryError):
-            return Outcome("out of memory", said)
-        return Outcome("infrastructure" if isinstance(cause, OSError) else "program error", said)
+            return Outcome("out of memory", detail)
+        return Outcome("infrastructure" if isinstance(cause, OSError) else "program error", detail)
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "memory monitor" in text or "low on memory" in text
     summary = next(iter(text.strip().splitlines()), type(error).__name__)
     return Outcome("out of memory" if out_of_memory else "infrastructure", summary)
 
 
-class Phase:
+class CommandActor:
     """Actor that runs one process on its node."""
 
     def run(
-        self, argv: tuple[str, ...], stdin: str, num_threads: int, deadline_s: float | None
-    ) -> Iterator[dict[str, Any]]:
+        self,
+        argv: tuple[str, ...],
+        stdin: str,
+        num_threads: int,
+        deadline_s: float | None,
+        fork_server: str | None,
+    ) -> Iterator[Message]:
         """Yield a heartbeat, then the messages of the process, which dies with this actor."""
-        yield {"event": "alive"}
-        process = RunningProcess(argv, stdin, num_threads)
-        yield from process.messages(beat_s=BEAT_S, deadline_s=deadline_s)
+        yield ALIVE
+        process = RunningProcess(argv, stdin, num_threads, deadline_s=deadline_s, fork_server=fork_server)
+        yield from process.messages(beat_s=HEARTBEAT_S)

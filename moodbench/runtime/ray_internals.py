@@ -1,14 +1,21 @@
-"""Settings and authentication token of Ray in this process, even if Ray was imported earlier."""
+"""Settings and token of Ray in this process, and all that this package uses of Ray's private modules.
+
+A test compares the private names with the installed Ray. `python -m moodbench.runtime.ray_internals addresses|state
+ADDRESS` queries the head of a cluster and prints JSON: Ray's core may block for minutes, without handling signals, if
+the head does not answer, so that this process does not ask by itself.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from moodbench.errors import PrerequisiteError
 
@@ -90,7 +97,7 @@ def cluster_environment() -> dict[str, str]:
         return dict(os.environ)
 
 
-def core_with_settings() -> Any:
+def ray_with_settings() -> Any:
     """Return the module ray, after its core has read the settings and the token in the current environment.
 
     Ray reads them only once, when it is imported, which may have been earlier and with other values.
@@ -100,11 +107,9 @@ def core_with_settings() -> Any:
     from ray._private import ray_constants
 
     core: Any = _raylet  # its stubs lack both attributes used here
-
     constants: Any = ray_constants
-    constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = (
-        False  # otherwise workers of a program under `uv run` start with `uv run` again
-    )
+    # Otherwise workers of a program under `uv run` start with `uv run` again.
+    constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     prefix = "RAY_grpc_"
     keepalive = {name.removeprefix("RAY_"): int(value) for name, value in SETTINGS.items() if name.startswith(prefix)}
     core.Config.initialize(json.dumps({"AUTH_MODE": os.environ["RAY_AUTH_MODE"].lower(), **keepalive}))
@@ -112,3 +117,68 @@ def core_with_settings() -> Any:
     loader.reset_cache()
     loader.has_token(ignore_auth_mode=True)  # reads it now, while it is in the environment
     return ray
+
+
+def available_resources() -> Mapping[str, Mapping[str, float]]:
+    """Return the free resources of each node of the connected cluster, by node id."""
+    from ray._private.state import available_resources_per_node
+
+    found: Mapping[str, Mapping[str, float]] = available_resources_per_node()
+    return found
+
+
+def query(what: Literal["addresses", "state"], address: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Ask the head of a cluster in a separate process, with the environment of `cluster_environment`.
+
+    Raises:
+        PrerequisiteError: As `set_up_token`.
+        subprocess.TimeoutExpired: If there is no answer within `timeout_s`, which includes the start of Python.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", __name__, what, address],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=cluster_environment(),
+    )
+
+
+def _addresses(client: Any) -> list[str]:
+    """Return the addresses of the living nodes."""
+    return [node.node_manager_address for node in client.get_all_node_info(timeout=5).values() if node.state == 0]
+
+
+def _state(client: Any) -> list[dict[str, Any]]:
+    """Return name, address, status, total and free resources of each node."""
+    from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply, NodeStatus
+
+    names = {key.hex(): node.node_manager_hostname for key, node in client.get_all_node_info(timeout=5).items()}
+    reply = GetClusterResourceStateReply.FromString(client.get_cluster_resource_state(timeout_s=5))
+    return [
+        {
+            "name": names.get(node.node_id.hex(), ""),
+            "address": node.node_ip_address,
+            "status": NodeStatus.Name(node.status).lower(),
+            "total": dict(node.total_resources),
+            "free": dict(node.available_resources),
+        }
+        for node in reply.cluster_resource_state.node_states
+    ]
+
+
+def main() -> None:
+    """Answer the query in the arguments."""
+    from ray import _raylet
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    core: Any = _raylet  # its stubs lack the client
+    what, address = sys.argv[1:]
+    client = core.GcsClient(address=canonicalize_bootstrap_address_or_die(address) if address == "auto" else address)
+    print(json.dumps(_addresses(client) if what == "addresses" else _state(client)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

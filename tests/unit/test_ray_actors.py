@@ -3,7 +3,7 @@
 import pytest
 
 from moodbench.runtime.executor import Command
-from moodbench.runtime.ray_phases import GET_S, START_S, Phases, outcome_of_error
+from moodbench.runtime.ray_actors import GET_S, START_S, CommandActors, outcome_of_error
 
 
 def test_rays_memory_monitor_counts_as_out_of_memory():
@@ -26,7 +26,7 @@ def test_what_is_raised_inside_an_actor_is_the_programs_error_unless_the_system_
 
 
 class FakeRay:
-    """Ray as Phases asks it: nothing is ever ready, or reading what is ready takes too long."""
+    """Ray as CommandActors asks it: nothing is ever ready, or reading what is ready takes too long."""
 
     class exceptions:
         class RayError(Exception):
@@ -64,9 +64,9 @@ class FakeRay:
 
 def test_a_command_that_never_began_has_not_failed():
     now = [0.0]
-    phases = Phases(FakeRay(), clock=lambda: now[0])
+    phases = CommandActors(FakeRay(), clock=lambda: now[0])
     phases.start(Command("a", (), "", 1, exclusive=False))
-    assert phases.poll(0, lambda progress: None) == [] and not phases.begun("a")
+    assert phases.poll(0, lambda progress: None) == [] and not phases.has_started("a")
     now[0] = START_S + 1
     (ended,) = phases.poll(0, lambda progress: None)
     assert (ended.outcome.kind, ended.seconds, len(phases)) == ("not started", None, 0)
@@ -74,7 +74,7 @@ def test_a_command_that_never_began_has_not_failed():
 
 
 def test_news_that_does_not_arrive_ends_its_command_and_not_the_driver():
-    phases = Phases(FakeRay(ready=True))
+    phases = CommandActors(FakeRay(ready=True))
     phases.start(Command("a", (), "", 1, exclusive=False))
     (ended,) = phases.poll(0, lambda progress: None)
     assert (ended.key, ended.outcome.kind) == ("a", "infrastructure")
