@@ -63,12 +63,12 @@ def run(
     if seeds is not None:
         given["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
-    opened, hear = Store.open(store), listen or ignore
+    opened, listen = Store.open(store), listen or ignore
     if address is None:
-        return _run(spec, RunContext(opened, catalogue, hardware(), executor=executor, listen=hear))
+        return _run(spec, RunContext(opened, catalogue, hardware(), executor=executor, listen=listen))
     rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
     with closing(cluster_target(address, opened, rules, source="address")) as target:
-        return _run(spec, RunContext(opened, catalogue, target.machine, target, listen=hear))
+        return _run(spec, RunContext(opened, catalogue, target.machine, target, listen=listen))
 
 
 def _run(spec: BenchmarkSpec, context: RunContext) -> RunSummary:

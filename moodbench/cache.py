@@ -1,9 +1,13 @@
-"""The folder where prepared data and converted models are cached between runs."""
+"""The folder where prepared data and converted models are cached between runs, and atomic writes to it."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 
 def cache_folder() -> Path:
@@ -12,3 +16,29 @@ def cache_folder() -> Path:
     if base:
         return Path(base).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "moodbench"
+
+
+def hub_cache_folder(repository: str, kind: Literal["model", "dataset"]) -> Path:
+    """Return the folder of a repository in the cache of huggingface_hub, whether it exists or not."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that is renamed to `path` once it is complete, and deleted after an error.
+
+    Readers never see a partial file; concurrent writers must write the same content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    staged = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)

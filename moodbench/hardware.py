@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -61,6 +61,11 @@ class Hardware:
     """Whether an Apple GPU is present."""
     cpu_bf16: bool = False
     """Whether the processor has instructions that multiply bf16 (AVX-512 BF16, AMX, or Arm's BF16)."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Hardware:
+        """Return the hardware that a record or a node states, as `dataclasses.asdict` writes it."""
+        return cls(**{**values, "gpus": tuple(Gpu(**gpu) for gpu in values.get("gpus", ()))})
 
     def device(self, wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device:
         """Return the device to use: `wanted`, or for `auto` the best one of this machine.

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from moodbench.data.examples import Examples, subsample
-from moodbench.data.source import load_source
+from moodbench.data.loader import load_source
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
 from moodbench.evaluation.predicting import columns, evaluate, predictions_on
@@ -238,7 +238,7 @@ def examples_of(spec: FitSpec) -> Examples:
     Raises: DataError if the examples on this machine have another revision.
     """
     data = spec.dataset
-    examples = load_source(data.name, data).examples
+    examples = load_source(data.name, data)
     if examples.revision != data.revision:
         remedy = (
             f"{data.file.path} has changed since; give the same command again for the data as they are now"

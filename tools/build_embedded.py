@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from moodbench.data.ceiling import RATINGS
 from moodbench.data.embedded import EMBEDDED
-from moodbench.data.splits import JACCARD, MIN_WORDS, content_key, near_duplicate_clusters, stratified_group_split
+from moodbench.data.examples import content_key
+from moodbench.data.splits import JACCARD, MIN_WORDS, near_duplicate_clusters, stratified_group_split
 from moodbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RATINGS = tuple(range(-4, 5))
 CITATION = (
     "Hutto, C.J. & Gilbert, E.E. (2014). VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social "
     "Media Text. Eighth International Conference on Weblogs and Social Media (ICWSM-14). Ann Arbor, MI, June 2014."

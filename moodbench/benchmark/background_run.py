@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from moodbench.benchmark.target import LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError, UsageError
 from moodbench.hardware import Hardware
+from moodbench.runtime.executor import Executor
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 
@@ -26,18 +26,21 @@ class _Cancelled(Exception):
     """Raised inside the driver to leave it."""
 
 
-@dataclass
 class StoppableTarget(LocalTarget):
     """This machine as a target that ends the run once `stop` is set.
 
     The driver leaves when it next asks for node events, and running commands are ended.
     """
 
-    stop: threading.Event = field(default_factory=threading.Event)
+    def __init__(
+        self, executor: Executor, machine: Hardware, stop: threading.Event, *, one_at_a_time: bool = False
+    ) -> None:
+        super().__init__(executor, machine, one_at_a_time=one_at_a_time)
+        self._stop = stop
 
-    def news(self) -> list[Mapping[str, Any]]:
+    def node_events(self) -> list[Mapping[str, Any]]:
         """Return no events; raise `_Cancelled` if the run is to end."""
-        if self.stop.is_set():
+        if self._stop.is_set():
             raise _Cancelled
         return []
 
@@ -50,7 +53,7 @@ def on_local_ray(machine: Hardware, stop: threading.Event) -> Target:
     """Return this machine as a target with its own local Ray."""
     from moodbench.runtime.ray_local import LocalRayExecutor
 
-    return StoppableTarget(LocalRayExecutor(machine.num_cores), machine, stop=stop)
+    return StoppableTarget(LocalRayExecutor(machine.num_cores), machine, stop)
 
 
 class BackgroundRun:
@@ -85,7 +88,7 @@ class BackgroundRun:
         """
         with self._lock:
             if self.is_busy:
-                raise UsageError("a run is under way already; wait for its end, or cancel it")
+                raise UsageError("a run is already in progress; wait until it ends, or cancel it")
             self._stop = threading.Event()
             self._run_id = ""
             self._tell("running", f"preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
@@ -97,7 +100,7 @@ class BackgroundRun:
         with self._lock:
             if self.is_busy:
                 self._stop.set()
-                self._tell("cancelling", "What runs is being ended.")
+                self._tell("cancelling", "Stopping the running trials.")
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds for the run, and return whether none is in progress."""
@@ -111,7 +114,7 @@ class BackgroundRun:
     def _hear(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "run_started":
             self._run_id = str(event["run_id"])
-            self._tell("running", f"Run {self._run_id} is under way.")
+            self._tell("running", f"Run {self._run_id} is in progress.")
 
     def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
         try:
@@ -122,7 +125,7 @@ class BackgroundRun:
         except _Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})
-            self._tell("cancelled", "Cancelled. What was committed is in the store; starting it again does the rest.")
+            self._tell("cancelled", "Cancelled. Committed results are in the store; start the run again to resume.")
         except MoodBenchError as error:
             self._tell("failed", str(error))
         except Exception as error:
@@ -130,7 +133,7 @@ class BackgroundRun:
             self._tell("failed", f"{type(error).__name__}: {error}")
         else:
             if not summary.run_id:
-                self._tell("ended", "Nothing was left to do: the store has it all.")
+                self._tell("ended", "Nothing to do: all results are in the store.")
             elif summary.failures:
                 self._tell("failed", f"{len(summary.failures)} trials failed: {'; '.join(summary.failures[:3])}")
             else:

@@ -5,30 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from moodbench.benchmark.cluster_target import ClusterTarget
-from moodbench.benchmark.data_reports import data_reports
+from moodbench.benchmark.data_report import DataReport, data_reports
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
-from moodbench.benchmark.estimating import estimates_of
+from moodbench.benchmark.estimates import estimates_of
+from moodbench.benchmark.plan import Plan, plan_of
 from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.target import LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
-from moodbench.data.report import DataReport
-from moodbench.data.source import load_source
+from moodbench.data.loader import Sources
 from moodbench.hardware import Hardware
-from moodbench.plan import Plan, make_plan
 from moodbench.runtime.executor import Executor, InlineExecutor
 from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.ray_cluster import ClusterExecutor
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.spec.job import Job, PhaseName, checkpoint_interval_s
 from moodbench.store import Store
-from moodbench.store.schema import RECORDS
 from moodbench.tracking.sync import track
 
 ExecutorName = Literal["ray", "inline"]
@@ -54,28 +53,27 @@ class RunContext:
     executor: ExecutorName = "ray"
     listen: Listener = ignore
     """Called with every event of a run."""
+    sources: Sources = field(default_factory=Sources)
+    """The loaded datasets."""
 
     def resolve(self, spec: BenchmarkSpec, *, with_baseline: bool = True) -> list[TrialSpec]:
         """Return the trials of `spec`.
 
         Raises: MoodBenchError for everything that is wrong with the request.
         """
-        return resolve(spec, self.catalogue, self.machine, with_baseline=with_baseline)
+        return resolve(spec, self.catalogue, self.machine, sources=self.sources, with_baseline=with_baseline)
 
     def plan(self, trials: Sequence[TrialSpec], until: PhaseName = "measure") -> Plan:
         """Return the plan of what the store lacks of `trials`, up to the phase `until`.
 
-        Records are read, because the name of a file alone does not show that it is complete.
-
         Raises: StoreError if the store cannot be written, or has a record that cannot be read.
         """
         self.store.check_writable()
-        stored = {kind: set(self.store.records(kind)[column]) for kind, (_, column) in RECORDS.items()}
-        return make_plan(trials, stored, until)
+        return plan_of(trials, self.store, until)
 
     def reports(self, plan: Plan) -> list[DataReport]:
         """Return a report on each dataset of `plan` from a file, Kaggle or the hub; none if nothing is missing."""
-        return data_reports(plan.requested, self.catalogue) if plan.trials else []
+        return data_reports(plan.requested, self.catalogue, self.sources) if plan.trials else []
 
     def run(self, plan: Plan, reports: Sequence[DataReport] = ()) -> RunSummary:
         """Run what is missing and return the outcome; if nothing is missing, start nothing.
@@ -94,15 +92,14 @@ class RunContext:
         )
         check_preflight(
             plan,
-            self.store,
-            self.machine,
+            self,
             num_fits_at_once=1 if self.executor == "inline" else max(1, num_cpus),
             here=self.target is None or self.target.alone,
         )
         self.store.remove_abandoned()
         self._store_examples(plan)
         with self._open_target() as target:
-            estimates = estimates_of(plan, self.catalogue, self.store, target.machines())
+            estimates = estimates_of(plan, self.catalogue, self.store, target.machines(), self.sources)
             preface = [report.as_event() for report in reports]
             summary = run_plan(plan, self.store, target, estimates=estimates, preface=preface, listen=self.listen)
         track(self.store, has_new=summary.num_committed > 0)
@@ -122,7 +119,7 @@ class RunContext:
         for data in {t.fit.dataset.revision: t.fit.dataset for t in plan.requested}.values():
             if self.store.has_examples(data.name, data.revision):
                 continue
-            examples = load_source(data.name, data).examples
+            examples = self.sources.load(data.name, data)
             frame = examples.frame.assign(private=examples.private)
             self.store.put_examples(data.name, data.revision, pa.Table.from_pandas(frame, preserve_index=False))
 
@@ -132,8 +129,6 @@ def cluster_target(address: str, store: Store, rules: ClusterFile, *, source: st
 
     Raises: PrerequisiteError, which says why the cluster cannot be used.
     """
-    from moodbench.runtime.ray_cluster import ClusterExecutor
-
     store.check_writable()
     return ClusterTarget(ClusterExecutor(address, source=source), store, rules, address=address)
 

@@ -11,21 +11,20 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moodbench.benchmark.eta import Eta
+from moodbench.benchmark.plan import Plan
 from moodbench.benchmark.target import Target
 from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
-from moodbench.plan import Plan
 from moodbench.runtime.executor import Progress
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Node, Scheduler, Start, Task
-from moodbench.schedule.accounting import Accounting, Ledger
+from moodbench.schedule.accounting import Accounting, Eta, Ledger
 from moodbench.schedule.resources import impossible
 from moodbench.store import Store
 
 STATE_EVERY_S = 5.0
 """Minimum seconds between two `state` events."""
-ROOM_AFTER_S = 15.0
+WAITING_AFTER_S = 15.0
 """Seconds after which a command that has not begun counts as waiting for resources that others use."""
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run.
@@ -66,12 +65,12 @@ def run_plan(
     run = _Run(plan, store, target, listen, estimates)
     run.begin(preface)
     while run.scheduler.num_waiting or run.scheduler.running:
-        run.look_at_nodes()
+        run.update_nodes()
         for start in run.scheduler.start():
             run.launch(start)
         run.account()
-        run.tell_state()
-        for ended in target.executor.poll(target.poll_s, run.hear):
+        run.emit_state()
+        for ended in target.poll(target.poll_s, run.on_progress):
             run.command_ended(ended.key, ended.outcome, ended.seconds)
     return run.end()
 
@@ -91,11 +90,11 @@ class _Run:
         most_bytes = self._nodes[0].memory_bytes if target.alone and self._nodes else math.inf
         self._tasks = tasks_of(plan, target.machine.machine_key, estimates, most_bytes)
         tasks = [task for task, _ in self._tasks.values()]
-        hopeless = impossible(tasks, self._nodes)
-        if hopeless:
+        impossible_tasks = impossible(tasks, self._nodes)
+        if impossible_tasks:
             raise PrerequisiteError(
-                "no node can ever run " + "; ".join(sorted(set(hopeless.values()))[:5]) + ". "
-                "Nothing was started: leave these models out, or add a node that has what is missing"
+                "no node can run " + "; ".join(sorted(set(impossible_tasks.values()))[:5]) + ". "
+                "Nothing was started: leave these models out, or add a node that meets the needs"
             )
         self.scheduler = Scheduler(tasks, self._nodes, drain_at=target.drain_at)
         self._commands: dict[str, tuple[Start, float]] = {}
@@ -104,14 +103,14 @@ class _Run:
         self._done: set[str] = set()
         self._errors: dict[str, tuple[str, Outcome]] = {}
         self._ledger = Ledger(self._nodes)
-        self._outlook = Eta()
+        self._eta = Eta()
         self._num_failed = 0
         self._missing_since: dict[str, float] = {}
         self._checked = self._nodes
-        self._told_state_at = float("-inf")
+        self._last_state_at = float("-inf")
         self._began = time.monotonic()
 
-    def tell(self, event: Mapping[str, Any]) -> None:
+    def emit(self, event: Mapping[str, Any]) -> None:
         """Send one event to the store and the listener."""
         self._store.write_event_line(self.summary.run_id, {"at": datetime.now(UTC).isoformat(), **event})
         self._listen(event)
@@ -119,7 +118,7 @@ class _Run:
     def begin(self, preface: Sequence[Mapping[str, Any]]) -> None:
         """Report the start of the run and the events of `preface`."""
         nodes = [{"name": node.name, "kind": node.kind, "num_cpus": node.num_cpus} for node in self._nodes]
-        self.tell(
+        self.emit(
             {
                 "event": "run_started",
                 "run_id": self.summary.run_id,
@@ -129,12 +128,12 @@ class _Run:
             }
         )
         for event in preface:
-            self.tell(event)
+            self.emit(event)
 
-    def look_at_nodes(self) -> None:
+    def update_nodes(self) -> None:
         """Update the nodes that joined or left, and fail tasks that no node will run any more."""
-        for event in self._target.news():
-            self.tell(event)
+        for event in self._target.node_events():
+            self.emit(event)
         now = tuple(self._target.nodes())
         if now != self._nodes:
             self._nodes = now
@@ -150,13 +149,13 @@ class _Run:
 
     def _give_up_waiting(self) -> None:
         """Fail the tasks that no node has been able to run for `node_return_s`."""
-        hopeless = impossible(self.scheduler.waiting, self._nodes)
+        impossible_tasks = impossible(self.scheduler.waiting, self._nodes)
         clock = time.monotonic()
-        new = [key for key in hopeless if key not in self._missing_since]
+        new = [key for key in impossible_tasks if key not in self._missing_since]
         if new and self._target.node_return_s:
-            detail = f"{hopeless[new[0]]}" + (f"; and {len(new) - 1} more" if len(new) > 1 else "")
-            self.tell({"event": "waiting_for_node", "detail": detail, "seconds": self._target.node_return_s})
-        self._missing_since = {key: self._missing_since.get(key, clock) for key in hopeless}
+            detail = f"{impossible_tasks[new[0]]}" + (f"; and {len(new) - 1} more" if len(new) > 1 else "")
+            self.emit({"event": "waiting_for_node", "detail": detail, "seconds": self._target.node_return_s})
+        self._missing_since = {key: self._missing_since.get(key, clock) for key in impossible_tasks}
         dropped: set[str] = set()
         for key, since in self._missing_since.items():
             if key not in dropped and clock - since >= self._target.node_return_s:
@@ -164,7 +163,7 @@ class _Run:
                 others = self.scheduler.drop(key)
                 dropped |= {key, *(each.key for each in others)}
                 self._num_failed += len(others)
-                self._fail(task, Outcome("infrastructure", hopeless[key].removeprefix(f"{task.label}: ")))
+                self._fail(task, Outcome("infrastructure", impossible_tasks[key].removeprefix(f"{task.label}: ")))
         self._missing_since = {key: since for key, since in self._missing_since.items() if key not in dropped}
 
     def launch(self, start: Start) -> None:
@@ -184,10 +183,10 @@ class _Run:
         for task in start.tasks:
             self._command_of_task[task.key] = command.key
             self._errors.pop(task.key, None)
-            self.tell({"event": "job_started", "job": task.key, "trial": task.label, "node": node.name})
+            self.emit({"event": "job_started", "job": task.key, "trial": task.label, "node": node.name})
         self._target.executor.start(command, node.id)
 
-    def hear(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Handle one event of a worker."""
         start, _ = self._commands[progress.key]
         event = progress.event
@@ -198,7 +197,7 @@ class _Run:
             self.summary.num_committed += event["event"] == "committed"
         elif event["event"] == "failed":
             self._errors[task.key] = (str(event["error"]), Outcome(event["kind"], on_gpu=event.get("on_gpu", False)))
-        self.tell({**event, "job": task.key, "trial": task.label, "node": start.node.name})
+        self.emit({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
     def account(self) -> None:
         """Record which CPUs are idle from now on."""
@@ -221,9 +220,9 @@ class _Run:
         for task, each in outcomes:
             self._task_ended(task, start.node, each, took / len(start.tasks), (held - took) / len(start.tasks))
         if quarantined is not None and len(self._nodes) > 1:
-            told = (each.detail for _, each in outcomes if each.kind == "infrastructure")
-            detail = next(told, outcome.detail)  # all tasks of a block may have ended before the worker was lost
-            self.tell({"event": "node_quarantined", "node": start.node.name, "detail": detail})
+            reported = (each.detail for _, each in outcomes if each.kind == "infrastructure")
+            detail = next(reported, outcome.detail)  # all tasks of a block may have ended before the worker was lost
+            self.emit({"event": "node_quarantined", "node": start.node.name, "detail": detail})
 
     def _outcome(self, task: Task, start: Start, outcome: Outcome) -> Outcome:
         """Return the outcome of `task` in a command that ended with `outcome`.
@@ -236,7 +235,7 @@ class _Run:
             return Outcome("ok")
         if task.key in self._errors:
             return self._errors[task.key][1]
-        return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without a word of it")
+        return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without reporting it")
 
     def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float, waited_s: float) -> None:
         del self._command_of_task[task.key]
@@ -247,39 +246,39 @@ class _Run:
         else:
             self._ledger.ended(task, took, well=outcome.kind == "ok", waited_s=waited_s)
         if outcome.kind == "ok":
-            self._outlook.learn(task, node, took)
-            self.tell({**event, "node": node.name, "seconds": took})
+            self._eta.learn(task, node, took)
+            self.emit({**event, "node": node.name, "seconds": took})
             return
         detail = outcome.detail or self._errors.get(task.key, ("", outcome))[0]
-        self.tell({**event, "node": node.name, "detail": detail, "retry": after.again is not None})
-        if after.again is None:
-            self._fail(task, outcome, told=True)
+        self.emit({**event, "node": node.name, "detail": detail, "retry": after.retry is not None})
+        if after.retry is None:
+            self._fail(task, outcome, reported=True)
             self._num_failed += len(after.dropped)
 
-    def _fail(self, task: Task, outcome: Outcome, *, told: bool = False) -> None:
+    def _fail(self, task: Task, outcome: Outcome, *, reported: bool = False) -> None:
         self._num_failed += 1
         own = self._errors.get(task.key, ("", outcome))[0]
         reason = own or (outcome.detail.splitlines()[-1] if outcome.detail else "see its record in failures/")
         self.summary.failures.append(f"{task.label}: {outcome.kind}: {reason}")
-        if not told:
+        if not reported:
             event = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
-            self.tell({**event, "detail": outcome.detail, "retry": False})
+            self.emit({**event, "detail": outcome.detail, "retry": False})
 
-    def tell_state(self) -> None:
+    def emit_state(self) -> None:
         """Report the state of the whole run, at most every `STATE_EVERY_S` seconds."""
         clock = time.monotonic()
-        if clock - self._told_state_at < STATE_EVERY_S:
+        if clock - self._last_state_at < STATE_EVERY_S:
             return
-        self._told_state_at = clock
+        self._last_state_at = clock
         waiting = self.scheduler.waiting
         blocked = Counter(self.scheduler.blocked_on(task) for task in waiting[:200])
         pending = [
             (s, began) for key, (s, began) in self._commands.items() if not self._target.executor.has_started(key)
         ]
         num_pending = sum(len(start.tasks) for start, _ in pending)
-        late = {start.node for start, began in pending if clock - began > ROOM_AFTER_S}
+        late = {start.node for start, began in pending if clock - began > WAITING_AFTER_S}
         running = [(task, start.node, began) for start, began in self._commands.values() for task in start.tasks]
-        self.tell(
+        self.emit(
             {
                 "event": "state",
                 "num_queued": len(waiting),
@@ -289,14 +288,14 @@ class _Run:
                 "num_failed": self._num_failed,
                 "blocked_on": dict(blocked.most_common(5)),
                 "no_room": {node.name: self._target.executor.free_resources(node.id) for node in late},
-                "eta_s": self._outlook.eta_s(waiting, running, self._nodes, clock),
+                "eta_s": self._eta.eta_s(waiting, running, self._nodes, clock),
             }
         )
 
     def end(self) -> RunSummary:
         """Report the end of the run and return its summary."""
         self.summary.accounting = self._ledger.closed(time.monotonic() - self._began)
-        self.tell(
+        self.emit(
             {
                 "event": "run_ended",
                 "run_id": self.summary.run_id,

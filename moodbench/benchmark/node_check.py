@@ -41,9 +41,9 @@ def versions() -> dict[str, str | None]:
 def _fault(store: str, marker: str | None, secret: str) -> str | None:
     try:
         if marker is not None and not Path(marker).is_file():
-            return "does not see the store's folder, or sees another one of that name"
+            return "does not see the store's folder, or sees a different one at the same path"
         if marker is not None and Path(marker).read_text("utf-8") != secret:
-            return "sees another folder of the store's name"
+            return "sees a different folder at the store's path"
         opened = Store.open(store)
         opened.check_writable()
         opened.ids("fits")

@@ -7,27 +7,27 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from moodbench.benchmark.estimating import class_here
+from moodbench.benchmark.estimates import class_here, counted_size
+from moodbench.benchmark.plan import Plan, PlannedTrial
 from moodbench.cache import cache_folder
-from moodbench.config import load_catalogue
 from moodbench.config.schema import DeviceClass
-from moodbench.data.source import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.estimator import trained_params
-from moodbench.estimate.memory import WEIGHT_BYTES
-from moodbench.estimate.placement import options_for
+from moodbench.estimate.memory import WEIGHT_BYTES, options_for
 from moodbench.hardware import Device, Hardware
 from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate
-from moodbench.plan import Plan, PlannedTrial
-from moodbench.spec import ResolvedDataset, ResolvedModel
+from moodbench.spec import ResolvedModel
 from moodbench.spec.job import PhaseName
-from moodbench.store import Store
 from moodbench.store.location import LocalLocation
+
+if TYPE_CHECKING:
+    from moodbench.benchmark.context import RunContext
 
 SPARE_DISK_BYTES = 100 * 2**20
 """Left for the log, failures and other programs."""
@@ -43,7 +43,7 @@ ROW_BYTES = 100
 """Bytes of a prediction, a timing, or an example beside its text, before compression."""
 TOKENISED_ROW_BYTES, TOKEN_BYTES = 64, 4
 """Bytes of a text in the cache: its id, label and lengths, and each of its tokens."""
-DOING: dict[PhaseName, str] = {"fit": "fitting", "evaluate": "evaluating", "measure": "measuring"}
+GERUNDS: dict[PhaseName, str] = {"fit": "fitting", "evaluate": "evaluating", "measure": "measuring"}
 
 
 @dataclass(frozen=True)
@@ -56,39 +56,31 @@ class DiskNeed:
     """While it is fitted, for its checkpoints."""
 
 
-@dataclass(frozen=True)
-class _Data:
-    size: DataSize
-    num_text_bytes: int
-
-
-def check_preflight(
-    plan: Plan, store: Store, machine: Hardware, *, num_fits_at_once: int = 1, here: bool = True
-) -> None:
+def check_preflight(plan: Plan, context: RunContext, *, num_fits_at_once: int = 1, here: bool = True) -> None:
     """Raise PrerequisiteError if the missing phases of `plan` need more disk or memory than there is.
 
-    Checks the disk of the store and of this machine's cache. Memory is checked only if the trials run on this `machine`
+    Checks the disk of the store and of this machine's cache. Memory is checked only if the trials run on this machine
     (`here`); on a cluster, the scheduler places each task by memory.
     """
-    trials = plan.trials
-    sources = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in trials}
-    data = {revision: _data_of(source) for revision, source in sources.items()}
+    trials, store = plan.trials, context.store
+    datasets = {planned.trial.fit.dataset.revision: planned.trial.fit.dataset for planned in trials}
+    examples = {revision: context.sources.load(data.name, data) for revision, data in datasets.items()}
+    sizes = {revision: counted_size(each) for revision, each in examples.items()}
     transformers = [p for p in trials if p.trial.fit.model.method != "baseline" and (here or "fit" in p.missing)]
     shapes = {p.trial.fit.model.name: _shape_of(p.trial.fit.model) for p in transformers}
-    sizes = {revision: each.size for revision, each in data.items()}
     if isinstance(store.location, LocalLocation):
         needs = [disk_need(p, sizes[p.trial.fit.dataset.revision], shapes.get(p.trial.fit.model.name)) for p in trials]
         passing = sorted((need.passing for need in needs), reverse=True)[:num_fits_at_once]
         texts = sum(
-            data[revision].num_text_bytes
-            for revision, source in sources.items()
-            if not store.has_examples(source.name, revision)
+            int(each.frame["text"].str.len().sum()) + ROW_BYTES * len(each.frame)
+            for revision, each in examples.items()
+            if not store.has_examples(each.name, revision)
         )
         needed = SPARE_DISK_BYTES + sum(need.kept for need in needs) + sum(passing) + texts
         cached = _cache_bytes(trials, sizes) if here else 0
         _check_disks(store.location.root, needed, cache_folder(), cached, plan.num_phases_missing)
     if here:
-        _check_memory(trials, sizes, shapes, machine)
+        _check_memory(trials, sizes, shapes, context)
 
 
 def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> DiskNeed:
@@ -136,12 +128,12 @@ def _check_disks(store: Path, needed: int, cache: Path, cached: int, num_phases:
     if both > (free := shutil.disk_usage(_existing(store)).free):
         raise PrerequisiteError(
             f"--store {store}: the {num_phases} missing phases may write {_gib(both)}, its disk has "
-            f"{_gib(free)} free; free some, give a folder on another disk with --store, or ask for fewer models"
+            f"{_gib(free)} free; free some space, give a folder on another disk with --store, or ask for fewer models"
         )
     if not same and cached > (free := shutil.disk_usage(_existing(cache)).free):
         raise PrerequisiteError(
-            f"{cache}: prepared texts may take {_gib(cached)} there, its disk has {_gib(free)} free; free some, or "
-            "give a folder on another disk with MOODBENCH_CACHE"
+            f"{cache}: prepared texts may take {_gib(cached)} there, its disk has {_gib(free)} free; free some space, "
+            "or give a folder on another disk with MOODBENCH_CACHE"
         )
 
 
@@ -153,7 +145,7 @@ def _check_memory(
     trials: Sequence[PlannedTrial],
     sizes: Mapping[str, DataSize],
     shapes: Mapping[str, Shape | None],
-    machine: Hardware,
+    context: RunContext,
 ) -> None:
     """Raise for the first phase that alone needs more memory than its device has, or on the CPU more than is free."""
     free = psutil.virtual_memory().available
@@ -164,26 +156,30 @@ def _check_memory(
         if fit.model.method != "baseline" and fit.model.name not in known:
             continue  # no shape is known for this kind of model, so there is no estimate
         if measure.device not in classes:
-            classes[measure.device] = class_here(machine, measure.device, load_catalogue())
+            classes[measure.device] = class_here(context.machine, measure.device, context.catalogue)
         device = classes[measure.device]
         estimator = Estimator(known, {fit.dataset.name: sizes[fit.dataset.revision]})
-        asked, changed = (
-            estimator.trial(fit, device, measure.protocol, batch_size=planned.trial.evaluate.batch_size, may_change=may)
-            for may in (False, True)
-        )
+        batch_size = planned.trial.evaluate.batch_size
+        estimate = estimator.trial(fit, device, measure.protocol, batch_size=batch_size)
         for phase in planned.missing:
-            lacking = _lacking(planned, phase, asked, device, free, machine)
+            lacking = _lacking(planned, phase, estimate, device, free, context.machine)
             if lacking and phase == "fit" and measure.device != "cpu":
+                changed = estimator.trial(fit, device, measure.protocol, batch_size=batch_size, may_change=True)
                 lacking += f"; {_remedy(changed)}"
             if lacking:
                 raise PrerequisiteError(f"{planned.trial.label}{lacking}")
 
 
 def _lacking(
-    planned: PlannedTrial, phase: PhaseName, asked: TrialEstimate, device: DeviceClass, free: int, machine: Hardware
+    planned: PlannedTrial,
+    phase: PhaseName,
+    estimate: TrialEstimate,
+    device: DeviceClass,
+    free: int,
+    machine: Hardware,
 ) -> str:
     """Return what `phase` lacks, as text to follow the name of the trial; empty if it fits."""
-    part, train = asked.phase(phase), planned.trial.fit.train
+    part, train = estimate.phase(phase), planned.trial.fit.train
     if device.device == "cpu":
         if part.memory_bytes <= free:
             return ""
@@ -193,25 +189,25 @@ def _lacking(
             else ""
         )
         return (
-            f": {DOING[phase]} needs about {_gib(part.memory_bytes)} of memory, {_gib(free)} of "
-            f"{_gib(machine.memory_bytes)} are free; end other programs, leave the model out{smaller}"
+            f": {GERUNDS[phase]} needs about {_gib(part.memory_bytes)} of memory, {_gib(free)} of "
+            f"{_gib(machine.memory_bytes)} are free; close other programs, or leave the model out{smaller}"
         )
     if phase == "fit":
-        return f" on {device.description}: {asked.reason}" if asked.reason else ""
+        return f" on {device.description}: {estimate.reason}" if estimate.reason else ""
     needed = part.gpu_memory_bytes if device.device == "cuda" else part.memory_bytes
-    there = machine.memory_bytes if device.gpu_memory_gib is None else round(device.gpu_memory_gib * 2**30)
-    if needed <= there:
+    available = machine.memory_bytes if device.gpu_memory_gib is None else round(device.gpu_memory_gib * 2**30)
+    if needed <= available:
         return ""
     return (
-        f" on {device.description}: {DOING[phase]} needs {_gib(needed)}, it has {_gib(there)}; leave the model out, or "
-        "see with `moodbench plan --device-class` which device holds it"
+        f" on {device.description}: {GERUNDS[phase]} needs {_gib(needed)}, it has {_gib(available)}; leave the model "
+        "out, or find a device that fits it with `moodbench plan --device-class`"
     )
 
 
 def _remedy(changed: TrialEstimate) -> str:
     """Return what makes the fit possible on the same device, or how to find another one."""
     if changed.reason or changed.placement is None:
-        return "leave the model out, or see with `moodbench plan --device-class` which device holds it"
+        return "leave the model out, or find a device that fits it with `moodbench plan --device-class`"
     return f"it fits with {options_for(changed.placement)}"
 
 
@@ -229,21 +225,6 @@ def _shape_of(model: ResolvedModel) -> Shape | None:
         return None if config is None else shape_of_config(config)
     except KeyError:
         return None
-
-
-def _data_of(data: ResolvedDataset) -> _Data:
-    frame = load_source(data.name, data).examples.frame
-    counted = frame["split"].value_counts()
-    words = frame["text"].str.count(r"\s+") + 1
-    size = DataSize(
-        int(counted.get("train", 0)),
-        int(counted.get("validation", 0)),
-        int(counted.get("test", 0)),
-        float(words.mean()),
-        float(words.max()),
-        len(data.labels),
-    )
-    return _Data(size, int(frame["text"].str.len().sum()) + ROW_BYTES * len(frame))
 
 
 def _gib(num_bytes: float) -> str:

@@ -13,14 +13,13 @@ from moodbench.analysis.leaderboard import accuracy_interval
 from moodbench.benchmark.retrain import undertrained
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, PublishedResult, TrainDefaults
+from moodbench.estimate.duration import TOKENS_PER_WORD
 from moodbench.spec import BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.statistics.intervals import Interval
 from moodbench.store import Store
 
 TOLERANCE_POINTS = 1.0
 """Percentage points below a published accuracy at which ours still counts as published."""
-TOKENS_PER_WORD = 1.3
-"""Tokens per English word, roughly."""
 MAX_CARVED = 1 / 8
 """Largest share of the training split that is split off for validation where a dataset has no validation split."""
 LONGEST = 512
@@ -116,9 +115,9 @@ def compare_published(
         entry, ours = catalogue.dataset(dataset), _reached(group, store)
         advice = _advice(group[0].fit, entry, ours, spec, longer.get((model, dataset)))
         for result in (r for r in catalogue.published.get(model, ()) if r.dataset == dataset):
-            made = Comparison(model, result, ours, _notes(result, entry, ours))
-            below = made.as_published is False
-            found.append(Comparison(model, result, ours, made.notes, advice if below else ()))
+            comparison = Comparison(model, result, ours, _notes(result, entry, ours))
+            below = comparison.as_published is False
+            found.append(Comparison(model, result, ours, comparison.notes, advice if below else ()))
     return found
 
 
@@ -133,13 +132,13 @@ def _reached(trials: Sequence[TrialSpec], store: Store) -> Reached | None:
     fits = store.records("fits").set_index("fit_id")
 
     def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        said = store.predictions(evaluation_ids)
-        wide = said.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
+        predictions = store.predictions(evaluation_ids)
+        predicted = predictions.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
             columns=evaluation_ids
         )
-        labels = said.drop_duplicates("example_id").set_index("example_id")["label"]
-        right = wide.eq(labels, axis=0).to_numpy(dtype=bool)
-        return right if not wide.isna().any(axis=None) else right[:0]
+        labels = predictions.drop_duplicates("example_id").set_index("example_id")["label"]
+        right = predicted.eq(labels, axis=0).to_numpy(dtype=bool)
+        return right if not predicted.isna().any(axis=None) else right[:0]
 
     return Reached(
         accuracy=float(rows["accuracy"].mean()),

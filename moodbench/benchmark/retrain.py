@@ -47,8 +47,8 @@ def longer(train: TrainDefaults, num_train: int, num_steps: int) -> TrainDefault
     planned = steps_of(train, num_train)
     epochs = min(suggested_epochs(num_steps, planned.steps_per_epoch, train.epochs), MAX_EPOCHS)
     most = None if train.max_steps is None else max(train.max_steps, epochs * planned.steps_per_epoch)
-    made = train.model_copy(update={"epochs": float(epochs), "max_steps": most})
-    return made if steps_of(made, num_train).num_steps > planned.num_steps else None
+    more = train.model_copy(update={"epochs": float(epochs), "max_steps": most})
+    return more if steps_of(more, num_train).num_steps > planned.num_steps else None
 
 
 def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
@@ -96,7 +96,7 @@ def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> lis
     Each has the suggested epochs, or its own if these are more.
     """
     wanted = {(each.model, each.dataset): each.suggested for each in found if each.suggested is not None}
-    made = []
+    longer_trials = []
     for trial in trials:
         train, suggested = trial.fit.train, wanted.get((trial.fit.model.name, trial.fit.dataset.name))
         if train is None or suggested is None:
@@ -106,8 +106,8 @@ def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> lis
         epochs = max(train.epochs, suggested.epochs)
         # With few texts, min_steps sets the batch size, on which the suggested number of epochs depends.
         changes = {"epochs": epochs, "min_steps": suggested.min_steps, "max_steps": most}
-        made.append(_with_fit(trial, trial.fit.model_copy(update={"train": train.model_copy(update=changes)})))
-    return made
+        longer_trials.append(_with_fit(trial, trial.fit.model_copy(update={"train": train.model_copy(update=changes)})))
+    return longer_trials
 
 
 def _with_fit(trial: TrialSpec, fit: FitSpec) -> TrialSpec:

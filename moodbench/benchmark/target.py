@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from moodbench.hardware import Hardware, node_name
-from moodbench.runtime.executor import HERE, Executor
+from moodbench.runtime.executor import HERE, Ended, Executor, OnEvent
 from moodbench.schedule import Node
 
 POLL_S = 5.0
@@ -27,61 +28,59 @@ class Deadlines:
         return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
-class Target(Protocol):
+class Target(ABC):
     """Target of a run, as the driver sees it."""
 
     executor: Executor
     machine: Hardware
-    drain_at: int | None
+    """The machine that measurements are bound to."""
+    drain_at: int | None = None
     """Number of waiting measurements at which a node takes no more packed tasks.
 
     None: measurements wait until no packed task is waiting.
     """
-    deadlines: Deadlines
-    node_return_s: float
+    deadlines = Deadlines()
+    node_return_s = 0.0
     """Seconds that tasks wait for a lost node to return when no other node can run them."""
-    poll_s: float
-    alone: bool
+    poll_s = POLL_S
+    alone = True
     """Whether the target is a single machine, with no other to try."""
 
+    @abstractmethod
     def machines(self) -> Sequence[Hardware]:
         """Return one machine of each kind in the target."""
 
+    @abstractmethod
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that can run tasks now."""
 
-    def news(self) -> list[Mapping[str, Any]]:
-        """Return the node events since the last call."""
+    def node_events(self) -> list[Mapping[str, Any]]:
+        """Return the node events since the last call; none for a target whose nodes neither join nor leave."""
+        return []
 
+    def poll(self, timeout_s: float, on_event: OnEvent) -> list[Ended]:
+        """Return the commands that ended since the last call; see `Executor.poll`."""
+        return self.executor.poll(timeout_s, on_event)
+
+    @abstractmethod
     def close(self) -> None:
         """End the commands that are still running."""
 
 
-@dataclass
-class LocalTarget:
-    """This machine as the only node."""
+class LocalTarget(Target):
+    """This machine as the only node, with a single CPU if `one_at_a_time`."""
 
-    executor: Executor
-    machine: Hardware
-    drain_at: int | None = None
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    node_return_s: float = 0.0
-    poll_s: float = POLL_S
-    one_at_a_time: bool = False
-    alone: bool = True
+    def __init__(self, executor: Executor, machine: Hardware, *, one_at_a_time: bool = False) -> None:
+        self.executor, self.machine, self._one_at_a_time = executor, machine, one_at_a_time
 
     def machines(self) -> Sequence[Hardware]:
         """Return this machine."""
         return (self.machine,)
 
     def nodes(self) -> Sequence[Node]:
-        """Return this machine as a node, with a single CPU if `one_at_a_time`."""
+        """Return this machine as a node."""
         node = node_of(HERE, node_name(), self.machine)
-        return (replace(node, num_cpus=1) if self.one_at_a_time else node,)
-
-    def news(self) -> list[Mapping[str, Any]]:
-        """Return no events: this machine neither joins nor leaves."""
-        return []
+        return (replace(node, num_cpus=1) if self._one_at_a_time else node,)
 
     def close(self) -> None:
         """End the commands that are still running."""

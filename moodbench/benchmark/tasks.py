@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from moodbench.benchmark.plan import Plan, PlannedTrial, relative_work
 from moodbench.estimate import TrialEstimate
-from moodbench.plan import Plan, PlannedTrial, relative_work
 from moodbench.runtime.executor import Command, Isolation
 from moodbench.schedule import Need, Node, Task
 from moodbench.spec import TrialSpec

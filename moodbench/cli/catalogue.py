@@ -252,7 +252,7 @@ def fetch(arguments: argparse.Namespace) -> int:
 
 def _fetched(name: str, catalogue: Catalogue, datasets: dict[str, DatasetEntry]) -> str:
     """Download the model or dataset `name`, and return a line about what is on this machine now."""
-    from moodbench.data.fetching import fetch_dataset
+    from moodbench.data.loader import fetch_dataset
     from moodbench.models.locate import locate
 
     if name in datasets:

@@ -8,8 +8,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from moodbench.benchmark.cluster_status import cells, sentences, status
-from moodbench.benchmark.what_fits import WhatFits
+from moodbench.benchmark.cluster_status import WhatFits, cells, sentences, status
 from moodbench.cli.options import (
     add_action,
     add_actions,

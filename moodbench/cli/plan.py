@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from moodbench.benchmark.estimating import (
-    HERE,
-    Intended,
-    class_here,
-    classes_asked,
-    estimate,
-    estimator_of,
-    intended_trials,
-    machine_of,
-    plan_of,
-)
+from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
+from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
+from moodbench.benchmark.recipe import FitDevice
 from moodbench.benchmark.resolve import with_own_data
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json, print_lines
 from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
 from moodbench.config import Catalogue
+from moodbench.data.loader import Sources
 from moodbench.estimate import TrialEstimate
 from moodbench.estimate.shape import Shape
 from moodbench.hardware import Hardware, hardware
-from moodbench.plan import PHASES
 from moodbench.report.plan import HEADINGS, LEFT, DevicePlan, PlanRow, absent_sentence, basis
 from moodbench.report.terminal import make_console, print_table
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.job import PhaseName
 from moodbench.store import Store
+
+HERE = "this machine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,21 +79,35 @@ def execute(arguments: argparse.Namespace) -> int:
 def plan_views(
     spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: Sequence[str]
 ) -> list[DevicePlan]:
-    """Return the plan for each device class, or for this machine if none is named."""
-    here = machine.device(spec.device)
-    devices = classes_asked(classes, catalogue) or {HERE: class_here(machine, here, catalogue)}
+    """Return the plan for each device class, or for this machine if none is named.
+
+    Raises: UnknownNameError for an unknown class, which suggests the nearest name.
+    """
+    here = class_here(machine, machine.device(spec.device), catalogue)
+    devices = {name: catalogue.device_class(name) for name in classes} or {HERE: here}
+    sources = Sources()
     views, estimator = [], None
     for name, device in devices.items():
         bf16 = machine.multiplies_bf16(device.device) if name == HERE else "bf16" in device.tflops
-        intended = intended_trials(spec, catalogue, machine, device.device, bf16_in_hardware=bf16)
-        missing = {planned.trial.fit.fit_id: planned.missing for planned in plan_of(intended, store).trials}
-        estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store)
-        key = machine_of(asdict(machine), device.device) if name == HERE else name
+        intended = intended_trials(spec, catalogue, machine, FitDevice(device.device, bf16), sources)
+        plan = plan_of([each.trial for each in intended if each.trial is not None], store)
+        missing = {planned.trial.fit.fit_id: planned.missing for planned in plan.trials}
+        estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store, sources)
+        key = machine_of(machine, device.device) if name == HERE else name
         rows = []
         for each in intended:
             left = missing.get(each.fit.fit_id, ()) if each.trial is not None else PHASES
             done = tuple(phase for phase in PHASES if phase not in left)
-            needs = estimate(each, estimator, device, catalogue, spec, key)
+            needs = None
+            if estimator.knows(each.fit):
+                needs = estimator.trial(
+                    each.fit,
+                    device,
+                    catalogue.protocol(spec.protocol),
+                    batch_size=catalogue.evaluation.prediction_batch_size,
+                    machine=key,
+                    may_change=True,
+                )
             rows.append(_row(each, done, estimator.shapes.get(each.fit.model.name), needs))
         views.append(DevicePlan(name, device, rows))
     return views

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from moodbench.benchmark.context import RunContext
-from moodbench.benchmark.from_store import trials_from_store
-from moodbench.benchmark.repeat import compare_repeats, open_rerun
+from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
+from moodbench.benchmark.plan import PHASES
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json, print_lines
 from moodbench.cli.request import add_datasets, add_device, add_protocol, add_training, add_what, spec_of, values_of
@@ -24,7 +24,6 @@ from moodbench.cli.running import (
 )
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.plan import PHASES
 from moodbench.report.formatting import duration, percent
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.terminal import REPEAT_HEADINGS, make_console, print_table, repeat_rows, repeat_sentence
@@ -149,9 +148,7 @@ def complete(arguments: argparse.Namespace) -> int:
     console = make_console(stderr=arguments.json)
     with open_context(arguments, load_catalogue(arguments.config), console) as context:
         trials = trials_from_store(
-            context.store,
-            context.catalogue,
-            context.machine,
+            context,
             fits=[*arguments.fits, *arguments.models],
             datasets=arguments.datasets or (),
             seeds=arguments.seeds,

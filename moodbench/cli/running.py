@@ -15,15 +15,15 @@ from rich.console import Console
 
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.context import RunContext, cluster_target
-from moodbench.benchmark.data_reports import data_reports
+from moodbench.benchmark.data_report import data_reports
 from moodbench.benchmark.driver import RunSummary
+from moodbench.benchmark.plan import Plan
 from moodbench.benchmark.retrain import Undertrained, retrained, undertrained
 from moodbench.cli.options import add_cluster, address_of, print_lines
 from moodbench.config import Catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.plan import Plan
 from moodbench.report.notes import undertrained_words, verdict_words
 from moodbench.report.terminal_progress import RunDisplay
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec, TrialSpec
@@ -99,7 +99,7 @@ def carry_out(
     """
     if not plan.requested:
         return RunSummary(run_id="")
-    reports = data_reports(plan.requested, context.catalogue) if spec else []
+    reports = data_reports(plan.requested, context.catalogue, context.sources) if spec else []
     print_lines(console, [line for report in reports for line in report.lines()])
     print_lines(console, _announcement(plan, spec))
     try:

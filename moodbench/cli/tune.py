@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moodbench.benchmark.cluster_target import ClusterTarget
-from moodbench.benchmark.estimating import class_here
+from moodbench.benchmark.estimates import class_here
 from moodbench.cli.options import add_cluster, add_config, add_json, add_store
 from moodbench.cli.request import add_device, add_protocol, add_training, values_of
 from moodbench.cli.running import open_context

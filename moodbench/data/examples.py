@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.config.schema import Sampling
-from moodbench.data.draw import class_sizes
 from moodbench.data.embedded import read_embedded
 from moodbench.errors import DataError
 from moodbench.spec.canonical import canonical_json
@@ -34,6 +34,31 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the rows of a file or repository were read, dropped and split."""
+
+    file: str
+    """Name of the file, without its folder."""
+    format: str
+    encoding: str | None
+    separator: str | None
+    num_rows: int
+    dropped: Mapping[str, int]
+    """Reason -> number of dropped rows."""
+    num_kept_together: int
+    """Texts kept in the same split as a near-duplicate or another member of their group."""
+    num_groups: int | None
+    """Distinct values of the group column; None without one."""
+    split_rule: str
+    """How the splits were made, as text."""
+    num_near_duplicates: int | None = None
+    """Test texts with a near-duplicate in train; None if near-duplicates are always kept in the same split."""
+    source_rows: Mapping[str, int] = field(default_factory=dict)
+    """Split of the source -> rows; empty if the source has no splits."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Examples:
     """The labelled examples of one dataset.
 
@@ -47,6 +72,8 @@ class Examples:
     neutral_band: float
     frame: pd.DataFrame
     private: bool = False
+    reading: Reading | None = None
+    """How the source was read; None for an embedded dataset."""
 
     def split(self, name: str) -> pd.DataFrame:
         """Return the rows of one split sorted by example_id, independent of the order of the source."""
@@ -90,6 +117,11 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
     return examples
 
 
+def content_key(text: str) -> str:
+    """Return the SHA-256 of the UTF-8 text as 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def labels_of_ratings(
     mean_ratings: npt.NDArray[np.float64], num_labels: int, neutral_band: float
 ) -> npt.NDArray[np.int32]:
@@ -130,3 +162,53 @@ def subsample(rows: pd.DataFrame, size: int | None, seed: int, by: Sampling = "s
         ids = rows.loc[rows["label"] == label, "example_id"].sort_values().to_numpy()
         chosen += rng.permutation(ids)[:wanted].tolist()
     return rows[rows["example_id"].isin(chosen)].reset_index(drop=True)
+
+
+def class_sizes(counts: npt.NDArray[np.int64], size: int, by: Sampling = "stratified") -> npt.NDArray[np.int64]:
+    """Return how many rows to take from each class, shape `(classes,)`; they sum to `size`.
+
+    `counts` `(classes,)` are the available rows; all are taken if there are no more than `size`. `stratified` keeps the
+    class shares with the largest-remainder method: round down, then add one to the classes with the largest remainders.
+    A class whose exact share is below one row still gets one, at the expense of the largest class; with fewer rows than
+    classes, the largest classes get one each. `balanced` takes the same number from each class. If a class has too few
+    rows, the others make up for it equally, and the first classes get the remainder.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    if size >= counts.sum():
+        return counts
+    if by == "balanced":
+        return _balanced(counts, size)
+    available = counts > 0
+    exact = counts * size / counts.sum()
+    take = np.where(available, np.maximum(np.floor(exact).astype(np.int64), 1), 0)
+    for label in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        if take.sum() < size and exact[label] >= 1:
+            take[label] += 1
+    while take.sum() > size and take.max() > 1:
+        take[take.argmax()] -= 1
+    if take.sum() > size:  # fewer rows than classes
+        take[np.argsort(-counts, kind="stable")[size:]] = 0
+    return take
+
+
+def _balanced(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    level = int(np.searchsorted([np.minimum(counts, n).sum() for n in range(size + 1)], size, side="right")) - 1
+    take = np.minimum(counts, level)
+    take[np.flatnonzero(counts > level)[: size - take.sum()]] += 1
+    return take
+
+
+def draw_rows(
+    labels: npt.NDArray[np.int32], size: int | None, seed: int, by: Sampling = "stratified"
+) -> npt.NDArray[np.int64]:
+    """Return the ascending indices of at most `size` rows with a non-negative label, determined by `seed`.
+
+    Each class is sampled without replacement from all of its rows, so the source may be sorted by label.
+    """
+    known = np.flatnonzero(labels >= 0)
+    if size is None or size >= len(known):
+        return known
+    take = class_sizes(np.bincount(labels[known]), size, by)
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:wanted] for label, wanted in enumerate(take)]
+    return np.sort(np.concatenate(chosen))

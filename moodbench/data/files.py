@@ -78,8 +78,8 @@ def format_of(path: Path) -> str:
             raise DataError(f"{path}: is a folder; give one file ({', '.join(FORMATS)})")
         if not stat.S_ISREG(mode):
             raise DataError(
-                f"{path}: is a pipe or a device, and can be read once at most; allowed are regular files, which are "
-                "read several times: write it to a file first"
+                f"{path}: is a pipe or a device; expected a regular file, because it is read several times: write it "
+                "to a file first"
             )
         with path.open("rb") as file:
             head = file.read(4)
@@ -89,7 +89,7 @@ def format_of(path: Path) -> str:
     if kind is None:
         raise DataError(
             f"{path}: ending {path.suffix or '(none)'!r} is not one of {', '.join(FORMATS)}; "
-            "save the table as one of these and give its name the ending"
+            "save the table in one of these formats"
         )
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes); expected {kind} with at least a header and rows")
@@ -164,7 +164,7 @@ def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str],
     with path.open(encoding=encoding, newline="") as file:
         line = next((line for line in file if line.strip()), "")
     if not line:
-        raise DataError(f"{path}: holds white space only; expected a header and rows")
+        raise DataError(f"{path}: contains only white space; expected a header and rows")
     separator = "\t" if kind == "TSV" else separator_of(line, set(columns.values()))
     with path.open(encoding=encoding, newline="") as file:
         try:
@@ -208,7 +208,7 @@ def check_row(where: str, row: Sequence[str], header: Sequence[str], separator: 
     if len(row) < len(header) or any(row[len(header) :]):
         raise DataError(
             f"{where}: {len(row)} cells where the header has {len(header)}; a text with the "
-            f"separator ({SEPARATORS[separator]}) or a line break in it must stand in double quotes"
+            f"separator ({SEPARATORS[separator]}) or a line break in it must be in double quotes"
         )
 
 
@@ -234,12 +234,12 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        said = f"{error.msg}, character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise DataError(f"{where}: not JSON ({said}); expected one object a line") from error
+        problem = f"{error.msg}, character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise DataError(f"{where}: not JSON ({problem}); expected one object per line") from error
     except RecursionError as error:
         raise DataError(f"{where}: nested too deeply; expected one flat object") from error
     if not isinstance(value, dict):
-        raise DataError(f"{where}: a {type(value).__name__}; expected one JSON object a line")
+        raise DataError(f"{where}: a {type(value).__name__}; expected one JSON object per line")
     return value
 
 
@@ -255,7 +255,7 @@ def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
     for _, (_, value) in zip(range(_HEAD_LINES), objects(), strict=False):
         names.update(dict.fromkeys(value))
     if not names:
-        raise DataError(f"{path}: holds no JSON object; expected one a line")
+        raise DataError(f"{path}: contains no JSON object; expected one per line")
     places_of(path, list(names), columns)
     rows = ((where, tuple(value.get(name) for name in columns.values())) for where, value in objects())
     return Cells("JSONL", _plain(encoding), None, tuple(names), rows)
@@ -305,7 +305,7 @@ def places_of(path: Path | str, header: Sequence[str], columns: Mapping[str, str
             raise DataError(f"{path}: no {role.replace('_', ' ')} {name!r}: {hint}its columns are {shown}")
         if header.count(name) > 1:
             raise DataError(
-                f"{path}: {role.replace('_', ' ')} {name!r} stands {header.count(name)} times in the header"
+                f"{path}: {role.replace('_', ' ')} {name!r} occurs {header.count(name)} times in the header"
             )
     return [header.index(name) for name in columns.values()]
 

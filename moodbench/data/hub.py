@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,14 +15,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.cache import cache_folder
+from moodbench.cache import cache_folder, hub_cache_folder
 from moodbench.config.schema import HubSource
-from moodbench.data.labelled import SPLIT_NAMES
-from moodbench.data.labelling import label_text
+from moodbench.data.labelling import SPLIT_NAMES, label_text
 from moodbench.errors import DataError, PrerequisiteError, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+
+_TRUE = ("1", "true", "yes", "on")
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,23 @@ class HubData:
 
 
 def offline() -> bool:
-    """Return whether huggingface_hub is in offline mode."""
+    """Return whether the Hugging Face libraries are in offline mode (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE)."""
     from huggingface_hub import constants
 
-    return bool(constants.HF_HUB_OFFLINE)
+    return constants.is_offline_mode() or os.environ.get("HF_DATASETS_OFFLINE", "").lower() in _TRUE
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Put the Hugging Face libraries into offline mode, so that only cached files are used."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def commit_of(source: HubSource) -> str:
@@ -71,14 +86,14 @@ def commit_of(source: HubSource) -> str:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     reference = source.revision or constants.DEFAULT_REVISION
-    noted = cache_folder() / "commits" / _folder_name(source.id) / reference
+    noted = cache_folder() / "commits" / hub_cache_folder(source.id, "dataset").name / reference
     try:
         commit = str(HfApi().dataset_info(source.id, revision=reference).sha)
     except (OfflineModeIsEnabled, httpx2.TransportError, ConnectionError) as error:
-        for kept in (noted, _repository_folder(source.id) / "refs" / reference):
+        for kept in (noted, hub_cache_folder(source.id, "dataset") / "refs" / reference):
             if kept.is_file():
                 return kept.read_text().strip()
-        snapshots = [p.name for p in (_repository_folder(source.id) / "snapshots").glob("*")]
+        snapshots = [p.name for p in (hub_cache_folder(source.id, "dataset") / "snapshots").glob("*")]
         if len(snapshots) == 1:
             return snapshots[0]
         _unreachable(source, error)
@@ -107,12 +122,13 @@ def open_hub(source: HubSource, commit: str) -> HubData:
 
 def _load(source: HubSource, commit: str) -> DatasetDict:
     import httpx2
-    from datasets import load_dataset
+    from datasets import config, load_dataset
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     from datasets.utils.logging import disable_progress_bar
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     disable_progress_bar()
+    config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = offline()  # read only at its import
     try:
         data = load_dataset(source.id, source.config, revision=commit)
     except DatasetNotFoundError as error:
@@ -123,22 +139,21 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
         _refused(source, error)
     except DatasetGenerationError as error:
         _check_digests(source, commit)
-        cause = error.__cause__ or error
+        cause, folder = error.__cause__ or error, hub_cache_folder(source.id, "dataset")
         raise PrerequisiteError(
             f"dataset {source.id} at {commit[:12]}: a downloaded file cannot be read "
-            f"({type(cause).__name__}: {_first_line(cause)}); remove {_repository_folder(source.id)} and fetch it again"
+            f"({type(cause).__name__}: {_first_line(cause)}); remove {folder} and fetch it again"
         ) from error
     except RuntimeError as error:
         if "script" not in str(error):
             raise
         raise DataError(
-            f"dataset {source.id}: is made by a script, and scripts are never run; name a repository with Parquet, "
+            f"dataset {source.id}: is built by a script, and scripts are never run; use a repository with Parquet, "
             "CSV or JSON files, or try `revision: refs/convert/parquet`"
         ) from error
     except OSError as error:
         raise PrerequisiteError(
-            f"dataset {source.id}: its download failed ({_first_line(error)}); give the same command again, which "
-            "goes on where it stopped"
+            f"dataset {source.id}: its download failed ({_first_line(error)}); run the same command again to resume it"
         ) from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
@@ -147,27 +162,27 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
     cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
     if offline() and cached and commit not in cached:
         raise PrerequisiteError(
-            f"dataset {source.id}: the cache has commit {', '.join(sorted(cached))}, wanted is {commit}, and the "
+            f"dataset {source.id}: the cache has commit {', '.join(sorted(cached))}, but {commit} is needed and the "
             f"network is off; {_remedy(source)}"
         )
     return data
 
 
-def _named_splits(source: HubSource, there: Sequence[str]) -> dict[str, str]:
+def _named_splits(source: HubSource, available: Sequence[str]) -> dict[str, str]:
     """Return MoodBench's split name -> the repository's split name."""
     if not source.splits:
-        usual = {SPLIT_NAMES[name]: name for name in there if name in SPLIT_NAMES}
-        if "train" not in usual and len(there) == 1:
-            usual = {"train": there[0]}
+        usual = {SPLIT_NAMES[name]: name for name in available if name in SPLIT_NAMES}
+        if "train" not in usual and len(available) == 1:
+            usual = {"train": available[0]}
         if "train" not in usual:
             raise DataError(
-                f"dataset {source.id}: none of its splits {', '.join(there)} is called train; say which is which with "
+                f"dataset {source.id}: none of its splits {', '.join(available)} is called train; name them with "
                 "`splits: {train: ..., test: ...}`"
             )
         return usual
     for ours, theirs in source.splits.items():
-        if theirs not in there:
-            raise DataError(f"dataset {source.id}: no split {theirs!r} ({ours}); it has {', '.join(there)}")
+        if theirs not in available:
+            raise DataError(f"dataset {source.id}: no split {theirs!r} ({ours}); it has {', '.join(available)}")
     return {ours: theirs for ours, theirs in source.splits.items()}
 
 
@@ -215,19 +230,9 @@ def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     return np.where(indices < 0, -1, place[indices]).astype(np.int32), names
 
 
-def _folder_name(repository: str) -> str:
-    return "datasets--" + repository.replace("/", "--")
-
-
-def _repository_folder(repository: str) -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / _folder_name(repository)
-
-
 def _check_digests(source: HubSource, commit: str) -> None:
     """Remove a downloaded file that differs from its SHA-256 on the hub, and raise PrerequisiteError."""
-    for path in sorted((_repository_folder(source.id) / "snapshots" / commit).rglob("*")):
+    for path in sorted((hub_cache_folder(source.id, "dataset") / "snapshots" / commit).rglob("*")):
         blob = path.resolve()
         if not path.is_file() or not re.fullmatch("[0-9a-f]{64}", blob.name):
             continue
@@ -248,8 +253,8 @@ def _remove_made(source: HubSource, commit: str) -> None:
     from datasets import config
 
     owner, _, name = source.id.rpartition("/")
-    made = f"{owner}___*" if owner else name
-    for folder in Path(config.HF_DATASETS_CACHE).glob(f"{made}/*/*/{commit}"):
+    pattern = f"{owner}___*" if owner else name
+    for folder in Path(config.HF_DATASETS_CACHE).glob(f"{pattern}/*/*/{commit}"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -267,9 +272,9 @@ def _remedy(source: HubSource) -> str:
 def _unreachable(source: HubSource, error: Exception) -> NoReturn:
     from huggingface_hub import constants
 
-    why = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
+    reason = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
     raise PrerequisiteError(
-        f"dataset {source.id} is not in the cache, and {why} ({_first_line(error)}); {_remedy(source)}"
+        f"dataset {source.id} is not in the cache, and {reason} ({_first_line(error)}); {_remedy(source)}"
     ) from error
 
 
@@ -280,7 +285,7 @@ def _refused(source: HubSource, error: Exception) -> NoReturn:
     chain = (error, error.__cause__)
     if any(isinstance(e, GatedRepoError) for e in chain):
         raise PrerequisiteError(
-            f"dataset {source.id}: is gated; ask for access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
+            f"dataset {source.id}: is gated; request access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
             "with `hf auth login` or set HF_TOKEN"
         ) from error
     if any(isinstance(e, RevisionNotFoundError) for e in chain):

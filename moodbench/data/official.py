@@ -3,72 +3,54 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moodbench.cache import cache_folder
+from moodbench.cache import atomic_write, cache_folder
 from moodbench.config.schema import HubSource
-from moodbench.data.draw import draw_rows
-from moodbench.data.examples import COLUMNS, Examples, example_ids
+from moodbench.data.examples import COLUMNS, SPLITS, Examples, Reading, content_key, draw_rows, example_ids
 from moodbench.data.hub import HubData, HubSplit, commit_of, open_hub
-from moodbench.data.labelled import BY_MAP, NO_LABEL, NO_TEXT, STARS
-from moodbench.data.labelling import DROP, order_classes, shown, target_of
-from moodbench.data.loaded import Loaded
-from moodbench.data.partition import Partition, as_given, by_content, check_sizes
-from moodbench.data.report import Reading
-from moodbench.data.splits import SPLITS, content_key, near_duplicate_pairs, normalised
+from moodbench.data.labelling import BY_MAP, DROP, NO_LABEL, NO_TEXT, STARS, order_classes, shown, target_of
+from moodbench.data.splits import (
+    Partition,
+    as_given,
+    by_content,
+    check_sizes,
+    near_duplicate_pairs,
+    normalised,
+)
 from moodbench.errors import DataError
 from moodbench.spec.canonical import content_id
 
 OFFICIAL_CODE_VERSION = 2
 """Increment when a code change may change the examples of a source; part of the cache key."""
-IN_TEST = "from train, being in a split that is tested on"
+IN_TEST = "also in a held-out split"
 NOT_DRAWN = "not drawn"
 
 
-def pinned(source: HubSource) -> HubSource:
-    """Return `source` with its revision resolved to the current commit.
-
-    Raises: PrerequisiteError.
-    """
-    return source.model_copy(update={"revision": _commit(source.model_dump_json())})
-
-
-@cache
-def _commit(source_json: str) -> str:
-    return commit_of(HubSource.model_validate_json(source_json))
-
-
-def load_official(name: str, source: HubSource) -> Loaded:
-    """Return the examples of `source`, cached so that workers and later runs do not need the hub.
+def load_official(name: str, source: HubSource) -> Examples:
+    """Return the examples of `source`, cached on disk so that workers and later runs do not need the hub.
 
     Raises: DataError or PrerequisiteError.
     """
-    return _load_official(name, pinned(source).model_dump_json())
-
-
-@cache
-def _load_official(name: str, source_json: str) -> Loaded:
-    value = {"name": name, "source": json.loads(source_json), "code_version": OFFICIAL_CODE_VERSION}
+    source = source.model_copy(update={"revision": commit_of(source)})
+    value = {"name": name, "source": source.model_dump(mode="json"), "code_version": OFFICIAL_CODE_VERSION}
     path = cache_folder() / "examples" / f"{content_id('examples', value)}.parquet"
     if path.exists():
         return _read(name, path)
-    loaded = _made(name, HubSource.model_validate_json(source_json))
+    examples = _build(name, source)
     with suppress(OSError):  # The cache only saves time, so a failed write must not stop the run.
-        _write(loaded, path)
-    return loaded
+        _write(examples, path)
+    return examples
 
 
-def _made(name: str, source: HubSource) -> Loaded:
+def _build(name: str, source: HubSource) -> Examples:
     assert source.revision is not None
     opened = open_hub(source, source.revision)
     where = f"dataset {name} ({source.id})"
@@ -97,7 +79,7 @@ def _made(name: str, source: HubSource) -> Loaded:
         source_rows=opened.sizes,
         warnings=tuple(w for w in (warning, partition.warning) if w),
     )
-    return Loaded(Examples(name, classes, 0.0, frame[list(COLUMNS)].reset_index(drop=True)), reading)
+    return Examples(name, classes, 0.0, frame[list(COLUMNS)].reset_index(drop=True), reading=reading)
 
 
 def _classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[str, ...], str | None]:
@@ -191,12 +173,12 @@ def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.Data
     return frame[~out].reset_index(drop=True), len(set(pairs[:, 1].tolist()))
 
 
-def _write(loaded: Loaded, path: Path) -> None:
+def _write(examples: Examples, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    assert loaded.reading is not None
-    about = {"labels": loaded.examples.labels, "reading": asdict(loaded.reading)}
+    assert examples.reading is not None
+    about = {"labels": examples.labels, "reading": asdict(examples.reading)}
     schema = pa.schema(
         [
             *((name, pa.string()) for name in ("example_id", "text")),
@@ -208,22 +190,16 @@ def _write(loaded: Loaded, path: Path) -> None:
         ],
         metadata={"moodbench": json.dumps(about)},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    staged = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(pa.Table.from_pandas(loaded.examples.frame, schema=schema, preserve_index=False), file)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    table = pa.Table.from_pandas(examples.frame, schema=schema, preserve_index=False)
+    with atomic_write(path) as file:
+        pq.write_table(table, file)
 
 
-def _read(name: str, path: Path) -> Loaded:
+def _read(name: str, path: Path) -> Examples:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     about: dict[str, Any] = json.loads(table.schema.metadata[b"moodbench"])
     reading = Reading(**{**about["reading"], "warnings": tuple(about["reading"]["warnings"])})
     frame = table.to_pandas()[list(COLUMNS)]
-    return Loaded(Examples(name, tuple(about["labels"]), 0.0, frame), reading)
+    return Examples(name, tuple(about["labels"]), 0.0, frame, reading=reading)

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from moodbench.config.schema import FileSource
-from moodbench.data.examples import COLUMNS, Examples, example_ids
+from moodbench.data.examples import COLUMNS, Examples, Reading, example_ids
 from moodbench.data.files import open_cells, unpacked_bytes
-from moodbench.data.kaggle import kaggle_file
-from moodbench.data.labelled import columns_of, labelled_rows, without_duplicates
-from moodbench.data.labelling import order_classes
-from moodbench.data.loaded import Loaded
-from moodbench.data.partition import as_given, by_content, check_sizes
-from moodbench.data.report import Reading
+from moodbench.data.hub import offline
+from moodbench.data.labelling import columns_of, labelled_rows, order_classes, without_duplicates
+from moodbench.data.splits import as_given, by_content, check_sizes
 from moodbench.errors import DataError, PrerequisiteError
 
 MEMORY_PER_BYTE = 4
 """Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
 
 
-def load_own(name: str, source: FileSource) -> Loaded:
-    """Return the dataset that `source` describes; cached per process until the file changes.
+def load_own(name: str, source: FileSource) -> Examples:
+    """Return the dataset that `source` describes.
 
     Raises: DataError or PrerequisiteError, which name the file, row, column, value seen and allowed values.
     """
     path = kaggle_file(source) if source.kaggle else Path(source.path).expanduser()
     _check_memory(path, unpacked_bytes(path, columns_of(source).values()))
-    state = (path.stat().st_mtime_ns, path.stat().st_size)
-    return _load(name, str(path), source.model_dump_json(), state)
-
-
-@cache
-def _load(name: str, file: str, source_json: str, state: tuple[int, int]) -> Loaded:
-    source, path = FileSource.model_validate_json(source_json), Path(file)
     cells = open_cells(path, columns_of(source))
     read = labelled_rows(path, cells, source)
     order = order_classes(set(read.targets), source.labels, f"{path}: column {source.label_column!r}")
@@ -70,7 +60,7 @@ def _load(name: str, file: str, source_json: str, state: tuple[int, int]) -> Loa
         warnings=tuple(w for w in (order.warning, split.warning) if w),
     )
     kept = frame[list(COLUMNS)].reset_index(drop=True)
-    return Loaded(Examples(name, order.names, 0.0, kept, private=source.kaggle is None), reading)
+    return Examples(name, order.names, 0.0, kept, private=source.kaggle is None, reading=reading)
 
 
 def _check_memory(path: Path, num_bytes: int) -> None:
@@ -79,9 +69,9 @@ def _check_memory(path: Path, num_bytes: int) -> None:
     if MEMORY_PER_BYTE * num_bytes > free:
         gib = 2**30
         raise PrerequisiteError(
-            f"{path}: what is read has {num_bytes / gib:.1f} GiB unpacked; holding it takes at least {MEMORY_PER_BYTE} "
-            f"times as much memory, of which {free / gib:.1f} GiB are free. Give a sample of its rows: some 100,000 "
-            "tell models apart"
+            f"{path}: the columns to read have {num_bytes / gib:.1f} GiB unpacked; loading them takes at least "
+            f"{MEMORY_PER_BYTE} times as much memory, but {free / gib:.1f} GiB are free. Give a sample of its rows: "
+            "about 100,000 are enough to compare models"
         )
 
 
@@ -91,3 +81,76 @@ def _remedy(source: FileSource) -> str:
     if source.group_column:
         return "give more rows, or a finer group column: large groups stay whole"
     return "give more rows"
+
+
+def kaggle_file(source: FileSource) -> Path:
+    """Return the path of the file of `source`; download the dataset if it is not cached and the network is allowed.
+
+    Uses the newest complete version in the cache, unless `source.version` is given.
+    Raises: PrerequisiteError, which says what is missing and how to get it; DataError if the dataset has no such file.
+    """
+    assert source.kaggle is not None
+    folder = _cached(source.kaggle, source.version) or _downloaded(source.kaggle, source.version)
+    path = folder / source.path
+    if not path.is_file():
+        present = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())[:10])
+        raise DataError(f"Kaggle dataset {source.kaggle}: no file {source.path!r}; it has {present or 'no files'}")
+    return path
+
+
+def _handle(kaggle: str, version: int | None) -> str:
+    return kaggle if version is None else f"{kaggle}/versions/{version}"
+
+
+def kaggle_cache_folder(kaggle: str) -> Path:
+    """Return the folder of a dataset in kagglehub's cache, whether it exists or not."""
+    root = Path(os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub").expanduser()
+    return root / "datasets" / kaggle
+
+
+def _cached(kaggle: str, version: int | None) -> Path | None:
+    """Return the folder of the given version, or of the newest one; only complete downloads count."""
+    from kagglehub.cache import Cache
+    from kagglehub.handle import parse_dataset_handle
+
+    found = kaggle_cache_folder(kaggle) / "versions"
+    present = sorted((int(p.name) for p in found.glob("*") if p.name.isdigit()), reverse=True)
+    for number in present if version is None else [version]:
+        if path := Cache().load_from_cache(parse_dataset_handle(_handle(kaggle, number))):
+            return Path(path)
+    return None
+
+
+def _downloaded(kaggle: str, version: int | None) -> Path:
+    import kagglehub
+    import requests
+    from kagglehub.config import get_cache_folder
+    from kagglehub.exceptions import (
+        BackendError,
+        CredentialError,
+        DataCorruptionError,
+        KaggleApiHTTPError,
+        NotFoundError,
+        UnauthenticatedError,
+    )
+
+    handle = _handle(kaggle, version)
+    remedy = (
+        f"download it where there is a network (`kagglehub.dataset_download({handle!r})`, or the page "
+        f"https://www.kaggle.com/datasets/{kaggle}), and copy the folder to {get_cache_folder()} "
+        "(KAGGLEHUB_CACHE moves it); or take the file itself with `moodbench run --data FILE`"
+    )
+    if offline():
+        raise PrerequisiteError(f"Kaggle dataset {handle} is not in the cache and the network is off; {remedy}")
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except (KaggleApiHTTPError, NotFoundError, UnauthenticatedError, CredentialError) as error:
+        reason = str(error).splitlines()[0]
+        raise PrerequisiteError(
+            f"Kaggle dataset {handle}: Kaggle refuses it ({reason}); check its name, and your token in "
+            f"~/.kaggle (https://www.kaggle.com/settings); {remedy}"
+        ) from error
+    except (requests.exceptions.RequestException, BackendError, DataCorruptionError, OSError, ValueError) as error:
+        raise PrerequisiteError(
+            f"Kaggle dataset {handle} cannot be downloaded ({type(error).__name__}); {remedy}"
+        ) from error

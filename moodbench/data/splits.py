@@ -1,21 +1,29 @@
-"""Clusters of near-duplicate texts, and a stratified split that keeps groups together.
+"""Split labelled texts into train, validation and test; near-duplicates and groups stay in the same split.
 
-Both depend only on the content and not on the order of the rows, so that a text always stays in the same split.
+All of it depends only on the content and not on the order of the rows, so that a text always stays in the same split.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from numpy.typing import NDArray
 
-SPLITS = ("train", "validation", "test")
+from moodbench.cache import atomic_write, cache_folder
+from moodbench.data.examples import SPLITS, content_key
+from moodbench.data.labelling import shown
+from moodbench.errors import DataError
+from moodbench.spec.canonical import content_id
+
 JACCARD = 0.8
 """Minimum Jaccard similarity of the word sets of near-duplicates: words in common / words of either text."""
 MIN_WORDS = 4
@@ -24,11 +32,18 @@ _CHUNK_PAIRS = 5_000_000
 """Shared rare words counted at once; bounds memory to a few hundred MB."""
 _CHUNK_ROWS = 100_000
 """Pairs of texts compared at once; also bounds memory."""
+SHARES = (0.7, 0.1, 0.2)
+CARVED = 1 / 8
+"""Share of train that becomes validation if the source has no validation split."""
+MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
+"""Minimum texts per split; a smaller split is not informative."""
+MAX_COMPARED = 100_000
+"""Maximum number of texts among which near-duplicates are searched; with more texts, only equal texts are found.
 
-
-def content_key(text: str) -> str:
-    """Return the SHA-256 of the UTF-8 text as 64 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+The search takes seconds for sentences, and about a minute for long reviews.
+"""
+MIN_KEPT = 2_000
+"""Number of texts above which the clusters are cached for the other processes of a run, as computing them is slow."""
 
 
 def normalised(text: str) -> str:
@@ -175,3 +190,109 @@ def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
             links.append(np.stack([rows[some[near]], rows[others[near]]], axis=1))
         start = stop
     return np.concatenate(links)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The split of each row, and how the splits were made."""
+
+    names: Sequence[str]
+    clusters: Sequence[int]
+    """Cluster id of each row; all rows of a cluster are in the same split."""
+    rule: str
+    warning: str | None = None
+    num_groups: int | None = None
+
+
+def by_content(frame: pd.DataFrame, *, grouped: bool = False) -> Partition:
+    """Return a 70/10/20 partition by the content of the texts.
+
+    Near-duplicates stay in the same split, and so do the members of a group (column extra, with `grouped`).
+    """
+    given = frame["extra"].tolist() if grouped else [None] * len(frame)
+    alone = given.count(None) if grouped else 0
+    groups = [("row", i) if group is None else ("group", group) for i, group in enumerate(given)]
+    clusters, warning = clusters_of(frame["text"].tolist(), groups)
+    names = stratified_group_split(frame["label"].tolist(), clusters.tolist(), frame["key"].tolist(), SHARES)
+    if alone:
+        note = f"{alone:,} rows have no group and are split one by one"
+        warning = f"{warning}; {note}" if warning else note
+    rule = "70/10/20 by content, near-duplicates in the same split"
+    num_groups = len({g for g in given if g is not None}) if grouped else None
+    return Partition(names.tolist(), clusters.tolist(), rule, warning, num_groups)
+
+
+def as_given(frame: pd.DataFrame, rule: str, num_validation: int | None = None) -> Partition:
+    """Return the partition given by column extra.
+
+    A missing validation split is taken from train: an eighth of its rows, or `num_validation` rows if that is fewer.
+    Raises: DataError if there is no train or no test split.
+    """
+    names = np.array(frame["extra"].tolist(), dtype=object)
+    missing = [split for split in ("train", "test") if split not in names]
+    if missing:
+        raise DataError(f"has no row of {' and '.join(missing)}; found are {', '.join(sorted(set(names)))}")
+    clusters, warning = np.arange(len(frame)), None
+    if "validation" not in names:
+        train = np.flatnonzero(names == "train")
+        rows = frame.iloc[train]
+        share = CARVED if num_validation is None else min(CARVED, num_validation / len(train))
+        near, warning = clusters_of(rows["text"].tolist(), None)
+        sides = stratified_group_split(
+            rows["label"].tolist(),
+            near.tolist(),
+            rows["key"].tolist(),
+            (1 - share, share),
+            ("train", "validation"),
+        )
+        names[train], clusters[train] = sides, len(frame) + near
+        rule += f", validation is {'an eighth' if share == CARVED else f'{share:.1%}'} of train"
+    return Partition(names.tolist(), clusters.tolist(), rule, warning)
+
+
+def check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy: str) -> None:
+    """Raise DataError if a split is too small or lacks a class."""
+    for split in SPLITS:
+        counts = frame.loc[frame["split"] == split, "label"].value_counts()
+        absent = [shown(label) for i, label in enumerate(labels) if counts.get(i, 0) == 0]
+        if counts.sum() < MIN_TEXTS[split]:
+            raise DataError(
+                f"{where}: the {split} split has {counts.sum()} texts (of {len(frame)} usable ones), needed are at "
+                f"least {MIN_TEXTS[split]}; {remedy}"
+            )
+        if absent:
+            raise DataError(
+                f"{where}: the {split} split has no text of class {', '.join(absent)}; {remedy}, or merge classes "
+                "with a label map"
+            )
+
+
+def clusters_of(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[npt.NDArray[np.int64], str | None]:
+    """Return the cluster id of each text, and a warning if near-duplicates were not searched.
+
+    Shape of the ids: `(texts,)`. See `near_duplicate_clusters`.
+    """
+    compare = len(texts) <= MAX_COMPARED
+    if len(texts) > MIN_KEPT:
+        clusters = _cached_clusters(texts, groups, only_equal=not compare)
+    else:
+        clusters = near_duplicate_clusters(texts, groups, only_equal=not compare)
+    warning = (
+        f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are "
+        "kept in the same split; near-duplicates are not searched for"
+    )
+    return clusters, None if compare else warning
+
+
+def _cached_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> npt.NDArray[np.int64]:
+    """Return the cluster ids through the cache, so that the workers of a run reuse them; no texts are stored."""
+    content = {"texts": [content_key(text) for text in texts], "groups": groups, "only_equal": only_equal}
+    path = cache_folder() / "clusters" / f"{content_id('clusters', content)}.npy"
+    if path.exists():
+        found: npt.NDArray[np.int64] = np.load(path)
+        return found
+    clusters = near_duplicate_clusters(texts, groups, only_equal=only_equal)
+    # The cache only saves time, so a failed write must not stop the run.
+    with suppress(OSError), atomic_write(path) as file:
+        np.save(file, clusters)
+    return clusters

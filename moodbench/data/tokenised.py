@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
+from moodbench.cache import atomic_write
 from moodbench.spec.canonical import content_id
 
 if TYPE_CHECKING:
@@ -53,15 +52,5 @@ def _write(rows: pd.DataFrame, encodings: Sequence[tuple[list[int], bool]], path
             "example_id": pa.array(rows["example_id"].tolist(), type=pa.string()),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    staged = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with pa.ipc.new_stream(file, table.schema) as writer:
-                writer.write_table(table, max_chunksize=1000)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with atomic_write(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1000)

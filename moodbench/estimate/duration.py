@@ -3,32 +3,101 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from moodbench.config.schema import DeviceClass, MeasureProtocol, TrainDefaults
 from moodbench.estimate.memory import Load, activation_bytes, weights_bytes
 from moodbench.estimate.shape import Shape
-from moodbench.estimate.workload import Workload
 from moodbench.spec.fit_schedule import schedule_of
 
 START_S = {"cpu": 8.0, "cuda": 15.0, "mps": 12.0}
 """Seconds to start a process with torch, transformers and peft, and to initialise the device."""
+
+
 LOAD_BYTES_PER_S = 0.5e9
 """Rate at which weights are loaded from disk to the device."""
+
+
 PADDING = {True: 1.1, False: 1.9}
 """Computed tokens, padding included, per token of a training text, with and without batches of similar length.
 
 1.08 and 1.9 on the reviews and tweets of the catalogue in batches of 32, see moodbench.training.batches.
 """
+
+
 PADDING_IN_PARTS = 1.3
 """The same for random batches on a CPU, which computes them in parts by length."""
+
+
 SORTED_PADDING = 1.05
 """The same for validation and test texts, which are sorted by length."""
+
+
 QUANTIZED_SLOWDOWN = {"none": 1.0, "int8": 1.6, "nf4": 1.5}
 """Factor on the time of forward passes: 4-bit and 8-bit weights are converted before each use."""
+
+
 BASELINE_S_PER_TOKEN = {"majority": 1e-9, "vader": 1.2e-5, "tfidf-logreg": 6e-6}
+
+
 BASELINE_START_S = 3.0
+
+
 BASELINE_FIXED_S = 0.02
 """Seconds to read texts and write the artifact."""
+
+
+TOKENS_PER_WORD = 1.3
+"""Subwords per English word, rounded up.
+
+WordPiece and byte-level BPE vocabularies of 30,000 to 250,000 entries give 1.15 to 1.35.
+"""
+
+
+SPECIAL_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of a dataset as tokenized by one model."""
+
+    num_train: int
+    num_validation: int
+    num_test: int
+    mean_tokens: float
+    """Mean tokens per text after truncation to the maximum input length."""
+    max_tokens: int
+    """Tokens of the longest input that occurs."""
+    num_labels: int = 2
+
+
+def tokens_of_words(num_words: float, max_length: int) -> float:
+    """Return the number of tokens of a text of `num_words`, truncated to `max_length`."""
+    return min(float(max_length), TOKENS_PER_WORD * num_words + SPECIAL_TOKENS)
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """Sizes of a dataset in words, before tokenization."""
+
+    num_train: int
+    num_validation: int
+    num_test: int
+    mean_words: float
+    """Mean words per text, over the test split or as stated by the publisher."""
+    max_words: float | None = None
+    """Words of the longest text; None: longer than any model reads."""
+    num_labels: int = 2
+
+    def as_read(self, max_length: int, num_template_words: float = 0.0, num_examples: int = 0) -> Workload:
+        """Return the workload of the texts inside a prompt, truncated to `max_length` tokens.
+
+        Each prompt has `num_examples` labelled examples and the text, each in a template of `num_template_words`.
+        """
+        added = num_template_words + num_examples * (self.mean_words + num_template_words)
+        longest = max_length if self.max_words is None else round(tokens_of_words(self.max_words + added, max_length))
+        mean = tokens_of_words(self.mean_words + added, max_length)
+        return Workload(self.num_train, self.num_validation, self.num_test, mean, longest, self.num_labels)
 
 
 def forward_s(shape: Shape, device: DeviceClass, load: Load, num_texts: float, mean_tokens: float) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import NamedTuple
 
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.estimate.duration import (
     BASELINE_FIXED_S,
     BASELINE_START_S,
     START_S,
+    DataSize,
+    Workload,
     baseline_s,
     fine_tune_s,
     forward_s,
@@ -17,19 +21,78 @@ from moodbench.estimate.duration import (
     measure_s,
     predict_s,
 )
-from moodbench.estimate.history import History
-from moodbench.estimate.memory import BASELINE_PROCESS_BYTES, FitMemory, Load, predict_memory, vocabulary_bytes
-from moodbench.estimate.placement import Placement, needed_bytes, place
+from moodbench.estimate.memory import (
+    BASELINE_PROCESS_BYTES,
+    FitMemory,
+    Load,
+    Placement,
+    needed_bytes,
+    place,
+    predict_memory,
+    vocabulary_bytes,
+)
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
-from moodbench.estimate.workload import DataSize, Workload
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import num_trained_on, steps_of
 from moodbench.spec.job import PhaseName
 
 CHECKPOINTING_FROM_PARAMS = 1_000_000_000
 """Model size from which gradient checkpointing is used: the backward pass recomputes activations."""
+
+
 MAX_BASELINE_BYTES_PER_TEXT = 4000
 """Bytes for TF-IDF rows, counts of word pairs and the texts themselves."""
+
+
+class Observation(NamedTuple):
+    """One phase that ran."""
+
+    phase: PhaseName
+    machine: str
+    """Key of the machine type and device."""
+    method: str
+    """Baseline, linear-probe or lora."""
+    family: str
+    model: str
+    estimated_s: float
+    """The uncorrected estimate."""
+    observed_s: float
+
+
+class Correction(NamedTuple):
+    """Correction factor, and the number of observations that it is based on."""
+
+    factor: float
+    num_observations: int
+    """0: the estimate is not corrected."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Observations of one store."""
+
+    observations: tuple[Observation, ...] = ()
+
+    @classmethod
+    def of(cls, observations: Iterable[Observation]) -> History:
+        """Return the history of the observations whose times are positive."""
+        return cls(tuple(o for o in observations if o.estimated_s > 0 and o.observed_s > 0))
+
+    def correction(self, phase: PhaseName, machine: str, method: str, family: str, model: str) -> Correction:
+        """Return the median of observed / estimated time for the same phase and method on the same machine type.
+
+        It is taken over the observations of this model if there are any, else of its family, else of its method (not
+        for baselines). Without observations, the factor is 1.
+        """
+        here = [o for o in self.observations if o.phase == phase and o.machine == machine and o.method == method]
+        for chosen in (
+            [o for o in here if o.model == model],
+            [o for o in here if o.family == family],
+            here if method != "baseline" else [],
+        ):
+            if chosen:
+                return Correction(median(o.observed_s / o.estimated_s for o in chosen), len(chosen))
+        return Correction(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -136,11 +199,11 @@ class Estimator:
         memory = BASELINE_PROCESS_BYTES + MAX_BASELINE_BYTES_PER_TEXT * (work.num_train + work.num_test)
         tried = len(fit.tfidf.inverse_regularisation) if fit.tfidf else 1
         fitting = BASELINE_FIXED_S + tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
-        asking = BASELINE_FIXED_S + baseline_s(name, work.num_test + work.num_validation, work.mean_tokens)
+        predicting = BASELINE_FIXED_S + baseline_s(name, work.num_test + work.num_validation, work.mean_tokens)
         latency = baseline_s(name, 1, work.mean_tokens)
         return TrialEstimate(
             PhaseEstimate(BASELINE_START_S + fitting, memory, BASELINE_START_S),
-            PhaseEstimate(asking, memory),
+            PhaseEstimate(predicting, memory),
             PhaseEstimate(measure_s(protocol, latency, BASELINE_START_S), memory),
         )
 
@@ -156,11 +219,11 @@ class Estimator:
         shape = self.shapes[fit.model.name]
         if fit.model.num_hidden_layers:
             shape = shape.first_layers(fit.model.num_hidden_layers)
-        asked = self.load(fit, shape, work, device)
-        placement = place(shape, asked, device, may_change=may_change)
+        requested = self.load(fit, shape, work, device)
+        placement = place(shape, requested, device, may_change=may_change)
         load = placement.load
-        asking = replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
-        answering = predict_memory(shape, asking)
+        predicting = replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
+        prediction_memory = predict_memory(shape, predicting)
         packed = _one_core(device)
         if fit.train is not None:
             fitting = fine_tune_s(shape, packed, load, fit.train, work)
@@ -168,9 +231,9 @@ class Estimator:
             fitting = 0.0
         else:
             texts = work.num_train + work.num_validation
-            fitting = predict_s(shape, packed, asking, texts, work)
-        evaluating = predict_s(shape, packed, asking, work.num_test + work.num_validation, work)
-        single = replace(asking, batch_size=1)
+            fitting = predict_s(shape, packed, predicting, texts, work)
+        evaluating = predict_s(shape, packed, predicting, work.num_test + work.num_validation, work)
+        single = replace(predicting, batch_size=1)
         latency = forward_s(shape, device, single, 1, work.mean_tokens)
         measuring = measure_s(protocol, latency, START_S[device.device] + load_s(shape, single))
         cuda = device.device == "cuda"
@@ -181,9 +244,9 @@ class Estimator:
             return PhaseEstimate(start_s + seconds, host, start_s, needs.device_bytes if cuda else 0, fixed)
 
         return TrialEstimate(
-            phase(fitting, placement.memory if fit.train is not None else answering, START_S[device.device]),
-            phase(evaluating, answering),
-            phase(measuring, answering),
+            phase(fitting, placement.memory if fit.train is not None else prediction_memory, START_S[device.device]),
+            phase(evaluating, prediction_memory),
+            phase(measuring, prediction_memory),
             placement,
             vocabulary_bytes(shape, load) if fit.prompt and fit.train else 0,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -71,8 +71,8 @@ class Shape:
         """
         attention = 2 * self.hidden * (self.q_width + self.kv_width)
         by_width = attention + (3 if self.gated else 2) * self.hidden * self.intermediate
-        there = (self.num_params - self.num_embedding_params) // self.num_stored_layers
-        return min(by_width, there) if self.num_params else by_width
+        outside_embeddings = (self.num_params - self.num_embedding_params) // self.num_stored_layers
+        return min(by_width, outside_embeddings) if self.num_params else by_width
 
     @property
     def layer_params(self) -> int:
@@ -130,14 +130,8 @@ class Shape:
             return self
         lost = 0 if self.num_stored_layers == 1 else self.num_layers - num_layers
         kept = 1 if self.num_stored_layers == 1 else num_layers
-        return Shape(
-            **{
-                **{name: getattr(self, name) for name in self.__dataclass_fields__},
-                "num_params": self.num_params - lost * self.layer_params,
-                "num_layers": num_layers,
-                "num_stored_layers": kept,
-            }
-        )
+        num_params = self.num_params - lost * self.layer_params
+        return replace(self, num_params=num_params, num_layers=num_layers, num_stored_layers=kept)
 
 
 def shape_of_size(size: ModelSize, family_name: str, family: Family) -> Shape:
@@ -205,14 +199,9 @@ def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None)
     if num_params is None:
         dense = NUM_DENSE_IN_HEAD.get(family, 1 if family in ("bert", "albert") else 0)
         projection = (embedding_width + 1) * hidden if embedding_width != hidden else 0
-        num_params = (
-            embeddings
-            + projection
-            + 2 * hidden
-            + shape.num_stored_layers * shape.layer_params
-            + shape.head_params(2, dense)
-        )
-    return Shape(**{**{name: getattr(shape, name) for name in shape.__dataclass_fields__}, "num_params": num_params})
+        layers_and_head = shape.num_stored_layers * shape.layer_params + shape.head_params(2, dense)
+        num_params = embeddings + projection + 2 * hidden + layers_and_head
+    return replace(shape, num_params=num_params)
 
 
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:

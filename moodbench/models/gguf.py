@@ -17,6 +17,16 @@ CONVERSION_VERSION = 1
 """Incremented by hand when a change of the conversion may change weights, configuration or tokens."""
 WRITTEN = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """Files of a complete conversion."""
+SIZES_IN_HEADER = {
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "max_position_embeddings": "context_length",
+}
+"""Name of a size in config.json -> its key in a GGUF header, after the architecture."""
 DIGITS_ALONE = frozenset({"smollm"})
 """Pre-tokenizers (`tokenizer.ggml.pre`) that split off each digit before GPT-2's rules, unknown to transformers.
 
@@ -147,6 +157,27 @@ def _checked(name: str, file: Path) -> tuple[int, str, str]:
             f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}); reinstall the package, or copy "
             "the file again"
         ) from error
+
+
+def config_in_header(name: str, file: Path) -> dict[str, Any]:
+    """Return the sizes in the header of GGUF `file`, by their names in config.json.
+
+    Raises: PrerequisiteError if the file is damaged.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+        architecture = reader.fields["general.architecture"].contents()
+        sizes = {
+            ours: field.contents()
+            for ours, theirs in SIZES_IN_HEADER.items()
+            if (field := reader.get_field(f"{architecture}.{theirs}")) is not None
+        }
+        vocab_size = max(next(t for t in reader.tensors if t.name == "token_embd.weight").shape.tolist()[1:])
+        return {"model_type": architecture, "vocab_size": vocab_size, **sizes}
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
+        raise PrerequisiteError(f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)})") from error
 
 
 def _save(model: Any, tokenizer: Any, pre_tokenizer: str, folder: Path) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from moodbench.cache import hub_cache_folder
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
 
@@ -149,7 +150,7 @@ def _conversion_ref(name: str, source: ModelSource) -> str | None:
         with _explained(name, source):
             found = conversion_of(str(source.hub))
     except PrerequisiteError:
-        folder = _cache_folder(str(source.hub)) / "snapshots"
+        folder = hub_cache_folder(str(source.hub), "model") / "snapshots"
         cached = [
             ref
             for ref, commit in _cached_pull_requests(str(source.hub)).items()
@@ -163,15 +164,8 @@ def _conversion_ref(name: str, source: ModelSource) -> str | None:
 
 def _cached_pull_requests(repository: str) -> dict[str, str]:
     """Return ref -> commit of the pull requests of a repository in the hub cache."""
-    paths = (_cache_folder(repository) / "refs" / "refs" / "pr").glob("*")
+    paths = (hub_cache_folder(repository, "model") / "refs" / "refs" / "pr").glob("*")
     return {f"refs/pr/{path.name}": path.read_text("utf-8").strip() for path in paths if path.name.isdecimal()}
-
-
-def _cache_folder(repository: str) -> Path:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
 
 
 def _listed_digests(repository: str, revision: str | None) -> dict[str, str]:

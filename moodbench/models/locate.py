@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
-from moodbench.models.hub import PICKLE, digest_of, hub_folder, pickled
+from moodbench.models.hub import PICKLE, digest_of, pickled
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"),
@@ -43,8 +43,10 @@ class Located(NamedTuple):
     """Digest of CONFIG_FILES and, for a model that may run its own code, of that code."""
 
 
-def locate(name: str, source: ModelSource) -> Located:
+def locate(name: str, source: ModelSource, *, convert: bool = True) -> Located:
     """Return the files of model `name`, converted if they are in the GGUF format.
+
+    Unless `convert`, the folder of a GGUF file that was never converted does not exist.
 
     Raises: PrerequisiteError if they are absent, are neither safetensors nor GGUF, differ from the pinned digest, or
     need custom code that the source does not allow.
@@ -52,10 +54,11 @@ def locate(name: str, source: ModelSource) -> Located:
     folder, revision, digest = _checked(name, source)
     revision = revision or digest[:12]
     if source.gguf:
-        from moodbench.models.gguf import conversion_digest, converted
+        from moodbench.models.gguf import conversion_digest, converted, converted_folder
 
         derived = conversion_digest(digest)
-        return Located(converted(name, folder / source.gguf, digest), revision, digest, derived, derived)
+        made = converted(name, folder / source.gguf, digest) if convert else converted_folder(digest)
+        return Located(made, revision, digest, derived, derived)
     if not source.trust_remote_code:
         refuse_custom_code(name, folder)
     code = sorted(folder.glob("*.py")) if source.trust_remote_code else []
@@ -73,13 +76,12 @@ def checked_sha256(name: str, source: ModelSource) -> str:
 
 def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
     """Return folder, revision and digest of the published weights, before any conversion."""
-    if source.package:
-        assert source.folder is not None
-        folder, revision = package_folder(source.package, source.folder, name)
-    elif source.path:
-        folder, revision = Path(source.path).expanduser(), ""
-    else:
+    if source.hub:
+        from moodbench.models.hub import hub_folder
+
         folder, revision = hub_folder(name, source)
+    else:
+        folder, revision = _local_folder(name, source)
     weights = (gguf_file(name, folder, source.gguf),) if source.gguf else weights_of(name, folder)
     digest = digest_of(weights)
     if source.sha256 and digest != source.sha256:
@@ -90,22 +92,28 @@ def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
     return folder, revision, digest
 
 
+def _local_folder(name: str, source: ModelSource) -> tuple[Path, str]:
+    """Return the folder and the revision of a model that is not on the hub."""
+    if source.package:
+        return package_folder(source.package, source.folder or "", name)
+    return Path(source.path or "").expanduser(), ""
+
+
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
     """Return the content of the model's config.json, or None if it is not on this machine or the source is on the hub.
 
-    A GGUF file has a config.json only after its conversion.
+    For a GGUF file that has not been converted, these are the sizes in its header.
     """
     if source.hub:
         return None
     try:
+        folder = _local_folder(name, source)[0]
         if source.gguf:
-            from moodbench.models.gguf import converted_folder
+            from moodbench.models.gguf import config_in_header, converted_folder
 
-            folder = converted_folder(source.sha256 or checked_sha256(name, source))
-        elif source.package:
-            folder, _ = package_folder(source.package, source.folder or "", name)
-        else:
-            folder = Path(source.path or "").expanduser()
+            file, folder = gguf_file(name, folder, source.gguf), converted_folder(_checked(name, source)[2])
+            if not folder.is_dir():
+                return config_in_header(name, file)
     except PrerequisiteError:
         return None
     config = folder / "config.json"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from moodbench.benchmark.estimating import intended_trials, shape_of
+from moodbench.benchmark.estimates import shape_of
+from moodbench.benchmark.plan import intended_trials
+from moodbench.benchmark.recipe import FitDevice
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, ModelEntry
+from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
-from moodbench.estimate.placement import GIB, needed_bytes, place
+from moodbench.estimate.memory import GIB, needed_bytes, place
 from moodbench.hardware import Device, Hardware
 from moodbench.report.document import markdown_table
 from moodbench.report.formatting import MISSING, count
@@ -157,7 +160,9 @@ def _fits(catalogue: Catalogue, device: Device) -> dict[str, FitSpec]:
     spec = BenchmarkSpec(models=names, datasets=(embedded,), seeds=(0,))
     return {
         each.fit.model.name: each.fit
-        for each in intended_trials(spec, catalogue, NOWHERE, device)
+        for each in intended_trials(
+            spec, catalogue, NOWHERE, FitDevice(device, NOWHERE.multiplies_bf16(device)), Sources()
+        )
         if each.fit.model.name in names
     }
 

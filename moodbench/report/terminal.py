@@ -16,7 +16,7 @@ from moodbench.report.formatting import COLUMNS, Column, cells, failure_text, re
 from moodbench.report.leaderboard_view import LeaderboardView
 
 if TYPE_CHECKING:
-    from moodbench.benchmark.repeat import Repeat
+    from moodbench.benchmark.from_store import Repeat
 
 LINE = 160
 """Width of a table without a terminal, in characters; more where its numbers need it."""

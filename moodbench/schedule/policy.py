@@ -30,17 +30,17 @@ class Start:
 
 
 @dataclass(frozen=True)
-class After:
+class Followup:
     """Consequences of the end of a task."""
 
-    again: Task | None = None
+    retry: Task | None = None
     """The next attempt, which is waiting now."""
     dropped: tuple[Task, ...] = ()
     """Tasks that can no longer run, because they depend on this one."""
 
 
 @dataclass(eq=False)
-class _Place:
+class _NodeUse:
     """A node and its resources in use."""
 
     node: Node
@@ -49,14 +49,14 @@ class _Place:
     gpus: list[float] = field(default_factory=list)
     tasks: dict[str, tuple[Task, tuple[int, ...]]] = field(default_factory=dict)
     """Running tasks by key, each with the indices of its GPUs."""
-    together: bool = False
+    shared_worker: bool = False
     """Whether several measurements share a worker."""
 
     @property
     def measuring(self) -> bool:
         return any(task.exclusive for task, _ in self.tasks.values())
 
-    def room(self, need: Need) -> tuple[int, ...] | None:
+    def gpus_for(self, need: Need) -> tuple[int, ...] | None:
         """Return the GPUs to use if `need` fits beside the running tasks, otherwise None."""
         if self.num_cpus + need.num_cpus > self.node.num_cpus + 1e-9:
             return None
@@ -98,7 +98,7 @@ class Scheduler:
         measurements then start only when no packed task wants the node.
         """
         self._drain_at, self._max_block = drain_at, max_block
-        self._places: dict[str, _Place] = {}
+        self._nodes: dict[str, _NodeUse] = {}
         self._packed: dict[str, Task] = {}
         self._ready: dict[str, Task] = {}
         self._held: dict[str, list[Task]] = {}
@@ -107,7 +107,7 @@ class Scheduler:
         self._overtaken: tuple[str, int] = ("", 0)
         self._reserved: tuple[str, str] = ("", "")
         self._quarantine = Quarantine()
-        self._able: dict[tuple[Need, frozenset[str]], list[_Place]] = {}
+        self._able: dict[tuple[Need, frozenset[str]], list[_NodeUse]] = {}
         given = list(tasks)
         keys = {task.key for task in given}
         self._after = {task.key: str(task.after) for task in given if task.after in keys}
@@ -124,7 +124,7 @@ class Scheduler:
     @property
     def nodes(self) -> list[Node]:
         """The present nodes, including lost ones whose tasks have not been reported as ended."""
-        return [place.node for place in self._places.values()]
+        return [place.node for place in self._nodes.values()]
 
     @property
     def waiting(self) -> list[Task]:
@@ -140,20 +140,20 @@ class Scheduler:
     @property
     def running(self) -> dict[str, tuple[Task, Node]]:
         """Running tasks by key, with their nodes."""
-        return {k: (self._places[n].tasks[k][0], self._places[n].node) for k, n in self._where.items()}
+        return {k: (self._nodes[n].tasks[k][0], self._nodes[n].node) for k, n in self._where.items()}
 
     def set_nodes(self, nodes: Iterable[Node]) -> list[str]:
         """Replace the nodes and return the keys of tasks on lost nodes; report the end of each with `ended`."""
         now = {node.id: node for node in nodes}
         lost = [key for key, node_id in self._where.items() if node_id not in now]
-        changed = {i for i, place in self._places.items() if not place.tasks} | set(now)
+        changed = {i for i, place in self._nodes.items() if not place.tasks} | set(now)
         for node_id in changed - set(now):
-            del self._places[node_id]
+            del self._nodes[node_id]
             self._draining.discard(node_id)
         for node_id, node in now.items():
-            if node_id not in self._places:
-                self._places[node_id] = _Place(node, gpus=[0.0] * node.num_gpus)
-        self._gone = {node_id for node_id in self._places if node_id not in now}
+            if node_id not in self._nodes:
+                self._nodes[node_id] = _NodeUse(node, gpus=[0.0] * node.num_gpus)
+        self._gone = {node_id for node_id in self._nodes if node_id not in now}
         self._able.clear()
         self._sort()
         return lost
@@ -170,35 +170,35 @@ class Scheduler:
         first = self._quarantine.note(node_id, kind)
         if self._quarantine.nodes != before:
             self._able.clear()
-        return self._places[node_id].node if first and node_id in self._places and node_id not in self._gone else None
+        return self._nodes[node_id].node if first and node_id in self._nodes and node_id not in self._gone else None
 
-    def ended(self, key: str, outcome: Outcome) -> After:
+    def ended(self, key: str, outcome: Outcome) -> Followup:
         """Record the end of the running task `key` and return what follows; see `note` for its node."""
-        place = self._places[self._where.pop(key)]
+        place = self._nodes[self._where.pop(key)]
         share_bytes = place.node.memory_bytes / len(place.tasks)
         task, node = place.remove(key), place.node
         beside = any(not other.exclusive for other, _ in place.tasks.values())
         gpu_bytes = node.gpu_memory_bytes * task.need.gpus_on(node) if node.num_gpus else 0
         if node.id in self._gone and not place.tasks:
-            del self._places[node.id]
+            del self._nodes[node.id]
             self._gone.discard(node.id)
             self._able.clear()
         if outcome.kind == "ok":
             for held in self._held.pop(key, []):
                 (self._ready if held.exclusive else self._packed)[held.key] = held
-            return After()
-        may_grow = not (task.exclusive and place.together)
-        again = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes, may_grow=may_grow)
-        if again is not None and beside and not outcome.on_gpu and not self._suits_any(again.need):
-            again = self._alone_in_memory(task, again)
-        if again is not None and (again.need == task.need or self._suits_any(again.need)):
-            if again.exclusive:
-                self._ready[key] = again
+            return Followup()
+        may_grow = not (task.exclusive and place.shared_worker)
+        retry = next_attempt(task, outcome, node.id, share_bytes, gpu_bytes, may_grow=may_grow)
+        if retry is not None and beside and not outcome.on_gpu and not self._suits_any(retry.need):
+            retry = self._alone_in_memory(task, retry)
+        if retry is not None and (retry.need == task.need or self._suits_any(retry.need)):
+            if retry.exclusive:
+                self._ready[key] = retry
             else:
-                self._packed[key] = again
+                self._packed[key] = retry
                 self._sort()
-            return After(again=again)
-        return After(dropped=self.drop(key))
+            return Followup(retry=retry)
+        return Followup(dropped=self.drop(key))
 
     def drop(self, key: str) -> tuple[Task, ...]:
         """Forget the task `key` and the waiting tasks that depend on it; return the latter."""
@@ -238,22 +238,22 @@ class Scheduler:
                 found[reason] = found.get(reason, 0.0) + free
         return found
 
-    def _alone_in_memory(self, task: Task, again: Task) -> Task:
+    def _alone_in_memory(self, task: Task, retry: Task) -> Task:
         """Return `again` with the memory of the largest node where `task` fits, so that nothing runs beside it.
 
         Return it unchanged if that is not more than `task` needs.
         """
         able = [place.node.memory_bytes for place in self._alive() if task.need.lacks(place.node) is None]
         most = max(able, default=0)
-        return again.with_memory(int(most)) if most > task.need.memory_bytes else again
+        return retry.with_memory(int(most)) if most > task.need.memory_bytes else retry
 
     def _suits_any(self, need: Need) -> bool:
-        return any(need.lacks(place.node) is None for place in self._places.values())
+        return any(need.lacks(place.node) is None for place in self._nodes.values())
 
-    def _alive(self) -> list[_Place]:
-        return [place for node_id, place in self._places.items() if node_id not in self._gone]
+    def _alive(self) -> list[_NodeUse]:
+        return [place for node_id, place in self._nodes.items() if node_id not in self._gone]
 
-    def _eligible(self, task: Task) -> list[_Place]:
+    def _eligible(self, task: Task) -> list[_NodeUse]:
         """Return the nodes where `task` may run: not where it failed, nor in quarantine, unless no other is left."""
         key = (task.need, task.avoid)
         if key not in self._able:
@@ -281,7 +281,7 @@ class Scheduler:
         self._draining = {  # a task that avoids a node because it failed there must not keep it empty
             node_id
             for node_id in self._draining
-            if any(self._places[node_id] in self._eligible(task) for task in self._ready.values())
+            if any(self._nodes[node_id] in self._eligible(task) for task in self._ready.values())
         }
         if not self._ready:
             self._draining.clear()
@@ -291,19 +291,19 @@ class Scheduler:
         for place in sorted(self._alive(), key=lambda p: (len(p.tasks), p.node.id)):
             if place.node.id in self._draining or place.measuring:
                 continue
-            spoken_for = self._max_block * len(self._draining)
+            claimed = self._max_block * len(self._draining)
             here = sum(1 for task in self._ready.values() if place in self._eligible(task))
-            if here - spoken_for >= self._drain_at:
+            if here - claimed >= self._drain_at:
                 self._draining.add(place.node.id)
 
     def _start_packed(self) -> list[Start]:
-        open_ = {p.node.id: p for p in self._alive() if not p.measuring and p.node.id not in self._draining}
+        accepting = {p.node.id: p for p in self._alive() if not p.measuring and p.node.id not in self._draining}
         starts: list[Start] = []
         too_big: set[tuple[Need, frozenset[str]]] = set()
         first_passed: Task | None = None
         chosen: list[Task] = []
         for task in self._packed.values():
-            if not any(place.num_cpus + 1e-9 < place.node.num_cpus for place in open_.values()):
+            if not any(place.num_cpus + 1e-9 < place.node.num_cpus for place in accepting.values()):
                 break
             shape = (task.need, task.avoid)
             if shape in too_big:
@@ -311,14 +311,14 @@ class Scheduler:
             fitting = [
                 (place, gpus)
                 for place in self._eligible(task)
-                if place.node.id in open_ and (gpus := place.room(task.need)) is not None
+                if place.node.id in accepting and (gpus := place.gpus_for(task.need)) is not None
             ]
             if not fitting:
                 too_big.add(shape)
                 if first_passed is None:
                     first_passed = task
                     if self._overtaken[0] == task.key and self._overtaken[1] >= PATIENCE:
-                        self._reserve(task, open_)
+                        self._reserve(task, accepting)
                 continue
             place, gpus = min(fitting, key=lambda each: _preference(each[0], task))
             place.add(task, gpus)
@@ -329,20 +329,20 @@ class Scheduler:
                 times = self._overtaken[1] + 1 if self._overtaken[0] == first_passed.key else 1
                 self._overtaken = (first_passed.key, times)
                 if times == PATIENCE:
-                    self._reserve(first_passed, open_)
+                    self._reserve(first_passed, accepting)
         for task in chosen:
             del self._packed[task.key]
         return starts
 
-    def _reserve(self, task: Task, open_: dict[str, _Place]) -> None:
+    def _reserve(self, task: Task, accepting: dict[str, _NodeUse]) -> None:
         """Remove from `open_` the node that will fit `task` soonest; it stays reserved until the task starts."""
-        able = [place for place in self._eligible(task) if place.node.id in open_]
+        able = [place for place in self._eligible(task) if place.node.id in accepting]
         if not able:
             return
         kept = [place for place in able if (task.key, place.node.id) == self._reserved]
         soonest = min(kept or able, key=lambda p: (sum(t.seconds_on(p.node) for t, _ in p.tasks.values()), p.node.id))
         self._reserved = (task.key, soonest.node.id)
-        del open_[soonest.node.id]
+        del accepting[soonest.node.id]
 
     def _start_measurements(self) -> list[Start]:
         starts = []
@@ -361,15 +361,15 @@ class Scheduler:
                 self._draining.clear()
         return starts
 
-    def _begin_block(self, place: _Place, block: Sequence[Task]) -> None:
-        place.together = len(block) > 1
+    def _begin_block(self, place: _NodeUse, block: Sequence[Task]) -> None:
+        place.shared_worker = len(block) > 1
         for task in block:
             del self._ready[task.key]
             place.add(task, ())
             self._where[task.key] = place.node.id
 
 
-def _preference(place: _Place, task: Task) -> tuple[bool, float, float, float, str]:
+def _preference(place: _NodeUse, task: Task) -> tuple[bool, float, float, float, str]:
     """Return a sort key, smaller is better: keep GPU nodes free, then low cost (price x time), fast, empty."""
     node, seconds = place.node, task.seconds_on(place.node)
     idle_gpus = task.need.device != "cuda" and node.num_gpus > 0

@@ -71,7 +71,7 @@ class Need:
     def lacks(self, node: Node) -> str | None:
         """Return what an empty `node` lacks to run the task, or None if it can run it."""
         if self.machine_key is not None and node.machine_key != self.machine_key:
-            return "is another kind of machine than the one that measurements of this run are bound to"
+            return "is not the kind of machine that the measurements of this run are bound to"
         if self.device not in node.devices:
             return f"has no device {self.device}"
         if self.num_cpus > node.num_cpus:
@@ -138,8 +138,8 @@ def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
     cpus = sum(node.num_cpus for node in nodes)
     memory = sum(node.memory_bytes for node in nodes)
     gpus = sum(node.num_gpus for node in nodes)
-    asked = [need.gpus_on(node) for node in nodes]
-    least = min((share for share in asked if not math.isinf(share)), default=0.0)
+    shares = [need.gpus_on(node) for node in nodes]
+    least = min((share for share in shares if not math.isinf(share)), default=0.0)
     return max(
         need.num_cpus / cpus if cpus else 0.0,
         need.memory_bytes / memory if memory else 0.0,
@@ -148,7 +148,7 @@ def dominant_share(need: Need, nodes: Iterable[Node]) -> float:
 
 
 def impossible(tasks: Iterable[Task], nodes: Iterable[Node]) -> dict[str, str]:
-    """Return, by key, a message for each task that no node can ever run: what each node lacks."""
+    """Return, by key, a message for each task that no node can run: what each node lacks."""
     nodes = list(nodes)
     found: dict[str, str] = {}
     sentences: dict[Need, str | None] = {}
@@ -163,7 +163,7 @@ def impossible(tasks: Iterable[Task], nodes: Iterable[Node]) -> dict[str, str]:
 
 def _why_nowhere(need: Need, nodes: list[Node]) -> str | None:
     if not nodes:
-        return f"needs {need.text()}, and no node is there"
+        return f"needs {need.text()}, but there is no node"
     lacks: Mapping[str, str | None] = {node.name: need.lacks(node) for node in nodes}
     if any(reason is None for reason in lacks.values()):
         return None

@@ -43,17 +43,17 @@ def next_attempt(
     """
     if Counter(task.failed)[outcome.kind] >= MAX_RETRIES[outcome.kind]:
         return None
-    again = replace(task, failed=(*task.failed, outcome.kind), avoid=task.avoid | {node_id})
+    retry = replace(task, failed=(*task.failed, outcome.kind), avoid=task.avoid | {node_id})
     if not may_grow:
-        return again
+        return retry
     if outcome.kind == "out of memory" and outcome.on_gpu:
-        return again.with_gpu_memory(int(max(task.need.gpu_memory_bytes, gpu_bytes) * MEMORY_FACTOR))
+        return retry.with_gpu_memory(int(max(task.need.gpu_memory_bytes, gpu_bytes) * MEMORY_FACTOR))
     if outcome.kind == "out of memory":
         used = max(task.need.memory_bytes, outcome.peak_bytes)
         if not used and share_bytes != math.inf:
             used = int(share_bytes)
-        return again.with_memory(int(used * MEMORY_FACTOR))
-    return again
+        return retry.with_memory(int(used * MEMORY_FACTOR))
+    return retry
 
 
 class Quarantine:

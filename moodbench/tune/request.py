@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
+from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.schema import Family, ModelEntry
 from moodbench.config.search_space import ALPHA_OVER_R, QUANTIZATION, SearchSpace, ends_of, values_of
 from moodbench.config.space_file import at_line, check_together, load_space, read_space
-from moodbench.data.source import load_source
+from moodbench.data.loader import Sources, load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.families import family_of
@@ -73,7 +72,7 @@ def make_search(
     assert base.lora is not None and base.train is not None
     check_together(space, base.lora, base.quantization, *read_space(space_name))
     num_params = entry.size.num_params if entry.size else 0
-    num_train = int((load_source(base.dataset.name, base.dataset).examples.frame["split"] == "train").sum())
+    num_train = int((load_source(base.dataset.name, base.dataset).frame["split"] == "train").sum())
     search = Search(
         base=base,
         num_train=num_trained_on(base, num_train),
@@ -137,7 +136,7 @@ def _check_budget(search: Search, budget_s: float, catalogue: Catalogue, machine
     """
     base = search.base
     assert base.train is not None
-    estimator = estimator_of([base], catalogue, store)
+    estimator = estimator_of([base], catalogue, store, Sources())
     if not estimator.knows(base):
         return
     epochs = search.space.parameters.get("train.epochs")
@@ -148,7 +147,7 @@ def _check_budget(search: Search, budget_s: float, catalogue: Catalogue, machine
         class_here(machine, search.device, catalogue),
         catalogue.protocol(None),
         batch_size=catalogue.evaluation.prediction_batch_size,
-        machine=machine_of(asdict(machine), search.device),
+        machine=machine_of(machine, search.device),
     ).fit
     needed = estimate.seconds if estimate.num_observations else estimate.seconds * UNCORRECTED
     if budget_s < needed:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.data.source import load_source
+from moodbench.data.loader import load_source
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec
 from moodbench.trial import validation_of
@@ -198,6 +198,6 @@ def _drawn_scores(
 def chance_level_of(fit: FitSpec) -> float | None:
     """Return the chance level on the validation texts of `fit`, whose dataset is loaded."""
     assert fit.train is not None
-    examples = load_source(fit.dataset.name, fit.dataset).examples
+    examples = load_source(fit.dataset.name, fit.dataset)
     labels = validation_of(examples, fit)["label"].to_numpy()
     return chance_level(fit.train.select_by, labels, len(fit.dataset.labels))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from moodbench.benchmark.cluster_target import ClusterTarget
-from moodbench.benchmark.estimating import class_here, estimator_of, machine_of
+from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.target import Deadlines
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, MeasureProtocol
+from moodbench.data.loader import Sources
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Estimator, PhaseEstimate
-from moodbench.estimate.placement import USABLE, gpu_share
+from moodbench.estimate.memory import USABLE, gpu_share
 from moodbench.hardware import Hardware
 from moodbench.runtime.forkserver import fork_server
 from moodbench.runtime.process import environment_of
@@ -174,7 +175,7 @@ def local_placement(search: Search, catalogue: Catalogue, machine: Hardware, sto
     kind = class_here(machine, search.device, catalogue)
     free = USABLE["cpu"] * psutil.virtual_memory().available
     gpus = len(machine.gpus) if search.device == "cuda" else 0
-    key = machine_of(asdict(machine), search.device)
+    key = machine_of(machine, search.device)
     node = TrialNode(None, kind, free, machine.num_cores, gpus, machine=key)
     resources = _resources(search, (node,), catalogue, store)
     max_concurrent = 1 if search.device == "mps" else machine.num_cores
@@ -197,7 +198,7 @@ def cluster_placement(search: Search, catalogue: Catalogue, target: ClusterTarge
             node.num_cpus,
             node.num_gpus,
             node.name not in unleased,
-            machine_of(asdict(target.machine_of(node.id)), search.device),
+            machine_of(target.machine_of(node.id), search.device),
         )
         for node in target.nodes()
     )
@@ -210,7 +211,7 @@ def _resources(search: Search, nodes: tuple[TrialNode, ...], catalogue: Catalogu
     resources = TrialResources(
         search,
         nodes,
-        estimator_of([search.base], catalogue, store),
+        estimator_of([search.base], catalogue, store, Sources()),
         catalogue.protocol(None),
         catalogue.evaluation.prediction_batch_size,
     )

@@ -81,7 +81,7 @@ def test_a_run_is_started_from_the_page(site):
     until(lambda: "Started here: running" in page.locator("#mb-runner").inner_text(), "it is under way")
     said = until(lambda: text if "Run " in (text := page.locator("#mb-runner").inner_text()) else "", "its name")
     page.locator("#run-start").click()
-    until(lambda: "under way already" in page.locator("#mb-runner").inner_text(), "one at a time")
+    until(lambda: "already in progress" in page.locator("#mb-runner").inner_text(), "one at a time")
     until(lambda: "Started here: ended" in page.locator("#mb-runner").inner_text(), "its end", 300)
     started = current_runs(Store.open(site.store))[0].run_id
     assert started in said, "the run that began last is the one that was started"

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from moodbench.benchmark.driver import run_plan
+from moodbench.benchmark.plan import make_plan
 from moodbench.benchmark.target import Deadlines
-from moodbench.plan import make_plan
 from moodbench.runtime.executor import Ended, Progress
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Node
@@ -63,8 +63,11 @@ class Target:
     def nodes(self):
         return self._nodes
 
-    def news(self):
+    def node_events(self):
         return []
+
+    def poll(self, timeout_s, hear):
+        return self.executor.poll(timeout_s, hear)
 
     def close(self):
         pass

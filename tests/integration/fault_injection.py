@@ -256,7 +256,7 @@ def inject(fault: str, folder: Path, disk: Disk, expected_events: int, rng: rand
         disk.make_room()
         said = stderr_of(folder).read_text()
         assert code in (0, 1, 2) and "Traceback" not in said, said
-        told = os.strerror(errno.ENOSPC) in said or "free some" in said  # while it ran, or before it began
+        told = os.strerror(errno.ENOSPC) in said or "free some space" in said  # while it ran, or before it began
         assert code == 0 or told, said
         return code != 0
     if fault == "torn, damaged and foreign files":

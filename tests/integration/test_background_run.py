@@ -58,7 +58,7 @@ def test_one_run_at_a_time_and_its_records_are_those_of_any_run(opened):
     queue, store, let_through = opened
     assert queue.state == ("idle", "")
     queue.start(spec())
-    with pytest.raises(UsageError, match="under way already; wait for its end, or cancel it"):
+    with pytest.raises(UsageError, match="already in progress; wait until it ends, or cancel it"):
         queue.start(spec())
     let_through.set()
     assert queue.wait(120)
@@ -69,7 +69,7 @@ def test_one_run_at_a_time_and_its_records_are_those_of_any_run(opened):
     }  # fmt: skip
     assert all(900 < seconds < 3600 for seconds in queue.deadlines_s()), "estimates are known: 10 x some seconds + 900"
     queue.start(spec())
-    assert queue.wait(60) and queue.state == ("ended", "Nothing was left to do: the store has it all.")
+    assert queue.wait(60) and queue.state == ("ended", "Nothing to do: all results are in the store.")
 
 
 def test_a_cancelled_run_leaves_at_once_and_says_so_in_its_log(opened):

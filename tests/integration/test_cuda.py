@@ -7,7 +7,7 @@ import pytest
 from test_families import FAMILIES, TEST, VALIDATION, fit_once, spec_for
 from tiny_models import save_checkpoint
 
-from moodbench.benchmark.estimating import shape_of
+from moodbench.benchmark.estimates import shape_of
 from moodbench.config import load_catalogue
 from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.metrics import score_all

@@ -10,13 +10,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hub_data
 from hub_server import HubServer, point_at
 
+from moodbench.benchmark.data_report import data_report
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.config.schema import DatasetEntry, HubSource
-from moodbench.data import official, own
+from moodbench.data.loader import load_source
 from moodbench.data.official import IN_TEST
-from moodbench.data.report import data_report
-from moodbench.data.source import load_source
 from moodbench.errors import DataError, PrerequisiteError
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec
@@ -46,8 +45,6 @@ def fresh(hub, folder, monkeypatch, **more):
     point_at(hub, folder, monkeypatch, **more)
     monkeypatch.setenv("MOODBENCH_CACHE", str(folder / "moodbench"))
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(folder / "kaggle"))
-    for memory in (official._load_official, official._commit, own._load):
-        memory.cache_clear()
 
 
 def serve(hub, name):
@@ -76,7 +73,7 @@ GIVEN = {
 def test_a_hub_data_set_of_the_catalogue_gives_its_classes_and_official_test(hub, name):
     repository = serve(hub, name)
     entry = CATALOGUE.dataset(name)
-    examples, reading = load_source(name, entry)
+    examples = load_source(name, entry)
     labels, sizes = GIVEN[name]
     assert examples.labels == labels and not examples.private
     rows = splits_of(examples)
@@ -85,9 +82,9 @@ def test_a_hub_data_set_of_the_catalogue_gives_its_classes_and_official_test(hub
     assert all(words.splitlines()[-1].startswith(tested) for words in rows["test"]["text"])
     trained = [words.splitlines()[-1] for words in rows["train"]["text"]]
     assert sum(words.startswith(tested) for words in trained) == (1 if name == "imdb" else 0)  # the near-duplicate
-    assert repository.commit[:12] in reading.file
+    assert repository.commit[:12] in examples.reading.file
     assert rows["train"]["label"].diff().abs().sum() > 20  # the source is sorted by label, the examples are not
-    told = "\n".join(data_report(examples, reading, entry=entry).lines())
+    told = "\n".join(data_report(examples, entry=entry).lines())
     assert f"licence: {entry.licence} · {entry.terms}" in told and "other sizes than published" in told
 
 
@@ -95,22 +92,22 @@ def test_sst2_reads_no_hidden_label_and_imdb_no_unsupervised_text(hub):
     serve(hub, "sst2")
     serve(hub, "imdb")
     for name, absent in (("sst2", "test "), ("imdb", "u ")):
-        frame = load_source(name, CATALOGUE.dataset(name)).examples.frame
+        frame = load_source(name, CATALOGUE.dataset(name)).frame
         assert set(frame["label"]) == {0, 1} and not frame["text"].str.startswith(absent).any()
 
 
 def test_training_texts_that_are_tested_on_are_left_out_and_near_ones_counted(hub):
     serve(hub, "imdb")
-    examples, reading = load_source("imdb", CATALOGUE.dataset("imdb"))
-    assert reading.dropped[IN_TEST] == 1 and reading.num_near_duplicates == 1
+    examples = load_source("imdb", CATALOGUE.dataset("imdb"))
+    assert examples.reading.dropped[IN_TEST] == 1 and examples.reading.num_near_duplicates == 1
     texts = set(splits_of(examples)["train"]["text"]) | set(splits_of(examples)["validation"]["text"])
     assert hub_data.words("test", 0).upper() + " !" not in texts and hub_data.words("test", 1) + " again" in texts
-    assert "test texts with a near-duplicate in train: 1" in "\n".join(data_report(examples, reading).lines())
+    assert "test texts with a near-duplicate in train: 1" in "\n".join(data_report(examples).lines())
 
 
 def test_amazons_text_is_title_and_content(hub):
     serve(hub, "amazon")
-    texts = set(load_source("amazon", CATALOGUE.dataset("amazon")).examples.frame["text"])
+    texts = set(load_source("amazon", CATALOGUE.dataset("amazon")).frame["text"])
     assert f"title3\n{hub_data.words('test', 3)}" in texts
 
 
@@ -127,18 +124,18 @@ def test_any_hub_data_set_is_read_by_id_and_columns(hub):
     }
     hub.add("dataset", "shop/reviews", {k: v.encode() for k, v in files.items()})
     entry = entry_of(text_columns=["body"], label_column="mood", label_map={"a": "bad", "b": "good"})
-    examples, reading = load_source("shop", entry)
+    examples = load_source("shop", entry)
     assert examples.labels == ("bad", "good") and len(splits_of(examples)["test"]) == 60
-    assert reading.split_rule == "official: train is 'train', test is 'test', validation is an eighth of train"
+    assert examples.reading.split_rule == "official: train is 'train', test is 'test', validation is an eighth of train"
 
 
 def test_a_repository_with_train_alone_is_split_by_content_and_its_stars_are_kept(hub):
     rows = {"text": [hub_data.words("r", i) for i in range(400)], "label": [i % 5 + 1 for i in range(400)]}
     hub.add("dataset", "shop/reviews", {"data.parquet": hub_data.parquet(**rows)})
     stars = {"1": "negative", "2": "negative", "3": "neutral", "4": "positive", "5": "positive"}
-    examples, reading = load_source("shop", entry_of(label_map=stars))
+    examples = load_source("shop", entry_of(label_map=stars))
     frame = examples.frame
-    assert reading.split_rule.startswith("70/10/20 by content")
+    assert examples.reading.split_rule.startswith("70/10/20 by content")
     expected = {t: s for t, s in zip(rows["text"], rows["label"], strict=True)}
     assert frame["stars"].tolist() == [expected[t] for t in frame["text"]]
     assert frame["label"].tolist() == [{1: 0, 2: 0, 3: 1, 4: 2, 5: 2}[s] for s in frame["stars"]]
@@ -152,7 +149,7 @@ def test_what_is_drawn_is_seeded_and_has_the_wanted_shares(hub, by):
         hub.add("dataset", "shop/reviews", {}) if split == "train" else None
         hub.repositories["dataset", "shop/reviews"].files[f"{split}.parquet"] = content
     draw = {"train": 80, "validation": 20, "test": 40}
-    seeds = [load_source("shop", entry_of(draw=draw, draw_by=by, draw_seed=s)).examples for s in (0, 0, 1)]
+    seeds = [load_source("shop", entry_of(draw=draw, draw_by=by, draw_seed=s)) for s in (0, 0, 1)]
     rows = splits_of(seeds[0])
     share = 0.75 if by == "stratified" else 0.5
     drawn = pd.concat([rows["train"], rows["validation"]])
@@ -197,10 +194,10 @@ def test_offline_the_caches_of_the_hubs_own_libraries_are_enough(hub, tmp_path, 
     import shutil
 
     serve(hub, "sst2")
-    online = load_source("sst2", CATALOGUE.dataset("sst2")).examples
+    online = load_source("sst2", CATALOGUE.dataset("sst2"))
     shutil.rmtree(tmp_path / "moodbench")
     fresh(hub, tmp_path, monkeypatch, offline=True)
-    assert load_source("sst2", CATALOGUE.dataset("sst2")).examples.revision == online.revision
+    assert load_source("sst2", CATALOGUE.dataset("sst2")).revision == online.revision
 
 
 def refusal(entry, name="shop", error=DataError):
@@ -228,9 +225,8 @@ def test_missing_gated_and_unknown_revisions_are_told_apart(hub):
     assert "has no revision 'v9'" in refusal(other, error=PrerequisiteError)
     for status in (401, 403):
         repository.gated = status
-        official._commit.cache_clear()
         message = refusal(yelp, error=PrerequisiteError)
-        assert "is gated; ask for access at" in message and "HF_TOKEN" in message
+        assert "is gated; request access at" in message and "HF_TOKEN" in message
 
 
 def test_wrong_columns_splits_and_labels_name_what_there_is(hub):
@@ -262,7 +258,7 @@ def replace_hub(entry, source):
 def test_a_data_set_made_by_a_script_is_refused(hub):
     hub.add("dataset", "shop/reviews", {"README.md": b"", "reviews.py": b"raise SystemExit"})
     message = refusal(entry_of())
-    assert "is made by a script, and scripts are never run" in message and "refs/convert/parquet" in message
+    assert "is built by a script, and scripts are never run" in message and "refs/convert/parquet" in message
 
 
 TRAIN = "default/train-00000-of-00001.parquet"
@@ -271,7 +267,7 @@ TRAIN = "default/train-00000-of-00001.parquet"
 def test_an_interrupted_download_is_finished(hub):
     repository = serve(hub, "sst2")
     hub.cut[TRAIN] = len(repository.files[TRAIN]) // 2
-    assert len(load_source("sst2", CATALOGUE.dataset("sst2")).examples.split("test")) == 60
+    assert len(load_source("sst2", CATALOGUE.dataset("sst2")).split("test")) == 60
     assert not hub.cut and sum(path.endswith(TRAIN) and how == "GET" for how, path in hub.requests) == 2
 
 
@@ -283,7 +279,7 @@ def test_a_download_with_another_digest_is_refused_and_removed_and_the_next_one_
     message = refusal(CATALOGUE.dataset("sst2"), "sst2", PrerequisiteError)
     assert "the download of train-00000-of-00001.parquet has sha256" in message and "it was removed" in message
     hub.wrong.clear()
-    assert len(load_source("sst2", CATALOGUE.dataset("sst2")).examples.split("train")) == 350
+    assert len(load_source("sst2", CATALOGUE.dataset("sst2")).split("train")) == 350
 
 
 def kaggle_cache(folder, version=1):
@@ -298,10 +294,10 @@ def test_disney_is_read_from_kaggles_cache_with_stars_and_branches(tmp_path):
     kaggle_cache(tmp_path)
     sizes = {}
     for name in ("disney", "disney-3", "disney-5"):
-        examples, reading = load_source(name, CATALOGUE.dataset(name))
+        examples = load_source(name, CATALOGUE.dataset(name))
         frame = examples.frame
         sizes[name] = len(frame)
-        assert reading.dropped["with an id seen before"] == 1 and not examples.private
+        assert examples.reading.dropped["with an id seen before"] == 1 and not examples.private
         assert frame["text"].str.startswith("It’s café park sentence").all()
         first = frame[~frame["text"].str.endswith("once more")]
         number = first["text"].str.extract(r"sentence(\d+)")[0].astype(int)

@@ -19,7 +19,7 @@ from moodbench.models.hub import BOT, TITLE
 pytestmark = pytest.mark.integration
 FETCH = """
 from moodbench.config import load_catalogue
-from moodbench.data.fetching import fetch_dataset
+from moodbench.data.loader import fetch_dataset
 print(fetch_dataset("sst2", load_catalogue().dataset("sst2")))
 """
 

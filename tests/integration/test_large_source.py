@@ -33,10 +33,9 @@ threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 if sys.argv[1] == "drawn":
     from moodbench.config import load_catalogue
-    from moodbench.data.source import load_source
-    from moodbench.data import official
-    examples, reading = load_source("amazon", load_catalogue().dataset("amazon"))
-    rows, source = len(examples.frame), reading.num_rows
+    from moodbench.data.loader import load_source
+    examples = load_source("amazon", load_catalogue().dataset("amazon"))
+    rows, source = len(examples.frame), examples.reading.num_rows
 else:
     from datasets import load_dataset
     data = load_dataset("fancyzhx/amazon_polarity", "amazon_polarity", split="train")

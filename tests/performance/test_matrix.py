@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
 from moodbench.schedule import Need, Node, Task
-from moodbench.schedule.bound import Spent, lower_bound_s
-from moodbench.schedule.capacity import Capacity
+from moodbench.schedule.accounting import Capacity, Spent, lower_bound_s
 from moodbench.store import Store
 
 pytestmark = [pytest.mark.performance, pytest.mark.timeout(3600)]

@@ -27,16 +27,16 @@ FILES = {
     "no file": (lambda: call(None), ["a.csv: No such file", "give the path of a file"]),
     "a folder": (lambda: Path("d.csv").mkdir() or call(None, name="d.csv"), ["d.csv: is a folder"]),
     "a named pipe": (
-        lambda: os.mkfifo("a.csv") or call(None), ["a.csv: is a pipe or a device", "allowed are regular files", "write it to a file first"]
+        lambda: os.mkfifo("a.csv") or call(None), ["a.csv: is a pipe or a device", "expected a regular file", "write it to a file first"]
     ),
     "an unknown ending": (lambda: call(b"x", name="a.xlsx"), ["ending '.xlsx' is not one of .csv, .tsv, .jsonl"]),
     "no ending": (lambda: call(b"x", name="reviews"), ["ending '(none)' is not one of"]),
     "empty": (lambda: call(b""), ["a.csv: the file is empty (0 bytes)"]),
     "larger than the memory": (
-        lambda: huge(call(table(rows()))), ["a.csv: what is read has 4096.0 GiB unpacked", "at least 4 times as much memory", "a sample of its rows"]
+        lambda: huge(call(table(rows()))), ["a.csv: the columns to read have 4096.0 GiB unpacked", "at least 4 times as much memory", "a sample of its rows"]
     ),
-    "white space": (lambda: call(b"\n \n"), ["white space only"]),
-    "header only": (lambda: call(b"text,label\n"), ["a header and no rows below it"]),
+    "white space": (lambda: call(b"\n \n"), ["contains only white space"]),
+    "header only": (lambda: call(b"text,label\n"), ["a header but no rows"]),
     "binary": (lambda: call(b"text,label\nabc\0def,1\n"), ["is binary, not text (NUL at byte 14)"]),
     "UTF-16": (lambda: call("text,label\na,1\n".encode("utf-16")), ["is UTF-16 text", "save it as UTF-8"]),
     "wrong separator": (lambda: call(b"text:label\na:1\n"), ["a single column, 'text:label'", "comma, semicolon, tab, bar"]),
@@ -49,7 +49,7 @@ FILES = {
     "missing split column": (lambda: call(table(rows()), ["--split-column", "fold"]), ["no split column 'fold'"]),
     "missing group column": (lambda: call(table(rows()), ["--group-column", "shop"]), ["no group column 'shop'"]),
     "a column twice in the header": (
-        lambda: call(table([(*r, "x") for r in rows()], header=("text", "label", "text"))), ["'text' stands 2 times"]
+        lambda: call(table([(*r, "x") for r in rows()], header=("text", "label", "text"))), ["'text' occurs 2 times"]
     ),
     "one column for both": (lambda: call(table(rows()), columns=("text", "text")), ["'text' is given two roles"]),
     "too many cells": (
@@ -123,18 +123,18 @@ FILES = {
     "no text in any row": (lambda: call(table([("", "1")] * 5)), ["none of its 5 rows can be used (5 without text)"]),
     "a JSON array": (lambda: call(b'[{"text": "a", "label": 1}]', name="a.jsonl"), ["line 1: a list; expected one JSON object"]),
     "broken JSON": (
-        lambda: call(b'{"text": "a", "label": 1}\n{"text": \n', name="a.jsonl"), ["line 2: not JSON", "expected one object a line"]
+        lambda: call(b'{"text": "a", "label": 1}\n{"text": \n', name="a.jsonl"), ["line 2: not JSON", "expected one object per line"]
     ),
     "a JSON key that is not there": (lambda: call(b'{"body": "a", "label": 1}\n', name="a.jsonl"), ["no text column 'text'", "'body'"]),
     "a number for a text in JSON": (
-        lambda: call(b'{"text": 12, "label": 1}\n', name="a.jsonl"), ["line 1: column 'text': a text is expected, found int"]
+        lambda: call(b'{"text": 12, "label": 1}\n', name="a.jsonl"), ["line 1: column 'text': expected text, found int"]
     ),
     "a list for a label in JSON": (
         lambda: call(b'{"text": "a", "label": [1]}\n', name="a.jsonl"), ["line 1: column 'label'", "found list"]
     ),
     "half an emoji in JSON": (
         lambda: call(b'{"text": "oh \\ud83d", "label": 1}\n', name="a.jsonl"),
-        ["line 1: column 'text': half a character", "at position 3"],
+        ["line 1: column 'text': invalid Unicode", "at position 3"],
     ),
     "Parquet in name only": (lambda: call(b"text,label\n", name="a.parquet"), ["a.parquet: not a Parquet file"]),
     "truncated Parquet": (
@@ -156,6 +156,6 @@ FILES = {
     "a name with a slash": (lambda: call(table(rows()), ["--data-name", "a/b"]), ["data_name 'a/b': allowed are letters"]),
     "a neutral band": (lambda: call(table(rows()), ["--neutral-band", "0.5"]), ["neutral_band 0.5", "has no mean ratings"]),
     "five classes for VADER": (
-        lambda: call(table(STARS)), ["model vader: tells 2 or 3 classes apart, dataset a has 5 (1, 2, 3, 4, 5)", "label map"]
+        lambda: call(table(STARS)), ["model vader: distinguishes 2 or 3 classes, dataset a has 5 (1, 2, 3, 4, 5)", "label map"]
     ),
 }  # fmt: skip

@@ -62,4 +62,4 @@ def load(name, content, **more):
 
 
 def splits_of(data):
-    return dict(zip(data.examples.frame["text"], data.examples.frame["split"], strict=True))
+    return dict(zip(data.frame["text"], data.frame["split"], strict=True))

@@ -57,8 +57,8 @@ TABLE = {
        for text, said in requests.SPECS for command in ("run", "plan")},
     **{f"data: {name}": (lambda _, make=make: make(), parts) for name, (make, parts) in FILES.items()},
     **{f"store: {name}": (harmed(harm, argv), parts) for name, (harm, argv, parts) in STORES.items()},
-    "a full disk": (full_disk, ["6 missing phases may write 0.", "its disk has 0.00 GiB free; free some, give a folder on another disk"]),
-    "little memory": (little_memory, ["fitting needs about 0.", "of memory, 0.09 GiB of", "end other programs, leave the model out"]),
+    "a full disk": (full_disk, ["6 missing phases may write 0.", "its disk has 0.00 GiB free; free some space, give a folder on another disk"]),
+    "little memory": (little_memory, ["fitting needs about 0.", "of memory, 0.09 GiB of", "close other programs, or leave the model out"]),
 }  # fmt: skip
 BEGUN = (
     "store: missing samples",
@@ -182,7 +182,7 @@ def toy():
         (["benchmark", "--models", "tpy"], ("unknown fit or model in", "did you mean 'toy'?")),
         (["evaluate", "0123456789abcdef0123"], ("unknown fit or model in", "0123456789abcdef0123")),
         (["evaluate", "--datasets", "toyset"], ("unknown dataset in", "did you mean 'toy-set'?")),
-        (["evaluate", "--seeds", "3"], ("none of its 1 fits is asked for", "--seeds")),
+        (["evaluate", "--seeds", "3"], ("none of its 1 fits matches", "--seeds")),
         (["benchmark", "--protocol", "ful"], ("unknown measuring protocol 'ful'", "did you mean 'full'?")),
         (["benchmark", "--device", "mps"], ("device mps", "choose auto or cpu")),
     ],

@@ -3,17 +3,16 @@
 import io
 import json
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from refused import fail
 from rich.console import Console
 
-from moodbench.benchmark.cluster_status import sentences, status
+from moodbench.benchmark.cluster_status import WhatFits, sentences, status
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.node_check import check, versions
-from moodbench.benchmark.what_fits import WhatFits
 from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
@@ -135,7 +134,7 @@ def test_measure_on_chooses_the_class_that_measures(tmp_path):
     nodes = [ray_node("a", gpus=1), ray_node("b", labels={"pool": "cpu"})]
     answers = {"a": answer(GPU), "b": answer(CPU)}
     assert site_of(tmp_path, nodes, answers, rules)[0].machine == CPU
-    with pytest.raises(PrerequisiteError, match="measure_on is plain, and the nodes that are there are of class cpu"):
+    with pytest.raises(PrerequisiteError, match="measure_on is plain, but the nodes are of class cpu"):
         site_of(tmp_path, nodes[:1], answers, rules)
 
 
@@ -145,9 +144,9 @@ def test_measure_on_chooses_the_class_that_measures(tmp_path):
         (answer(CPU, store="does not see the store's folder"), "b does not see the store's folder"),
         (answer(CPU, moodbench="0.0.1"), "b has moodbench 0.0.1, this driver has"),
         (answer(CPU, torch="1.0", python="3.9"), "b has torch 1.0, python 3.9, this driver has torch 2."),
-        (answer(CPU, peft=None), "b has peft of no version, this driver has peft 0."),
-        ("No module named 'moodbench'", "b could not look at itself: No module named 'moodbench'"),
-        (None, "b did not look at itself within 120 s. They are overloaded, or Ray starts no worker there"),
+        (answer(CPU, peft=None), "b has peft not installed, this driver has peft 0."),
+        ("No module named 'moodbench'", "b failed its check: No module named 'moodbench'"),
+        (None, "b did not finish its check within 120 s. They are overloaded, or Ray starts no worker there"),
     ],
 )
 def test_a_node_that_cannot_work_is_named_with_the_reason_before_anything_starts(tmp_path, reply, said):
@@ -162,8 +161,8 @@ def test_a_node_that_dies_during_the_first_check_is_left_out_and_the_run_goes_on
     died = Outcome("infrastructure", "The actor's node has died")
     target, _ = site_of(tmp_path, [ray_node("a"), ray_node("b")], {"a": answer(CPU), "b": died})
     assert [n.name for n in target.nodes()] == ["a"]
-    assert target.news() == [{"event": "node_left", "node": "b"}]
-    with pytest.raises(PrerequisiteError, match="every node of the cluster died while it looked at itself"):
+    assert target.node_events() == [{"event": "node_left", "node": "b"}]
+    with pytest.raises(PrerequisiteError, match="every node of the cluster died during its check"):
         site_of(tmp_path, [ray_node("b")], {"b": died})
 
 
@@ -175,7 +174,7 @@ def test_builds_for_other_gpus_are_the_same_version(tmp_path, monkeypatch):
 
 
 def test_a_cluster_of_a_head_alone_is_refused(tmp_path):
-    with pytest.raises(PrerequisiteError, match="no node with processors"):
+    with pytest.raises(PrerequisiteError, match="no node with CPUs"):
         site_of(tmp_path, [ray_node("head", cpus=0)], {})
 
 
@@ -188,15 +187,15 @@ def test_nodes_that_join_are_checked_first_and_those_that_leave_are_told(tmp_pat
     target.poll(0, lambda progress: pytest.fail("a check is no event of a trial"))
     del cluster.nodes["id-a"]
     assert [n.name for n in target.nodes()] == ["b"]
-    told = sorted((e["event"], e["node"]) for e in target.news())
+    told = sorted((e["event"], e["node"]) for e in target.node_events())
     assert told == [("node_joined", "b"), ("node_left", "a"), ("node_refused", "c")]
-    assert target.news() == []
+    assert target.node_events() == []
 
 
 def test_nodes_without_a_lease_are_named(tmp_path):
     target, _ = site_of(tmp_path, [ray_node("a"), ray_node("b", leasable=False)], {"a": answer(CPU), "b": answer(CPU)})
     assert target.without_lease() == ["b"]
-    assert (target.isolation("id-a"), target.isolation("id-b")) == ("resource", "pg")
+    assert (target.executor.isolation("id-a"), target.executor.isolation("id-b")) == ("resource", "pg")
 
 
 def test_a_run_says_which_nodes_have_no_lease_and_what_that_means(tmp_path, monkeypatch):
@@ -218,7 +217,7 @@ def test_a_node_tells_a_shared_store_from_another_of_the_same_name(tmp_path):
     store = str(tmp_path / "store")
     assert "does not see" in check(store, str(marker), "x")["store"]
     marker.write_text("y")
-    assert "another folder" in check(store, str(marker), "x")["store"]
+    assert "a different folder" in check(store, str(marker), "x")["store"]
     marker.write_text("x")
     found = check(store, str(marker), "x")
     assert found["store"] is None and found["hardware"]["num_cores"] >= 1
@@ -273,13 +272,6 @@ def test_what_ray_has_free_is_told_in_words():
     assert free_text(ray_node("n", memory=0), {"CPU": 0.5}) == "0.5 of 4 CPUs"
 
 
-def without_conversions():
-    """Return the catalogue without the models that are converted at first use, which takes half a minute."""
-    catalogue = load_catalogue(None)
-    models = {name: each for name, each in catalogue.models.items() if not (each.source and each.source.gguf)}
-    return replace(catalogue, models=models)
-
-
 def test_status_says_what_fits_where_by_estimates_and_why_not():
     rules = ClusterFile(devices=load_catalogue(None).devices)
     a10g, strange = ({"ray.io/accelerator-type": name} for name in ("A10G", "B300"))
@@ -290,7 +282,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
         ray_node("n4", gpus=1, memory=2 * GIB, labels=a10g),
         ray_node("n5", gpus=1, labels=strange),
     ]
-    rows = status({n.id: n for n in nodes}, rules, WhatFits(without_conversions(), CPU))
+    rows = status({n.id: n for n in nodes}, rules, WhatFits(load_catalogue(), CPU))
     assert [(r.name, r.role, r.kind, r.exclusive) for r in rows] == [
         ("n1", "head", "cpu", True),
         ("n2", "worker", "cpu", True),
@@ -302,18 +294,18 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
     assert by_model["n1"] == {} and by_model["n2"]["vader"].fits and by_model["n2"]["BERT-tiny"].fits
     # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2 GiB of memory hold, less than 22.5 GiB on the GPU.
     big, small = by_model["n2"]["Phi-3-mini"], by_model["n3"]["Phi-3-mini"]
-    assert not big.fits and "GiB of memory, and the node has 2.0 GiB of memory" in big.reason and small.fits
+    assert not big.fits and "GiB of memory, but the node has 2.0 GiB of memory" in big.reason and small.fits
     narrow = by_model["n2"]["MiniLM-L6"]
     assert not narrow.fits and narrow.options.startswith("--train max_device_batch_size=")
     lines = sentences(rows)
     assert lines[0].startswith("n2: majority, vader") and any(line.startswith("n3: majority") for line in lines)
-    assert any(line.startswith("  not Phi-3-mini: needs 1 CPU, ") for line in lines)
-    assert any("how much memory those of class B300 have is not known" in line for line in lines)
+    assert any(line.startswith("  Phi-3-mini does not fit: needs 1 CPU, ") for line in lines)
+    assert any("the GPU memory of class B300 is not known" in line for line in lines)
 
 
 def test_what_fits_is_what_a_run_would_start_there():
     """The same need that a task has decides: one GPU too small, two of them large enough for a model that is spread."""
-    what_fits, t4 = WhatFits(without_conversions(), CPU), load_catalogue(None).devices["t4-16g"]
+    what_fits, t4 = WhatFits(load_catalogue(), CPU), load_catalogue(None).devices["t4-16g"]
 
     def verdict(num_gpus, gib):
         where = Node("n", "n", num_cpus=4, memory_bytes=64 * GIB, num_gpus=num_gpus, gpu_memory_bytes=int(gib * GIB),
@@ -322,6 +314,6 @@ def test_what_fits_is_what_a_run_would_start_there():
 
     assert (
         not verdict(1, 4).fits
-        and "on one GPU or spread over several, and the node has 1 GPU of 4 GiB" in verdict(1, 4).reason
+        and "on one GPU or spread over several, but the node has 1 GPU of 4 GiB" in verdict(1, 4).reason
     )
     assert verdict(1, 80).fits and verdict(4, 14).fits

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from own_files import STARS, rows, source, table
 
+from moodbench.benchmark.context import RunContext
+from moodbench.benchmark.plan import make_plan
 from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
@@ -16,7 +18,6 @@ from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.errors import DataError, SpecError
 from moodbench.hardware import Hardware
-from moodbench.plan import make_plan
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
 
@@ -128,4 +129,4 @@ def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():
         "mine", "a.csv", label_map={"1": "negative", "5": "positive", "2": "drop", "3": "drop", "4": "drop"}
     )
     plan = make_plan([trial], {"fits": set(), "evaluations": set(), "measurements": set()})
-    check_preflight(plan, Store.open("results"), MACHINE)
+    check_preflight(plan, RunContext(Store.open("results"), load_catalogue(), MACHINE))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from own_files import SPLIT, STARS, N, json_lines, load, parquet, rows, sentence, source, splits_of, table
 
-from moodbench.data import partition
+from moodbench.data import splits
+from moodbench.data.examples import SPLITS
 from moodbench.data.files import unpacked_bytes
 from moodbench.data.labelling import label_text, order_classes
 from moodbench.data.own import load_own
-from moodbench.data.splits import SPLITS
 from moodbench.errors import PrerequisiteError
 from moodbench.evaluation.predicting import columns, evaluate
 from moodbench.models.baselines import Majority
@@ -98,21 +98,21 @@ GOOD = {
 def test_a_good_file_gives_its_classes_and_rows_and_says_how_it_was_read(case):
     name, content, options, labels, used, said = GOOD[case]
     data = load(name, content, **options)
-    assert data.examples.labels == labels
-    assert len(data.examples.frame) == used
+    assert data.labels == labels
+    assert len(data.frame) == used
     for key, value in said.items():
         seen = getattr(data.reading, key)
         assert ({k: v for k, v in seen.items() if v} if key == "dropped" else seen) == value
     assert data.reading.num_rows == used + sum(data.reading.dropped.values())
     for split in SPLITS:
-        assert set(data.examples.split(split)["label"]) == set(range(len(labels)))
-    assert data.examples.private
+        assert set(data.split(split)["label"]) == set(range(len(labels)))
+    assert data.private
 
 
 def test_quoted_cells_come_back_as_they_were_written():
-    assert NEWLINE[0][0] in set(load("a.csv", table(NEWLINE)).examples.frame["text"])
+    assert NEWLINE[0][0] in set(load("a.csv", table(NEWLINE)).frame["text"])
     page = table([("caf\u00e9 &amp; cr\u00e8me", "negative"), *rows()]).decode().encode("latin-1")
-    assert "caf\u00e9 &amp; cr\u00e8me" in set(load("b.csv", page).examples.frame["text"])
+    assert "caf\u00e9 &amp; cr\u00e8me" in set(load("b.csv", page).frame["text"])
 
 
 def test_all_formats_of_the_same_rows_give_the_same_revision():
@@ -125,14 +125,12 @@ def test_all_formats_of_the_same_rows_give_the_same_revision():
         load("a.parquet", parquet(text=texts, label=labels)),
         load("b.csv", table(data[::-1])),
     ]
-    assert len({d.examples.revision for d in made}) == 1
+    assert len({d.revision for d in made}) == 1
     assert len({frozenset(splits_of(d).items()) for d in made}) == 1
 
 
 def test_own_splits_are_70_10_20_in_every_class():
-    counts = Counter(
-        zip(*load("a.csv", table(rows(n=400))).examples.frame[["label", "split"]].to_numpy().T, strict=True)
-    )
+    counts = Counter(zip(*load("a.csv", table(rows(n=400))).frame[["label", "split"]].to_numpy().T, strict=True))
     for label in (0, 1):
         assert [counts[label, split] for split in SPLITS] == pytest.approx([140, 20, 40], abs=1)
 
@@ -156,11 +154,11 @@ def test_groups_stay_on_one_side_and_rows_without_a_group_stand_alone():
     assert {len(side) for side in sides.values()} == {1}
     assert data.reading.num_groups == 30
     assert data.reading.num_kept_together == 120
-    assert "40 rows have no group and stand alone" in data.reading.warnings
+    assert "40 rows have no group and are split one by one" in data.reading.warnings
 
 
 def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_so(monkeypatch):
-    monkeypatch.setattr(partition, "MAX_COMPARED", 100)
+    monkeypatch.setattr(splits, "MAX_COMPARED", 100)
     data = load("many.csv", table([*rows(), (sentence(0).upper() + "!", "negative")]))
     split = splits_of(data)
     assert split[sentence(0)] == split[sentence(0).upper() + "!"]
@@ -170,14 +168,26 @@ def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_
 
 def test_the_comparison_of_many_texts_is_kept_for_the_next_process(monkeypatch, tmp_path):
     monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partition, "MIN_KEPT", 100)
+    monkeypatch.setattr(splits, "MIN_KEPT", 100)
     first = load("a.csv", table([*rows(), (sentence(0).upper(), "negative")]))
     (kept,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert np.load(kept).max() == N - 1
-    monkeypatch.setattr(partition, "near_duplicate_clusters", None)
+    monkeypatch.setattr(splits, "near_duplicate_clusters", None)
     again = load("b.csv", Path("a.csv").read_bytes())
     assert splits_of(again) == splits_of(first)
     assert b"sentence" not in kept.read_bytes()
+
+
+def test_a_failed_write_to_the_cache_leaves_no_file_and_stops_nothing(monkeypatch, tmp_path):
+    def full(file, array):
+        file.write(b"part of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(splits, "MIN_KEPT", 100)
+    monkeypatch.setattr(splits.np, "save", full)
+    assert len(splits_of(load("a.csv", table(rows())))) == N
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
 
 
 def test_given_splits_are_kept_and_a_missing_validation_is_an_eighth_of_train():
@@ -211,13 +221,14 @@ def test_a_parquet_file_is_weighed_unpacked_and_by_the_columns_that_are_read(mon
     assert len(packed) < 10**6 < 4 * 10**6 < sum(map(len, texts)) <= weight < 1.01 * sum(map(len, texts))
     monkeypatch.setattr("moodbench.data.own.psutil.virtual_memory", lambda: SimpleNamespace(available=15_000_000))
     with pytest.raises(
-        PrerequisiteError, match=r"a.parquet: what is read has 0.0 GiB unpacked; holding it takes at least 4 times"
+        PrerequisiteError,
+        match=r"a.parquet: the columns to read have 0.0 GiB unpacked; loading them takes at least 4 times",
     ):
         load_own("mine", source("a.parquet"))
 
 
 def test_without_human_ratings_there_is_no_ceiling():
     data = load("a.csv", table(rows()))
-    found = columns(evaluate(Majority([0.0, 1.0]), data.examples.split("test"), 2, 0.0, 8))
+    found = columns(evaluate(Majority([0.0, 1.0]), data.split("test"), 2, 0.0, 8))
     assert found["ceiling_accuracy"] is None and found["ceiling_f1_macro"] is None
-    assert found["accuracy"] == data.examples.split("test")["label"].mean()
+    assert found["accuracy"] == data.split("test")["label"].mean()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from own_files import SPLIT, load, rows, sentence, splits_of, table
 
-from moodbench.data.report import ModelLengths, data_report
+from moodbench.benchmark.data_report import ModelLengths, data_report
 from moodbench.data.splits import normalised
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def reported(data, **more):
-    return data_report(data.examples, data.reading, **more)
+    return data_report(data, **more)
 
 
 def test_overlap_of_given_splits_is_counted_and_warned_of_and_own_splits_have_none():
@@ -52,7 +52,7 @@ def test_the_report_counts_words_entities_and_classes():
 
 def test_the_report_tells_the_tokens_of_each_model_and_what_is_cut():
     data = load("a.csv", table(rows(n=200)))
-    is_test = (data.examples.frame["split"] == "test").to_numpy()
+    is_test = (data.frame["split"] == "test").to_numpy()
     assert is_test.sum() == 40
     tokens = np.where(is_test, 5, np.arange(200) % 100 + 1)
     tokens[np.flatnonzero(is_test)[:10]] = 300

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodbench.config import load_catalogue
-from moodbench.data.draw import class_sizes, draw_rows
+from moodbench.data.examples import class_sizes, draw_rows
 from moodbench.data.loader import SentimentDataLoader
 from moodbench.data.splits import near_duplicate_pairs
 

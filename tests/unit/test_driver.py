@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from moodbench.benchmark.driver import run_plan
+from moodbench.benchmark.plan import make_plan
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.target import Deadlines, node_of
 from moodbench.benchmark.tasks import command_of, tasks_of
@@ -13,7 +14,6 @@ from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
 from moodbench.hardware import Gpu, Hardware
-from moodbench.plan import make_plan
 from moodbench.runtime.executor import Ended, Progress
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Node
@@ -49,7 +49,7 @@ class Place:
             self._nodes = [each for each in self._nodes if each.name != self._leaves]
         return tuple(self._nodes)
 
-    def news(self):
+    def node_events(self):
         return []
 
     def isolation(self, node_id):
@@ -168,7 +168,7 @@ def test_a_node_that_leaves_loses_its_commands_to_the_other(tmp_path):
 def test_when_no_node_is_left_the_run_says_so_and_ends(tmp_path):
     summary, _ = play(tmp_path, Place(nodes=("n1",), leaves="n1"))
     assert len(summary.failures) == 3 and summary.num_committed == 0
-    assert all("no node is there" in line for line in summary.failures)
+    assert all("there is no node" in line for line in summary.failures)
 
 
 def test_the_wait_for_a_node_that_left_is_told_when_it_begins_and_ends_in_time(tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_the_wait_for_a_node_that_left_is_told_when_it_begins_and_ends_in_time(t
     summary, events = play(tmp_path, place)
     told = [e for e in events if e["event"] == "waiting_for_node"]
     assert [e["seconds"] for e in told] == [50.0]
-    assert "no node is there; and " in told[0]["detail"], told
+    assert "there is no node; and " in told[0]["detail"], told
     assert len(summary.failures) == 3 and events[-1]["makespan_s"] > 50
 
 
@@ -265,7 +265,7 @@ def test_without_estimates_no_time_left_is_invented(tmp_path, monkeypatch):
 def test_what_has_not_begun_is_no_running_task_and_the_wait_for_room_is_said(tmp_path, monkeypatch):
     from moodbench.benchmark import driver
 
-    monkeypatch.setattr(driver, "ROOM_AFTER_S", -1.0)
+    monkeypatch.setattr(driver, "WAITING_AFTER_S", -1.0)
     place = Place(nodes=("n1",))
     place.pending = {f"{TRIALS[0].fit.fit_id}-train"}
     states = states_of(tmp_path, monkeypatch, place)

@@ -11,7 +11,7 @@ import pytest
 from build_embedded import build_table, main, rating_stratum
 
 from moodbench.data.embedded import EMBEDDED, read_embedded
-from moodbench.data.splits import SPLITS
+from moodbench.data.examples import SPLITS
 from moodbench.errors import DataError, UnknownNameError
 
 NUM_ROWS = {"icwsm-movie": 10605, "icwsm-product": 3708, "icwsm-tweets": 4200}

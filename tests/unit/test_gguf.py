@@ -19,6 +19,7 @@ from moodbench.benchmark.resolve import resolve_model
 from moodbench.config import load_catalogue
 from moodbench.config.schema import ModelEntry, ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.estimate import shape_of_config
 from moodbench.models import gguf
 from moodbench.models.base import base_folder
 from moodbench.models.locate import checked_sha256, config_of, locate
@@ -114,16 +115,29 @@ def test_digests_are_those_of_the_file_and_of_the_conversion(file, cache):
 
 def test_a_worker_finds_the_same_folder_from_the_resolved_model(file):
     fields = {"method": "lora", "source": source(file), "licence": "MIT", "description": "tiny"}
-    model = resolve_model("tiny", ModelEntry.model_validate(fields))
+    model = resolve_model("tiny", ModelEntry.model_validate(fields)).resolved
     assert (model.family, model.source) == ("llama", source(file, sha256=sha256(file)))
     assert base_folder(model) == locate("tiny", source(file)).folder
 
 
-def test_the_configuration_is_known_once_the_file_is_converted(file):
-    assert config_of("tiny", source(file)) is None
+def test_the_sizes_are_read_from_the_header_until_the_file_is_converted(file, cache):
+    in_header = config_of("tiny", source(file))
+    assert not cache.exists()
     locate("tiny", source(file))
-    assert config_of("tiny", source(file))["model_type"] == "llama"
+    converted = config_of("tiny", source(file))
+    assert {key: converted[key] for key in in_header} == in_header and in_header["model_type"] == "llama"
+    assert shape_of_config(in_header) == shape_of_config(converted)
     assert config_of("tiny", source(file.with_name("absent.gguf"))) is None
+
+
+def test_a_model_is_resolved_without_converting_it_and_has_the_same_digests(file, cache):
+    entry = ModelEntry.model_validate(
+        {"method": "lora", "family": "llama", "source": source(file), "licence": "x", "description": "x"}
+    )
+    planned = resolve_model("tiny", entry, convert=False)
+    assert planned.folder is None and not cache.exists()
+    run = resolve_model("tiny", entry)
+    assert run.resolved == planned.resolved and run.folder == next(f for f in cache.iterdir() if f.is_dir())
 
 
 def test_the_weights_are_checked_without_converting_them(file, cache):

@@ -19,7 +19,7 @@ HEAVY = (
     "accelerate",
     "bitsandbytes",
 )
-LIGHT = ("cli", "config.catalogue", "spec", "store", "analysis.leaderboard", "plan", "schedule", "hardware", "metrics",
+LIGHT = ("cli", "config.catalogue", "spec", "store", "analysis.leaderboard", "benchmark.plan", "schedule", "hardware", "metrics",
          "benchmark.resolve", "report.leaderboard_view", "models.locate", "evaluation.measuring",
          "serving.texts", "serving.classifier", "serving.export", "api")  # fmt: skip
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moodbench.benchmark.resolve import recipe_of
+from moodbench.benchmark.recipe import FitDevice, RequestedModel, recipe_of
 from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
 from moodbench.models.families import published_in
@@ -19,10 +19,17 @@ from moodbench.models.features import (
     uses_checkpointing,
     weights_format,
 )
-from moodbench.spec import BenchmarkSpec
+from moodbench.spec import BenchmarkSpec, ResolvedModel
 
 CATALOGUE = load_catalogue()
 LABELS = ("negative", "positive")
+
+
+def requested(name):
+    entry = CATALOGUE.model(name)
+    return RequestedModel(ResolvedModel(name=name, method=entry.method), entry)
+
+
 YES = {
     "4-bit weights (nf4)": {"cuda", "cpu"},
     "8-bit weights (int8)": {"cuda", "cpu"},
@@ -96,9 +103,7 @@ def test_a_recipe_for_cuda_takes_the_format_of_the_published_weights_where_the_c
     name, bf16_in_hardware, format_
 ):
     spec = BenchmarkSpec(models=[name], datasets=["x"])
-    recipe = recipe_of(
-        name, CATALOGUE.model(name), CATALOGUE, spec, "cuda", LABELS, None, bf16_in_hardware=bf16_in_hardware
-    )
+    recipe = recipe_of(requested(name), FitDevice("cuda", bf16_in_hardware), LABELS, CATALOGUE, spec)
     assert recipe["train"].precision == format_
     if CATALOGUE.model(name).size.num_params >= 1e9:
         assert recipe["dtype"] == format_
@@ -154,9 +159,8 @@ def test_quantised_and_large_weights_follow_the_device():
 )
 def test_the_batch_on_a_device_is_the_catalogues_and_the_effective_one_stays(name, device, batch, effective):
     assert device_batch_size(CATALOGUE.model(name), 32, device) == batch
-    recipe = recipe_of(
-        name, CATALOGUE.model(name), CATALOGUE, BenchmarkSpec(models=[name], datasets=["x"]), device, LABELS, None
-    )
+    spec = BenchmarkSpec(models=[name], datasets=["x"])
+    recipe = recipe_of(requested(name), FitDevice(device), LABELS, CATALOGUE, spec)
     assert (recipe["train"].max_device_batch_size, recipe["train"].effective_batch_size) == (batch, effective)
 
 
@@ -178,15 +182,8 @@ def test_batches_on_apples_gpu_are_for_any_model_what_the_catalogue_gives_to_its
 
 def test_a_request_chooses_quantisation_and_the_recipe_says_so():
     spec = BenchmarkSpec(models=["MiniLM-L6"], datasets=["x"], quantization="nf4")
-    recipe = recipe_of("MiniLM-L6", CATALOGUE.model("MiniLM-L6"), CATALOGUE, spec, "cpu", LABELS, None)
+    recipe = recipe_of(requested("MiniLM-L6"), FitDevice("cpu"), LABELS, CATALOGUE, spec)
     assert (recipe["quantization"], recipe["dtype"]) == ("nf4", "fp32")
-    gemma = recipe_of(
-        "Gemma-2-2B",
-        CATALOGUE.model("Gemma-2-2B"),
-        CATALOGUE,
-        BenchmarkSpec(models=["x"], datasets=["x"]),
-        "cuda",
-        LABELS,
-        None,
-    )
+    spec = BenchmarkSpec(models=["x"], datasets=["x"])
+    gemma = recipe_of(requested("Gemma-2-2B"), FitDevice("cuda"), LABELS, CATALOGUE, spec)
     assert (gemma["train"].precision, gemma["dtype"]) == ("bf16", "bf16")

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 
+from moodbench.benchmark.plan import make_plan, relative_work
 from moodbench.benchmark.resolve import resolve
 from moodbench.config.catalogue import load_catalogue
 from moodbench.hardware import Hardware
-from moodbench.plan import make_plan, relative_work
 from moodbench.spec import BenchmarkSpec
 
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from toy_store import change_row, write_toy_store
 
-from moodbench.benchmark.estimating import history_of, machine_of
+from moodbench.benchmark.estimates import history_of, machine_of
 from moodbench.cli import main
 from moodbench.config import load_catalogue
+from moodbench.data.hub import no_network
 from moodbench.estimate import DataSize, Estimator
+from moodbench.hardware import Hardware
 
 SEVEN_BILLION = {
     "model_type": "llama",
@@ -130,7 +132,25 @@ def test_what_phases_took_is_read_from_their_records(tmp_path):
     took = (fits["ended_at"] - fits["started_at"]).total_seconds()
     (fit,) = [o for o in history.observations if o.phase == "fit"]
     assert fit.observed_s == took == 60.0 and fit.model == "toy"
-    assert fit.machine == machine_of(hardware, "cpu") == "toy CPU x 2 cpu"
+    assert fit.machine == machine_of(Hardware.from_json(hardware), "cpu") == "toy CPU x 2 cpu"
+
+
+def test_planning_is_offline_even_if_the_hub_library_was_imported_online(monkeypatch):
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with no_network(), pytest.raises(OfflineModeIsEnabled):
+        HfApi().dataset_info("owner/name")
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_planning_a_gguf_model_converts_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MOODBENCH_CACHE", str(tmp_path / "cache"))
+    code, out, _ = plan(capsys, "--models", "SmolLM2-135M-embedded", "--datasets", "icwsm-tweets", "--json")
+    assert code == 0 and not (tmp_path / "cache").exists()
+    trials = json.loads(out)["classes"][0]["trials"]
+    assert [(t["model"], t["absent"]) for t in trials] == [("tfidf-logreg", None), ("SmolLM2-135M-embedded", None)]
 
 
 NAMED = ["BERT-tiny", "BERT-mini", "BERT-small", "ELECTRA-small", "MiniLM-L12", "DistilBERT-base", "DistilRoBERTa", "DeBERTa-v3-small", "BERT-base", "RoBERTa-base", "GPT2-small", "Pythia-70m", "Pythia-160m", "Gemma-2-2B", "Gemma-3-270M", "TinyLlama-1.1B", "Qwen2.5-1.5B", "SmolLM2-1.7B", "Phi-3-mini"]  # fmt: skip
@@ -147,7 +167,7 @@ def test_every_named_model_on_five_data_sets_has_a_place_on_a_card_of_10_gib(tmp
     arguments += ["--store", str(tmp_path / "s"), "--json"]
     code = (
         f"import sys\nfrom moodbench.cli import main\ntry:\n main({arguments!r})\nexcept SystemExit as e: assert not e.code\n"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'huggingface_hub', 'ray') if m in sys.modules], file=sys.stderr)"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'httpx2', 'ray') if m in sys.modules], file=sys.stderr)"
     )
     caches = {"HF_HOME": str(tmp_path / "hf"), "KAGGLEHUB_CACHE": str(tmp_path / "kaggle")}
     done = subprocess.run(

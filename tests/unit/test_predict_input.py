@@ -138,7 +138,7 @@ BAD = [
     ("a.txt", b"", None, "a.txt: holds no text; expected at least one"),
     ("a.csv", b"", None, "a.csv: the file is empty (0 bytes)"),
     ("a.csv", b"text,n\n", None, "a.csv: holds no text"),
-    ("a.jsonl", b"\n \n", None, "a.jsonl: holds no JSON object"),
+    ("a.jsonl", b"\n \n", None, "a.jsonl: contains no JSON object"),
     ("a.parquet", b"", None, "a.parquet: the file is empty"),
     ("a.parquet", b"PAR1 and no more", None, "a.parquet: not a Parquet file"),
     ("a.xlsx", b"PK", None, "a.xlsx: its name does not end in .txt, .csv, .tsv, .jsonl, .ndjson, .parquet"),
@@ -151,7 +151,7 @@ BAD = [
     ("a.txt", b"good\n", "text", "--text-column 'text': a.txt has one text per line and no columns"),
     ("a.csv", b"id,body\n1,good\n", None, "a.csv: no column 'text'; there are 'id', 'body'; choose with --text-column"),
     ("a.csv", b"id,body\n1,good\n", "Body", "a.csv: no column 'Body'; there are 'id', 'body'"),
-    ("a.csv", b"text,text\na,b\n", None, "a.csv: text column 'text' stands 2 times in the header"),
+    ("a.csv", b"text,text\na,b\n", None, "a.csv: text column 'text' occurs 2 times in the header"),
     (
         "a.tsv",
         b"id,text\n1,good\n",
@@ -163,7 +163,7 @@ BAD = [
     ("a.csv", b'id,text\n1,"never closed\n', None, "a.csv: line 2: unexpected end of data; a quoted cell"),
     ("a.csv", b'id,text\n1,"a "quoted" word"\n', None, "a.csv: line 2: ',' expected after"),
     ("a.jsonl", b'{"text": "a"}\n{"text": \n', None, "a.jsonl: line 2: not JSON (Expecting value, character"),
-    ("a.jsonl", b'{"text": "a"}\n["a"]\n', None, "a.jsonl: line 2: a list; expected one JSON object a line"),
+    ("a.jsonl", b'{"text": "a"}\n["a"]\n', None, "a.jsonl: line 2: a list; expected one JSON object per line"),
     ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', None, "a.jsonl: line 2: 'text' is missing or null; expected a text"),
     (
         "a.jsonl",

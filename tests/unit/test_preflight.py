@@ -9,14 +9,14 @@ import pytest
 
 from moodbench.benchmark import preflight
 from moodbench.benchmark.context import RunContext
+from moodbench.benchmark.plan import Plan, PlannedTrial
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
 from moodbench.config import load_catalogue
-from moodbench.data.source import load_source
+from moodbench.data.loader import load_source
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, shape_of_config
 from moodbench.hardware import Gpu, Hardware
-from moodbench.plan import Plan, PlannedTrial
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 
@@ -76,7 +76,8 @@ def room_for(machine, folder, **more):
     store = Store.open(folder / "store")
     spec = BenchmarkSpec(models=(str(folder / "seven"),), datasets=("icwsm-tweets",), **more)
     trials = resolve(spec, load_catalogue(), machine)
-    preflight.check_preflight(RunContext(store, load_catalogue(), machine).plan(trials), store, machine)
+    context = RunContext(store, load_catalogue(), machine)
+    preflight.check_preflight(context.plan(trials), context)
 
 
 @pytest.mark.usefixtures("seven_billion")
@@ -84,7 +85,9 @@ def test_a_card_and_a_mac_that_are_too_small_are_told_with_what_would_fit(tmp_pa
     with pytest.raises(PrerequisiteError, match=r"needs 1\d\.\d GiB on the GPU .*it fits with --quantization nf4"):
         room_for(CARD, tmp_path)
     room_for(CARD, tmp_path, quantization="nf4", train={"max_device_batch_size": 4})
-    with pytest.raises(PrerequisiteError, match=r"needs \d\d\.\d GiB of memory .*leave the model out, or see with"):
+    with pytest.raises(
+        PrerequisiteError, match=r"needs \d\d\.\d GiB of memory .*leave the model out, or find a device"
+    ):
         room_for(MAC, tmp_path)
 
 
@@ -156,11 +159,11 @@ def test_the_texts_and_the_cache_count_until_they_are_there(tmp_path, monkeypatc
     monkeypatch.setattr(preflight, "_check_disks", lambda _, needed, __, cached, ___: asked.append((needed, cached)))
     monkeypatch.setattr(preflight, "_check_memory", lambda *_: None)
     store, plan = planned_tweets(tmp_path, "MiniLM-L3")
-    preflight.check_preflight(plan, store, CARD)
+    preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD))
     monkeypatch.setattr(Store, "has_examples", lambda *_: True)
-    preflight.check_preflight(plan, store, CARD)
+    preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD))
     (needed, cached), (later, _) = asked
-    texts = load_source("icwsm-tweets", plan.trials[0].trial.fit.dataset).examples.frame
+    texts = load_source("icwsm-tweets", plan.trials[0].trial.fit.dataset).frame
     assert needed - later == texts["text"].str.len().sum() + 100 * len(texts)
     num_fitted = (texts["split"] != "test").sum()
     assert 64 * num_fitted < cached < num_fitted * (64 + 4 * 64)
@@ -189,17 +192,17 @@ class Disk(namedtuple("Disk", "path number")):
 def test_a_clusters_store_needs_disk_and_the_drivers_memory_does_not_matter(tmp_path, monkeypatch):
     store, plan = planned_tweets(tmp_path)
     monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**6))
-    preflight.check_preflight(plan, store, CARD, num_fits_at_once=8, here=False)
+    preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD), num_fits_at_once=8, here=False)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(PrerequisiteError, match=r"its disk has 0\.00 GiB free"):
-        preflight.check_preflight(plan, store, CARD, num_fits_at_once=8, here=False)
+        preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD), num_fits_at_once=8, here=False)
 
 
 @pytest.mark.parametrize(("missing", "doing"), [(("evaluate", "measure"), "evaluating"), (("measure",), "measuring")])
 def test_memory_for_evaluating_and_measuring_is_looked_at_without_a_missing_fit(tmp_path, monkeypatch, missing, doing):
     store, plan = planned_tweets(tmp_path)
     plan = Plan(tuple(PlannedTrial(each.trial, missing) for each in plan.trials), num_phases_done=2)
-    preflight.check_preflight(plan, store, CARD)
+    preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD))
     monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
     with pytest.raises(PrerequisiteError, match=f"{doing} needs about 0.3. GiB of memory, 0.09 GiB of"):
-        preflight.check_preflight(plan, store, CARD)
+        preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD))

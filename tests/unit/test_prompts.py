@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moodbench.benchmark.prompts import has_language_model_head, prompt_of, read_prompt
+from moodbench.benchmark.recipe import RequestedModel, has_language_model_head, prompt_of, read_prompt
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.config.schema import PromptEntry
@@ -12,7 +12,7 @@ from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
 from moodbench.hardware import hardware
 from moodbench.models.families import family_of
 from moodbench.models.locate import locate
-from moodbench.spec import BenchmarkSpec, Prompt
+from moodbench.spec import BenchmarkSpec, Prompt, ResolvedModel
 
 CATALOGUE = load_catalogue()
 TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
@@ -23,7 +23,8 @@ def of(model, labels=TWO, folder=None, **asked):
     entry = CATALOGUE.model(model)
     family = family_of(model, entry, CATALOGUE.families)[1]
     spec = BenchmarkSpec(models=[model], datasets=["x"], **asked)
-    return prompt_of(model, entry, family, CATALOGUE, spec, labels, folder)
+    requested = RequestedModel(ResolvedModel(name=model, method=entry.method), entry, folder)
+    return prompt_of(requested, family, labels, CATALOGUE, spec)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
-from moodbench.benchmark.resolve import entry_of, recipe_of
+from moodbench.benchmark.recipe import FitDevice, RequestedModel, recipe_of
+from moodbench.benchmark.resolve import entry_of
 from moodbench.config import load_catalogue
 from moodbench.config.schema import LoraDefaults, TrainDefaults
 from moodbench.errors import SpecError, UnknownNameError
 from moodbench.hardware import Hardware
-from moodbench.spec import BenchmarkSpec
+from moodbench.spec import BenchmarkSpec, ResolvedModel
 
 CATALOGUE = load_catalogue()
 MACHINE = Hardware(cpu="Toy CPU", num_cores=2, memory_bytes=8 * 2**30, gpus=(), mps=False)
@@ -19,7 +20,9 @@ FINE_TUNED = [name for name, entry in CATALOGUE.models.items() if entry.method =
 
 def recipe(model, catalogue=CATALOGUE, **asked):
     spec = BenchmarkSpec(models=[model], datasets=["x"], **asked)
-    return recipe_of(model, entry_of(model, catalogue, spec), catalogue, spec, "cpu", LABELS, None)
+    entry = entry_of(model, catalogue, spec)
+    requested = RequestedModel(ResolvedModel(name=model, method=entry.method), entry)
+    return recipe_of(requested, FitDevice("cpu"), LABELS, catalogue, spec)
 
 
 def learned(model, **asked):

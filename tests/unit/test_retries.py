@@ -46,13 +46,13 @@ def test_a_full_gpu_asks_for_more_of_the_gpu_first_the_whole_of_it_then_a_second
         asked.append((task.need.gpu_memory_bytes / GIB, task.need.gpus_on(where), task.need.memory_bytes / GIB))
         after = scheduler.ended("a", full)
     # 9 GiB are 0.375 of the GPU; 13.5 are more than half of it, so it got all 24, and they were not enough: 36.
-    assert asked == [(9, 0.375, 1), (13.5, 1, 1), (36, 2, 1)] and after.again is None
+    assert asked == [(9, 0.375, 1), (13.5, 1, 1), (36, 2, 1)] and after.retry is None
 
 
 def test_a_full_gpu_is_final_for_what_cannot_be_spread():
     scheduler = Scheduler([fit("a", vram=20 * GIB, device="cuda")], [node(gpus=2, vram=24 * GIB)])
     scheduler.start()
-    assert scheduler.ended("a", Outcome("out of memory", on_gpu=True)).again is None
+    assert scheduler.ended("a", Outcome("out of memory", on_gpu=True)).retry is None
 
 
 def test_a_task_of_unknown_need_that_ran_out_of_memory_asks_for_more_than_its_share_and_goes_elsewhere():
@@ -61,8 +61,8 @@ def test_a_task_of_unknown_need_that_ran_out_of_memory_asks_for_more_than_its_sh
         [fit("a", seconds=2), fit("b")], [node("small", 2, 4 * GIB), node("large", 2, 8 * GIB, price=1.0)]
     )
     assert started(scheduler) == [("small", ("a",)), ("small", ("b",))]
-    again = scheduler.ended("a", Outcome("out of memory")).again
-    assert again.need.memory_bytes == 3 * GIB, "each of two had 2 GiB"
+    retry = scheduler.ended("a", Outcome("out of memory")).retry
+    assert retry.need.memory_bytes == 3 * GIB, "each of two had 2 GiB"
     assert started(scheduler) == [("large", ("a",))]
 
 
@@ -70,19 +70,19 @@ def test_a_task_too_big_for_every_node_fails_instead_of_waiting_and_takes_its_me
     scheduler = Scheduler([fit("a", memory=3 * GIB), measurement("m", "a")], [node(memory=4 * GIB)])
     scheduler.start()
     after = scheduler.ended("a", Outcome("out of memory"))
-    assert (after.again, [task.key for task in after.dropped]) == (None, ["m"])
+    assert (after.retry, [task.key for task in after.dropped]) == (None, ["m"])
     assert scheduler.num_waiting == 0
 
 
 def test_what_ran_out_of_memory_beside_others_gets_the_whole_of_a_node_once_before_it_fails():
     scheduler = Scheduler([fit("a", memory=11 * GIB), fit("b", memory=5 * GIB)], [node(memory=16 * GIB)])
     assert started(scheduler) == [("n", ("a",)), ("n", ("b",))]
-    again = scheduler.ended("a", Outcome("out of memory", peak_bytes=int(11.5 * GIB))).again
-    assert again.need.memory_bytes == 16 * GIB, "half as much again, 17.25 GiB, no node has"
+    retry = scheduler.ended("a", Outcome("out of memory", peak_bytes=int(11.5 * GIB))).retry
+    assert retry.need.memory_bytes == 16 * GIB, "half as much again, 17.25 GiB, no node has"
     assert started(scheduler) == [], "not beside the other"
     scheduler.ended("b", OK)
     assert started(scheduler) == [("n", ("a",))]
-    assert scheduler.ended("a", Outcome("out of memory")).again is None
+    assert scheduler.ended("a", Outcome("out of memory")).retry is None
 
 
 def test_a_measurement_that_is_given_up_while_its_fit_runs_does_not_come_back():
@@ -105,7 +105,7 @@ def test_a_lost_task_goes_to_another_node_and_to_the_same_only_if_there_is_no_ot
     for _ in range(4):
         assert started(alone) == [("n1", ("a",))]
         after = alone.ended("a", INFRASTRUCTURE)
-    assert after.again is None
+    assert after.retry is None
 
 
 def test_a_node_that_fails_twice_in_a_row_is_left_alone():
@@ -136,7 +136,7 @@ def test_what_ran_on_a_node_that_left_is_named_and_runs_elsewhere():
     where = {keys[0]: name for name, keys in started(scheduler)}
     (gone,) = [key for key, name in where.items() if name == "n1"]
     assert scheduler.set_nodes([node("n2", 1)]) == [gone]
-    assert scheduler.ended(gone, INFRASTRUCTURE).again is not None
+    assert scheduler.ended(gone, INFRASTRUCTURE).retry is not None
     assert started(scheduler) == [], "n2 is full and n1 is no more"
     scheduler.set_nodes([node("n2", 1), node("n3", 1)])
     assert started(scheduler) == [("n3", (gone,))]

@@ -9,9 +9,7 @@ from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, simulate,
 
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Need, Scheduler, Task
-from moodbench.schedule.accounting import Ledger
-from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
-from moodbench.schedule.capacity import Capacity
+from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import PATIENCE
 from moodbench.schedule.resources import GIB, dominant_share, impossible
 
@@ -89,9 +87,9 @@ def test_a_fit_spread_over_two_gpus_waits_for_two_that_are_wholly_free():
     assert started(scheduler) == [("n", ("small",))], "one and eleven twelfths are free"
     scheduler.ended("small", OK)
     assert started(scheduler) == [("n", ("big",))]
-    assert scheduler._places["n"].gpus == [1, 1]
+    assert scheduler._nodes["n"].gpus == [1, 1]
     scheduler.ended("big", OK)
-    assert scheduler._places["n"].gpus == [0, 0]
+    assert scheduler._nodes["n"].gpus == [0, 0]
     both = Scheduler([fit("a", **two_gpus), fit("b", **two_gpus)], [node(cpus=9, gpus=4, vram=24 * GIB)])
     assert started(both) == [("n", ("a",)), ("n", ("b",))]
 
@@ -165,10 +163,10 @@ def test_what_failed_in_a_block_is_measured_alone_and_asks_for_no_more_of_a_node
     scheduler = Scheduler(tasks, [node(memory=4 * GIB)])
     assert started(scheduler) == [("n", ("m0", "m1", "m2", "m3"))]
     for i in range(4):
-        again = scheduler.ended(f"m{i}", Outcome("out of memory", peak_bytes=4 * GIB)).again
-        assert again.need.memory_bytes == 3 * GIB, "whose fault it was is not known"
+        retry = scheduler.ended(f"m{i}", Outcome("out of memory", peak_bytes=4 * GIB)).retry
+        assert retry.need.memory_bytes == 3 * GIB, "whose fault it was is not known"
     assert started(scheduler) == [("n", ("m0",))]
-    assert scheduler.ended("m0", Outcome("out of memory", peak_bytes=4 * GIB)).again is None, "this time it is: too big"
+    assert scheduler.ended("m0", Outcome("out of memory", peak_bytes=4 * GIB)).retry is None, "this time it is: too big"
     assert started(scheduler) == [("n", ("m1",))]
     scheduler.ended("m1", OK)
     assert started(scheduler) == [("n", ("m2",))]
@@ -187,7 +185,7 @@ def test_what_no_node_can_run_is_said_with_what_is_missing_where():
         "big": "big: needs 1 CPU, 8.0 GiB of memory; n2 has 4.0 GiB of memory, n4 has 2.0 GiB of memory",
         "cuda": "cuda: needs 1 CPU, device cuda, 30.0 GiB on one GPU; n2 has GPUs of 24 GiB, n4 has no device cuda",
     }
-    assert impossible(tasks[2:], []) == {"fine": "fine: needs 1 CPU, and no node is there"}
+    assert impossible(tasks[2:], []) == {"fine": "fine: needs 1 CPU, but there is no node"}
 
 
 def test_dominant_share_is_the_largest_over_cpus_memory_and_gpus():

@@ -12,9 +12,7 @@ from schedule_tasks import fit, measurement, node, simulate
 
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Scheduler
-from moodbench.schedule.accounting import Ledger
-from moodbench.schedule.bound import Spent, efficiency, lower_bound_s
-from moodbench.schedule.capacity import Capacity
+from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import PATIENCE
 from moodbench.schedule.resources import GIB, impossible
 from moodbench.schedule.retry import MAX_RETRIES
@@ -79,21 +77,21 @@ def test_no_node_is_ever_given_more_than_it_has(plan):
     nodes, tasks, drain_at = plan
     by_name = {each.name: each for each in nodes}
     run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
-    for where, together in overlapping(run.spans):
-        packed, has = [task.need for task in together if not task.exclusive], by_name[where]
+    for where, shared_worker in overlapping(run.spans):
+        packed, has = [task.need for task in shared_worker if not task.exclusive], by_name[where]
         assert sum(need.num_cpus for need in packed) <= has.num_cpus
         assert sum(need.memory_bytes for need in packed) <= has.memory_bytes
         assert sum(need.gpus_on(has) for need in packed) <= has.num_gpus + 1e-9
-        assert all(task.need.lacks(has) is None for task in together)
+        assert all(task.need.lacks(has) is None for task in shared_worker)
 
 
 @given(plans())
 def test_nothing_packed_runs_beside_a_measurement_and_only_one_block_of_them_does(plan):
     nodes, tasks, drain_at = plan
     run = simulate(Scheduler(tasks, nodes, drain_at=drain_at), lambda task: task.seconds)
-    for _, together in overlapping(run.spans):
-        if any(task.exclusive for task in together):
-            assert all(task.exclusive for task in together)
+    for _, shared_worker in overlapping(run.spans):
+        if any(task.exclusive for task in shared_worker):
+            assert all(task.exclusive for task in shared_worker)
     blocks = {(name, begin, end) for name, task, begin, end in run.spans if task.exclusive}
     for a, b in itertools.combinations(blocks, 2):
         assert a[0] != b[0] or a[2] <= b[1] or b[2] <= a[1], "two blocks on one node"

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.data.splits import SPLITS, content_key, near_duplicate_clusters, normalised, stratified_group_split
+from moodbench.data.examples import SPLITS, content_key
+from moodbench.data.splits import near_duplicate_clusters, normalised, stratified_group_split
 
 # Few words, so that near-duplicates and chains of them are common.
 WORDS = st.lists(st.sampled_from(["a", "good", "film", "it", "is", "not", "very", "bad"]), max_size=8).map(" ".join)

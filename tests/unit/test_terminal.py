@@ -210,7 +210,7 @@ def test_the_live_table_keeps_what_runs_and_only_the_last_that_ended():
 
 
 def test_a_wait_for_a_node_is_told_with_its_end():
-    detail = "a · b · seed 0: needs 1 CPU, and no node is there; and 2 more"
+    detail = "a · b · seed 0: needs 1 CPU, but there is no node; and 2 more"
     (line,) = lines_of((7, {"event": "waiting_for_node", "detail": detail, "seconds": 300.0}))
     assert line == f"[   7.0 s] no node for {detail}; waits up to 5 m 00 s for one, then continues without"
 

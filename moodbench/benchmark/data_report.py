@@ -1,42 +1,74 @@
-"""Report on a dataset before anything is trained on it. Pure; the report contains no text of the dataset."""
+"""Reports on a user's own data before training, with text lengths in tokens of the requested models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry
-from moodbench.data.examples import Examples
-from moodbench.data.splits import SPLITS, normalised
+from moodbench.data.examples import SPLITS, Examples, Reading
+from moodbench.data.loader import Sources
+from moodbench.data.splits import normalised
+from moodbench.errors import PrerequisiteError
+from moodbench.models.locate import locate
+from moodbench.models.predictor import prepare_text
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.spec import FitSpec, TrialSpec
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How the rows of a file or repository were read, dropped and split."""
+def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sources) -> list[DataReport]:
+    """Return one report for each dataset of `trials` that is read from a file, Kaggle or the hub.
 
-    file: str
-    """Name of the file, without its folder."""
-    format: str
-    encoding: str | None
-    separator: str | None
-    num_rows: int
-    dropped: Mapping[str, int]
-    """Reason -> number of dropped rows."""
-    num_kept_together: int
-    """Texts kept in the same split as a near-duplicate or another member of their group."""
-    num_groups: int | None
-    """Distinct values of the group column; None without one."""
-    split_rule: str
-    """How the splits were made, as text."""
-    num_near_duplicates: int | None = None
-    """Test texts with a near-duplicate in train; None if near-duplicates are always kept in the same split."""
-    source_rows: Mapping[str, int] = field(default_factory=dict)
-    """Split of the source -> rows; empty if the source has no splits."""
-    warnings: tuple[str, ...] = ()
+    Raises: PrerequisiteError if a tokenizer cannot be loaded.
+    """
+    fits: dict[str, dict[str, FitSpec]] = {}
+    for trial in trials:
+        fits.setdefault(trial.fit.dataset.name, {}).setdefault(trial.fit.model.name, trial.fit)
+    reports = []
+    for dataset, models in fits.items():
+        examples = sources.load(dataset, next(iter(models.values())).dataset)
+        if examples.reading is not None:
+            reports.append(
+                data_report(
+                    examples,
+                    baselines=[name for name, fit in models.items() if fit.text is None],
+                    models=_lengths(models.values(), examples.frame["text"].tolist()),
+                    entry=catalogue.datasets.get(dataset),
+                )
+            )
+    return reports
+
+
+def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths]:
+    """Return the number of tokens of each text, counted once for all fits that tokenize alike."""
+    alike: dict[tuple[object, ...], list[FitSpec]] = {}
+    for fit in fits:
+        if fit.text is not None:
+            alike.setdefault((fit.model.tokenizer_sha256, fit.text, fit.preparation), []).append(fit)
+    counted = []
+    for first, *others in alike.values():
+        tokenizer = _tokenizer(first)
+        prepared = [prepare_text(text, first.preparation) for text in texts]
+        names = tuple(fit.model.name for fit in (first, *others))
+        counted.append(ModelLengths(names, tokenizer.num_tokens(prepared), tokenizer.limit))
+    return counted
+
+
+def _tokenizer(fit: FitSpec) -> Tokenizer:
+    assert fit.model.source is not None
+    folder = locate(fit.model.name, fit.model.source).folder
+    try:
+        return load_tokenizer(fit, folder)
+    except Exception as error:  # tokenizer libraries raise many types, even a plain Exception
+        raise PrerequisiteError(
+            f"model {fit.model.name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); "
+            "load it again with `moodbench catalogue fetch`, or leave the model out"
+        ) from error
 
 
 class ModelLengths(NamedTuple):
@@ -128,7 +160,6 @@ class DataReport:
 
 def data_report(
     examples: Examples,
-    reading: Reading,
     *,
     baselines: Sequence[str] = (),
     models: Sequence[ModelLengths] = (),
@@ -139,7 +170,8 @@ def data_report(
     Lengths are reported in words for `baselines` and in tokens for `models`. `entry` provides licence, terms and the
     published size of the source.
     """
-    frame, labels = examples.frame, examples.labels
+    frame, labels, reading = examples.frame, examples.labels, examples.reading
+    assert reading is not None
     words = np.array([len(text.split()) for text in frame["text"]])
     is_test = (frame["split"] == "test").to_numpy()
     norms = frame["text"].map(normalised)
