@@ -85,7 +85,7 @@ def test_a_cancelled_run_leaves_at_once_and_says_so_in_its_log(opened):
 
 
 def test_a_page_refuses_what_this_machine_has_no_room_for(opened, monkeypatch):
-    def full(plan, store, machine, **where):
+    def full(plan, context, **more):
         raise PrerequisiteError("its disk has 0.00 GiB free")
 
     monkeypatch.setattr("moodbench.benchmark.context.check_preflight", full)

@@ -307,7 +307,8 @@ def test_disney_is_read_from_kaggles_cache_with_stars_and_branches(tmp_path):
     assert sizes == {"disney": 240, "disney-3": 300, "disney-5": 300}
 
 
-def test_without_kaggles_cache_the_refusal_says_what_to_fetch(tmp_path):
+def test_without_kaggles_cache_the_refusal_says_what_to_fetch(hub, tmp_path, monkeypatch):
+    fresh(hub, tmp_path, monkeypatch, offline=True)
     message = refusal(CATALOGUE.dataset("disney"), "disney", PrerequisiteError)
     assert "Kaggle dataset arushchillar/disneyland-reviews is not in the cache and the network is off" in message
     assert "kagglehub.dataset_download('arushchillar/disneyland-reviews')" in message and "KAGGLEHUB_CACHE" in message
