@@ -11,7 +11,8 @@ import pandas as pd
 from moodbench.data.ceiling import split_half_ceiling
 from moodbench.metrics import score_all
 from moodbench.metrics.classification import confusion
-from moodbench.models.predictor import Predictor, predict_texts
+from moodbench.models.interface import Predictor
+from moodbench.models.predictor import predict_texts
 
 CEILING_SEED = 20140601
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.models.predictor import Encoded, Logits
+from moodbench.models.interface import Encoded, Logits
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

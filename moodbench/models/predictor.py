@@ -1,23 +1,21 @@
-"""Predictors: any fitted model, loaded from its artifact; texts to logits in two steps that can be timed separately."""
+"""Predictors: load any fitted model from its artifact, and predict texts with it."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from moodbench.config.schema import PreparationStep
 from moodbench.hardware import Device
+from moodbench.models.interface import Encoded, Form, Logits, Predictor
 from moodbench.spec import FitSpec
 
-Logits = npt.NDArray[np.float32]
 LINK, MENTION = "http", "@user"
 """Placeholders for links and mentions, as in TweetEval.
 
@@ -32,37 +30,6 @@ STEPS: dict[PreparationStep, Callable[[str], str]] = {
     "lowercase": str.lower,
 }
 """Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
-Form = Literal["native", "merged", "as_trained"]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Texts as the inputs of a predictor, in their original order."""
-
-    inputs: Sequence[Any]
-    num_tokens: npt.NDArray[np.int32]
-    """Tokens of each text after truncation, including special tokens; -1 for models without tokens."""
-    truncated: npt.NDArray[np.bool_]
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
-        """Return only these rows, in this order."""
-        return Encoded([self.inputs[i] for i in rows], self.num_tokens[rows], self.truncated[rows])
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-class Predictor(Protocol):
-    """A fitted model, loaded and ready for inference."""
-
-    weights_bytes: int
-    """Bytes of the model's parameters in memory."""
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Return the texts as the model's inputs."""
-
-    def logits(self, encoded: Encoded) -> Logits:
-        """Return float32 logits (texts, labels) on the host, from one forward pass over all of `encoded`."""
 
 
 def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -> tuple[Logits, Encoded]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from moodbench.benchmark.from_store import fit_spec_of
 from moodbench.errors import DataError, StoreError, UnknownNameError
 from moodbench.hardware import hardware
-from moodbench.models.predictor import Predictor, deployed_form, predict_texts
+from moodbench.models.interface import Predictor
+from moodbench.models.predictor import deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
 from moodbench.serving.texts import checked_text
 from moodbench.spec import FitSpec

@@ -19,7 +19,7 @@ from moodbench.metrics import score_all
 from moodbench.models.base import LANGUAGE_MODELS, base_folder, load_encoder
 from moodbench.models.baselines import Majority, TfidfLogreg, Vader
 from moodbench.models.device import empty_model, parameter_count
-from moodbench.models.predictor import Encoded
+from moodbench.models.interface import Encoded
 from moodbench.models.prompting import template_of
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, LinearProbe, encode_tokens
