@@ -17,10 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.statistics.bootstrap import BootstrapDraws
-from moodbench.statistics.composite import Anchors, LogScale, load_anchors
+from moodbench.statistics.composite import Anchors, LogScale, contributions, load_anchors, membership
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
-from moodbench.statistics.pareto import contributions, membership
 from moodbench.statistics.rank_intervals import num_draws_of_pairs, tied_fastest
 from moodbench.training.outcome import worst_training_verdict
 

@@ -14,9 +14,16 @@ from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame
 from moodbench.analysis.scoring import Scoring
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.hardware import Hardware
-from moodbench.statistics.bootstrap import BootstrapDraws, Floats, bootstrap_draws, speed_noise
+from moodbench.statistics.bootstrap import (
+    AllPairs,
+    BootstrapDraws,
+    Floats,
+    all_pairs,
+    bootstrap_draws,
+    pair_p_values,
+    speed_noise,
+)
 from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
-from moodbench.statistics.pairs import AllPairs, all_pairs, pair_p_values
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
 

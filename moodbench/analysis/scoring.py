@@ -21,13 +21,13 @@ from moodbench.statistics.composite import (
     Composite,
     Weights,
     get_composite,
+    layers,
     load_anchors,
     spread,
     utilities_of,
     values_of,
 )
 from moodbench.statistics.overall import OVERALL, TIES, overall
-from moodbench.statistics.pareto import layers
 from moodbench.statistics.rank_intervals import num_draws_of_pairs, rank_all
 
 Floats = npt.NDArray[np.float64]

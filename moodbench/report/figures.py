@@ -26,7 +26,7 @@ from moodbench.report.formatting import (
     three_digits,
 )
 from moodbench.statistics.calibration import ReliabilityCurve
-from moodbench.statistics.pareto import pareto_set
+from moodbench.statistics.composite import pareto_set
 from moodbench.statistics.rank_intervals import AcrossDatasets
 
 METHODS: Mapping[str, tuple[str, str]] = {

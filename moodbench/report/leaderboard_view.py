@@ -27,9 +27,9 @@ from moodbench.report.notes import (
     search_notes,
     training_notes,
 )
+from moodbench.statistics.bootstrap import AllPairs
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.overall import OVERALL
-from moodbench.statistics.pairs import AllPairs
 from moodbench.store import Store
 from moodbench.tune.result import SearchResult, searches
 

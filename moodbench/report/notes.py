@@ -12,7 +12,7 @@ from moodbench.analysis.robustness import Robustness
 from moodbench.analysis.scoring import Scoring
 from moodbench.benchmark.retrain import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
-from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.bootstrap import AllPairs, BootstrapDraws
 from moodbench.statistics.composite import (
     CRITERIA,
     Weights,
@@ -21,7 +21,6 @@ from moodbench.statistics.composite import (
     latency_for_a_point,
 )
 from moodbench.statistics.overall import MIXED, OVERALL
-from moodbench.statistics.pairs import AllPairs
 from moodbench.training.outcome import NOT_ENOUGH, worst_training_verdict
 from moodbench.tune.confirmation import tuned_name
 from moodbench.tune.result import SearchResult

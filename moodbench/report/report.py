@@ -22,8 +22,8 @@ from moodbench.report.notes import effect_words
 from moodbench.report.search import TITLES, caption, search_sentences, trial_table
 from moodbench.report.search_figures import FIGURES
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
+from moodbench.statistics.bootstrap import AllPairs
 from moodbench.statistics.overall import OVERALL
-from moodbench.statistics.pairs import AllPairs
 from moodbench.statistics.rank_intervals import across_datasets
 from moodbench.store import Store
 from moodbench.tune.result import SearchResult

@@ -10,9 +10,8 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from moodbench.report.tables import pair_sentence
-from moodbench.statistics.equivalence import exact_ends, items_needed
 from moodbench.statistics.intervals import TwoWay, newcombe_paired
-from moodbench.statistics.paired import paired_accuracy
+from moodbench.statistics.paired import exact_ends, items_needed, paired_accuracy
 
 
 def pair(both, only_a, only_b, neither):

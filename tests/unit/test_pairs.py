@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.bootstrap import all_pairs, bootstrap_draws, detectable, pair_p_values
 from moodbench.statistics.overall import mean_draws
 from moodbench.statistics.paired import paired_accuracy
-from moodbench.statistics.pairs import all_pairs, detectable, pair_p_values
 from moodbench.statistics.rank_intervals import holm
 
 SEEDS = [(0, 1, 2), (0, 1, 2), (0,), (2, 3), (1, 2, 3), (7,)]

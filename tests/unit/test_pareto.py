@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from moodbench.statistics.pareto import contributions, hypervolume, layers, membership, pareto_set
+from moodbench.statistics.composite import contributions, hypervolume, layers, membership, pareto_set
 
 
 def test_the_set_worked_by_hand():

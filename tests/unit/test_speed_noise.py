@@ -10,8 +10,7 @@ from test_scoring import ANCHORS, joint, score, score_draws, track
 from moodbench.analysis.leaderboard import track_rank_intervals
 from moodbench.analysis.scoring import utility_draws
 from moodbench.statistics.bootstrap import BootstrapDraws, measurement_noise, process_logs, speed_noise
-from moodbench.statistics.composite import COMPOSITES
-from moodbench.statistics.pareto import membership
+from moodbench.statistics.composite import COMPOSITES, membership
 from moodbench.statistics.rank_intervals import tied_fastest
 
 
