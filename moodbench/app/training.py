@@ -18,8 +18,7 @@ from moodbench.app.url_state import State
 from moodbench.report import figures
 from moodbench.report.charts import NoData
 from moodbench.report.formatting import count, duration, missing, percent
-from moodbench.report.search import TITLES, search_sentences, trial_table
-from moodbench.report.search_figures import FIGURES
+from moodbench.report.search import FIGURES, TITLES, search_sentences, trial_table
 from moodbench.tune.result import SearchResult
 
 MAX_SHOWN = 6

@@ -25,7 +25,7 @@ from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
 from moodbench.report.notes import undertrained_words, verdict_words
-from moodbench.report.terminal_progress import RunDisplay
+from moodbench.report.terminal import RunDisplay
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.store import Store
 

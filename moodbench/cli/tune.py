@@ -18,8 +18,7 @@ from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.config.yaml_files import with_entry
 from moodbench.errors import INTERRUPTED, UsageError
-from moodbench.report.search import budget_warning, search_sentences, shown
-from moodbench.report.search_figures import write_search_page
+from moodbench.report.search import budget_warning, search_sentences, shown, write_search_page
 from moodbench.report.terminal import make_console
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.tune.confirmation import tuned_entry, tuned_name

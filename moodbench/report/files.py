@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
-from moodbench.report.document import Picture, markdown, page
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
-from moodbench.report.report import report_blocks, track_calibrations
+from moodbench.report.report import Picture, markdown, page, report_blocks, track_calibrations
 from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 

@@ -285,3 +285,10 @@ def cells(board: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFr
     """Return the leaderboard as text, one row per entry and one column per heading."""
     rows = [row for _, row in board.iterrows()]  # built once for all columns: a slider waits for this
     return pd.DataFrame({c.heading: [c.show(row) for row in rows] for c in columns}, index=board.index, dtype=str)
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    """Return a table in Markdown; columns whose heading is in `right` are aligned right, others left."""
+    sides = ["--:" if heading in right else ":--" for heading in headings]
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (list(headings), sides, *cells))

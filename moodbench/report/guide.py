@@ -14,8 +14,7 @@ from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
 from moodbench.estimate.memory import GIB, needed_bytes, place
 from moodbench.hardware import Device, Hardware
-from moodbench.report.document import markdown_table
-from moodbench.report.formatting import MISSING, count
+from moodbench.report.formatting import MISSING, count, markdown_table
 from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows
 from moodbench.spec import BenchmarkSpec, FitSpec
 

@@ -12,7 +12,7 @@ from toy_store import EVALUATION_ID, LOGITS, TEST_LABELS, toy_fit, write_toy_sto
 from moodbench.analysis.calibration import calibration_of
 from moodbench.cli import main
 from moodbench.report import figures
-from moodbench.report.charts_matplotlib import draw_panels
+from moodbench.report.charts import draw_panels
 from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
 

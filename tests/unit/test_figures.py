@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from moodbench.app.speed import memory_parts
 from moodbench.report import figures
-from moodbench.report.charts import Axis, Chart, Series, log_axis
-from moodbench.report.charts_matplotlib import draw
+from moodbench.report.charts import Axis, Chart, Series, draw, log_axis
 from moodbench.report.charts_plotly import plotly_figure
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30)

@@ -16,7 +16,7 @@ from toy_store import SECRET, write_toy_store
 from moodbench.analysis.robustness import Robustness, stability
 from moodbench.cli import main
 from moodbench.hardware import hardware
-from moodbench.report.charts_matplotlib import draw
+from moodbench.report.charts import draw
 from moodbench.report.figures import COSTS, joined_ranges, trade_off
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import view_leaderboard

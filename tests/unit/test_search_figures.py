@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 from test_search_analysis import trial
 
-from moodbench.report.charts import Chart, Heatmap, NoData, ParallelCoordinates
-from moodbench.report.charts_matplotlib import draw
+from moodbench.report.charts import Chart, Heatmap, NoData, ParallelCoordinates, draw
 from moodbench.report.charts_plotly import plotly_figure
-from moodbench.report.document import html, markdown
-from moodbench.report.report import search_blocks
-from moodbench.report.search import TITLES, caption, cost_sentence, findings, search_sentences, trial_table
-from moodbench.report.search_figures import FIGURES, write_search_page
+from moodbench.report.report import html, markdown, search_blocks
+from moodbench.report.search import (
+    FIGURES,
+    TITLES,
+    caption,
+    cost_sentence,
+    findings,
+    search_sentences,
+    trial_table,
+    write_search_page,
+)
 from moodbench.store import Store
 from moodbench.tune.result import SearchResult, search_result
 from moodbench.tune.trials import SearchTrial, put_trial

@@ -15,8 +15,7 @@ from moodbench.cli.tune import _without_score
 from moodbench.cli.tune_confirm import describe_pick
 from moodbench.errors import UsageError
 from moodbench.report.charts_plotly import plotly_figure
-from moodbench.report.search import budget_warning, findings
-from moodbench.report.search_figures import FIGURES
+from moodbench.report.search import FIGURES, budget_warning, findings
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
 from moodbench.tune.confirmation import evaluated

@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, percent, three_digits
-from moodbench.report.terminal import print_table
-from moodbench.report.terminal_progress import RunDisplay
+from moodbench.report.terminal import RunDisplay, print_table
 
 
 @pytest.mark.parametrize(
