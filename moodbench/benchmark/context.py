@@ -28,7 +28,7 @@ from moodbench.runtime.ray_cluster import ClusterExecutor
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.spec.job import Job, PhaseName, checkpoint_interval_s
 from moodbench.store import Store
-from moodbench.tracking.sync import track
+from moodbench.tracking import track
 
 ExecutorName = Literal["ray", "inline"]
 

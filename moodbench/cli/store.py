@@ -108,7 +108,7 @@ def compact_store(arguments: argparse.Namespace) -> int:
 
 def track(arguments: argparse.Namespace) -> int:
     """Log the trials, print what was new and where it is, and return 0."""
-    from moodbench.tracking.sync import sync
+    from moodbench.tracking import sync
 
     synced = sync(existing_store(arguments.store))
     if arguments.json:
