@@ -16,10 +16,16 @@ from test_search_request import search_in
 from moodbench.config.yaml_files import load_yaml, with_entry
 from moodbench.errors import SpecError
 from moodbench.store import Store
-from moodbench.tune.callbacks import SearchCallback
 from moodbench.tune.schedulers import StoppingRule, SuccessiveHalving, add_curves, ray_scheduler, stopping_rule
 from moodbench.tune.search import Search
-from moodbench.tune.searcher import StudySearcher, first_points, is_default_in, objective_values, open_journal
+from moodbench.tune.searcher import (
+    SearchCallback,
+    StudySearcher,
+    first_points,
+    is_default_in,
+    objective_values,
+    open_journal,
+)
 from moodbench.tune.trainable import MEMBERS, members_of
 from moodbench.tune.trials import Journal, Progress, SearchTrial, read_progress, search_trials
 
