@@ -14,7 +14,7 @@ from moodbench.models.locate import locate
 from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.models.transformer import save_merged
-from moodbench.serving.card import label_word_snippet
+from moodbench.serving.export import label_word_snippet
 from moodbench.spec import FitSpec, Prompt, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
