@@ -15,8 +15,7 @@ from moodbench.errors import UsageError
 from moodbench.report.terminal import make_console
 from moodbench.serving.classifier import BATCH_SIZE, choose_fit, open_classifier
 from moodbench.serving.export import export_model
-from moodbench.serving.predictions import open_output, write_predictions
-from moodbench.serving.texts import STANDARD, InputFormat, read_texts
+from moodbench.serving.texts import STANDARD, InputFormat, open_output, read_texts, write_predictions
 from moodbench.store import Store
 
 MODEL_HELP = "a fit's id, or a model's name: its fit with the most training texts, then the lowest seed"

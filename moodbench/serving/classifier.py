@@ -19,7 +19,6 @@ from moodbench.hardware import hardware
 from moodbench.models.interface import Predictor
 from moodbench.models.predictor import deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
-from moodbench.serving.texts import checked_text
 from moodbench.spec import FitSpec
 from moodbench.store import Store
 
@@ -191,3 +190,29 @@ class LoadedModels:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(model)
         return self._loaded[model]
+
+
+def checked_text(value: Any, where: str) -> str:
+    """Return `value` if it is a text that can be encoded as UTF-8.
+
+    Raises: DataError, which says what `value` is instead.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{where} is {_kind(value)}; expected a text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} holds half a surrogate pair at character {error.start}; expected Unicode") from error
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {
+        type(None): "missing or null",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,16 +1,21 @@
-"""Texts of a file or a pipe, in order and in chunks, so that the input need not fit in memory."""
+"""Texts read from a file or a pipe in order and in chunks, and their predictions written as they are made.
+
+Neither needs to fit in memory. An output file appears when it is complete; standard output is flushed per chunk.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from itertools import batched
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
+from uuid import uuid4
 
 from moodbench.data.files import (
     FORMATS,
@@ -23,7 +28,8 @@ from moodbench.data.files import (
     separator_of,
     unquoted,
 )
-from moodbench.errors import DataError, PrerequisiteError, UsageError
+from moodbench.errors import DataError, PrerequisiteError, UsageError, is_of_disk
+from moodbench.serving.classifier import Prediction, checked_text
 
 STANDARD = "-"
 """Argument for standard input or standard output."""
@@ -35,6 +41,7 @@ CHUNK = 1024
 BLOCK_BYTES = 1 << 16
 DEFAULT_COLUMN = "text"
 _BOM = b"\xef\xbb\xbf"
+OutputFormat = Literal["jsonl", "csv"]
 
 
 def read_texts(source: str, column: str | None = None, stdin_format: InputFormat = "lines") -> Iterator[list[str]]:
@@ -254,27 +261,82 @@ def _text_column(name: str, names: Sequence[str], column: str | None) -> str:
     return wanted
 
 
-def checked_text(value: Any, where: str) -> str:
-    """Return `value` if it is a text that can be encoded as UTF-8.
+def write_predictions(
+    chunks: Iterable[Sequence[str]],
+    predict: Callable[[Sequence[str]], Sequence[Prediction]],
+    out: BinaryIO,
+    *,
+    labels: Sequence[str],
+    format: OutputFormat = "jsonl",
+    extra: Collection[str] = (),
+) -> int:
+    """Write the predictions of all texts to `out`, in order, and return the number of texts.
 
-    Raises: DataError, which says what `value` is instead.
+    The predictions of a chunk are written as soon as they are made. Columns: index (0, 1, ... in the order of the
+    input), label, probability, truncated. `extra` may add `probabilities`, one of each label, and `text`, which is left
+    out by default because it may be private.
     """
-    if not isinstance(value, str):
-        raise DataError(f"{where} is {_kind(value)}; expected a text")
+    fields = ["index", "label", "probability", "truncated", *(n for n in ("probabilities", "text") if n in extra)]
+    if format == "csv":
+        columns = [[f"probability_{label}" for label in labels] if n == "probabilities" else [n] for n in fields]
+        out.write(_csv_rows([[name for names in columns for name in names]]))
+    index = 0
+    for texts in chunks:
+        rows = []
+        for text, made in zip(texts, predict(texts), strict=True):
+            row = {"index": index, **made._asdict(), "text": text}
+            rows.append({name: row[name] for name in fields})
+            index += 1
+        out.write(_csv_rows(map(_flat, rows)) if format == "csv" else _json_lines(rows))
+        out.flush()
+    return index
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode("utf-8")
+
+
+def _flat(row: dict[str, Any]) -> list[Any]:
+    """Return the cells of a row in the order of the header."""
+    cells: list[Any] = []
+    for name, value in row.items():
+        if name == "probabilities":
+            cells += value.values()
+        else:
+            cells.append(str(value).lower() if name == "truncated" else value)
+    return cells
+
+
+def _csv_rows(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+@contextmanager
+def open_output(target: str, source: str) -> Iterator[BinaryIO]:
+    """Yield a binary file: standard output, or a temporary file beside `target` that is renamed to it on success.
+
+    Raises: UsageError if `target` is a folder or the `source` itself; PrerequisiteError if it cannot be written.
+    """
+    if target == STANDARD:
+        yield sys.stdout.buffer
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise UsageError(f"--output {target}: is a folder; give a file's name")
+    if source != STANDARD and path.exists() and path.samefile(source):
+        raise UsageError(f"--output {target}: is the input; give another name")
+    started = False
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where} holds half a surrogate pair at character {error.start}; expected Unicode") from error
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {
-        type(None): "missing or null",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
+        with partial.open("xb") as file:
+            started = True
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        if started and not is_of_disk(error):
+            raise  # an error of the input or the model
+        raise PrerequisiteError(f"--output {target}: {error.strerror}; nothing was written there") from error
+    finally:
+        partial.unlink(missing_ok=True)

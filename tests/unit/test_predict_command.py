@@ -14,7 +14,7 @@ from refused import fail
 from moodbench.cli import main
 from moodbench.errors import UnknownNameError
 from moodbench.serving.classifier import choose_fit
-from moodbench.serving.predictions import open_output
+from moodbench.serving.texts import open_output
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 

@@ -13,8 +13,7 @@ from own_files import TEXTS, write_csv
 from refused import fail
 
 from moodbench.errors import DataError
-from moodbench.serving.predictions import write_predictions
-from moodbench.serving.texts import CHUNK, read_texts
+from moodbench.serving.texts import CHUNK, read_texts, write_predictions
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
