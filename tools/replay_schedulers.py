@@ -18,10 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from moodbench.store import Store
-from moodbench.tune.preregistration import registered
 from moodbench.tune.result import beats
 from moodbench.tune.schedulers import SCHEDULERS, SchedulerName, StoppingRule, stopping_rule
-from moodbench.tune.search import Search
+from moodbench.tune.search import Search, registered
 from moodbench.tune.trials import SearchTrial, search_trials
 
 Curve = Sequence[tuple[int, float]]

@@ -13,8 +13,7 @@ from moodbench.config.search_space import recipe_values
 from moodbench.errors import StoreError
 from moodbench.store import Store
 from moodbench.tune.encoding import Axis, axes_of, axes_seen
-from moodbench.tune.preregistration import registered
-from moodbench.tune.search import Objective, Search
+from moodbench.tune.search import Objective, Search, registered
 from moodbench.tune.trials import SearchTrial, read_progress, search_trials, sign
 
 logger = logging.getLogger(__name__)

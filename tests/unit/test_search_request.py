@@ -15,10 +15,9 @@ from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tune.confirmation import tuned_entry
-from moodbench.tune.preregistration import register, registered, warm_points
 from moodbench.tune.request import make_search, narrowest
 from moodbench.tune.result import searches
-from moodbench.tune.search import Search
+from moodbench.tune.search import Search, register, registered, warm_points
 from moodbench.tune.searcher import StudySearcher, first_points, open_journal
 from moodbench.tune.trial_resources import TrialNode, local_placement
 from moodbench.tune.trials import Journal, SearchTrial, put_trial, read_progress
