@@ -36,9 +36,18 @@ from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.statistics.paired import PairedDifference
 from moodbench.store import Store
-from moodbench.tune.confirmation import evaluated, tested_before, tuned_entry, tuned_name
 from moodbench.tune.request import budget_seconds, make_search
-from moodbench.tune.result import TOLERANCE, challenger, search_result, winner, with_unfinished
+from moodbench.tune.result import (
+    TOLERANCE,
+    challenger,
+    evaluated,
+    search_result,
+    tested_before,
+    tuned_entry,
+    tuned_name,
+    winner,
+    with_unfinished,
+)
 from moodbench.tune.search import Search, register
 from moodbench.tune.trials import SearchTrial, read_progress, search_trials
 

@@ -22,8 +22,7 @@ from moodbench.statistics.composite import (
 )
 from moodbench.statistics.overall import MIXED, OVERALL
 from moodbench.training.outcome import NOT_ENOUGH, worst_training_verdict
-from moodbench.tune.confirmation import tuned_name
-from moodbench.tune.result import SearchResult
+from moodbench.tune.result import SearchResult, tuned_name
 
 LEAST_SHOWN = 5e-4
 """Smallest detectable difference that is shown; anything less would read 0.0 points."""

@@ -8,8 +8,7 @@ import pytest
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.store import Store
-from moodbench.tune.confirmation import tuned_name
-from moodbench.tune.result import searches
+from moodbench.tune.result import searches, tuned_name
 from moodbench.tune.search import registered
 from moodbench.tune.trials import search_trials
 

@@ -14,9 +14,8 @@ from moodbench.errors import SpecError, StoreError
 from moodbench.hardware import hardware
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
-from moodbench.tune.confirmation import tuned_entry
 from moodbench.tune.request import make_search, narrowest
-from moodbench.tune.result import searches
+from moodbench.tune.result import searches, tuned_entry
 from moodbench.tune.search import Search, register, registered, warm_points
 from moodbench.tune.searcher import StudySearcher, first_points, open_journal
 from moodbench.tune.trial_resources import TrialNode, local_placement

@@ -17,8 +17,7 @@ from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.search import FIGURES, budget_warning, findings
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
-from moodbench.tune.confirmation import evaluated
-from moodbench.tune.result import front, search_result, winner
+from moodbench.tune.result import evaluated, front, search_result, winner
 from moodbench.tune.trainable import Reporter, members_of
 from moodbench.tune.trials import put_trial, search_trials
 
