@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     add_store(parser)
     add_json(parser)
-    parser.add_argument("--csv", action="store_true", help="print the board as CSV, base units")
+    parser.add_argument("--csv", action="store_true", help="print the leaderboard as CSV in base units")
     parser.add_argument("--dataset", metavar="NAME", help="only this dataset")
     add_score(parser)
     parser.add_argument(
