@@ -28,7 +28,7 @@ from simulation_draws import (
     truth,
 )
 
-from moodbench.analysis.human_reference import HALF_PANEL, ONE_RATER, reference_rows
+from moodbench.analysis.results import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.analysis.scoring import utility_draws, with_score_ranks
 from moodbench.metrics import Predictions
 from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws, f1_of_confusion, speed_noise

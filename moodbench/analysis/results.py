@@ -1,18 +1,25 @@
-"""Results of a store for a leaderboard: its records, and all that is computed from them before any weights."""
+"""Results of a store for a leaderboard: its records, and all that is computed from them before any weights.
+
+Human agreement on the same examples is shown in reference rows beside the leaderboard, without rank or score.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.human_reference import references
 from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
 from moodbench.analysis.scoring import Scoring
+from moodbench.data.ceiling import leave_one_out_agreement, split_half_ceiling
 from moodbench.errors import StoreError, UnknownNameError
+from moodbench.evaluation.predicting import CEILING_SEED
 from moodbench.hardware import Hardware
 from moodbench.statistics.bootstrap import (
     AllPairs,
@@ -26,9 +33,20 @@ from moodbench.statistics.bootstrap import (
 from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
+from moodbench.store.schema import EXAMPLES
 
 NUM_DRAWS = 2000
 """Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
+ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
+REFERENCE_HELP = {
+    ONE_RATER: "one person: each rater's label against that of all other raters on the same text (leave one out)",
+    HALF_PANEL: "the ceiling: the majority label of half of the raters against that of the other half; "
+    "this is quality 1 in the pinned score",
+}
+"""Name of a reference row to its explanation."""
+REFERENCE_COLUMNS = (
+    "track", "name", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "num_test", "num_ratings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -232,3 +250,49 @@ def _bootstrap(rows: pd.DataFrame, predicted: PredictedClasses) -> tuple[dict[st
         )
         tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
     return found, tests
+
+
+def reference_rows(
+    track: str, rating_counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float
+) -> list[dict[str, Any]]:
+    """Return the reference rows of one dataset, from the ratings of its test texts `(items, 9)`.
+
+    `rating_counts` is sorted by example_id, as the rows of an evaluation are. The intervals are those of a mean over
+    items (normal, 95 %), for new examples with the same number of raters. Macro-F1 is missing for one rater, whose
+    agreement is an expectation and not a list of labels.
+    """
+    rule = (rating_counts, num_labels, neutral_band)
+    ceiling = split_half_ceiling(*rule, np.random.default_rng(CEILING_SEED))
+    alone = leave_one_out_agreement(*rule)
+    found = []
+    for name, agreement, f1 in ((HALF_PANEL, ceiling.agreement, ceiling.f1_macro), (ONE_RATER, alone, None)):
+        rated = agreement[~np.isnan(agreement)]
+        if len(rated) < 2:
+            continue
+        half = NormalDist().inv_cdf(0.975) * float(rated.std(ddof=1)) / np.sqrt(len(rated))
+        mean = float(rated.mean())
+        low, high = max(0.0, mean - half), min(1.0, mean + half)
+        row = (track, name, mean, low, high, f1, len(rated), int(rating_counts.sum()))
+        found.append(dict(zip(REFERENCE_COLUMNS, row, strict=True)))
+    return found
+
+
+def references(store: Store, rows: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
+    """Return the human reference rows of every track with known raters whose examples are in the store."""
+    found: list[dict[str, Any]] = []
+    known = rows[rows["ceiling_accuracy"].notna()] if len(rows) else rows
+    for _, row in known.drop_duplicates("track").iterrows():
+        key = f"examples/dataset={row['dataset']}/revision={row['dataset_revision']}.parquet"
+        if key not in store.location.keys(f"examples/dataset={row['dataset']}"):
+            continue
+        examples = read_bulk(store.location, [key], EXAMPLES, ["example_id", "split", "rating_counts"])
+        test = examples[examples["split"] == "test"].sort_values("example_id")
+        if len(test) == 0 or test["rating_counts"].isna().any():
+            continue
+        spec = fits.loc[fits["fit_id"] == row["fit_ids"][0], "spec"].iloc[0]
+        if not isinstance(spec, str):
+            continue
+        data = json.loads(spec)["dataset"]
+        counts = np.stack(test["rating_counts"].to_list()).astype(np.int64)
+        found += reference_rows(str(row["track"]), counts, len(data["labels"]), data["neutral_band"])
+    return pd.DataFrame(found, columns=list(REFERENCE_COLUMNS))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.analysis.human_reference import HELP
+from moodbench.analysis.results import REFERENCE_HELP
 from moodbench.app.html import details, legend, scroll
 from moodbench.app.missing_reason import SCORE_REASON_COLUMNS, missing_reason
 from moodbench.report.formatting import (
@@ -288,7 +288,7 @@ def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> st
         cells = []
         for c in columns:
             tag, role = ("th", 'scope="row" role="rowheader"') if c.key == "name" else ("td", 'role="cell"')
-            title = f' title="{escape(HELP[str(row["name"])])}"' if c.key == "name" else ""
+            title = f' title="{escape(REFERENCE_HELP[str(row["name"])])}"' if c.key == "name" else ""
             label = f' data-label="{escape(c.heading)}"' if text[c.heading] else ""
             content = f"<span>{escape(text[c.heading])}</span>"
             cells.append(f'<{tag} {role} class="{css_classes(c.key)}"{label}{title}>{content}</{tag}>')

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis import human_reference
 from moodbench.analysis.leaderboard import AREA_COLUMNS, PARETO_COSTS, on_all, valid
-from moodbench.analysis.results import Results, read_results
+from moodbench.analysis.results import REFERENCE_COLUMNS, REFERENCE_HELP, Results, read_results
 from moodbench.analysis.robustness import Robustness, robustness
 from moodbench.hardware import Hardware
 from moodbench.report.formatting import missing
@@ -69,7 +68,7 @@ class LeaderboardView:
     failures: pd.DataFrame
     """Last failed attempt of each phase that has no record yet."""
     notes: tuple[str, ...]
-    references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(human_reference.COLUMNS)))
+    references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REFERENCE_COLUMNS)))
     """Human agreement on the test examples, where raters are known: no entries, so without rank and score."""
     robustness: tuple[Robustness, ...] = ()
     """How robust the order of each track is to changes of weights and scores; only computed on request."""
@@ -136,7 +135,7 @@ class StoreView:
         if self.searches and not board.empty:
             notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
         if len(results.references):
-            meanings = "; ".join(f"{name}: {what}" for name, what in human_reference.HELP.items())
+            meanings = "; ".join(f"{name}: {what}" for name, what in REFERENCE_HELP.items())
             notes.append(f"ref: human agreement on the same texts, not an entry. {meanings}.")
         return LeaderboardView(
             board,

@@ -7,7 +7,7 @@ import pytest
 from test_ceiling import panels
 from toy_store import path_of, write_toy_store
 
-from moodbench.analysis.human_reference import HALF_PANEL, ONE_RATER, reference_rows
+from moodbench.analysis.results import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.cli import main
 from moodbench.store import write_table
 from moodbench.store.schema import EXAMPLES, stamped
