@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.analysis.leaderboard import accuracy_interval
-from moodbench.benchmark.retrain import undertrained
+from moodbench.benchmark.from_store import undertrained
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, PublishedResult, TrainDefaults
 from moodbench.estimate.duration import TOKENS_PER_WORD

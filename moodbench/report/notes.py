@@ -10,7 +10,7 @@ import pandas as pd
 
 from moodbench.analysis.robustness import Robustness
 from moodbench.analysis.scoring import Scoring
-from moodbench.benchmark.retrain import Undertrained, longer_of
+from moodbench.benchmark.from_store import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
 from moodbench.statistics.bootstrap import AllPairs, BootstrapDraws
 from moodbench.statistics.composite import (

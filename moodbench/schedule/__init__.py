@@ -1,11 +1,8 @@
 """Scheduling policy: which task runs next and where, and what follows a failure. Pure, and shared by all executors.
 
 resources    resources of nodes and tasks
-policy       order, reservations, draining, exclusive measurements
-retry        retries of failed tasks
-capacity     resources of the nodes over time, as they join and leave
-bound        lower bound of the makespan
-accounting   use of the CPU time
+policy       order, reservations, draining, exclusive measurements, retries of failed tasks
+accounting   resources of the nodes over time, lower bound of the makespan, use of the CPU time
 """
 
 from moodbench.schedule.policy import Scheduler, Start

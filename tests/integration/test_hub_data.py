@@ -14,8 +14,7 @@ from moodbench.benchmark.data_report import data_report
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.config.schema import DatasetEntry, HubSource
-from moodbench.data.loader import load_source
-from moodbench.data.official import IN_TEST
+from moodbench.data.loader import IN_TEST, load_source
 from moodbench.errors import DataError, PrerequisiteError
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec

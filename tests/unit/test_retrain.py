@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from toy_store import change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.benchmark.driver import RunSummary
+from moodbench.benchmark.from_store import MAX_EPOCHS, longer, retrained, undertrained
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.retrain import MAX_EPOCHS, longer, retrained, undertrained
 from moodbench.cli import main
 from moodbench.cli import run as run_command
 from moodbench.cli.running import longer_command

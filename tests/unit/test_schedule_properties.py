@@ -13,9 +13,8 @@ from schedule_tasks import fit, measurement, node, simulate
 from moodbench.runtime.outcome import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
-from moodbench.schedule.policy import PATIENCE
+from moodbench.schedule.policy import MAX_RETRIES, PATIENCE
 from moodbench.schedule.resources import GIB, impossible
-from moodbench.schedule.retry import MAX_RETRIES
 
 NODES = st.lists(
     st.builds(
