@@ -20,7 +20,7 @@ from typing import Any, Literal
 import psutil
 
 from moodbench.errors import PrerequisiteError
-from moodbench.spec.canonical import content_id
+from moodbench.spec.resolved import content_id
 
 Device = Literal["cpu", "cuda", "mps"]
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")

@@ -17,9 +17,8 @@ from moodbench.benchmark.resolve import trial_of
 from moodbench.config.schema import TrainDefaults
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec, TrialSpec
-from moodbench.spec.canonical import content_id
 from moodbench.spec.fit_schedule import steps_of
-from moodbench.spec.resolved import fit_ids
+from moodbench.spec.resolved import content_id, fit_ids
 from moodbench.store import Store
 from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, suggested_epochs, worst_training_verdict
 

@@ -16,7 +16,7 @@ import pandas as pd
 from moodbench.config.schema import Sampling
 from moodbench.data.embedded import read_embedded
 from moodbench.errors import DataError
-from moodbench.spec.canonical import canonical_json
+from moodbench.spec.resolved import canonical_json
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = (

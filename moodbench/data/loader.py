@@ -41,7 +41,7 @@ from moodbench.data.splits import (
 )
 from moodbench.errors import DataError
 from moodbench.spec import ResolvedDataset
-from moodbench.spec.canonical import content_id
+from moodbench.spec.resolved import content_id
 
 OFFICIAL_CODE_VERSION = 2
 """Increment when a code change may change the examples of a source; part of the cache key."""

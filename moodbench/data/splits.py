@@ -22,7 +22,7 @@ from moodbench.cache import atomic_write, cache_folder
 from moodbench.data.examples import SPLITS, content_key
 from moodbench.data.labelling import shown
 from moodbench.errors import DataError
-from moodbench.spec.canonical import content_id
+from moodbench.spec.resolved import content_id
 
 JACCARD = 0.8
 """Minimum Jaccard similarity of the word sets of near-duplicates: words in common / words of either text."""

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from moodbench.cache import atomic_write
-from moodbench.spec.canonical import content_id
+from moodbench.spec.resolved import content_id
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -26,14 +28,29 @@ from moodbench.config.schema import (
     TfidfDefaults,
     TrainDefaults,
 )
-from moodbench.spec.canonical import content_id
 
+IDENTITY_VERSION = 1
+"""Incremented when the meaning of ids changes; part of every hashed object."""
 FIT_CODE_VERSION = 1
 """Increment when a code change of the fit phase may change results."""
 EVALUATE_CODE_VERSION = 1
 """Increment when a code change of the evaluate phase may change results."""
 MEASURE_PROTOCOL_VERSION = 1
 """Increment when measurements are no longer comparable with earlier ones."""
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys, no spaces and shortest round-trip floats.
+
+    Raises: ValueError for NaN or infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_id(kind: str, value: Any) -> str:
+    """Return the first 20 hex digits of the SHA-256 of the canonical JSON of `kind`, `value` and IDENTITY_VERSION."""
+    hashed = canonical_json({"identity_version": IDENTITY_VERSION, "kind": kind, "value": value})
+    return hashlib.sha256(hashed.encode("utf-8")).hexdigest()[:20]
 
 
 class Frozen(BaseModel):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.metrics.classification import brier, calibration_bins, ece, nll
-from moodbench.metrics.registry import FloatArray, IntArray, Predictions
+from moodbench.metrics.classification import FloatArray, IntArray, Predictions, brier, calibration_bins, ece, nll
 
 NUM_DRAWS = 500
 LEVEL = 0.95

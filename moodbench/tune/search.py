@@ -25,8 +25,8 @@ from moodbench.config.search_space import (
 from moodbench.errors import StoreError, UsageError
 from moodbench.hardware import Device
 from moodbench.spec import FitSpec
-from moodbench.spec.canonical import content_id
 from moodbench.spec.fit_schedule import steps_of
+from moodbench.spec.resolved import content_id
 from moodbench.store import Store
 from moodbench.tune.encoding import grid_counts
 from moodbench.tune.schedulers import SchedulerName
