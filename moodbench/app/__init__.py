@@ -1,7 +1,6 @@
 """The page: a Gradio shell around tabs, each a module that fills its components from a snapshot and a state."""
 
-from moodbench.app.launch import launch_options, quiet_environment
-from moodbench.app.page import build_page
+from moodbench.app.page import build_page, launch_options, quiet_environment
 from moodbench.app.tab import Services
 
 __all__ = ["Services", "build_page", "launch_options", "quiet_environment"]

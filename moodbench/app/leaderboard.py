@@ -11,8 +11,7 @@ import pandas as pd
 
 from moodbench.analysis.leaderboard import MEASURED
 from moodbench.app.html import details, hint, legend, not_shown
-from moodbench.app.leaderboard_table import TABLE_JS, leaderboard_table
-from moodbench.app.missing_reason import missing_reason
+from moodbench.app.leaderboard_table import TABLE_JS, leaderboard_table, missing_reason
 from moodbench.app.privacy import failures_table
 from moodbench.app.snapshot import Shown, Snapshot
 from moodbench.app.tab import LISTENER, Choices, Layout, Services, Tab

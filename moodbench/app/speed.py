@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from moodbench.app.html import hint, not_shown, table
-from moodbench.app.missing_reason import missing_reason
+from moodbench.app.leaderboard_table import missing_reason
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State

@@ -11,7 +11,7 @@ import pandas as pd
 
 from moodbench.analysis.recommend import Limits, Recommendation, recommend, ties
 from moodbench.app.html import card, legend, table, with_store
-from moodbench.app.missing_reason import missing_reason
+from moodbench.app.leaderboard_table import missing_reason
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State

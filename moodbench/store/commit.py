@@ -1,8 +1,22 @@
-"""One attempt at one phase: its files are staged, validated and published, then a record makes them count."""
+"""One attempt at one phase: its files are staged, validated and published, then a record makes them count.
+
+    staging/ATTEMPT.lock         locked by the process that works in staging/ATTEMPT/, for as long as it lives
+    staging/ATTEMPT/             files of one attempt before they are published
+    staging/fit-ID/ATTEMPT/      checkpoints of one attempt at a fit, kept until any attempt commits it
+
+The operating system frees a lock when its holder ends, for whatever reason, so a lock that can be acquired has no
+holder. This is reliable only if one operating system manages all locks of a file system. On a shared file system (such
+as NFS), it is trusted only for attempts that started on this machine since its last boot. Attempts that are not known
+to be dead are kept, and `verify` lists them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +24,43 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moodbench.hardware import node_name
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
-from moodbench.store.staging import AttemptLock, remove_checkpoints
+
+try:
+    import fcntl
+except ImportError:  # Windows: no attempt is known to be dead, so nothing is swept
+    fcntl = None  # type: ignore[assignment]
+
+KEEP_CHECKPOINTS_S = 14 * 86400.0
+"""Seconds after which checkpoints that no attempt resumed are removed; the fit can still restart from scratch."""
+KEEP_ATTEMPTS = 3
+CLAIMING_S = 3600.0
+"""Seconds after which a `.lock.new` file is attributed to a process that ended while it created its lock."""
+FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
+    [
+        "apfs",
+        "btrfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "hfs",
+        "jfs",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "tmpfs",
+        "ufs",
+        "xfs",
+        "zfs",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -159,3 +204,153 @@ def find_record(location: Location, kind: str, id_: str) -> str | None:
 def id_of_key(key: str) -> str:
     """Return the id in a record's key."""
     return key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0]
+
+
+class AttemptLock:
+    """Lock on the folder of one attempt, held until `release` or until the process ends."""
+
+    def __init__(self, staging: Path, name: str) -> None:
+        staging.mkdir(parents=True, exist_ok=True)
+        self._staging, self._name = staging, name
+        self._fits: list[str] = []
+        # An interrupt can hit any step of this method and of `release`; this finalizer then cleans up.
+        self._left = weakref.finalize(self, _end, staging, name, self._fits)
+        made = staging / f"{name}.lock.new"
+        # Locked before it gets its final name, so that nobody sees it unlocked while its owner lives.
+        self._file = made.open("w", encoding="utf-8")
+        self._file.write(_this_machine())
+        self._file.flush()
+        if fcntl is not None:
+            with suppress(OSError):  # no locks on this file system: attempts are never known to be dead
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        made.rename(staging / f"{name}.lock")
+
+    def open_checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
+        """Return a new folder for this attempt at `fit_id`, and the folders of other attempts, newest first.
+
+        Of the attempts that have ended, only the newest KEEP_ATTEMPTS are kept: each has copied the best checkpoint of
+        those before it.
+        """
+        folder = self._staging / f"fit-{fit_id}"
+        own = folder / self._name
+        self._fits.append(fit_id)
+        own.mkdir(parents=True)
+        ended = [p for p in _ended(self._staging, folder) if _holds_a_file(p)]
+        for old in ended[:-KEEP_ATTEMPTS]:
+            shutil.rmtree(old, ignore_errors=True)
+        return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
+
+    def release(self) -> None:
+        """Remove the folder of the attempt, and its checkpoint folders if they are empty, and free the lock."""
+        _end(self._staging, self._name, self._fits)
+        self._left.detach()
+        self._file.close()
+
+
+def remove_abandoned(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
+    """Remove what dead attempts left in `staging`, and return the removed names.
+
+    Removed are the folders of dead attempts, abandoned `.lock.new` files, and checkpoint folders of ended attempts that
+    are empty, belong to a fit in `committed`, or have been unchanged for KEEP_CHECKPOINTS_S at the time `now` (seconds
+    since 1970; default: the current time).
+    """
+    if not staging.is_dir():
+        return []
+    removed = []
+    for path in sorted(staging.glob("*.lock")):
+        if _is_dead(path):
+            shutil.rmtree(staging / path.stem, ignore_errors=True)
+            path.unlink(missing_ok=True)
+            removed.append(path.stem)
+    now = time.time() if now is None else now
+    for path in sorted(staging.glob("*.lock.new")):
+        if _last_change(path) < now - CLAIMING_S and _is_dead(path):
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    oldest = now - KEEP_CHECKPOINTS_S
+    for folder in sorted(staging.glob("fit-*")):
+        done = folder.name.removeprefix("fit-") in committed
+        for own in _ended(staging, folder):
+            if done or not _holds_a_file(own) or _last_change(own) < oldest:
+                shutil.rmtree(own, ignore_errors=True)
+                removed.append(f"{folder.name}/{own.name}")
+        remove_if_empty(folder)
+    return removed
+
+
+def remove_checkpoints(staging: Path, fit_id: str, name: str) -> None:
+    """Remove the checkpoints of a committed fit: those of the attempt `name` and of all attempts that have ended."""
+    folder = staging / f"fit-{fit_id}"
+    for own in (folder / name, *_ended(staging, folder)):
+        shutil.rmtree(own, ignore_errors=True)
+    remove_if_empty(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove `folder` if it is empty."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _end(staging: Path, name: str, fits: Sequence[str]) -> None:
+    """Remove everything of the attempt `name` except its checkpoints of `fits`; the lock is removed last."""
+    shutil.rmtree(staging / name, ignore_errors=True)
+    for fit_id in fits:
+        remove_if_empty(staging / f"fit-{fit_id}" / name)
+        remove_if_empty(staging / f"fit-{fit_id}")
+    for suffix in (".lock.new", ".lock"):
+        (staging / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _ended(staging: Path, folder: Path) -> Iterator[Path]:
+    """Yield the folders in `folder` whose attempt has ended, oldest first.
+
+    An attempt acquires its lock before it creates a folder, so the attempt of a folder without a lock has ended.
+    """
+    for own in sorted(p for p in folder.glob("*") if p.is_dir()):
+        lock = staging / f"{own.name}.lock"
+        if not lock.exists() or _is_dead(lock):
+            yield own
+
+
+def _holds_a_file(folder: Path) -> bool:
+    """Return whether there is a file anywhere below `folder`.
+
+    A process that is killed while it makes a checkpoint can leave an empty checkpoint folder.
+    """
+    return any(path.is_file() for path in folder.rglob("*"))
+
+
+def _is_dead(lock: Path) -> bool:
+    """Return whether the process that created `lock` has certainly ended."""
+    if fcntl is None:
+        return False
+    try:
+        with lock.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _one_machine_alone(lock) or file.read() == _this_machine()
+    except OSError:
+        return False
+
+
+def _this_machine() -> str:
+    """Return an identifier of this machine that changes with every boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{node_name()} {boot.read_text().strip()}" if boot.exists() else f"{node_name()} {psutil.boot_time():.0f}"
+
+
+def _one_machine_alone(path: Path) -> bool:
+    """Return whether `path` is on a file system that only one machine can have mounted."""
+    resolved = path.resolve()
+    mounts = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
+    kind = next((mounts[parent] for parent in resolved.parents if parent in mounts), "")
+    return kind in FILE_SYSTEMS_OF_ONE_MACHINE
+
+
+def _last_change(folder: Path) -> float:
+    """Return the latest modification time of `folder` (or a file) and its contents, in seconds since 1970."""
+    times = []
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)

@@ -14,11 +14,10 @@ import pandas as pd
 import pyarrow as pa
 
 from moodbench.errors import StoreError
-from moodbench.store.commit import Attempt, find_record, id_of_key, write_table
+from moodbench.store.commit import Attempt, find_record, id_of_key, remove_abandoned, write_table
 from moodbench.store.location import LocalLocation, Location, open_location, sha256_of
 from moodbench.store.reading import REPAIR, read_many, read_records, read_table, record_keys, refuse_other_version
 from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
-from moodbench.store.staging import remove_abandoned
 
 FOLDERS = (
     "fits",

@@ -12,9 +12,8 @@ from page_store import HOSTILE, MACHINE, Page, filled, four_entries, write_trial
 from moodbench.analysis.leaderboard import PARETO_COSTS
 from moodbench.app.data import Downloads
 from moodbench.app.html import empty
-from moodbench.app.leaderboard_table import PROVISIONAL, leaderboard_table
+from moodbench.app.leaderboard_table import PROVISIONAL, leaderboard_table, missing_reason
 from moodbench.app.live import spec_values
-from moodbench.app.missing_reason import missing_reason
 from moodbench.app.page import TABS, render_tab
 from moodbench.app.privacy import failures_table
 from moodbench.app.snapshot import SnapshotReader

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from moodbench.store import Store, commit
-from moodbench.store import staging as module
-from moodbench.store.staging import CLAIMING_S, KEEP_CHECKPOINTS_S, remove_abandoned
+from moodbench.store.commit import CLAIMING_S, KEEP_CHECKPOINTS_S, remove_abandoned
 
 FIT = "ab" * 10
 OWNER = "import sys, time\nfrom moodbench.store import Store\nattempt = Store.open(sys.argv[1]).attempt()\n" + (
@@ -52,12 +51,12 @@ def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dea
     store, name, process = owned
     process.kill()
     process.wait()
-    monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
-    monkeypatch.setattr(module, "node_name", lambda: "another-host")
+    monkeypatch.setattr(commit, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
+    monkeypatch.setattr(commit, "node_name", lambda: "another-host")
     assert store.remove_abandoned() == []
     assert f"{name}/half" in left(store)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
+    monkeypatch.setattr(commit, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
     assert store.remove_abandoned() == [name]
 
 
@@ -66,7 +65,7 @@ def interrupted_at(line: int, use) -> bool:
     lines = count(1)
 
     def trace(frame, event, argument):
-        if frame.f_code.co_filename not in (module.__file__, commit.__file__):
+        if frame.f_code.co_filename != commit.__file__:
             return None
         if event == "line" and next(lines) == line:
             raise KeyboardInterrupt
