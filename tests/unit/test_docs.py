@@ -92,7 +92,9 @@ def test_the_tree_in_the_readme_is_the_tree():
         assert (ROOT / path).exists(), path
     package = ROOT / "moodbench"
     modules = {
-        p.relative_to(ROOT).as_posix() for p in package.iterdir() if p.name not in ("__pycache__", "__main__.py")
+        p.relative_to(ROOT).as_posix()
+        for p in package.iterdir()
+        if p.name != "__main__.py" and (p.is_file() or (p / "__init__.py").exists())
     }
     assert modules <= shown, modules - shown
 
