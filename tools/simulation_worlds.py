@@ -30,7 +30,7 @@ from simulation_draws import (
     truth,
 )
 
-from moodbench.metrics.quantiles import quantile_with_interval
+from moodbench.metrics.measurement import quantile_with_interval
 from moodbench.statistics.intervals import clipped, mean_of_independent, newcombe_paired, two_way, wilson
 from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
 from moodbench.statistics.rank_intervals import across_datasets, rank_all

@@ -21,7 +21,7 @@ LOAD_BYTES_PER_S = 0.5e9
 PADDING = {True: 1.1, False: 1.9}
 """Computed tokens, padding included, per token of a training text, with and without batches of similar length.
 
-1.08 and 1.9 on the reviews and tweets of the catalogue in batches of 32, see moodbench.training.batches.
+1.08 and 1.9 on the reviews and tweets of the catalogue in batches of 32, see moodbench.training.fine_tuning.
 """
 
 

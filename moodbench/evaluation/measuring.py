@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.metrics.contamination import Verdict, Window, judge_windows
-from moodbench.metrics.quantiles import quantile_with_interval
+from moodbench.metrics.measurement import Verdict, Window, judge_windows, quantile_with_interval
 from moodbench.runtime.outcome import Outcome, ProcessError
 from moodbench.runtime.process import RunningProcess
 from moodbench.spec import MeasureSpec

@@ -11,8 +11,8 @@ from moodbench.benchmark.estimates import shape_of
 from moodbench.config import load_catalogue
 from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.metrics import score_all
+from moodbench.models.adapter import LoRAConfigManager
 from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak, wait_for
-from moodbench.models.manager import LoRAConfigManager
 from moodbench.models.predictor import load_predictor, predict_texts
 
 pytestmark = pytest.mark.gpu

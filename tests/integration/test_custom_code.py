@@ -12,9 +12,9 @@ from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
+from moodbench.models.adapter import LoRAConfigManager
 from moodbench.models.base import load_encoder
 from moodbench.models.locate import locate
-from moodbench.models.manager import LoRAConfigManager
 from moodbench.models.predictor import load_predictor, predict_texts
 
 pytestmark = [

@@ -9,8 +9,8 @@ from moodbench.errors import SpecError
 from moodbench.estimate import shape_of_config
 from moodbench.estimate.memory import Load, weights_bytes
 from moodbench.models import base, features
+from moodbench.models.adapter import LoRAConfigManager
 from moodbench.models.device import empty_model, parameter_bytes
-from moodbench.models.manager import LoRAConfigManager
 
 pytestmark = [
     pytest.mark.integration,

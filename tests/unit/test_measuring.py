@@ -9,8 +9,7 @@ import pytest
 
 from moodbench.config.catalogue import load_catalogue
 from moodbench.evaluation.measuring import NEAR_TIE, judge, samples_of, summarise
-from moodbench.metrics.contamination import Window, judge_windows
-from moodbench.metrics.quantiles import interval_ranks, samples_needed
+from moodbench.metrics.measurement import Window, interval_ranks, judge_windows, samples_needed
 
 IDS = np.array(["a", "b", "c"])
 LABELS = {"a": 0, "b": 1, "c": 1}

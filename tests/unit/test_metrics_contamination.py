@@ -3,7 +3,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from moodbench.metrics.contamination import Window, judge_windows
+from moodbench.metrics.measurement import Window, judge_windows
 
 CLEAN = Window(wall_s=1.0, cpu_s=0.9, run_delay_s=0.02)
 SUSPECT = Window(wall_s=2.0, cpu_s=1.9, run_delay_s=0.1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from moodbench.metrics.quantiles import interval_ranks, quantile_with_interval, samples_needed
+from moodbench.metrics.measurement import interval_ranks, quantile_with_interval, samples_needed
 
 
 @pytest.mark.parametrize(
