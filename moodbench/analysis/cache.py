@@ -34,7 +34,7 @@ KINDS = ("fits", "evaluations", "measurements", "failures", "searches")
 """Kinds of records that a leaderboard is made from."""
 FROM_RECORDS = 500
 """Fewest records for which results are cached; those of smaller stores are computed in a moment."""
-MOST_KEPT = 4
+MAX_FILES = 4
 IN_STORE = "snapshots/board.npz"
 ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
 
@@ -68,7 +68,7 @@ def _cached(store: Store, records: Records, in_store: bool) -> Computed:
             store.location.replace(_written(attempt.folder / "board.npz", key, computed), IN_STORE)
     elif found is None:
         with suppress(OSError):  # a full disk must not keep the results from being shown
-            _keep(own, key, computed)
+            _save(own, key, computed)
     return computed
 
 
@@ -89,14 +89,14 @@ def key_of(records: Records) -> str:
     return digest.hexdigest()[:40]
 
 
-def _keep(path: Path, key: str, computed: Computed) -> None:
+def _save(path: Path, key: str, computed: Computed) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         _written(temporary, key, computed).replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
+    for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MAX_FILES]:
         old.unlink(missing_ok=True)
 
 

@@ -42,14 +42,14 @@ def stability(names: Sequence[str], point: npt.ArrayLike, draws: npt.ArrayLike) 
     Both weights and quality may vary between draws.
     Source: Lahdelma & Salminen 2001 (SMAA-2, rank acceptability).
     """
-    board, drawn = np.asarray(point, dtype=np.float64), np.asarray(draws, dtype=np.float64)
+    scores, drawn = np.asarray(point, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     m = drawn.shape[1]
     ahead = (drawn[:, None, :] > drawn[:, :, None] + 1e-12).sum(axis=2)  # number of better entries
     level = (np.abs(drawn[:, None, :] - drawn[:, :, None]) <= 1e-12).sum(axis=2)  # number of ties, with itself
     p_rank = np.zeros((m, m))
     for place in range(m):
         p_rank[:, place] = (((ahead <= place) & (place < ahead + level)) / level).mean(axis=0)
-    taus = kendall_tau(board, drawn[:200])
+    taus = kendall_tau(scores, drawn[:200])
     return Stability(tuple(names), p_rank, float(taus.mean()) if len(taus) else 1.0)
 
 
@@ -135,14 +135,14 @@ class Robustness:
         }
 
 
-def robustness(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
-    """Return how robust the order of each track of `board` is, which `scoring` made under `weights`.
+def robustness(leaderboard: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[Robustness]:
+    """Return how robust the order of each track of `leaderboard` is, which `scoring` made under `weights`.
 
     Tracks with fewer than two ranked entries, or whose examples cannot be paired, are left out; empty without a score.
     """
     found = []
     for name, draws in scoring.draws(weights).items():
-        rows = board[board["track"] == name]
+        rows = leaderboard[leaderboard["track"] == name]
         names = rows.loc[rows["rank"].notna(), "name"].tolist()
         if len(names) < 2:
             continue

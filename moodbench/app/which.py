@@ -25,7 +25,7 @@ from moodbench.report.formatting import (
     percent,
     three_digits,
 )
-from moodbench.report.tables import cost_words, miss_words, reason
+from moodbench.report.tables import cost_text, miss_text, reason
 from moodbench.statistics.overall import OVERALL
 
 SHOWN = {
@@ -79,13 +79,13 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
 def _no_pick_html(found: Recommendation) -> str:
     nearest = ""
     if found.nearest is not None:
-        misses = "; ".join(miss_words(miss) for miss in found.misses)
+        misses = "; ".join(miss_text(miss) for miss in found.misses)
         nearest = f"<p>Nearest: <strong>{escape(found.nearest['name'])}</strong>: {escape(misses)}.</p>"
     return card(f"<h3>{escape(reason(found))}</h3>{nearest}", "warning")
 
 
 def _pick_html(found: Recommendation, pick: pd.Series[Any], snapshot: Snapshot) -> str:
-    costs = "".join(f"<li>{escape(cost_words(cost))}</li>" for cost in found.costs)
+    costs = "".join(f"<li>{escape(cost_text(cost))}</li>" for cost in found.costs)
     body = (
         f"<p>Use</p><h3>{escape(pick['name'])}</h3><p>{escape(_summary(pick))}</p><p>{escape(reason(found))} "
         f"{found.num_fitting} of {found.num_rows} entries are within the limits.</p>"

@@ -24,7 +24,7 @@ from moodbench.config import Catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
-from moodbench.report.notes import undertrained_words, verdict_words
+from moodbench.report.notes import undertrained_text, verdict_text
 from moodbench.report.terminal import RunDisplay
 from moodbench.spec import BASELINE_OF_SCORE, BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.store import Store
@@ -167,7 +167,7 @@ def to_retrain(trials: Sequence[TrialSpec], fits: pd.DataFrame, console: Console
             if each.suggested is None
             else f"is trained again with epochs={each.suggested.epochs:g} instead of {each.epochs:g}"
         )
-        verdict = verdict_words(each.verdict, each.num_steps)
+        verdict = verdict_text(each.verdict, each.num_steps)
         print_lines(console, [f"{each.model} on {each.dataset}: {verdict}; {action}"])
     chosen = retrained(trials, found)
     if not chosen:
@@ -185,7 +185,7 @@ def print_undertrained(
 ) -> None:
     """Print a line for each model that was not trained enough, with the command that trains it longer."""
     found = undertrained(trials, store.records("fits"))
-    print_lines(console, [undertrained_words(each, longer_command(arguments, each)) for each in found])
+    print_lines(console, [undertrained_text(each, longer_command(arguments, each)) for each in found])
 
 
 def longer_command(arguments: argparse.Namespace, found: Undertrained) -> str | None:

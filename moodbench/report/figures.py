@@ -170,9 +170,9 @@ def accuracy_intervals(rows: pd.DataFrame) -> Chart | NoData:
     )
 
 
-def f1_by_dataset(board: pd.DataFrame) -> Chart | NoData:
+def f1_by_dataset(leaderboard: pd.DataFrame) -> Chart | NoData:
     """Plot the macro-F1 of each entry on each dataset, best mean on top, with one symbol per dataset."""
-    shown = board[board["f1_macro"].notna()]
+    shown = leaderboard[leaderboard["f1_macro"].notna()]
     if shown.empty:
         return NoData("No entry to show")
     names = [str(name) for name in shown.groupby("name")["f1_macro"].mean().sort_values(kind="stable").index]

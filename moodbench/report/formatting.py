@@ -281,10 +281,10 @@ def reference_cells(references: pd.DataFrame, columns: Sequence[Column] = COLUMN
     return pd.DataFrame(made, columns=[c.heading for c in columns], dtype=str)
 
 
-def cells(board: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
+def cells(leaderboard: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """Return the leaderboard as text, one row per entry and one column per heading."""
-    rows = [row for _, row in board.iterrows()]  # built once for all columns: a slider waits for this
-    return pd.DataFrame({c.heading: [c.show(row) for row in rows] for c in columns}, index=board.index, dtype=str)
+    rows = [row for _, row in leaderboard.iterrows()]  # built once for all columns: a slider waits for this
+    return pd.DataFrame({c.heading: [c.show(row) for row in rows] for c in columns}, index=leaderboard.index, dtype=str)
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:

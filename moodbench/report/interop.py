@@ -15,7 +15,7 @@ import yaml
 from moodbench import __version__
 from moodbench.report.formatting import COLUMNS, cells, missing, track_facts
 from moodbench.report.leaderboard_view import LeaderboardView
-from moodbench.report.notes import effect_words
+from moodbench.report.notes import effect_sentence
 from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 
@@ -199,7 +199,7 @@ def latex(view: LeaderboardView) -> bytes:
     headings = [column.heading for column in columns]
     for name in view.tracks:
         rows, pairs = view.track(name), view.pairs_of(name)
-        caption = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_words(pairs)}")
+        caption = f"{name}. {track_facts(rows)}" + ("" if pairs is None else f". {effect_sentence(pairs)}")
         parts += [
             r"\begin{table}",
             r"\centering",

@@ -129,16 +129,18 @@ class StoreView:
         intervals; by default all rows get them.
         """
         weights, scoring, results = weights or Weights(), self.results.scoring(composite), self.results
-        board = scoring.leaderboard(weights, ranked_track).assign(composite=composite)
-        tested = robustness(board, scoring, weights) if with_robustness else []
-        notes = [*score_notes(board, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
-        if self.searches and not board.empty:
-            notes += search_notes(zip(board["model"], board["dataset"], board["config_id"], strict=True), self.searches)
+        leaderboard = scoring.leaderboard(weights, ranked_track).assign(composite=composite)
+        tested = robustness(leaderboard, scoring, weights) if with_robustness else []
+        notes = [*score_notes(leaderboard, scoring, weights), *self._lasting_notes, *robustness_notes(tested)]
+        if self.searches and not leaderboard.empty:
+            notes += search_notes(
+                zip(leaderboard["model"], leaderboard["dataset"], leaderboard["config_id"], strict=True), self.searches
+            )
         if len(results.references):
             meanings = "; ".join(f"{name}: {what}" for name, what in REFERENCE_HELP.items())
             notes.append(f"ref: human agreement on the same texts, not an entry. {meanings}.")
         return LeaderboardView(
-            board,
+            leaderboard,
             results.records.failures,
             tuple(notes),
             results.references,

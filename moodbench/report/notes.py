@@ -37,12 +37,12 @@ def robustness_notes(tested: list[Robustness]) -> list[str]:
     """Describe for each track how similar the orders are, and the smallest change of weights that moves the leader."""
     return [
         f"{_short(r.track)}: resampled weights and texts give orders with a mean Kendall tau of "
-        f"{r.stability.kendall_tau:.2f} to the one shown. {_flip_words(r)}"
+        f"{r.stability.kendall_tau:.2f} to the one shown. {_flip_text(r)}"
         for r in tested
     ]
 
 
-def _flip_words(r: Robustness) -> str:
+def _flip_text(r: Robustness) -> str:
     if r.flip is None:
         return f"No weights rank another entry above {r.first}."
     if r.flip.distance < 1e-9:
@@ -56,12 +56,12 @@ def _flip_words(r: Robustness) -> str:
     return f"Smallest change of weights that ties another entry with {r.first}: {moved} ({r.flip.rival})."
 
 
-def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
-    """Return notes on how the score of `board` is made by `scoring`.
+def score_notes(leaderboard: pd.DataFrame, scoring: Scoring, weights: Weights) -> list[str]:
+    """Return notes on how the score of `leaderboard` is made by `scoring`.
 
     They give the effective share of each criterion and the worth of a point of accuracy.
     """
-    if board.empty:
+    if leaderboard.empty:
         return []
     scheme, composite = scoring.scheme, scoring.composite
     if scheme.utilities is None:
@@ -74,7 +74,7 @@ def score_notes(board: pd.DataFrame, scoring: Scoring, weights: Weights) -> list
     if composite == "pinned":
         notes += _pinned_notes(scoring, weights)
     shares, worth = [], []
-    leaders = board[board["score"].notna()].drop_duplicates("track").set_index("track")["name"]
+    leaders = leaderboard[leaderboard["score"].notna()].drop_duplicates("track").set_index("track")["name"]
     for name, rows in scoring.complete.items():
         if len(rows) < 2:
             continue
@@ -137,12 +137,12 @@ def rank_notes(pairs: Mapping[str, AllPairs], draws: Mapping[str, BootstrapDraws
     return [
         "Ranks are simultaneous 95 % rank intervals; entries that share a letter under Groups do not differ "
         "significantly in accuracy. "
-        f"{_speed_words(draws, entries)}",
-        *(f"{_short(track)}. {effect_words(each)}" for track, each in pairs.items()),
+        f"{_speed_sentence(draws, entries)}",
+        *(f"{_short(track)}. {effect_sentence(each)}" for track, each in pairs.items()),
     ]
 
 
-def _speed_words(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> str:
+def _speed_sentence(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> str:
     """Describe whether rank intervals and Pareto chances include the noise of speed, for measured entries."""
     timed = entries[entries["latency_p50_s"].notna()]
     measured = set(zip(timed["track"], timed["name"], strict=True))
@@ -155,40 +155,40 @@ def _speed_words(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> 
     ]
     if not any(drawn):
         return "Speed is taken as measured: rank intervals and Pareto probabilities ignore its noise."
-    words = "Rank intervals and Pareto probabilities include the noise of speed, resampled over fresh processes"
+    text = "Rank intervals and Pareto probabilities include the noise of speed, resampled over fresh processes"
     if all(drawn):
-        return f"{words}."
+        return f"{text}."
     return (
-        f"{words}, for {sum(drawn)} of {len(drawn)} results; "
+        f"{text}, for {sum(drawn)} of {len(drawn)} results; "
         "the others are taken as measured (one process, or other load disturbed the clock)."
     )
 
 
-def effect_words(each: AllPairs) -> str:
+def effect_sentence(each: AllPairs) -> str:
     """Describe the smallest difference that can be found and how many pairs each of two methods separates."""
     about = "these weights" if each.estimand == "checkpoint" else "retraining"
-    words = "Smallest difference in accuracy detectable with 80 % power: "
+    text = "Smallest difference in accuracy detectable with 80 % power: "
     if each.one_pair < LEAST_SHOWN:
-        words += "unknown, because most pairs agree on nearly all texts"
+        text += "unknown, because most pairs agree on nearly all texts"
     else:
-        words += f"{100 * each.one_pair:.1f} points for one pair"
+        text += f"{100 * each.one_pair:.1f} points for one pair"
         median = ""
         if each.num_pairs > 1:
-            words += f", {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
+            text += f", {100 * each.all_pairs:.1f} for all {each.num_pairs} at once"
             median = "median pair; "
-        words += f" ({median}new texts, {about})"
-    words += f". Significant pairs, all tested at once: {each.num_separated} of {each.num_pairs} by max-T"
+        text += f" ({median}new texts, {about})"
+    text += f". Significant pairs, all tested at once: {each.num_separated} of {each.num_pairs} by max-T"
     cross = "" if each.num_holm is None else f", {each.num_holm} by Holm on each pair's own test"
-    return f"{words}{cross}."
+    return f"{text}{cross}."
 
 
 def _short(track: str) -> str:
     return track.split(" (")[0]
 
 
-def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
-    """Return a sentence on the datasets of `every` that the overall rows of `board` omit; empty if there are none."""
-    rows = board[board["dataset"] == OVERALL]
+def coverage_note(leaderboard: pd.DataFrame, every: Sequence[Any]) -> list[str]:
+    """Return a sentence on the datasets of `every` that the overall rows of `leaderboard` omit; empty if none."""
+    rows = leaderboard[leaderboard["dataset"] == OVERALL]
     if rows.empty:
         return []
     left = [str(t) for t in every if t not in rows["covers"].iloc[0]]
@@ -200,33 +200,36 @@ def coverage_note(board: pd.DataFrame, every: Sequence[Any]) -> list[str]:
     ]
 
 
-def row_notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> list[str]:
+def row_notes(leaderboard: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -> list[str]:
     """Return notes on marks, intervals and omitted measurements of the rows, and on failed phases."""
-    if board.empty:
+    if leaderboard.empty:
         return []
     notes = []
-    if board["provisional"].any():
+    if leaderboard["provisional"].any():
         notes.append(
             "* Other load disturbed the clock: these scores use CPU time and are provisional. They have no rank beside "
             "undisturbed ones; if all are disturbed, ranks are in brackets. Measure again on a quiet machine."
         )
-    given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in board]
-    kinds = board[given].drop_duplicates()  # few, and a slider of the page waits for this
+    given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in leaderboard]
+    kinds = leaderboard[given].drop_duplicates()  # few, and a slider of the page waits for this
     found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
     for mark in ("quick", "unknown", "invalid", "partial"):
         if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
-    if (board["num_seeds"] == 1).any():
+    if (leaderboard["num_seeds"] == 1).any():
         notes.append("One seed: intervals cover new texts with these weights, not retraining.")
-    if (board["estimand"] == "recipe").any():
+    if (leaderboard["estimand"] == "recipe").any():
         notes.append("Several seeds: intervals cover retraining the recipe and new texts.")
-    if (board["estimand"] == MIXED).any():
+    if (leaderboard["estimand"] == MIXED).any():
         notes.append(
             "Mixed: the overall interval combines datasets with one seed (these weights) and with several (retraining)."
         )
-    if ((board["num_seeds"] > 1) & board["interval_method"].isna()).any():
+    if ((leaderboard["num_seeds"] > 1) & leaderboard["interval_method"].isna()).any():
         notes.append("No interval: the variance over several seeds and texts needs their stored predictions.")
-    if "f1_low" in board and (board["f1_high"].astype(float) - board["f1_low"].astype(float) < WIDTH_OF_NONE).any():
+    if (
+        "f1_low" in leaderboard
+        and (leaderboard["f1_high"].astype(float) - leaderboard["f1_low"].astype(float) < WIDTH_OF_NONE).any()
+    ):
         notes.append("F1 interval of zero width: all texts of a class got the same label, and class sizes are fixed.")
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements on other machine types are not shown: speeds are not comparable.")
@@ -235,20 +238,20 @@ def row_notes(board: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: int) -
     return notes
 
 
-def verdict_words(verdict: str, num_steps: int) -> str:
+def verdict_text(verdict: str, num_steps: int) -> str:
     """Return a verdict with its reason, such as undertrained (38 steps, loss still falling)."""
     return f"{NOT_TRAINED_ENOUGH[verdict]} ({num_steps:,} steps, {WHY[verdict]})"
 
 
-def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
+def training_notes(leaderboard: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
     """Return a note on the rows not trained enough, with what to do, and one on the over-fitted rows."""
-    if board.empty or "training_verdict" not in board:
+    if leaderboard.empty or "training_verdict" not in leaderboard:
         return []
-    rows = board[board["dataset"] != OVERALL]
+    rows = leaderboard[leaderboard["dataset"] != OVERALL]
     short, over = rows[rows["training_verdict"].isin(NOT_ENOUGH)], rows[rows["training_verdict"] == "overfitted"]
     notes = []
     if len(short):
-        listed = "; ".join(_row_words(row, fits) for _, row in short.iterrows())
+        listed = "; ".join(_row_text(row, fits) for _, row in short.iterrows())
         notes.append(f"Not trained enough: {listed}. A lower rank or group of such an entry shows {OF_RECIPES}.")
     if len(over):
         listed = ", ".join(f"{row['name']} on {row['dataset']}" for _, row in over.iterrows())
@@ -259,19 +262,19 @@ def training_notes(board: pd.DataFrame, fits: pd.DataFrame) -> list[str]:
     return notes
 
 
-def undertrained_words(found: Undertrained, command: str | None) -> str:
+def undertrained_text(found: Undertrained, command: str | None) -> str:
     """Return a model's verdict after a run, with the `command` that trains it longer.
 
     Without such a command (None), it advises another learning rate.
     """
-    words = f"{found.model} on {found.dataset}: {verdict_words(found.verdict, found.num_steps)}; "
+    text = f"{found.model} on {found.dataset}: {verdict_text(found.verdict, found.num_steps)}; "
     if found.suggested is None or command is None:
-        return f"{words}epochs are at their maximum; change the learning rate, as in --train learning_rate=1e-3."
+        return f"{text}epochs are at their maximum; change the learning rate, as in --train learning_rate=1e-3."
     other = " (or change learning_rate or patience with --train)" if found.verdict == "chance" else ""
-    return f"{words}train longer (epochs {found.epochs:g} to {found.suggested.epochs:g}){other}: {command}"
+    return f"{text}train longer (epochs {found.epochs:g} to {found.suggested.epochs:g}){other}: {command}"
 
 
-def recipes_words(names: Sequence[str]) -> str:
+def recipes_text(names: Sequence[str]) -> str:
     """Return the sentence that a difference is one of recipes, because the models `names` were not trained enough."""
     be = "was" if len(names) == 1 else "were"
     return f"{' and '.join(names)} {be} not trained enough: this is {OF_RECIPES}"
@@ -284,17 +287,17 @@ def not_trained_enough(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in rows.loc[rows["training_verdict"].isin(NOT_ENOUGH), "name"]]
 
 
-def _row_words(row: pd.Series[Any], fits: pd.DataFrame) -> str:
+def _row_text(row: pd.Series[Any], fits: pd.DataFrame) -> str:
     """Return a leaderboard row with its verdict and the command that trains it longer, where the store knows one."""
     own = fits[fits["fit_id"].isin(row["fit_ids"]) & fits["training_verdict"].isin(NOT_ENOUGH)]
     verdict = worst_training_verdict(own["training_verdict"])
     assert verdict is not None
-    words = f"{row['name']} on {row['dataset']}: {verdict_words(verdict, int(own['num_steps'].max()))}"
+    text = f"{row['name']} on {row['dataset']}: {verdict_text(verdict, int(own['num_steps'].max()))}"
     proposed = [train.epochs for record in own.to_dict("records") if (train := longer_of(record)) is not None]
     if not proposed:
-        return words
+        return text
     return (
-        f"{words}; train longer: moodbench run ... --models {row['model']} --train epochs={max(proposed):g} "
+        f"{text}; train longer: moodbench run ... --models {row['model']} --train epochs={max(proposed):g} "
         "--retrain undertrained"
     )
 

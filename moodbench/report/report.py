@@ -20,7 +20,7 @@ from moodbench.report.charts import Drawing, Figure, NoData, draw, draw_panels
 from moodbench.report.figures import accuracy_intervals, critical_difference, f1_by_dataset, reliability, trade_off
 from moodbench.report.formatting import COLUMNS, cells, failure_text, markdown_table, reference_cells, track_facts
 from moodbench.report.leaderboard_view import DRAWN_FROM, LeaderboardView, answer
-from moodbench.report.notes import effect_words
+from moodbench.report.notes import effect_sentence
 from moodbench.report.search import FIGURES, TITLES, caption, search_sentences, trial_table
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
 from moodbench.statistics.bootstrap import AllPairs
@@ -232,15 +232,17 @@ def trade_offs(rows: pd.DataFrame, name: str, stem: str) -> Iterable[Picture]:
         yield from _picture(f"{stem}-error-and-{cost.replace(' ', '-')}", f"Error and {cost} · {name}", caption, figure)
 
 
-def all_datasets(board: pd.DataFrame, number: int) -> Iterable[Picture]:
+def all_datasets(leaderboard: pd.DataFrame, number: int) -> Iterable[Picture]:
     """Yield the figures that compare datasets.
 
     The critical difference diagram has Friedman's and Wilcoxon's tests on the accuracy of the entries that have every
     dataset. Their accuracy is averaged over the tracks of a dataset: two sizes of one training set do not count as two
     datasets. It is missing below 10 datasets or 3 entries.
     """
-    yield from _picture(f"figure-{number}-f1-by-dataset", "Macro-F1", "Macro-F1 by dataset.", f1_by_dataset(board))
-    table = board.pivot_table(index="dataset", columns="name", values="accuracy", aggfunc="mean").dropna(axis=1)
+    yield from _picture(
+        f"figure-{number}-f1-by-dataset", "Macro-F1", "Macro-F1 by dataset.", f1_by_dataset(leaderboard)
+    )
+    table = leaderboard.pivot_table(index="dataset", columns="name", values="accuracy", aggfunc="mean").dropna(axis=1)
     across = across_datasets(table.to_numpy(dtype=float)) if len(table) else None
     if across is None:
         return
@@ -275,7 +277,7 @@ def ties(pairs: AllPairs, rows: pd.DataFrame) -> str:
         if len(names) > 1
         else f"Significantly the most accurate: {names[0]}"
     )
-    return f"{who} (all pairs at once, 5 %). {effect_words(pairs)}"
+    return f"{who} (all pairs at once, 5 %). {effect_sentence(pairs)}"
 
 
 def search_blocks(search: SearchResult) -> Iterable[Block]:

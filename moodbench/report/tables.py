@@ -11,7 +11,7 @@ from moodbench.analysis.calibration import NO_VALIDATION, Calibration
 from moodbench.analysis.mislabelled import MIN_SHARE, LabelIssues
 from moodbench.analysis.recommend import Cost, Miss, Recommendation
 from moodbench.report.formatting import MISSING, mebibytes, milliseconds, missing, percent
-from moodbench.report.notes import recipes_words
+from moodbench.report.notes import recipes_text
 from moodbench.statistics.paired import F1Difference, PairedDifference
 
 CALIBRATION_EXPLAINED = (
@@ -136,7 +136,7 @@ def _pair_verdict(a: str, b: str, difference: PairedDifference, same_recipe: boo
         verdict = f"{higher} as trained scores {points} above {lower} as trained"
     else:
         return f"{higher} is better than {lower} by {points}"
-    return "; ".join([verdict, *([recipes_words(undertrained)] if undertrained else [])])
+    return "; ".join([verdict, *([recipes_text(undertrained)] if undertrained else [])])
 
 
 def pair_cells(
@@ -225,7 +225,7 @@ def reason(found: Recommendation) -> str:
     )
 
 
-def cost_words(cost: Cost) -> str:
+def cost_text(cost: Cost) -> str:
     """Describe what one limit costs."""
     row = cost.row
     if cost.limit == "accuracy":
@@ -241,7 +241,7 @@ def cost_words(cost: Cost) -> str:
     return f"+{100 * cost.gain:.1f} points of accuracy {needed} ({row['name']})"
 
 
-def miss_words(miss: Miss) -> str:
+def miss_text(miss: Miss) -> str:
     """Describe by how much a limit is missed."""
     if miss.limit == "accuracy":
         if pd.isna(miss.value):

@@ -114,11 +114,11 @@ def _parts(needs: Sequence[int], width: int, lead: int) -> list[list[int]]:
 
     A part takes at most `width`, unless a single column needs more.
     """
-    room = width - sum(needs[:lead])
+    available = width - sum(needs[:lead])
     parts: list[list[int]] = [[]]
     taken = 0
     for column in range(lead, len(needs)):
-        if parts[-1] and taken + needs[column] > room:
+        if parts[-1] and taken + needs[column] > available:
             parts.append([])
             taken = 0
         parts[-1].append(column)

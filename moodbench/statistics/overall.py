@@ -58,15 +58,15 @@ def covered(rows: pd.DataFrame) -> list[str]:
     return tracks if len(tracks) > 1 else []
 
 
-def overall(board: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
+def overall(leaderboard: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
     """Return one row per entry over the datasets `tracks`: unweighted means of quality, medians of speed.
 
-    `board` holds the rows of all datasets. The interval of a mean combines the intervals of the datasets as independent
-    ones: see `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`. `device_name` is set only if it is
-    the same for all. `on_all` says whether the entry has results on every dataset, `covers` lists the datasets.
+    `leaderboard` holds the rows of all datasets. The interval of a mean combines the intervals of the datasets as
+    independent ones: see `intervals.mean_of_independent`. Its estimand is theirs, or `mixed`. `device_name` is set only
+    if it is the same for all. `on_all` says whether the entry has results on every dataset; `covers` lists datasets.
     """
-    part = board[board["track"].isin(tracks)]
-    every, sets = board["track"].nunique(), part["dataset"].nunique() == len(tracks)
+    part = leaderboard[leaderboard["track"].isin(tracks)]
+    every, sets = leaderboard["track"].nunique(), part["dataset"].nunique() == len(tracks)
     what = "datasets" if sets else "tracks"
     number = f"{len(tracks)}" if every == len(tracks) else f"{len(tracks)} of {every}"
     groups = part.groupby("name", sort=True)

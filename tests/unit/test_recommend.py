@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from moodbench.analysis.recommend import Limits, recommend, ties
-from moodbench.report.tables import cost_words, miss_words, reason
+from moodbench.report.tables import cost_text, miss_text, reason
 
 MIB = 2**20
 
@@ -36,8 +36,8 @@ def pick(limits, tied=None, of=None):
         num_fitting=found.num_fitting,
         num_rows=found.num_rows,
         why=reason(found),
-        costs=tuple(map(cost_words, found.costs)),
-        misses=tuple(map(miss_words, found.misses)),
+        costs=tuple(map(cost_text, found.costs)),
+        misses=tuple(map(miss_text, found.misses)),
     )
 
 

@@ -20,7 +20,7 @@ from moodbench.report.charts import draw
 from moodbench.report.figures import COSTS, joined_ranges, trade_off
 from moodbench.report.formatting import COLUMNS, cells
 from moodbench.report.leaderboard_view import view_leaderboard
-from moodbench.report.notes import effect_words
+from moodbench.report.notes import effect_sentence
 from moodbench.report.report import all_datasets, rank_probabilities, ties, trade_offs
 from moodbench.report.tables import CALIBRATION_HEADINGS
 from moodbench.statistics.bootstrap import all_pairs, bootstrap_draws, pair_p_values
@@ -233,7 +233,7 @@ def test_the_report_says_who_ties_for_the_best_accuracy():
 def test_where_most_pairs_answer_alike_no_difference_of_0_points_is_promised():
     truth = np.arange(400) % 2
     drawn = bootstrap_draws(truth, [truth, truth], "AB", 2)
-    words = effect_words(all_pairs(drawn, pair_p_values(truth, [truth, truth], [(0,)] * 2)))
+    words = effect_sentence(all_pairs(drawn, pair_p_values(truth, [truth, truth], [(0,)] * 2)))
     assert words.startswith(
         "Smallest difference in accuracy detectable with 80 % power: unknown, because most pairs agree on nearly all texts. "
     )
