@@ -17,12 +17,13 @@ from moodbench.cli.options import (
     add_actions,
     add_config,
     add_json,
+    add_own_data,
     add_trust,
     catalogue_of,
     print_json,
     print_lines,
+    values_of,
 )
-from moodbench.cli.request import add_own_data, values_of
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.catalogue import merge, own_source
 from moodbench.config.schema import DatasetEntry, ModelSize, ModelSource

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, the spec that they describe, and how commands print."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.errors import StoreError
+from moodbench.config.schema import FineTuning, Head, Quantization
+from moodbench.config.yaml_files import load_yaml
+from moodbench.data.labelling import DROP, label_text
+from moodbench.errors import SpecError, StoreError, UsageError
+from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
+from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values
 from moodbench.statistics.composite import COMPOSITES, Weights
 from moodbench.store import Store
 from moodbench.store.schema import RECORDS
@@ -131,6 +136,185 @@ def weights_of(arguments: argparse.Namespace) -> Weights:
 def add_json(parser: argparse.ArgumentParser, **default: Any) -> None:
     """Add `--json` with the given `default`; argparse.SUPPRESS keeps the value given before an action."""
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else", **default)
+
+
+def add_what(parser: argparse.ArgumentParser) -> None:
+    """Add the preset or spec file, and the lists of models and datasets that may replace it."""
+    parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
+    parser.add_argument(
+        "--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench catalogue models` lists them"
+    )
+    add_datasets(parser)
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
+
+
+def add_datasets(parser: argparse.ArgumentParser) -> None:
+    """Add `--datasets`."""
+    parser.add_argument(
+        "--datasets",
+        "--dataset",
+        nargs="+",
+        metavar="DATASET",
+        help="datasets; see `moodbench catalogue datasets`",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the user's own data, sub-samples and changed hyper-parameters."""
+    add_own_data(parser)
+    add_trust(parser)
+    parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
+    parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
+    parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")
+    parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
+    _add_fine_tuning(parser)
+    parser.add_argument(
+        "--prepare", nargs="+", metavar="STEP", help="steps applied to every text: entities, links, mentions, lowercase"
+    )
+    parser.add_argument(
+        "--augment",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        help="also train on changed copies of training texts: word_dropout=0.1 word_swap=0.1 punctuation=0.1 copies=1",
+    )
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quantization",
+        choices=get_args(Quantization),
+        help="how frozen weights are stored: nf4 is 4 bits (QLoRA), int8 8 bits, none as they are",
+    )
+    parser.add_argument(
+        "--method",
+        choices=get_args(FineTuning),
+        help="how models are fine-tuned: a LoRA adapter beside frozen weights, or all weights (full)",
+    )
+    parser.add_argument(
+        "--head",
+        choices=get_args(Head),
+        help="class scores of fine-tuned models: a new classification layer, or label words by the model's own "
+        "language-model head",
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="NAME|FILE.yaml",
+        help="template and label words: a prompt of the catalogue, or a file with one",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by kind "
+        "and size",
+    )
+    for part, example in (
+        ("lora", "r=16 lora_alpha=32"),
+        ("train", "epochs=3 learning_rate=1e-3"),
+        ("text", "max_length=128 truncation_side=left"),
+    ):
+        parser.add_argument(
+            f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
+        )
+
+
+def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
+    """Add `--device`."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help=f"where to {doing}")
+
+
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """Add `--protocol`."""
+    parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
+
+
+def add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` and the options that go with it."""
+    group = parser.add_argument_group("your own data")
+    group.add_argument(
+        "--data",
+        metavar="FILE|hub:OWNER/NAME",
+        help="CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
+    )
+    group.add_argument(
+        "--text-column", metavar="NAME", help="column with the texts; of a hub dataset also several: title,content"
+    )
+    group.add_argument("--label-column", metavar="NAME", help="column with the labels: stars, numbers or words")
+    group.add_argument(
+        "--label-map", metavar="LABEL=CLASS,...", help=f"classes of labels, such as 1=negative,3={DROP},5=positive"
+    )
+    group.add_argument("--labels", metavar="CLASS,...", help="2, 3 or 5 class names, most negative first")
+    group.add_argument("--split-column", metavar="NAME", help="column of a file that says train, validation or test")
+    group.add_argument("--group-column", metavar="NAME", help="rows of one group, such as a product, stay in one split")
+    group.add_argument("--data-name", metavar="NAME", help="what the dataset is called; default: the file's name")
+    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub dataset")
+    group.add_argument(
+        "--splits",
+        metavar="SPLIT=NAME,...",
+        help="which splits of a hub dataset are which, such as train=train,test=validation",
+    )
+
+
+def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
+    """Return the spec that the command line asks for.
+
+    Raises: UsageError if it asks for nothing.
+    """
+    given = values_of(arguments)
+    what = arguments.what
+    if what is None:
+        if not given.get("models") or not (given.get("datasets") or given.get("data")):
+            raise UsageError(
+                f"{arguments.name}: nothing to run; give a preset "
+                f"({', '.join(catalogue.presets)}), a spec file, or both --models and --datasets (or --data)"
+            )
+        return spec_from_values(given, "command line")
+    if what.endswith((".yaml", ".yml")) or Path(what).is_file():
+        written = read_spec(Path(what)).model_dump(exclude_unset=True)
+        return spec_from_values(overridden(written, given), f"{what} with the options" if given else what)
+    return spec_of_preset(what, catalogue, given)
+
+
+def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of BenchmarkSpec that the options give."""
+    given = {name: getattr(arguments, name, None) for name in BenchmarkSpec.model_fields}
+    values = {name: value for name, value in given.items() if value is not None}
+    for part in RECIPE_PARTS:
+        if part in values:
+            values[part] = _fields(f"--{part}", values[part])
+    if "label_map" in values:
+        pairs = (pair.rpartition("=") for pair in values["label_map"].split(","))  # a label may contain =
+        named = [(label_text(label) or "", sign, target) for label, sign, target in pairs]
+        values["label_map"] = _unique("--label-map", "LABEL=CLASS", f"1=negative,3={DROP},5=positive", named)
+    if "splits" in values:
+        parts = [pair.partition("=") for pair in values["splits"].split(",")]
+        values["splits"] = _unique("--splits", "SPLIT=NAME", "train=train,test=validation", parts)
+    if "labels" in values:
+        values["labels"] = [label.strip() for label in values["labels"].split(",")]
+    return values
+
+
+def _fields(option: str, pairs: list[str]) -> dict[str, Any]:
+    """Return field -> value for pairs such as "epochs=3", with values read as in a spec file."""
+    found: dict[str, Any] = {}
+    for field, value in _unique(option, "FIELD=VALUE", "epochs=3", [pair.partition("=") for pair in pairs]).items():
+        found |= load_yaml(f"{field}: {value}", f"{option} {field}={value}")
+    return found
+
+
+def _unique(option: str, form: str, example: str, pairs: list[tuple[str, str, str]]) -> dict[str, str]:
+    """Return key -> value for pairs of a key, an equals sign and a value.
+
+    Raises: SpecError for a pair of another form, or a key that is given twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, sign, value = (part.strip() for part in pair)
+        if not sign or not key or not value:
+            raise SpecError(f"{option}: {''.join(pair).strip()!r} is not {form}; expected such as {example}")
+        if key in found:
+            raise SpecError(f"{option}: {key!r} is given twice ({found[key]!r} and {value!r}); give it once")
+        found[key] = value
+    return found
 
 
 def print_json(value: Any) -> None:

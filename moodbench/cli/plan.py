@@ -9,8 +9,19 @@ from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
 from moodbench.benchmark.recipe import FitDevice
 from moodbench.benchmark.resolve import with_own_data
-from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json, print_lines
-from moodbench.cli.request import add_device, add_protocol, add_training, add_what, spec_of
+from moodbench.cli.options import (
+    add_config,
+    add_device,
+    add_json,
+    add_protocol,
+    add_store,
+    add_training,
+    add_what,
+    catalogue_of,
+    print_json,
+    print_lines,
+    spec_of,
+)
 from moodbench.config import Catalogue
 from moodbench.data.loader import Sources
 from moodbench.estimate import TrialEstimate

@@ -13,13 +13,16 @@ from moodbench.cli.options import (
     add_action,
     add_actions,
     add_config,
+    add_datasets,
+    add_device,
     add_json,
     add_store,
+    add_training,
     catalogue_of,
     print_json,
     print_lines,
+    values_of,
 )
-from moodbench.cli.request import add_datasets, add_device, add_training, values_of
 from moodbench.cli.running import add_target, carry_out, exit_code, open_context
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry

@@ -11,8 +11,21 @@ from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
 from moodbench.benchmark.plan import PHASES
 from moodbench.cli.leaderboard import output
-from moodbench.cli.options import add_config, add_json, add_store, catalogue_of, print_json, print_lines
-from moodbench.cli.request import add_datasets, add_device, add_protocol, add_training, add_what, spec_of, values_of
+from moodbench.cli.options import (
+    add_config,
+    add_datasets,
+    add_device,
+    add_json,
+    add_protocol,
+    add_store,
+    add_training,
+    add_what,
+    catalogue_of,
+    print_json,
+    print_lines,
+    spec_of,
+    values_of,
+)
 from moodbench.cli.running import (
     add_retrain,
     add_target,

@@ -20,8 +20,16 @@ from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.estimates import class_here
 from moodbench.cli.leaderboard import output
-from moodbench.cli.options import add_cluster, add_config, add_json, add_store
-from moodbench.cli.request import add_device, add_protocol, add_training, values_of
+from moodbench.cli.options import (
+    add_cluster,
+    add_config,
+    add_device,
+    add_json,
+    add_protocol,
+    add_store,
+    add_training,
+    values_of,
+)
 from moodbench.cli.running import carry_out, exit_code, open_context
 from moodbench.config import load_catalogue
 from moodbench.config.search_space import MIN_TRAINING_SEED

@@ -4,7 +4,7 @@ import pytest
 
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli.commands import parser
-from moodbench.cli.request import spec_of
+from moodbench.cli.options import spec_of
 from moodbench.config.catalogue import load_catalogue, merge
 from moodbench.config.schema import Augmentation, LoraDefaults, TextDefaults, TrainDefaults
 from moodbench.errors import DataError, MoodBenchError, PrerequisiteError, SpecError, UnknownNameError

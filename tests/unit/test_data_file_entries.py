@@ -13,7 +13,7 @@ from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
 from moodbench.cli.commands import parser
-from moodbench.cli.request import spec_of
+from moodbench.cli.options import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
 from moodbench.errors import DataError, SpecError
