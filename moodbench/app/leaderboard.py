@@ -85,8 +85,8 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
     shown = snapshot.leaderboard(state)
     sentence, table, notes = _ranked(shown, snapshot, state, services)
     cost = state.against if state.against in figures.COSTS else DEFAULT.against
-    board = shown.view.rows
-    by_dataset = board[board["dataset"] != OVERALL]
+    rows = shown.view.rows
+    by_dataset = rows[rows["dataset"] != OVERALL]
     absent = _without_trade_off(shown.rows, cost, shown.view.failures)
     return [
         sentence,
@@ -156,10 +156,10 @@ def _without_trade_off(rows: pd.DataFrame, cost: str, failures: pd.DataFrame) ->
     return reasons
 
 
-def _without_f1(board: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
+def _without_f1(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
     """Return those of `names` without an F1 on some dataset, and on which datasets."""
-    known = board[board["f1_macro"].notna()].groupby("name")["track"].agg(set)
-    tracks = set(board["track"])
+    known = rows[rows["f1_macro"].notna()].groupby("name")["track"].agg(set)
+    tracks = set(rows["track"])
     absent = {name: sorted(tracks - known.get(name, set())) for name in sorted(names)}
     return {name: f"not evaluated on {', '.join(missed)}" for name, missed in absent.items() if missed}
 

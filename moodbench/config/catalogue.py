@@ -180,8 +180,8 @@ def with_changed_training(train: dict[str, Any], changes: dict[str, Any]) -> dic
 
     If `changes` has `epochs` but not `min_steps`, min_steps is set to 0, so that the number of epochs is not extended.
     """
-    kept = {"min_steps": 0} if "epochs" in changes and "min_steps" not in changes else {}
-    return merge(train, kept | changes)
+    defaults = {"min_steps": 0} if "epochs" in changes and "min_steps" not in changes else {}
+    return merge(train, defaults | changes)
 
 
 @cache

@@ -188,13 +188,13 @@ class SearchSpace(Entry):
         """
         each = self.parameters[parameter]
         assert isinstance(each, Choice)
-        kept = tuple(v for v in each.values if v not in values)
-        if len(kept) > 1:
-            return self._with({**self.parameters, parameter: each.model_copy(update={"values": kept})})
+        remaining = tuple(v for v in each.values if v not in values)
+        if len(remaining) > 1:
+            return self._with({**self.parameters, parameter: each.model_copy(update={"values": remaining})})
         parameters: dict[str, Any] = {}
         for name, other in self.parameters.items():
-            allowed = other.when.get(parameter, kept)
-            if name != parameter and set(kept) & set(allowed):
+            allowed = other.when.get(parameter, remaining)
+            if name != parameter and set(remaining) & set(allowed):
                 left = {k: v for k, v in other.when.items() if k != parameter}
                 parameters[name] = other.model_copy(update={"when": left})
         return self._with(parameters)

@@ -200,9 +200,9 @@ def overridden(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     A given `data` replaces the spec's datasets. RECIPE_PARTS are merged key by key: `--train epochs=3` keeps the rest
     of `train`.
     """
-    kept = {k: v for k, v in values.items() if k != "datasets"} if given.get("data") is not None else values
-    parts = {part: {**kept[part], **given[part]} for part in RECIPE_PARTS if kept.get(part) and given.get(part)}
-    return kept | given | parts
+    base = {k: v for k, v in values.items() if k != "datasets"} if given.get("data") is not None else values
+    parts = {part: {**base[part], **given[part]} for part in RECIPE_PARTS if base.get(part) and given.get(part)}
+    return base | given | parts
 
 
 def read_spec(path: Path) -> BenchmarkSpec:

@@ -36,10 +36,10 @@ def augmented(train: pd.DataFrame, augmentation: Augmentation, seed: int) -> pd.
 def changed_text(text: str, augmentation: Augmentation, rng: np.random.Generator) -> str:
     """Return `text` with words deleted, then swapped with the next, then preceded by marks; one word always remains."""
     words = text.split()
-    kept = [
+    remaining = [
         word for word, drop in zip(words, rng.random(len(words)) < augmentation.word_dropout, strict=True) if not drop
     ]
-    words = kept or words[:1]
+    words = remaining or words[:1]
     for place in np.flatnonzero(rng.random(max(0, len(words) - 1)) < augmentation.word_swap):
         words[place], words[place + 1] = words[place + 1], words[place]
     with_marks: list[str] = []

@@ -137,11 +137,11 @@ class JointTraining:
         self._waiting[one.number] = mine
         self._charge(one)
         if not self._all_wait():
-            kept = _random_state()
+            saved = _random_state()
             self._hand_on(one.number)
             with self._turn:
                 self._turn.wait_for(lambda: self._current == one.number)
-            _set_random_state(kept)
+            _set_random_state(saved)
         else:
             self._pass()
         torch.set_rng_state(mine.random_state)
@@ -191,9 +191,9 @@ class JointTraining:
 
         first = waiting[0]
         if first.key not in self._bases:
-            kept = _random_state()
+            saved = _random_state()
             self._bases[first.key] = _Joined(first.base(), first.model)
-            _set_random_state(kept)
+            _set_random_state(saved)
         for each in waiting:
             each.model.train()
         states = [each.random_state for each in waiting]
