@@ -69,7 +69,7 @@ class FitOutcome:
     num_steps: int | None = None
     """Optimiser steps; None without gradient training."""
     training_verdict: str | None = None
-    """Whether training was sufficient, see `verdict.training_verdict`; None if the learning curve does not show it."""
+    """Whether training was sufficient, see `training_verdict`; None if the learning curve does not show it."""
 
 
 def training_verdict(
