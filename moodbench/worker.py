@@ -1,7 +1,7 @@
 """Worker process: run the phases of one job and commit each (`python -m moodbench.worker`, job as JSON on stdin).
 
 Standard output carries one JSON event per line and nothing else; the output of libraries goes to standard error. The
-exit code is that of the worst outcome: 0 when every phase has a record, see `runtime.outcome.CODES`.
+exit code is that of the worst outcome: 0 when every phase has a record, see `runtime.process.CODES`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import pyarrow as pa
 
 from moodbench.hardware import die_with_parent
 from moodbench.models.device import import_peft, prepare_torch
-from moodbench.runtime.outcome import Outcome, exit_with_outcome
-from moodbench.runtime.process import take_over_stdout
+from moodbench.runtime.process import Outcome, exit_with_outcome, take_over_stdout
 from moodbench.spec import FitSpec, evaluation_id
 from moodbench.spec.job import KIND_OF_PHASE, EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table

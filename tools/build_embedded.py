@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from moodbench.data.ceiling import RATINGS
 from moodbench.data.embedded import EMBEDDED
-from moodbench.data.examples import content_key
+from moodbench.data.examples import RATINGS, content_key
 from moodbench.data.splits import JACCARD, MIN_WORDS, near_duplicate_clusters, stratified_group_split
 from moodbench.errors import DataError
 

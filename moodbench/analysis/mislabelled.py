@@ -14,8 +14,7 @@ import pandas as pd
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.analysis.leaderboard import TRACK
-from moodbench.data.ceiling import RATINGS
-from moodbench.data.examples import labels_of_ratings
+from moodbench.data.examples import RATINGS, labels_of_ratings
 from moodbench.errors import StoreError, UnknownNameError, UsageError
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk

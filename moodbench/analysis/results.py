@@ -17,9 +17,8 @@ import pandas as pd
 
 from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
 from moodbench.analysis.scoring import Scoring
-from moodbench.data.ceiling import leave_one_out_agreement, split_half_ceiling
 from moodbench.errors import StoreError, UnknownNameError
-from moodbench.evaluation.predicting import CEILING_SEED
+from moodbench.evaluation.predicting import CEILING_SEED, leave_one_out_agreement, split_half_ceiling
 from moodbench.hardware import Hardware
 from moodbench.statistics.bootstrap import (
     AllPairs,

@@ -11,7 +11,7 @@ from moodbench.app.snapshot import Snapshot
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
-from moodbench.runtime.cluster_snapshot import ClusterSnapshot
+from moodbench.runtime.ray_cluster import ClusterSnapshot
 from moodbench.serving.classifier import Answer
 
 Choices = Sequence[tuple[str, Any]]

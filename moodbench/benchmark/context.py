@@ -23,7 +23,7 @@ from moodbench.config.cluster import ClusterFile
 from moodbench.data.loader import Sources
 from moodbench.hardware import Hardware
 from moodbench.runtime.executor import Executor, InlineExecutor
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.runtime.ray_cluster import ClusterExecutor
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.spec.job import Job, PhaseName, checkpoint_interval_s

@@ -16,7 +16,7 @@ from moodbench.benchmark.target import Target
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import TrialEstimate
 from moodbench.runtime.executor import Command, Isolation, Progress
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Need, Node, Scheduler, Start, Task
 from moodbench.schedule.accounting import Accounting, Eta, Ledger
 from moodbench.schedule.resources import impossible

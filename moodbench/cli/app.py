@@ -13,8 +13,7 @@ from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.report.terminal import make_console
-from moodbench.runtime.cluster_snapshot import ClusterMonitor
-from moodbench.runtime.ray_cluster import check_form
+from moodbench.runtime.ray_cluster import ClusterMonitor, check_form
 from moodbench.serving.classifier import LoadedModels
 from moodbench.store import Store
 

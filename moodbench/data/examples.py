@@ -31,6 +31,8 @@ COLUMNS = (
     "rating_counts",
 )
 """Columns of `Examples.frame`."""
+RATINGS = np.arange(-4, 5)
+"""Ratings that a rater can give."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.metrics.measurement import Verdict, Window, judge_windows, quantile_with_interval
-from moodbench.runtime.outcome import Outcome, ProcessError
-from moodbench.runtime.process import RunningProcess
+from moodbench.runtime.process import Outcome, ProcessError, RunningProcess
 from moodbench.spec import MeasureSpec
 
 NEAR_TIE = 1e-3

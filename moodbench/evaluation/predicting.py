@@ -1,14 +1,18 @@
-"""Predictions of a fitted model on an evaluation split, and their scores."""
+"""Predictions of a fitted model on an evaluation split, their scores and their ceiling.
+
+The ceiling is the agreement between human raters: accuracy above it measures noise in the labels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from moodbench.data.ceiling import split_half_ceiling
+from moodbench.data.examples import RATINGS, labels_of_ratings
 from moodbench.metrics import score_all
 from moodbench.metrics.classification import confusion
 from moodbench.models.interface import Predictor
@@ -81,3 +85,95 @@ def columns(evaluation: Evaluation) -> dict[str, Any]:
         "ceiling_accuracy": evaluation.ceiling_accuracy,
         "ceiling_f1_macro": evaluation.ceiling_f1_macro,
     }
+
+
+class Ceiling(NamedTuple):
+    """Scores of one half of the raters against the other half."""
+
+    accuracy: float
+    """Mean of `agreement`."""
+    f1_macro: float
+    agreement: npt.NDArray[np.float64]
+    """How often the two halves agree on each item, `(items,)`."""
+
+
+def split_half_ceiling(
+    rating_counts: npt.NDArray[np.int64],
+    num_labels: int,
+    neutral_band: float,
+    rng: np.random.Generator,
+    num_splits: int = 20,
+) -> Ceiling:
+    """Return the agreement of two random halves of the raters, averaged over `num_splits` random halvings.
+
+    `rating_counts` `(items, 9)` counts the ratings -4 .. +4 of each item in the dataset. Each half is labelled by the
+    dataset's own rule; the label of half A is the prediction and that of half B the truth. With two labels, the sign of
+    the mean decides (a fair coin for a mean of 0), without a neutral band. A model that predicts the label of all
+    raters can slightly exceed the ceiling, because half of the raters are noisier than all of them.
+    Source: split-half reliability, Spearman (1910), Brown (1910), without the step-up correction.
+    """
+    first, second = _halvings(rating_counts, num_labels, neutral_band, rng, num_splits)
+    scores = score_all(np.eye(num_labels)[first.ravel()], second.ravel())
+    accuracy, f1_macro = scores["accuracy"], scores["f1_macro"]
+    assert accuracy is not None and f1_macro is not None
+    return Ceiling(accuracy, f1_macro, np.asarray((first == second).mean(axis=0)))
+
+
+def leave_one_out_agreement(
+    rating_counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float
+) -> npt.NDArray[np.float64]:
+    """Return the exact share of raters of each item who agree with its other raters, `(items,)`.
+
+    The label of a rater follows from their own rating, and the label of the others from the mean of their ratings, both
+    by the dataset's own rule. With two labels, a rating or mean of 0 counts as a fair coin, so the agreement is 0.5.
+    NaN for an item with fewer than two raters.
+    """
+    num_raters, total = rating_counts.sum(axis=1), rating_counts @ RATINGS
+    agreed = np.zeros(len(rating_counts))
+    for rating, count in zip(RATINGS, rating_counts.T, strict=True):
+        others = (total - rating) / np.maximum(num_raters - 1, 1)
+        if num_labels == 2:
+            sides = np.sign(others) * np.sign(rating)
+            agrees = np.where(sides == 0, 0.5, sides > 0)
+        else:
+            own = labels_of_ratings(np.full(len(others), float(rating)), num_labels, neutral_band)
+            agrees = own == labels_of_ratings(others, num_labels, neutral_band)
+        agreed += count * agrees
+    return np.where(num_raters > 1, agreed / np.maximum(num_raters, 1), np.nan)
+
+
+def _halvings(
+    counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float, rng: np.random.Generator, num_splits: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the labels of the first and of the second half in each random halving, each `(num_splits, items)`."""
+    first, second = [], []
+    for _ in range(num_splits):
+        half = _draw_half(counts, rng)
+        first.append(_labels_of(half, num_labels, neutral_band, rng))
+        second.append(_labels_of(counts - half, num_labels, neutral_band, rng))
+    return np.array(first), np.array(second)
+
+
+def _draw_half(counts: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the rating counts `(items, 9)` of a random half of each item's ratings, drawn without replacement.
+
+    Of an odd number of ratings, the half is rounded up or down at random.
+    """
+    left = counts.sum(axis=1)
+    wanted = (left + rng.integers(0, 2, size=len(left))) // 2
+    drawn = np.zeros_like(counts)
+    for k in range(counts.shape[1]):
+        left = left - counts[:, k]
+        drawn[:, k] = rng.hypergeometric(counts[:, k], left, np.minimum(wanted, counts[:, k] + left))
+        wanted = wanted - drawn[:, k]
+    return drawn
+
+
+def _labels_of(
+    counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float, rng: np.random.Generator
+) -> npt.NDArray[np.int32]:
+    means = (counts @ RATINGS) / np.maximum(counts.sum(axis=1), 1)
+    if num_labels == 2:
+        coin = rng.choice([-1.0, 1.0], size=len(means))
+        return labels_of_ratings(np.where(means == 0, coin, means), 2, 0.0)
+    return labels_of_ratings(means, num_labels, neutral_band)

@@ -28,8 +28,7 @@ from moodbench.evaluation.process_clock import (  # noqa: E402
 from moodbench.hardware import Device, die_with_parent  # noqa: E402
 from moodbench.models.interface import Predictor  # noqa: E402
 from moodbench.models.predictor import import_libraries, load_predictor, predict_encoded  # noqa: E402
-from moodbench.runtime.outcome import exit_with_outcome  # noqa: E402
-from moodbench.runtime.process import take_over_stdout  # noqa: E402
+from moodbench.runtime.process import exit_with_outcome, take_over_stdout  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
 
 CHUNK_BATCHES = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, override
 
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 
 Isolation = Literal["none", "alone", "resource", "pg"]
 """Protection of an exclusive command from our other ones. none: nothing; alone: no Ray runs beside it on this

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moodbench.runtime.executor import Command, Ended, OnEvent, Progress
-from moodbench.runtime.outcome import Outcome
-from moodbench.runtime.process import ALIVE, MAX_DETAIL_CHARS, Message, RunningProcess
+from moodbench.runtime.process import ALIVE, MAX_DETAIL_CHARS, Message, Outcome, RunningProcess
 
 HEARTBEAT_S = 5.0
 """Interval of the heartbeats of a running command."""

@@ -1,4 +1,7 @@
-"""Executor on an existing Ray cluster: each command is pinned to a node, and an exclusive one leases the whole node."""
+"""Executor on an existing Ray cluster: each command is pinned to a node, and an exclusive one leases the whole node.
+
+Snapshots of its total and free resources are taken by separate processes, which do not join the cluster.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, override
 
 import psutil
 
-from moodbench.errors import PrerequisiteError, UsageError
+from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
 from moodbench.runtime.executor import Command, Ended, Executor, Isolation, OnEvent
 from moodbench.runtime.ray_actors import CommandActors, own_sigterm
 from moodbench.runtime.ray_internals import (
@@ -34,6 +37,10 @@ HEAD_SILENCE_S = 30.0
 """A head that has not answered for this long is considered lost."""
 QUERY_S = 15.0
 """Time limit for the head to list its nodes."""
+ANSWER_S = 10.0
+"""Time limit for the head's answer, including the start of Python."""
+EVERY_S = 15.0
+"""Shortest interval between snapshots: each costs about a second of one core."""
 
 
 @dataclass(frozen=True)
@@ -286,3 +293,78 @@ def check_address(address: str, source: str = "--address") -> None:
             f"{source} {address}: nothing answers there ({error}); start the cluster with "
             "`ray start --head`, see cluster/README.md, or give none to run on this machine"
         ) from error
+
+
+@dataclass(frozen=True)
+class NodeSnapshot:
+    """A node as the head of its cluster reports it."""
+
+    name: str
+    address: str
+    status: str
+    """running, idle, dead or draining."""
+    total: Mapping[str, float]
+    """Resource -> amount; memory in bytes. The same holds for `free`."""
+    free: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClusterSnapshot:
+    """A cluster at one moment."""
+
+    address: str
+    nodes: tuple[NodeSnapshot, ...] = ()
+    problem: str = ""
+    """Why it could not be queried; empty if it answered."""
+
+
+def take_snapshot(address: str, timeout_s: float = ANSWER_S) -> ClusterSnapshot:
+    """Return a snapshot of the cluster at `address` (HOST:PORT of its head, or auto), or why it failed.
+
+    It raises no MoodBenchError and does not take much longer than `timeout_s`.
+    """
+    try:
+        check_address(address)
+        done = query("state", address, timeout_s)
+    except MoodBenchError as error:
+        return ClusterSnapshot(address, problem=str(error))
+    except subprocess.TimeoutExpired:
+        return ClusterSnapshot(address, problem=f"no answer in {timeout_s:.0f} s")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return ClusterSnapshot(address, problem=lines[-1][:300] if lines else f"the query ended with {done.returncode}")
+    return ClusterSnapshot(address, tuple(NodeSnapshot(**node) for node in json.loads(done.stdout)))
+
+
+class ClusterMonitor:
+    """Takes snapshots of one cluster in the background, for as long as somebody asks for the latest one."""
+
+    def __init__(
+        self,
+        address: str,
+        take: Callable[[str], ClusterSnapshot] = take_snapshot,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address, self._take, self._clock = address, take, clock
+        self._lock = threading.Lock()
+        self._latest: ClusterSnapshot | None = None
+        self._started_at = -float("inf")
+        self._thread: threading.Thread | None = None
+
+    def latest(self) -> ClusterSnapshot | None:
+        """Return the latest snapshot without waiting; None before the first. Start a new one every EVERY_S."""
+        with self._lock:
+            busy = self._thread is not None and self._thread.is_alive()
+            if not busy and self._clock() - self._started_at >= EVERY_S:
+                self._started_at = self._clock()
+                self._thread = threading.Thread(target=self._update, name="moodbench-cluster-snapshot", daemon=True)
+                self._thread.start()
+        return self._latest
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the current snapshot is complete, at most `timeout_s`."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _update(self) -> None:
+        self._latest = self._take(self._address)

@@ -12,8 +12,7 @@ import psutil
 from moodbench.errors import PrerequisiteError
 from moodbench.runtime.executor import Command, Ended, Executor, Isolation, OnEvent, Progress
 from moodbench.runtime.forkserver import ADDRESS, fork_server
-from moodbench.runtime.outcome import Outcome
-from moodbench.runtime.process import RunningProcess, environment_of
+from moodbench.runtime.process import Outcome, RunningProcess, environment_of
 from moodbench.runtime.ray_actors import CommandActors, own_sigterm
 from moodbench.runtime.ray_internals import private_token, ray_with_settings, set_up_environment
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from moodbench.runtime.outcome import Outcome, OutcomeKind
+from moodbench.runtime.process import Outcome, OutcomeKind
 from moodbench.schedule.accounting import Idle
 from moodbench.schedule.resources import Need, Node, Task, dominant_share
 

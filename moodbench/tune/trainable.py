@@ -9,8 +9,7 @@ from typing import Any
 
 from moodbench.config.search_space import Configuration
 from moodbench.runtime.forkserver import ADDRESS
-from moodbench.runtime.outcome import Outcome
-from moodbench.runtime.process import RunningProcess
+from moodbench.runtime.process import Outcome, RunningProcess
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import steps_of
 from moodbench.spec.job import FitPhase, Job

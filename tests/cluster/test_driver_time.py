@@ -8,7 +8,7 @@ from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.plan import make_plan
 from moodbench.benchmark.target import Deadlines
 from moodbench.runtime.executor import Ended, Progress
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Node
 from moodbench.spec import EvaluateSpec, MeasureSpec, TrialSpec
 from moodbench.spec.job import Job

@@ -10,7 +10,7 @@ import toy_store
 from moodbench.app.live import cluster_html, render
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
-from moodbench.runtime.cluster_snapshot import EVERY_S, ClusterMonitor, ClusterSnapshot, NodeSnapshot, take_snapshot
+from moodbench.runtime.ray_cluster import EVERY_S, ClusterMonitor, ClusterSnapshot, NodeSnapshot, take_snapshot
 from moodbench.runtime.ray_internals import cluster_environment, private_token
 from moodbench.runtime.ray_local import TOKEN, start_ray
 

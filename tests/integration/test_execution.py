@@ -11,8 +11,7 @@ import pytest
 
 from moodbench.errors import PrerequisiteError
 from moodbench.runtime.executor import HERE, Command, InlineExecutor
-from moodbench.runtime.outcome import Outcome
-from moodbench.runtime.process import MAX_DETAIL_CHARS, RunningProcess
+from moodbench.runtime.process import MAX_DETAIL_CHARS, Outcome, RunningProcess
 from moodbench.runtime.ray_local import LocalRayExecutor, start_ray
 
 pytestmark = pytest.mark.integration

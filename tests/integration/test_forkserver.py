@@ -17,8 +17,7 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
 from moodbench.runtime.forkserver import ADDRESS, fork_server
-from moodbench.runtime.outcome import Outcome
-from moodbench.runtime.process import RunningProcess, environment_of
+from moodbench.runtime.process import Outcome, RunningProcess, environment_of
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.job import EvaluatePhase, FitPhase, Job
 from moodbench.store import Store

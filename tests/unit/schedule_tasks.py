@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Need, Node, Task
 
 OK, INFRASTRUCTURE = Outcome("ok"), Outcome("infrastructure")

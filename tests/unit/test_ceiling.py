@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from moodbench.data.ceiling import (
-    RATINGS,
+from moodbench.data.examples import RATINGS
+from moodbench.evaluation.predicting import (
     _draw_half,
     leave_one_out_agreement,
     split_half_ceiling,

@@ -19,7 +19,7 @@ from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Gpu, Hardware
 from moodbench.runtime.executor import Command, Ended, Progress
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.runtime.ray_cluster import RayNode, free_text
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB

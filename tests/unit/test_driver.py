@@ -14,7 +14,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
 from moodbench.hardware import Gpu, Hardware
 from moodbench.runtime.executor import Ended, Progress
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Node
 from moodbench.schedule.resources import GIB
 from moodbench.spec import BenchmarkSpec

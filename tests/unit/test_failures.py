@@ -11,8 +11,7 @@ from moodbench.cli import main
 from moodbench.errors import is_of_disk
 from moodbench.runtime import process, ray_local
 from moodbench.runtime.executor import HERE, Command
-from moodbench.runtime.outcome import Outcome, ProcessError, exit_with_outcome
-from moodbench.runtime.process import RunningProcess
+from moodbench.runtime.process import Outcome, ProcessError, RunningProcess, exit_with_outcome
 
 FAILED, OUT_OF_MEMORY, MACHINE, OUT_OF_GPU_MEMORY, CRASHED = 1, 3, 4, 5, 6
 

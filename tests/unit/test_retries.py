@@ -3,7 +3,7 @@
 import pytest
 from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, started
 
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.policy import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
 from moodbench.schedule.resources import GIB

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, simulate, started
 
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Need, Scheduler, Task
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import PATIENCE

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from schedule_tasks import fit, measurement, node, simulate
 
-from moodbench.runtime.outcome import Outcome
+from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import MAX_RETRIES, PATIENCE
