@@ -91,7 +91,7 @@ class BackgroundRun:
                 raise UsageError("a run is already in progress; wait until it ends, or cancel it")
             self._stop = threading.Event()
             self._run_id = ""
-            self._tell("running", f"preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
+            self._set_state("running", f"preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
             self._thread = threading.Thread(target=self._go, args=(spec, self._stop), name="moodbench-run", daemon=True)
             self._thread.start()
 
@@ -100,7 +100,7 @@ class BackgroundRun:
         with self._lock:
             if self.is_busy:
                 self._stop.set()
-                self._tell("cancelling", "Stopping the running trials.")
+                self._set_state("cancelling", "Stopping the running trials.")
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds for the run, and return whether none is in progress."""
@@ -108,33 +108,35 @@ class BackgroundRun:
             self._thread.join(timeout_s)
         return not self.is_busy
 
-    def _tell(self, state: QueueState, message: str) -> None:
+    def _set_state(self, state: QueueState, message: str) -> None:
         self._state, self._message = state, message
 
-    def _hear(self, event: Mapping[str, Any]) -> None:
+    def _on_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "run_started":
             self._run_id = str(event["run_id"])
-            self._tell("running", f"Run {self._run_id} is in progress.")
+            self._set_state("running", f"Run {self._run_id} is in progress.")
 
     def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
         try:
             with closing(self._open_target(self._machine, stop)) as target:
-                context = RunContext(self._store, self.catalogue, self._machine, target, listen=self._hear)
+                context = RunContext(self._store, self.catalogue, self._machine, target, listen=self._on_event)
                 plan = context.plan(context.resolve(spec))
                 summary = context.run(plan, context.reports(plan))
         except _Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})
-            self._tell("cancelled", "Cancelled. Committed results are in the store; start the run again to resume.")
+            self._set_state(
+                "cancelled", "Cancelled. Committed results are in the store; start the run again to resume."
+            )
         except MoodBenchError as error:
-            self._tell("failed", str(error))
+            self._set_state("failed", str(error))
         except Exception as error:
             log.exception("the run that the page started")
-            self._tell("failed", f"{type(error).__name__}: {error}")
+            self._set_state("failed", f"{type(error).__name__}: {error}")
         else:
             if not summary.run_id:
-                self._tell("ended", "Nothing to do: all results are in the store.")
+                self._set_state("ended", "Nothing to do: all results are in the store.")
             elif summary.failures:
-                self._tell("failed", f"{len(summary.failures)} trials failed: {'; '.join(summary.failures[:3])}")
+                self._set_state("failed", f"{len(summary.failures)} trials failed: {'; '.join(summary.failures[:3])}")
             else:
-                self._tell("ended", f"Run {summary.run_id} ended, {summary.num_committed} records were committed.")
+                self._set_state("ended", f"Run {summary.run_id} ended, {summary.num_committed} records were committed.")

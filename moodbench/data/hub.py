@@ -90,9 +90,9 @@ def commit_of(source: HubSource) -> str:
     try:
         commit = str(HfApi().dataset_info(source.id, revision=reference).sha)
     except (OfflineModeIsEnabled, httpx2.TransportError, ConnectionError) as error:
-        for kept in (noted, hub_cache_folder(source.id, "dataset") / "refs" / reference):
-            if kept.is_file():
-                return kept.read_text().strip()
+        for path in (noted, hub_cache_folder(source.id, "dataset") / "refs" / reference):
+            if path.is_file():
+                return path.read_text().strip()
         snapshots = [p.name for p in (hub_cache_folder(source.id, "dataset") / "snapshots").glob("*")]
         if len(snapshots) == 1:
             return snapshots[0]

@@ -146,8 +146,8 @@ def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[n
     pairs = _similar_pairs([*left, *right])
     crossing = pairs[(pairs[:, 0] < len(left)) & (pairs[:, 1] >= len(left))] - [0, len(left)]
     different = [left[i] != right[j] for i, j in crossing.tolist()]
-    kept: NDArray[np.int64] = crossing[np.array(different, dtype=bool)]
-    return kept
+    remaining: NDArray[np.int64] = crossing[np.array(different, dtype=bool)]
+    return remaining
 
 
 def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:

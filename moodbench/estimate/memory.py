@@ -88,8 +88,8 @@ class FitMemory:
     @property
     def device_bytes(self) -> int:
         """Bytes on the accelerator, or in the process if there is none; without `host`."""
-        kept = self.slack * (self.weights + self.trained + self.transient) + self.activation_slack * self.activations
-        return round(kept) + self.fixed
+        scaled = self.slack * (self.weights + self.trained + self.transient) + self.activation_slack * self.activations
+        return round(scaled) + self.fixed
 
 
 def fit_memory(shape: Shape, load: Load) -> FitMemory:

@@ -129,9 +129,9 @@ class Shape:
         if num_layers >= self.num_layers:
             return self
         lost = 0 if self.num_stored_layers == 1 else self.num_layers - num_layers
-        kept = 1 if self.num_stored_layers == 1 else num_layers
+        num_stored = 1 if self.num_stored_layers == 1 else num_layers
         num_params = self.num_params - lost * self.layer_params
-        return replace(self, num_params=num_params, num_layers=num_layers, num_stored_layers=kept)
+        return replace(self, num_params=num_params, num_layers=num_layers, num_stored_layers=num_stored)
 
 
 def shape_of_size(size: ModelSize, family_name: str, family: Family) -> Shape:

@@ -354,8 +354,10 @@ class Scheduler:
         able = [place for place in self._eligible(task) if place.node.id in accepting]
         if not able:
             return
-        kept = [place for place in able if (task.key, place.node.id) == self._reserved]
-        soonest = min(kept or able, key=lambda p: (sum(t.seconds_on(p.node) for t, _ in p.tasks.values()), p.node.id))
+        reserved = [place for place in able if (task.key, place.node.id) == self._reserved]
+        soonest = min(
+            reserved or able, key=lambda p: (sum(t.seconds_on(p.node) for t, _ in p.tasks.values()), p.node.id)
+        )
         self._reserved = (task.key, soonest.node.id)
         del accepting[soonest.node.id]
 

@@ -64,8 +64,8 @@ class Need:
     def _spread_over(self, node: Node) -> float:
         if self.gpu_fixed_bytes is None or node.gpu_memory_bytes <= self.gpu_fixed_bytes:
             return math.inf
-        room = EVENNESS * (node.gpu_memory_bytes - self.gpu_fixed_bytes)
-        number = math.ceil((self.gpu_memory_bytes - self.gpu_fixed_bytes) / room)
+        usable_bytes = EVENNESS * (node.gpu_memory_bytes - self.gpu_fixed_bytes)
+        number = math.ceil((self.gpu_memory_bytes - self.gpu_fixed_bytes) / usable_bytes)
         return float(number) if number <= node.num_gpus else math.inf
 
     def lacks(self, node: Node) -> str | None:
