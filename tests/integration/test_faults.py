@@ -187,7 +187,7 @@ def test_a_truncated_artifact_is_refused_with_what_to_do_and_made_anew(tmp_path)
             evaluation.unlink()  # so that the run needs the artifact again
     assert Run(folder).settle(900) == 1
     said = stderr_of(folder).read_text()
-    assert path.name in said and "is not as it was committed" in said and "verify --set-aside" in said
+    assert path.name in said and "differs from what was committed" in said and "verify --set-aside" in said
     set_aside(store.location, verify(store.location))
     finish(folder)
     assert {kind: store.ids(kind) for kind in KINDS} == before
