@@ -58,10 +58,10 @@ for (const reached of ['pointerover', 'focusin', 'click']) document.addEventList
 
 @dataclass(frozen=True)
 class TabContent:
-    """What the page shows of one tab for one state."""
+    """Contents of one tab for one state of the page."""
 
     source: str
-    """Which store was read, and when."""
+    """Store that was read, and the time."""
     address: str
     """The canonical query of the state, for the browser's address bar."""
     notice: str

@@ -1,4 +1,4 @@
-"""What the page may show of texts: only those known to be public, and messages only where no private text is quoted."""
+"""Privacy of texts: the page shows those known to be public, and messages only where no private text is quoted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LISTENER: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_v
 
 @dataclass(frozen=True)
 class Services:
-    """What tabs can do besides showing a snapshot."""
+    """Services of a tab besides showing a snapshot."""
 
     ask: Callable[[str, str], Answer] | None = None
     """Labels a text with the fit of a fit id or model name; None where the page was opened without models."""

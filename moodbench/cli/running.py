@@ -1,4 +1,4 @@
-"""What the commands that run phases share: where trials run, the announced plan, its outcome, and retraining."""
+"""Parts shared by commands that run phases: targets, the announced plan, its outcome, and retraining."""
 
 from __future__ import annotations
 

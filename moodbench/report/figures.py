@@ -1,4 +1,4 @@
-"""What each figure shows: pure functions from results in base units to figures in display units.
+"""Contents of each figure: pure functions from results in base units to figures in display units.
 
 Colour and symbol, or colour and dash, both identify a method or an entry.
 """

@@ -110,7 +110,7 @@ class LeaderboardView:
 
 @dataclass(frozen=True)
 class StoreView:
-    """What is shown of a store: its results and searches, as a leaderboard with notes under any weights."""
+    """Contents of a store: its results and searches, as a leaderboard with notes under any weights."""
 
     results: Results
     searches: tuple[SearchResult, ...] = ()

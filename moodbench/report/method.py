@@ -1,4 +1,4 @@
-"""How the results of a store were produced, in sentences from its records; nothing is claimed that they do not say."""
+"""Description of how a store's results were produced, from its records; nothing is claimed that they do not say."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ class ForkedProcess:
     def __init__(self, address: str, argv: Sequence[str], environment: Mapping[str, str], stderr: int) -> None:
         child_in, stdin = os.pipe()
         stdout, child_out = os.pipe()
-        self.stdin, self.stdout = open(stdin, "w", encoding="utf-8"), open(stdout, encoding="utf-8")  # noqa: PTH123,SIM115
+        self.stdin = open(stdin, "w", encoding="utf-8")  # noqa: PTH123,SIM115
+        self.stdout = open(stdout, encoding="utf-8")  # noqa: PTH123,SIM115
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "argv": argv,
