@@ -23,6 +23,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.spec.resolved import content_id
 
 Device = Literal["cpu", "cuda", "mps"]
+GIB = 2**30
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Linux names of the x86 and Arm instructions that multiply bf16."""
@@ -99,7 +100,7 @@ class Hardware:
     def machine_key(self) -> str:
         """Key of this kind of machine, the same for all its devices: a user of the machine can choose any of them."""
         # MemTotal varies by some MiB between boots of one machine; whole GiB do not.
-        gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / 2**30)}
+        gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / GIB)}
         del gib["cpu_bf16"]  # implied by the processor's name, as the compute capability is by the GPU's
         gib["gpus"] = [{k: v for k, v in gpu.items() if k != "compute_capability"} for gpu in gib["gpus"]]
         return content_id("machine_key", gib)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,13 @@ def run_fit(
     every_s: float,
     *,
     num_gpus: int = 1,
-    alone: bool = True,
 ) -> PhaseResult:
     """Fit the model, write the artifact to `folder`, and return the columns of the fit record.
 
     The artifact includes the spec that explains it, in model.json. A long fit writes a checkpoint to `checkpoints`
     every `every_s` seconds, and resumes from the best checkpoint in the folders `earlier`. A model too large for one
-    CUDA device is spread over `num_gpus`. The peak memory of a fit that is not `alone` in its process is unknown.
+    CUDA device is spread over `num_gpus`.
     """
-
-    def peak_bytes() -> int:
-        return training_peak_bytes(spec, device) if alone else 0
 
     started = datetime.now(UTC)
     examples = examples_of(spec)
@@ -80,7 +77,7 @@ def run_fit(
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
     train, validation = prepared(train, spec), prepared(validation, spec)
-    area = CheckpointArea(checkpoints, peak_bytes, earlier, every_s)
+    area = CheckpointArea(checkpoints, partial(training_peak_bytes, spec, device), earlier, every_s)
     outcome = fit(spec, train, validation, folder, device, report, area, num_gpus=num_gpus)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     parts = {
@@ -119,7 +116,7 @@ def run_fit(
             "train_time_s": outcome.train_time_s,
             "validation_time_s": outcome.validation_time_s,
             "train_texts_per_s": outcome.num_texts_trained / outcome.train_time_s,
-            "train_peak_memory_bytes": outcome.peak_memory_bytes or peak_bytes() or None,
+            "train_peak_memory_bytes": outcome.peak_memory_bytes or training_peak_bytes(spec, device),
             "devices": device if num_gpus == 1 else f"{num_gpus} x {device}",
             **surroundings(started, device, attempts=outcome.num_attempts),
         }

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from moodbench.runtime.process import Outcome, exit_with_outcome, take_over_stdo
 from moodbench.spec import FitSpec, evaluation_id
 from moodbench.spec.job import KIND_OF_PHASE, EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
-from moodbench.training.multi_adapter import JointTraining
 from moodbench.trial import identity, preload, run_evaluate, run_fit, run_measure, surroundings, training_peak_bytes
 
 __all__ = ["main", "preload", "run_job"]
@@ -36,12 +34,9 @@ def run_job(job: Job, emit: Emit) -> Outcome:
     """Run the phases of `job`, committing each before the next starts, and return the worst outcome.
 
     Measurements take turns, one fresh process of each after another, so that drift of the machine affects all of them
-    alike. A measurement that fails does not stop the others, nor does a fit of a job that trains its fits together.
+    alike. A measurement that fails does not stop the others.
     """
     store = Store.open(job.store)
-    if job.together:
-        fits = [partial(_finish, _steps(store, job, phase, emit)) for phase in job.phases]
-        return _worst(JointTraining().run(fits))
     for phase in job.phases:
         if not isinstance(phase, MeasurePhase):
             outcome = _finish(_steps(store, job, phase, emit))
@@ -56,10 +51,6 @@ def run_job(job: Job, emit: Emit) -> Outcome:
             turns.append(measurement)
         except StopIteration as end:
             outcomes.append(end.value)
-    return _worst(outcomes)
-
-
-def _worst(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.exit_code)
 
 
@@ -106,7 +97,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, emit
     def report(progress: Mapping[str, Any]) -> None:
         memory = {}
         if isinstance(phase, FitPhase):
-            memory["peak_memory_bytes"] = None if job.together else training_peak_bytes(phase.spec, job.device)
+            memory["peak_memory_bytes"] = training_peak_bytes(phase.spec, job.device)
         emit({"event": "progress", "phase": phase.phase, "id": phase.id, **memory, **progress})
 
     outputs: dict[str, Path] = {}
@@ -124,7 +115,6 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, emit
             earlier,
             job.checkpoint_interval_s,
             num_gpus=phase.num_gpus,
-            alone=not job.together,
         )
         outputs[f"artifacts/{phase.id}"] = folder
     elif isinstance(phase, EvaluatePhase):

@@ -20,9 +20,9 @@ from moodbench.app.privacy import (
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, duration
 from moodbench.runtime.ray_cluster import EXCLUSIVE, ClusterSnapshot, NodeSnapshot
-from moodbench.schedule.resources import GIB
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store

@@ -14,10 +14,9 @@ from moodbench.config.schema import DeviceClass
 from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, TrialEstimate
 from moodbench.estimate.memory import options_for
-from moodbench.hardware import Hardware
+from moodbench.hardware import GIB, Hardware
 from moodbench.runtime.ray_cluster import RayNode
 from moodbench.schedule import Need, Node
-from moodbench.schedule.resources import GIB
 from moodbench.spec import BenchmarkSpec, FitSpec
 
 MANY_TEXTS = DataSize(25_000, 2_500, 25_000, mean_words=250.0)
@@ -79,7 +78,7 @@ class WhatFits:
 
     def _class_of(self, node: Node, device: DeviceClass | None) -> DeviceClass:
         """Return a device class with the CPUs and memory of the node; its speed does not matter here."""
-        num_cpus, gib = max(1, int(node.num_cpus)), node.memory_bytes / 2**30
+        num_cpus, gib = max(1, int(node.num_cpus)), node.memory_bytes / GIB
         if device is None and node.num_gpus:
             device = next(each for each in self._catalogue.devices.values() if each.device == "cuda")
         if device is not None and (device.device == "cuda") == (node.num_gpus > 0):

@@ -15,11 +15,10 @@ from moodbench.benchmark.node_check import versions
 from moodbench.benchmark.target import Deadlines, Target, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import Hardware
+from moodbench.hardware import GIB, Hardware
 from moodbench.runtime.executor import Command, Ended, OnEvent, Progress
 from moodbench.runtime.ray_cluster import ClusterExecutor, RayNode
 from moodbench.schedule import Node
-from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 

@@ -18,7 +18,7 @@ from moodbench.data.examples import SPLITS, Examples
 from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, History, Shape, TrialEstimate, shape_of_config, shape_of_size
 from moodbench.estimate.estimator import Observation
-from moodbench.hardware import Device, Gpu, Hardware
+from moodbench.hardware import GIB, Device, Gpu, Hardware
 from moodbench.models.locate import config_of
 from moodbench.spec import FitSpec, ResolvedDataset
 from moodbench.spec.job import PhaseName
@@ -91,12 +91,12 @@ def class_here(machine: Hardware, device: Device, catalogue: Catalogue) -> Devic
     A CUDA device gets the figures of the catalogue class that matches its name, otherwise of the class nearest in
     memory. An Apple GPU gets those of the first `mps` class. A CPU gets conservative figures for its number of cores.
     """
-    gib = machine.memory_bytes / 2**30
+    gib = machine.memory_bytes / GIB
     cores: dict[str, Any] = {"num_cpus": machine.num_cores, "memory_gib": gib}
     if device == "cuda" and machine.gpus:
         gpu = machine.gpus[0]
         near = _class_of_gpu(gpu, catalogue)
-        return near.model_copy(update={**cores, "description": gpu.name, "gpu_memory_gib": gpu.memory_bytes / 2**30})
+        return near.model_copy(update={**cores, "description": gpu.name, "gpu_memory_gib": gpu.memory_bytes / GIB})
     if device == "mps":
         known = next(each for each in catalogue.devices.values() if each.device == "mps")
         return known.model_copy(update={**cores, "description": machine.cpu})
@@ -117,7 +117,7 @@ def _class_of_gpu(gpu: Gpu, catalogue: Catalogue) -> DeviceClass:
     for each in classes:
         if any(re.search(pattern, gpu.name) for pattern in each.gpu_names):
             return each
-    gib = gpu.memory_bytes / 2**30
+    gib = gpu.memory_bytes / GIB
     return min(classes, key=lambda each: abs((each.gpu_memory_gib or math.inf) - gib))
 
 

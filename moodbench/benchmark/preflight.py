@@ -19,7 +19,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.estimator import trained_params
 from moodbench.estimate.memory import WEIGHT_BYTES, options_for
-from moodbench.hardware import Device, Hardware
+from moodbench.hardware import GIB, Device, Hardware
 from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate
 from moodbench.spec import ResolvedModel
@@ -195,7 +195,7 @@ def _lacking(
     if phase == "fit":
         return f" on {device.description}: {estimate.reason}" if estimate.reason else ""
     needed = part.gpu_memory_bytes if device.device == "cuda" else part.memory_bytes
-    available = machine.memory_bytes if device.gpu_memory_gib is None else round(device.gpu_memory_gib * 2**30)
+    available = machine.memory_bytes if device.gpu_memory_gib is None else round(device.gpu_memory_gib * GIB)
     if needed <= available:
         return ""
     return (
@@ -228,4 +228,4 @@ def _shape_of(model: ResolvedModel) -> Shape | None:
 
 
 def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB"
+    return f"{num_bytes / GIB:.2f} GiB"

@@ -17,7 +17,7 @@ from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.evaluation.process_clock import RunDelay
-from moodbench.hardware import LIBRARIES, Hardware, hardware, library_version
+from moodbench.hardware import GIB, LIBRARIES, Hardware, hardware, library_version
 from moodbench.models.features import FEATURES
 from moodbench.models.locate import checked_sha256
 from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows, make_console, print_table
@@ -70,7 +70,7 @@ def diagnose(catalogue: Catalogue, store: str) -> tuple[dict[str, Any], list[Che
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": f"{machine.cpu}, {machine.num_cores} cores",
-        "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free",
+        "memory": f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free",
         "accelerator": ", ".join(gpu.name for gpu in machine.gpus) or ("Apple GPU" if machine.mps else "none"),
         "device used": machine.device(),
         **{name: library_version(name) or "not installed" for name in LIBRARIES},
@@ -123,7 +123,7 @@ def _disk_check(uri: str) -> Check:
         return Check("disk space", True, "not a local folder")
     folder = Path(uri).resolve()
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-    return Check("disk space", free > 2**30, f"{free / 2**30:.1f} GiB free; a run keeps some MiB per small model")
+    return Check("disk space", free > GIB, f"{free / GIB:.1f} GiB free; a run keeps some MiB per small model")
 
 
 def _delay_check() -> Check:

@@ -114,13 +114,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the best score",
     )
     parser.add_argument(
-        "--together",
-        type=int,
-        default=1,
-        metavar="N",
-        help="train N configurations in one process on shared passes through the base model; needs --scheduler none",
-    )
-    parser.add_argument(
         "--warm-start",
         choices=("auto", "none"),
         default="auto",
@@ -210,7 +203,6 @@ def _search_of(command: TuneCommand) -> Search:
         num_trials=given.trials,
         budget_s=given.budget and budget_seconds(given.budget, given.price_per_hour or _price_per_hour(command)),
         store=command.context.store,
-        together=given.together,
         warm_start=given.warm_start == "auto",
         objective=given.objective,
     )
@@ -256,11 +248,6 @@ def _announce(command: TuneCommand, search: Search, placement: Placement) -> Non
             for each in search.warm_points
         )
         command.say(f"Tried first, from earlier searches: {sources}.")
-    if arguments.together > 1 and search.device == "cpu":
-        command.say(
-            "On a CPU, shared passes do the same arithmetic as separate ones, and with batches of 32 they were "
-            "measured to be slower; omit --together unless the number of processes is limited."
-        )
     if search.budget_s is not None:
         command.say(
             f"The budget of {search.budget_s:.0f} s is wall-clock time of all commands of this search: starting Ray, "

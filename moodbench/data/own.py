@@ -16,6 +16,7 @@ from moodbench.data.hub import offline
 from moodbench.data.labelling import columns_of, labelled_rows, order_classes, without_duplicates
 from moodbench.data.splits import as_given, by_content, check_sizes
 from moodbench.errors import DataError, PrerequisiteError
+from moodbench.hardware import GIB
 
 MEMORY_PER_BYTE = 4
 """Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
@@ -67,10 +68,9 @@ def _check_memory(path: Path, num_bytes: int) -> None:
     """Raise PrerequisiteError if the texts do not fit into free memory; otherwise the machine might swap for hours."""
     free = psutil.virtual_memory().available
     if MEMORY_PER_BYTE * num_bytes > free:
-        gib = 2**30
         raise PrerequisiteError(
-            f"{path}: the columns to read have {num_bytes / gib:.1f} GiB unpacked; loading them takes at least "
-            f"{MEMORY_PER_BYTE} times as much memory, but {free / gib:.1f} GiB are free. Give a sample of its rows: "
+            f"{path}: the columns to read have {num_bytes / GIB:.1f} GiB unpacked; loading them takes at least "
+            f"{MEMORY_PER_BYTE} times as much memory, but {free / GIB:.1f} GiB are free. Give a sample of its rows: "
             "about 100,000 are enough to compare models"
         )
 

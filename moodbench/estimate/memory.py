@@ -8,6 +8,7 @@ from typing import Literal
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate.shape import Shape
+from moodbench.hardware import GIB
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Quantization = Literal["none", "int8", "nf4"]
@@ -30,11 +31,10 @@ FIXED_DEVICE_BYTES = {"cuda": 700 * 2**20, "mps": 500 * 2**20, "cpu": 0}
 """For context, kernels and workspaces on the accelerator."""
 TRAINING_PROCESS_BYTES = 1250 * 2**20
 """For a process that imported torch, transformers and peft and began to train, without model and activations."""
-CUDA_PROCESS_BYTES = 2 * 2**30
+CUDA_PROCESS_BYTES = 2 * GIB
 """Host memory that the CUDA libraries add."""
 BASELINE_PROCESS_BYTES = 300 * 2**20
 """For a process that fits a classical baseline, without its texts."""
-GIB = 2**30
 USABLE = {"cpu": 0.85, "mps": 0.70, "cuda": 0.95}
 """Share of a device's memory that fits may use.
 

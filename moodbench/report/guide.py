@@ -12,8 +12,8 @@ from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, ModelEntry
 from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
-from moodbench.estimate.memory import GIB, needed_bytes, place
-from moodbench.hardware import Device, Hardware
+from moodbench.estimate.memory import needed_bytes, place
+from moodbench.hardware import GIB, Device, Hardware
 from moodbench.report.formatting import MISSING, count, markdown_table
 from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows
 from moodbench.spec import BenchmarkSpec, FitSpec
@@ -30,7 +30,7 @@ NUMBERS = (
     "Params", "Context", "CUDA GiB", "Apple GiB", "CPU GiB", "RAM GiB", "GPU GiB", "Peak TFLOP/s", "GB/s", "As it is",
 )  # fmt: skip
 """Headings of columns of numbers."""
-NOWHERE = Hardware("none", 1, 2**30, (), mps=False)
+NOWHERE = Hardware("none", 1, GIB, (), mps=False)
 
 
 def model_configuration(catalogue: Catalogue) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate import Placement, TrialEstimate
-from moodbench.estimate.memory import GIB, gpu_share, options_for
+from moodbench.estimate.memory import gpu_share, options_for
+from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, count, hours
 from moodbench.spec.job import PhaseName
 

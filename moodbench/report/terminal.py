@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
+from rich.console import Console, Group, JustifyMethod
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from moodbench.analysis.event_log import NODE_NEWS
 from moodbench.hardware import Device
 from moodbench.models.features import FEATURES
-from moodbench.report.formatting import COLUMNS, Column, cells, failure_text, reference_cells, track_facts
+from moodbench.report.formatting import (
+    COLUMNS,
+    MISSING,
+    Column,
+    cells,
+    duration,
+    failure_text,
+    reference_cells,
+    track_facts,
+)
 from moodbench.report.leaderboard_view import LeaderboardView
 
 if TYPE_CHECKING:
     from moodbench.benchmark.from_store import Repeat
-
-
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
-
-from rich.console import Group
-from rich.live import Live
-
-from moodbench.analysis.event_log import NODE_NEWS
-from moodbench.report.formatting import MISSING, duration
 
 LINE = 160
 """Width of a table without a terminal, in characters; more where its numbers need it."""

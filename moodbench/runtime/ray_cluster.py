@@ -18,6 +18,7 @@ from typing import Any, override
 import psutil
 
 from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError
+from moodbench.hardware import GIB
 from moodbench.runtime.executor import Command, Ended, Executor, Isolation, OnEvent
 from moodbench.runtime.ray_actors import CommandActors, own_sigterm
 from moodbench.runtime.ray_internals import (
@@ -28,7 +29,6 @@ from moodbench.runtime.ray_internals import (
     set_up_token,
 )
 
-GIB = 2**30
 EXCLUSIVE = "exclusive"
 SLIVER = 0.001
 """Share of the resource `exclusive` that every packed command holds, so that none runs beside one that holds it all."""

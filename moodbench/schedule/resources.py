@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-GIB = 2**30
+from moodbench.hardware import GIB
+
 EVENNESS = 0.8
 """A model spread over k GPUs has at most 1 / (k x EVENNESS) of its memory on one of them: layers are not split."""
 

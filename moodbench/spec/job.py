@@ -100,7 +100,7 @@ class Job(Frozen):
     run_id: str
     store: str
     phases: tuple[Phase, ...]
-    """Phases in order: of one trial, of measurements that take turns, or of fits that train together.
+    """Phases in order: of one trial, or of measurements that take turns.
 
     A phase that already has a record is skipped.
     """
@@ -108,8 +108,6 @@ class Job(Frozen):
     num_threads: int
     checkpoint_interval_s: float = Field(default_factory=checkpoint_interval_s)
     """Seconds of training between the checkpoints from which a stopped fit resumes."""
-    together: bool = False
-    """Whether the fits of this job are trained in step and share passes through their base model."""
     isolation: Literal["none", "alone", "resource", "pg"] = "none"
     """Protection that keeps our other trials off the machine during a measurement; see runtime.executor.Isolation."""
 

@@ -6,7 +6,7 @@ Two ways limit padding: random batches are computed in parts by length, or batch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,6 @@ from moodbench.models.transformer import TOKENIZER
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.checkpoints import CheckpointArea, CheckpointWriter, resume_checkpoint
-from moodbench.training.multi_adapter import can_join, current_fit
 from moodbench.training.outcome import CurvePoint, FitOutcome, Report, training_verdict
 
 if TYPE_CHECKING:
@@ -60,8 +59,6 @@ pool, 1.14 with 8, 1.08 with 16, 1.03 with 50, and 1.9 in random order.
 """
 OPTIMIZERS = {"adamw": "adamw_torch_fused"}
 """Names of optimisers in transformers, where they differ from those in a recipe."""
-JointStep = Callable[[Any, dict[str, Any]], Any]
-"""Computes gradients and loss of an adapted model on a batch jointly with other fits; None if no other fit has it."""
 VALIDATION_METRICS = ("f1_macro", "accuracy", "nll")
 LOSSES_PER_FIT = 32
 """Points of a learning curve with a training loss; a long fit has more of them, see training_arguments."""
@@ -111,7 +108,6 @@ def fine_tune(
         schedule,
         report,
         1.0 if lora is None else lora.loraplus_lr_ratio,
-        _joint_step(spec, model, device, num_params, arguments.gradient_accumulation_steps),
     )
     resumed = resume_checkpoint(checkpoints, spec.fit_id, device, lambda text: report({"note": text}))
     if resumed:
@@ -131,8 +127,7 @@ def fine_tune(
     if schedule.final_size != schedule.validation_size:
         final = tokenised(scored, tokenizer.encode, key, cache_folder())
         validated = trainer.predict(final, metric_key_prefix="eval").metrics
-    others = current_fit()
-    elapsed = writer.elapsed_s() if others is None else others.elapsed_s()
+    elapsed = writer.elapsed_s()
     if lora is None:
         save_trained_weights(model, folder / WEIGHTS)
     else:
@@ -150,7 +145,6 @@ def fine_tune(
         best_step=best,
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=curve,
-        chosen={} if others is None or others.most_joined == 1 else {"trained_together": others.most_joined},
         num_attempts=writer.num_attempts,
         peak_memory_bytes=writer.peak_memory_bytes(),
         num_steps=trainer.state.global_step,
@@ -165,30 +159,6 @@ def fine_tune(
             validation_size=schedule.validation_size,
         ),
     )
-
-
-def _joint_step(spec: FitSpec, model: Any, device: Device, num_params: int, num_accumulated: int) -> JointStep | None:
-    """Return the function that computes gradients jointly with other fits, or None if this fit trains alone."""
-    others = current_fit()
-    assert spec.train is not None
-    if others is None or not can_join(spec, num_params, num_accumulated):
-        return None
-    modules = tuple(sorted(model.peft_config["default"].modules_to_save or ()))
-    key = (
-        spec.model.weights_sha256,
-        spec.model.num_hidden_layers,
-        spec.train.base_dropout,
-        spec.target_modules,
-        modules,
-    )
-
-    def plain() -> Any:
-        base = load_classifier(spec, spec.seeds.init, device)
-        if spec.train is not None and spec.train.base_dropout is not None:
-            set_dropout(base.model, spec.train.base_dropout)
-        return base.model.to(device)
-
-    return lambda adapted, batch: others.group.step(others, key, plain, adapted, batch)
 
 
 def accumulation_steps(batch_size: int, max_device_batch_size: int) -> int:
@@ -248,7 +218,6 @@ def _trainer(
     schedule: Schedule,
     report: Report,
     loraplus_lr_ratio: float = 1.0,
-    joint_step: JointStep | None = None,
 ) -> Trainer:
     import torch
     from peft import PeftModel
@@ -304,10 +273,6 @@ def _trainer(
                 super()._run_epoch(**arguments)
 
         def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-            if joint_step is not None:
-                loss = joint_step(model, self._prepare_inputs(inputs))
-                if loss is not None:
-                    return loss
             parts = parts_by_length(inputs) if in_parts else [inputs]
             if len(parts) == 1:
                 return super().training_step(model, inputs, num_items_in_batch)
@@ -361,9 +326,9 @@ def _curve(history: list[dict[str, Any]], select_by: str) -> tuple[CurvePoint, .
 class LengthBuckets:
     """Sampler of batches of similar length in random order; each epoch is a permutation of all texts.
 
-    The permutation depends only on the seed and the number of the epoch. A resumed fit therefore needs no random state,
-    and fits that train together draw the same batches. transformers' own sampler keeps the batches of a pool sorted by
-    length, so that the last steps of each pool get only short texts.
+    The permutation depends only on the seed and the number of the epoch, so that a resumed fit needs no random state.
+    transformers' own sampler keeps the batches of a pool sorted by length, so that the last steps of each pool get only
+    short texts.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:

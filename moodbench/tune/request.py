@@ -40,7 +40,6 @@ def make_search(
     num_trials: int | None,
     budget_s: float | None,
     store: Store,
-    together: int = 1,
     warm_start: bool = True,
     objective: Objective = "quality",
 ) -> Search:
@@ -61,7 +60,8 @@ def make_search(
             f"--model {name}: is fitted by {entry.method}, which has no rank and alpha; "
             f"possible are {', '.join(possible)}"
         )
-    _check_options(num_trials, together, scheduler, objective)
+    if num_trials is not None and num_trials < 1:
+        raise UsageError(f"--trials {num_trials}: must be 1 or more")
     family_name, family = family_of(name, entry, catalogue.families)
     space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
     _check_overrides(spec, space, space_name)
@@ -91,7 +91,6 @@ def make_search(
         chance=chance_level_of(base),
         fixed=fixed,
         warm_start=warm_start,
-        together=together,
         objective=objective,
     )
     if searcher == "grid":
@@ -104,21 +103,6 @@ def make_search(
     if budget_s is not None and not read_progress(store, search.search_id).started:  # else its own pace is known
         _check_budget(search, budget_s, catalogue, machine, store)
     return search
-
-
-def _check_options(num_trials: int | None, together: int, scheduler: SchedulerName, objective: Objective) -> None:
-    if num_trials is not None and num_trials < 1:
-        raise UsageError(f"--trials {num_trials}: must be 1 or more")
-    if together < 1 or (together > 1 and scheduler != "none"):
-        raise UsageError(
-            f"--together {together} with --scheduler {scheduler}: needs 1 or more, and from 2 on --scheduler none, as "
-            "configurations that share passes cannot be stopped one by one"
-        )
-    if together > 1 and objective == "memory":
-        raise UsageError(
-            f"--together {together} with --objective memory: configurations that share a process have no memory of "
-            "their own; leave one of the two out"
-        )
 
 
 def _listed(space: SearchSpace, parameter: str) -> tuple[Any, ...]:

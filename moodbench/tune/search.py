@@ -83,8 +83,6 @@ class Search(BaseModel):
     """Parameter -> value, where this device supports only one value of the space, and that is not the model's own."""
     warm_start: bool = True
     """Whether the best configurations of earlier searches are tried first."""
-    together: int = 1
-    """Number of configurations per trial: they train in one process and share passes through the base model."""
     objective: Objective = "quality"
     """Objective that the searcher optimises and by which the winner is chosen."""
     warm_points: tuple[WarmPoint, ...] = ()

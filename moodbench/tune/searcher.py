@@ -23,7 +23,7 @@ from moodbench.store import Store
 from moodbench.tune.encoding import GRID_LIMIT, grid, suggest
 from moodbench.tune.schedulers import add_curves, ray_scheduler, stopping_rule
 from moodbench.tune.search import Search
-from moodbench.tune.trainable import MEMBERS, NOT_FINAL, committed_curve, members_of, train
+from moodbench.tune.trainable import NOT_FINAL, committed_curve, train
 from moodbench.tune.trial_resources import Placement
 from moodbench.tune.trials import Curve, Journal, SearchTrial, progress_of, put_trial, search_trials, sign
 
@@ -113,7 +113,7 @@ def _tune(
 
 def is_default_in(search: Search) -> Callable[[Mapping[str, Any]], bool]:
     """Return a predicate: whether a trial with this config trains the default recipe, which is never stopped early."""
-    return lambda config: any(search.fit(each).fit_id == search.base.fit_id for each in members_of(config))
+    return lambda configuration: search.fit(configuration).fit_id == search.base.fit_id
 
 
 def open_journal(search: Search, store: Store, folder: Path, num_recorded: int) -> Journal:
@@ -142,7 +142,7 @@ def first_points(search: Search) -> list[Configuration]:
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Ray Tune searcher that asks the study of a search for `search.together` configurations per trial.
+    """Ray Tune searcher that asks the study of a search for configurations; each is the config of a trial.
 
     Each configuration is tried once: a repeated proposal gets the known outcome, or that of the same configuration when
     its running trial ends. If the sampler only repeats itself, a point that is left of a finite space is proposed. The
@@ -165,13 +165,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:
         """Return the config of a new trial, None while there is none, or FINISHED."""
-        num_free = min(self._search.together, self._search.num_wanted - len(self._outcomes) - len(self._running))
-        members: list[Configuration] = []
-        with self._journal.writing():
-            while len(members) < num_free and (configuration := self._propose()) is not None:
-                members.append(configuration)
-        if members:
-            return {MEMBERS: members}
+        configuration = None
+        if len(self._outcomes) + len(self._running) < self._search.num_wanted:
+            with self._journal.writing():
+                configuration = self._propose()
+        if configuration is not None:
+            return configuration
         return None if self._running or self._journal.problem else Searcher.FINISHED
 
     def report(self, fit_id: str, curve: Curve) -> None:
@@ -188,7 +187,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._tell(trial, values)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: `SearchCallback` reports each configuration of a trial."""
+        """Do nothing: `SearchCallback` reports the outcome."""
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: a search resumes from its journal."""
@@ -318,19 +317,18 @@ class SearchCallback(tune.Callback):  # type: ignore[misc]
         return self._over
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Start the clock of each configuration."""
-        members = members_of(trial.config)
-        for configuration in members:
-            self._journal.begin(self._search.fit(configuration).fit_id, len(members))
+        """Start the clock of a configuration."""
+        self._journal.begin(self._search.fit(trial.config).fit_id)
         self._journal.write(now=True)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """Add a point to the learning curve of a configuration."""
-        self._errors |= result["errors"]
+        fit_id, point = self._search.fit(trial.config).fit_id, (result["texts"], result["raw_score"])
         self._nodes[trial.trial_id] = result["node"]
+        if result["error"] is not None:
+            self._errors[fit_id] = result["error"]
         if result["raw_score"] is None:
             return
-        fit_id, point = result["fit_id"], (result["texts"], result["raw_score"])
         self._memory[fit_id] = result["memory_bytes"]
         curve = self._curves.get(fit_id, ())
         if point not in curve:
@@ -340,17 +338,16 @@ class SearchCallback(tune.Callback):  # type: ignore[misc]
         self._journal.write()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record each configuration of a trial that ended by itself, by the scheduler or with the search."""
-        for configuration in members_of(trial.config):
-            self._ended(trial, configuration, None)
+        """Record a trial that ended by itself, by the scheduler or with the search."""
+        self._ended(trial, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Leave the configurations of a trial whose node was lost to the next command."""
+        """Leave the configuration of a trial whose node was lost to the next command."""
         lines = str(trial.get_error() or "failed").strip().splitlines()
-        for configuration in members_of(trial.config):
-            self._ended(trial, configuration, (NOT_FINAL, lines[-1]))
+        self._ended(trial, (NOT_FINAL, lines[-1]))
 
-    def _ended(self, trial: Any, configuration: Configuration, error: tuple[str, str] | None) -> None:
+    def _ended(self, trial: Any, error: tuple[str, str] | None) -> None:
+        configuration: Configuration = trial.config
         fit_id = self._search.fit(configuration).fit_id
         if fit_id in self._recorded:
             return

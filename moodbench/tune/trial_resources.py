@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.target import Deadlines
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, MeasureProtocol
+from moodbench.config.search_space import Configuration
 from moodbench.data.loader import Sources
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Estimator, PhaseEstimate
 from moodbench.estimate.memory import USABLE, gpu_share
-from moodbench.hardware import Hardware
+from moodbench.hardware import GIB, Hardware
 from moodbench.runtime.forkserver import fork_server
 from moodbench.runtime.process import environment_of
 from moodbench.runtime.ray_cluster import EXCLUSIVE, SLIVER
@@ -28,7 +29,6 @@ from moodbench.spec import FitSpec
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 from moodbench.tune.search import Search
-from moodbench.tune.trainable import members_of
 
 NODE = "ray.io/node-id"
 
@@ -62,7 +62,7 @@ class TrialResources:
     protocol: MeasureProtocol
     batch_size: int
 
-    def __call__(self, config: Mapping[str, Any]) -> Any:
+    def __call__(self, config: Configuration) -> Any:
         """Return the placement group of a trial."""
         from ray.tune import PlacementGroupFactory
 
@@ -72,13 +72,13 @@ class TrialResources:
         label = nodes[0] if len(nodes) == 1 else f"in({','.join(nodes)})"
         return PlacementGroupFactory([bundle], bundle_label_selector=[{NODE: label}])
 
-    def of(self, config: Mapping[str, Any]) -> tuple[dict[str, float], list[str] | None]:
+    def of(self, config: Configuration) -> tuple[dict[str, float], list[str] | None]:
         """Return the resources of the trial's bundle and the ids of the nodes it fits on.
 
         The ids are None if there is only this machine.
         """
-        specs = [self.search.fit(each) for each in members_of(config)]
-        eligible = [(node, needs) for node in self.nodes if (needs := self.needs(specs, node)) is not None]
+        spec = self.search.fit(config)
+        eligible = [(node, needs) for node in self.nodes if (needs := self.needs(spec, node)) is not None]
         if not eligible:  # by estimate it fits nowhere: the largest node may try, with nothing beside it
             largest = max(self.nodes, key=lambda node: node.memory_bytes)
             gpu = {"GPU": 1.0} if self.search.device == "cuda" else {}
@@ -90,23 +90,22 @@ class TrialResources:
         ids = [node.id for node, _ in eligible if node.id is not None]
         return bundle, ids or None
 
-    def needs(self, specs: Sequence[FitSpec], node: TrialNode) -> dict[str, float] | None:
-        """Return the resources that fits in one shared process need on a node; None if they exceed the node's."""
+    def needs(self, spec: FitSpec, node: TrialNode) -> dict[str, float] | None:
+        """Return the resources that a fit needs on a node; None if they exceed the node's."""
         if self.search.device == "cuda" and not node.num_gpus:
             return None
         needs = {"CPU": 1.0} | ({"GPU": 1.0} if self.search.device == "cuda" else {})
-        if not all(self.estimator.knows(spec) for spec in specs):
+        if not self.estimator.knows(spec):
             return needs
-        found = [self.estimate(spec, node) for spec in specs]
-        memory = sum(each.memory_bytes for each in found)
-        if memory > node.memory_bytes:
+        found = self.estimate(spec, node)
+        if found.memory_bytes > node.memory_bytes:
             return None
         if self.search.device == "cuda":
-            share = gpu_share(sum(each.gpu_memory_bytes for each in found), node.kind)
+            share = gpu_share(found.gpu_memory_bytes, node.kind)
             if share > 1:
                 return None
             needs["GPU"] = max(share, 0.01)
-        return needs | {"memory": float(memory)}
+        return needs | {"memory": float(found.memory_bytes)}
 
     def estimate(self, spec: FitSpec, node: TrialNode, *, machine: str = "") -> PhaseEstimate:
         """Return the estimate of one training on a node.
@@ -127,7 +126,7 @@ class TrialResources:
             * seconds
             / self.estimate(spec, node, machine=node.machine).seconds
             for node in self.nodes
-            if self.needs([spec], node) is not None
+            if self.needs(spec, node) is not None
         )
 
 
@@ -215,8 +214,8 @@ def _resources(search: Search, nodes: tuple[TrialNode, ...], catalogue: Catalogu
         catalogue.protocol(None),
         catalogue.evaluation.prediction_batch_size,
     )
-    if all(resources.needs([search.base], node) is None for node in nodes):
-        most = max(node.memory_bytes for node in nodes) / 2**30
+    if all(resources.needs(search.base, node) is None for node in nodes):
+        most = max(node.memory_bytes for node in nodes) / GIB
         raise PrerequisiteError(
             f"{search.base.model.name}: not enough memory for a fit by estimate; the most that is free "
             f"{'on a node' if nodes[0].id else 'here'} is {most:.1f} GiB. End other programs, search a smaller model, "

@@ -227,7 +227,7 @@ class Journal:
         self._session = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
         self._clock, self._began = clock, clock()
         self._written = self._uploaded = -math.inf
-        self._running: dict[str, tuple[float, int]] = {}
+        self._running: dict[str, float] = {}
         self._given_up: dict[str, float] = {}
 
     @contextmanager
@@ -243,13 +243,13 @@ class Journal:
         """Seconds since this command opened the journal."""
         return self._clock() - self._began
 
-    def begin(self, fit_id: str, num_members: int) -> None:
-        """Start the clock of a fit; `num_members` fits of the same trial share the trial's time equally."""
-        self._running.setdefault(fit_id, (self._clock(), num_members))
+    def begin(self, fit_id: str) -> None:
+        """Start the clock of a fit."""
+        self._running.setdefault(fit_id, self._clock())
 
     def end(self, fit_id: str) -> float:
         """Stop the clock of a fit that has its record now, and return the seconds it took in this command."""
-        return self._seconds(self._running.pop(fit_id, (self._clock(), 1)))
+        return self._clock() - self._running.pop(fit_id, self._clock())
 
     def give_up(self, fit_id: str) -> None:
         """Stop the clock of a fit that ends in this command without a record, and keep its time."""
@@ -261,16 +261,12 @@ class Journal:
         if self.problem is not None or (not now and clock - self._written < WRITE_EVERY_S):
             return
         self._written = clock
-        seconds = self._given_up | {fit_id: self._seconds(each) for fit_id, each in self._running.items()}
+        seconds = self._given_up | {fit_id: clock - began for fit_id, began in self._running.items()}
         with self.writing():
             self.study.set_user_attr(self._session, {"elapsed_s": self.elapsed_s, "seconds": seconds})
             if not isinstance(self._location, LocalLocation) and (now or clock - self._uploaded >= UPLOAD_EVERY_S):
                 self._uploaded = clock
                 self._location.replace(self._path, self._key)
-
-    def _seconds(self, running: tuple[float, int]) -> float:
-        began, num_members = running
-        return (self._clock() - began) / num_members
 
 
 def _storage(path: Path, *, mend: bool = False) -> JournalStorage:

@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
         placement = cluster_placement(request, catalogue, target, store)
         needs, may = {}, {}
         for size in (SMALL, LARGE):
-            bundle, ids = placement.resources.of({"members": [{"train.effective_batch_size": size, "lora.r": 2}]})
+            bundle, ids = placement.resources.of({"train.effective_batch_size": size, "lora.r": 2})
             needs[size], may[size] = bundle.get("memory"), sorted(names[i] for i in ids or ())
         ran: list[tuple[int, str, str]] = []
 

@@ -14,11 +14,11 @@ from campaign import CONFIG
 from ray.cluster_utils import Cluster
 
 import moodbench
+from moodbench.hardware import GIB
 from moodbench.runtime.executor import Command
 from moodbench.runtime.ray_cluster import ClusterExecutor
 from moodbench.runtime.ray_internals import set_up_environment
 from moodbench.schedule import Need, Node, Scheduler, Task
-from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 
 TELL = "import json, os, sys, time; tell = lambda **e: print(json.dumps(e), flush=True); "

@@ -95,6 +95,17 @@ def test_a_page_refuses_what_this_machine_has_no_room_for(opened, monkeypatch):
     assert store.ids("fits") == set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_our_own_ends_a_run_and_says_which(opened, monkeypatch):
+    def faulty(plan, context, **more):
+        raise RuntimeError("no such door")
+
+    monkeypatch.setattr("moodbench.benchmark.context.check_preflight", faulty)
+    queue, _, _ = opened
+    queue.start(spec())
+    assert queue.wait(60) and queue.state == ("failed", "RuntimeError: no such door")
+
+
 def test_what_is_wrong_with_a_request_is_its_message(opened):
     queue, _, _ = opened
     queue.start(spec(models=("no-such-model",)))

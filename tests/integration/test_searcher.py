@@ -15,12 +15,11 @@ def test_optuna_learns_what_trials_reach_under_ray_tune(tmp_path):
 
     class Telling(tune.Callback):
         def on_trial_complete(self, iteration, trials, trial, **info):
-            ended(searcher, search, trial.config["members"][0], trial.last_result["score"])
+            ended(searcher, search, trial.config, trial.last_result["score"])
 
     def train(config):
-        (point,) = config["members"]
         for texts in (32, 64):
-            tune.report({"score": point["lora.r"] / 10 + texts / 1000})
+            tune.report({"score": config["lora.r"] / 10 + texts / 1000})
 
     ray = start_ray(1)
     try:

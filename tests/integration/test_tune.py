@@ -105,23 +105,3 @@ def test_a_search_ends_with_a_pick_its_interval_its_cost_and_a_row_beside_the_de
     entry = load_catalogue(tmp_path / "mine.yaml").model(name)
     assert entry.train["epochs"] == best.configuration["train.epochs"]
     assert "best of 2 configurations of longer.yaml" in entry.description
-
-
-def test_configurations_that_share_passes_are_ordinary_fits_too(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main([*WORDS, "--trials", "3", "--seeds", "0", "--together", "2"])
-    said = capsys.readouterr().out
-    assert ended.value.code == 0, said
-    assert "On a CPU, shared passes do the same arithmetic" in said
-    store = Store.open("results")
-    trials = search_trials(store)
-    assert [t.status for t in trials] == ["finished"] * 3
-    assert sum(t.memory_bytes is not None for t in trials) == 1, "only the third had a process of its own"
-    assert {t.fit_id for t in trials} == store.ids("fits")
-    records = [store.record("fits", t.fit_id) for t in trials]
-    for trial, record in zip(trials, records, strict=True):
-        assert trial.score == pytest.approx(record["validation_f1_macro"])
-    joined = [json.loads(record["hparams"])["chosen"].get("trained_together") for record in records]
-    assert sorted(joined, key=str) == [2, 2, None]
-    assert [record["train_peak_memory_bytes"] is None for record in records] == [many == 2 for many in joined]

@@ -17,12 +17,11 @@ from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import Gpu, Hardware
+from moodbench.hardware import GIB, Gpu, Hardware
 from moodbench.runtime.executor import Command, Ended, Progress
 from moodbench.runtime.process import Outcome
 from moodbench.runtime.ray_cluster import RayNode, free_text
 from moodbench.schedule import Node
-from moodbench.schedule.resources import GIB
 from moodbench.store import Store
 
 

@@ -12,11 +12,10 @@ from moodbench.benchmark.target import Deadlines, node_of
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
-from moodbench.hardware import Gpu, Hardware
+from moodbench.hardware import GIB, Gpu, Hardware
 from moodbench.runtime.executor import Ended, Progress
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Node
-from moodbench.schedule.resources import GIB
 from moodbench.spec import BenchmarkSpec
 from moodbench.spec.job import Job
 from moodbench.store import Store

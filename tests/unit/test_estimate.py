@@ -9,7 +9,8 @@ from moodbench.config import load_catalogue
 from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config, shape_of_size
 from moodbench.estimate.duration import DataSize, forward_s
 from moodbench.estimate.estimator import Observation
-from moodbench.estimate.memory import GIB, activation_bytes, gpu_share, needed_bytes, predict_memory, weights_bytes
+from moodbench.estimate.memory import activation_bytes, gpu_share, needed_bytes, predict_memory, weights_bytes
+from moodbench.hardware import GIB
 
 DEVICES = load_catalogue().devices
 BERT_BASE = shape_of_config(

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, simulate, started
 
+from moodbench.hardware import GIB
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Need, Scheduler, Task
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import PATIENCE
-from moodbench.schedule.resources import GIB, dominant_share, impossible
+from moodbench.schedule.resources import dominant_share, impossible
 
 
 def test_long_tasks_start_first_and_short_ones_fill_the_gaps():

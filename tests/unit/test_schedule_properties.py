@@ -10,11 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from schedule_tasks import fit, measurement, node, simulate
 
+from moodbench.hardware import GIB
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import MAX_RETRIES, PATIENCE
-from moodbench.schedule.resources import GIB, impossible
+from moodbench.schedule.resources import impossible
 
 NODES = st.lists(
     st.builds(

@@ -26,7 +26,6 @@ from moodbench.tune.searcher import (
     objective_values,
     open_journal,
 )
-from moodbench.tune.trainable import MEMBERS, members_of
 from moodbench.tune.trials import Journal, Progress, SearchTrial, read_progress, search_trials
 
 SPACE = """description: x
@@ -75,7 +74,7 @@ def test_every_point_of_a_small_space_is_proposed_once_and_then_the_search_ends(
         config = searcher.suggest(f"t{number}")
         if config == searcher.FINISHED:
             break
-        (point,) = members_of(config)
+        point = config
         seen.append(id_of(point))
         ended(searcher, search, point, score=0.9 if seen[-1] == "8-2" else 0.1)
     assert sorted(seen) == ["2-1", "2-2", "4-1", "4-2", "8-1", "8-2"]
@@ -85,10 +84,10 @@ def test_what_a_trial_reached_is_told_to_the_study(tmp_path: Path) -> None:
     searcher, search, study = open_search(tmp_path, num_wanted=5)
     reached: dict[str, float | None] = {}
     for number, score in enumerate((0.6, 0.9, 0.7)):
-        (point,) = members_of(searcher.suggest(f"t{number}"))
+        point = searcher.suggest(f"t{number}")
         reached[id_of(point)] = score
         ended(searcher, search, point, score)
-    (lost,) = members_of(searcher.suggest("t3"))
+    lost = searcher.suggest("t3")
     searcher.finish(search.fit(lost).fit_id, None)
     reached[id_of(lost)] = None
     told = {(id_of(t.params), t.value) for t in study.trials}  # a point may be proposed again, and is answered
@@ -100,22 +99,9 @@ def test_what_is_known_is_told_to_the_study_and_not_proposed(tmp_path: Path) -> 
     searcher, _, study = open_search(tmp_path, num_wanted=4, known=known)
     assert study.best_params == {"lora.r": 8, "lora.alpha_over_r": 2}
     configs = [searcher.suggest(f"t{number}") for number in range(3)]
-    proposed_now = {id_of(members_of(config)[0]) for config in configs[:2]}
+    proposed_now = {id_of(config) for config in configs[:2]}
     assert len(proposed_now) == 2 and not proposed_now & {"8-2", "2-1"}
     assert configs[2] is None, "four are known or running: nothing more until one ends"
-
-
-def test_trials_of_several_hold_different_configurations_and_the_last_is_smaller(tmp_path: Path) -> None:
-    searcher, search, _ = open_search(tmp_path, num_wanted=5, together=3)
-    first, second = searcher.suggest("a"), searcher.suggest("b")
-    assert [len(members_of(first)), len(members_of(second))] == [3, 2]
-    every = [point for config in (first, second) for point in members_of(config)]
-    assert len({id_of(point) for point in every}) == 5
-    for point in every[:3]:
-        ended(searcher, search, point)
-    for point in every[3:]:
-        searcher.finish(search.fit(point).fit_id, None)
-    assert searcher.suggest("c") == searcher.FINISHED
 
 
 def test_the_same_seed_proposes_the_same_configurations(tmp_path: Path) -> None:
@@ -128,7 +114,7 @@ def test_the_same_seed_proposes_the_same_configurations(tmp_path: Path) -> None:
         searcher = StudySearcher(search, open_journal(search, store, tmp_path / folder, 0), [])
         points = []
         for number in range(12):
-            (point,) = members_of(searcher.suggest(f"t{number}"))
+            point = searcher.suggest(f"t{number}")
             ended(searcher, search, point, score=0.5 + number % 5 / 10)
             points.append(point)
         proposals.append(points)
@@ -137,7 +123,7 @@ def test_the_same_seed_proposes_the_same_configurations(tmp_path: Path) -> None:
 
 def test_a_killed_command_leaves_its_proposals_to_the_next_which_begins_with_them(tmp_path: Path) -> None:
     searcher, search, study = open_search(tmp_path, num_wanted=5)
-    begun = [members_of(searcher.suggest(f"t{number}"))[0] for number in range(3)]
+    begun = [searcher.suggest(f"t{number}") for number in range(3)]
     ended(searcher, search, begun[0], 0.8)  # and killed before anything else
     journal = tmp_path / "results" / "searches" / search.search_id / "journal.log"
     with journal.open("ab") as file:
@@ -145,8 +131,8 @@ def test_a_killed_command_leaves_its_proposals_to_the_next_which_begins_with_the
     done = replace(recorded(tmp_path, 2, 1, 0.8), fit_id=search.fit(begun[0]).fit_id, configuration=begun[0])
     again, _, reopened = open_search(tmp_path, num_wanted=5, known=[done])
     assert [t.state.name for t in reopened.trials] == ["COMPLETE", "FAIL", "FAIL"]
-    assert [members_of(again.suggest(f"u{number}"))[0] for number in range(2)] == begun[1:]
-    fresh = members_of(again.suggest("u2"))[0]
+    assert [again.suggest(f"u{number}") for number in range(2)] == begun[1:]
+    fresh = again.suggest("u2")
     assert fresh not in begun
     started = read_progress(Store.open(str(tmp_path / "results")), search.search_id).started
     assert [each.configuration for each in started.values()] == [*begun, fresh]
@@ -155,7 +141,7 @@ def test_a_killed_command_leaves_its_proposals_to_the_next_which_begins_with_the
 
 def test_a_record_whose_outcome_the_journal_lacks_is_told_when_it_is_opened_again(tmp_path: Path) -> None:
     searcher, search, _ = open_search(tmp_path, num_wanted=5)
-    (point,) = members_of(searcher.suggest("t0"))
+    point = searcher.suggest("t0")
     done = replace(recorded(tmp_path, 2, 1, 0.8), fit_id=search.fit(point).fit_id, configuration=point)
     lost = recorded(tmp_path, 4, 1, 0.7)
     _, _, study = open_search(tmp_path, num_wanted=5, known=[done, lost])
@@ -166,7 +152,7 @@ def test_a_full_disk_ends_the_proposals_and_leaves_a_whole_journal(tmp_path: Pat
     search, store = search_of(tmp_path)
     journal = open_journal(search, store, tmp_path, 0)
     searcher = StudySearcher(search, journal, [])
-    first = members_of(searcher.suggest("t0"))
+    first = searcher.suggest("t0")
     path = tmp_path / "results" / "searches" / search.search_id / "journal.log"
 
     def full(self: object, logs: object) -> None:
@@ -179,7 +165,7 @@ def test_a_full_disk_ends_the_proposals_and_leaves_a_whole_journal(tmp_path: Pat
         assert searcher.suggest("t1") is None and isinstance(journal.problem, OSError)
     assert path.read_bytes().endswith(b"\n")
     started = read_progress(store, search.search_id).started
-    assert [each.configuration for each in started.values()] == list(first)
+    assert [each.configuration for each in started.values()] == [first]
 
 
 class RemoteStore:
@@ -208,13 +194,13 @@ def test_the_journal_of_a_remote_store_is_uploaded_and_another_machine_goes_on_w
     for machine in ("one", "another"):
         (tmp_path / machine).mkdir()
     journal = open_journal(search, store, tmp_path / "one", 0)
-    begun = members_of(StudySearcher(search, journal, []).suggest("t0"))
+    begun = StudySearcher(search, journal, []).suggest("t0")
     assert read_progress(store, search.search_id) == Progress(), "written on this machine alone so far"
-    journal.begin(search.fit(begun[0]).fit_id, 1)
+    journal.begin(search.fit(begun).fit_id)
     journal.write(now=True)
-    assert [each.configuration for each in read_progress(store, search.search_id).started.values()] == list(begun)
+    assert [each.configuration for each in read_progress(store, search.search_id).started.values()] == [begun]
     resumed = StudySearcher(search, open_journal(search, store, tmp_path / "another", 0), [])
-    assert members_of(resumed.suggest("t0")) == begun
+    assert resumed.suggest("t0") == begun
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
@@ -326,7 +312,7 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
     request, _ = search_in(tmp_path, store=store, train={"min_steps": 0})
     journal = open_journal(request, store, tmp_path, 0)
     searcher = StudySearcher(request, journal, [])
-    (configuration,) = members_of(searcher.suggest("t"))
+    configuration = searcher.suggest("t")
     fit_id = request.fit(configuration).fit_id
     curve = [{"step": step, "validation_score": score} for step, score in ((1, 0.4), (2, None), (3, 0.88), (4, 0.8))]
     kept = {"curve": curve, "train_peak_memory_bytes": 7, "num_train": 40}
@@ -339,9 +325,9 @@ def test_a_fit_that_is_in_the_store_is_recorded_whole_though_a_scheduler_stops_i
 
     events: list[object] = []
     callback = SearchCallback(request, Holding(), journal, searcher, [], events.append)  # type: ignore[arg-type]
-    trial = SimpleNamespace(trial_id="t", config={MEMBERS: [configuration]})
+    trial = SimpleNamespace(trial_id="t", config=configuration)
     callback.on_trial_start(1, [], trial)
-    reported = {"errors": {}, "node": "n", "raw_score": 0.4, "fit_id": fit_id, "memory_bytes": 5, "texts": 32}
+    reported = {"error": None, "node": "n", "raw_score": 0.4, "memory_bytes": 5, "texts": 32}
     callback.on_trial_result(1, [], trial, reported)
     assert read_progress(store, request.search_id).started[fit_id].curve == ((32, 0.4),)
     callback.on_trial_complete(1, [], trial)
@@ -381,9 +367,8 @@ def test_the_default_recipe_is_what_a_search_spares(tmp_path: Path) -> None:
     request, _ = search_in(tmp_path, store=Store.open(str(tmp_path / "results")), text=text)
     spares = is_default_in(request)
     default = first_points(request)[0]
-    assert spares({MEMBERS: [default]})
-    assert not spares({MEMBERS: [{**default, "lora.r": 16}]})
-    assert spares({MEMBERS: [{**default, "lora.r": 16}, default]}), "it shares a trial"
+    assert spares(default)
+    assert not spares({**default, "lora.r": 16})
 
 
 def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None:
@@ -392,9 +377,9 @@ def test_what_was_begun_and_what_it_cost_outlives_a_kill(tmp_path: Path) -> None
     sampler = optuna.samplers.RandomSampler(seed=0)
     journal = Journal(store, search.search_id, tmp_path, ["maximize"], sampler, clock=lambda: float(next(times)))
     searcher = StudySearcher(search, journal, [])
-    (point,) = members_of(searcher.suggest("t0"))
+    point = searcher.suggest("t0")
     fit_id = search.fit(point).fit_id
-    journal.begin(fit_id, 2)  # at 10
+    journal.begin(fit_id)
     searcher.report(fit_id, ((80, 0.4), (160, 0.6)))
     journal.write(now=True)
     first = read_progress(store, search.search_id)

@@ -126,7 +126,7 @@ def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that
     store = Store.open(str(tmp_path / "results"))
     request, _ = search_in(tmp_path, store=store, text=text, train={"max_device_batch_size": 64, "min_steps": 0})
     placement = local_placement(request, load_catalogue(), hardware(), store)
-    small, large = ({"members": [{"train.effective_batch_size": size}]} for size in (8, 64))
+    small, large = ({"train.effective_batch_size": size} for size in (8, 64))
     needs = [placement.resources.of(config)[0]["memory"] for config in (small, large)]
     assert needs[0] < needs[1] and placement.resources.of(small)[1] is None
     (here,) = placement.resources.nodes
@@ -138,8 +138,6 @@ def test_a_trial_asks_for_the_memory_it_is_estimated_to_need_and_goes_where_that
     assert shared.of(small)[1] == ["tight", "roomy"] and shared.of(large)[1] == ["roomy"]
     group = shared(large)
     assert group.bundles[0]["memory"] == needs[1] and group.bundles[0]["CPU"] == 1
-    two = {"members": [{"train.effective_batch_size": 8}, {"train.effective_batch_size": 64}]}
-    assert placement.resources.of(two)[0]["memory"] == pytest.approx(sum(needs))
     nowhere = type(placement.resources)(
         **{**vars(placement.resources), "nodes": (TrialNode("tight", here.kind, 1000.0, 1),)}
     )
@@ -214,7 +212,7 @@ def test_what_was_cut_off_is_a_trial_as_far_as_it_came(tmp_path: Path) -> None:
     searcher, journal = started(request, store, 3)
     fits = [request.fit({"lora.r": r}).fit_id for r in (2, 4, 8)]
     for fit_id, curve in zip(fits, (((32, 0.4), (64, 0.3)), ((32, 0.6),), ()), strict=True):
-        journal.begin(fit_id, 1)
+        journal.begin(fit_id)
         if curve:
             searcher.report(fit_id, curve)
     journal.write(now=True)
@@ -290,8 +288,6 @@ def test_the_narrowest_layer_is_that_of_the_keys_where_heads_share_them(
         (["--budget", "-3m"], ["--budget -3m", "above 0"]),
         (["--budget", "$5"], ["no price per hour", "--price-per-hour"]),
         (["--budget", "1s"], ["--budget of 1 s", "one configuration of lora_rank_alpha", "by estimate", "allowed are"]),
-        (["--together", "2"], ["--together 2 with --scheduler asha", "--scheduler none"]),
-        (["--together", "0"], ["--together 0"]),
         (["--space", "qlora", "--quantization", "nf4"], ["--quantization nf4", "qlora searches it"]),
         (["--trials", "0"], ["--trials 0"]),
         (["--search", "grid", "--trials", "5"], ["--trials 5 with --search grid", "96 configurations"]),

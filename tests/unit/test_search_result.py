@@ -12,13 +12,12 @@ from test_search_engine import ended, open_search, recorded
 from test_search_request import search_in
 
 from moodbench.cli.tune import _without_score, describe_pick
-from moodbench.errors import UsageError
 from moodbench.report.charts_plotly import plotly_figure
 from moodbench.report.search import FIGURES, budget_warning, findings
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
 from moodbench.tune.result import evaluated, front, search_result, winner
-from moodbench.tune.trainable import Reporter, members_of
+from moodbench.tune.trainable import Reporter
 from moodbench.tune.trials import put_trial, search_trials
 
 MIB = 2**20
@@ -118,30 +117,33 @@ def test_the_front_is_drawn_with_the_pick_filled() -> None:
     assert list(points.marker.symbol) == ["circle-open", "circle", *["circle-open"] * 3]
 
 
-def test_a_slot_tells_the_memory_of_a_process_that_a_fit_has_alone(tmp_path: Path) -> None:
+def test_each_report_of_a_trial_has_its_best_score_and_peak_memory_so_far(tmp_path: Path) -> None:
     request, _ = search_in(tmp_path, store=Store.open(str(tmp_path / "results")))
-    one, other = (request.fit({"lora.r": r}) for r in (2, 4))
-    told: list[dict[str, object]] = []
-    alone = Reporter([one], told.append)
-    alone.add_memory(one.fit_id, 700)
-    alone.add_memory(one.fit_id, 500)
-    alone.add_point(one.fit_id, 32, 0.5)
-    assert told[-1]["memory_bytes"] == 700 and told[-1]["score"] == 0.5
-    shared = Reporter([one, other], told.append)
-    shared.add_memory(one.fit_id, 700)
-    shared.add_point(one.fit_id, 32, 0.5)
-    assert told[-1]["memory_bytes"] is None
+    reports: list[dict[str, object]] = []
+    reporter = Reporter(request.fit({"lora.r": 2}), reports.append)
+    for memory in (700, 500, None):
+        reporter.add_memory(memory)
+    for texts, score in ((32, 0.5), (64, 0.4), (64, 0.4)):
+        reporter.add_point(texts, score)
+    reporter.close()
+    assert [(r["texts"], r["score"], r["raw_score"], r["memory_bytes"]) for r in reports] == [
+        (32, 0.5, 0.5, 700),
+        (64, 0.5, 0.4, 700),
+    ]
+    reporter.error = ("memory", "out of memory")
+    reporter.close()
+    assert reports[2]["error"] == ("memory", "out of memory") and reports[2]["raw_score"] is None
 
 
 def test_a_searcher_by_memory_learns_both_and_has_the_same_front(tmp_path: Path) -> None:
     scores = {2: (0.70, 500), 4: (0.80, 600), 8: (0.75, 700)}
     known = [recorded(tmp_path, r, 1, score, memory=memory) for r, (score, memory) in scores.items()]
     searcher, search, study = open_search(tmp_path, num_wanted=5, known=known, objective="memory")
-    (point,) = members_of(searcher.suggest("t0"))
+    point = searcher.suggest("t0")
     ended(searcher, search, point, 0.9, memory=800)
     best = {tuple(t.values) for t in study.best_trials}
     assert best == {(0.70, 500.0), (0.80, 600.0), (0.9, 800.0)}, "0.75 with 700 is behind 0.80 with 600"
-    (point,) = members_of(searcher.suggest("t1"))
+    point = searcher.suggest("t1")
     ended(searcher, search, point, 0.99, memory=None)
     states = [t.state.name for t in study.trials]
     assert states[-1] == "FAIL" and set(states[:-1]) == {"COMPLETE"}, "its memory is not known"
@@ -153,8 +155,6 @@ def test_a_search_by_memory_is_another_search_and_its_trials_keep_what_they_took
     assert request.model_copy(update={"objective": "memory"}).search_id != request.search_id
     put_trial(store, TRIALS[0])
     assert [t.memory_bytes for t in search_trials(store)] == [900 * MIB]
-    with pytest.raises(UsageError, match="--together 2 with --objective memory"):
-        search_in(tmp_path, store=store, asked={"together": 2, "objective": "memory"})
 
 
 def test_a_search_without_a_score_says_what_stopped_it() -> None:
