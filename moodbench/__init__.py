@@ -1,8 +1,8 @@
 """MoodBench: which small language model should classify these reviews, on this hardware?
 
-Data flows in this order:
+Data flows in this order; the words are packages and modules below moodbench/:
 
-    spec -> plan -> trial (data -> model -> train -> evaluate -> measure) -> store -> compare -> show -> serve
+    spec -> benchmark -> worker -> trial (data, models, training, evaluation) -> store -> analysis -> report, app
 
 The Python API is `moodbench.run`, `moodbench.leaderboard` and `moodbench.load_predictor`; see moodbench/api.py.
 """

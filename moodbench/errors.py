@@ -1,4 +1,4 @@
-"""All errors that a user can meet.
+"""Types of errors that a user can meet; each sentence stands where it is raised, and cli/__init__.py prints it.
 
 MoodBenchError
 ├── UsageError            the request is wrong: a name, a value, a combination

@@ -25,7 +25,8 @@ import pandas as pd
 from moodbench.analysis.results import Computed, Records, Results, compute, read_records, results_of
 from moodbench.cache import cache_folder
 from moodbench.hardware import Hardware
-from moodbench.statistics.bootstrap import AllPairs, BootstrapDraws
+from moodbench.statistics.all_pairs import AllPairs
+from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store
 from moodbench.store.commit import Attempt

@@ -1,9 +1,8 @@
-"""From records to the leaderboard: one row per entry and dataset, with intervals, composite score and rank.
+"""From records to the leaderboard: one row per entry and dataset, with intervals; `scoring` adds score and rank.
 
-An *entry* is a model with one configuration. A row's dataset (`track` in the code) is a
-dataset revision with a number of training examples: entries are compared only if they were trained on the same rows and
-tested on the same rows. Seeds are averaged first (quality by the mean, speed by the median), then datasets by the
-unweighted mean: see `overall`.
+An *entry* is a model with one configuration. A row's dataset (`track` in the code) is a dataset revision with a number
+of training examples: entries are compared only if they were trained on the same rows and tested on the same rows. Seeds
+are averaged first (quality by the mean, speed by the median), then datasets by the unweighted mean: see `overall`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ QUALITY_COLUMNS = (
     *PARETO_COSTS.values(),
     *AREA_COLUMNS.values(),
 )
-"""Columns added by `track_rank_intervals`; null if unknown."""
+"""Columns added by `track_with_quality_columns`; null if unknown."""
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 """Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
 
@@ -102,12 +101,12 @@ def entries(trials: pd.DataFrame, correct: Correct) -> pd.DataFrame:
     return _with_baseline(rows.astype({"num_steps": "Int64"}))
 
 
-def with_rank_intervals(rows: pd.DataFrame, draws: Mapping[str, BootstrapDraws]) -> pd.DataFrame:
-    """Return `rows` of `entries` with the columns of `track_rank_intervals`, from bootstrap draws by dataset."""
+def with_quality_columns(rows: pd.DataFrame, draws: Mapping[str, BootstrapDraws]) -> pd.DataFrame:
+    """Return `rows` of `entries` with the columns of `track_with_quality_columns`, from bootstrap draws by dataset."""
     if rows.empty:
         return rows
     parts = [
-        track_rank_intervals(track, draws.get(str(name)), speed_for_score(track)["latency_p50_s"])
+        track_with_quality_columns(track, draws.get(str(name)), speed_for_score(track)["latency_p50_s"])
         for name, track in rows.groupby("track", sort=False)
     ]
     return pd.concat(parts)
@@ -136,7 +135,7 @@ def on_all(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
 
 
-def track_rank_intervals(
+def track_with_quality_columns(
     track: pd.DataFrame, bootstrap: BootstrapDraws | None, latency_s: pd.Series[float]
 ) -> pd.DataFrame:
     """Return `track`, all rows of one dataset, with QUALITY_COLUMNS, which do not depend on the weights.
@@ -179,7 +178,7 @@ def track_rank_intervals(
 
 
 def _hypervolumes(track: pd.DataFrame, latency_s: pd.Series[float]) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the columns hypervolume_* of `track_rank_intervals`."""
+    """Return the columns hypervolume_* of `track_with_quality_columns`."""
     found = {}
     for cost, column in AREA_COLUMNS.items():
         scale = AREA_SCALES.get(cost, load_anchors().latency_p50_s)

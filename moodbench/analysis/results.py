@@ -15,20 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_rank_intervals
+from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_quality_columns
 from moodbench.analysis.scoring import Scoring
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.evaluation.predicting import CEILING_SEED, leave_one_out_agreement, split_half_ceiling
 from moodbench.hardware import Hardware
-from moodbench.statistics.bootstrap import (
-    AllPairs,
-    BootstrapDraws,
-    Floats,
-    all_pairs,
-    bootstrap_draws,
-    pair_p_values,
-    speed_noise,
-)
+from moodbench.statistics.all_pairs import AllPairs, all_pairs, pair_p_values
+from moodbench.statistics.bootstrap import BootstrapDraws, Floats, bootstrap_draws, speed_noise
 from moodbench.statistics.overall import OVERALL, covered, mean_draws, mean_ties
 from moodbench.store import PREDICTIONS, Store
 from moodbench.store.reading import read_bulk
@@ -166,7 +159,7 @@ def compute(store: Store, records: Records) -> Computed:
     draws, tests = _bootstrap(rows, predicted)
     by_track = dict(iter(rows.groupby("track"))) if draws else {}
     draws = {name: replace(j, speed_noise=speed_noise(by_track[name], NUM_DRAWS)) for name, j in draws.items()}
-    rows = with_rank_intervals(rows.drop(columns="process_speed", errors="ignore"), draws)
+    rows = with_quality_columns(rows.drop(columns="process_speed", errors="ignore"), draws)
     tracks = covered(rows)
     overall_draws = mean_draws({t: draws[t] for t in tracks}) if tracks and set(tracks) <= set(draws) else None
     pairs = {name: all_pairs(own, tests[name]) for name, own in draws.items() if len(own.names) > 1}

@@ -1,4 +1,4 @@
-"""Leaderboards of the same entries under any weights.
+"""Scores, ranks and rank intervals of the same entries under any weights.
 
 What does not depend on the weights is computed once, because a slider waits for the rest.
 """
@@ -204,7 +204,7 @@ class Scoring:
         ).sort_index()
 
     def _ranked(self, scores: pd.Series[float]) -> pd.DataFrame:
-        """Return NARROW of `rows` with scores and ranks, the best score of each part first.
+        """Return RANKING_COLUMNS of `rows` with scores and ranks, the best score of each part first.
 
         Ranks are among the clean rows of the part, or among all of them if none is clean. Without a score, the Pareto
         layer is the rank.
@@ -222,7 +222,7 @@ class Scoring:
 
     @cached_property
     def _ranking_rows(self) -> pd.DataFrame:
-        """NARROW of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
+        """RANKING_COLUMNS of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
         parts = [*self.tracks, *([OVERALL] if self._covered else [])]
         own = self.rows["track"].where(self.rows["dataset"] != OVERALL, OVERALL)
         made = self.rows[RANKING_COLUMNS].assign(part=pd.Categorical(own, categories=parts, ordered=True))
@@ -234,7 +234,7 @@ class Scoring:
 
     @cached_property
     def complete(self) -> Mapping[str, pd.DataFrame]:
-        """Dataset to WORTH of its rows with a score; empty if the composite has no score."""
+        """Dataset to EXCHANGE_COLUMNS of its rows with a score; empty if the composite has no score."""
         return {
             name: self.tracks[name].loc[utilities.notna().all(axis=1), EXCHANGE_COLUMNS]
             for name, utilities in self.utilities.items()

@@ -137,5 +137,5 @@ class BackgroundRun:
             else:
                 self._set_state("ended", f"Run {summary.run_id} ended, {summary.num_committed} records were committed.")
         finally:
-            if (error := sys.exception()) is not None:  # a fault of our own: its traceback goes to the page's log
-                self._set_state("failed", f"{type(error).__name__}: {error}")
+            if (fault := sys.exception()) is not None:  # not a refusal: its traceback goes to the page's log
+                self._set_state("failed", f"{type(fault).__name__}: {fault}")

@@ -6,31 +6,26 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moodbench.benchmark.plan import Plan, PlannedTrial, relative_work
+from moodbench.benchmark.plan import Plan
 from moodbench.benchmark.target import Target
+from moodbench.benchmark.tasks import Estimates, command_of, tasks_of
 from moodbench.errors import PrerequisiteError
-from moodbench.estimate import TrialEstimate
-from moodbench.runtime.executor import Command, Isolation, Progress
+from moodbench.runtime.executor import Progress
 from moodbench.runtime.process import Outcome
-from moodbench.schedule import Need, Node, Scheduler, Start, Task
+from moodbench.schedule import Node, Scheduler, Start, Task
 from moodbench.schedule.accounting import Accounting, Eta, Ledger
 from moodbench.schedule.resources import impossible
-from moodbench.spec import TrialSpec
-from moodbench.spec.job import EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 from moodbench.store import Store
 
-WORKER = ("-m", "moodbench.worker")
 STATE_EVERY_S = 5.0
 """Minimum seconds between two `state` events."""
 WAITING_AFTER_S = 15.0
 """Seconds after which a command that has not begun counts as waiting for resources that others use."""
-Estimates = Mapping[str, Mapping[str, TrialEstimate]]
-"""Estimated needs and durations of trials, by the `machine_key` of each kind of machine, then by fit id."""
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run.
 
@@ -309,120 +304,3 @@ class _Run:
             }
         )
         return self.summary
-
-
-@dataclass(frozen=True)
-class Work:
-    """The trial and the phases of a task."""
-
-    trial: TrialSpec
-    phases: tuple[Phase, ...]
-
-
-def tasks_of(
-    plan: Plan, machine_key: str, estimates: Estimates | None = None, most_bytes: float = math.inf
-) -> dict[str, tuple[Task, Work]]:
-    """Return the tasks of `plan` by key; measurements are bound to machines of `machine_key`.
-
-    Without an estimate, a task has a place in the order, but no size. Memory is that needed on the machine that
-    measures. No task asks for more than `most_bytes`: on a single machine, an estimate is no reason not to try.
-    """
-    found: dict[str, tuple[Task, Work]] = {}
-    for planned in plan.trials:
-        fit_id = planned.trial.fit.fit_id
-        known = {key: by_fit[fit_id] for key, by_fit in (estimates or {}).items() if fit_id in by_fit}
-        for task, work in _tasks_of(planned, machine_key, known, most_bytes):
-            found[task.key] = (task, work)
-    return found
-
-
-def _tasks_of(
-    planned: PlannedTrial, machine_key: str, known: Mapping[str, TrialEstimate], most_bytes: float
-) -> Iterable[tuple[Task, Work]]:
-    trial = planned.trial
-    estimate = known.get(machine_key) or next(iter(known.values()), None)
-    device = trial.measure.device
-    packed: list[Phase] = []
-    if "fit" in planned.missing:
-        packed.append(FitPhase(spec=trial.fit))
-    if "evaluate" in planned.missing:
-        packed.append(EvaluatePhase(spec=trial.evaluate))
-    first = f"{trial.fit.fit_id}-train"
-    if packed:
-        need, seconds = Need(1, device=device), relative_work(trial.fit) if "fit" in planned.missing else 0.0
-        if estimate is not None:
-            parts = [estimate.phase(phase.phase) for phase in packed]
-            need = Need(
-                1,
-                memory_bytes=int(min(most_bytes, max(part.memory_bytes for part in parts))),
-                device=device,
-                gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
-                gpu_fixed_bytes=parts[0].gpu_fixed_bytes,
-            )
-        seconds_at = {key: sum(each.phase(p.phase).seconds for p in packed) for key, each in known.items()}
-        task = Task(first, need, seconds=seconds, seconds_at=seconds_at, label=trial.label)
-        yield task, Work(trial, tuple(packed))
-    if "measure" in planned.missing:
-        need = Need(1, device=device, machine_key=machine_key)
-        if estimate is not None:
-            part = estimate.measure
-            need = replace(
-                need,
-                memory_bytes=int(min(most_bytes, part.memory_bytes)),
-                gpu_memory_bytes=part.gpu_memory_bytes,
-                gpu_fixed_bytes=part.gpu_fixed_bytes,
-            )
-        task = Task(
-            f"{trial.fit.fit_id}-measure",
-            need,
-            exclusive=True,
-            seconds_at={key: each.measure.seconds for key, each in known.items()},
-            after=first,
-            label=trial.label,
-            group=trial.fit.dataset.name,
-        )
-        yield task, Work(trial, (MeasurePhase(spec=trial.measure),))
-
-
-def command_of(
-    tasks: Sequence[tuple[Task, Work]],
-    node: Node,
-    *,
-    run_id: str,
-    store: str,
-    isolation: Isolation,
-    deadline_s: float | None,
-) -> Command:
-    """Return the command that runs these tasks on `node` in one process.
-
-    They are one task, or a block of measurements that take turns.
-    """
-    (first, work), *others = tasks
-    measure = work.trial.measure
-    num_threads = measure.num_threads if first.exclusive else max(1, int(first.need.num_cpus))
-    job = Job(
-        run_id=run_id,
-        store=store,
-        phases=tuple(_on(node, task, phase) for task, each in tasks for phase in each.phases),
-        device=measure.device,
-        num_threads=num_threads,
-        isolation=isolation,
-    )
-    return Command(
-        key=first.key + (f"+{len(others)}" if others else ""),
-        argv=WORKER,
-        stdin=job.model_dump_json(),
-        num_cpus=node.num_cpus if first.exclusive else first.need.num_cpus,
-        exclusive=first.exclusive,
-        num_threads=num_threads,
-        memory_bytes=0 if first.exclusive else first.need.memory_bytes,
-        num_gpus=node.num_gpus if first.exclusive else first.need.gpus_on(node),
-        deadline_s=deadline_s,
-        forkable=job.forkable,
-    )
-
-
-def _on(node: Node, task: Task, phase: Phase) -> Phase:
-    """Return `phase` with its model spread over as many GPUs of `node` as `task` needs there."""
-    num_gpus = task.need.gpus_on(node)
-    return phase.model_copy(update={"num_gpus": int(num_gpus)}) if num_gpus > 1 else phase

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function and shows the result."""
+"""The command line: run a command, print its errors to standard error and set the exit code."""
 
 from __future__ import annotations
 

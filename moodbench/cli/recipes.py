@@ -23,7 +23,7 @@ from moodbench.cli.options import (
     print_lines,
     values_of,
 )
-from moodbench.cli.running import add_target, carry_out, exit_code, open_context
+from moodbench.cli.running import add_target, carry_out, exit_code_of_run, open_context
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
@@ -130,7 +130,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
         print_json({"store": context.store.uri, "model": arguments.model, "recipe": recipe, "results": results})
     else:
         _show(found, arguments.model, recipe, out)
-    return exit_code(summary, out)
+    return exit_code_of_run(summary, out)
 
 
 def spec_of_check(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:

@@ -30,7 +30,7 @@ from moodbench.cli.running import (
     add_retrain,
     add_target,
     carry_out,
-    exit_code,
+    exit_code_of_run,
     open_context,
     print_undertrained,
     to_retrain,
@@ -172,7 +172,7 @@ def complete(arguments: argparse.Namespace) -> int:
     if summary is None:
         return INTERRUPTED
     output(view_leaderboard(context.store, context.machine), arguments, console)
-    return exit_code(summary, console)
+    return exit_code_of_run(summary, console)
 
 
 def _run(
@@ -194,7 +194,7 @@ def _run(
     else:
         output(view_leaderboard(context.store, context.machine), arguments, console)
     print_undertrained(requested, context.store, arguments, console)
-    return exit_code(summary, console)
+    return exit_code_of_run(summary, console)
 
 
 def _rerun(
@@ -218,7 +218,7 @@ def _rerun(
     elif repeats:
         print_table(REPEAT_HEADINGS, repeat_rows(repeats), console, left={"Model", "Dataset"})
     print_lines(console, [f"{repeat_sentence(repeats)} The rerun is in {uri}."])
-    return exit_code(summary, console)
+    return exit_code_of_run(summary, console)
 
 
 def _print_fits(trials: Sequence[TrialSpec], store: Store, arguments: argparse.Namespace, console: Console) -> None:

@@ -111,7 +111,7 @@ def carry_out(
         return None
 
 
-def exit_code(summary: RunSummary, console: Console) -> int:
+def exit_code_of_run(summary: RunSummary, console: Console) -> int:
     """Print the failures; return 0 if every phase has its record, 1 if a trial failed."""
     print_lines(console, [f"failed: {failure}" for failure in summary.failures], style="red")
     return 1 if summary.failures else 0

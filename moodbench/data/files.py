@@ -1,4 +1,4 @@
-"""Read the user's own file (CSV, TSV, JSONL or Parquet) row by row; errors name the row or line."""
+"""Read the user's own file (CSV, TSV, JSONL or Parquet) row by row and find its columns; errors name the line."""
 
 from __future__ import annotations
 
@@ -293,9 +293,9 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
 
 
 def places_of(path: Path | str, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
-    """Return the index of each of `columns` in the header.
+    """Return the index of each of `columns`, such as {"label_column": "stars"}, in the header.
 
-    Raises: DataError for a column that is missing or occurs more than once.
+    Raises: DataError for a missing column ("reviews.csv: no label column 'stars': ...") or one that occurs twice.
     """
     shown = ", ".join(_short(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
     for role, name in columns.items():

@@ -1,4 +1,7 @@
-"""Load a table of texts and labels as examples: the user's own file, or a file of a Kaggle dataset."""
+"""Turn a table of texts and labels into examples with splits: the user's own file, or a file of a Kaggle dataset.
+
+`files` reads the table and finds its columns.
+"""
 
 from __future__ import annotations
 

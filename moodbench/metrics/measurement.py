@@ -161,8 +161,7 @@ def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int
 def quantile_with_interval(samples: npt.ArrayLike, q: float, level: float = 0.95) -> QuantileEstimate:
     """Return the quantile q of one-dimensional samples with its order-statistic interval.
 
-    The interval assumes independent samples. Requests of one process are not quite independent; a caller with several
-    processes therefore also bootstraps over processes and uses the wider interval.
+    The interval assumes independent samples, which the requests of one process are not quite.
     Raises: ValueError for empty, non-finite or multi-dimensional samples, and for `q` or `level` outside (0, 1).
     """
     values = np.sort(np.asarray(samples, dtype=np.float64))

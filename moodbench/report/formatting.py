@@ -1,4 +1,7 @@
-"""Numbers formatted for people: milliseconds, percent, MiB; a dash where there is none."""
+"""Columns of the leaderboard in the terminal and on the page, and numbers formatted for people.
+
+A cell without a value shows a dash.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +206,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _column("precision_macro", "Prec. %", percent, "precision averaged over the classes"),
     _column("recall_macro", "Recall %", percent, "recall averaged over the classes"),
-    _column("latency_p50_s", "P50 ms", milliseconds, "median time to label of one text (TTFT)"),
+    _column("latency_p50_s", "P50 ms", milliseconds, "median time from one text to its label"),
     _column("latency_p99_s", "P99 ms", milliseconds, "99th percentile; withheld when too few"),
     _column("throughput_texts_per_s", "Texts/s", three_digits, "most texts per second in batches sorted by length"),
     _column(

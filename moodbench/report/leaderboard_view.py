@@ -26,7 +26,7 @@ from moodbench.report.notes import (
     search_notes,
     training_notes,
 )
-from moodbench.statistics.bootstrap import AllPairs
+from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.overall import OVERALL
 from moodbench.store import Store

@@ -12,7 +12,8 @@ from moodbench.analysis.robustness import Robustness
 from moodbench.analysis.scoring import Scoring
 from moodbench.benchmark.from_store import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
-from moodbench.statistics.bootstrap import AllPairs, BootstrapDraws
+from moodbench.statistics.all_pairs import AllPairs
+from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.composite import (
     CRITERIA,
     Weights,

@@ -23,7 +23,7 @@ from moodbench.report.leaderboard_view import DRAWN_FROM, LeaderboardView, answe
 from moodbench.report.notes import effect_sentence
 from moodbench.report.search import FIGURES, TITLES, caption, search_sentences, trial_table
 from moodbench.report.tables import CALIBRATION_HEADINGS, calibration_cells, calibration_notes
-from moodbench.statistics.bootstrap import AllPairs
+from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.overall import OVERALL
 from moodbench.statistics.rank_intervals import across_datasets
 from moodbench.store import Store

@@ -1,1 +1,1 @@
-"""From records to tables: intervals, paired differences, composite score, leaderboard. Frames in, frames out."""
+"""Intervals, paired differences, rank intervals, equivalence and composite score, computed from arrays and frames."""

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
-from moodbench.statistics.bootstrap import POWER, Floats, bootstrap_draws, f1_of_confusion
+from moodbench.statistics.all_pairs import POWER
+from moodbench.statistics.bootstrap import Floats, bootstrap_draws, f1_of_confusion
 from moodbench.statistics.intervals import Estimand, clopper_pearson, mcnemar_mid_p, newcombe_paired, two_way_variance
 from moodbench.statistics.rank_intervals import minimum_detectable_effect, step_down
 

@@ -197,7 +197,7 @@ def compact_letters(point: npt.ArrayLike, separated: npt.NDArray[np.bool_]) -> t
 
 
 def _maximal_cliques(tied: npt.NDArray[np.bool_]) -> Iterator[int]:
-    """Yield the maximal cliques of the graph `alike` `(M, M)`, each as an integer with the bits of its members set.
+    """Yield the maximal cliques of the graph `tied` `(M, M)`, each as an integer with the bits of its members set.
 
     Source: Bron & Kerbosch 1973, with the pivot of Tomita et al. 2006.
     """

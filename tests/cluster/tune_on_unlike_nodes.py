@@ -18,7 +18,7 @@ from moodbench.runtime.ray_internals import set_up_environment
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 from moodbench.tune.request import make_search
-from moodbench.tune.searcher import run_search
+from moodbench.tune.run import run_search
 from moodbench.tune.trial_resources import cluster_placement
 
 SPACE = """description: small and large batches

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from moodbench.benchmark.driver import command_of, run_plan, tasks_of
+from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.plan import make_plan
 from moodbench.benchmark.resolve import resolve
 from moodbench.benchmark.target import Deadlines, node_of
+from moodbench.benchmark.tasks import command_of, tasks_of
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import PhaseEstimate, TrialEstimate
@@ -326,7 +327,7 @@ def test_a_block_that_was_done_when_its_worker_was_lost_names_the_loss_in_the_qu
             lost = Outcome("infrastructure", "no sign of life")
             return [Ended(e.key, lost) if e.key in blocks else e for e in super().poll(timeout_s, hear)]
 
-    monkeypatch.setattr("moodbench.schedule.policy.QUARANTINE_AFTER", 1)
+    monkeypatch.setattr("moodbench.schedule.retries.QUARANTINE_AFTER", 1)
     place = Lost(nodes=("n1", "n2"))
     place.drain_at = None
     summary, events = play(tmp_path, place)

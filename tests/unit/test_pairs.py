@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from moodbench.statistics.bootstrap import all_pairs, bootstrap_draws, detectable, pair_p_values
+from moodbench.statistics.all_pairs import all_pairs, detectable, pair_p_values
+from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.overall import mean_draws
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.statistics.rank_intervals import holm

@@ -23,7 +23,8 @@ from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.notes import effect_sentence
 from moodbench.report.report import all_datasets, rank_probabilities, ties, trade_offs
 from moodbench.report.tables import CALIBRATION_HEADINGS
-from moodbench.statistics.bootstrap import all_pairs, bootstrap_draws, pair_p_values
+from moodbench.statistics.all_pairs import all_pairs, pair_p_values
+from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.composite import Weights
 from moodbench.statistics.rank_intervals import rank_all
 

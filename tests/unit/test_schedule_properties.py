@@ -14,8 +14,9 @@ from moodbench.hardware import GIB
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
-from moodbench.schedule.policy import MAX_RETRIES, PATIENCE
+from moodbench.schedule.policy import PATIENCE
 from moodbench.schedule.resources import impossible
+from moodbench.schedule.retries import MAX_RETRIES
 
 NODES = st.lists(
     st.builds(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodbench.analysis.leaderboard import QUALITY_COLUMNS, track_rank_intervals
+from moodbench.analysis.leaderboard import QUALITY_COLUMNS, track_with_quality_columns
 from moodbench.analysis.scoring import SCORE_COLUMNS, utility_draws, with_score_ranks
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
@@ -54,7 +54,7 @@ def placed(rows, noise, composite="pinned"):
 
 def grouped(rows, drawn):
     rows = rows.assign(memory_peak_batch1_bytes=[1.0, 2.0, 3.0], train_time_s=[1.0, np.nan, 0.5])
-    return track_rank_intervals(rows, drawn, rows["latency_p50_s"])
+    return track_with_quality_columns(rows, drawn, rows["latency_p50_s"])
 
 
 def test_draws_without_noise_have_the_pinned_utilities_and_leave_one_place_each():
@@ -104,7 +104,7 @@ def test_groups_and_pareto_sets_need_no_score():
 def test_areas_of_memory_and_training_time_lie_between_fixed_ends():
     """Costs at 0, 1/2 and all of the scale: fast (0.18, 0) adds 0.82 x 0.5, good (0.10, 0.5) adds 0.08 x 0.5, the last nothing."""
     rows = track().assign(memory_peak_batch1_bytes=[2.0**25, 2.0**30.5, 2.0**36], train_time_s=[0.1, 10**2.5, np.nan])
-    found = track_rank_intervals(rows, joint(0.0), rows["latency_p50_s"])
+    found = track_with_quality_columns(rows, joint(0.0), rows["latency_p50_s"])
     assert found["hypervolume_memory"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, 0])
     assert found["hypervolume_train_time"].tolist() == pytest.approx([0.82 * 0.5, 0.08 * 0.5, np.nan], nan_ok=True)
 

@@ -164,7 +164,7 @@ def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_pat
 
 
 def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("moodbench.tune.searcher.run_search", lambda *_: [])
+    monkeypatch.setattr("moodbench.tune.run.run_search", lambda *_: [])
     options = (
         "--model",
         "MiniLM-L3",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_scoring import ANCHORS, joint, score, score_draws, track
 
-from moodbench.analysis.leaderboard import track_rank_intervals
+from moodbench.analysis.leaderboard import track_with_quality_columns
 from moodbench.analysis.scoring import utility_draws
 from moodbench.statistics.bootstrap import BootstrapDraws, measurement_noise, process_logs, speed_noise
 from moodbench.statistics.composite import COMPOSITES, membership
@@ -94,7 +94,7 @@ def test_pareto_membership_hangs_on_the_drawn_latency():
     rows = track().assign(memory_peak_batch1_bytes=1.0, train_time_s=1.0)
     noise = np.zeros((500, 3, 2))
     noise[:200, 2, 0] = -0.1
-    found = track_rank_intervals(rows, with_noise(noise), rows["latency_p50_s"])
+    found = track_with_quality_columns(rows, with_noise(noise), rows["latency_p50_s"])
     assert found["p_pareto_latency"].tolist() == [1, 1, pytest.approx(200 / 500)]
 
 

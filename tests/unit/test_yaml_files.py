@@ -3,7 +3,7 @@ import math
 import pytest
 import yaml
 
-from moodbench.config.yaml_files import line_of, load_yaml
+from moodbench.config.yaml_files import line_of, load_yaml, with_entry
 from moodbench.errors import SpecError
 
 NUMBERS = {
@@ -133,3 +133,42 @@ def test_line_of_is_the_line_of_the_value_or_of_its_nearest_parent(path, line):
 
 def test_an_empty_text_has_no_lines():
     assert line_of("", ("a",)) is None
+
+
+MINE = """# my models
+models:
+  # the first
+  one: {licence: MIT, description: one}   # kept
+  MiniLM-L3-tuned:
+    licence: MIT
+    description: old
+
+# about training
+training: {}
+"""
+
+
+def test_an_entry_is_replaced_and_the_rest_of_the_file_stays() -> None:
+    changed, before = with_entry(
+        MINE, "mine.yaml", "models", "MiniLM-L3-tuned", {"description": "new", "lora": {"r": 8}}
+    )
+    assert before == {"licence": "MIT", "description": "old"}
+    expected = MINE.replace("    licence: MIT\n    description: old\n", "    description: new\n    lora:\n      r: 8\n")
+    assert changed == expected
+
+
+@pytest.mark.parametrize("text", ["", "# mine\n", "models:\n", "models: {}\n# end\n", "training: {}", MINE])
+def test_an_entry_is_added_to_any_file(text: str) -> None:
+    changed, before = with_entry(text, "mine.yaml", "models", "new", {"description": "é"})
+    old = load_yaml(text, "mine.yaml")
+    assert before is None
+    assert load_yaml(changed, "mine.yaml") == {
+        **old,
+        "models": {**(old.get("models") or {}), "new": {"description": "é"}},
+    }
+    assert all(line in changed.splitlines() for line in text.splitlines() if line.startswith("#"))
+
+
+def test_a_section_in_one_line_is_refused_with_its_line() -> None:
+    with pytest.raises(SpecError, match=r"mine.yaml, line 2: models is written on one line"):
+        with_entry("training: {}\nmodels: {one: {description: x}}\n", "mine.yaml", "models", "new", {})
