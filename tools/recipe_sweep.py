@@ -357,6 +357,8 @@ CHOSEN = """\
   parts by length, each with padding of its own, which leaves the gradient as it is. MiniLM-L6 with 256 texts took 64.5 s of
   processor time so on icwsm-movie, 96.6 s in whole batches, and 60.1 s in batches by length; on icwsm-product 64.7 s and
   127.2 s in whole batches (one fit each). SmolLM2 with 64 texts, in batches of 8, took as long either way.
+- **Validation** takes about a fifth of a fit's time. With every look at all validation texts instead (`validation_share: 1`) the five
+  fits of MiniLM-L6 on 1,024 texts chose the same checkpoints, with the same accuracy, in 2.5 times the time.
 - **Balanced class weights, focal loss, label smoothing, learning rates by layer, frozen first layers** were not shown to help, and are
   not in the program."""
 PUBLISHED = """\
