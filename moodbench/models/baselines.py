@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,16 @@ from moodbench.models.interface import Encoded, Logits
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 PARAMETERS = "baseline.json"
 ARRAYS = "arrays.safetensors"
 NEUTRAL_COMPOUND = 0.05
 """Compound scores closer to 0 than this are neutral. Source: Hutto & Gilbert 2014, p. 9."""
+WORDS_AND_SYMBOLS = r"\w+|[^\w\s]"
+"""Tokens of TF-IDF: runs of letters and digits, and each other visible character, such as an emoji, on its own."""
+WORDS = r"(?u)\b\w\w+\b"
+"""The tokens of earlier artifacts, scikit-learn's default: words of two letters or more."""
 
 
 def _words(texts: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -96,49 +103,84 @@ class Vader:
         return cls(**_read_json(folder))
 
 
+@dataclass(frozen=True)
+class NgramFeatures:
+    """TF-IDF of the n-grams of words or of characters, with sublinear term frequencies and rows of length 1."""
+
+    analyzer: Literal["word", "char_wb"]
+    """As in scikit-learn; `char_wb` reads words with a space on either side, and text without spaces as one word."""
+    max_ngram: int
+    terms: Mapping[str, int]
+    """Column of each n-gram."""
+    idf: npt.NDArray[np.float64]
+    token_pattern: str = WORDS_AND_SYMBOLS
+
+    @classmethod
+    def fit(
+        cls, analyzer: Literal["word", "char_wb"], max_ngram: int, min_document_count: int, texts: Sequence[str]
+    ) -> NgramFeatures | None:
+        """Return the features of the n-grams that occur in at least `min_document_count` texts; None without any."""
+        vectorizer = _vectorizer(analyzer, max_ngram, WORDS_AND_SYMBOLS, min_df=min_document_count)
+        try:
+            vectorizer.fit(texts)
+        except ValueError as error:  # scikit-learn has no exception class for an empty vocabulary
+            if "vocabulary" not in str(error) and "no terms remain" not in str(error):
+                raise
+            return None
+        terms = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
+        return cls(analyzer, max_ngram, terms, vectorizer.idf_)
+
+    def vectorizer(self) -> TfidfVectorizer:
+        """Return the fitted vectorizer of scikit-learn."""
+        vectorizer = _vectorizer(self.analyzer, self.max_ngram, self.token_pattern, vocabulary=self.terms)
+        vectorizer.idf_ = self.idf
+        return vectorizer
+
+
+def _vectorizer(analyzer: str, max_ngram: int, token_pattern: str, **options: Any) -> TfidfVectorizer:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    tokens = {"token_pattern": token_pattern} if analyzer == "word" else {}
+    return TfidfVectorizer(analyzer=analyzer, ngram_range=(1, max_ngram), sublinear_tf=True, **tokens, **options)
+
+
 class TfidfLogreg:
-    """Baseline of scikit-learn: logistic regression on TF-IDF of word n-grams, with sublinear term frequencies."""
+    """Baseline of scikit-learn: logistic regression on TF-IDF of the n-grams of words and of characters.
+
+    Characters make it read scripts without spaces between words, and endings and misspellings.
+    """
 
     def __init__(
         self,
-        vocabulary: dict[str, int],
-        max_ngram: int,
-        idf: npt.NDArray[np.float64],
+        features: Sequence[NgramFeatures],
         coefficients: npt.NDArray[np.float64],
         intercepts: npt.NDArray[np.float64],
     ) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self.vectorizer = TfidfVectorizer(ngram_range=(1, max_ngram), sublinear_tf=True, vocabulary=vocabulary)
-        self.vectorizer.idf_ = idf
-        self._vocabulary, self._max_ngram, self._idf = vocabulary, max_ngram, idf
-        self._coefficients, self._intercepts = coefficients, intercepts
-        self.weights_bytes = idf.nbytes + coefficients.nbytes + intercepts.nbytes
-        self._count = self.vectorizer.build_tokenizer()
+        self._features, self._coefficients, self._intercepts = tuple(features), coefficients, intercepts
+        self._vectorizers = [part.vectorizer() for part in features]
+        self.weights_bytes = sum(part.idf.nbytes for part in features) + coefficients.nbytes + intercepts.nbytes
+        self._tokens = re.compile(features[0].token_pattern)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Return the texts with their token counts; tokens are those of scikit-learn's word tokenizer."""
-        counts = np.array([len(self._count(text)) for text in texts], dtype=np.int32)
+        """Return the texts with their token counts: words, and other visible characters such as emoji."""
+        counts = np.array([len(self._tokens.findall(text)) for text in texts], dtype=np.int32)
         return Encoded(texts, counts, np.zeros(len(texts), dtype=bool))
 
     def logits(self, encoded: Encoded) -> Logits:
         """Return float32 logits (texts, labels); with two labels, minus and plus half the log odds."""
-        return self.logits_of_features(self.vectorizer.transform(encoded.inputs))
-
-    def logits_of_features(self, features: csr_matrix) -> Logits:
-        """Return float32 logits (texts, labels) from TF-IDF rows."""
-        scores = features @ self._coefficients.T + self._intercepts
-        if scores.shape[1] == 1:
-            scores = np.concatenate([-scores / 2, scores / 2], axis=1)
-        return np.asarray(scores, dtype=np.float32)
+        rows = [vectorizer.transform(encoded.inputs) for vectorizer in self._vectorizers]
+        return linear_logits(rows, self._coefficients, self._intercepts)
 
     def save(self, folder: Path) -> None:
-        """Write the vocabulary and the arrays to `folder`."""
+        """Write the n-grams and the arrays to `folder`."""
         from safetensors.numpy import save_file
 
-        words = sorted(self._vocabulary, key=self._vocabulary.__getitem__)
-        _write_json(folder, {"max_ngram": self._max_ngram, "words": words})
-        arrays = {"idf": self._idf, "coefficients": self._coefficients, "intercepts": self._intercepts}
+        saved, arrays = [], {"coefficients": self._coefficients, "intercepts": self._intercepts}
+        for part in self._features:
+            known = {"analyzer": part.analyzer, "max_ngram": part.max_ngram, "token_pattern": part.token_pattern}
+            saved.append(known | {"terms": sorted(part.terms, key=part.terms.__getitem__)})
+            arrays[f"idf_{part.analyzer}"] = part.idf
+        _write_json(folder, {"features": saved})
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / ARRAYS)
 
     @classmethod
@@ -147,8 +189,35 @@ class TfidfLogreg:
         from safetensors.numpy import load_file
 
         saved, arrays = _read_json(folder), load_file(folder / ARRAYS)
-        vocabulary = {word: i for i, word in enumerate(saved["words"])}
-        return cls(vocabulary, saved["max_ngram"], arrays["idf"], arrays["coefficients"], arrays["intercepts"])
+        if "words" in saved:  # an artifact of version 1 of the anchors, before characters were read
+            words = {"analyzer": "word", "max_ngram": saved["max_ngram"], "token_pattern": WORDS}
+            saved, arrays["idf_word"] = {"features": [words | {"terms": saved["words"]}]}, arrays["idf"]
+        features = [
+            NgramFeatures(
+                analyzer=part["analyzer"],
+                max_ngram=part["max_ngram"],
+                terms={term: column for column, term in enumerate(part["terms"])},
+                idf=arrays[f"idf_{part['analyzer']}"],
+                token_pattern=part["token_pattern"],
+            )
+            for part in saved["features"]
+        ]
+        return cls(features, arrays["coefficients"], arrays["intercepts"])
+
+
+def linear_logits(
+    rows: Sequence[csr_matrix], coefficients: npt.NDArray[np.float64], intercepts: npt.NDArray[np.float64]
+) -> Logits:
+    """Return the float32 logits (texts, labels) of a logistic regression on features side by side in `rows`.
+
+    With two labels there is one row of coefficients, of the log odds: the logits are minus and plus half of them.
+    """
+    ends = np.cumsum([block.shape[1] for block in rows])
+    parts = zip(rows, np.split(coefficients, ends[:-1], axis=1), strict=True)
+    scores = sum((block @ weights.T for block, weights in parts), start=intercepts)
+    if scores.shape[1] == 1:
+        scores = np.concatenate([-scores / 2, scores / 2], axis=1)
+    return np.asarray(scores, dtype=np.float32)
 
 
 def _write_json(folder: Path, values: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from moodbench.errors import DataError
 from moodbench.hardware import Device
 from moodbench.metrics import score_all
 from moodbench.models.base import LANGUAGE_MODELS, base_folder, load_encoder
-from moodbench.models.baselines import Majority, TfidfLogreg, Vader
+from moodbench.models.baselines import Majority, NgramFeatures, TfidfLogreg, Vader, linear_logits
 from moodbench.models.device import empty_model, parameter_count
 from moodbench.models.interface import Encoded
 from moodbench.models.prompting import template_of
@@ -28,6 +29,12 @@ from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
 
 BATCH = 32
+C_LIMITS = (1e-4, 1e4)
+"""Bounds within which candidates of C are continued."""
+
+Scores = Mapping[str, float | None]
+Weights = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Coefficients (labels, features) and intercepts (labels,) of a logistic regression."""
 
 
 def fit(
@@ -105,60 +112,82 @@ def fit_tfidf(
 ) -> FitOutcome:
     """Fit logistic regression on TF-IDF, select C by validation macro F1, and save the model in `folder`.
 
-    Raises: DataError if no word or phrase occurs in enough training texts.
+    Raises: DataError if no n-gram occurs in enough training texts.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from scipy.sparse import hstack
 
     started = time.perf_counter()
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, tfidf.max_ngram), min_df=tfidf.min_document_count, sublinear_tf=True, dtype=np.float64
-    )
-    try:
-        features = vectorizer.fit_transform(train["text"])
-    except ValueError as error:  # scikit-learn has no exception class for an empty vocabulary
-        if "vocabulary" not in str(error) and "no terms remain" not in str(error):
-            raise
-        raise DataError(
-            f"tfidf-logreg: no {'word' if tfidf.max_ngram == 1 else 'word or phrase'} of two letters or more occurs in "
-            f"at least {tfidf.min_document_count} of the {len(train):,} training texts, so there is nothing to learn "
-            "from; check the text column, or lower tfidf.min_document_count"
-        ) from error
-    vocabulary = {word: int(i) for word, i in vectorizer.vocabulary_.items()}
-    validation_features = vectorizer.transform(validation["text"])
+    texts, labels = train["text"].tolist(), train["label"].to_numpy()
+    features = _ngram_features(texts, tfidf)
+    vectorizers = [part.vectorizer() for part in features]
+    train_rows = hstack([vectorizer.transform(texts) for vectorizer in vectorizers], format="csr")
+    validation_rows = [vectorizer.transform(validation["text"]) for vectorizer in vectorizers]
 
-    def build(coefficients: npt.NDArray[Any], intercepts: npt.NDArray[Any]) -> TfidfLogreg:
-        return TfidfLogreg(vocabulary, tfidf.max_ngram, vectorizer.idf_, coefficients, intercepts)
+    def fit_with(c: float) -> tuple[Scores, Weights]:
+        weights = fit_logistic(train_rows, labels, c)
+        return score_all(linear_logits(validation_rows, *weights), validation["label"]), weights
 
-    def validate(model: TfidfLogreg) -> dict[str, float | None]:
-        return score_all(model.logits_of_features(validation_features), validation["label"])
-
-    best: tuple[float, float, TfidfLogreg, dict[str, float | None]] | None = None
-    for c in tfidf.inverse_regularisation:
-        model = build(*fit_logistic(features, train["label"].to_numpy(), c))
-        scores = validate(model)
-        f1 = scores["f1_macro"] or 0.0
-        if best is None or f1 > best[0]:
-            best = (f1, c, model, scores)
-    assert best is not None
+    c, tried = choose_regularisation(tfidf.inverse_regularisation, fit_with)
+    scores, weights = tried[c]
+    model = TfidfLogreg(features, *weights)
     elapsed = time.perf_counter() - started
-    best[2].save(folder)
-    num_params = len(vocabulary) * (num_labels if num_labels > 2 else 1) + (num_labels if num_labels > 2 else 1)
+    model.save(folder)
+    num_params = (train_rows.shape[1] + 1) * (num_labels if num_labels > 2 else 1)
+    num_read = len(train) * len(tried)
     return FitOutcome(
-        num_params,
-        num_params,
-        len(train),
-        len(validation),
-        elapsed,
-        len(train) * len(tfidf.inverse_regularisation),
-        None,
-        best[3],
-        {"C": best[1]},
+        num_params, num_params, len(train), len(validation), elapsed, num_read, None, scores, {"C": c}
     )
+
+
+def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[NgramFeatures]:
+    """Return the features of words and of characters, without those that have no n-gram.
+
+    Raises: DataError if no n-gram occurs in enough texts.
+    """
+    wanted: list[tuple[Literal["word", "char_wb"], int | None]] = [
+        ("word", tfidf.max_ngram),
+        ("char_wb", tfidf.max_character_ngram),
+    ]
+    fitted = [NgramFeatures.fit(kind, longest, tfidf.min_document_count, texts) for kind, longest in wanted if longest]
+    features = [part for part in fitted if part is not None]
+    if not features:
+        raise DataError(
+            f"tfidf-logreg: no word{' and no sequence of characters' if tfidf.max_character_ngram else ''} occurs in "
+            f"at least {tfidf.min_document_count} of the {len(texts):,} training texts, so there is nothing to learn "
+            "from; check the text column, or lower tfidf.min_document_count"
+        )
+    return features
+
+
+def choose_regularisation(
+    candidates: Sequence[float], fit_with: Callable[[float], tuple[Scores, Weights]]
+) -> tuple[float, dict[float, tuple[Scores, Weights]]]:
+    """Return the best C, and the validation scores and weights of each C that was tried.
+
+    The best has the highest macro F1, among equals the lowest negative log likelihood. While it is the smallest or
+    largest that was tried, the candidates continue at that end in the same ratio, within C_LIMITS; a single candidate
+    is used as it is.
+    """
+    tried = {c: fit_with(c) for c in sorted(candidates)}
+    while True:
+        best = min(tried, key=lambda c: (-(tried[c][0]["f1_macro"] or 0.0), tried[c][0]["nll"] or 0.0))
+        beyond = _continued(sorted(tried), best)
+        if beyond is None:
+            return best, tried
+        tried[beyond] = fit_with(beyond)
+
+
+def _continued(tried: Sequence[float], best: float) -> float | None:
+    """Return the C to try next to the end of `tried` that is `best`; None if it is no end, or has no next one."""
+    if len(tried) == 1 or tried[0] < best < tried[-1]:
+        return None
+    beyond = best * (tried[0] / tried[1] if best == tried[0] else tried[-1] / tried[-2])
+    return beyond if C_LIMITS[0] <= beyond <= C_LIMITS[1] else None
 
 
 def fit_logistic(
     features: Any, labels: npt.NDArray[Any], inverse_regularisation: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> Weights:
     """Return coefficients (labels, features) and intercepts (labels,) of a logistic regression; deterministic.
 
     With two labels there is a single row, the log odds of the second label.

@@ -149,14 +149,16 @@ class ProbeDefaults(Entry):
 
 
 class TfidfDefaults(Entry):
-    """Logistic regression on TF-IDF of word n-grams."""
+    """Logistic regression on TF-IDF of n-grams of words and of characters."""
 
     max_ngram: Annotated[int, Field(ge=1, le=10)]
     """Maximum length of a word n-gram."""
+    max_character_ngram: Annotated[int, Field(ge=1, le=10)] | None = None
+    """Maximum length of an n-gram of the characters of a word; null for words alone."""
     min_document_count: Count
     """Minimum number of training texts that contain an n-gram."""
     inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
-    """Candidate values of C; the best on validation is used."""
+    """Candidate values of C; the best on validation is used. If it is the first or last, they are continued there."""
 
 
 class TextDefaults(Entry):
