@@ -26,10 +26,10 @@ COLD_START_PARTS = {
     "cold_first_label_s": "first label",
 }
 MEMORY_PARTS = {
-    "memory_imports_bytes": "interpreter and libraries",
-    "memory_loaded_bytes": "the model",
-    "memory_peak_batch1_bytes": "one text",
-    "memory_peak_bytes": "the largest batch",
+    "memory_imports_bytes": "libraries",
+    "memory_loaded_bytes": "weights",
+    "memory_peak_batch1_bytes": "working memory of one text",
+    "memory_peak_bytes": "of the largest batch",
 }
 """Column of the memory reached to what it adds to the one before."""
 PLOTS = {

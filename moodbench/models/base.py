@@ -98,9 +98,10 @@ def load_base(
     `quantization` and `dtype` apply to the frozen weights; the head is in fp32 and never quantised. Quantised weights
     are loaded onto `device`. With `num_gpus` above 1 the layers are spread over CUDA devices, quantised or not.
     """
-    from transformers import AutoModelForSequenceClassification, set_seed
+    import torch
+    from transformers import AutoModelForSequenceClassification
 
-    set_seed(init_seed)
+    torch.manual_seed(init_seed)  # transformers.set_seed does so too, but its module imports peft and bitsandbytes
     names = dict(enumerate(labels))
     changes |= {"num_labels": len(names), "id2label": names, "label2id": {label: i for i, label in names.items()}}
     auto = AutoModelForSequenceClassification

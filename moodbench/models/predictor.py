@@ -108,7 +108,10 @@ def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_g
 
 
 def import_libraries(spec: FitSpec, num_threads: int) -> None:
-    """Import the libraries that the model needs, so that a cold start can be split into import and load time."""
+    """Import the libraries that the deployed form needs, so that a cold start can be split into import and load time.
+
+    peft and bitsandbytes take memory and seconds: only quantised weights and adapters that stay apart need them.
+    """
     modules: dict[str | None, tuple[str, ...]] = {
         None: ("torch", "transformers"),
         "majority": (),
@@ -119,5 +122,8 @@ def import_libraries(spec: FitSpec, num_threads: int) -> None:
         from moodbench.models.device import prepare_torch
 
         prepare_torch(num_threads)
-    for module in modules[spec.model.baseline]:
+    needed = [*modules[spec.model.baseline]]
+    needed += ["bitsandbytes"] if spec.quantization != "none" else []
+    needed += ["peft"] if spec.model.method == "lora" and deployed_form(spec) == "native" else []
+    for module in needed:
         import_module(module)

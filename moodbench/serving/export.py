@@ -252,6 +252,10 @@ def _speed(own: pd.DataFrame) -> list[str]:
             "Most memory of the process, one text at a time, MiB",
             _or_missing(mebibytes, row["memory_peak_batch1_bytes"]),
         ),
+        (
+            "of it libraries + weights + working memory, MiB",
+            " + ".join(_or_missing(mebibytes, row[f"memory_{part}_bytes"]) for part in ("libraries", "weights", "working")),
+        ),
         ("Most memory of the process, largest batch, MiB", _or_missing(mebibytes, row["memory_peak_bytes"])),
         ("Weights in memory, MiB", _or_missing(mebibytes, row["weights_bytes"])),
         ("Start to first label, s", _or_missing(three_digits, row["cold_start_s"])),

@@ -56,6 +56,35 @@ def test_the_kept_predictions_of_validation_texts_score_as_the_fit_did(ray_run):
         assert scores["accuracy"] == pytest.approx(fit["validation_accuracy"], abs=1e-9)
 
 
+LOADED = """
+import json, sys
+from pathlib import Path
+from moodbench.models.predictor import deployed_form, import_libraries, load_predictor, predict_texts
+from moodbench.spec import FitSpec
+spec = FitSpec.model_validate_json(sys.stdin.readline())
+import_libraries(spec, 1)
+if len(sys.argv) > 1:
+    predict_texts(load_predictor(spec, Path(sys.argv[1]), deployed_form(spec), "cpu"), ["a fine film"], 1)
+print(json.dumps([name for name in ("peft", "bitsandbytes") if name in sys.modules]))
+"""
+
+
+def loaded_by(spec, *arguments):
+    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
+    return json.loads(subprocess.run(command, input=spec, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_deployed_model_answers_without_peft_and_bitsandbytes(ray_run, model):
+    fit = store_of(ray_run).records("fits").set_index("model").loc[model]
+    assert loaded_by(fit["spec"], store_of(ray_run).artifact(fit["fit_id"])) == []
+
+
+def test_an_adapter_on_quantised_weights_loads_them_before_the_model_so_that_their_time_is_that_of_imports(ray_run):
+    fit = store_of(ray_run).records("fits").set_index("model").loc["MiniLM-L3"]
+    assert loaded_by(json.dumps(json.loads(fit["spec"]) | {"quantization": "nf4"})) == ["peft", "bitsandbytes"]
+
+
 def test_test_texts_are_never_trained_on(ray_run):
     store = store_of(ray_run)
     (revision,) = set(store.records("fits")["dataset_revision"])
