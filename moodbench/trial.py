@@ -202,7 +202,7 @@ def run_measure(
             turn = datetime.now(UTC)
         samples = measuring.samples_of(processes, rows["example_id"].to_numpy())
         verdict, samples = measuring.judge(samples, spec.num_threads)
-        if verdict.verdict != "contaminated" or attempt == spec.protocol.max_attempts:
+        if verdict.verdict not in ("contaminated", "not steady") or attempt == spec.protocol.max_attempts:
             break
         wait = spec.protocol.backoff_s * 2 ** (attempt - 1)
         report({"disturbed_attempt": attempt, "wait_s": wait})

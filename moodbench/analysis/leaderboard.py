@@ -27,7 +27,8 @@ TRACK = ["dataset", "dataset_revision", "num_train"]
 ENTRY = [*TRACK, "model", "config_id"]
 MEASURED = (
     "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s",
-    "throughput_texts_per_s", "memory_peak_batch1_bytes",
+    "throughput_texts_per_s", "memory_peak_batch1_bytes", "memory_libraries_bytes", "memory_weights_bytes",
+    "memory_working_bytes",
 )  # fmt: skip
 """Leaderboard columns that come from a measurement."""
 PARETO_COSTS: Mapping[str, str] = {
@@ -74,9 +75,42 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
     own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
+    best = best.assign(**memory_parts(best), **_without_summed_cpu_time(best))
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
     others = ["cpu_time_p50_s", "throughput_points", "process_speed"]
     return joined.merge(best[speed + others], on="fit_id", how="left", validate="many_to_one")
+
+
+def _without_summed_cpu_time(measurements: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """Return the columns that rest on CPU time, without that of several threads in protocol version 1.
+
+    It was summed over the threads, so that it exceeded the latency that it stands for in disturbed measurements.
+    """
+    alone = (measurements["protocol_version"].astype("float64") != 1) | (measurements["num_threads"] == 1)
+    points = [
+        p if keep or not isinstance(p, list | np.ndarray) else [{**point, "texts_per_cpu_s": None} for point in p]
+        for keep, p in zip(alone, measurements["throughput_points"], strict=True)
+    ]
+    return {
+        "cpu_time_p50_s": measurements["cpu_time_p50_s"].where(alone),
+        "throughput_points": pd.Series(points, index=measurements.index, dtype="object"),
+    }
+
+
+def memory_parts(measurements: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """Return the parts of memory_peak_batch1_bytes, which add up to it: libraries, weights and working memory.
+
+    They are what the process held after its imports, what loading the model added, and what one text at a time added at
+    most. Memory that was given back before the peak counts in no part.
+    """
+    peak = measurements["memory_peak_batch1_bytes"].astype("float64")
+    libraries = measurements["memory_imports_bytes"].astype("float64").clip(upper=peak)
+    loaded = measurements["memory_loaded_bytes"].astype("float64").clip(lower=libraries, upper=peak)
+    return {
+        "memory_libraries_bytes": libraries,
+        "memory_weights_bytes": loaded - libraries,
+        "memory_working_bytes": peak - loaded,
+    }
 
 
 def choose_machine(measurements: pd.DataFrame, preferred: str) -> pd.DataFrame:

@@ -12,15 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.metrics.measurement import Verdict, Window, judge_windows, quantile_with_interval
+from moodbench.metrics.measurement import (
+    Verdict,
+    Window,
+    judge_windows,
+    quantile_with_interval,
+    request_quantiles,
+    with_steadiness,
+)
 from moodbench.runtime.process import Outcome, ProcessError, RunningProcess
 from moodbench.spec import MeasureSpec
+from moodbench.spec.resolved import MEASURE_PROTOCOL_VERSION
 
 NEAR_TIE = 1e-3
 """Logit difference below which labels may differ between batch shapes.
 
 A label that differs by more shows that the measured form of the model is wrong.
 """
+STEADINESS_FROM_VERSION = 2
+"""Protocol version from which drift is judged, and intervals allow for requests that depend on each other."""
 KNEE_SHARE = 0.95
 """Share of the best throughput that defines the knee, the smallest batch size to reach it."""
 
@@ -77,10 +87,13 @@ def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFr
     )
 
 
-def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFrame]:
-    """Return the verdict whether other load disturbed the measurement, and the samples with the column `kept`.
+def judge(
+    samples: pd.DataFrame, num_threads: int, *, protocol_version: int = MEASURE_PROTOCOL_VERSION
+) -> tuple[Verdict, pd.DataFrame]:
+    """Return the verdict whether the measurement was disturbed or drifted, and the samples with the column `kept`.
 
-    Windows are dropped by run delay and CPU time only, never by their latencies.
+    Windows are dropped by run delay and CPU time only, never by their latencies, which decide only whether an undisturbed
+    measurement is steady.
     """
     sums = samples.groupby(["process", "window"], sort=True)[["latency_s", "cpu_s"]].sum()
     delays = samples.groupby(["process", "window"], sort=True)["run_delay_s"].sum(min_count=1)
@@ -91,7 +104,21 @@ def judge(samples: pd.DataFrame, num_threads: int) -> tuple[Verdict, pd.DataFram
     verdict = judge_windows(windows, num_threads=num_threads)
     kept = dict(zip(sums.index, verdict.kept, strict=True))
     keys = zip(samples["process"], samples["window"], strict=True)
-    return verdict, samples.assign(kept=[kept[key] for key in keys])
+    judged = samples.assign(kept=[kept[key] for key in keys])
+    if protocol_version >= STEADINESS_FROM_VERSION:
+        verdict = with_steadiness(verdict, _relative_medians(judged[judged["kept"]]))
+    return verdict, judged
+
+
+def _relative_medians(used: pd.DataFrame) -> list[list[float]]:
+    """Return the median latency of each window in order, by process, relative to that of texts of the same lengths."""
+    line = _length_model(used)
+    expected = np.ones(len(used))
+    if line["length_slope_s_per_token"] is not None and line["length_intercept_s"] is not None:
+        fitted = line["length_intercept_s"] + line["length_slope_s_per_token"] * used["num_tokens"].to_numpy(dtype=float)
+        expected = fitted if fitted.min() > 0 else expected
+    medians = (used["latency_s"] / expected).groupby([used["process"], used["window"]]).median()
+    return [own.tolist() for _, own in medians.groupby(level="process")]
 
 
 def summarise(
@@ -118,7 +145,9 @@ def summarise(
     return record | {"verdict": "invalid" if agreement["num_wrong"] else verdict.verdict, "causes": causes}
 
 
-def figures_of_samples(samples: pd.DataFrame, verdict: str) -> dict[str, Any]:
+def figures_of_samples(
+    samples: pd.DataFrame, verdict: str, *, protocol_version: int = MEASURE_PROTOCOL_VERSION
+) -> dict[str, Any]:
     """Return the columns of a measurement record that depend only on its `samples` (with `kept`) and `verdict`."""
     used = used_samples(samples, verdict)
     return {
@@ -126,21 +155,27 @@ def figures_of_samples(samples: pd.DataFrame, verdict: str) -> dict[str, Any]:
         "num_requests": len(samples),
         "num_clean_requests": int(samples["kept"].sum()),
         "run_delay_share": _share(samples["run_delay_s"], samples["latency_s"]),
-        **_latencies(used),
+        **_latencies(used, independent=protocol_version < STEADINESS_FROM_VERSION),
         **_length_model(used),
     }
 
 
 def used_samples(samples: pd.DataFrame, verdict: str) -> pd.DataFrame:
-    """Return the samples to summarise: the kept ones if the measurement is clean, otherwise all."""
-    return samples[samples["kept"]] if verdict == "clean" else samples
+    """Return the samples to summarise: the kept ones if the measurement was not disturbed, otherwise all."""
+    return samples[samples["kept"]] if verdict in ("clean", "not steady") else samples
 
 
-def _latencies(used: pd.DataFrame) -> dict[str, Any]:
+def _latencies(used: pd.DataFrame, *, independent: bool) -> dict[str, Any]:
+    """Return the quantiles with their intervals; `independent` requests are those of the first protocol version."""
     record: dict[str, Any] = {}
-    latencies = used["latency_s"].to_numpy()
-    for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
-        estimate = quantile_with_interval(latencies, q)
+    processes = [
+        [window.to_numpy() for _, window in own.groupby("window", sort=True)["latency_s"]]
+        for _, own in used.groupby("process", sort=True)
+    ]
+    latencies, qs = used["latency_s"].to_numpy(), (0.5, 0.9, 0.95, 0.99)
+    alone = [quantile_with_interval(latencies, q) for q in qs]
+    for estimate in alone if independent else request_quantiles(processes, qs):
+        name = f"p{100 * estimate.q:.0f}"
         record |= {
             f"latency_{name}_s": estimate.point,
             f"latency_{name}_low_s": estimate.low,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -19,8 +20,6 @@ class RunDelay:
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}
-        self._ended_ns = 0
-        self._last: dict[str, int] = {}
         self.available = (TASKS / str(os.getpid()) / "schedstat").exists()
         self.refresh()
 
@@ -34,25 +33,33 @@ class RunDelay:
                     except FileNotFoundError:
                         continue
 
-    def seconds(self) -> float | None:
-        """Return the run delay in seconds, summed over all registered threads, including those that have ended.
-
-        None on systems without schedstat.
-        """
-        if not self.available:
-            return None
+    def by_thread(self) -> dict[str, float]:
+        """Return the run delay of each registered thread that has not ended, in seconds; empty without schedstat."""
+        found = {}
         for task, handle in list(self._open.items()):
             try:
-                self._last[task] = int(os.pread(handle, 100, 0).split()[1])
+                found[task] = int(os.pread(handle, 100, 0).split()[1]) / 1e9
             except ProcessLookupError:
                 os.close(self._open.pop(task))
-                self._ended_ns += self._last.pop(task, 0)
-        return (self._ended_ns + sum(self._last.values())) / 1e9
+        return found
+
+
+def longest_delay(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """Return the run delay, between two readings, of the thread that waited longest; None without readings.
+
+    Threads that compute one request together wait for the slowest of them. The sum of their delays would therefore count
+    the same waiting time several times.
+    """
+    return max((delay - before[task] for task, delay in after.items() if task in before), default=None)
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process in seconds: all threads, user and system time."""
-    return time.process_time_ns() / 1e9
+    """Return the CPU time of the calling thread in seconds, user and system time.
+
+    It is about the time that a request would take without other load, since this thread takes part in all of its
+    computation. The sum over threads would be larger than the request itself.
+    """
+    return time.thread_time_ns() / 1e9
 
 
 def resident_bytes() -> int:

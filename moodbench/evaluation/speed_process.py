@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 from moodbench.evaluation.process_clock import (  # noqa: E402
     RunDelay,
     cpu_seconds,
+    longest_delay,
     peak_resident_bytes,
     reset_peak,
     resident_bytes,
@@ -127,16 +128,15 @@ def _single_stream(predictor: Predictor, texts: list[str], window_requests: int)
     for number, text in enumerate(texts):
         if number % window_requests == 0:
             delay.refresh()
-        delay_before, cpu_before = delay.seconds(), cpu_seconds()
+        delay_before, cpu_before = delay.by_thread(), cpu_seconds()
         started = time.perf_counter_ns()
         encoded = predictor.encode([text])
         (predicted,) = predictor.logits(encoded).argmax(axis=1).tolist()
         ended = time.perf_counter_ns()
-        cpu_after, delay_after = cpu_seconds(), delay.seconds()
+        cpu_after, delay_after = cpu_seconds(), delay.by_thread()
         columns["latency_s"].append((ended - started) / 1e9)
         columns["cpu_s"].append(cpu_after - cpu_before)
-        both = delay_before is not None and delay_after is not None
-        columns["run_delay_s"].append(delay_after - delay_before if both else None)  # type: ignore[operator]
+        columns["run_delay_s"].append(longest_delay(delay_before, delay_after))
         columns["num_tokens"].append(int(encoded.num_tokens[0]))
         columns["window"].append(number // window_requests)
         columns["predicted"].append(predicted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -35,9 +35,10 @@ class Window:
 
     wall_s: float
     cpu_s: float
-    """CPU time of the measuring process over all its threads."""
+    """CPU time of the thread that answers the requests."""
     run_delay_s: float | None
-    """Time that runnable threads waited for a CPU, summed over threads (Linux schedstat); None on other systems."""
+    """Time that a runnable thread waited for a CPU, of the thread that waited longest in each request, summed over the
+    requests (Linux schedstat); None on other systems."""
 
     def __post_init__(self) -> None:
         if not self.wall_s > 0:
@@ -48,7 +49,7 @@ class Window:
 class Verdict:
     """Verdict on a measurement, and which of its windows are used."""
 
-    verdict: Literal["clean", "contaminated", "unknown"]
+    verdict: Literal["clean", "contaminated", "not steady", "unknown"]
     kept: tuple[bool, ...]
     """Whether the samples of each window are used; windows without a signal are kept."""
     share_clean: float | None
@@ -63,8 +64,6 @@ def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
     The verdict is clean if at least 90 % of the windows are clean. It is also clean from 70 % on, and a cause then
     states the share. Below, it is contaminated. It is unknown if a window has no signal, or if there are no windows.
     Only clean windows, and those without a signal, are kept.
-    The run delay of all threads is compared with the wall time, not with the wall time per thread; with several threads
-    this errs towards contaminated.
     Source: thresholds and evidence in the measurement protocol (run delay finds slow windows with AUC 0.97-0.99).
     """
     if num_threads < 1:
@@ -95,6 +94,34 @@ def _state(window: Window, num_threads: int) -> State:
     if num_threads == 1:
         return "clean" if window.cpu_s / window.wall_s >= CLEAN_CPU_SHARE else "starved"
     return "unknown"
+
+
+MAX_DRIFT = 0.10
+"""Largest difference of median latency between halves of the processes of a steady measurement, as a share."""
+DRIFT_ALPHA = 0.01
+"""Level of the test that the halves differ at all."""
+MIN_WINDOWS = 3
+"""Fewest windows of a half that is compared with others."""
+
+
+def with_steadiness(verdict: Verdict, processes: Sequence[Sequence[float]]) -> Verdict:
+    """Return `verdict`, but `not steady` for an undisturbed measurement whose latencies drift.
+
+    `processes` holds the median relative latency of each kept window, in order, for each process. The windows of each
+    process are halved. They drift if the largest and the smallest median of the halves differ by more than MAX_DRIFT,
+    and the test of Kruskal and Wallis finds that the halves differ. No window is dropped for its latency.
+    Source: Kruskal & Wallis 1952.
+    """
+    halves = [half for windows in processes for half in np.array_split(np.asarray(windows), 2)]
+    if verdict.verdict == "contaminated" or not halves or min(map(len, halves)) < MIN_WINDOWS:
+        return verdict
+    medians = [float(np.median(half)) for half in halves]
+    drift = max(medians) / min(medians) - 1
+    if drift <= MAX_DRIFT or scipy.stats.kruskal(*halves).pvalue > DRIFT_ALPHA:
+        return verdict
+    slowest, fastest = (f"process {i // 2 + 1}, half {i % 2 + 1}" for i in (np.argmax(medians), np.argmin(medians)))
+    cause = f"latency differs by {100 * drift:.0f} % within the measurement ({slowest} against {fastest})"
+    return replace(verdict, verdict="not steady", causes=(cause, *verdict.causes))
 
 
 CONFIDENCE_NEEDED = 0.99
@@ -161,7 +188,7 @@ def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int
 def quantile_with_interval(samples: npt.ArrayLike, q: float, level: float = 0.95) -> QuantileEstimate:
     """Return the quantile q of one-dimensional samples with its order-statistic interval.
 
-    The interval assumes independent samples, which the requests of one process are not quite.
+    The interval assumes independent samples, which requests are not: see `request_quantiles`.
     Raises: ValueError for empty, non-finite or multi-dimensional samples, and for `q` or `level` outside (0, 1).
     """
     values = np.sort(np.asarray(samples, dtype=np.float64))
@@ -178,6 +205,71 @@ def quantile_with_interval(samples: npt.ArrayLike, q: float, level: float = 0.95
         num_samples=len(values),
         num_needed=num_needed,
     )
+
+
+NUM_DRAWS = 1000
+"""Bootstrap draws of an interval."""
+BLOCK_WINDOWS = 4
+"""Consecutive windows that are drawn together, so that dependence between neighbours is kept."""
+
+
+def request_quantiles(
+    processes: Sequence[Sequence[npt.NDArray[np.float64]]], qs: Sequence[float], level: float = 0.95
+) -> list[QuantileEstimate]:
+    """Return the quantiles `qs` of all requests, with intervals that hold although requests depend on each other.
+
+    `processes` has the samples of each window of each process. An interval covers three others: the one for independent
+    samples; the percentiles of a circular block bootstrap of the windows of each process, for latencies that drift
+    slowly; and, with several processes, Student's interval of the mean logarithm of their quantiles, for processes that
+    differ as wholes. An end that is None for independent samples remains None.
+    Source: Politis & Romano 1992, for the circular block bootstrap.
+    """
+    used = [[np.asarray(window) for window in windows] for windows in processes if len(windows)]
+    pooled = [quantile_with_interval(np.concatenate([w for windows in used for w in windows]), q, level) for q in qs]
+    tail = (1 - level) / 2
+    drawn = np.quantile(_block_bootstrap(used, qs), [tail, 1 - tail], axis=0)
+    between = [_between_processes([float(np.quantile(np.concatenate(p), q)) for p in used], level) for q in qs]
+    return [
+        replace(
+            estimate,
+            low=None if estimate.low is None else min(estimate.low, float(low), process_low),
+            high=None if estimate.high is None else max(estimate.high, float(high), process_high),
+        )
+        for estimate, low, high, (process_low, process_high) in zip(pooled, *drawn, between, strict=True)
+    ]
+
+
+def _block_bootstrap(
+    processes: Sequence[Sequence[npt.NDArray[np.float64]]], qs: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return the quantiles `qs` of the requests of each draw `(NUM_DRAWS, qs)`; the draws are the same each time."""
+    rng = np.random.default_rng(0)
+    times = np.concatenate([_times_drawn(len(windows), rng) for windows in processes], axis=1)
+    windows = [window for process in processes for window in process]
+    samples, owner = np.concatenate(windows), np.repeat(np.arange(len(windows)), [len(window) for window in windows])
+    order = np.argsort(samples, kind="stable")
+    reached = times[:, owner[order]].cumsum(axis=1)
+    ranks = [(reached < q * reached[:, -1:]).sum(axis=1) for q in qs]
+    return samples[order][np.stack(ranks, axis=1)]
+
+
+def _times_drawn(num_windows: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return how often each window is in each draw `(NUM_DRAWS, num_windows)` of blocks of neighbours."""
+    size = min(BLOCK_WINDOWS, num_windows)
+    starts = rng.integers(0, num_windows, (NUM_DRAWS, -(-num_windows // size)))
+    drawn = ((starts[:, :, None] + np.arange(size)) % num_windows).reshape(NUM_DRAWS, -1)[:, :num_windows]
+    cells = drawn + num_windows * np.arange(NUM_DRAWS)[:, None]
+    return np.bincount(cells.ravel(), minlength=NUM_DRAWS * num_windows).reshape(NUM_DRAWS, num_windows)
+
+
+def _between_processes(quantiles: Sequence[float], level: float) -> tuple[float, float]:
+    """Return Student's interval of the mean logarithm of the `quantiles`, which are positive; empty for one process."""
+    if len(quantiles) < 2:
+        return math.inf, -math.inf
+    logs = np.log(quantiles)
+    middle, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, len(logs) - 1)) * error
+    return math.exp(middle - reach), math.exp(middle + reach)
 
 
 def _share(q: float) -> float:

@@ -20,6 +20,7 @@ MARKS: Mapping[str, str] = {
     "invalid": "the timed model gave other labels than the evaluated one: its speed and memory do not count",
     "contaminated": "other load disturbed the clock: the score uses CPU time and is provisional",
     "provisional": "other load disturbed the clock on some datasets: the score uses CPU time there and is provisional",
+    "not steady": "latency drifted by more than a tenth while it was measured: its interval is wide",
     "unknown": "whether other load disturbed the clock could not be seen",
     "quick": "measured with a quick protocol (few processes): good for a first look, not for publication",
     "undertrained": "the training loss still fell and the last checkpoint was the best: "
@@ -56,7 +57,7 @@ def marks(row: Row) -> tuple[str, ...]:
     Made-up rows need no mark: the program never writes a record without measuring.
     """
     verdict = row.get("verdict")
-    found = [verdict] if verdict in ("invalid", "contaminated", "unknown") else []
+    found = [verdict] if verdict in ("invalid", "contaminated", "not steady", "unknown") else []
     if row.get("provisional") == True and "contaminated" not in found:  # noqa: E712 - missing is not provisional
         found.append("provisional")
     if row.get("quick") == True:  # noqa: E712 - missing is not quick
@@ -213,7 +214,7 @@ COLUMNS: tuple[Column, ...] = (
         "memory_peak_batch1_bytes",
         "RAM MiB",
         mebibytes,
-        "most memory of the whole process while answering one text at a time",
+        "most memory of the whole process while answering one text at a time: libraries, weights and working memory",
     ),
     Column(
         "p_pareto_latency",
@@ -234,6 +235,9 @@ MORE_COLUMNS: tuple[Column, ...] = (
     _column("nll", "NLL", three_decimals, "mean negative log probability of the true label, nats"),
     _column("brier", "Brier", three_decimals, "squared error of the probabilities, 0 to 2"),
     _column("ece", "ECE %", percent, "mean gap of stated probability and accuracy; above 0 if calibrated too"),
+    _column("memory_libraries_bytes", "Libraries MiB", mebibytes, "part of RAM: the interpreter and libraries"),
+    _column("memory_weights_bytes", "Weights MiB", mebibytes, "part of RAM: what loading the model added"),
+    _column("memory_working_bytes", "Working MiB", mebibytes, "part of RAM: what answering one text at a time added"),
     *(
         _column(AREA_COLUMNS[key], f"Area {letter} %", percent, f"share of the error x {cost} area that it alone adds")
         for key, letter, cost in zip(AREA_COLUMNS, "LMT", ("latency", "memory", "training time"), strict=True)

@@ -35,7 +35,7 @@ FIT_CODE_VERSION = 1
 """Increment when a code change of the fit phase may change results."""
 EVALUATE_CODE_VERSION = 1
 """Increment when a code change of the evaluate phase may change results."""
-MEASURE_PROTOCOL_VERSION = 1
+MEASURE_PROTOCOL_VERSION = 2
 """Increment when measurements are no longer comparable with earlier ones."""
 
 

@@ -25,6 +25,9 @@ SPEED = (
     "throughput_batch_size",
     "cold_start_s",
     "memory_peak_batch1_bytes",
+    "memory_libraries_bytes",
+    "memory_weights_bytes",
+    "memory_working_bytes",
     "memory_peak_bytes",
     "weights_bytes",
     "clean_share",
@@ -114,7 +117,7 @@ def _known(values: Iterable[Any]) -> list[str]:
 def worst_verdict(verdicts: Iterable[Any]) -> str | None:
     """Return the worst verdict of several measurements, or None if none is known."""
     known = _known(verdicts)
-    return next((v for v in ("invalid", "contaminated", "unknown", "clean") if v in known), None)
+    return next((v for v in ("invalid", "contaminated", "not steady", "unknown", "clean") if v in known), None)
 
 
 def _estimand(values: Iterable[Any]) -> str | None:

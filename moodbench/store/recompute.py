@@ -24,6 +24,7 @@ from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, 
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
+from moodbench.spec.resolved import MEASURE_PROTOCOL_VERSION
 from moodbench.store.commit import Attempt, write_table
 from moodbench.store.schema import METRIC_COLUMNS, RECORDS, stamped
 from moodbench.store.store import Store
@@ -113,14 +114,16 @@ def _near_tie(fit: Mapping[str, Any]) -> float:
 def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, Any]:
     """Return the columns of a measurement record that follow from its samples and throughput points.
 
-    The samples that count are those stored as kept. The verdict is recomputed from the signals of the windows; for a
+    Rules are those of the protocol version of the record. The samples that count are those stored as kept. The verdict is recomputed from the signals of the windows; for a
     measurement stored as invalid, whose labels were wrong, verdict and causes are left out. The throughput of a process
     is as stored, unless it is the only process: then it is the throughput at the knee.
     """
-    verdict, _ = judge(samples, record["num_threads"])
+    version = record["protocol_version"] or MEASURE_PROTOCOL_VERSION
+    verdict, _ = judge(samples, record["num_threads"], protocol_version=version)
     invalid = record["verdict"] == "invalid"
     stored_verdict = verdict.verdict if invalid else record["verdict"]
-    figures = {**figures_of_samples(samples, stored_verdict), "clean_share": verdict.share_clean}
+    figures = figures_of_samples(samples, stored_verdict, protocol_version=version)
+    figures["clean_share"] = verdict.share_clean
     if not invalid:
         figures |= {"verdict": verdict.verdict, "causes": list(verdict.causes)}
     if record["throughput_points"]:
@@ -138,7 +141,7 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
 
 def num_changed_kept_flags(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
     """Return the number of samples whose stored `kept` flag differs from the recomputed one."""
-    _, judged = judge(samples, record["num_threads"])
+    _, judged = judge(samples, record["num_threads"])  # kept windows follow from run delay in every protocol version
     return int((judged["kept"] != samples["kept"]).sum())
 
 

@@ -110,7 +110,7 @@ MEASUREMENTS = pa.schema(
         ("protocol_version", _INT),
         ("protocol", _TEXT),  # JSON
         ("quick", _FLAG),
-        ("verdict", _TEXT),  # clean | contaminated | invalid | unknown
+        ("verdict", _TEXT),  # clean | contaminated | not steady | invalid | unknown
         ("causes", pa.list_(_TEXT)),
         ("clean_share", _REAL),
         ("run_delay_share", _REAL),

@@ -44,15 +44,16 @@ def records(*trials):
         points = [{"batch_size": 1, "texts_per_cpu_s": 1.0}, {"batch_size": 4, "texts_per_cpu_s": t["texts_per_cpu_s"]}]
         measurements.append(
             {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
-             "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
+             "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "protocol_version": t.get("protocol_version", 2), "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
              "cpu_time_p50_s": t["cpu_s"], "throughput_points": points,
-             "process_speed": t.get("process_speed"), **speed}
+             "process_speed": t.get("process_speed"), "memory_imports_bytes": 0.25, "memory_loaded_bytes": 0.75, **speed}
         )  # fmt: skip
         if not t["measured"]:
             measurements.pop()
-    columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads",
+    columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads", "protocol_version",
                "ended_at",
-               "cpu_time_p50_s", "throughput_points", "process_speed", *SPEED]  # fmt: skip
+               "cpu_time_p50_s", "throughput_points", "process_speed", "memory_imports_bytes", "memory_loaded_bytes",
+               *SPEED]  # fmt: skip
     return (
         pd.DataFrame(fits).drop_duplicates("fit_id"),
         pd.DataFrame(evaluations).drop_duplicates("evaluation_id"),

@@ -19,7 +19,7 @@ from board_records import (
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.analysis.leaderboard import ENTRY, choose_machine, trials_frame
+from moodbench.analysis.leaderboard import ENTRY, choose_machine, memory_parts, trials_frame
 from moodbench.config import load_catalogue
 from moodbench.statistics.intervals import two_way
 
@@ -117,6 +117,13 @@ def test_a_contaminated_row_is_provisional_scored_by_cpu_time_and_not_ranked_bes
     assert board["name"].tolist()[-1] == "mini"
 
 
+def test_cpu_time_summed_over_threads_stands_for_no_latency():
+    summed = WORKED | {"verdict": "contaminated", "protocol_version": 1}
+    row = row_of(board_of(BASELINE, summed), "mini")
+    assert (row["provisional"], np.isnan(row["score"]), np.isnan(row["texts_per_cpu_s"])) == (True, True, True)
+    assert not np.isnan(row_of(board_of(BASELINE, summed | {"protocol_version": 2}), "mini")["score"])
+
+
 def test_where_all_are_contaminated_all_are_ranked_and_provisional():
     board = board_of(*(t | {"verdict": "contaminated"} for t in (BASELINE, WORKED, OTHER)))
     assert ranks(board) == {"mini": 1, "other": 2, "tfidf-logreg": 3}
@@ -180,6 +187,23 @@ def test_the_zero_is_the_pinned_configuration_of_the_baseline_whatever_its_other
     assert set(both["base_name"]) == {"tfidf-logreg #zzzzzz"}
     alone = board_of(BASELINE | {"recipe": "a", "spec": other, "accuracy": 0.85}, WORKED)
     assert row_of(alone, "mini")["base_accuracy"] == 0.85, "with no other there, that is the zero"
+
+
+def test_the_parts_of_memory_add_up_to_the_memory_that_is_compared():
+    measurements = pd.DataFrame(
+        {
+            "memory_imports_bytes": [100, 100, 100, None],
+            "memory_loaded_bytes": [250, 250, 90, 250],
+            "memory_peak_batch1_bytes": [300, 240, 300, 300],
+        }
+    )
+    parts = pd.DataFrame(memory_parts(measurements))
+    # the second gave memory back after loading, the third after its imports; of the last the imports are not known
+    by_hand = {"memory_libraries_bytes": [100, 100, 100], "memory_weights_bytes": [150, 140, 0], "memory_working_bytes": [50, 0, 200]}
+    assert parts[:3].to_dict("list") == by_hand
+    assert parts.loc[3, ["memory_libraries_bytes", "memory_weights_bytes"]].isna().all()
+    row = row_of(board_of(BASELINE, WORKED), "mini")
+    assert [row[f"memory_{part}_bytes"] for part in ("libraries", "weights", "working")] == [0.25, 0.5, 0.25]
 
 
 def test_the_pinned_configuration_is_the_catalogues():
