@@ -201,7 +201,7 @@ def run_measure(
             yield
             turn = datetime.now(UTC)
         samples = measuring.samples_of(processes, rows["example_id"].to_numpy())
-        verdict, samples = measuring.judge(samples, spec.num_threads)
+        verdict, samples = measuring.judge(samples, spec.num_threads, measuring.windows_of(processes))
         if verdict.verdict not in ("contaminated", "not steady") or attempt == spec.protocol.max_attempts:
             break
         wait = spec.protocol.backoff_s * 2 ** (attempt - 1)

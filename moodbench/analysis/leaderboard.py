@@ -45,6 +45,8 @@ AREA_COLUMNS: Mapping[str, str] = {
 """Cost to the column with the hypervolume of error and that cost that only this entry contributes."""
 AREA_SCALES = {"memory_peak_batch1_bytes": LogScale(2**36, 2**25), "train_time_s": LogScale(1e6, 0.1)}
 """Fixed ends of the areas: 64 GiB to 32 MiB, 1,000,000 s to 0.1 s; latency has those of its anchor."""
+MAX_CANARY_RATIO = 1.10
+"""Ratio of the canary to that of the quickest measurement of the machine, above which an entry is marked."""
 QUALITY_COLUMNS = (
     "f1_low",
     "f1_high",
@@ -75,10 +77,23 @@ def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd
     own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
     best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
-    best = best.assign(**memory_parts(best), **_without_summed_cpu_time(best))
+    best = best.assign(**memory_parts(best), **_without_summed_cpu_time(best), canary_ratio=canary_ratios(measurements))
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
-    others = ["cpu_time_p50_s", "throughput_points", "process_speed"]
+    others = ["cpu_time_p50_s", "throughput_points", "process_speed", "canary_ratio"]
     return joined.merge(best[speed + others], on="fit_id", how="left", validate="many_to_one")
+
+
+def canary_ratios(measurements: pd.DataFrame) -> pd.Series[float]:
+    """Return how slow the machine was in each of its measurements, as a ratio to the quickest of them; NaN if unknown.
+
+    It is the median time of the canary, a fixed piece of work that does not depend on the model.
+    """
+    seconds = [
+        np.nan if windows is None else float(np.median([window["canary_s"] for window in windows] or [np.nan]))
+        for windows in measurements["windows"]
+    ]
+    canaries = pd.Series(seconds, index=measurements.index, dtype="float64")
+    return canaries / canaries.groupby(measurements["machine_key"]).transform("min")
 
 
 def _without_summed_cpu_time(measurements: pd.DataFrame) -> dict[str, pd.Series[Any]]:
@@ -249,6 +264,7 @@ def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
         "verdict": worst,
         "provisional": worst == "contaminated",
         "quick": bool((group["quick"] == True).any()),  # noqa: E712 - missing is not quick
+        "slow_machine": bool((group["canary_ratio"] > MAX_CANARY_RATIO).any()),
         "device_name": next(iter(group["device_name"].dropna()), None),
         "texts_per_cpu_s": group["throughput_points"].map(_best_per_cpu).median(),
     }

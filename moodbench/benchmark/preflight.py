@@ -37,8 +37,8 @@ CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: its value and AdamW's two moments."""
 CHECKPOINTS_AT_ONCE = 3
 """The best, the last, and the one being written."""
-BASELINE_DISK_BYTES_PER_TEXT = 2 * 2**10
-"""Bytes of a baseline per training text, as a vocabulary grows no faster than the texts."""
+BASELINE_DISK_BYTES_PER_TEXT, BASELINE_DISK_BYTES_PER_WORD = 2 * 2**10, 64
+"""Bytes of a baseline per training text and word, as a vocabulary grows no faster than the texts."""
 ROW_BYTES = 100
 """Bytes of a prediction, a timing, or an example beside its text, before compression."""
 TOKENISED_ROW_BYTES, TOKEN_BYTES = 64, 4
@@ -89,7 +89,9 @@ def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> Dis
     kept = passing = 0
     if "fit" in planned.missing:
         if fit.model.method == "baseline":
-            kept += BASELINE_DISK_BYTES_PER_TEXT * size.num_train
+            kept += round(
+                (BASELINE_DISK_BYTES_PER_TEXT + BASELINE_DISK_BYTES_PER_WORD * size.mean_words) * size.num_train
+            )
         else:
             kept += BESIDE_ADAPTER_BYTES
         if fit.train is not None and shape is not None:

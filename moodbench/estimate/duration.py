@@ -37,7 +37,15 @@ QUANTIZED_SLOWDOWN = {"none": 1.0, "int8": 1.6, "nf4": 1.5}
 """Factor on the time of forward passes: 4-bit and 8-bit weights are converted before each use."""
 
 
-BASELINE_S_PER_TOKEN = {"majority": 1e-9, "vader": 1.2e-5, "tfidf-logreg": 6e-6}
+BASELINE_S_PER_TOKEN = {"majority": 1e-9, "vader": 1.2e-5, "tfidf-logreg": 1.3e-5}
+
+
+TFIDF_S_PER_TOKEN_AND_C = 2e-6
+"""Seconds to fit logistic regression on TF-IDF, for each token of the training texts and each C."""
+
+
+NUM_C_BEYOND_GRID = 2
+"""Values of C that are tried beyond the grid, where the best is at its end."""
 
 
 BASELINE_START_S = 3.0
@@ -45,6 +53,10 @@ BASELINE_START_S = 3.0
 
 BASELINE_FIXED_S = 0.02
 """Seconds to read texts and write the artifact."""
+
+
+CANARY_S = 0.06
+"""Seconds of the fixed piece of work before each window of a measurement: 0.03 to 0.15 s by processor."""
 
 
 TOKENS_PER_WORD = 1.3
@@ -141,7 +153,9 @@ def measure_s(protocol: MeasureProtocol, latency_s: float, start_s: float) -> fl
     Each of its fresh processes has a warm-up, single requests and batches.
     """
     batches = len(protocol.batch_sizes) * protocol.batch_repeats * protocol.batch_seconds
-    return protocol.processes * (start_s + protocol.warmup_s + protocol.requests * latency_s + batches)
+    windows = -(-protocol.requests // protocol.window_requests) + len(protocol.batch_sizes) * protocol.batch_repeats
+    alone = protocol.requests * latency_s + windows * CANARY_S
+    return protocol.processes * (start_s + protocol.warmup_s + alone + batches)
 
 
 def load_s(shape: Shape, load: Load) -> float:

@@ -11,7 +11,9 @@ from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.estimate.duration import (
     BASELINE_FIXED_S,
     BASELINE_START_S,
+    NUM_C_BEYOND_GRID,
     START_S,
+    TFIDF_S_PER_TOKEN_AND_C,
     DataSize,
     Workload,
     baseline_s,
@@ -41,7 +43,11 @@ CHECKPOINTING_FROM_PARAMS = 1_000_000_000
 
 
 MAX_BASELINE_BYTES_PER_TEXT = 4000
-"""Bytes for TF-IDF rows, counts of word pairs and the texts themselves."""
+"""Bytes for the texts themselves, their lengths and predictions."""
+
+
+MAX_TFIDF_BYTES_PER_TOKEN = 800
+"""Bytes for TF-IDF rows and n-grams of words and characters, for each token of the training texts."""
 
 
 class Observation(NamedTuple):
@@ -197,8 +203,11 @@ class Estimator:
         name = fit.model.baseline
         assert name is not None
         memory = BASELINE_PROCESS_BYTES + MAX_BASELINE_BYTES_PER_TEXT * (work.num_train + work.num_test)
-        tried = len(fit.tfidf.inverse_regularisation) if fit.tfidf else 1
-        fitting = BASELINE_FIXED_S + tried * baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
+        fitting = BASELINE_FIXED_S + baseline_s(name, work.num_train + work.num_validation, work.mean_tokens)
+        if fit.tfidf:
+            memory += round(MAX_TFIDF_BYTES_PER_TOKEN * work.num_train * work.mean_tokens)
+            tried = len(fit.tfidf.inverse_regularisation) + NUM_C_BEYOND_GRID
+            fitting += TFIDF_S_PER_TOKEN_AND_C * tried * work.num_train * work.mean_tokens
         predicting = BASELINE_FIXED_S + baseline_s(name, work.num_test + work.num_validation, work.mean_tokens)
         latency = baseline_s(name, 1, work.mean_tokens)
         return TrialEstimate(

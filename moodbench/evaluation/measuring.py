@@ -18,6 +18,8 @@ from moodbench.metrics.measurement import (
     judge_windows,
     quantile_with_interval,
     request_quantiles,
+    with_batches,
+    with_little,
     with_steadiness,
 )
 from moodbench.runtime.process import Outcome, ProcessError, RunningProcess
@@ -35,6 +37,7 @@ KNEE_SHARE = 0.95
 """Share of the best throughput that defines the knee, the smallest batch size to reach it."""
 
 Processes = Sequence[Mapping[str, Any]]
+Windows = Sequence[Mapping[str, Any]]
 
 
 def run_processes(
@@ -87,27 +90,76 @@ def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFr
     )
 
 
+def windows_of(processes: Processes) -> list[dict[str, Any]]:
+    """Return the signals of the windows of all processes in order, as in a measurement record."""
+    return [
+        {"process": number, **row} for number, process in enumerate(processes) for row in process.get("windows", ())
+    ]
+
+
 def judge(
-    samples: pd.DataFrame, num_threads: int, *, protocol_version: int = MEASURE_PROTOCOL_VERSION
+    samples: pd.DataFrame,
+    num_threads: int,
+    windows: Windows = (),
+    *,
+    protocol_version: int = MEASURE_PROTOCOL_VERSION,
 ) -> tuple[Verdict, pd.DataFrame]:
     """Return the verdict whether the measurement was disturbed or drifted, and the samples with the column `kept`.
 
-    Windows are dropped by run delay and CPU time only, never by their latencies, which decide only whether an undisturbed
+    `windows` has further signals of the windows of single requests, and those of the windows of throughput.
+
+    Windows are dropped by their signals only, never by their latencies, which decide only whether an undisturbed
     measurement is steady.
     """
     sums = samples.groupby(["process", "window"], sort=True)[["latency_s", "cpu_s"]].sum()
     delays = samples.groupby(["process", "window"], sort=True)["run_delay_s"].sum(min_count=1)
-    windows = [
-        Window(wall, cpu, None if np.isnan(delay) else float(delay))
-        for wall, cpu, delay in zip(sums["latency_s"], sums["cpu_s"], delays, strict=True)
+    signals = _signals(windows, single=True) or [(None, None)] * len(sums)
+    single = [
+        Window(wall, cpu, None if np.isnan(delay) else float(delay), *signal)
+        for wall, cpu, delay, signal in zip(sums["latency_s"], sums["cpu_s"], delays, signals, strict=True)
     ]
-    verdict = judge_windows(windows, num_threads=num_threads)
+    verdict = judge_windows(single, num_threads=num_threads)
     kept = dict(zip(sums.index, verdict.kept, strict=True))
     keys = zip(samples["process"], samples["window"], strict=True)
     judged = samples.assign(kept=[kept[key] for key in keys])
+    if batches := _batch_windows(windows):
+        verdict = with_batches(verdict, judge_windows(batches, num_threads=num_threads))
     if protocol_version >= STEADINESS_FROM_VERSION:
         verdict = with_steadiness(verdict, _relative_medians(judged[judged["kept"]]))
     return verdict, judged
+
+
+def check_little(
+    verdict: Verdict,
+    samples: pd.DataFrame,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    protocol_version: int = MEASURE_PROTOCOL_VERSION,
+) -> Verdict:
+    """Return `verdict` after the comparison of latency and throughput at batch size 1, where that was measured."""
+    alone = next((float(point["texts_per_s"]) for point in points if point["batch_size"] == 1), None)
+    used = used_samples(samples, verdict.verdict)
+    if alone is None or used.empty or protocol_version < STEADINESS_FROM_VERSION:
+        return verdict
+    return with_little(verdict, float(used["latency_s"].mean()), alone)
+
+
+def _signals(windows: Windows, *, single: bool) -> list[tuple[float | None, float | None]]:
+    """Return steal time and canary of the windows of single requests, or of those of throughput.
+
+    The quick time of the canary is its 5th percentile over the whole measurement.
+    """
+    quick = float(np.quantile([window["canary_s"] for window in windows], 0.05)) if windows else 1.0
+    return [(w["steal_s"], w["canary_s"] / quick) for w in windows if (w["batch_size"] is None) == single]
+
+
+def _batch_windows(windows: Windows) -> list[Window]:
+    """Return the windows of throughput."""
+    batches = [window for window in windows if window["batch_size"] is not None]
+    return [
+        Window(window["wall_s"], window["cpu_s"], window["run_delay_s"], *signals)
+        for window, signals in zip(batches, _signals(windows, single=False), strict=True)
+    ]
 
 
 def _relative_medians(used: pd.DataFrame) -> list[list[float]]:
@@ -115,7 +167,9 @@ def _relative_medians(used: pd.DataFrame) -> list[list[float]]:
     line = _length_model(used)
     expected = np.ones(len(used))
     if line["length_slope_s_per_token"] is not None and line["length_intercept_s"] is not None:
-        fitted = line["length_intercept_s"] + line["length_slope_s_per_token"] * used["num_tokens"].to_numpy(dtype=float)
+        fitted = line["length_intercept_s"] + line["length_slope_s_per_token"] * used["num_tokens"].to_numpy(
+            dtype=float
+        )
         expected = fitted if fitted.min() > 0 else expected
     medians = (used["latency_s"] / expected).groupby([used["process"], used["window"]]).median()
     return [own.tolist() for _, own in medians.groupby(level="process")]
@@ -128,14 +182,18 @@ def summarise(
 
     `evaluated` holds the stored predictions (example_id, label, predicted, logits) that the timed labels must match.
     """
+    points = _undisturbed(_points(processes), verdict.kept_batches)
+    throughput = _throughput(points)
+    verdict = check_little(verdict, samples, throughput["throughput_points"])
     record: dict[str, Any] = {
         "clean_share": verdict.share_clean,
         **figures_of_samples(samples, verdict.verdict),
-        **_throughput(processes),
+        "windows": windows_of(processes),
+        **throughput,
         **_medians(processes),
     }
     record["process_speed"] = _process_speed(
-        processes, used_samples(samples, verdict.verdict), record["throughput_batch_size"]
+        points, used_samples(samples, verdict.verdict), len(processes), record["throughput_batch_size"]
     )
     agreement = _agreement(samples, evaluated)
     causes = list(verdict.causes)
@@ -196,23 +254,39 @@ def _length_model(used: pd.DataFrame) -> dict[str, float | None]:
     return {"length_intercept_s": float(intercept), "length_slope_s_per_token": float(slope)}
 
 
-def _throughput(processes: Processes) -> dict[str, Any]:
+def _points(processes: Processes) -> pd.DataFrame:
+    """Return the throughput of each window, in order, with the number of its process."""
+    return pd.DataFrame(
+        [{"process": n, **point} for n, process in enumerate(processes) for point in process["throughput_points"]]
+    )
+
+
+def _throughput(points: pd.DataFrame) -> dict[str, Any]:
     """Return the median throughput of each batch size over processes and repeats, and the knee."""
-    every = pd.DataFrame([point for process in processes for point in process["throughput_points"]])
-    points = every.groupby("batch_size", sort=True).median(numeric_only=True).reset_index()
-    rows = [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in points.to_dict("records")]
+    medians = points.drop(columns="process").groupby("batch_size", sort=True).median(numeric_only=True).reset_index()
+    rows = [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in medians.to_dict("records")]
     for row in rows:
         row["num_texts"] = int(row["num_texts"] or 0)
     return {"throughput_points": rows, **knee_of(rows)}
 
 
-def _process_speed(processes: Processes, used: pd.DataFrame, knee: int) -> list[dict[str, float | None]]:
+def _undisturbed(points: pd.DataFrame, kept: Sequence[bool]) -> pd.DataFrame:
+    """Return the points whose windows are `kept`, and all points of batch sizes without such windows."""
+    if not kept:
+        return points
+    clean = pd.Series(kept, index=points.index, dtype=bool)
+    return points[clean | ~clean.groupby(points["batch_size"]).transform("any")]
+
+
+def _process_speed(
+    points: pd.DataFrame, used: pd.DataFrame, num_processes: int, knee: int
+) -> list[dict[str, float | None]]:
     """Return median latency and throughput of each process, the latter at the batch size `knee`; None without data."""
-    found: list[dict[str, float | None]] = []
-    for latency, process in zip(process_latencies(used, len(processes)), processes, strict=True):
-        speeds = [p["texts_per_s"] for p in process["throughput_points"] if p["batch_size"] == knee]
-        found.append({"latency_p50_s": latency, "texts_per_s": float(np.median(speeds)) if speeds else None})
-    return found
+    rates = points[points["batch_size"] == knee].groupby("process")["texts_per_s"].median()
+    return [
+        {"latency_p50_s": latency, "texts_per_s": float(rates[number]) if number in rates.index else None}
+        for number, latency in enumerate(process_latencies(used, num_processes))
+    ]
 
 
 def process_latencies(used: pd.DataFrame, num_processes: int) -> list[float | None]:

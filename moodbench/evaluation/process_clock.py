@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -13,6 +14,8 @@ import psutil
 from moodbench.runtime.forkserver import FILE_BYTES, status_bytes
 
 TASKS = Path("/proc/self/task")
+CANARY_BYTES, CANARY_ROUNDS = 2**16, 768
+"""Size of the block that the canary hashes, small enough to leave the caches to the model, and how often."""
 
 
 class RunDelay:
@@ -47,8 +50,8 @@ class RunDelay:
 def longest_delay(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
     """Return the run delay, between two readings, of the thread that waited longest; None without readings.
 
-    Threads that compute one request together wait for the slowest of them. The sum of their delays would therefore count
-    the same waiting time several times.
+    Threads that compute one request together wait for the slowest of them. The sum of their delays would therefore
+    count the same waiting time several times.
     """
     return max((delay - before[task] for task, delay in after.items() if task in before), default=None)
 
@@ -60,6 +63,56 @@ def cpu_seconds() -> float:
     computation. The sum over threads would be larger than the request itself.
     """
     return time.thread_time_ns() / 1e9
+
+
+def steal_by_cpu() -> list[float]:
+    """Return the seconds for which a hypervisor gave each CPU of this machine to others; empty if that is unknown."""
+    return [float(times.steal) for times in psutil.cpu_times(percpu=True) if hasattr(times, "steal")]
+
+
+def canary_seconds() -> float:
+    """Return the seconds of a fixed piece of work: hashing, which depends on nothing but the CPU that it gets.
+
+    It takes 20 ms or more, several slices of a scheduler. A shorter one slips between the interruptions.
+    """
+    block = bytes(CANARY_BYTES)
+    started = time.perf_counter()
+    for _ in range(CANARY_ROUNDS):
+        hashlib.sha256(block)
+    return time.perf_counter() - started
+
+
+class WindowLog:
+    """Signals of consecutive windows: the canary before each, and during it wall, CPU and steal time and run delay."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float | int | None]] = []
+        self._delays = RunDelay()
+
+    def begin(self, batch_size: int | None) -> None:
+        """Run the canary and begin a window; `batch_size` is None for single requests."""
+        self._row: dict[str, float | int | None] = {"batch_size": batch_size, "canary_s": canary_seconds()}
+        self._delays.refresh()
+        self._run_delay: float | None = None
+        self._steal = steal_by_cpu()
+        self._cpu, self._began = cpu_seconds(), time.perf_counter()
+
+    def delays(self) -> dict[str, float]:
+        """Return the run delay of each thread so far, for `add`."""
+        return self._delays.by_thread()
+
+    def add(self, before: Mapping[str, float]) -> float | None:
+        """Add to the window the run delay since the reading `before`, and return it."""
+        found = longest_delay(before, self._delays.by_thread())
+        if found is not None:
+            self._run_delay = (self._run_delay or 0.0) + found
+        return found
+
+    def end(self) -> None:
+        """End the window."""
+        wall, cpu = time.perf_counter() - self._began, cpu_seconds() - self._cpu
+        stolen = max((after - before for before, after in zip(self._steal, steal_by_cpu(), strict=False)), default=None)
+        self.rows.append(self._row | {"wall_s": wall, "cpu_s": cpu, "run_delay_s": self._run_delay, "steal_s": stolen})
 
 
 def resident_bytes() -> int:

@@ -19,9 +19,8 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 
 from moodbench.evaluation.process_clock import (  # noqa: E402
-    RunDelay,
+    WindowLog,
     cpu_seconds,
-    longest_delay,
     peak_resident_bytes,
     reset_peak,
     resident_bytes,
@@ -61,14 +60,16 @@ def measure_here(spec: MeasureSpec, job: dict[str, Any]) -> dict[str, Any]:
     _warm_up(predictor, texts, spec)
     reset_peak()
     _reset_gpu(spec.device)
-    result["requests"] = _single_stream(predictor, [texts[i] for i in order], spec.protocol.window_requests)
+    log = WindowLog()
+    result["requests"] = _single_stream(predictor, [texts[i] for i in order], spec.protocol.window_requests, log)
     result["request_rows"] = order
     result["memory_peak_batch1_bytes"] = peak_resident_bytes()
     result["throughput_points"] = [
-        _throughput(predictor, [texts[i] for i in order], batch_size, spec.protocol.batch_seconds)
+        _throughput(predictor, [texts[i] for i in order], batch_size, spec.protocol.batch_seconds, log)
         for _ in range(spec.protocol.batch_repeats)
         for batch_size in spec.protocol.batch_sizes
     ]
+    result["windows"] = log.rows
     result["memory_peak_bytes"] = peak_resident_bytes()
     result |= _gpu_peaks(spec.device)
     return result
@@ -113,12 +114,13 @@ def _warm_up(predictor: Predictor, texts: list[str], spec: MeasureSpec) -> None:
         passes += 1
 
 
-def _single_stream(predictor: Predictor, texts: list[str], window_requests: int) -> dict[str, list[Any]]:
+def _single_stream(
+    predictor: Predictor, texts: list[str], window_requests: int, log: WindowLog
+) -> dict[str, list[Any]]:
     """Return latency, CPU time, run delay and label of each text, processed one at a time.
 
-    Latency is measured from the string to its label on the host.
+    Latency is measured from the string to its label on the host. `log` gets a window for each `window_requests`.
     """
-    delay = RunDelay()
     columns: dict[str, list[Any]] = {
         k: [] for k in ("latency_s", "cpu_s", "run_delay_s", "num_tokens", "window", "predicted")
     }
@@ -127,31 +129,37 @@ def _single_stream(predictor: Predictor, texts: list[str], window_requests: int)
     gc.disable()
     for number, text in enumerate(texts):
         if number % window_requests == 0:
-            delay.refresh()
-        delay_before, cpu_before = delay.by_thread(), cpu_seconds()
+            if number:
+                log.end()
+            log.begin(None)
+        delays, cpu_before = log.delays(), cpu_seconds()
         started = time.perf_counter_ns()
         encoded = predictor.encode([text])
         (predicted,) = predictor.logits(encoded).argmax(axis=1).tolist()
         ended = time.perf_counter_ns()
-        cpu_after, delay_after = cpu_seconds(), delay.by_thread()
+        columns["cpu_s"].append(cpu_seconds() - cpu_before)
+        columns["run_delay_s"].append(log.add(delays))
         columns["latency_s"].append((ended - started) / 1e9)
-        columns["cpu_s"].append(cpu_after - cpu_before)
-        columns["run_delay_s"].append(longest_delay(delay_before, delay_after))
         columns["num_tokens"].append(int(encoded.num_tokens[0]))
         columns["window"].append(number // window_requests)
         columns["predicted"].append(predicted)
+    log.end()
     gc.enable()
     gc.unfreeze()
     return columns
 
 
-def _throughput(predictor: Predictor, texts: list[str], batch_size: int, seconds: float) -> dict[str, Any]:
-    """Return the throughput at one batch size, from strings to labels.
+def _throughput(
+    predictor: Predictor, texts: list[str], batch_size: int, seconds: float, log: WindowLog
+) -> dict[str, Any]:
+    """Return the throughput at one batch size, from strings to labels, which is one window of `log`.
 
     Texts are processed in whole chunks of CHUNK_BATCHES batches sorted by length, until `seconds` have passed. Tokens
     exclude padding; `useful_share` is their share of all token positions, padding included.
     """
     size, start, count, tokens, slots = CHUNK_BATCHES * batch_size, 0, 0, 0, 0
+    log.begin(batch_size)
+    delays = log.delays()
     cpu_before, began = cpu_seconds(), time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
         chunk = [texts[(start + i) % len(texts)] for i in range(size)]
@@ -162,6 +170,8 @@ def _throughput(predictor: Predictor, texts: list[str], batch_size: int, seconds
         tokens += int(lengths.sum())
         slots += int(lengths.max(axis=1).sum()) * batch_size
     cpu = cpu_seconds() - cpu_before
+    log.add(delays)
+    log.end()
     known = tokens > 0
     return {
         "batch_size": batch_size,

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -16,15 +17,23 @@ CLEAN_RUN_DELAY = 0.02
 """Maximum run delay of a clean window, as a share of wall time."""
 SUSPECT_RUN_DELAY = 0.05
 """Maximum run delay of a suspect window, as a share of wall time; above, a window is contaminated."""
+MAX_STEAL = 0.05
+"""Maximum time that a hypervisor gave to others in a clean window, as a share of wall time, beyond CLOCK_TICK_S."""
+CLOCK_TICK_S = 0.01
+"""Resolution in which the system counts that time."""
+MAX_CANARY = 1.25
+"""Maximum time of the canary before a clean window, as a ratio to that of a quick one in the same measurement."""
 CLEAN_CPU_SHARE = 0.95
 """Minimum CPU time of a clean single-threaded window, as a share of wall time."""
 
-State = Literal["clean", "suspect", "contaminated", "starved", "unknown"]
+State = Literal["clean", "suspect", "contaminated", "starved", "stolen", "slowed", "unknown"]
 
 REASONS: dict[State, str] = {
     "suspect": "run delay of 2-5 % of wall time",
     "contaminated": "run delay above 5 % of wall time",
     "starved": "CPU time below 95 % of wall time",
+    "stolen": "a hypervisor gave more than 5 % of wall time to others",
+    "slowed": "a fixed piece of work before it took over a quarter longer than at best",
     "unknown": "no signal (run delay is not available here, and CPU time tells only for 1 thread)",
 }
 
@@ -39,6 +48,10 @@ class Window:
     run_delay_s: float | None
     """Time that a runnable thread waited for a CPU, of the thread that waited longest in each request, summed over the
     requests (Linux schedstat); None on other systems."""
+    steal_s: float | None = None
+    """Time for which a hypervisor gave a CPU of this machine to others, of the CPU with most; None if unknown."""
+    canary: float | None = None
+    """Time of the canary, a fixed piece of work, before the window, as a ratio to its quick time; None without one."""
 
     def __post_init__(self) -> None:
         if not self.wall_s > 0:
@@ -56,6 +69,8 @@ class Verdict:
     """Share of clean windows; None if any window has no signal."""
     causes: tuple[str, ...]
     """Reasons why not all windows are clean, as phrases; empty if all are clean."""
+    kept_batches: tuple[bool, ...] = ()
+    """Whether each window of throughput is used; empty if these were not judged."""
 
 
 def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
@@ -85,6 +100,16 @@ def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
 
 
 def _state(window: Window, num_threads: int) -> State:
+    """Return the state of a window by its first signal that is not clean: delay, steal time, canary."""
+    state = _state_by_delay(window, num_threads)
+    if state not in ("clean", "unknown"):
+        return state
+    if window.steal_s is not None and window.steal_s - CLOCK_TICK_S > MAX_STEAL * window.wall_s:
+        return "stolen"
+    return "slowed" if window.canary is not None and window.canary > MAX_CANARY else state
+
+
+def _state_by_delay(window: Window, num_threads: int) -> State:
     """Return the state of a window from its run delay or, if unavailable and single-threaded, from its CPU share."""
     if window.run_delay_s is not None:
         delay = window.run_delay_s / window.wall_s
@@ -94,6 +119,41 @@ def _state(window: Window, num_threads: int) -> State:
     if num_threads == 1:
         return "clean" if window.cpu_s / window.wall_s >= CLEAN_CPU_SHARE else "starved"
     return "unknown"
+
+
+def with_batches(verdict: Verdict, batches: Verdict) -> Verdict:
+    """Return the `verdict` on single requests, disturbed if the windows of throughput, judged in `batches`, are."""
+    causes = (*verdict.causes, *(f"throughput: {cause}" for cause in batches.causes))
+    disturbed = "contaminated" in (verdict.verdict, batches.verdict)
+    return replace(
+        verdict,
+        verdict="contaminated" if disturbed else verdict.verdict,
+        causes=causes,
+        kept_batches=batches.kept,
+    )
+
+
+LITTLE = 0.2
+"""Largest gap of latency and throughput at batch size 1, as a share of the latency."""
+LITTLE_S = 5e-5
+"""Part of that gap that is allowed in any case: reading the clocks, making a batch."""
+
+
+def with_little(verdict: Verdict, mean_latency_s: float, texts_per_s: float) -> Verdict:
+    """Return `verdict`, but `not steady` if the latency and the throughput of single texts contradict each other.
+
+    With one request at a time, throughput x mean latency is 1. A larger product means that an answer was not waited
+    for, a smaller one that the machine was slower when the throughput was measured.
+    Source: Little 1961, L = lambda W.
+    """
+    gap = 1 / texts_per_s - mean_latency_s
+    if verdict.verdict == "contaminated" or abs(gap) <= LITTLE * mean_latency_s + LITTLE_S:
+        return verdict
+    cause = (
+        f"throughput at batch size 1 gives {1000 / texts_per_s:.3g} ms for a text, "
+        f"the single requests took {1000 * mean_latency_s:.3g} ms"
+    )
+    return replace(verdict, verdict="not steady", causes=(*verdict.causes, cause))
 
 
 MAX_DRIFT = 0.10
@@ -220,15 +280,16 @@ def request_quantiles(
 
     `processes` has the samples of each window of each process. An interval covers three others: the one for independent
     samples; the percentiles of a circular block bootstrap of the windows of each process, for latencies that drift
-    slowly; and, with several processes, Student's interval of the mean logarithm of their quantiles, for processes that
-    differ as wholes. An end that is None for independent samples remains None.
-    Source: Politis & Romano 1992, for the circular block bootstrap.
+    slowly; and Student's interval of the mean logarithm of the quantiles of the processes, for processes that differ as
+    wholes, or of the blocks of a single process. An end that is None for independent samples remains None.
+    Source: Politis & Romano 1992, for the circular block bootstrap; Schmeiser 1982, for the means of blocks.
     """
     used = [[np.asarray(window) for window in windows] for windows in processes if len(windows)]
     pooled = [quantile_with_interval(np.concatenate([w for windows in used for w in windows]), q, level) for q in qs]
-    tail = (1 - level) / 2
+    tail = _expanded_tail(sum(-(-len(windows) // BLOCK_WINDOWS) for windows in used), level)
     drawn = np.quantile(_block_bootstrap(used, qs), [tail, 1 - tail], axis=0)
-    between = [_between_processes([float(np.quantile(np.concatenate(p), q)) for p in used], level) for q in qs]
+    wholes = used if len(used) > 1 else _blocks(used[0])
+    between = [_between_wholes([float(np.quantile(np.concatenate(part), q)) for part in wholes], level) for q in qs]
     return [
         replace(
             estimate,
@@ -237,6 +298,17 @@ def request_quantiles(
         )
         for estimate, low, high, (process_low, process_high) in zip(pooled, *drawn, between, strict=True)
     ]
+
+
+def _expanded_tail(num_blocks: int, level: float) -> float:
+    """Return the share of draws beyond either end of a percentile interval that allows for few blocks.
+
+    Source: Hesterberg 2015, section 5.2: the expanded percentile interval.
+    """
+    if num_blocks < 2:
+        return 0.0
+    reach = scipy.stats.t.ppf((1 + level) / 2, num_blocks - 1) * math.sqrt(num_blocks / (num_blocks - 1))
+    return float(scipy.stats.norm.sf(reach))
 
 
 def _block_bootstrap(
@@ -262,8 +334,14 @@ def _times_drawn(num_windows: int, rng: np.random.Generator) -> npt.NDArray[np.i
     return np.bincount(cells.ravel(), minlength=NUM_DRAWS * num_windows).reshape(NUM_DRAWS, num_windows)
 
 
-def _between_processes(quantiles: Sequence[float], level: float) -> tuple[float, float]:
-    """Return Student's interval of the mean logarithm of the `quantiles`, which are positive; empty for one process."""
+def _blocks(windows: Sequence[npt.NDArray[np.float64]]) -> list[Sequence[npt.NDArray[np.float64]]]:
+    """Return the windows of one process in blocks of about BLOCK_WINDOWS neighbours."""
+    ends = np.linspace(0, len(windows), max(1, len(windows) // BLOCK_WINDOWS) + 1).astype(int)
+    return [windows[start:end] for start, end in pairwise(ends)]
+
+
+def _between_wholes(quantiles: Sequence[float], level: float) -> tuple[float, float]:
+    """Return Student's interval of the mean logarithm of the `quantiles`, all positive; empty for a single one."""
     if len(quantiles) < 2:
         return math.inf, -math.inf
     logs = np.log(quantiles)

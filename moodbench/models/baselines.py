@@ -24,6 +24,8 @@ NEUTRAL_COMPOUND = 0.05
 """Compound scores closer to 0 than this are neutral. Source: Hutto & Gilbert 2014, p. 9."""
 WORDS_AND_SYMBOLS = r"\w+|[^\w\s]"
 """Tokens of TF-IDF: runs of letters and digits, and each other visible character, such as an emoji, on its own."""
+MIN_CHARACTERS = 2
+"""Length of the shortest n-grams of characters, the space on either side of a word included."""
 WORDS = r"(?u)\b\w\w+\b"
 """The tokens of earlier artifacts, scikit-learn's default: words of two letters or more."""
 
@@ -118,17 +120,17 @@ class NgramFeatures:
     @classmethod
     def fit(
         cls, analyzer: Literal["word", "char_wb"], max_ngram: int, min_document_count: int, texts: Sequence[str]
-    ) -> NgramFeatures | None:
-        """Return the features of the n-grams that occur in at least `min_document_count` texts; None without any."""
+    ) -> tuple[NgramFeatures, csr_matrix] | None:
+        """Return the n-grams of at least `min_document_count` texts, with the rows of the texts; None without any."""
         vectorizer = _vectorizer(analyzer, max_ngram, WORDS_AND_SYMBOLS, min_df=min_document_count)
         try:
-            vectorizer.fit(texts)
+            rows = vectorizer.fit_transform(texts)
         except ValueError as error:  # scikit-learn has no exception class for an empty vocabulary
             if "vocabulary" not in str(error) and "no terms remain" not in str(error):
                 raise
             return None
         terms = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
-        return cls(analyzer, max_ngram, terms, vectorizer.idf_)
+        return cls(analyzer, max_ngram, terms, vectorizer.idf_), rows
 
     def vectorizer(self) -> TfidfVectorizer:
         """Return the fitted vectorizer of scikit-learn."""
@@ -141,7 +143,8 @@ def _vectorizer(analyzer: str, max_ngram: int, token_pattern: str, **options: An
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     tokens = {"token_pattern": token_pattern} if analyzer == "word" else {}
-    return TfidfVectorizer(analyzer=analyzer, ngram_range=(1, max_ngram), sublinear_tf=True, **tokens, **options)
+    shortest = 1 if analyzer == "word" else MIN_CHARACTERS
+    return TfidfVectorizer(analyzer=analyzer, ngram_range=(shortest, max_ngram), sublinear_tf=True, **tokens, **options)
 
 
 class TfidfLogreg:

@@ -22,6 +22,8 @@ MARKS: Mapping[str, str] = {
     "provisional": "other load disturbed the clock on some datasets: the score uses CPU time there and is provisional",
     "not steady": "latency drifted by more than a tenth while it was measured: its interval is wide",
     "unknown": "whether other load disturbed the clock could not be seen",
+    "slow machine": "the machine was more than a tenth slower at a fixed piece of work than in another measurement: "
+    "other speeds compare no better than that",
     "quick": "measured with a quick protocol (few processes): good for a first look, not for publication",
     "undertrained": "the training loss still fell and the last checkpoint was the best: "
     "differences to it are of recipes, not of models",
@@ -60,6 +62,8 @@ def marks(row: Row) -> tuple[str, ...]:
     found = [verdict] if verdict in ("invalid", "contaminated", "not steady", "unknown") else []
     if row.get("provisional") == True and "contaminated" not in found:  # noqa: E712 - missing is not provisional
         found.append("provisional")
+    if row.get("slow_machine") == True:  # noqa: E712 - missing is not slow
+        found.append("slow machine")
     if row.get("quick") == True:  # noqa: E712 - missing is not quick
         found.append("quick")
     if row.get("training_verdict") in NOT_TRAINED_ENOUGH:

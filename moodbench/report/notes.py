@@ -211,10 +211,12 @@ def row_notes(leaderboard: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: 
             "* Other load disturbed the clock: these scores use CPU time and are provisional. They have no rank beside "
             "undisturbed ones; if all are disturbed, ranks are in brackets. Measure again on a quiet machine."
         )
-    given = [column for column in ("verdict", "provisional", "quick", "on_all") if column in leaderboard]
+    given = [
+        column for column in ("verdict", "provisional", "slow_machine", "quick", "on_all") if column in leaderboard
+    ]
     kinds = leaderboard[given].drop_duplicates()  # few, and a slider of the page waits for this
     found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
-    for mark in ("quick", "not steady", "unknown", "invalid", "partial"):
+    for mark in ("quick", "not steady", "slow machine", "unknown", "invalid", "partial"):
         if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (leaderboard["num_seeds"] == 1).any():

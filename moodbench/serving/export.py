@@ -254,7 +254,9 @@ def _speed(own: pd.DataFrame) -> list[str]:
         ),
         (
             "of it libraries + weights + working memory, MiB",
-            " + ".join(_or_missing(mebibytes, row[f"memory_{part}_bytes"]) for part in ("libraries", "weights", "working")),
+            " + ".join(
+                _or_missing(mebibytes, row[f"memory_{part}_bytes"]) for part in ("libraries", "weights", "working")
+            ),
         ),
         ("Most memory of the process, largest batch, MiB", _or_missing(mebibytes, row["memory_peak_bytes"])),
         ("Weights in memory, MiB", _or_missing(mebibytes, row["weights_bytes"])),

@@ -96,6 +96,7 @@ def overall(leaderboard: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
         **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
         quick=groups["quick"].any(),
+        slow_machine=groups["slow_machine"].any(),
         verdict=_joined_texts(part, "verdict", worst_verdict),
         training_verdict=_joined_texts(part, "training_verdict", worst_training_verdict),
     )

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, id_of_key, write_table
 from moodbench.store.location import Location
-from moodbench.store.schema import RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
+from moodbench.store.schema import ADDED, RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
 REPAIR = (
     "run `moodbench store verify --set-aside`, which moves damaged results and what depends on them out of the way, "
@@ -57,6 +57,8 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {REPAIR}"
         ) from error
     check_schema_version(f"{root}/{key}", table.schema)
+    for name in set(ADDED) & set(schema.names) - set(table.schema.names):
+        table = table.append_column(schema.field(name), pa.nulls(table.num_rows, schema.field(name).type))
     try:
         return table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:

@@ -20,7 +20,15 @@ import pandas as pd
 import pyarrow as pa
 
 from moodbench.data.examples import subsample
-from moodbench.evaluation.measuring import NEAR_TIE, figures_of_samples, judge, knee_of, process_latencies, used_samples
+from moodbench.evaluation.measuring import (
+    NEAR_TIE,
+    check_little,
+    figures_of_samples,
+    judge,
+    knee_of,
+    process_latencies,
+    used_samples,
+)
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
 from moodbench.spec import fit_ids
@@ -114,12 +122,14 @@ def _near_tie(fit: Mapping[str, Any]) -> float:
 def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, Any]:
     """Return the columns of a measurement record that follow from its samples and throughput points.
 
-    Rules are those of the protocol version of the record. The samples that count are those stored as kept. The verdict is recomputed from the signals of the windows; for a
-    measurement stored as invalid, whose labels were wrong, verdict and causes are left out. The throughput of a process
-    is as stored, unless it is the only process: then it is the throughput at the knee.
+    The rules are those of the record's protocol version. The samples that count are those stored as kept. The verdict
+    is recomputed from the signals of the windows; for a measurement stored as invalid, whose labels were wrong, verdict
+    and causes are left out. The throughput of a process is as stored, unless it is the only process: then it is the
+    throughput at the knee.
     """
     version = record["protocol_version"] or MEASURE_PROTOCOL_VERSION
-    verdict, _ = judge(samples, record["num_threads"], protocol_version=version)
+    verdict, _ = judge(samples, record["num_threads"], record["windows"] or (), protocol_version=version)
+    verdict = check_little(verdict, samples, record["throughput_points"] or (), protocol_version=version)
     invalid = record["verdict"] == "invalid"
     stored_verdict = verdict.verdict if invalid else record["verdict"]
     figures = figures_of_samples(samples, stored_verdict, protocol_version=version)
@@ -141,7 +151,7 @@ def measurement_figures(record: Mapping[str, Any], samples: pd.DataFrame) -> dic
 
 def num_changed_kept_flags(record: Mapping[str, Any], samples: pd.DataFrame) -> int:
     """Return the number of samples whose stored `kept` flag differs from the recomputed one."""
-    _, judged = judge(samples, record["num_threads"])  # kept windows follow from run delay in every protocol version
+    _, judged = judge(samples, record["num_threads"], record["windows"] or ())
     return int((judged["kept"] != samples["kept"]).sum())
 
 

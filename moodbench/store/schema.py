@@ -116,6 +116,22 @@ MEASUREMENTS = pa.schema(
         ("run_delay_share", _REAL),
         ("isolation", _TEXT),  # what kept our other work away: none | alone (no Ray on the machine) | resource | pg
         ("turns", pa.list_(pa.struct([("started_at", _TIME), ("ended_at", _TIME)]))),  # one per fresh process
+        (  # signals by which windows are judged, in order: of single requests (batch_size null), then of batches
+            "windows",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("process", _INT),
+                        ("batch_size", _INT),
+                        ("wall_s", _REAL),
+                        ("cpu_s", _REAL),  # of the thread that answers
+                        ("run_delay_s", _REAL),  # of the thread that waited longest
+                        ("steal_s", _REAL),  # time for which a hypervisor gave a CPU to others, of the CPU with most
+                        ("canary_s", _REAL),  # a fixed piece of work just before
+                    ]
+                )
+            ),
+        ),
         ("num_processes", _INT),
         (  # per fresh process: median of the requests that count, and texts per second at the knee of all processes
             "process_speed",
@@ -167,6 +183,9 @@ MEASUREMENTS = pa.schema(
         *_WHERE,
     ]
 )
+
+ADDED = ("windows",)
+"""Columns that files of this schema version may lack, because they were added to it later; they are then null."""
 
 FAILURES = pa.schema(
     [

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, Linear
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 BATCH = 32
 C_LIMITS = (1e-4, 1e4)
@@ -118,10 +121,9 @@ def fit_tfidf(
 
     started = time.perf_counter()
     texts, labels = train["text"].tolist(), train["label"].to_numpy()
-    features = _ngram_features(texts, tfidf)
-    vectorizers = [part.vectorizer() for part in features]
-    train_rows = hstack([vectorizer.transform(texts) for vectorizer in vectorizers], format="csr")
-    validation_rows = [vectorizer.transform(validation["text"]) for vectorizer in vectorizers]
+    features, parts = zip(*_ngram_features(texts, tfidf), strict=True)
+    train_rows = hstack(parts, format="csr")
+    validation_rows = [part.vectorizer().transform(validation["text"]) for part in features]
 
     def fit_with(c: float) -> tuple[Scores, Weights]:
         weights = fit_logistic(train_rows, labels, c)
@@ -134,13 +136,11 @@ def fit_tfidf(
     model.save(folder)
     num_params = (train_rows.shape[1] + 1) * (num_labels if num_labels > 2 else 1)
     num_read = len(train) * len(tried)
-    return FitOutcome(
-        num_params, num_params, len(train), len(validation), elapsed, num_read, None, scores, {"C": c}
-    )
+    return FitOutcome(num_params, num_params, len(train), len(validation), elapsed, num_read, None, scores, {"C": c})
 
 
-def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[NgramFeatures]:
-    """Return the features of words and of characters, without those that have no n-gram.
+def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[tuple[NgramFeatures, csr_matrix]]:
+    """Return the features of words and of characters with the texts' rows, without those that have no n-gram.
 
     Raises: DataError if no n-gram occurs in enough texts.
     """
@@ -149,14 +149,14 @@ def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[NgramFea
         ("char_wb", tfidf.max_character_ngram),
     ]
     fitted = [NgramFeatures.fit(kind, longest, tfidf.min_document_count, texts) for kind, longest in wanted if longest]
-    features = [part for part in fitted if part is not None]
-    if not features:
+    found = [part for part in fitted if part is not None]
+    if not found:
         raise DataError(
             f"tfidf-logreg: no word{' and no sequence of characters' if tfidf.max_character_ngram else ''} occurs in "
             f"at least {tfidf.min_document_count} of the {len(texts):,} training texts, so there is nothing to learn "
             "from; check the text column, or lower tfidf.min_document_count"
         )
-    return features
+    return found
 
 
 def choose_regularisation(
@@ -185,9 +185,7 @@ def _continued(tried: Sequence[float], best: float) -> float | None:
     return beyond if C_LIMITS[0] <= beyond <= C_LIMITS[1] else None
 
 
-def fit_logistic(
-    features: Any, labels: npt.NDArray[Any], inverse_regularisation: float
-) -> Weights:
+def fit_logistic(features: Any, labels: npt.NDArray[Any], inverse_regularisation: float) -> Weights:
     """Return coefficients (labels, features) and intercepts (labels,) of a logistic regression; deterministic.
 
     With two labels there is a single row, the log odds of the second label.

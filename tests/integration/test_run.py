@@ -56,6 +56,15 @@ def test_the_kept_predictions_of_validation_texts_score_as_the_fit_did(ray_run):
         assert scores["accuracy"] == pytest.approx(fit["validation_accuracy"], abs=1e-9)
 
 
+def test_measurements_hold_the_signals_of_their_windows(ray_run):
+    """2 processes of 50 requests in windows of 25, and of two batch sizes."""
+    for row in store_of(ray_run).records("measurements").to_dict("records"):
+        assert [w["batch_size"] for w in row["windows"]] == 2 * [None, None, 1, 8]
+        assert all(0.005 < w["canary_s"] < 5 and 0 < w["cpu_s"] <= 1.05 * w["wall_s"] for w in row["windows"])
+        samples = store_of(ray_run).samples([row["measurement_id"]])
+        assert (samples["cpu_s"] <= samples["latency_s"] + 1e-4).all(), "CPU time of one thread, not of all"
+
+
 LOADED = """
 import json, sys
 from pathlib import Path

@@ -46,13 +46,13 @@ def records(*trials):
             {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
              "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "protocol_version": t.get("protocol_version", 2), "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
              "cpu_time_p50_s": t["cpu_s"], "throughput_points": points,
-             "process_speed": t.get("process_speed"), "memory_imports_bytes": 0.25, "memory_loaded_bytes": 0.75, **speed}
+             "process_speed": t.get("process_speed"), "windows": t.get("windows"), "memory_imports_bytes": 0.25, "memory_loaded_bytes": 0.75, **speed}
         )  # fmt: skip
         if not t["measured"]:
             measurements.pop()
     columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads", "protocol_version",
                "ended_at",
-               "cpu_time_p50_s", "throughput_points", "process_speed", "memory_imports_bytes", "memory_loaded_bytes",
+               "cpu_time_p50_s", "throughput_points", "process_speed", "windows", "memory_imports_bytes", "memory_loaded_bytes",
                *SPEED]  # fmt: skip
     return (
         pd.DataFrame(fits).drop_duplicates("fit_id"),

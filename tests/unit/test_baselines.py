@@ -75,7 +75,7 @@ def test_tfidf_logreg_equals_the_scikit_learn_pipeline(tmp_path):
     fit_tfidf(TRAIN, TRAIN, tfidf_of(inverse_regularisation=(1.0,), max_character_ngram=5), 2, tmp_path)
     model = TfidfLogreg.load(tmp_path)
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
-    characters = TfidfVectorizer(ngram_range=(1, 5), sublinear_tf=True, analyzer="char_wb")
+    characters = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb")
     pipeline = make_pipeline(make_union(words, characters), LogisticRegression(C=1.0, max_iter=1000))
     pipeline.fit(TRAIN["text"], TRAIN["label"])
     log_odds = np.diff(model.logits(model.encode(TEXTS)), axis=1)[:, 0]

@@ -199,7 +199,11 @@ def test_the_parts_of_memory_add_up_to_the_memory_that_is_compared():
     )
     parts = pd.DataFrame(memory_parts(measurements))
     # the second gave memory back after loading, the third after its imports; of the last the imports are not known
-    by_hand = {"memory_libraries_bytes": [100, 100, 100], "memory_weights_bytes": [150, 140, 0], "memory_working_bytes": [50, 0, 200]}
+    by_hand = {
+        "memory_libraries_bytes": [100, 100, 100],
+        "memory_weights_bytes": [150, 140, 0],
+        "memory_working_bytes": [50, 0, 200],
+    }
     assert parts[:3].to_dict("list") == by_hand
     assert parts.loc[3, ["memory_libraries_bytes", "memory_weights_bytes"]].isna().all()
     row = row_of(board_of(BASELINE, WORKED), "mini")

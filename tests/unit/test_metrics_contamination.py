@@ -65,7 +65,7 @@ def test_no_windows_give_no_verdict():
 
 def test_latency_does_not_matter():
     """A window has no latencies, and ones 100 times slower with the same shares are kept and dropped alike."""
-    assert {f.name for f in fields(Window)} == {"wall_s", "cpu_s", "run_delay_s"}
+    assert {f.name for f in fields(Window)} == {"wall_s", "cpu_s", "run_delay_s", "steal_s", "canary"}
     rng = np.random.default_rng(3)
     delays = rng.uniform(0, 0.04, 50)
     slowness = rng.choice([1.0, 100.0], 50)

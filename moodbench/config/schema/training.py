@@ -153,8 +153,8 @@ class TfidfDefaults(Entry):
 
     max_ngram: Annotated[int, Field(ge=1, le=10)]
     """Maximum length of a word n-gram."""
-    max_character_ngram: Annotated[int, Field(ge=1, le=10)] | None = None
-    """Maximum length of an n-gram of the characters of a word; null for words alone."""
+    max_character_ngram: Annotated[int, Field(ge=2, le=10)] | None = None
+    """Maximum length of an n-gram of the characters of a word, of at least 2; null for words alone."""
     min_document_count: Count
     """Minimum number of training texts that contain an n-gram."""
     inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
