@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 
 def cache_folder() -> Path:
@@ -16,13 +16,6 @@ def cache_folder() -> Path:
     if base:
         return Path(base).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "moodbench"
-
-
-def hub_cache_folder(repository: str, kind: Literal["model", "dataset"]) -> Path:
-    """Return the folder of a repository in the cache of huggingface_hub, whether it exists or not."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
 
 
 @contextmanager

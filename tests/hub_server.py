@@ -84,11 +84,27 @@ class HubServer:
     """`with HubServer() as hub:` serves on `hub.url`; `hub.requests` lists what was asked.
 
     `hub.cut[path] = n` ends the next answer with that file after n bytes; `hub.wrong[path] = bytes` serves other bytes of
-    the same length under the right digest.
+    the same length under the right digest, `hub.wrong_once[path]` the first time alone. `hub.fail(503)` answers every
+    request with that status, or only `times` of them, or only those whose path has `part`.
     """
 
     def __init__(self):
-        self.repositories, self.requests, self.cut, self.wrong = {}, [], {}, {}
+        self.repositories, self.requests, self.cut, self.wrong, self.wrong_once = {}, [], {}, {}, {}
+        self.failures = []
+
+    def fail(self, status, *, times=10**9, part="", code="", message="", **headers):
+        """Answer with an error; `code` and `message` are those of the hub's headers."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.failures.append(
+            {"status": status, "times": times, "part": part, "code": code, "message": message, "headers": headers}
+        )
+
+    def failure_at(self, path):
+        for each in self.failures:
+            if each["times"] > 0 and each["part"] in path:
+                each["times"] -= 1
+                return each
+        return None
 
     def add(self, kind, repository, files, **more):
         made = Repository(kind, repository, dict(files), **more)
@@ -127,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if failure := self.hub.failure_at(path):
+            return self._error(failure["status"], failure["code"], failure["message"], failure["headers"])
         if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(.*))?", path):
             return self._api(*found.groups(), body)
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/(refs/[^/]+/[^/]+|[^/]+)/(.+)", path):
@@ -200,6 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(404, "EntryNotFound", f"no {path}", {"X-Repo-Commit": repository.commit})
         entry = repository.entry(path)
         content = self.hub.wrong.get(path, repository.files[path])
+        if self.command == "GET":
+            content = self.hub.wrong_once.pop(path, content)
         etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"}
         if "lfs" in entry:
@@ -216,7 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), "application/json", {})
 
     def _error(self, status, code, message, headers=None):
-        headers = {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})}
+        stated = {"X-Error-Code": code, "X-Error-Message": message}
+        headers = {name: value for name, value in stated.items() if value} | (headers or {})
         self._send(status, json.dumps({"error": message}).encode(), "application/json", headers)
 
     def _send(self, status, content, kind, headers, cut=None):

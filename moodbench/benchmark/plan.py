@@ -15,14 +15,13 @@ from moodbench.benchmark.resolve import (
     resolve_model,
     trial_of,
 )
-from moodbench.cache import hub_cache_folder
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, ModelEntry
-from moodbench.data.hub import no_network
 from moodbench.data.loader import Sources
 from moodbench.data.own import kaggle_cache_folder
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Hardware
+from moodbench.hub import hub_cache_folder, no_network
 from moodbench.spec import BenchmarkSpec, FitSpec, ResolvedDataset, ResolvedModel, TrialSpec
 from moodbench.spec.fit_schedule import TRAINING_COST, num_trained_on, steps_of
 from moodbench.spec.job import PhaseName

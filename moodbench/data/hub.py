@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.cache import cache_folder, hub_cache_folder
+from moodbench.cache import cache_folder
 from moodbench.config.schema import HubSource
 from moodbench.data.labelling import SPLIT_NAMES, label_text
 from moodbench.errors import DataError, PrerequisiteError, nearest
+from moodbench.hub import (
+    Repository,
+    first_line,
+    hub_cache_folder,
+    hub_errors,
+    no_network,
+    offline,
+    reason_of,
+    remove_from_cache,
+    retried,
+    wrong_files,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-_TRUE = ("1", "true", "yes", "on")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,65 +65,58 @@ class HubData:
     """Split of the repository -> rows."""
 
 
-def offline() -> bool:
-    """Return whether the Hugging Face libraries are in offline mode (HF_HUB_OFFLINE or HF_DATASETS_OFFLINE)."""
-    from huggingface_hub import constants
-
-    return constants.is_offline_mode() or os.environ.get("HF_DATASETS_OFFLINE", "").lower() in _TRUE
-
-
-@contextmanager
-def no_network() -> Iterator[None]:
-    """Put the Hugging Face libraries into offline mode, so that only cached files are used."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
 def commit_of(source: HubSource) -> str:
-    """Return the commit of the revision of `source`, from the hub or, if it is unreachable, from the caches.
+    """Return the commit of the revision of `source`, from the hub or, if it gives no answer, from the caches.
 
     Raises: PrerequisiteError if the commit cannot be determined.
     """
     if source.revision and re.fullmatch("[0-9a-f]{40}", source.revision):
         return source.revision
-    import httpx2
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub import constants
+    from huggingface_hub.errors import RevisionNotFoundError
 
     reference = source.revision or constants.DEFAULT_REVISION
     noted = cache_folder() / "commits" / hub_cache_folder(source.id, "dataset").name / reference
+    cached = _cached_commit(source, reference, noted)
     try:
-        commit = str(HfApi().dataset_info(source.id, revision=reference).sha)
-    except (OfflineModeIsEnabled, httpx2.TransportError, ConnectionError) as error:
-        for path in (noted, hub_cache_folder(source.id, "dataset") / "refs" / reference):
-            if path.is_file():
-                return path.read_text().strip()
-        snapshots = [p.name for p in (hub_cache_folder(source.id, "dataset") / "snapshots").glob("*")]
-        if len(snapshots) == 1:
-            return snapshots[0]
-        _unreachable(source, error)
-    except HfHubHTTPError as error:
-        _refused(source, error)
+        commit = _queried_commit(source, reference) if cached else retried(lambda: _queried_commit(source, reference))
+    except hub_errors() as error:
+        reason = reason_of(error, _repository(source))
+        if cached is None or isinstance(error, RevisionNotFoundError):
+            raise PrerequisiteError(f"dataset {source.id}: {reason}") from error
+        if not offline():
+            _log.warning("dataset %s: the cached commit %s is used, as %s", source.id, cached[:12], reason)
+        return cached
     with suppress(OSError):  # Only needed later, without a network.
         noted.parent.mkdir(parents=True, exist_ok=True)
         noted.write_text(commit)
     return commit
 
 
+def _queried_commit(source: HubSource, reference: str) -> str:
+    from huggingface_hub import HfApi
+
+    return str(HfApi().dataset_info(source.id, revision=reference).sha)
+
+
+def _cached_commit(source: HubSource, reference: str, noted: Path) -> str | None:
+    folder = hub_cache_folder(source.id, "dataset")
+    for path in (noted, folder / "refs" / reference):
+        if path.is_file():
+            return path.read_text().strip()
+    snapshots = [p.name for p in (folder / "snapshots").glob("*")]
+    return snapshots[0] if len(snapshots) == 1 else None
+
+
 def open_hub(source: HubSource, commit: str) -> HubData:
     """Return the splits of `source` at `commit`, downloaded into the caches of the hub's libraries unless cached.
+
+    A downloaded file that differs from the digest that the hub states is removed and downloaded again once.
 
     Raises: PrerequisiteError (missing, gated, no network, damaged download) or DataError (no such configuration, split
     or column; a dataset that needs a loading script).
     """
-    data = _load(source, commit)
-    _check_digests(source, commit)
+    data = _checked(source, commit)
     return HubData(
         {ours: _split(source, ours, data[theirs]) for ours, theirs in _named_splits(source, list(data)).items()},
         commit,
@@ -120,30 +124,107 @@ def open_hub(source: HubSource, commit: str) -> HubData:
     )
 
 
+def _checked(source: HubSource, commit: str) -> DatasetDict:
+    """Return the splits, made from files that all have the digest that the hub states."""
+    from datasets.exceptions import DatasetGenerationError
+
+    folder = hub_cache_folder(source.id, "dataset") / "snapshots" / commit
+    unreadable: DatasetGenerationError | None = None
+    for _ in range(2):
+        try:
+            data = _load(source, commit)
+        except DatasetGenerationError as error:
+            unreadable = error
+        else:
+            unreadable = None
+        wrong = wrong_files(sorted(folder.rglob("*")))
+        if not wrong and unreadable is None:
+            return data
+        if not wrong or offline():
+            break
+        remove_from_cache(wrong)
+        _remove_made(source, commit)
+    if wrong:
+        _refuse_wrong(source, folder, wrong)
+    assert unreadable is not None
+    cause = unreadable.__cause__ or unreadable
+    raise PrerequisiteError(
+        f"dataset {source.id} at {commit[:12]}: a downloaded file cannot be read ({type(cause).__name__}: "
+        f"{first_line(cause)}), though it is as the hub has it; choose another revision"
+    ) from unreadable
+
+
+def _refuse_wrong(source: HubSource, folder: Path, wrong: Sequence[Path]) -> NoReturn:
+    files = ", ".join(str(path.relative_to(folder)) for path in wrong)
+    if offline():
+        raise PrerequisiteError(
+            f"dataset {source.id}: {files} in {folder} differs from the digest that the hub stated; run `moodbench "
+            "catalogue fetch` with this dataset where there is a network, which replaces it"
+        )
+    raise PrerequisiteError(
+        f"dataset {source.id}: {files} differs from the digest that the hub states, also when downloaded again; it was "
+        "removed from the cache. Look for a proxy or mirror that changes files (HF_ENDPOINT), and give the same "
+        "command again"
+    )
+
+
 def _load(source: HubSource, commit: str) -> DatasetDict:
+    """Return the splits from the hub or, if it gives no answer, from the cache of `datasets`."""
+    failures = _connection_errors()
+    not_cached: tuple[type[Exception], ...] = (*failures, PrerequisiteError)
+    refusals: tuple[type[Exception], ...] = (*failures, *hub_errors())
+    try:
+        return _loaded(source, commit)
+    except failures as error:
+        failure: Exception = error
+    try:
+        with no_network():
+            return _loaded(source, commit)
+    except not_cached:
+        if offline():
+            raise PrerequisiteError(f"dataset {source.id}: {reason_of(failure, _repository(source))}") from failure
+    try:  # What `datasets` raises does not say why, so the hub is asked; then it may have recovered.
+        retried(lambda: _queried_commit(source, commit))
+        return _loaded(source, commit)
+    except refusals as error:
+        raise PrerequisiteError(f"dataset {source.id}: {reason_of(error, _repository(source))}") from error
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """Return what `datasets` raises if the hub refuses, fails, or cannot be reached."""
     import httpx2
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    return (DatasetNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, httpx2.TransportError, ConnectionError)
+
+
+def _loaded(source: HubSource, commit: str) -> DatasetDict:
     from datasets import config, load_dataset
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     from datasets.utils.logging import disable_progress_bar
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     disable_progress_bar()
     config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = offline()  # read only at its import
-    try:
+    with _explained(source):
         data = load_dataset(source.id, source.config, revision=commit)
-    except DatasetNotFoundError as error:
-        _refused(source, error)
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx2.TransportError, ConnectionError) as error:
-        _unreachable(source, error)
-    except HfHubHTTPError as error:
-        _refused(source, error)
-    except DatasetGenerationError as error:
-        _check_digests(source, commit)
-        cause, folder = error.__cause__ or error, hub_cache_folder(source.id, "dataset")
+    cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
+    if cached and commit not in cached:
         raise PrerequisiteError(
-            f"dataset {source.id} at {commit[:12]}: a downloaded file cannot be read "
-            f"({type(cause).__name__}: {_first_line(cause)}); remove {folder} and fetch it again"
-        ) from error
+            f"dataset {source.id}: the cache has commit {', '.join(sorted(cached))}, but {commit} is needed and the "
+            f"hub gives no answer; {_repository(source).needed}"
+        )
+    return data
+
+
+@contextmanager
+def _explained(source: HubSource) -> Iterator[None]:
+    """Translate what `datasets` raises if the repository itself cannot be used; failures of the hub pass."""
+    from datasets.exceptions import DataFilesNotFoundError
+
+    try:
+        yield
+    except _connection_errors():
+        raise
     except RuntimeError as error:
         if "script" not in str(error):
             raise
@@ -151,21 +232,19 @@ def _load(source: HubSource, commit: str) -> DatasetDict:
             f"dataset {source.id}: is built by a script, and scripts are never run; use a repository with Parquet, "
             "CSV or JSON files, or try `revision: refs/convert/parquet`"
         ) from error
+    except DataFilesNotFoundError as error:
+        raise DataError(
+            f"dataset {source.id}: has no Parquet, CSV or JSON files ({first_line(error)}); choose another repository "
+            "or revision"
+        ) from error
     except OSError as error:
         raise PrerequisiteError(
-            f"dataset {source.id}: its download failed ({_first_line(error)}); run the same command again to resume it"
+            f"dataset {source.id}: its download failed ({first_line(error)}); run the same command again to resume it"
         ) from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
-            raise DataError(f"dataset {source.id}: configuration {source.config!r}: {_first_line(error)}") from error
+            raise DataError(f"dataset {source.id}: configuration {source.config!r}: {first_line(error)}") from error
         raise
-    cached = {Path(file["filename"]).parent.name for split in data.values() for file in split.cache_files}
-    if offline() and cached and commit not in cached:
-        raise PrerequisiteError(
-            f"dataset {source.id}: the cache has commit {', '.join(sorted(cached))}, but {commit} is needed and the "
-            f"network is off; {_remedy(source)}"
-        )
-    return data
 
 
 def _named_splits(source: HubSource, available: Sequence[str]) -> dict[str, str]:
@@ -230,24 +309,6 @@ def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     return np.where(indices < 0, -1, place[indices]).astype(np.int32), names
 
 
-def _check_digests(source: HubSource, commit: str) -> None:
-    """Remove a downloaded file that differs from its SHA-256 on the hub, and raise PrerequisiteError."""
-    for path in sorted((hub_cache_folder(source.id, "dataset") / "snapshots" / commit).rglob("*")):
-        blob = path.resolve()
-        if not path.is_file() or not re.fullmatch("[0-9a-f]{64}", blob.name):
-            continue
-        with blob.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != blob.name:
-            blob.unlink()
-            path.unlink(missing_ok=True)
-            _remove_made(source, commit)
-            raise PrerequisiteError(
-                f"dataset {source.id}: the download of {path.name} has sha256 {digest}, the hub says {blob.name}; it "
-                "was removed, give the same command again"
-            )
-
-
 def _remove_made(source: HubSource, commit: str) -> None:
     """Remove the Arrow files that `datasets` generated from the files of `commit`."""
     from datasets import config
@@ -258,47 +319,12 @@ def _remove_made(source: HubSource, commit: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remedy(source: HubSource) -> str:
+def _repository(source: HubSource) -> Repository:
     config = f", configuration {source.config!r}" if source.config else ""
     wanted = ", ".join(dict.fromkeys(source.splits.values())) or "train, validation, test"
-    return (
-        f"needed are README.md and the data files of the splits {wanted}{config} of the dataset repository "
-        f"{source.id} (revision {source.revision or 'main'}); where there is a network run "
+    needed = (
+        f"needed are README.md and the data files of the splits {wanted}{config}; where there is a network run "
         "`moodbench catalogue fetch` with this dataset, and copy its cache (HF_HOME) here, or set HF_ENDPOINT to a "
         "mirror"
     )
-
-
-def _unreachable(source: HubSource, error: Exception) -> NoReturn:
-    from huggingface_hub import constants
-
-    reason = "the network is off (HF_HUB_OFFLINE)" if offline() else f"{constants.ENDPOINT} cannot be reached"
-    raise PrerequisiteError(
-        f"dataset {source.id} is not in the cache, and {reason} ({_first_line(error)}); {_remedy(source)}"
-    ) from error
-
-
-def _refused(source: HubSource, error: Exception) -> NoReturn:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-    chain = (error, error.__cause__)
-    if any(isinstance(e, GatedRepoError) for e in chain):
-        raise PrerequisiteError(
-            f"dataset {source.id}: is gated; request access at {constants.ENDPOINT}/datasets/{source.id}, then log in "
-            "with `hf auth login` or set HF_TOKEN"
-        ) from error
-    if any(isinstance(e, RevisionNotFoundError) for e in chain):
-        raise PrerequisiteError(
-            f"dataset {source.id}: has no revision {source.revision!r}; name a commit, branch or tag it has, or leave "
-            "`revision` out for the newest"
-        ) from error
-    raise PrerequisiteError(
-        f"dataset {source.id}: {constants.ENDPOINT} has no such repository, or it is private "
-        f"({_first_line(error)}); check the id, or log in with `hf auth login`"
-    ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line if len(line) <= 200 else line[:197] + "..."
+    return Repository("dataset", source.id, source.revision, needed)

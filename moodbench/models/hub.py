@@ -6,16 +6,25 @@ The hub's conversion bot proposes safetensors, as a pull request, for repositori
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moodbench.cache import hub_cache_folder
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
+from moodbench.hub import (
+    Repository,
+    hub_cache_folder,
+    hub_errors,
+    offline,
+    reason_of,
+    remove_from_cache,
+    retried,
+    wrong_files,
+)
 
 NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.py")
 """Patterns of the files in a repository's top folder that loading needs."""
@@ -28,7 +37,6 @@ PICKLE = (
 BOT = "SFconvertbot"
 """Account of the hub's conversion bot; it is checked because anyone can open a pull request with the same title."""
 TITLE = "Adding `safetensors` variant of this model"
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Conversion(NamedTuple):
@@ -45,18 +53,18 @@ class Conversion(NamedTuple):
 def hub_folder(name: str, source: ModelSource) -> tuple[Path, str]:
     """Return the hub cache folder with the files of `source`, downloaded if necessary, and their commit.
 
-    Raises: PrerequisiteError if the repository or revision is gated or missing, the network is down, a download was
-    interrupted or is corrupt, or there are only pickled weights.
+    A cached file that differs from the digest that the hub states is removed and downloaded again. What is complete in
+    the cache needs no hub.
+
+    Raises: PrerequisiteError if the repository or revision is gated or missing, the hub cannot be reached or has a
+    fault, a download was interrupted or is wrong again, or there are only pickled weights.
     """
-    folder = _snapshot(name, source, source.revision)
+    folder = _checked_snapshot(name, source, source.revision)
     if source.converted and source.revision is None and not any(folder.glob("*.safetensors")):
         ref = _conversion_ref(name, source)
-        folder = _snapshot(name, source, ref) if ref else folder
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+        folder = _checked_snapshot(name, source, ref) if ref else folder
+    if not any(folder.glob("*.safetensors")):
         raise PrerequisiteError(f"model {name}: hub repository {source.hub} {_without_weights(source, name)}")
-    for path in weights:
-        _check_against_the_hub(name, source, path)
     return folder, folder.name
 
 
@@ -71,7 +79,7 @@ def newest_revision(name: str, source: ModelSource, *, converted: bool = False) 
     from huggingface_hub import HfApi
 
     with _explained(name, source):
-        info: Any = HfApi().model_info(str(source.hub))
+        info: Any = retried(lambda: HfApi().model_info(str(source.hub)))
         if has_safetensors(each.rfilename for each in info.siblings if "/" not in each.rfilename):
             return str(info.sha), ""
         found = conversion_of(str(source.hub)) if converted or source.converted else None
@@ -135,13 +143,47 @@ def _digest(paths: tuple[Path, ...], _: tuple[tuple[int, int], ...]) -> str:
     return digest.hexdigest()
 
 
+def _checked_snapshot(name: str, source: ModelSource, revision: str | None) -> Path:
+    """Return the cache folder of a revision, every file of which has the digest that the hub states.
+
+    Wrong files are removed and downloaded again once.
+    """
+    folder = _snapshot(name, source, revision)
+    wrong = _wrong_files(folder)
+    if wrong and not offline():
+        remove_from_cache(wrong)
+        folder = _snapshot(name, source, revision)
+        wrong = _wrong_files(folder)
+    if not wrong:
+        return folder
+    files = ", ".join(path.name for path in wrong)
+    if offline():
+        raise PrerequisiteError(
+            f"model {name}: {files} of hub repository {source.hub} in {folder} differs from the digest that the hub "
+            f"stated; run `moodbench catalogue fetch {name}` where there is a network, which replaces it"
+        )
+    remove_from_cache(wrong)
+    raise PrerequisiteError(
+        f"model {name}: {files} of hub repository {source.hub} differs from the digest that the hub states, also when "
+        "downloaded again; it was removed from the cache. Look for a proxy or mirror that changes files (HF_ENDPOINT), "
+        "and give the same command again"
+    )
+
+
+def _wrong_files(folder: Path) -> list[Path]:
+    return wrong_files(p for p in sorted(folder.iterdir()) if any(fnmatch(p.name, pattern) for pattern in NEEDED))
+
+
 def _snapshot(name: str, source: ModelSource, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [pattern for pattern in NEEDED if pattern != "*.py" or source.trust_remote_code]
+
+    def download() -> str:
+        return snapshot_download(str(source.hub), revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"])
+
     with _explained(name, source):
-        found = snapshot_download(str(source.hub), revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"])
-    return Path(found)
+        return Path(retried(download))
 
 
 def _conversion_ref(name: str, source: ModelSource) -> str | None:
@@ -177,18 +219,6 @@ def _listed_digests(repository: str, revision: str | None) -> dict[str, str]:
     return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in tree if isinstance(e, RepoFile)}
 
 
-def _check_against_the_hub(name: str, source: ModelSource, path: Path) -> None:
-    """Raise PrerequisiteError if a file differs from the digest that the hub lists for it."""
-    blob = path.resolve()
-    if not _SHA256.fullmatch(blob.name):
-        return  # small files are not in large-file storage and have another kind of digest
-    if digest_of((blob,)) != blob.name:
-        raise PrerequisiteError(
-            f"model {name}: {path.name} of hub repository {source.hub} differs from the sha256 that the hub lists "
-            f"({blob.name[:12]}...); remove {blob} and fetch it again"
-        )
-
-
 def _without_weights(source: ModelSource, name: str) -> str:
     """Return the reason why the snapshot has no safetensors: only pickled weights, no weights, or not downloaded."""
     from huggingface_hub import HfApi
@@ -196,7 +226,8 @@ def _without_weights(source: ModelSource, name: str) -> str:
     try:
         files = HfApi().list_repo_files(str(source.hub), revision=source.revision)
     except hub_errors() as error:
-        return f"is in the cache without its weights, and the hub cannot be queried ({_reason(error, name, source)})"
+        reason = reason_of(error, _repository(name, source))
+        return f"is in the cache without its weights, and the hub cannot be queried ({reason})"
     pickles = pickled(f for f in files if "/" not in f)
     if pickles:
         return f"holds pickled weights only ({', '.join(pickles)}), {PICKLE}{_conversion_hint(source, name)}"
@@ -217,56 +248,18 @@ def _conversion_hint(source: ModelSource, name: str) -> str:
     )
 
 
-def hub_errors() -> tuple[type[Exception], ...]:
-    """Return what huggingface_hub raises if a repository cannot be read; hf_xet raises RuntimeError."""
-    import httpx2
-    from huggingface_hub.errors import EntryNotFoundError, XetDownloadError
-
-    return (httpx2.HTTPError, EntryNotFoundError, XetDownloadError, OSError, ValueError, RuntimeError)
-
-
 @contextmanager
 def _explained(name: str, source: ModelSource) -> Iterator[None]:
     try:
         yield
     except hub_errors() as error:
-        raise PrerequisiteError(f"model {name}: {_reason(error, name, source)}") from error
+        raise PrerequisiteError(f"model {name}: {reason_of(error, _repository(name, source))}") from error
 
 
-def _reason(error: Exception, name: str, source: ModelSource) -> str:
-    """Return what went wrong with a hub repository and what to do."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
+def _repository(name: str, source: ModelSource) -> Repository:
+    needed = (
+        "needed are its config.json, tokenizer files and *.safetensors. Fetch them where there is a network with "
+        f"`moodbench catalogue fetch {name}`, and copy the folder of the cache (HF_HOME, by default "
+        "~/.cache/huggingface) here"
     )
-
-    repository = f"hub repository {source.hub}" + (f" at revision {source.revision}" if source.revision else "")
-    causes = [error, *_causes(error)]
-    if any(isinstance(e, GatedRepoError) for e in causes):
-        return (
-            f"{repository} is gated: accept its terms at https://huggingface.co/{source.hub}, then log in with "
-            "`hf auth login` or set HF_TOKEN, and run the same command again"
-        )
-    if any(isinstance(e, RevisionNotFoundError) for e in causes):
-        return (
-            f"{repository}: the repository has no such revision; correct `source.revision`, or leave it out for the "
-            "newest"
-        )
-    if any(isinstance(e, RepositoryNotFoundError) for e in causes):
-        return f"{repository} does not exist, or is private and this machine is not logged in (`hf auth login`)"
-    if any(isinstance(e, LocalEntryNotFoundError) for e in causes):
-        return (
-            f"no network, and {repository} is not in the cache of this machine; needed are its config.json, tokenizer "
-            "files and *.safetensors. Fetch them where there is a network with "
-            f"`moodbench catalogue fetch {name}`, and copy the folder of the cache "
-            "(HF_HOME, by default ~/.cache/huggingface) here"
-        )
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{repository}: the download was interrupted ({type(error).__name__}: {first}); rerun the command to resume"
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    cause = error.__cause__ or error.__context__
-    return [cause, *_causes(cause)] if cause else []
+    return Repository("model", str(source.hub), source.revision, needed)
