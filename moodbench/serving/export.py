@@ -22,6 +22,7 @@ from moodbench.hardware import hardware
 from moodbench.models.base import LANGUAGE_MODELS
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
 from moodbench.serving.classifier import ChosenFit, choose_fit
+from moodbench.serving.licences import licence_lines
 from moodbench.spec import Prompt
 from moodbench.statistics.intervals import wilson
 from moodbench.store import Store
@@ -149,8 +150,7 @@ def model_card(facts: CardFacts) -> str:
 def _header(facts: CardFacts) -> str:
     task = "text-classification" if facts.fit.spec.prompt is None else TASKS[facts.fit.spec.prompt.kind]
     lines = ["library_name: transformers", f"pipeline_tag: {task}", "tags: [sentiment-analysis, moodbench]"]
-    if facts.model is not None:
-        lines.append(f"license: {json.dumps(facts.model.licence.lower())}")
+    lines += licence_lines(facts.model.licence if facts.model else None)
     return "\n".join(["---", *lines, "---"])
 
 
