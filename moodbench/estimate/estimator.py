@@ -31,6 +31,7 @@ from moodbench.estimate.memory import (
     needed_bytes,
     place,
     predict_memory,
+    prediction_load,
     vocabulary_bytes,
 )
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
@@ -229,9 +230,9 @@ class Estimator:
         if fit.model.num_hidden_layers:
             shape = shape.first_layers(fit.model.num_hidden_layers)
         requested = self.load(fit, shape, work, device)
-        placement = place(shape, requested, device, may_change=may_change)
+        placement = place(shape, requested, device, may_change=may_change, prediction_batch_size=batch_size)
         load = placement.load
-        predicting = replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
+        predicting = prediction_load(load, batch_size)
         prediction_memory = predict_memory(shape, predicting)
         packed = _one_core(device)
         if fit.train is not None:

@@ -198,8 +198,10 @@ class Placement:
     """Why it does not fit; empty if it does."""
 
 
-def place(shape: Shape, requested: Load, device: DeviceClass, *, may_change: bool = True) -> Placement:
-    """Return the first variant that fits on `device`.
+def place(
+    shape: Shape, requested: Load, device: DeviceClass, *, may_change: bool = True, prediction_batch_size: int = 0
+) -> Placement:
+    """Return the first variant that fits on `device`, in training and in predicting `prediction_batch_size` texts.
 
     Variants in order: as `asked`, smaller batches, 4-bit weights where the device supports them, both. Gradients of
     smaller batches are accumulated to the same effective batch, so they do not change what is learnt; 4-bit weights do.
@@ -208,11 +210,21 @@ def place(shape: Shape, requested: Load, device: DeviceClass, *, may_change: boo
     tried: list[tuple[tuple[str, ...], Load, FitMemory]] = []
     for changes, load in _variants(requested, device) if may_change else [((), requested)]:
         memory = fit_memory(shape, load)
-        if fits(memory, device):
+        predicting = prediction_load(load, prediction_batch_size)
+        if fits(memory, device) and (not prediction_batch_size or fits(predict_memory(shape, predicting), device)):
             return Placement(load, memory, True, changes, "")
         tried.append((changes, load, memory))
     changes, load, memory = min(tried, key=lambda variant: needed_bytes(variant[2], device))
+    if fits(memory, device):
+        predicting = prediction_load(load, prediction_batch_size)
+        reason = f"evaluating {_reason(predict_memory(shape, predicting), predicting, device)}"
+        return Placement(load, memory, False, changes, reason)
     return Placement(load, memory, False, changes, _reason(memory, load, device))
+
+
+def prediction_load(load: Load, batch_size: int) -> Load:
+    """Return the settings under which a model that was fitted under `load` predicts; its weights have its format."""
+    return replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
 
 
 def options_for(placement: Placement) -> str:

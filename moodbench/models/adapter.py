@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import LoraDefaults, Quantization, TextDefaults
+from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TextDefaults
 from moodbench.errors import PrerequisiteError, SpecError
 from moodbench.hardware import Device, hardware
 from moodbench.models.base import (
@@ -117,12 +117,15 @@ def lora_targets(model: Any, suffixes: Sequence[str], new_modules: Sequence[str]
     return [name for names in found.values() for name in names]
 
 
-def merged_model(spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, keep_head: bool = False) -> Any:
-    """Return the fitted model with plain fp32 weights and without adapter; quantised weights are dequantised.
+def merged_model(
+    spec: FitSpec, artifact: Path, tokenizer: Tokenizer, *, dtype: NumberFormat = "fp32", keep_head: bool = False
+) -> Any:
+    """Return the fitted model with plain weights in `dtype` and without adapter; quantised weights are dequantised.
 
-    `keep_head` keeps the complete output layer of a language model, so that it can be saved.
+    Sums are made in fp32 and rounded once; heads stay in fp32. `keep_head` keeps the complete output layer of a
+    language model, so that it can be saved.
     """
-    unquantised = spec.model_copy(update={"quantization": "none", "dtype": "fp32"})
+    unquantised = spec.model_copy(update={"quantization": "none", "dtype": dtype})
     plain = load_classifier(unquantised, init_seed=0, tokenizer=tokenizer, keep_head=keep_head).model
     if spec.quantization != "none":
         copy_dequantised(load_classifier(spec, init_seed=0, tokenizer=tokenizer).model, plain)
@@ -165,7 +168,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
                 update = scale * tensors[f"{module}.lora_B.weight"] @ tensor
                 target = parameters[f"{module}.weight"]
                 transposed = isinstance(model.get_submodule(module), Conv1D)
-                whole = (target.T if transposed else target) + update
+                whole = (target.T if transposed else target).float() + update
                 magnitude = tensors.get(f"{module}.lora_magnitude_vector")
                 if magnitude is not None:
                     whole *= (magnitude / torch.linalg.norm(whole, dim=1)).unsqueeze(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.config.schema import TEXT
+from moodbench.config.schema import TEXT, NumberFormat
 from moodbench.hardware import Device
 from moodbench.models.adapter import ADAPTER, WEIGHTS, load_trained_weights, merged_model
 from moodbench.models.base import is_quantised, load_classifier, load_encoder, set_pad_token
@@ -109,6 +109,14 @@ def encode_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
     return Encoded([t.input_ids for t in tokens], counts, np.array([t.truncated for t in tokens], dtype=bool))
 
 
+def deployed_dtype(spec: FitSpec, device: Device) -> NumberFormat:
+    """Return the number format of a merged model's weights: that in which they were trained, on the CPU fp32.
+
+    Otherwise a model that was trained from 16-bit weights because fp32 did not fit could not be evaluated or served.
+    """
+    return spec.dtype if device != "cpu" else "fp32"
+
+
 def load_transformer(
     spec: FitSpec,
     artifact: Path,
@@ -126,7 +134,7 @@ def load_transformer(
         return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
     # The seed does not matter: every randomly initialised module is replaced by the saved one.
     if form == "merged":
-        merged = merged_model(spec, artifact, tokenizer)
+        merged = merged_model(spec, artifact, tokenizer, dtype=deployed_dtype(spec, device))
         return TransformerClassifier(dispatch_to_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
     base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus, tokenizer=tokenizer).model
     set_pad_token(base, tokenizer.pad_id)

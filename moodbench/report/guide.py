@@ -170,7 +170,8 @@ def _place(name: str, fit: FitSpec, device: DeviceClass, catalogue: Catalogue) -
     shape = _shape(name, catalogue)
     assert shape is not None and fit.text is not None
     work = LONG_REVIEWS.as_read(fit.text.max_length)
-    return place(shape, Estimator({}, {}).load(fit, shape, work, device), device)
+    load = Estimator({}, {}).load(fit, shape, work, device)
+    return place(shape, load, device, prediction_batch_size=catalogue.evaluation.prediction_batch_size)
 
 
 def _hardware(catalogue: Catalogue, placements: Mapping[str, Mapping[str, Placement]]) -> list[str]:

@@ -218,7 +218,13 @@ def evaluation_id(fit: FitSpec, evaluation_set: str = "test", code_version: int 
         "test_fingerprint": fit.dataset.test_fingerprint,
         "code_version": code_version,
     }
-    return content_id("evaluation", value)
+    return content_id("evaluation", value | _deployed(fit))
+
+
+def _deployed(fit: FitSpec) -> dict[str, str]:
+    """Return the format in which the merged weights of `fit` are deployed, for ids; nothing for fp32."""
+    merged = fit.model.method == "lora" and fit.quantization == "none" and fit.dtype != "fp32"
+    return {"deployed_dtype": fit.dtype} if merged else {}
 
 
 class MeasureSpec(Frozen):
@@ -243,7 +249,7 @@ class MeasureSpec(Frozen):
             "protocol": self.protocol.model_dump(mode="json"),
             "protocol_version": self.protocol_version,
         }
-        return content_id("measurement", value)
+        return content_id("measurement", value | _deployed(self.fit))
 
 
 class TrialSpec(Frozen):

@@ -9,7 +9,14 @@ from moodbench.config import load_catalogue
 from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config, shape_of_size
 from moodbench.estimate.duration import DataSize, forward_s
 from moodbench.estimate.estimator import Observation
-from moodbench.estimate.memory import activation_bytes, gpu_share, needed_bytes, predict_memory, weights_bytes
+from moodbench.estimate.memory import (
+    activation_bytes,
+    gpu_share,
+    needed_bytes,
+    predict_memory,
+    prediction_load,
+    weights_bytes,
+)
 from moodbench.hardware import GIB
 
 DEVICES = load_catalogue().devices
@@ -241,3 +248,22 @@ def test_memory_of_a_fit_on_a_cpu_covers_what_such_fits_took(config, num_layers,
     shape = shape_of_config(config).first_layers(num_layers)
     estimate = needed_bytes(fit_memory(shape, load), DEVICES["cpu-16g"]) / GIB
     assert max(peaks_gib) <= estimate <= 1.2 * max(peaks_gib)
+
+
+def test_what_fits_in_training_and_not_in_predicting_does_not_fit():
+    card = DEVICES["rtx-3080-10g"]
+    load = Load(1, 512, "cuda", precision="fp16", weights_precision="fp16", quantization="nf4", checkpointing=True)
+    assert place(LLAMA_2_7B, load, card, may_change=False, prediction_batch_size=8).fits
+    refused = place(LLAMA_2_7B, load, card, may_change=False, prediction_batch_size=4096)
+    assert not refused.fits and refused.reason.startswith("evaluating needs") and "batches of 4096" in refused.reason
+
+
+def test_a_model_of_16_bit_weights_predicts_in_them():
+    phi = shape_of_config(
+        {"model_type": "phi3", "vocab_size": 32064, "num_hidden_layers": 32, "hidden_size": 3072, "num_attention_heads": 32,
+         "intermediate_size": 8192, "pad_token_id": 0}
+    )  # fmt: skip
+    load = Load(1, 256, "cuda", precision="fp16", weights_precision="fp16", num_trained=10_000_000)
+    predicting = prediction_load(load, 32)
+    assert predict_memory(phi, predicting).weights == 2 * phi.num_params == weights_bytes(phi, load)
+    assert (predicting.batch_size, predicting.num_trained, predicting.checkpointing) == (32, 0, False)
