@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psutil
 
@@ -27,6 +27,13 @@ GIB = 2**30
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets", "scikit-learn", "numpy", "ray")
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Linux names of the x86 and Arm instructions that multiply bf16."""
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Limit, usage, and the line of memory.stat with the file cache that can be dropped: control groups 2 and 1."""
+_UNLIMITED_BYTES = 2**60
+"""Version 1 states no limit as the largest multiple of the page size."""
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
 
 
@@ -41,12 +48,34 @@ class Gpu:
     power_limit_w: str
     compute_capability: str = ""
     """For example 8.6; empty where the driver does not report it."""
+    unified: bool = False
+    """Whether its memory is that of the machine, so that the driver reports none."""
 
     @property
     def bf16(self) -> bool:
         """Whether the device multiplies bf16 in hardware, as it does from compute capability 8.0 on."""
         major = self.compute_capability.partition(".")[0]
         return major.isdecimal() and int(major) >= 8
+
+    def runs(self, architectures: Sequence[str]) -> bool:
+        """Return whether a torch built for `architectures`, such as sm_86 and compute_90, runs on this device.
+
+        Machine code (sm) runs on the same major version from its minor version on, intermediate code (compute) is
+        compiled for all later ones. Unknown capabilities and no architectures count as yes.
+
+        Source: NVIDIA, CUDA C++ Programming Guide, section on binary and PTX compatibility.
+        """
+        major, _, minor = self.compute_capability.partition(".")
+        if not (major.isdecimal() and minor.isdecimal() and architectures):
+            return True
+        here = (int(major), int(minor))
+        for kind, _, digits in (name.partition("_") for name in architectures):
+            built = (int(digits.rstrip("af")[:-1]), int(digits.rstrip("af")[-1]))
+            special = not digits.isdecimal()  # sm_90a: for this capability alone
+            same_major = built[0] == here[0] and built <= here and kind == "sm"
+            if built == here or (not special and (same_major or (kind == "compute" and built <= here))):
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -57,11 +86,14 @@ class Hardware:
     num_cores: int
     """Number of physical cores that this process may use."""
     memory_bytes: int
+    """Memory that this process may use: that of the machine, or the limit of its control group."""
     gpus: tuple[Gpu, ...]
     mps: bool
     """Whether an Apple GPU is present."""
     cpu_bf16: bool = False
     """Whether the processor has instructions that multiply bf16 (AVX-512 BF16, AMX, or Arm's BF16)."""
+    cpu_quota: float | None = None
+    """CPUs' worth of time that the control group of this process may use; None without a limit."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Hardware:
@@ -102,7 +134,10 @@ class Hardware:
         # MemTotal varies by some MiB between boots of one machine; whole GiB do not.
         gib = {**asdict(self), "memory_bytes": round(self.memory_bytes / GIB)}
         del gib["cpu_bf16"]  # implied by the processor's name, as the compute capability is by the GPU's
-        gib["gpus"] = [{k: v for k, v in gpu.items() if k != "compute_capability"} for gpu in gib["gpus"]]
+        if self.cpu_quota is None:
+            del gib["cpu_quota"]  # keys of machines without a limit stay as they were
+        implied = ("compute_capability", "unified")
+        gib["gpus"] = [{k: v for k, v in gpu.items() if k not in implied} for gpu in gib["gpus"]]
         return content_id("machine_key", gib)
 
     def perf_key(self, device: Device, num_threads: int) -> str:
@@ -115,9 +150,84 @@ class Hardware:
 def hardware() -> Hardware:
     """Return the hardware of this machine, from system files and nvidia-smi, without loading a learning library."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = cgroup_limits()
     cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    if limits.cpus is not None:
+        cores = max(1, min(cores, int(limits.cpus)))
+    memory = min(psutil.virtual_memory().total, limits.memory_bytes or sys.maxsize)
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    return Hardware(_cpu_name(), cores, psutil.virtual_memory().total, _gpus(), mps=apple, cpu_bf16=_cpu_bf16())
+    return Hardware(_cpu_name(), cores, memory, _gpus(), mps=apple, cpu_bf16=_cpu_bf16(), cpu_quota=limits.cpus)
+
+
+def free_memory_bytes() -> int:
+    """Return the memory that this process may still use: what is free, within the limit of its control group."""
+    limits = cgroup_limits()
+    return min(psutil.virtual_memory().available, sys.maxsize if limits.free_bytes is None else limits.free_bytes)
+
+
+class CgroupLimits(NamedTuple):
+    """Limits of the control group of this process, the strictest of it and its parents; None without a limit."""
+
+    cpus: float | None
+    """CPUs' worth of time."""
+    memory_bytes: int | None
+    free_bytes: int | None
+    """What is left of the memory, counting file cache that can be dropped as free."""
+
+
+def cgroup_limits(root: Path = Path("/")) -> CgroupLimits:
+    """Return the limits of this process's control group, version 1 or 2, as the files under `root` state them.
+
+    Source: Linux kernel, Documentation/admin-guide/cgroup-v2.rst (cpu.max, memory.max) and
+    cgroup-v1/memory.rst, and Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us).
+    """
+    cpus: list[float] = []
+    memory: list[tuple[int, int]] = []
+    for folder in _cgroup_folders(root):
+        version_1 = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
+        match _words(folder / "cpu.max") or version_1:
+            case [quota, period] if quota.isdecimal() and period.isdecimal():
+                cpus.append(int(quota) / int(period))
+        for limit, usage, cached in _MEMORY_FILES:
+            stated = "".join(_words(folder / limit))
+            if stated.isdecimal() and int(stated) < _UNLIMITED_BYTES:
+                used = int("".join(_words(folder / usage)) or 0) - _statistic(folder / "memory.stat", cached)
+                memory.append((int(stated), max(0, int(stated) - max(0, used))))
+    return CgroupLimits(
+        min(cpus, default=None), min((m for m, _ in memory), default=None), min((f for _, f in memory), default=None)
+    )
+
+
+def _cgroup_folders(root: Path) -> list[Path]:
+    """Return the folders of this process's control groups and of their parents, for all controllers.
+
+    Inside a container, the paths of /proc/self/cgroup may be those of the host, and do not exist; then the folders
+    where the controllers are mounted count.
+    """
+    found: list[Path] = []
+    base = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        mounted = base / controllers.removeprefix("name=") if controllers else base
+        own = mounted / path.strip("/")
+        found += [folder for folder in (own, *own.parents) if folder == mounted or mounted in folder.parents]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _statistic(path: Path, name: str) -> int:
+    found = (line.split() for line in _lines(path))
+    return next((int(words[1]) for words in found if len(words) == 2 and words[0] == name), 0)
 
 
 def environment(device: Device) -> dict[str, Any]:
@@ -190,28 +300,71 @@ def _cpu_bf16() -> bool:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not shutil.which("nvidia-smi"):
+    if not shutil.which("nvidia-smi"):
         return ()
-    fields = "name,memory.total,driver_version,mig.mode.current,power.limit"
+    fields = "name,memory.total,driver_version,mig.mode.current,power.limit,uuid"
     listed = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
     # A separate query, because older drivers do not know this field and then report nothing at all.
     capabilities = _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
-    return gpus_of(listed.splitlines(), capabilities)
+    machine_bytes = psutil.virtual_memory().total
+    return gpus_of(listed.splitlines(), capabilities, os.environ.get("CUDA_VISIBLE_DEVICES"), machine_bytes)
 
 
-def gpus_of(listed: Sequence[str], capabilities: Sequence[str]) -> tuple[Gpu, ...]:
-    """Return the devices that nvidia-smi listed, one per line, with compute capabilities if it reported all of them."""
+def gpus_of(
+    listed: Sequence[str], capabilities: Sequence[str], visible: str | None = None, machine_bytes: int = 0
+) -> tuple[Gpu, ...]:
+    """Return the usable devices of those that nvidia-smi listed, one per line, in CUDA's order.
+
+    Compute capabilities count if it reported all of them. `visible` is CUDA_VISIBLE_DEVICES. A device without memory
+    of its own ([N/A]) shares the machine's `machine_bytes`; one that reports an error in place of its memory is left
+    out, as are lines that are no device.
+    """
     known = capabilities if len(capabilities) == len(listed) else [""] * len(listed)
-    gpus = []
+    gpus: dict[str, Gpu | None] = {}
     for line, capability in zip(listed, known, strict=True):
-        name, mebibytes, driver, mig, power = (part.strip() for part in line.split(","))
-        gpus.append(Gpu(name, int(mebibytes) * 2**20, driver, mig, power, capability.strip()))
-    return tuple(gpus)
+        parts = [part.strip() for part in line.rsplit(",", 5)]
+        if len(parts) == 6:
+            gpus[parts[5]] = _gpu_of(parts, capability.strip(), machine_bytes)
+    chosen = list(gpus) if visible is None else visible_uuids(list(gpus), visible)
+    return tuple(gpu for uuid in chosen if (gpu := gpus[uuid]) is not None)
+
+
+def _gpu_of(parts: Sequence[str], capability: str, machine_bytes: int) -> Gpu | None:
+    name, mebibytes, driver, mig, power, _ = parts
+    capability = capability if capability.replace(".", "").isdecimal() else ""
+    if mebibytes.isdecimal():
+        return Gpu(name, int(mebibytes) * 2**20, driver, mig, power, capability)
+    if mebibytes.strip("[]").lower() in ("n/a", "not supported"):
+        return Gpu(name, machine_bytes, driver, mig, power, capability, unified=True)
+    return None  # [Unknown Error], [GPU requires reset]
+
+
+def visible_uuids(uuids: Sequence[str], visible: str) -> list[str]:
+    """Return the devices that CUDA_VISIBLE_DEVICES names, by index or by the start of the uuid, in its order.
+
+    As in CUDA, the first name that is not a device ends the list, and a device that is named twice empties it. A MIG
+    slice (MIG-...) is not resolved: its name ends the list too.
+
+    Source: NVIDIA, CUDA C++ Programming Guide, section on environment variables.
+    """
+    found: list[str] = []
+    for name in (part.strip() for part in visible.split(",")):
+        if name.isdecimal() and int(name) < len(uuids):
+            matches = [uuids[int(name)]]
+        else:
+            matches = [uuid for uuid in uuids if name.startswith("GPU-") and uuid.startswith(name)]
+        if len(matches) != 1:
+            break
+        found += matches
+    return found if len(set(found)) == len(found) else []
 
 
 def _output(*command: str) -> str:
-    """Return the standard output of `command`, or "" when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    """Return the standard output of `command`, or "" when it fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from moodbench import __version__
 from moodbench.cli.options import add_config, add_json, add_store, print_json
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.evaluation.process_clock import RunDelay
-from moodbench.hardware import GIB, LIBRARIES, Hardware, hardware, library_version
+from moodbench.hardware import GIB, LIBRARIES, Hardware, free_memory_bytes, hardware, library_version
 from moodbench.models.features import FEATURES
 from moodbench.models.locate import checked_sha256
 from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows, make_console, print_table
@@ -64,13 +62,13 @@ class Check:
 def diagnose(catalogue: Catalogue, store: str) -> tuple[dict[str, Any], list[Check]]:
     """Return facts about the machine, and checks of what a run needs."""
     machine = hardware()
-    memory = psutil.virtual_memory()
+    quota = "" if machine.cpu_quota is None else f", limited to the time of {machine.cpu_quota:g}"
     facts: dict[str, Any] = {
         "moodbench": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": f"{machine.cpu}, {machine.num_cores} cores",
-        "memory": f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free",
+        "processor": f"{machine.cpu}, {machine.num_cores} cores{quota}",
+        "memory": f"{machine.memory_bytes / GIB:.1f} GiB, {free_memory_bytes() / GIB:.1f} GiB free",
         "accelerator": ", ".join(gpu.name for gpu in machine.gpus) or ("Apple GPU" if machine.mps else "none"),
         "device used": machine.device(),
         **{name: library_version(name) or "not installed" for name in LIBRARIES},

@@ -24,6 +24,7 @@ from moodbench.cli.options import (
 )
 from moodbench.config import Catalogue
 from moodbench.data.loader import Sources
+from moodbench.errors import SpecError
 from moodbench.estimate import TrialEstimate
 from moodbench.estimate.shape import Shape
 from moodbench.hardware import Hardware, hardware
@@ -70,7 +71,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json({"classes": [view.as_json() for view in views]})
         return 0
     out = make_console()
-    rows = views[0].trials
+    rows = next(view.trials for view in views if not view.problem)
     num_done = sum(len(row.done) for row in rows)
     total = (
         f"{len(rows)} trials ({len({r.model for r in rows})} models, {len({r.dataset for r in rows})} datasets, "
@@ -80,7 +81,8 @@ def execute(arguments: argparse.Namespace) -> int:
     print_lines(out, [total])
     for view in views:
         print_lines(out, ["", view.title()])
-        print_table(HEADINGS, view.table(), out, left=LEFT)
+        if not view.problem:
+            print_table(HEADINGS, view.table(), out, left=LEFT)
         print_lines(out, view.sentences())
     absent = absent_sentence(rows)
     print_lines(out, [*(["", absent] if absent else []), basis(row for view in views for row in view.trials)])
@@ -92,15 +94,25 @@ def plan_views(
 ) -> list[DevicePlan]:
     """Return the plan for each device class, or for this machine if none is named.
 
-    Raises: UnknownNameError for an unknown class, which suggests the nearest name.
+    A class whose devices cannot do what the request asks, such as 4-bit weights, has a plan that says so.
+
+    Raises: UnknownNameError for an unknown class, which suggests the nearest name; SpecError if no class can run the
+    request.
     """
     here = class_here(machine, machine.device(spec.device), catalogue)
     devices = {name: catalogue.device_class(name) for name in classes} or {HERE: here}
     sources = Sources()
-    views, estimator = [], None
+    views: list[DevicePlan] = []
+    problems: list[SpecError] = []
+    estimator = None
     for name, device in devices.items():
         bf16 = machine.multiplies_bf16(device.device) if name == HERE else "bf16" in device.tflops
-        intended = intended_trials(spec, catalogue, machine, FitDevice(device.device, bf16), sources)
+        try:
+            intended = intended_trials(spec, catalogue, machine, FitDevice(device.device, bf16), sources)
+        except SpecError as error:
+            problems.append(error)
+            views.append(DevicePlan(name, device, (), str(error)))
+            continue
         plan = plan_of([each.trial for each in intended if each.trial is not None], store)
         missing = {planned.trial.fit.fit_id: planned.missing for planned in plan.trials}
         estimator = estimator or estimator_of([each.fit for each in intended], catalogue, store, sources)
@@ -121,6 +133,8 @@ def plan_views(
                 )
             rows.append(_row(each, done, estimator.shapes.get(each.fit.model.name), needs))
         views.append(DevicePlan(name, device, rows))
+    if len(problems) == len(views):
+        raise problems[0]
     return views
 
 

@@ -10,16 +10,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from moodbench.config.schema import FileSource
 from moodbench.data.examples import COLUMNS, Examples, Reading, example_ids
 from moodbench.data.files import open_cells, unpacked_bytes
-from moodbench.data.hub import offline
 from moodbench.data.labelling import columns_of, labelled_rows, order_classes, without_duplicates
 from moodbench.data.splits import as_given, by_content, check_sizes
 from moodbench.errors import DataError, PrerequisiteError
-from moodbench.hardware import GIB
+from moodbench.hardware import GIB, free_memory_bytes
+from moodbench.hub import offline
 
 MEMORY_PER_BYTE = 4
 """Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
@@ -69,7 +68,7 @@ def load_own(name: str, source: FileSource) -> Examples:
 
 def _check_memory(path: Path, num_bytes: int) -> None:
     """Raise PrerequisiteError if the texts do not fit into free memory; otherwise the machine might swap for hours."""
-    free = psutil.virtual_memory().available
+    free = free_memory_bytes()
     if MEMORY_PER_BYTE * num_bytes > free:
         raise PrerequisiteError(
             f"{path}: the columns to read have {num_bytes / GIB:.1f} GiB unpacked; loading them takes at least "

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from moodbench.hardware import Device, hardware
+from moodbench.errors import PrerequisiteError
+from moodbench.hardware import Device, Gpu, hardware
 
 if TYPE_CHECKING:
     import torch
@@ -68,23 +69,48 @@ def wait_for(device: Device) -> None:
         torch.accelerator.synchronize()
 
 
-def reset_gpu_peak(device: Device) -> None:
-    """Reset the peak of CUDA memory."""
-    if device == "cuda":
-        import torch
+def check_cards(gpus: Sequence[Gpu], architectures: Sequence[str], version: str) -> None:
+    """Raise PrerequisiteError for the first GPU that a torch of this `version`, built for `architectures`, cannot use.
 
+    Without architectures, torch was built without CUDA, or its driver is too old.
+    """
+    if gpus and not architectures:
+        raise PrerequisiteError(
+            f"device cuda: torch {version} finds no CUDA device, though nvidia-smi lists {gpus[0].name}: it was built "
+            f"without CUDA, or driver {gpus[0].driver} is too old for it; choose --device cpu, or install the build of "
+            "torch for this driver"
+        )
+    for gpu in gpus:
+        if not gpu.runs(architectures):
+            raise PrerequisiteError(
+                f"device cuda: {gpu.name} has compute capability {gpu.compute_capability}, torch {version} is built "
+                f"for {', '.join(architectures)}; choose --device cpu, hide this card with CUDA_VISIBLE_DEVICES, or "
+                "install a build of torch for it"
+            )
+
+
+def reset_gpu_peak(device: Device) -> None:
+    """Reset the peak of the accelerator's memory; on Apple's GPU, release the cache of the allocator."""
+    import torch
+
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 def gpu_peak_bytes(device: Device) -> tuple[int | None, int | None]:
-    """Return peak allocated and peak reserved CUDA bytes since the reset.
+    """Return peak allocated and peak reserved bytes of the accelerator since the reset.
 
-    Both are None on other devices; torch.mps records no peak.
+    Both are None on the CPU. torch.mps records no peaks; its second value is what the driver has allocated, which only
+    grows, as the allocator keeps what it has had.
     """
-    if device != "cuda":
+    if device == "cpu":
         return None, None
     import torch
 
+    if device == "mps":
+        return None, torch.mps.driver_allocated_memory()
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
 

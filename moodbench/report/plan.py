@@ -147,6 +147,8 @@ class DevicePlan:
     name: str
     device: DeviceClass
     trials: Sequence[PlanRow]
+    problem: str = ""
+    """Why such devices cannot run the request at all; empty if they can."""
 
     @property
     def models(self) -> list[ModelPlan]:
@@ -184,6 +186,7 @@ class DevicePlan:
         return {
             "device_class": self.name,
             "description": self.device.description,
+            "problem": self.problem or None,
             "makespan_s": self.makespan_s,
             "cost": self.cost,
             "trials": [trial.as_json() for trial in self.trials],
@@ -193,6 +196,8 @@ class DevicePlan:
         """Return the line above the table."""
         gpu = f", {self.device.gpu_memory_gib:g} GiB on the GPU" if self.device.gpu_memory_gib else ""
         size = f"{self.device.num_cpus} cores, {self.device.memory_gib:.3g} GiB{gpu}"
+        if self.problem:
+            return f"{self.name}: {self.device.description} ({size}); cannot run this request"
         cost = "price unknown" if self.cost is None else f"cost {self.cost:,.2f}"
         to_do = f"{len(self.to_do)} trials to do, at best {hours(self.makespan_s)} on one such machine, {cost}"
         return f"{self.name}: {self.device.description} ({size}); {to_do}"
@@ -203,6 +208,8 @@ class DevicePlan:
 
     def sentences(self) -> list[str]:
         """Return which models fit, what scoring only label words saves, what does not fit and why, and options."""
+        if self.problem:
+            return [self.problem]
         models = self.models
         refused = [(model, model.refused) for model in models if model.refused]
         return [

@@ -160,6 +160,7 @@ class _NewProcess:
 def environment_of(num_threads: int) -> dict[str, str]:
     """Return the environment of a child process whose libraries use `num_threads` threads."""
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    variables.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # that of nvidia-smi, from which `hardware` knows the GPUs
     return variables | {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
 
 

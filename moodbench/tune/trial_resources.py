@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.target import Deadlines
@@ -20,7 +18,7 @@ from moodbench.data.loader import Sources
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Estimator, PhaseEstimate
 from moodbench.estimate.memory import USABLE, gpu_share
-from moodbench.hardware import GIB, Hardware
+from moodbench.hardware import GIB, Hardware, free_memory_bytes
 from moodbench.runtime.forkserver import fork_server
 from moodbench.runtime.process import environment_of
 from moodbench.runtime.ray_cluster import EXCLUSIVE, SLIVER
@@ -172,7 +170,7 @@ def local_placement(search: Search, catalogue: Catalogue, machine: Hardware, sto
     Raises: PrerequisiteError if, by estimate, the recipe itself does not fit on it.
     """
     kind = class_here(machine, search.device, catalogue)
-    free = USABLE["cpu"] * psutil.virtual_memory().available
+    free = USABLE["cpu"] * free_memory_bytes()
     gpus = len(machine.gpus) if search.device == "cuda" else 0
     key = machine_of(machine, search.device)
     node = TrialNode(None, kind, free, machine.num_cores, gpus, machine=key)

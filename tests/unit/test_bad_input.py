@@ -35,7 +35,7 @@ def full_disk(monkeypatch):
 
 
 def little_memory(monkeypatch):
-    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(10**9, 10**8))
+    monkeypatch.setattr("moodbench.hardware.psutil.virtual_memory", lambda: Memory(10**9, 10**8))
     return [*requests.RUN, *requests.FULL]
 
 

@@ -219,7 +219,7 @@ def test_a_parquet_file_is_weighed_unpacked_and_by_the_columns_that_are_read(mon
     Path("a.parquet").write_bytes(packed)
     weight = unpacked_bytes(Path("a.parquet"), ["text", "label"])
     assert len(packed) < 10**6 < 4 * 10**6 < sum(map(len, texts)) <= weight < 1.01 * sum(map(len, texts))
-    monkeypatch.setattr("moodbench.data.own.psutil.virtual_memory", lambda: SimpleNamespace(available=15_000_000))
+    monkeypatch.setattr("moodbench.hardware.psutil.virtual_memory", lambda: SimpleNamespace(available=15_000_000))
     with pytest.raises(
         PrerequisiteError,
         match=r"a.parquet: the columns to read have 0.0 GiB unpacked; loading them takes at least 4 times",
