@@ -80,7 +80,8 @@ class RunContext:
 
         The `reports` are the first events of the run.
 
-        Raises: PrerequisiteError if this machine lacks disk or memory, or the store of a cluster lacks disk space.
+        Raises: PrerequisiteError if a model cannot be loaded, this machine lacks disk or memory, or the store of a
+        cluster lacks disk space.
         """
         if not plan.trials:
             self._store_examples(plan)
@@ -90,7 +91,7 @@ class RunContext:
         num_cpus = (
             self.machine.num_cores if self.target is None else sum(int(node.num_cpus) for node in self.target.nodes())
         )
-        check_preflight(
+        notes = check_preflight(
             plan,
             self,
             num_fits_at_once=1 if self.executor == "inline" else max(1, num_cpus),
@@ -101,6 +102,7 @@ class RunContext:
         with self._open_target() as target:
             estimates = estimates_of(plan, self.catalogue, self.store, target.machines(), self.sources)
             preface = [report.as_event() for report in reports]
+            preface += [{"event": "note", "detail": note} for note in notes]
             summary = run_plan(plan, self.store, target, estimates=estimates, preface=preface, listen=self.listen)
         track(self.store, has_new=summary.num_committed > 0)
         return summary

@@ -29,8 +29,8 @@ WAITING_AFTER_S = 15.0
 Listener = Callable[[Mapping[str, Any]], None]
 """Receives every event of a run.
 
-The events are run_started, state, job_started, started, progress, committed, skipped, failed, job_ended, node_joined,
-node_left, node_refused, node_quarantined, waiting_for_node and run_ended.
+The events are run_started, note, state, job_started, started, progress, committed, skipped, failed, job_ended,
+node_joined, node_left, node_refused, node_quarantined, waiting_for_node and run_ended.
 """
 
 

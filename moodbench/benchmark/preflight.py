@@ -1,4 +1,4 @@
-"""Preflight check: whether this machine has the disk and memory that a run needs, before it starts."""
+"""Preflight check: whether the models load, and this machine has the disk and memory of a run, before it starts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from moodbench.benchmark.estimates import class_here, counted_size
+from moodbench.benchmark.model_check import check_models
 from moodbench.benchmark.plan import Plan, PlannedTrial
 from moodbench.cache import cache_folder
 from moodbench.config.schema import DeviceClass
@@ -19,7 +18,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate, shape_of_config
 from moodbench.estimate.estimator import trained_params
 from moodbench.estimate.memory import WEIGHT_BYTES, options_for
-from moodbench.hardware import GIB, Device, Hardware
+from moodbench.hardware import GIB, Device, Hardware, free_memory_bytes
 from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate
 from moodbench.spec import ResolvedModel
@@ -56,9 +55,10 @@ class DiskNeed:
     """While it is fitted, for its checkpoints."""
 
 
-def check_preflight(plan: Plan, context: RunContext, *, num_fits_at_once: int = 1, here: bool = True) -> None:
-    """Raise PrerequisiteError if the missing phases of `plan` need more disk or memory than there is.
+def check_preflight(plan: Plan, context: RunContext, *, num_fits_at_once: int = 1, here: bool = True) -> list[str]:
+    """Return what a reader should know about the models of `plan`, see `check_models`.
 
+    Raises PrerequisiteError if a model cannot be loaded, or the missing phases need more disk or memory than there is.
     Checks the disk of the store and of this machine's cache. Memory is checked only if the trials run on this machine
     (`here`); on a cluster, the scheduler places each task by memory.
     """
@@ -81,6 +81,7 @@ def check_preflight(plan: Plan, context: RunContext, *, num_fits_at_once: int = 
         _check_disks(store.location.root, needed, cache_folder(), cached, plan.num_phases_missing)
     if here:
         _check_memory(trials, sizes, shapes, context)
+    return check_models(trials, here=here)
 
 
 def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> DiskNeed:
@@ -150,7 +151,7 @@ def _check_memory(
     context: RunContext,
 ) -> None:
     """Raise for the first phase that alone needs more memory than its device has, or on the CPU more than is free."""
-    free = psutil.virtual_memory().available
+    free = free_memory_bytes()
     classes: dict[Device, DeviceClass] = {}
     known = {name: shape for name, shape in shapes.items() if shape is not None}
     for planned in trials:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from moodbench.config.schema import MASK, TEXT, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
@@ -22,6 +23,20 @@ LANGUAGE_MODELS = {
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
 """Auto class of transformers that loads the language model of each prompt kind."""
+
+
+Place = Device | Literal["meta"]
+"""Device of a model; on `meta` the weights have shapes and no values, which shows in seconds whether they load."""
+
+
+class _Loaded(NamedTuple):
+    """A model as transformers loads it."""
+
+    model: Any
+    missing: Sequence[str]
+    """Names of the parameters that the checkpoint lacks."""
+    mismatched: Sequence[str]
+    """Names of the parameters that have another shape in the checkpoint."""
 
 
 class BaseModel(NamedTuple):
@@ -54,7 +69,7 @@ def base_folder(model: ResolvedModel) -> Path:
 def load_classifier(
     spec: FitSpec,
     init_seed: int,
-    device: Device = "cpu",
+    device: Place = "cpu",
     num_gpus: int = 1,
     *,
     tokenizer: Tokenizer | None = None,
@@ -89,12 +104,13 @@ def load_base(
     init_seed: int,
     quantization: Quantization = "none",
     dtype: NumberFormat = "fp32",
-    device: Device = "cpu",
+    device: Place = "cpu",
     num_gpus: int = 1,
     **changes: Any,
 ) -> BaseModel:
-    """Return the model in `folder` with a new classification head for `labels`.
+    """Return the model in `folder` with a classification head for `labels`.
 
+    The head is new, unless the checkpoint has one whose config.json names the same labels in the same order.
     `quantization` and `dtype` apply to the frozen weights; the head is in fp32 and never quantised. Quantised weights
     are loaded onto `device`. With `num_gpus` above 1 the layers are spread over CUDA devices, quantised or not.
     """
@@ -104,18 +120,71 @@ def load_base(
     torch.manual_seed(init_seed)  # transformers.set_seed does so too, but its module imports peft and bitsandbytes
     names = dict(enumerate(labels))
     changes |= {"num_labels": len(names), "id2label": names, "label2id": {label: i for i, label in names.items()}}
+    changes["problem_type"] = "single_label_classification"
     auto = AutoModelForSequenceClassification
-    model, missing = _load(auto, folder, quantization, dtype, device, num_gpus, changes)
+    model, missing, mismatched = _load(auto, folder, quantization, dtype, device, num_gpus, changes)
+    heads = head_modules(model)
+    _refuse_partial(folder, model, missing, [key for key in mismatched if key.partition(".")[0] not in heads])
     new_modules = owners_of_missing(missing, model.base_model_prefix)
-    _keep_precision(model, {*new_modules, *head_modules(model)}, quantization, dtype)
+    stale = tuple(name for name in heads if name not in new_modules)
+    if stale and (mismatched or stated_labels(folder) != normalised(labels)):
+        initialise(model, stale, init_seed)
+        new_modules = tuple(sorted({*new_modules, *stale}))
+    _keep_precision(model, {*new_modules, *heads}, quantization, dtype)
     return BaseModel(model, new_modules)
+
+
+def normalised(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return label names in the form in which those of a checkpoint and of a dataset are compared."""
+    return tuple(label.strip().lower() for label in labels)
+
+
+def stated_labels(folder: Path) -> tuple[str, ...] | None:
+    """Return the class names in the order of a checkpoint's own head, normalised; None if config.json names none."""
+    stated = json.loads((folder / "config.json").read_text("utf-8")).get("id2label")
+    if not isinstance(stated, dict) or not all(str(key).isdecimal() for key in stated):
+        return None
+    return normalised(str(stated[key]) for key in sorted(stated, key=int))
+
+
+def initialise(model: Any, names: Iterable[str], init_seed: int) -> None:
+    """Replace the weights of the modules `names` by random ones, as the model class initialises a new head."""
+    import torch
+
+    torch.manual_seed(init_seed)
+    for name in names:
+        head = model.get_submodule(name)
+        for parameter in head.parameters():
+            parameter._is_hf_initialized = False  # otherwise transformers keeps what it has loaded
+        for module in head.modules():
+            model._init_weights(module)
+
+
+def _refuse_partial(folder: Path, model: Any, missing: Iterable[str], mismatched: Iterable[str]) -> None:
+    """Raise PrerequisiteError if the weights lack tensors of the layers or embeddings, or have other shapes."""
+    wrong = sorted(mismatched)
+    if wrong:
+        raise PrerequisiteError(
+            f"{folder}: {len(wrong)} tensors of the weights do not have the shapes that config.json says, such as "
+            f"{wrong[0]}; get configuration and weights of the same model"
+        )
+    table = model.get_input_embeddings()
+    inside = [name for name, module in model.named_modules() if module is table]
+    lost = sorted(
+        key for key in missing if any(part.isdecimal() for part in key.split(".")) or key.rpartition(".")[0] in inside
+    )
+    if lost:
+        raise PrerequisiteError(
+            f"{folder}: the weights lack {len(lost)} tensors of the layers that config.json says, such as {lost[0]}; "
+            "get the whole checkpoint, or correct num_hidden_layers"
+        )
 
 
 def _load_label_words(
     spec: FitSpec,
     folder: Path,
     tokenizer: Tokenizer,
-    device: Device,
+    device: Place,
     num_gpus: int,
     keep_head: bool,
     changes: dict[str, Any],
@@ -127,7 +196,8 @@ def _load_label_words(
     prompt, tokens = spec.prompt, tokenizer.label_tokens
     assert prompt is not None and tokens is not None
     auto = getattr(transformers, LANGUAGE_MODELS[prompt.kind])
-    lm, missing = _load(auto, folder, spec.quantization, spec.dtype, device, num_gpus, changes)
+    lm, missing, mismatched = _load(auto, folder, spec.quantization, spec.dtype, device, num_gpus, changes)
+    _refuse_partial(folder, lm, missing, mismatched)
     if lost := owners_of_missing(missing, lm.base_model_prefix):
         raise PrerequisiteError(
             f"model {spec.model.name}: {folder} has no weights of its language-model head ({', '.join(lost)}), which "
@@ -147,16 +217,18 @@ def _load(
     folder: Path,
     quantization: Quantization,
     dtype: NumberFormat,
-    device: Device,
+    device: Place,
     num_gpus: int,
     changes: dict[str, Any],
-) -> tuple[Any, Sequence[str]]:
-    """Return the model that the auto class `auto` loads, and the names of the parameters missing in the checkpoint."""
+) -> _Loaded:
+    """Return the model that the auto class `auto` loads, and how the checkpoint differs from it."""
     from transformers import AutoConfig
 
     trusted = bool(changes.get("trust_remote_code"))
     layers = {k: v for k, v in changes.items() if k == "num_hidden_layers"}
-    if quantization != "none":
+    if device == "meta":
+        changes["device_map"] = {"": "meta"}
+    elif quantization != "none":
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
         skipped = unquantised_modules(empty_model(auto, config, trust_remote_code=trusted))
         changes |= {
@@ -166,13 +238,15 @@ def _load(
     if num_gpus > 1:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, **layers)
         changes["device_map"] = layer_device_map(empty_model(auto, config, trust_remote_code=trusted), num_gpus)
-    model, info = auto.from_pretrained(folder, output_loading_info=True, dtype=FORMAT_NAMES[dtype], **changes)
+    model, info = auto.from_pretrained(
+        folder, output_loading_info=True, ignore_mismatched_sizes=True, dtype=FORMAT_NAMES[dtype], **changes
+    )
     if quantization == "nf4":
         # Otherwise CPUs with AVX-512 BF16 repack the weights for inference in bf16: other logits than in training.
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
-    return model, info["missing_keys"]
+    return _Loaded(model, sorted(info["missing_keys"]), sorted(key for key, *_ in info["mismatched_keys"]))
 
 
 def _keep_precision(
@@ -236,11 +310,17 @@ def set_pad_token(model: Any, pad_id: int) -> None:
     model.config.get_text_config().pad_token_id = pad_id
 
 
-def load_encoder(spec: FitSpec) -> Any:
-    """Return the pretrained encoder in fp32, without a head."""
+def load_encoder(spec: FitSpec, device: Literal["cpu", "meta"] = "cpu") -> Any:
+    """Return the pretrained encoder in fp32, without a head.
+
+    Raises: PrerequisiteError if its weights are not complete.
+    """
     from transformers import AutoModel
 
-    return AutoModel.from_pretrained(base_folder(spec.model), dtype="float32", **spec.model.loading_options)
+    folder = base_folder(spec.model)
+    model, missing, mismatched = _load(AutoModel, folder, "none", "fp32", device, 1, dict(spec.model.loading_options))
+    _refuse_partial(folder, model, missing, mismatched)
+    return model
 
 
 def quantization_config(quantization: Quantization, dtype: NumberFormat, skipped: Sequence[str]) -> Any:

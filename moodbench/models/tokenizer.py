@@ -51,7 +51,7 @@ class Tokenizer:
         name: str = "",
     ) -> None:
         if tokenizer.pad_token is None:  # decoders are trained without one; any token will do, as padding is masked
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+            tokenizer.pad_token = _any_token(tokenizer, name)
         self.hf = tokenizer
         self.pad_id: int = tokenizer.pad_token_id
         self._backend = tokenizer.backend_tokenizer
@@ -94,6 +94,14 @@ class Tokenizer:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise PrerequisiteError(
+                f"model {name}: {folder} has a {type(tokenizer).__name__} in Python alone; a tokenizer.json is needed, "
+                "as `save_pretrained` of a fast tokenizer writes it"
+            )
+        positions = num_positions(folder)
+        if positions is not None and positions < tokenizer.model_max_length:
+            tokenizer.model_max_length = positions  # saved with the tokenizer, for artifacts have no config.json
         return cls(tokenizer, text, prompt, template, name)
 
     def _check_space(self, name: str) -> None:
@@ -162,6 +170,40 @@ class Tokenizer:
             padded[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask)}
+
+
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text",
+                     "ibert", "roberta-prelayernorm", "xmod"}  # fmt: skip
+"""Model types whose position embeddings begin after that of the padding token, so that some rows are never used."""
+
+
+def num_positions(folder: Path) -> int | None:
+    """Return how many tokens the model in `folder` reads by its config.json; None if it states no limit."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text("utf-8"))
+    config = {**config, **(config.get("text_config") or {})}
+    stated = next((config[k] for k in ("max_position_embeddings", "n_positions") if isinstance(config.get(k), int)), 0)
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        padding = config.get("pad_token_id")
+        stated -= 2 if padding is None else int(padding) + 1
+    return stated if stated > 0 else None
+
+
+def _any_token(tokenizer: Any, name: str) -> str:
+    """Return a token of the vocabulary that can fill up batches.
+
+    Raises: PrerequisiteError if the tokenizer has no special token at all.
+    """
+    kinds = ("eos", "unk", "bos", "sep", "cls", "mask")
+    found = next((token for kind in kinds if (token := getattr(tokenizer, f"{kind}_token"))), None)
+    if found is None:
+        raise PrerequisiteError(
+            f"model {name}: its tokenizer has no pad_token, nor one of {', '.join(f'{kind}_token' for kind in kinds)}; "
+            "name a pad_token of its vocabulary in tokenizer_config.json"
+        )
+    return str(found)
 
 
 def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:

@@ -220,6 +220,8 @@ class RunDisplay:
         elif name in NODE_EVENTS:
             detail = f": {event['detail']}" if event.get("detail") else ""
             self._line(f"node {event['node']} {NODE_EVENTS[name]}{detail}")
+        elif name == "note":  # shown in a terminal too, above the live table
+            self._out.print(event["detail"], markup=False, highlight=False, soft_wrap=True)
         elif name == "run_ended":
             self._status = ""
             if event.get("lower_bound_s"):  # shown in a terminal too, above the live table

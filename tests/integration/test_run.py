@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import moodbench
+from safetensors.numpy import load_file, save_file
 
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec
@@ -264,7 +265,7 @@ def test_compare_says_which_is_better_or_that_it_cannot_tell(ray_run):
     assert ("is better than" in words) == (found["low"] > 0 or found["high"] < 0)
 
 
-def test_a_failing_fit_is_a_record_and_the_others_go_on(tmp_path, config):
+def test_a_failing_fit_is_a_record_and_the_others_go_on(tmp_path, config, checkpoint):
     overlay = tmp_path / "bad.yaml"
     overlay.write_text(Path(config).read_text() + "models:\n  vader:\n    train: {}\n")
     broken = tmp_path / "weights"
@@ -277,11 +278,13 @@ def test_a_failing_fit_is_a_record_and_the_others_go_on(tmp_path, config):
     family: bert
     source: {{path: {broken}}}
     licence: none
-    description: weights that are no weights
+    description: weights that are not numbers
 """
     )
-    (broken / "model.safetensors").write_bytes(b"not safetensors")
-    (broken / "tokenizer.json").write_text("{}")
+    for name, content in checkpoint.items():
+        (broken / name).write_bytes(content)
+    nothing = {name: np.full_like(tensor, np.nan) for name, tensor in load_file(broken / "model.safetensors").items()}
+    save_file(nothing, broken / "model.safetensors", metadata={"format": "pt"})
     command = ["run", "--models", "broken", "--datasets", "icwsm-tweets", "--protocol", "short", "--config", overlay]
     done = moodbench(*command, "--max-train-examples", 96, "--json", cwd=tmp_path, code=1)
     printed = json.loads(done.stdout)

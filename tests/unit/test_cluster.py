@@ -276,7 +276,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
     a10g, strange = ({"ray.io/accelerator-type": name} for name in ("A10G", "B300"))
     nodes = [
         ray_node("n1", cpus=0),
-        ray_node("n2", memory=2 * GIB),
+        ray_node("n2", memory=2.5 * GIB),
         ray_node("n3", gpus=1, labels=a10g, leasable=False),
         ray_node("n4", gpus=1, memory=2 * GIB, labels=a10g),
         ray_node("n5", gpus=1, labels=strange),
@@ -291,9 +291,9 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
     ]
     by_model = {row.name: {each.model: each for each in row.models} for row in rows}
     assert by_model["n1"] == {} and by_model["n2"]["vader"].fits and by_model["n2"]["BERT-tiny"].fits
-    # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2 GiB of memory hold, less than 22.5 GiB on the GPU.
+    # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2.5 GiB of memory hold, less than 22.5 GiB on the GPU.
     big, small = by_model["n2"]["Phi-3-mini"], by_model["n3"]["Phi-3-mini"]
-    assert not big.fits and "GiB of memory, but the node has 2.0 GiB of memory" in big.reason and small.fits
+    assert not big.fits and "GiB of memory, but the node has 2.5 GiB of memory" in big.reason and small.fits
     narrow = by_model["n2"]["MiniLM-L6"]
     assert not narrow.fits and narrow.options.startswith("--train max_device_batch_size=")
     lines = sentences(rows)
