@@ -37,7 +37,7 @@ FROM_RECORDS = 500
 """Fewest records for which results are cached; those of smaller stores are computed in a moment."""
 MAX_FILES = 4
 IN_STORE = "snapshots/board.npz"
-ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "speed_noise")
+ARRAYS = ("accuracy", "f1_macro", "accuracy_draws", "f1_draws", "f1_own_draws", "speed_noise")
 
 
 def record_stamps(store: Store) -> dict[str, str]:

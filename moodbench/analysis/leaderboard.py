@@ -20,11 +20,16 @@ from moodbench.statistics.composite import Anchors, LogScale, contributions, loa
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SIZES, SPEED, worst_verdict
 from moodbench.statistics.rank_intervals import num_draws_of_pairs, tied_fastest
+from moodbench.statistics.seeds import NO_PRIOR, SeedPrior, seed_prior
 from moodbench.training.outcome import worst_training_verdict
 
+MAJORITY = "majority"
+"""Catalogue name of the model that gives every text the most frequent label."""
 COSTS = ("train_time_s", *SIZES)
 TRACK = ["dataset", "dataset_revision", "num_train"]
 ENTRY = [*TRACK, "model", "config_id"]
+VARYING = ("accuracy", "f1_macro", "nll")
+"""Metrics that differ between the seeds of an entry unless it is deterministic."""
 MEASURED = (
     "latency_p50_s", "latency_p50_low_s", "latency_p50_high_s", "latency_p99_s", "latency_p99_high_s",
     "throughput_texts_per_s", "memory_peak_batch1_bytes", "memory_libraries_bytes", "memory_weights_bytes",
@@ -60,6 +65,8 @@ QUALITY_COLUMNS = (
     *AREA_COLUMNS.values(),
 )
 """Columns added by `track_with_quality_columns`; null if unknown."""
+type SeedPriors = Mapping[tuple[Any, ...], SeedPrior]
+"""Values of TRACK and method to what the entries say about the variance of accuracy between seeds."""
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 """Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
 
@@ -145,8 +152,15 @@ def entries(trials: pd.DataFrame, correct: Correct) -> pd.DataFrame:
     if trials.empty:
         return pd.DataFrame(columns=[*ENTRY, "track", "score", "rank"])
     ordered = trials.sort_values(["seed", "evaluation_id"])
-    rows = pd.DataFrame([_entry(key, group, correct) for key, group in ordered.groupby(ENTRY, sort=True)])
+    priors = seed_priors(ordered)
+    rows = pd.DataFrame(
+        [
+            _entry(key, group, correct, prior_of(priors, group.iloc[0]))
+            for key, group in ordered.groupby(ENTRY, sort=True)
+        ]
+    )
     rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
+    rows = rows.assign(trivial=_no_better_than_majority(rows))
     return _with_baseline(rows.astype({"num_steps": "Int64"}))
 
 
@@ -184,13 +198,36 @@ def on_all(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["on_all"].ne(False)] if "on_all" in rows else rows
 
 
+def without_trivial(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the `rows` that are better than chance; the others are references that are never the best of a column."""
+    return rows[~_flag(rows, "trivial")]
+
+
+def candidates(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return which of the `rows` of one dataset, or of the overall rows, may come first in a comparison with speed.
+
+    They are on all datasets and not trivial, and no other load disturbed their clock, unless it did for all of them.
+    """
+    keep = ~_flag(rows, "trivial")
+    if "on_all" in rows:
+        keep &= rows["on_all"].ne(False)
+    clean = keep & ~_flag(rows, "provisional")
+    return clean if clean.any() else keep
+
+
+def _flag(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
+    """Return whether `column` is true in each row; false where it is missing."""
+    return rows[column].eq(True) if column in rows else pd.Series(False, index=rows.index)
+
+
 def track_with_quality_columns(
     track: pd.DataFrame, bootstrap: BootstrapDraws | None, latency_s: pd.Series[float]
 ) -> pd.DataFrame:
     """Return `track`, all rows of one dataset, with QUALITY_COLUMNS, which do not depend on the weights.
 
-    f1_low and f1_high are the ends of the bootstrap interval. The rank interval (accuracy_rank_low,
-    accuracy_rank_high), the significance groups (accuracy_letters: entries that share a letter do not differ
+    f1_low and f1_high are the ends of the smoothed bootstrap interval, missing where a class has too few texts. The
+    column `trivial` is that of the draws, if there are any. The rank interval (accuracy_rank_low, accuracy_rank_high),
+    the significance groups (accuracy_letters: entries that share a letter do not differ
     significantly), tied_best and tied_f1 come from all pairs of entries. tied_latency, over fresh processes, comes from
     all pairs of entries whose clock was not disturbed.
     p_pareto_* is the probability of being in the Pareto set of error and that cost; latency is `latency_s`, drawn over
@@ -198,29 +235,34 @@ def track_with_quality_columns(
     contributes, as a share of the area from no error at the lowest cost to all wrong at the highest (AREA_SCALES).
     Source: Mogstad et al. 2024 (rank intervals); Zitzler & Thiele 1998 (hypervolume).
     """
+    known = bootstrap is not None and set(track["name"]) <= set(bootstrap.names)
+    if bootstrap is not None and known and bootstrap.p_above_chance is not None:
+        no_better = dict(zip(bootstrap.names, bootstrap.trivial, strict=True))
+        track = track.assign(trivial=[no_better[name] for name in track["name"]])
     made = track.assign(**dict.fromkeys(QUALITY_COLUMNS)).assign(**_hypervolumes(track, latency_s))
-    if bootstrap is None or not set(track["name"]) <= set(bootstrap.names):
+    if bootstrap is None or not known:
         return made
     at = [bootstrap.names.index(name) for name in track["name"]]
     accuracy, f1 = bootstrap.accuracy_ranking, bootstrap.f1_ranking
-    intervals = [clipped(bootstrap.interval(name, "f1_macro")) for name in track["name"]]
+    intervals = [bootstrap.interval(name, "f1_macro") for name in track["name"]]
     noise = np.zeros((len(bootstrap.accuracy_draws), len(at)))
     if bootstrap.speed_noise is not None:
         noise = bootstrap.speed_noise[:, at, 0]
+    trivial = _flag(track, "trivial").to_numpy()
     latency = latency_s.to_numpy(dtype=np.float64)
-    undisturbed = np.where(track["provisional"].to_numpy(dtype=bool), np.nan, latency)
+    undisturbed = np.where(track["provisional"].to_numpy(dtype=bool) | trivial, np.nan, latency)
     fastest = tied_fastest(undisturbed, noise[: num_draws_of_pairs(len(at))])
-    costs = {cost: track[cost].to_numpy(dtype=np.float64) for cost in PARETO_COSTS}
-    costs["latency_p50_s"] = latency * np.exp(noise)
+    costs = {cost: np.where(trivial, np.nan, track[cost].to_numpy(dtype=np.float64)) for cost in PARETO_COSTS}
+    costs["latency_p50_s"] = np.where(candidates(track), latency, np.nan) * np.exp(noise)
     errors = 1 - bootstrap.accuracy_draws[:, at]
     return made.assign(
-        f1_low=[i.low for i in intervals],
-        f1_high=[i.high for i in intervals],
+        f1_low=np.clip([i.low for i in intervals], 0, 1),
+        f1_high=np.clip([i.high for i in intervals], 0, 1),
         accuracy_rank_low=accuracy.low[at],
         accuracy_rank_high=accuracy.high[at],
         accuracy_letters=[accuracy.letters[m] for m in at],
-        tied_best=accuracy.tied_best[at],
-        tied_f1=f1.tied_best[at],
+        tied_best=accuracy.tied_best[at] & ~trivial,
+        tied_f1=f1.tied_best[at] & ~trivial,
         tied_latency=pd.array(fastest, dtype="boolean"),
         **{column: membership(errors, costs[cost]) for cost, column in PARETO_COSTS.items()},
     )
@@ -232,12 +274,32 @@ def _hypervolumes(track: pd.DataFrame, latency_s: pd.Series[float]) -> dict[str,
     for cost, column in AREA_COLUMNS.items():
         scale = AREA_SCALES.get(cost, load_anchors().latency_p50_s)
         values = np.asarray(latency_s if cost == "latency_p50_s" else track[cost], dtype=np.float64)
+        values = np.where(candidates(track) if cost == "latency_p50_s" else ~_flag(track, "trivial"), values, np.nan)
         area = np.stack([1 - track["accuracy"].to_numpy(dtype=np.float64), 1 - scale.utility(values)], axis=1)
         found[column] = contributions(area, (1.0, 1.0))
     return found
 
 
-def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
+def seed_priors(trials: pd.DataFrame) -> SeedPriors:
+    """Return what entries of one dataset, training size and method say about the variance of accuracy between seeds.
+
+    `trials` has one row per evaluated fit, with the columns of ENTRY, method, seed and the metrics. The keys are the
+    values of TRACK and method. An entry whose seeds agree in all metrics is deterministic and does not count.
+    """
+    found = {}
+    for key, kind in trials.groupby([*TRACK, "method"], sort=False):
+        own = [each for _, each in kind.drop_duplicates([*ENTRY, "seed"], keep="last").groupby(ENTRY, sort=True)]
+        varying = [each for each in own if (each[list(VARYING)].nunique() > 1).any()]
+        found[tuple(key)] = seed_prior([each["accuracy"].to_numpy(dtype=np.float64) for each in varying])
+    return found
+
+
+def prior_of(priors: SeedPriors, trial: pd.Series[Any]) -> SeedPrior:
+    """Return the prior for the entry of a trial, from `seed_priors`."""
+    return priors.get((*(trial[column] for column in TRACK), trial["method"]), NO_PRIOR)
+
+
+def _entry(key: Any, group: pd.DataFrame, correct: Correct, prior: SeedPrior) -> dict[str, Any]:
     """Return the row of one entry on one dataset, over its seeds."""
     row: dict[str, Any] = dict(zip(ENTRY, key, strict=True))
     row |= {
@@ -258,7 +320,7 @@ def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
     row |= {name: group[name].mean() for name in QUALITY}
     row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
     row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
-    row |= _as_dict(accuracy_interval(group, correct))
+    row |= _as_dict(accuracy_interval(group, correct, prior))
     worst = worst_verdict(group["verdict"])
     row |= {
         "verdict": worst,
@@ -271,17 +333,18 @@ def _entry(key: Any, group: pd.DataFrame, correct: Correct) -> dict[str, Any]:
     return row
 
 
-def accuracy_interval(group: pd.DataFrame, correct: Correct) -> Interval | None:
+def accuracy_interval(group: pd.DataFrame, correct: Correct, prior: SeedPrior = NO_PRIOR) -> Interval | None:
     """Return the interval of accuracy, within 0 ... 1: Wilson's for one seed, items x seeds for several.
 
-    The estimand is the checkpoint for one seed, the recipe for several. None for several seeds whose predictions are
-    not stored, or with one test example, because the variances are then unknown.
+    `prior` is what comparable entries say about the variance between seeds. The estimand is the checkpoint for one
+    seed, the recipe for several. None for several seeds whose predictions are not stored, or with one test example,
+    because the variances are then unknown.
     """
     if len(group) == 1:
         only = group.iloc[0]
         return wilson(round(only["accuracy"] * only["num_test"]), int(only["num_test"]))
     right = correct(group["evaluation_id"].tolist())
-    return clipped(two_way(right.astype(float))) if len(right) > 1 else None
+    return clipped(two_way(right.astype(float), prior=prior)) if len(right) > 1 else None
 
 
 def _as_dict(interval: Interval | None) -> dict[str, Any]:
@@ -349,6 +412,17 @@ def _with_baseline(rows: pd.DataFrame) -> pd.DataFrame:
     baseline = first[[*TRACK, "name", "accuracy", "f1_macro"]].set_index(TRACK).add_prefix("base_").reset_index()
     made = rows.drop(columns="departures").merge(baseline, on=TRACK, how="left")
     return made.astype({"base_name": "object"})  # float if no dataset has a baseline
+
+
+def _no_better_than_majority(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return whether each row is no better than the majority baseline of its dataset, in accuracy and mean recall.
+
+    This is for rows without stored predictions; else `BootstrapDraws.trivial` decides.
+    """
+    zero = rows[rows["model"] == MAJORITY].groupby(TRACK)[["accuracy", "recall_macro"]].max().add_prefix("zero_")
+    own = rows.merge(zero.reset_index(), on=TRACK, how="left").set_axis(rows.index)
+    worse = (own["accuracy"] <= own["zero_accuracy"]) & (own["recall_macro"] <= own["zero_recall_macro"])
+    return worse | (rows["model"] == MAJORITY)
 
 
 def _spec_departures(spec: dict[str, Any], anchors: Anchors) -> int:

@@ -12,16 +12,21 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.analysis.calibration import Calibration, calibration_of
-from moodbench.analysis.leaderboard import TRACK, entry_names, plain_names
+from moodbench.analysis.leaderboard import TRACK, SeedPriors, entry_names, plain_names, prior_of, seed_priors
 from moodbench.analysis.results import PredictedClasses
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.statistics.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
+from moodbench.statistics.seeds import DETERMINISTIC, SeedPrior
 from moodbench.store import Store
 from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, worst_training_verdict
+
+OF_FITS = ["fit_id", "dataset_revision", "num_train", "method", "quantization", "training_verdict"]
+"""Columns of the records of fits that a comparison needs."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ def compare_models(
     track, and where the two share no track or are the same.
     """
     fits, evaluations = store.records("fits"), store.records("evaluations")
-    columns = ["fit_id", "dataset_revision", "num_train", "quantization", "training_verdict"]
-    trials = named_trials(evaluations.merge(fits[columns], on="fit_id"))
+    trials = named_trials(evaluations.merge(fits[OF_FITS], on="fit_id"))
+    priors = seed_priors(trials.sort_values("ended_at"))
     if config_ids is not None:
         trials = named_trials(trials[trials["config_id"].isin(config_ids)])
     first, second = (parse_model(name, trials, store.uri) for name in (a, b))
@@ -113,7 +118,7 @@ def compare_models(
         seeds = _common_seeds(sides, first.seed, second.seed)
         if seeds[0]:
             chosen = [side.loc[own] for side, own in zip(sides, seeds, strict=True)]
-            found.append(_compare(store, fits, evaluations, (a, b), name, chosen, rope))
+            found.append(_compare(store, fits, evaluations, (a, b), name, chosen, rope, priors))
     if not found:
         raise UsageError(f"{a} and {b} share no dataset and seed in {store.uri}; run both on the same, then compare")
     return found
@@ -140,6 +145,7 @@ def _compare(
     track: str,
     sides: Sequence[pd.DataFrame],
     rope: float,
+    priors: SeedPriors,
 ) -> Comparison:
     """Compare two models by their evaluations on one track, in the rows of `sides`, which are paired."""
     first = sides[0].iloc[0]
@@ -150,7 +156,12 @@ def _compare(
     a, b = (table.to_numpy() if table.shape[1] > 1 else table.to_numpy()[:, 0] for table in classes)
     return Comparison(
         track=track,
-        difference=paired_accuracy(right[0], right[1], rope=rope),
+        difference=paired_accuracy(
+            right[0],
+            right[1],
+            rope=rope,
+            prior=_prior_of_difference(right, [side.reset_index().iloc[0] for side in sides], priors),
+        ),
         f1=paired_f1(labels, a, b, num_classes),
         flipped=_flipped(store.examples(str(first["dataset"]), str(first["dataset_revision"])), labels, classes),
         calibrations=tuple(calibration_of(store, name, own) for name, own in zip(names, ids, strict=True)),
@@ -161,6 +172,20 @@ def _compare(
             worst_training_verdict(sides[1]["training_verdict"]),
         ),
     )
+
+
+def _prior_of_difference(
+    right: Sequence[npt.NDArray[np.bool_]], trials: Sequence[pd.Series[Any]], priors: SeedPriors
+) -> SeedPrior:
+    """Return what comparable entries say about the variance between seeds of the difference of two models.
+
+    `right` are the outcomes `(items, seeds)` of the two, `trials` one trial or leaderboard row of each.
+    """
+    a, b = (
+        prior_of(priors, trial) if (own != own[:, :1]).any() else DETERMINISTIC
+        for own, trial in zip(right, trials, strict=True)
+    )
+    return a.of_difference(b)
 
 
 def _paired_classes(
@@ -202,7 +227,11 @@ def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Se
 
 
 def paired_difference(
-    predicted: PredictedClasses, a: pd.Series[Any], b: pd.Series[Any], evaluations: pd.DataFrame
+    predicted: PredictedClasses,
+    a: pd.Series[Any],
+    b: pd.Series[Any],
+    evaluations: pd.DataFrame,
+    priors: SeedPriors,
 ) -> PairedDifference:
     """Return the paired difference in accuracy of two rows of one track over the seeds that both have.
 
@@ -215,7 +244,7 @@ def paired_difference(
     names = (str(a["name"]), str(b["name"]))
     labels, classes = _paired_classes(predicted, [side.loc[seeds].tolist() for side in sides], names)
     right = [table.eq(labels, axis=0).to_numpy() for table in classes]
-    return paired_accuracy(right[0], right[1])
+    return paired_accuracy(right[0], right[1], prior=_prior_of_difference(right, (a, b), priors))
 
 
 def paired_differences(
@@ -223,8 +252,10 @@ def paired_differences(
 ) -> list[tuple[str, str, PairedDifference]]:
     """Return every pair of `rows` with its paired difference, the higher row first."""
     listed, predicted = [row for _, row in rows.iterrows()], PredictedClasses(store, evaluations)
+    trials = evaluations.merge(store.records("fits")[OF_FITS], on="fit_id")
+    priors = seed_priors(trials.sort_values("ended_at"))
     return [
-        (str(a["name"]), str(b["name"]), paired_difference(predicted, a, b, evaluations))
+        (str(a["name"]), str(b["name"]), paired_difference(predicted, a, b, evaluations, priors))
         for a, b in combinations(listed, 2)
     ]
 

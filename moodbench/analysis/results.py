@@ -237,10 +237,11 @@ def _bootstrap(rows: pd.DataFrame, predicted: PredictedClasses) -> tuple[dict[st
             track["name"].tolist(),
             num_classes,
             seeds=track["seeds"].tolist(),
+            kinds=track["method"].tolist(),
             num_draws=NUM_DRAWS,
             seed=number,
         )
-        tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist())
+        tests[str(name)] = pair_p_values(labels, tables, track["seeds"].tolist(), track["method"].tolist())
     return found, tests
 
 

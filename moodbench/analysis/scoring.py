@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.leaderboard import speed_for_score
+from moodbench.analysis.leaderboard import candidates, speed_for_score
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.composite import (
     Anchors,
@@ -27,11 +27,11 @@ from moodbench.statistics.composite import (
     utilities_of,
     values_of,
 )
-from moodbench.statistics.overall import OVERALL, TIES, overall
+from moodbench.statistics.overall import OVERALL, TIES, items_of_mean, overall
 from moodbench.statistics.rank_intervals import num_draws_of_pairs, rank_all
 
 Floats = npt.NDArray[np.float64]
-RANKING_COLUMNS = ["name", "provisional", "accuracy"]
+RANKING_COLUMNS = ["name", "provisional", "trivial", "accuracy"]
 """Columns on which a rank depends besides the score."""
 SCORE_COLUMNS = ("rank_low", "rank_high", "p_best")
 """Columns added by `with_score_ranks`; null if unknown."""
@@ -192,6 +192,8 @@ class Scoring:
             means = rows["dataset"] == OVERALL
             for column in TIES:
                 rows.loc[means, column] = rows.loc[means, "name"].map(self._ties[column])
+            if "trivial" in rows:
+                rows.loc[means & rows["trivial"].eq(True), ["tied_best", "tied_f1"]] = False
         return rows
 
     @cached_property
@@ -206,12 +208,12 @@ class Scoring:
     def _ranked(self, scores: pd.Series[float]) -> pd.DataFrame:
         """Return RANKING_COLUMNS of `rows` with scores and ranks, the best score of each part first.
 
-        Ranks are among the clean rows of the part, or among all of them if none is clean. Without a score, the Pareto
-        layer is the rank.
+        Trivial rows, which are no better than chance, have no rank. Ranks are among the clean rows of the part, or
+        among all others if none is clean. Without a score, the Pareto layer is the rank.
         """
         table = self._ranking_rows.assign(score=scores)
         order = table["score"] if self._layers is None else self._layers
-        known = order.notna()
+        known = order.notna() & ~table["trivial"]
         clean = known & ~table["provisional"]
         ranked = clean.where(clean.groupby(table["part"]).transform("any"), known)
         ranks = order.where(ranked).groupby(table["part"])
@@ -225,7 +227,8 @@ class Scoring:
         """RANKING_COLUMNS of `rows`, and the part of the leaderboard of each row: its dataset, or overall."""
         parts = [*self.tracks, *([OVERALL] if self._covered else [])]
         own = self.rows["track"].where(self.rows["dataset"] != OVERALL, OVERALL)
-        made = self.rows[RANKING_COLUMNS].assign(part=pd.Categorical(own, categories=parts, ordered=True))
+        made = self.rows.reindex(columns=RANKING_COLUMNS)
+        made = made.assign(part=pd.Categorical(own, categories=parts, ordered=True), trivial=made["trivial"].eq(True))
         return made.astype({"provisional": bool})
 
     @cached_property
@@ -255,12 +258,11 @@ class Scoring:
 def _minus_layer(rows: pd.DataFrame) -> pd.Series[float]:
     """Return minus the Pareto layer of the rows of one dataset, or of the overall rows.
 
-    Missing for a row without all three costs, and for one that is not clean if others are.
+    Missing for a row without all three costs, and for one that is no candidate: see `leaderboard.candidates`.
     """
     costs = [1 - rows["accuracy"], rows["latency_p50_s"], rows["memory_peak_batch1_bytes"]]
-    clean = ~rows["provisional"].astype(bool) & rows["latency_p50_s"].notna()
-    fit = clean if clean.any() else pd.Series(True, index=rows.index)
-    fit &= rows.get("on_all", True)
+    known = rows[rows["latency_p50_s"].notna()]
+    fit = candidates(known).reindex(rows.index, fill_value=False)
     return pd.Series(-layers(np.stack([c.astype(float).where(fit) for c in costs], axis=1)), index=rows.index)
 
 
@@ -282,7 +284,7 @@ def utility_draws(
     if draws.speed_noise is not None:
         speed = speed * np.exp(draws.speed_noise[:, at, ::-1])  # its latency comes first
     utilities = composite.utilities(np.concatenate([quality[:, at], speed], axis=2), base, ceiling, anchors)
-    return UtilityDraws(tuple(rows["name"]), utilities, composite.link, draws.num_items)
+    return UtilityDraws(tuple(rows["name"]), utilities, composite.link, draws.f1_items)
 
 
 def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCENTRATION, seed: int = 0) -> Floats:
@@ -298,13 +300,15 @@ def mean_score_draws(parts: Sequence[ScoreDraws]) -> ScoreDraws:
     names = [name for name in parts[0].names if all(name in part.names for part in parts)]
     kept = [part.of(names) for part in parts]
     scores, free = (np.mean([getattr(part, what) for part in kept], axis=0) for what in ("scores", "free"))
-    return ScoreDraws(tuple(names), scores, free, min(part.num_items for part in kept))
+    return ScoreDraws(tuple(names), scores, free, items_of_mean([part.num_items for part in kept]))
 
 
 def with_score_ranks(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFrame:
     """Return `track` with SCORE_COLUMNS: the rank interval of each row with a rank, and its probability to be the best.
 
-    Source: Mogstad et al. 2024 (rank intervals); Lahdelma & Salminen 2001 (SMAA-2, P(best)).
+    Rank, rank interval and probability are about the same score, under the given weights. How the order depends on the
+    weights is another question: see `robustness`.
+    Source: Mogstad et al. 2024 (rank intervals).
     """
     ranked = track["rank"].notna().to_numpy()
     names = track.loc[ranked, "name"].tolist()
@@ -313,7 +317,7 @@ def with_score_ranks(track: pd.DataFrame, draws: ScoreDraws | None) -> pd.DataFr
         own = draws.of(names)
         few = own.scores[: num_draws_of_pairs(len(names))]
         ranking = rank_all(own.names, track.loc[ranked, "score"].to_numpy(dtype=float), few, own.num_items)
-        best = own.free >= own.free.max(axis=1, keepdims=True) - 1e-9
+        best = own.scores >= own.scores.max(axis=1, keepdims=True) - 1e-9
         found["rank_low"][ranked], found["rank_high"][ranked] = ranking.low, ranking.high
         found["p_best"][ranked] = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     return track.assign(

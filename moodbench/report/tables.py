@@ -111,7 +111,9 @@ def pair_sentence(
     if difference.detectable > 0:
         evidence += f"; detectable with 80 % power: {100 * difference.detectable:.1f} points"
     if f1 is not None:
-        ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
+        ends = "no interval with so few texts of a class"
+        if f1.low is not None and f1.high is not None:
+            ends = f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}"
         evidence += f"; macro-F1 {100 * f1.delta:+.1f}, {ends}, p = {f1.p_value:.2g}"
     verdict = _pair_verdict(a, b, difference, same_recipe, undertrained)
     return f"{track}: {verdict} ({evidence})."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from moodbench.statistics.rank_intervals import (
     num_draws_of_pairs,
     pair_scales,
 )
+from moodbench.statistics.seeds import DETERMINISTIC, SeedPrior, seed_prior
 
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
 """Log of the p-values with tabulated critical values of t; interpolation has a relative error below 1e-5."""
@@ -91,29 +93,45 @@ def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool, alpha
     return float(np.median((own + z) * scale)), float(np.median((largest + z) * scale))
 
 
-def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], seeds: Sequence[Sequence[int]]) -> Floats:
+class _Kind(NamedTuple):
+    """What entries need to have in common for their pairs to be tested at once."""
+
+    seeds: tuple[int, ...]
+    prior: SeedPrior
+    """What comparable entries say about the variance between seeds."""
+
+
+def pair_p_values(
+    labels: npt.ArrayLike,
+    predicted: Sequence[npt.ArrayLike],
+    seeds: Sequence[Sequence[int]],
+    methods: Sequence[str] | None = None,
+) -> Floats:
     """Return the p-value of no difference in accuracy of each pair, by its own test, `(M, M)` with 1 on the diagonal.
 
     `predicted[m]` is `(n, S_m)` and `seeds[m]` are the seeds of its columns. With two or more common seeds: the two-way
-    t test over those, for the recipes. Else McNemar's mid-p on the first common seed, or on the first seed of each, for
-    the checkpoints.
+    t test over those, for the recipes, with the variance between seeds moderated by the entries of the same method in
+    `methods` (by default of none). Else McNemar's mid-p on the first common seed, or on the first seed of each, for the
+    checkpoints.
     """
     truth = np.asarray(labels, dtype=np.int64)
     right = [np.asarray(p).reshape(len(truth), -1) == truth[:, None] for p in predicted]
-    kinds: dict[tuple[int, ...], list[int]] = {}
-    for m, own in enumerate(seeds):
-        kinds.setdefault(tuple(own), []).append(m)
+    kinds: dict[_Kind, list[int]] = {}
+    for m, prior in enumerate(_priors(right, methods or [str(m) for m in range(len(right))])):
+        kinds.setdefault(_Kind(tuple(seeds[m]), prior), []).append(m)
     found = np.ones((len(right), len(right)))
     for a, b in combinations_with_replacement(kinds, 2):
-        common = sorted(set(a) & set(b))
+        common = sorted(set(a.seeds) & set(b.seeds))
         rows, columns = np.ix_(kinds[a], kinds[b])
         if len(common) > 1 and len(truth) > 1:
             sides = [
-                np.stack([right[m][:, [kind.index(s) for s in common]] for m in kinds[kind]], axis=1) for kind in (a, b)
+                np.stack([right[m][:, [kind.seeds.index(s) for s in common]] for m in kinds[kind]], axis=1)
+                for kind in (a, b)
             ]
-            p = _two_way_p(*(side.astype(np.float64) for side in sides))
+            of_a, of_b = (side.astype(np.float64) for side in sides)
+            p = _two_way_p(of_a, of_b, a.prior.of_difference(b.prior))
         else:
-            at = [kind.index(common[0]) if common else int(np.argmin(kind)) for kind in (a, b)]
+            at = [kind.seeds.index(common[0]) if common else int(np.argmin(kind.seeds)) for kind in (a, b)]
             firsts = [
                 np.stack([right[m][:, i] for m in kinds[kind]], axis=1) for kind, i in zip((a, b), at, strict=True)
             ]
@@ -124,12 +142,20 @@ def pair_p_values(labels: npt.ArrayLike, predicted: Sequence[npt.ArrayLike], see
     return found
 
 
+def _priors(right: Sequence[npt.NDArray[np.bool_]], methods: Sequence[str]) -> list[SeedPrior]:
+    """Return the prior of the variance between seeds of each entry, from the outcomes `(n, seeds)` of all."""
+    varies = [bool((own != own[:, :1]).any()) for own in right]
+    given = list(zip(right, methods, varies, strict=True))
+    found = {m: seed_prior([own.mean(axis=0) for own, other, v in given if v and other == m]) for m in set(methods)}
+    return [found[method] if v else DETERMINISTIC for _, method, v in given]
+
+
 def _mid_p(a: Floats, b: Floats) -> Floats:
     """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `intervals.mcnemar_mid_p`."""
     return mid_p(np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b))
 
 
-def _two_way_p(a: Floats, b: Floats) -> Floats:
+def _two_way_p(a: Floats, b: Floats, prior: SeedPrior) -> Floats:
     """Return the p-values `(A, B)` of `intervals.TwoWay` for outcomes `(n, A, S)` and `(n, B, S)`, to 1e-5 relative.
 
     A p-value is 1 - the level whose interval ends at 0, found by bisection. The critical values are the same for all
@@ -138,8 +164,9 @@ def _two_way_p(a: Floats, b: Floats) -> Floats:
     n, _, num_seeds = a.shape
     delta = np.abs(a.mean(axis=(0, 2))[:, None] - b.mean(axis=(0, 2))[None])
     item = _difference_variance(a.mean(axis=2), b.mean(axis=2)) / n
-    seed = _difference_variance(a.mean(axis=0).T, b.mean(axis=0).T) / num_seeds
-    of_items, of_seeds = _squared_critical_values(n - 1), _squared_critical_values(num_seeds - 1)
+    between = _difference_variance(a.mean(axis=0).T, b.mean(axis=0).T)
+    seed = prior.moderated(between, num_seeds) / num_seeds
+    of_items, of_seeds = _squared_critical_values(n - 1), _squared_critical_values(num_seeds - 1 + prior.df)
 
     def width(at: npt.NDArray[np.int64]) -> Floats:
         """Return the squared half width of the interval at the level of each pair."""
@@ -158,7 +185,7 @@ def _two_way_p(a: Floats, b: Floats) -> Floats:
 
 
 @cache
-def _squared_critical_values(df: int) -> Floats:
+def _squared_critical_values(df: float) -> Floats:
     """Return the squared two-sided critical value of t at each of LOG_P."""
     return np.asarray(scipy.special.stdtrit(df, np.exp(LOG_P) / 2) ** 2)
 

@@ -19,15 +19,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.statistics.intervals import Estimand, Interval
-from moodbench.statistics.rank_intervals import (
-    Ranking,
-    num_draws_of_pairs,
-    rank_all,
-)
+from moodbench.statistics.rank_intervals import Ranking, num_draws_of_pairs, rank_all
+from moodbench.statistics.seeds import SeedNoise
+from moodbench.statistics.smoothed import CHANCE_LEVEL, f1_of_confusion, own_draws
 
 Floats = npt.NDArray[np.float64]
-CHUNK = 500
+CHUNK = 250
 """Draws computed at once, which bounds memory."""
+FEW_TEXTS = 5
+"""Fewest texts of the rarest class with which macro-F1 has an interval."""
 SPEEDS = ("latency_p50_s", "texts_per_s")
 QUICKER = 8
 """Drawing one example is about this many times faster than drawing one binomial number."""
@@ -45,26 +45,71 @@ class BootstrapDraws:
     accuracy_draws: Floats
     """`(B, M)`."""
     f1_draws: Floats
-    """`(B, M)`."""
+    """`(B, M)`, paired between the entries, for their differences and ranks."""
     num_items: int
     num_seeds: tuple[int, ...]
     discordance: float
     """Median over pairs of the share of discordant examples, on which only one of the two is right (first seeds)."""
+    f1_own_draws: Floats | None = None
+    """`(B, M)`, smoothed, not paired, for the interval of each entry; by default `f1_draws`."""
+    rarest_class: int | None = None
+    """Number of texts of the rarest class, if known."""
+    num_labels: int | None = None
+    """Number of classes among the labels, if known."""
+    p_above_chance: tuple[float, ...] | None = None
+    """Probability that the balanced accuracy of each entry is above chance, that of an answer which ignores the text.
+    0 if the one found is not, as that of the majority baseline; None if unknown."""
     speed_noise: Floats | None = None
     """`(B, M, 2)`: error of ln latency and ln throughput in each draw: see `speed_noise`."""
 
     @cached_property
     def accuracy_ranking(self) -> Ranking:
         """Ranking of the entries by accuracy, from all pairs."""
-        return self._ranking(self.accuracy, self.accuracy_draws)
+        return self._ranking(self.accuracy, self.accuracy_draws, self.num_items)
 
     @cached_property
     def f1_ranking(self) -> Ranking:
-        """Ranking of the entries by macro-F1, from all pairs."""
-        return self._ranking(self.f1_macro, self.f1_draws)
+        """Ranking of the entries by macro-F1, from all pairs; with a tiny class, no pair is separated."""
+        if self.has_tiny_class:
+            return self._ranking(np.zeros_like(self.f1_macro), np.zeros_like(self.f1_draws), self.f1_items)
+        return self._ranking(self.f1_macro, self.f1_draws, self.f1_items)
 
-    def _ranking(self, point: Floats, draws: Floats) -> Ranking:
-        return rank_all(self.names, point, draws[: num_draws_of_pairs(len(self.names))], self.num_items)
+    def _ranking(self, point: Floats, draws: Floats, num_items: int) -> Ranking:
+        return rank_all(self.names, point, draws[: num_draws_of_pairs(len(self.names))], num_items)
+
+    @property
+    def f1_items(self) -> int:
+        """Number of texts that macro-F1 rests on: that of a test set in which all classes are as rare as the rarest.
+
+        With `num_items`, six equal entries differed in macro-F1 in 10 % of worlds with 10 texts of 200 in a class.
+        """
+        if self.rarest_class is None or self.num_labels is None:
+            return self.num_items
+        return self.rarest_class * self.num_labels
+
+    @property
+    def trivial(self) -> tuple[bool, ...]:
+        """Whether each entry is no better than chance in balanced accuracy, one-sided at 2.5 % for all together.
+
+        If none is better, those are trivial that were not even found better on these texts. False if unknown.
+        """
+        found = self.p_above_chance or (1.0,) * len(self.names)
+        return tuple(p < self._needed if self.beats_chance else p == 0 for p in found)
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether any entry is better than chance at that level, or nothing is known about it."""
+        return self.p_above_chance is None or max(self.p_above_chance) >= self._needed
+
+    @property
+    def _needed(self) -> float:
+        """Bonferroni's probability for all entries."""
+        return 1 - CHANCE_LEVEL / len(self.names)
+
+    @property
+    def has_tiny_class(self) -> bool:
+        """Whether the rarest class has fewer than FEW_TEXTS texts."""
+        return self.rarest_class is not None and self.rarest_class < FEW_TEXTS
 
     @property
     def estimand(self) -> Estimand:
@@ -72,17 +117,26 @@ class BootstrapDraws:
         return "recipe" if max(self.num_seeds) > 1 else "checkpoint"
 
     def interval(self, name: str, metric: str = "accuracy", level: float = 0.95) -> Interval:
-        """Return the percentile interval of `accuracy` or `f1_macro` of one entry."""
+        """Return the percentile interval of `accuracy` or `f1_macro` of one entry, extended to the point.
+
+        That of macro-F1 is from draws of its own, which are smoothed: see `smoothed.own_draws`. Its ends are NaN where
+        the rarest class has fewer than FEW_TEXTS texts.
+        """
         m = self.names.index(name)
-        point, draws = (self.accuracy, self.accuracy_draws) if metric == "accuracy" else (self.f1_macro, self.f1_draws)
-        low, high = np.quantile(draws[:, m], [(1 - level) / 2, (1 + level) / 2])
         several = self.num_seeds[m] > 1
+        point, draws, method = self.accuracy[m], self.accuracy_draws, "bootstrap"
+        if metric != "accuracy":
+            point, method = self.f1_macro[m], "smoothed bootstrap"
+            draws = self.f1_draws if self.f1_own_draws is None else self.f1_own_draws
+        low, high = np.quantile(draws[:, m], [(1 - level) / 2, (1 + level) / 2])
+        if metric != "accuracy" and self.has_tiny_class:
+            low = high = np.nan
         return Interval(
-            float(point[m]),
-            float(low),
-            float(high),
+            float(point),
+            float(np.minimum(low, point)),  # NaN if either is
+            float(np.maximum(high, point)),
             level,
-            "stratified bootstrap" + (" with t-distributed seeds" if several else ""),
+            method + (" with t-distributed seeds" if several else ""),
             "recipe" if several else "checkpoint",
             self.num_items,
         )
@@ -95,21 +149,80 @@ def bootstrap_draws(
     num_classes: int,
     *,
     seeds: Sequence[Sequence[int]] | None = None,
+    kinds: Sequence[str] | None = None,
     num_draws: int = 2000,
     seed: int = 0,
 ) -> BootstrapDraws:
     """Return bootstrap draws of entries with classes `predicted[m]`, `(n,)` or `(n, S_m)`, paired with `labels` `(n,)`.
 
-    Examples are drawn with replacement within each true class. Examples with the same label and the same predictions of
-    all entries are exchangeable. Drawing how often each such *pattern* occurs is therefore the same as drawing
-    examples, and the confusion counts of all entries are one matrix product per class.
-    For an entry with S > 1 seeds a draw adds a seed effect from the multivariate t distribution with S-1 degrees of
-    freedom, whose scale is the covariance of the seed means / S; entries share the parts of the seeds that both have.
+    Examples are drawn with replacement from all classes together, so that class shares vary as they would on a new test
+    set: with fixed shares, entries whose errors depend on the class are separated too often. Examples with the same
+    label and the same predictions of all entries are exchangeable. Drawing how often each such *pattern* occurs is
+    therefore the same as drawing examples, and the confusion counts of all entries are one matrix product per class.
+    For an entry with S > 1 seeds a draw adds a seed effect from a multivariate t distribution, whose scale is the
+    covariance of the seed means / S; entries share the parts of the seeds that both have. The variance is moderated by
+    the other entries of the same kind in `kinds` (by default none is comparable), which adds degrees of freedom to the
+    S-1 of the entry: see `seeds.seed_prior`.
     `seeds[m]` are the seeds of the columns of `predicted[m]` (by default 0, 1, ...): equal seeds of two entries are
     paired, whatever their columns. Seeds also vary the observed predictions, so the draws are rather too wide than too
     narrow. The order of examples, entries and seeds does not change the result.
     Raises: ValueError for other shapes, repeated names or repeated seeds.
-    Source: Efron & Tibshirani 1993, ch. 8 (stratified); Behrens-Fisher for the sum of the two parts.
+    Source: Efron & Tibshirani 1993, ch. 6; Behrens-Fisher for the sum of the two parts.
+    """
+    truth, tables, numbers = _checked(labels, predicted, names, seeds)
+    order = sorted(range(len(names)), key=lambda m: names[m])
+    own = [tables[m][:, np.argsort(numbers[m])] for m in order]
+    edges = np.cumsum([table.shape[1] for table in own])[:-1]
+    rng = np.random.default_rng(seed)
+    point, draws = _confusions(truth, np.concatenate(own, axis=1), num_classes, num_draws, rng)
+    noise = SeedNoise.drawn(
+        rng,
+        num_draws,
+        seeds=[sorted(numbers[m]) for m in order],
+        kinds=[names[m] if kinds is None else kinds[m] for m in order],
+        varies=[bool((table != table[:, :1]).any()) for table in own],
+    )
+    occurs = point.sum(axis=-1) + point.sum(axis=-2) > 0
+    scores = [np.split(score, edges) for score in (_accuracy(point), f1_of_confusion(point), _recall(point))]
+    effects = [noise.effects(per_seed) for per_seed in scores]
+    drawn = [
+        np.stack([each.mean(axis=1) for each in np.split(score, edges, axis=1)], axis=1)
+        for score in (_accuracy(draws), f1_of_confusion(draws, occurs))
+    ]
+    smooth = [  # random numbers of its own, so that the interval of an entry does not depend on the others
+        own_draws(truth, table, num_classes, num_draws, np.random.default_rng([seed, zlib.crc32(names[m].encode())]))
+        for m, table in zip(order, own, strict=True)
+    ]
+    balanced = np.stack([each.balanced_accuracy for each in smooth], axis=1) + effects[2]
+    found_above = np.array([each.mean() for each in scores[2]]) > smooth[0].chance + 1e-12
+    above = np.where(found_above, (balanced > smooth[0].chance).mean(axis=0), 0.0)
+    back = np.argsort(order)
+    first_seeds = [t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)]
+    return BootstrapDraws(
+        names=tuple(names),
+        accuracy=np.array([each.mean() for each in scores[0]])[back],
+        f1_macro=np.array([each.mean() for each in scores[1]])[back],
+        accuracy_draws=(drawn[0] + effects[0])[:, back],
+        f1_draws=(drawn[1] + effects[1])[:, back],
+        num_items=len(truth),
+        num_seeds=tuple(t.shape[1] for t in tables),
+        discordance=_discordance(np.stack(first_seeds, axis=1)),
+        f1_own_draws=(np.stack([each.f1_macro for each in smooth], axis=1) + effects[1])[:, back],
+        rarest_class=int(np.unique(truth, return_counts=True)[1].min()),
+        num_labels=len(np.unique(truth)),
+        p_above_chance=tuple(above[back].tolist()),
+    )
+
+
+def _checked(
+    labels: npt.ArrayLike,
+    predicted: Sequence[npt.ArrayLike],
+    names: Sequence[str],
+    seeds: Sequence[Sequence[int]] | None,
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]], list[list[int]]]:
+    """Return labels `(n,)`, and for each entry its table `(n, seeds)` and the seeds of its columns.
+
+    Raises: ValueError as `bootstrap_draws`.
     """
     truth = np.asarray(labels, dtype=np.int64)
     tables = [np.atleast_2d(np.asarray(p, dtype=np.int64).T).T for p in predicted]
@@ -123,36 +236,7 @@ def bootstrap_draws(
         raise ValueError(
             f"seeds {numbers} for tables of {[t.shape for t in tables]}; needed is a different one for each column"
         )
-    order = sorted(range(len(names)), key=lambda m: names[m])
-    sizes = [tables[m].shape[1] for m in order]
-    columns = np.concatenate([tables[m][:, np.argsort(numbers[m])] for m in order], axis=1)
-    rng = np.random.default_rng(seed)
-    point, draws = _confusions(truth, columns, num_classes, num_draws, rng)
-    every = sorted({s for own in numbers for s in own})
-    places = [[every.index(s) for s in sorted(numbers[m])] for m in order]
-    normals, chi = rng.standard_normal((num_draws, len(every))), rng.standard_normal((num_draws, max(sizes)))
-    back = np.argsort(order)
-    found = []
-    for metric in (_accuracy, f1_of_confusion):
-        per_seed, drawn = metric(point), metric(draws)  # (columns,), (B, columns)
-        edges = np.cumsum([0, *sizes])
-        means, moved = [], []
-        for (start, end), at in zip(pairwise(edges), places, strict=True):
-            means.append(per_seed[start:end].mean())
-            moved.append(drawn[:, start:end].mean(axis=1) + _seed_effect(per_seed[start:end], normals[:, at], chi))
-        found.append((np.array(means)[back], np.stack(moved, axis=1)[:, back]))
-    (accuracy, accuracy_draws), (f1, f1_draws) = found
-    first_seeds = [t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)]
-    return BootstrapDraws(
-        names=tuple(names),
-        accuracy=accuracy,
-        f1_macro=f1,
-        accuracy_draws=accuracy_draws,
-        f1_draws=f1_draws,
-        num_items=len(truth),
-        num_seeds=tuple(t.shape[1] for t in tables),
-        discordance=_discordance(np.stack(first_seeds, axis=1)),
-    )
+    return truth, tables, numbers
 
 
 def _discordance(right: npt.NDArray[np.bool_]) -> float:
@@ -170,17 +254,17 @@ def _confusions(
     num_columns = columns.shape[1]
     point = np.zeros((num_columns, k, k))
     draws = np.zeros((num_draws, num_columns, k, k))
-    for c in range(k):
-        rows = columns[truth == c]
-        if len(rows) == 0:
-            continue
-        patterns, counts = np.unique(rows, axis=0, return_counts=True)
-        hot = np.concatenate([(patterns == j) for j in range(k)], axis=1).astype(np.float64)
-        point[:, c, :] = (counts @ hot).reshape(k, num_columns).T
-        for start in range(0, num_draws, CHUNK):
-            size = min(CHUNK, num_draws - start)
-            times = _multiplicities(counts, size, rng)
-            draws[start : start + size, :, c, :] = (times @ hot).reshape(size, k, num_columns).transpose(0, 2, 1)
+    patterns, counts = np.unique(np.column_stack([truth, columns]), axis=0, return_counts=True)
+    hot = np.concatenate([patterns[:, 1:] == j for j in range(k)], axis=1).astype(np.float64)
+    edges = np.searchsorted(patterns[:, 0], np.arange(k + 1))  # patterns are sorted by their true class
+    for start in range(0, num_draws, CHUNK):
+        size = min(CHUNK, num_draws - start)
+        times = _multiplicities(counts, size, rng)
+        for c, (low, high) in enumerate(pairwise(edges)):
+            drawn = (times[:, low:high] @ hot[low:high]).reshape(size, k, num_columns)
+            draws[start : start + size, :, c, :] = drawn.transpose(0, 2, 1)
+    for c, (low, high) in enumerate(pairwise(edges)):
+        point[:, c, :] = (counts[low:high] @ hot[low:high]).reshape(k, num_columns).T
     return point, draws
 
 
@@ -202,22 +286,11 @@ def _accuracy(confusion: Floats) -> Floats:
     return np.asarray(np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)))
 
 
-def f1_of_confusion(confusion: Floats) -> Floats:
-    """Return macro-F1 `(...)` of counts `(..., k, k)`: the unweighted mean over occurring classes, as in the metric."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    below = confusion.sum(axis=-1) + confusion.sum(axis=-2)
-    present = below > 0
-    f1 = np.divide(2 * hits, below, out=np.zeros_like(below), where=present)
-    return np.asarray(f1.sum(axis=-1) / present.sum(axis=-1))
-
-
-def _seed_effect(per_seed: Floats, normals: Floats, chi: Floats) -> Floats | float:
-    """Return draws `(B,)` of the error of the mean over these seeds, from their `normals` `(B, S)`; 0 for one seed."""
-    size = len(per_seed)
-    if size < 2:
-        return 0.0
-    scale = np.sqrt((chi[:, : size - 1] ** 2).sum(axis=1) / (size - 1))
-    return np.asarray(normals @ (per_seed - per_seed.mean()) / np.sqrt(size * (size - 1)) / scale)
+def _recall(confusion: Floats) -> Floats:
+    """Return the mean recall of the classes that occur among the labels."""
+    texts = confusion.sum(axis=-1)
+    recall = np.divide(np.diagonal(confusion, axis1=-2, axis2=-1), texts, out=np.zeros_like(texts), where=texts > 0)
+    return np.asarray(recall.sum(axis=-1) / (texts > 0).sum(axis=-1))
 
 
 def process_logs(processes: Sequence[Mapping[str, Any]] | None) -> Floats:

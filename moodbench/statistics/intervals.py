@@ -11,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
+from moodbench.statistics.seeds import NO_PRIOR, SeedPrior
+
 Estimand = Literal["checkpoint", "recipe"]
 """checkpoint: these weights on new examples. recipe: the recipe trained again, on new examples."""
 
 TWO_WAY = "two-way items x seeds"
+FEW_DISCORDANT = 10
+"""With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class TwoWay(NamedTuple):
     seed_variance: float
     """Variance of the mean over new seeds."""
     num_items: int
-    num_seeds: int
+    num_seeds: float
+    """Number of seeds; comparable entries add the degrees of freedom that they lend to `seed_variance`."""
 
     @property
     def variance(self) -> float:
@@ -49,10 +54,10 @@ class TwoWay(NamedTuple):
         return self.item_variance + self.seed_variance
 
     def half_width(self, level: float) -> float:
-        """Return half the width of the two-sided interval: sqrt(t_(n-1)^2 V_item + t_(S-1)^2 V_seed).
+        """Return half the width of the two-sided interval: sqrt(t_(n-1)^2 V_item + t_df^2 V_seed).
 
-        This covers 94 % or more. A t quantile with Satterthwaite's degrees of freedom on the summed variance covers
-        only 86 to 92 % with 2 or 3 seeds and a seed effect that matters.
+        Here df is `num_seeds` - 1. This covers 94 % or more. A t quantile with Satterthwaite's degrees of freedom
+        on the summed variance covers only 86 to 92 % with 2 or 3 seeds and a seed effect that matters.
         Source: Howe 1974 and Zou & Donner 2008 (the two intervals squared and added).
         """
         quantile = (1 + _level(level)) / 2
@@ -90,15 +95,22 @@ def wilson(num_correct: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, low, high, level, "wilson", "checkpoint", n)
 
 
-def two_way(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+def two_way(values: npt.ArrayLike, level: float = 0.95, prior: SeedPrior = NO_PRIOR) -> Interval:
     """Return the mean of `values` `(items, seeds)` with a t interval for new items and new seeds.
 
+    `prior` is what comparable entries say about the variance between seeds: see `two_way_variance`.
     Not clipped: if the values are shares, the interval may exceed 0 or 1; see `clipped`.
     """
     table = np.asarray(values, dtype=np.float64)
-    found = two_way_variance(table)
+    found = two_way_variance(table, prior)
     half = found.half_width(level)
-    return Interval(found.mean, found.mean - half, found.mean + half, level, TWO_WAY, "recipe", len(table))
+    method = method_of(TWO_WAY, prior)
+    return Interval(found.mean, found.mean - half, found.mean + half, level, method, "recipe", len(table))
+
+
+def method_of(method: str, prior: SeedPrior) -> str:
+    """Return the name of the `method`, which says whether the variance between seeds is moderated by others."""
+    return f"{method}, seed variance moderated by comparable entries" if prior.df else method
 
 
 def clipped(interval: Interval) -> Interval:
@@ -122,11 +134,12 @@ def mean_of_independent(parts: Sequence[Interval]) -> Interval:
     return Interval(point, point - below, point + above, parts[0].level, "mover", parts[0].estimand, n)
 
 
-def two_way_variance(values: npt.ArrayLike) -> TwoWay:
+def two_way_variance(values: npt.ArrayLike, prior: SeedPrior = NO_PRIOR) -> TwoWay:
     """Return the mean over items and seeds of `values` `(items, seeds)` and its variances.
 
     V_item = var(item means) / n, V_seed = var(seed means) / S, where var divides by n-1 and S-1. The variance of the
     cells is in both and is not subtracted: the sum is rather too large, which an interval from few seeds needs.
+    var(seed means) is moderated by `prior`, unless all seeds have the same values, as those of a deterministic entry.
     Raises: ValueError unless there are two or more items and seeds and all values are finite.
     Source: Cameron, Gelbach & Miller 2011 (two-way clustering); not subtracting is our choice.
     """
@@ -137,8 +150,10 @@ def two_way_variance(values: npt.ArrayLike) -> TwoWay:
         raise ValueError("values hold NaN or infinity; every item needs a value for every seed")
     n, num_seeds = table.shape
     item = float(table.mean(axis=1).var(ddof=1)) / n
-    seed = float(table.mean(axis=0).var(ddof=1)) / num_seeds
-    return TwoWay(float(table.mean()), item, seed, n, num_seeds)
+    own = float(table.mean(axis=0).var(ddof=1))
+    varies = bool((table != table[:, :1]).any())
+    used = prior if varies else NO_PRIOR
+    return TwoWay(float(table.mean()), item, used.moderated(own, num_seeds) / num_seeds, n, num_seeds + used.df)
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:
@@ -195,6 +210,43 @@ def clopper_pearson(count: float, n: float, tail: float) -> tuple[float, float]:
     low = 0.0 if count <= 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
     high = 1.0 if count >= n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
     return low, high
+
+
+def exact_ends(alone_a: npt.ArrayLike, alone_b: npt.ArrayLike, level: float) -> tuple[float, float]:
+    """Return an interval (low, high) for P(A right) - P(B right) that holds with few discordant examples too.
+
+    `alone_a` `(items,)` is the share of the seeds in which only A is right on each example, `alone_b` likewise for B.
+    The exact limits of the two means are combined by MOVER: distances squared and added. Without any discordant
+    example the ends are exact, +-3.0 / n at level 0.90, where an interval from the observed variance would have
+    almost no width.
+    Source: Clopper & Pearson 1934; Zou & Donner 2008 (MOVER).
+    """
+    a, low_a, high_a = _mean_with_limits(np.asarray(alone_a, dtype=np.float64), (1 - level) / 2)
+    b, low_b, high_b = _mean_with_limits(np.asarray(alone_b, dtype=np.float64), (1 - level) / 2)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
+def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[float, float, float]:
+    """Return the mean of shares (0 to 1) over the examples, and its limits as if counted over n / d examples.
+
+    The design effect d, at most 1, is the variance of the shares divided by that of 0/1 outcomes with the same mean:
+    seeds that err on different examples carry more information than one seed. With fewer than FEW_DISCORDANT shares
+    above 0 the estimate of d is too uncertain, and d is 1.
+    """
+    mean, n = float(shares.mean()), len(shares)
+    effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_DISCORDANT else 1.0
+    low, high = clopper_pearson(mean * n / effect, n / effect, tail)
+    return mean, low, high
+
+
+def widened(ends: tuple[float, float], point: float, num_items: int, level: float) -> tuple[float, float]:
+    """Return the `ends` of an interval around `point`, moved outwards as `rank_intervals.step_down` converts T.
+
+    T / sqrt(1 + T^2 / n) = z at T = z / sqrt(1 - z^2 / n).
+    """
+    z2 = float(scipy.special.ndtri((1 + level) / 2)) ** 2
+    factor = 1 / math.sqrt(1 - min(z2 / num_items, 0.75))
+    return point - factor * (point - ends[0]), point + factor * (ends[1] - point)
 
 
 def _level(level: float) -> float:

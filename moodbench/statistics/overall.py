@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +94,7 @@ def overall(leaderboard: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
         device_name=_joined_texts(part, "device_name", _only),
         **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
+        trivial=groups["trivial"].all() if "trivial" in part else False,
         quick=groups["quick"].any(),
         slow_machine=groups["slow_machine"].any(),
         verdict=_joined_texts(part, "verdict", worst_verdict),
@@ -157,20 +157,30 @@ def mean_draws(tracks: Mapping[str, BootstrapDraws]) -> BootstrapDraws | None:
     if not names:
         return None
     at = [[part.names.index(n) for n in names] for part in parts]
-    means = {
-        what: np.mean([getattr(part, what)[..., here] for part, here in zip(parts, at, strict=True)], axis=0)
+    accuracy, f1, accuracy_draws, f1_draws = (
+        np.mean([getattr(part, what)[..., here] for part, here in zip(parts, at, strict=True)], axis=0)
         for what in ("accuracy", "f1_macro", "accuracy_draws", "f1_draws")
-    }
+    )
     seeds = np.min([np.array(part.num_seeds)[here] for part, here in zip(parts, at, strict=True)], axis=0)
-    return replace(
-        parts[0],
+    return BootstrapDraws(
         names=tuple(names),
-        num_items=min(part.num_items for part in parts),
+        accuracy=accuracy,
+        f1_macro=f1,
+        accuracy_draws=accuracy_draws,
+        f1_draws=f1_draws,
+        num_items=items_of_mean([part.num_items for part in parts]),
         num_seeds=tuple(seeds.tolist()),
         discordance=float(np.mean([part.discordance for part in parts])),
-        speed_noise=None,
-        **means,
     )
+
+
+def items_of_mean(num_items: Sequence[int]) -> int:
+    """Return how many examples one dataset needs to know a score as well as the unweighted mean over these datasets.
+
+    The variance of the mean over D datasets is that of an example times the sum of 1 / n, divided by D squared: four
+    datasets of 300 examples count as 1,200, one of 100 beside three of 10,000 as 1,553.
+    """
+    return round(len(num_items) ** 2 / sum(1 / n for n in num_items))
 
 
 def mean_ties(bootstrap: BootstrapDraws) -> pd.DataFrame:

@@ -12,16 +12,26 @@ import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.statistics.all_pairs import POWER
-from moodbench.statistics.bootstrap import Floats, bootstrap_draws, f1_of_confusion
-from moodbench.statistics.intervals import Estimand, clopper_pearson, mcnemar_mid_p, newcombe_paired, two_way_variance
+from moodbench.statistics.bootstrap import Floats, bootstrap_draws
+from moodbench.statistics.intervals import (
+    FEW_DISCORDANT,
+    Estimand,
+    clopper_pearson,
+    exact_ends,
+    mcnemar_mid_p,
+    method_of,
+    newcombe_paired,
+    two_way_variance,
+    widened,
+)
 from moodbench.statistics.rank_intervals import minimum_detectable_effect, step_down
+from moodbench.statistics.seeds import NO_PRIOR, SeedPrior
+from moodbench.statistics.smoothed import f1_of_confusion
 
 Outcomes = npt.NDArray[np.bool_]
 ROPE = 0.01
 """Differences within one point of accuracy do not matter in practice (region of practical equivalence)."""
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-FEW_DISCORDANT = 10
-"""With fewer discordant examples (only one model is right), their share is uncertain and its upper limit is used."""
 
 
 class Needed(NamedTuple):
@@ -72,14 +82,19 @@ class PairedDifference:
 
 
 def paired_accuracy(
-    correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, level: float = 0.95, rope: float = ROPE
+    correct_a: npt.ArrayLike,
+    correct_b: npt.ArrayLike,
+    level: float = 0.95,
+    rope: float = ROPE,
+    *,
+    prior: SeedPrior = NO_PRIOR,
 ) -> PairedDifference:
     """Return the difference in accuracy of A and B from booleans `(items,)` or `(items, seeds)`, rows and seeds paired.
 
     One seed: McNemar's mid-p and Newcombe's interval, for these checkpoints. In the rare case that the two disagree
     about 0 (by less than 0.1 points at 200 examples), the end of the interval nearer to 0 is moved to 0.
     Several seeds: the two-way t interval of the differences and its p-value, for the recipes; seed s of A is compared
-    with seed s of B.
+    with seed s of B, and `prior` is what comparable entries say about the variance of a difference between seeds.
     Equivalence: both one-sided tests at 1 - `level` reject, that is, the interval at level 2 `level` - 1 lies within
     +-`rope`, and so does the one of `exact_ends`: with hardly any discordant examples the first alone errs in
     up to 13 % of cases.
@@ -92,7 +107,7 @@ def paired_accuracy(
     if not 0 < rope < 1:
         raise ValueError(f"rope is {rope}; allowed is between 0 and 1, 0.01 is one point")
     num_items, num_seeds = right_a.shape
-    test = _recipe_test(right_a, right_b, level) if num_seeds > 1 else _checkpoint_test(right_a, right_b, level)
+    test = _recipe_test(right_a, right_b, level, prior) if num_seeds > 1 else _checkpoint_test(right_a, right_b, level)
     separated = test.p_value <= 1 - level
     low, high = _agreeing(*test.interval(level), test.delta, separated)
     only_a, only_b = right_a & ~right_b, right_b & ~right_a
@@ -105,7 +120,14 @@ def paired_accuracy(
         num_discordant = (int(only_a.sum()) + int(only_b.sum())) / num_seeds
         item_sd2 = num_items * test.item_variance
         needed = examples_needed(
-            test.delta, num_discordant, num_items, item_sd2, test.seed_variance, num_seeds, rope, level
+            test.delta,
+            num_discordant,
+            num_items,
+            item_sd2,
+            test.seed_variance,
+            test.num_seeds,
+            rope,
+            level,
         )
     return PairedDifference(
         delta=test.delta,
@@ -133,8 +155,9 @@ class _Test(NamedTuple):
 
     delta: float
     item_variance: float
-    """Variance of `delta` over new items; `seed_variance` is that over new seeds."""
+    """Variance of `delta` over new items; `seed_variance` is that over new seeds, of which `num_seeds` count."""
     seed_variance: float
+    num_seeds: float
     p_value: float
     detectable: float
     """True difference that the test detects with 80 % power."""
@@ -144,9 +167,9 @@ class _Test(NamedTuple):
     estimand: Estimand
 
 
-def _recipe_test(right_a: Outcomes, right_b: Outcomes, level: float) -> _Test:
+def _recipe_test(right_a: Outcomes, right_b: Outcomes, level: float, prior: SeedPrior) -> _Test:
     """Return the two-way t test over items and seeds."""
-    found = two_way_variance(right_a.astype(np.float64) - right_b)
+    found = two_way_variance(right_a.astype(np.float64) - right_b, prior)
 
     def interval(level: float) -> tuple[float, float]:
         half = found.half_width(level)
@@ -157,10 +180,11 @@ def _recipe_test(right_a: Outcomes, right_b: Outcomes, level: float) -> _Test:
         found.mean,
         found.item_variance,
         found.seed_variance,
+        found.num_seeds,
         found.p_value(),
         detectable,
         interval,
-        "two-way items x seeds, t",
+        method_of("two-way items x seeds, t", prior),
         "recipe",
     )
 
@@ -174,6 +198,7 @@ def _checkpoint_test(right_a: Outcomes, right_b: Outcomes, level: float) -> _Tes
         delta,
         (discordance - delta**2) / num_items,
         0.0,
+        1.0,
         mcnemar_mid_p(only_a, only_b),
         minimum_detectable_effect(num_items, discordance, alpha=1 - level),
         lambda level: newcombe_paired(both, only_a, only_b, num_items - both - only_a - only_b, level),
@@ -194,8 +219,9 @@ class F1Difference:
     """Macro-F1 of A minus macro-F1 of B on the same examples."""
 
     delta: float
-    low: float
-    high: float
+    low: float | None
+    """Ends of the interval; None if the rarest class has too few texts: see `bootstrap.FEW_TEXTS`."""
+    high: float | None
     level: float
     p_value: float
     method: str
@@ -215,7 +241,8 @@ def paired_f1(
     """Return the difference in macro-F1 of predicted classes `(n,)` or `(n, seeds)`, with its bootstrap interval.
 
     One seed: p by paired approximate randomisation, (1 + draws as large) / (draws + 1), where each draw swaps the two
-    predictions of every example with probability 1/2. Several seeds: p by the paired bootstrap with its seed effect.
+    predictions of every example with probability 1/2. Several seeds: p by the paired bootstrap with its seed effect,
+    whose variance is moderated by both.
     Exchanging A and B flips the signs and changes nothing else: both orders use the same draws.
     Source: Yeh 2000; Noreen 1989.
     """
@@ -224,21 +251,23 @@ def paired_f1(
     forth, back = _pattern_counts(truth, a, b), _pattern_counts(truth, b, a)
     if back < forth:
         found = paired_f1(truth, b, a, num_classes, level=level, num_draws=num_draws, seed=seed)
-        delta, low, high = (0.0 - x for x in (found.delta, found.high, found.low))  # not -x, which would be -0.0
-        return replace(found, delta=delta, low=low, high=high)
-    bootstrap = bootstrap_draws(truth, [a, b], ["a", "b"], num_classes, num_draws=num_draws, seed=seed)
+        low, high = (None if x is None else 0.0 - x for x in (found.high, found.low))  # not -x, which would be -0.0
+        return replace(found, delta=0.0 - found.delta, low=low, high=high)
+    kinds = "ab" if forth == back else "rr"  # interchangeable models have no other to learn from
+    bootstrap = bootstrap_draws(truth, [a, b], "ab", num_classes, kinds=kinds, num_draws=num_draws, seed=seed)
     delta = float(bootstrap.f1_macro[0] - bootstrap.f1_macro[1])
     drawn = bootstrap.f1_draws[:, 0] - bootstrap.f1_draws[:, 1]
-    low, high = difference_interval(drawn, level)
+    low, high = widened(difference_interval(drawn, level), delta, bootstrap.f1_items, level)
     if forth == back:  # A and B are interchangeable
         low, high = (low - high) / 2, (high - low) / 2
     if bootstrap.estimand == "recipe":
-        p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, len(truth))[0][0])
+        p_value = float(step_down(np.array([delta]), drawn[:, None] - delta, bootstrap.f1_items)[0][0])
         method = "joint bootstrap with t-distributed seeds"
     else:
         p_value = _randomisation_p(truth, a.ravel(), b.ravel(), num_classes, 5 * num_draws, seed)
-        method = "stratified bootstrap, paired approximate randomisation"
-    return F1Difference(delta, low, high, level, p_value, method, bootstrap.estimand)
+        method = "bootstrap, paired approximate randomisation"
+    given = None if bootstrap.has_tiny_class else low, None if bootstrap.has_tiny_class else high
+    return F1Difference(delta, given[0], given[1], level, p_value, method, bootstrap.estimand)
 
 
 def _pattern_counts(
@@ -311,40 +340,13 @@ def decide(delta: float, separated: bool, rope_low: float, rope_high: float, rop
     return "equivalent" if -rope < rope_low and rope_high < rope else "undecided"
 
 
-def exact_ends(alone_a: npt.ArrayLike, alone_b: npt.ArrayLike, level: float) -> tuple[float, float]:
-    """Return an interval (low, high) for P(A right) - P(B right) that holds with few discordant examples too.
-
-    `alone_a` `(items,)` is the share of the seeds in which only A is right on each example, `alone_b` likewise for B.
-    The exact limits of the two means are combined by MOVER: distances squared and added. Without any discordant
-    example the ends are exact, +-3.0 / n at level 0.90, where an interval from the observed variance would have
-    almost no width.
-    Source: Clopper & Pearson 1934; Zou & Donner 2008 (MOVER).
-    """
-    a, low_a, high_a = _mean_with_limits(np.asarray(alone_a, dtype=np.float64), (1 - level) / 2)
-    b, low_b, high_b = _mean_with_limits(np.asarray(alone_b, dtype=np.float64), (1 - level) / 2)
-    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
-
-
-def _mean_with_limits(shares: npt.NDArray[np.float64], tail: float) -> tuple[float, float, float]:
-    """Return the mean of shares (0 to 1) over the examples, and its limits as if counted over n / d examples.
-
-    The design effect d, at most 1, is the variance of the shares divided by that of 0/1 outcomes with the same mean:
-    seeds that err on different examples carry more information than one seed. With fewer than FEW_DISCORDANT shares
-    above 0 the estimate of d is too uncertain, and d is 1.
-    """
-    mean, n = float(shares.mean()), len(shares)
-    effect = float((shares**2).sum() / shares.sum()) if np.count_nonzero(shares) >= FEW_DISCORDANT else 1.0
-    low, high = clopper_pearson(mean * n / effect, n / effect, tail)
-    return mean, low, high
-
-
 def examples_needed(
     delta: float,
     num_discordant: float,
     num_items: int,
     item_sd2: float,
     seed_variance: float,
-    num_seeds: int,
+    num_seeds: float,
     rope: float,
     level: float,
 ) -> Needed | None:
@@ -362,12 +364,13 @@ def examples_needed(
 
 
 def items_needed(
-    delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95, num_seeds: int = 1
+    delta: float, item_sd2: float, seed_variance: float, rope: float, level: float = 0.95, num_seeds: float = 1
 ) -> int | None:
     """Return the number of examples that would show a difference or equivalence with 80 % power, or None.
 
     The true difference is assumed to be `delta`. `item_sd2` is the variance of the difference between single examples,
-    `seed_variance` that of the mean over `num_seeds` trainings, with the same t quantile as in the interval. Of the
+    `seed_variance` that of the mean over the trainings, with the t quantile of `num_seeds` - 1 degrees of freedom, to
+    which those of comparable entries are added as in the interval. Of the
     number for a difference and the one for equivalence the smaller is returned; None if the seed variance alone is too
     large for both.
     """
@@ -379,7 +382,7 @@ def items_needed(
     return max(2, math.ceil(min(needed))) if needed else None
 
 
-def _item_variance(gap: float, quantile: float, power: float, seed_variance: float, num_seeds: int) -> float:
+def _item_variance(gap: float, quantile: float, power: float, seed_variance: float, num_seeds: float) -> float:
     """Return the item variance v of the mean at which a true `gap` is found, or 0 if there is none.
 
     Solves sqrt(z^2 v + t^2 s) + z_power sqrt(v + s) = gap, where s is `seed_variance`.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moodbench.statistics.bootstrap import bootstrap_draws
-from moodbench.statistics.overall import mean_draws, mean_ties, separated
+from moodbench.statistics.overall import items_of_mean, mean_draws, mean_ties, separated
 
 
 def track(names, shares, seed, n=400):
@@ -24,6 +24,14 @@ def test_the_mean_over_tracks_keeps_those_that_all_have_and_averages_draw_by_dra
     expected = (one.accuracy_draws[:, 0].var() + two.accuracy_draws[:, 1].var()) / 4
     assert found.accuracy_draws[:, 0].var() == pytest.approx(expected, rel=0.15)
     assert mean_draws({}) is None and mean_draws({"x": track(["a"], [0.5], 1), "y": track(["b"], [0.5], 1)}) is None
+
+
+def test_each_data_set_weighs_with_its_own_number_of_texts():
+    """The variance of the mean of D datasets of one-text variance v is v / D^2 x sum of 1 / n: as n texts at once."""
+    assert items_of_mean([300] * 4) == 1200 and items_of_mean([100]) == 100
+    assert items_of_mean([100, 10_000, 10_000, 10_000]) == 1553
+    parts = {"small": track(["a", "b"], [0.8, 0.7], 1, 100), "large": track(["a", "b"], [0.8, 0.7], 2, 4000)}
+    assert mean_draws(parts).num_items == round(4 / (1 / 100 + 1 / 4000))
 
 
 def test_what_one_data_set_leaves_open_several_may_separate():
