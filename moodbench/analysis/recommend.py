@@ -3,7 +3,7 @@
 A limit must hold at the unfavourable end of a confidence interval. Among the models within the limits, those whose
 accuracy does not differ significantly from the best accuracy are tied, and the fastest of the tied models is picked.
 Nothing is extrapolated to a machine that was not measured. A measurement does not count if the timed model gave other
-labels than the evaluated one.
+labels than the evaluated one, and a model that is no better than the majority baseline is never recommended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.analysis.leaderboard import on_all, valid, without_trivial
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.overall import separated
 
@@ -71,7 +71,7 @@ class Recommendation:
     num_given: int
     """Number of models on the leaderboard."""
     num_rows: int
-    """Number of these that cover all datasets, which are compared."""
+    """Number of these that cover all datasets and are better than chance, which are compared."""
     num_fitting: int = 0
     """Number of models within the limits."""
     num_tied: int = 0
@@ -89,7 +89,7 @@ class Recommendation:
 
 def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
     """Recommend one of the `rows` of one track."""
-    num_given, rows = len(rows), on_all(valid(rows)).astype({"latency_p50_s": "float64"})
+    num_given, rows = len(rows), without_trivial(on_all(valid(rows))).astype({"latency_p50_s": "float64"})
     fitting = rows[_within(rows, limits)].sort_values("accuracy", ascending=False, kind="stable")
     if fitting.empty:
         nearest, misses = _nearest(rows, limits)

@@ -322,6 +322,8 @@ def _reasons_html(reasons: dict[str, list[str]]) -> str:
 
 def missing_reason(key: str, row: Row, failures: pd.DataFrame) -> str:
     """Return why the cell of column `key` in this row of the leaderboard has no value."""
+    if key in ("rank", "p_best", "p_pareto_latency") and row.get("trivial") == True:  # noqa: E712 - or missing
+        return f"no rank: {MARKS['trivial']}"
     if key == "rank" and not missing(row["score"]):
         return "no rank: the score is provisional, and other entries were measured undisturbed"
     if key == "p_pareto_latency":

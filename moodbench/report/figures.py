@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.leaderboard import on_all, valid
+from moodbench.analysis.leaderboard import candidates, on_all, valid, without_trivial
 from moodbench.report.charts import GREY, INK, PALETTE, Axis, Chart, NoData, Series, log_axis, names_axis, style
 from moodbench.report.formatting import (
     MARKS,
@@ -63,6 +63,10 @@ COSTS: Mapping[str, Cost] = {
 """Leaderboard column of each cost to its axis."""
 
 
+CLOCKED = ("latency_p50_s", "latency_p99_s", "throughput_texts_per_s")
+"""Costs that other load disturbs: the frontier then leaves provisional rows out, as ranks do."""
+
+
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:
     """Return whether each point is on the Pareto frontier, where a higher `y` is better.
 
@@ -90,7 +94,10 @@ def trade_off(rows: pd.DataFrame, cost: str = "latency_p50_s", *, as_error: bool
     known = with_trade_off(rows, cost).sort_values(cost)
     if known.empty:
         return NoData("No entry shown has both an accuracy and this measurement")
-    on = frontier(known[cost], known["accuracy"], less_is_better=axis.better == "left")
+    fit = known[candidates(known)] if cost in CLOCKED else without_trivial(known)
+    on = frontier(
+        known[cost].where(known.index.isin(fit.index)), known["accuracy"], less_is_better=axis.better == "left"
+    )
     memory = known["memory_peak_batch1_bytes"].fillna(known["memory_peak_batch1_bytes"].min()).fillna(1.0)
     low, middle, high = (100 * known[c].astype(float) for c in ("accuracy_low", "accuracy", "accuracy_high"))
     if as_error:

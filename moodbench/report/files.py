@@ -42,7 +42,7 @@ COUNTS = (
     "num_train", "rank", "num_steps", "num_seeds", "num_test",
     "rank_low", "rank_high", "accuracy_rank_low", "accuracy_rank_high",
 )  # fmt: skip
-FLAGS = ("provisional", "quick", "tied_best", "tied_f1", "tied_latency")
+FLAGS = ("provisional", "quick", "trivial", "tied_best", "tied_f1", "tied_latency")
 TEXTS = (
     "track", "dataset", "name", "model", "method", "quantization", "interval_method", "estimand",
     "verdict", "device_name", "config_id", "accuracy_letters", "training_verdict",

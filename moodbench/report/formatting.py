@@ -29,6 +29,8 @@ MARKS: Mapping[str, str] = {
     "differences to it are of recipes, not of models",
     "at chance": "validation accuracy is not above the share of the most frequent class: "
     "differences to it are of recipes, not of models",
+    "trivial": "no better than always giving the most frequent label, in balanced accuracy at 2.5 %: "
+    "a reference without rank",
     "partial": "not run on all datasets that overall covers: its means are over the others, and it has no score there",
 }
 """Marks shown beside a row wherever it appears, with their meaning."""
@@ -68,6 +70,8 @@ def marks(row: Row) -> tuple[str, ...]:
         found.append("quick")
     if row.get("training_verdict") in NOT_TRAINED_ENOUGH:
         found.append(NOT_TRAINED_ENOUGH[row["training_verdict"]])
+    if row.get("trivial") == True:  # noqa: E712 - missing is not trivial
+        found.append("trivial")
     if row.get("on_all") == False:  # noqa: E712 - missing is a row of one dataset
         found.append("partial")
     return tuple(str(mark) for mark in found)

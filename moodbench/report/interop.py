@@ -166,7 +166,7 @@ def _eee_result(each: Evaluated, column: str) -> dict[str, Any]:
         source["additional_details"] = {key: str(hub[key]) for key in ("config", "revision") if hub.get(key)}
     uncertainty: dict[str, Any] = {"num_samples": int(row["num_test"])}
     if column in ("accuracy", "f1_macro") and not missing(row.get(f"{kind}_low")):
-        method = row["interval_method"] if column == "accuracy" else "stratified bootstrap"
+        method = row["interval_method"] if column == "accuracy" else "smoothed bootstrap"
         uncertainty["confidence_interval"] = {
             "lower": float(row[f"{kind}_low"]),
             "upper": float(row[f"{kind}_high"]),

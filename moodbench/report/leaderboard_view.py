@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import AREA_COLUMNS, PARETO_COSTS, on_all, valid
+from moodbench.analysis.leaderboard import AREA_COLUMNS, PARETO_COSTS, on_all, valid, without_trivial
 from moodbench.analysis.results import REFERENCE_COLUMNS, REFERENCE_HELP, Results, read_results
 from moodbench.analysis.robustness import Robustness, robustness
 from moodbench.hardware import Hardware
@@ -41,18 +41,21 @@ EXPORTED = [
     "memory_peak_bytes", "weights_bytes", "cold_start_s",
     "train_time_s", "num_steps", "training_verdict", "num_params", "num_trainable", "num_seeds", "num_test",
     "verdict", "quick", "device_name", "config_id", "fit_ids",
-    "rank_low", "rank_high", "p_best", "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
+    "trivial", "rank_low", "rank_high", "p_best",
+    "accuracy_rank_low", "accuracy_rank_high", "accuracy_letters", "tied_best",
     "f1_low", "f1_high", "tied_f1", "tied_latency", *PARETO_COSTS.values(), *AREA_COLUMNS.values(),
 ]  # fmt: skip
 """Columns of `--json` and `--csv`, in base units."""
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
 
-DRAWN_FROM = (
-    "over bootstrap draws of the test texts, the seeds, the speed where several processes measured it, "
-    "and the weights (Dirichlet around those shown)"
+NO_SCORE = "No entry has a score here yet: a score needs quality, throughput, latency and the baseline's result."
+CHANCE_ONLY = (
+    "No entry is better than always giving the most frequent label, so none leads. More training, or more texts of the "
+    "rare classes, would help."
 )
-"""Sources of variation in rank probabilities, in words."""
+DRAWN_FROM = "over bootstrap draws of the test texts, the seeds, and the speed where several processes measured it"
+"""Sources of variation in rank intervals and in the probability to be the best, in words."""
 
 TIED: Mapping[str, str] = {"accuracy": "tied_best", "f1_macro": "tied_f1", "latency_p50_s": "tied_latency"}
 """Column to the column that flags the rows that do not differ significantly from its best."""
@@ -183,11 +186,11 @@ def answer(track: pd.DataFrame) -> str:
     """Describe the result of a track in words.
 
     It says who leads under these weights and how sure that is, who has a better score but no rank, and who was not
-    trained enough.
+    trained enough. A model that is no better than chance never leads.
     """
     ranked = track[track["rank"].notna()]
     ahead, short = _ahead_without_place(track, ranked), not_trained_enough(ranked)
-    text = _leader(ranked)
+    text = _leader(ranked, CHANCE_ONLY if len(track) and without_trivial(track).empty else NO_SCORE)
     if len(ahead):
         be = "score higher" if len(ahead) > 1 else "scores higher"
         text += f" {listed(ahead)} {be}, but without a rank, because other load disturbed the clock."
@@ -204,12 +207,13 @@ def _ahead_without_place(track: pd.DataFrame, ranked: pd.DataFrame) -> list[str]
     """Return the models that score above the leader but have no rank, because their score is provisional."""
     if ranked.empty or missing(ranked["score"].iloc[0]):
         return []
-    return list(track.loc[track["rank"].isna() & (track["score"] > ranked["score"].iloc[0]), "name"])
+    disturbed = track["rank"].isna() & track["provisional"].astype(bool)
+    return without_trivial(track[disturbed & (track["score"] > ranked["score"].iloc[0])])["name"].tolist()
 
 
-def _leader(ranked: pd.DataFrame) -> str:
+def _leader(ranked: pd.DataFrame, without_ranks: str) -> str:
     if ranked.empty:
-        return "No entry has a score here yet: a score needs quality, throughput, latency and the baseline's result."
+        return without_ranks
     first = ranked.iloc[0]
     if missing(first["score"]):
         front = listed(list(ranked.loc[ranked["rank"] == 1, "name"]))
@@ -235,10 +239,10 @@ def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -
     Columns with fewer than two values are left out. Accuracy, F1 and P50 use the bootstrap draws where the leaderboard
     has them (TIED); other columns, and leaderboards without draws, give the best alone. Rows with a disturbed clock do
     not count in timed columns, invalid measurements do not count in measured columns, and rows that miss a dataset do
-    not count at all.
+    not count at all, and neither do rows that are no better than chance.
     """
     found: dict[str, set[object]] = {}
-    measured = on_all(valid(track))
+    measured = without_trivial(on_all(valid(track)))
     undisturbed = measured[~measured["provisional"].astype(bool)]
     for column in columns:
         if column not in track or column not in (*HIGHER, *LOWER):

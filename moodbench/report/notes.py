@@ -13,7 +13,7 @@ from moodbench.analysis.scoring import Scoring
 from moodbench.benchmark.from_store import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
 from moodbench.statistics.all_pairs import AllPairs
-from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.bootstrap import FEW_TEXTS, BootstrapDraws
 from moodbench.statistics.composite import (
     CRITERIA,
     Weights,
@@ -27,8 +27,10 @@ from moodbench.tune.result import SearchResult, tuned_name
 
 LEAST_SHOWN = 5e-4
 """Smallest detectable difference that is shown; anything less would read 0.0 points."""
-WIDTH_OF_NONE = 1e-9
-"""Intervals narrower than this share count as having no width."""
+CHANCE = (
+    "No entry is better than always giving the most frequent label (balanced accuracy above chance, one-sided at 2.5 % "
+    "for all entries together), so that their order may be luck."
+)
 WHY = {"undertrained": "loss still falling", "chance": "validation accuracy not above the most frequent class"}
 """Training verdict to what the learning curve shows."""
 OF_RECIPES = "a difference of recipes, not of models"
@@ -139,8 +141,19 @@ def rank_notes(pairs: Mapping[str, AllPairs], draws: Mapping[str, BootstrapDraws
         "Ranks are simultaneous 95 % rank intervals; entries that share a letter under Groups do not differ "
         "significantly in accuracy. "
         f"{_speed_sentence(draws, entries)}",
+        *(f"{_short(track)}. {CHANCE}" for track, own in draws.items() if not own.beats_chance),
+        *(_rare_class_sentence(track, own) for track, own in draws.items() if own.has_tiny_class),
         *(f"{_short(track)}. {effect_sentence(each)}" for track, each in pairs.items()),
     ]
+
+
+def _rare_class_sentence(track: str, draws: BootstrapDraws) -> str:
+    """Describe why the macro-F1 of a track with a tiny class has no interval and separates no entries."""
+    texts = "1 test text" if draws.rarest_class == 1 else f"{draws.rarest_class} test texts"
+    return (
+        f"{_short(track)}: the rarest class has {texts}, too few to tell entries apart in macro-F1 or in that class; "
+        f"macro-F1 has an interval from {FEW_TEXTS}."
+    )
 
 
 def _speed_sentence(draws: Mapping[str, BootstrapDraws], entries: pd.DataFrame) -> str:
@@ -211,12 +224,11 @@ def row_notes(leaderboard: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: 
             "* Other load disturbed the clock: these scores use CPU time and are provisional. They have no rank beside "
             "undisturbed ones; if all are disturbed, ranks are in brackets. Measure again on a quiet machine."
         )
-    given = [
-        column for column in ("verdict", "provisional", "slow_machine", "quick", "on_all") if column in leaderboard
-    ]
+    flags = ("verdict", "provisional", "slow_machine", "quick", "trivial", "on_all")
+    given = [column for column in flags if column in leaderboard]
     kinds = leaderboard[given].drop_duplicates()  # few, and a slider of the page waits for this
     found = {mark for _, row in kinds.iterrows() for mark in marks(row)}
-    for mark in ("quick", "not steady", "slow machine", "unknown", "invalid", "partial"):
+    for mark in ("quick", "not steady", "slow machine", "unknown", "invalid", "trivial", "partial"):
         if mark in found:
             notes.append(f"({mark}): {MARKS[mark]}.")
     if (leaderboard["num_seeds"] == 1).any():
@@ -229,11 +241,6 @@ def row_notes(leaderboard: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: 
         )
     if ((leaderboard["num_seeds"] > 1) & leaderboard["interval_method"].isna()).any():
         notes.append("No interval: the variance over several seeds and texts needs their stored predictions.")
-    if (
-        "f1_low" in leaderboard
-        and (leaderboard["f1_high"].astype(float) - leaderboard["f1_low"].astype(float) < WIDTH_OF_NONE).any()
-    ):
-        notes.append("F1 interval of zero width: all texts of a class got the same label, and class sizes are fixed.")
     if num_elsewhere:
         notes.append(f"{num_elsewhere} measurements on other machine types are not shown: speeds are not comparable.")
     if len(failures):

@@ -168,7 +168,10 @@ def report_blocks(view: LeaderboardView, calibrations: Mapping[str, Sequence[Cal
     each = view.rows[view.rows["dataset"] != OVERALL]
     blocks += [Heading("All datasets"), *all_datasets(each, len(view.tracks) + 1)]
     for tested in view.robustness:
-        blocks += [Heading(f"Rank probabilities: {tested.track}"), Paragraph(f"In percent, {DRAWN_FROM}.", True)]
+        blocks += [
+            Heading(f"Rank probabilities: {tested.track}"),
+            Paragraph(f"In percent, {DRAWN_FROM}, and of the weights around those shown.", True),
+        ]
         blocks.append(_table(rank_probabilities(tested)))
     for search in view.searches:
         blocks += search_blocks(search)

@@ -135,6 +135,21 @@ def test_one_disturbed_seed_makes_the_entry_provisional():
     assert (row_of(board, "mini")["provisional"], row_of(board, "mini")["verdict"]) == (True, "contaminated")
 
 
+@pytest.mark.parametrize("composite", ["pinned", "minmax", "geomean", "none"])
+def test_the_majority_baseline_and_what_is_no_better_never_has_a_rank(composite):
+    """They are a million times faster; the geometric mean gave the first place to them."""
+    trivial = {"accuracy": 0.5, "f1_macro": 1 / 3, "texts_per_s": 1e9, "latency_s": 1e-6}
+    names = ("majority", "constant", "poor")
+    board = board_of(
+        BASELINE, WORKED, *(trivial | {"model": name, "accuracy": 0.5 - 0.1 * (name == "poor")} for name in names),
+        composite=composite,
+    )  # fmt: skip
+    assert {name: rank for name, rank in ranks(board).items() if name in names} == dict.fromkeys(names)
+    assert sorted(rank for name, rank in ranks(board).items() if name not in names) in ([1, 2], [1, 1])
+    assert board["name"].iloc[0] not in names
+    assert not row_of(board, "mini")["trivial"]
+
+
 def test_an_invalid_measurement_gives_no_score_and_leaves_quality():
     board = board_of(BASELINE, WORKED | {"verdict": "invalid"}, OTHER)
     assert ranks(board) == {"other": 1, "tfidf-logreg": 2, "mini": None}

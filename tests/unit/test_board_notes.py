@@ -1,6 +1,5 @@
 """What a board says beside its rows where a score cannot be, of speed, and of what a search chose."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +99,12 @@ def test_intervals_say_of_what_they_are(tmp_path):
     assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {several}
 
 
-def test_an_f1_interval_without_width_is_explained(tmp_path):
-    results = read_results(toy_store.write_toy_store(tmp_path), hardware())
-    for width, said in ((0.0, True), (0.01, False)):
-        rows = results.entries.assign(f1_low=0.4, f1_high=0.4 + width)
-        notes = StoreView(replace(results, computed=replace(results.computed, entries=rows))).leaderboard().notes
-        assert any(note.startswith("F1 interval of zero width") for note in notes) == said
+def test_a_tiny_class_is_named_and_its_macro_f1_has_no_interval(tmp_path):
+    """The toy data have four test texts of each class."""
+    view = view_leaderboard(toy_store.write_toy_store(tmp_path), hardware())
+    assert view.rows["f1_low"].isna().all() and view.rows["f1_macro"].notna().all()
+    toy_store.write_toy_trial(
+        toy_store.Store.open(tmp_path), toy_store.toy_fit(model="other"), "e1" + "0" * 18, "c1" + "0" * 18
+    )
+    notes = view_leaderboard(toy_store.Store.open(tmp_path), hardware()).notes
+    assert any("the rarest class has 4 test texts, too few to tell entries apart in macro-F1" in note for note in notes)

@@ -58,6 +58,15 @@ def test_the_trade_off_shows_milliseconds_percent_intervals_and_the_frontier():
     assert list(drawn.marker.symbol) == ["circle-open", "circle"]
 
 
+def test_a_disturbed_or_trivial_entry_is_not_on_the_frontier_as_it_has_no_rank():
+    rows = board().assign(provisional=False)
+    line = figures.trade_off(rows).series[0]
+    assert list(line.x) == [1.0, 20.0]
+    for column in ("provisional", "trivial"):
+        marked = rows.assign(**{column: rows["latency_p50_s"] == 0.001})
+        assert 1.0 not in list(figures.trade_off(marked).series[0].x)
+
+
 def test_the_report_shows_the_same_trade_off_as_error():
     line, _, lora = figures.trade_off(board(), as_error=True).series
     assert list(line.y) == pytest.approx([20.0, 10.0])

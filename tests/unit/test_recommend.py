@@ -164,3 +164,10 @@ def test_who_was_not_run_on_all_data_sets_is_neither_picked_nor_compared():
     none = pick(Limits(), of=partial.tail(2))
     assert none.pick is None and none.why.startswith("No entry was run on all of these datasets")
     assert pick(Limits(), of=rows().assign(on_all=None)).num_rows == 4, "rows of one dataset"
+
+
+def test_what_is_no_better_than_the_majority_is_not_recommended_however_fast():
+    of = rows().assign(trivial=[True, False, False, False])
+    anything = pick(Limits(p99_s=0.2), tied=lambda a, b: True, of=of)
+    assert (anything.pick, anything.num_rows) == ("middle", 3)
+    assert pick(Limits(), of=of.head(1)).pick is None

@@ -6,7 +6,7 @@ import pytest
 
 from moodbench.analysis.leaderboard import QUALITY_COLUMNS, track_with_quality_columns
 from moodbench.analysis.scoring import SCORE_COLUMNS, utility_draws, with_score_ranks
-from moodbench.statistics.bootstrap import BootstrapDraws
+from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws
 from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
 
 ANCHORS = load_anchors()
@@ -116,3 +116,28 @@ def test_where_nothing_is_known_all_is_null():
     assert with_score_ranks(rows, None)[list(SCORE_COLUMNS)].isna().all(axis=None)
     unknown = [c for c in QUALITY_COLUMNS if not c.startswith("hypervolume")]
     assert grouped(rows, None)[unknown].isna().all(axis=None)
+
+
+def test_what_is_no_better_than_chance_is_in_no_pareto_set_and_takes_nobody_else_out():
+    labels = np.arange(300) % 2
+    good = np.where(np.arange(300) < 270, labels, 1 - labels)
+    coin = np.random.default_rng(0).integers(0, 2, 300)
+    drawn = bootstrap_draws(labels, [good, labels * 0, coin], NAMES, 2)
+    rows = track().assign(accuracy=drawn.accuracy, latency_p50_s=[0.010, 1e-6, 1e-6])
+    made = grouped(rows, drawn).set_index("name")
+    assert made["trivial"].tolist() == [False, True, True]
+    for column in ("p_pareto_latency", "p_pareto_memory", "p_pareto_train_time"):
+        assert made[column].tolist() == [1.0, 0.0, 0.0]
+    assert made["tied_best"].tolist() == [True, False, False]
+    assert made["tied_latency"].fillna(False).tolist() == [True, False, False]
+    assert made["hypervolume_latency"].isna().tolist() == [False, True, True]
+
+
+def test_rank_interval_and_probability_to_be_the_best_are_of_the_score_under_the_weights_shown():
+    """Weights drawn around those shown would move the first place; here nothing else varies, so that it is certain."""
+    rows = track()
+    row = placed(rows, 0.0).set_index("name")
+    assert row["p_best"].tolist() == [float(rank == 1) for rank in row["rank"]]
+    drawn = score_draws(rows, joint(0.03))
+    share = (drawn.scores == drawn.scores.max(axis=1, keepdims=True)).mean(axis=0)
+    assert with_score_ranks(rows, drawn)["p_best"].tolist() == pytest.approx(share.tolist())
