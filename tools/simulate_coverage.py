@@ -45,9 +45,11 @@ effect for each training with the sd named \
 (0.3 on the logit is about 4 points of accuracy from one training to the next).
 With *one seed* the statements are about these trained weights on new reviews (the estimand *checkpoint*); \
 with *several* they are
-about the recipe trained again (*recipe*). Intervals with 2 or 3 seeds are wide on purpose: \
-two trainings say little about
-a third. With *speed noise* each of three fresh processes measures a speed of its own, \
+about the recipe trained again (*recipe*). Two trainings say little about a third: rows \
+of an entry alone show how
+wide its interval is with 2 or 3 seeds; rows *moderated*, draws and rank intervals pool the variance between seeds with \
+the other recipes of
+the world. Macro-F1 has an interval where the rarest class has 5 texts or more: other worlds are not in its rows. With *speed noise* each of three fresh processes measures a speed of its own, \
 with the sd named on the logarithm.
 
 {table}

@@ -31,12 +31,13 @@ from simulation_draws import (
 from moodbench.analysis.results import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.analysis.scoring import utility_draws, with_score_ranks
 from moodbench.metrics import Predictions
-from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws, f1_of_confusion, speed_noise
+from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws, speed_noise
 from moodbench.statistics.calibration import ece_null
 from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
 from moodbench.statistics.intervals import Interval, clipped, mean_of_independent
 from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
 from moodbench.statistics.rank_intervals import rank_all
+from moodbench.statistics.smoothed import f1_of_confusion
 
 GAP = 0.3
 """Logit gap of the second of two models that differ: about 4 points of accuracy."""
@@ -80,17 +81,13 @@ def board_worlds() -> list[World]:
     for n in (200, 1000):
         world = f"n = {n}, 1 seed, B lower by {GAP} on the logit"
         rows.append(
-            World(
-                "stratified bootstrap, difference in macro-F1", world, "covers", partial(_true_f1_difference, n, 1, 0.0)
-            )
+            World("bootstrap, difference in macro-F1", world, "covers", partial(_true_f1_difference, n, 1, 0.0))
         )
     for k, n in ((2, 300), (2, 2000), (3, 300), (3, 2000)):
         world = f"n = {n}, 1 seed, {k} classes of {' : '.join(f'{100 * s:g}' for s in CELLS[k][0])}"
         rows += [
-            World("stratified bootstrap, macro-F1", world, "covers", partial(_unequal_f1, k, n)),
-            World(
-                "stratified bootstrap, difference in macro-F1", world, "covers", partial(_unequal_f1_difference, k, n)
-            ),
+            World("smoothed bootstrap, macro-F1", world, "covers", partial(_unequal_f1, k, n)),
+            World("bootstrap, difference in macro-F1", world, "covers", partial(_unequal_f1_difference, k, n)),
         ]
     rows.append(
         World(

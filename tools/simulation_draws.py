@@ -87,4 +87,7 @@ def joint(rng: Rng, right: Table) -> BootstrapDraws:
     """Return the bootstrap draws of models named a, b, ... with outcomes `right` `(models, n, seeds)`."""
     names = [chr(97 + m) for m in range(len(right))]
     draw = int(rng.integers(2**31))
-    return bootstrap_draws(labels(right.shape[1]), answers(right), names, 2, num_draws=NUM_DRAWS, seed=draw)
+    kinds = ["recipe"] * len(names)
+    return bootstrap_draws(
+        labels(right.shape[1]), answers(right), names, 2, kinds=kinds, num_draws=NUM_DRAWS, seed=draw
+    )

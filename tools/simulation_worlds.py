@@ -29,6 +29,7 @@ from simulation_draws import (
     seen,
     truth,
 )
+from simulation_rare_worlds import rare_worlds
 
 from moodbench.metrics.measurement import quantile_with_interval
 from moodbench.statistics.intervals import clipped, mean_of_independent, newcombe_paired, two_way, wilson
@@ -42,9 +43,9 @@ def worlds() -> list[World]:
     for n in (200, 1000):
         one = f"n = {n}, 1 seed"
         rows += [
-            World("stratified bootstrap, macro-F1", one, "covers", partial(_f1, n, 1, 0.0)),
+            World("smoothed bootstrap, macro-F1", one, "covers", partial(_f1, n, 1, 0.0)),
             World("Newcombe, difference in accuracy", f"{one}, difference 0.03", "covers", partial(_newcombe, n)),
-            World("stratified bootstrap, difference in macro-F1", one, "covers", partial(_f1_difference, n, 1, 0.0)),
+            World("bootstrap, difference in macro-F1", one, "covers", partial(_f1_difference, n, 1, 0.0)),
             World("rank intervals, all of 6 checkpoints together", one, "covers", partial(_ranks, n, 1, 0.0)),
         ]
     for num_seeds in (2, 3, 5):
@@ -53,7 +54,7 @@ def worlds() -> list[World]:
             rows += [
                 World("items x seeds, accuracy", world, "covers", partial(_recipe, num_seeds, sd)),
                 World("items x seeds, difference in accuracy", world, "covers", partial(_difference, num_seeds, sd)),
-                World("bootstrap with seeds, macro-F1", world, "covers", partial(_f1, 300, num_seeds, sd)),
+                World("smoothed bootstrap with seeds, macro-F1", world, "covers", partial(_f1, 300, num_seeds, sd)),
             ]
         rows += [
             World(
@@ -112,7 +113,7 @@ def worlds() -> list[World]:
             SHARP,
         ),
     ]
-    return [*rows, *board_worlds()]
+    return [*rows, *board_worlds(), *rare_worlds()]
 
 
 def wilson_coverage(n: int, p: float) -> tuple[float, float]:
