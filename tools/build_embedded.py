@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from moodbench.data.embedded import EMBEDDED
 from moodbench.data.examples import RATINGS, content_key
-from moodbench.data.splits import JACCARD, MIN_WORDS, near_duplicate_clusters, stratified_group_split
+from moodbench.data.near_duplicates import JACCARD, MIN_WORDS, near_duplicate_clusters
+from moodbench.data.splits import stratified_group_split
 from moodbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ PROVENANCE = "source archive of the Python package vaderSentiment 0.5, folder ad
 SPLIT_RULE = (
     "70/10/20 train/validation/test by SHA-256 of the text, stratified by rating_stratum. Whole groups stay together: "
     f"sentences of one review, and near-duplicates (equal after normalisation, or Jaccard >= {JACCARD} of the word "
-    f"sets of texts with at least {MIN_WORDS} distinct words), merged transitively. See moodbench/data/splits.py."
+    f"sets of texts with at least {MIN_WORDS} distinct words), merged transitively. See moodbench/data/near_duplicates.py."
 )
 
 

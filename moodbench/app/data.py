@@ -28,6 +28,7 @@ from moodbench.app.url_state import State
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.report.files import leaderboard_bytes
+from moodbench.report.formatting import csv_of
 from moodbench.report.leaderboard_view import LeaderboardView
 from moodbench.report.method import facts
 from moodbench.report.tables import MISLABELLED_EXPLAINED, MISLABELLED_HEADINGS, mislabelled_cells, mislabelled_heading
@@ -113,7 +114,7 @@ def _files(view: LeaderboardView, trials: pd.DataFrame, snapshot: Snapshot, stat
     contents: list[tuple[Hashable, Callable[[], bytes]]] = [
         (this_view, lambda: leaderboard_bytes(view, "csv")),
         (this_view, lambda: leaderboard_bytes(view, "parquet")),
-        (everything, lambda: flat.to_csv(index=False).encode()),
+        (everything, lambda: csv_of(flat).encode()),
         (everything, lambda: flat.to_parquet(None, index=False)),
     ]
     names = [f"moodbench-{key.replace('-', '.')}" for key in FILES]

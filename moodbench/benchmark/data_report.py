@@ -12,13 +12,17 @@ import numpy.typing as npt
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry
 from moodbench.data.examples import SPLITS, Examples, Reading
+from moodbench.data.labelling import shown
 from moodbench.data.loader import Sources
-from moodbench.data.splits import normalised
+from moodbench.data.near_duplicates import normalised
 from moodbench.errors import PrerequisiteError
 from moodbench.models.locate import locate
 from moodbench.models.predictor import prepare_text
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, TrialSpec
+
+MIN_OF_CLASS = 10
+"""Test texts of a class below which the report warns: one text then changes its recall by more than 10 points."""
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sources) -> list[DataReport]:
@@ -181,11 +185,7 @@ def data_report(
         name: {s: int(((frame["label"] == i) & (frame["split"] == s)).sum()) for s in SPLITS}
         for i, name in enumerate(labels)
     }
-    warnings = list(reading.warnings)
-    if reading.encoding not in (None, "utf-8"):
-        warnings.append(
-            f"the file is not UTF-8 and was read as {reading.encoding}; look for wrong letters, or save it as UTF-8"
-        )
+    warnings = [*reading.warnings, *_of_classes(counts)]
     published = dict(entry.num_source_rows) if entry else {}
     rows = reading.source_rows
     differing = [f"{k} {rows.get(k, 0):,} for {n:,}" for k, n in published.items() if rows and rows.get(k) != n]
@@ -222,6 +222,18 @@ def data_report(
         licence=None if entry is None or examples.private else " · ".join(filter(None, (entry.licence, entry.terms))),
         warnings=tuple(warnings),
     )
+
+
+def _of_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a warning for each class that is too rare in the test split to tell models apart."""
+    test = {name: splits["test"] for name, splits in counts.items()}
+    total, most = sum(test.values()), max(test.values())
+    return [
+        f"class {shown(name)} has {count} test text{'s' if count != 1 else ''} of {total:,}: too few to tell whether a "
+        f"model knows it, and F1 rests on them; the most frequent class alone gives {most / total:.1%} accuracy"
+        for name, count in test.items()
+        if count < MIN_OF_CLASS
+    ]
 
 
 def _spread(lengths: npt.NDArray[np.int64]) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from moodbench.analysis.pairwise import Comparison, compare_models
 from moodbench.cli.options import add_json, add_store, existing_store, print_json, print_lines
 from moodbench.errors import StoreError, UsageError
 from moodbench.report.files import replaced
+from moodbench.report.formatting import csv_of
 from moodbench.report.tables import (
     CALIBRATION_HEADINGS,
     MISLABELLED_EXPLAINED,
@@ -160,7 +161,7 @@ def _write(by_track: list[LabelIssues], path: Path, with_text: bool) -> None:
         content = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
     else:
         columns = [by_track[0].rows.columns.drop("private").insert(0, "track")][0]
-        content = pd.DataFrame(records, columns=columns).to_csv(index=False)
+        content = csv_of(pd.DataFrame(records, columns=columns))
     try:
         replaced(path, content.encode())
     except OSError as error:

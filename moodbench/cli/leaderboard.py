@@ -10,7 +10,7 @@ import pandas as pd
 
 from moodbench.cli.options import add_json, add_score, add_store, print_json, weights_of
 from moodbench.hardware import hardware
-from moodbench.report.formatting import MORE_COLUMNS, columns_with
+from moodbench.report.formatting import MORE_COLUMNS, columns_with, csv_of
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView, view_leaderboard
 from moodbench.report.terminal import make_console, print_leaderboard
 from moodbench.store import Store
@@ -63,7 +63,7 @@ def output(view: LeaderboardView, arguments: argparse.Namespace, console: Any) -
             }
         )
     elif getattr(arguments, "csv", False):
-        pd.DataFrame(view.to_records(), columns=EXPORTED).to_csv(sys.stdout, index=False)
+        sys.stdout.write(csv_of(pd.DataFrame(view.to_records(), columns=EXPORTED)))
     elif view.rows.empty:
         console.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
     else:

@@ -15,7 +15,8 @@ from rich.console import Console
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, Quantization
 from moodbench.config.yaml_files import load_yaml
-from moodbench.data.labelling import DROP, label_text
+from moodbench.data.labelling import DROP
+from moodbench.data.labels import label_text
 from moodbench.errors import SpecError, StoreError, UsageError
 from moodbench.spec import BenchmarkSpec, read_spec, spec_of_preset
 from moodbench.spec.benchmark_spec import RECIPE_PARTS, overridden, spec_from_values

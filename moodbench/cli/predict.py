@@ -70,7 +70,7 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Write one row per text, and return 0."""
+    """Write one row per row of the input, and return 0."""
     if arguments.batch_size < 1:
         raise UsageError(f"--batch-size {arguments.batch_size}: allowed is 1 or more")
     store = Store.open(arguments.store)
@@ -83,13 +83,19 @@ def predict(arguments: argparse.Namespace) -> int:
         others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
         print(f"{fit}{others}", file=sys.stderr)
         classifier = open_classifier(store, fit)
-        write_predictions(
+        written = write_predictions(
             chain([first], chunks),
             partial(classifier.predict, batch_size=arguments.batch_size),
             out,
             labels=classifier.labels,
             format=arguments.format or ("csv" if named_csv else "jsonl"),
             extra=[name for name, is_wanted in extra.items() if is_wanted],
+        )
+    if written.num_without_text:
+        print(
+            f"{written.num_without_text:,} of {written.num_rows:,} rows have no text (empty, missing or only a number),"
+            " so their label is empty",
+            file=sys.stderr,
         )
     return 0
 

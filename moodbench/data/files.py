@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
+import glob
 import json
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moodbench.errors import DataError, PrerequisiteError, nearest
+from moodbench.data.delimited import (
+    QUOTING_NOTES,
+    Head,
+    Quoting,
+    check_header,
+    clean_name,
+    find_head,
+    places_of,
+    quoting_of,
+    records,
+)
+from moodbench.data.textfile import encoding_of, is_gzip, refuse_container, text_lines
+from moodbench.errors import DataError, PrerequisiteError
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -26,10 +38,8 @@ FORMATS = {
     ".parquet": "Parquet",
     ".pq": "Parquet",
 }
-"""File name suffix -> format."""
-LONGEST_BYTES = 16 * 2**20
-"""Maximum length of a line or cell; anything longer indicates a wrong file or an unclosed quote."""
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+"""File name suffix -> format; the text formats may be followed by .gz."""
+HEADER = "that repeat the header"
 _HEAD_LINES = 100
 """Number of JSON lines that determine the columns; one line is not enough, as writers may omit empty fields."""
 
@@ -40,30 +50,36 @@ class Cells:
 
     format: str
     encoding: str | None
-    """utf-8, cp1252 or latin-1; None for Parquet, whose text is always UTF-8."""
+    """utf-8 (also with a few odd lines), cp1252 or latin-1; None for Parquet, whose text is always UTF-8."""
     separator: str | None
     """Delimiter of a CSV or TSV file; None for other formats."""
     columns: tuple[str, ...]
     """All columns of the file."""
     rows: Iterator[tuple[str, tuple[Any, ...]]]
     """For each row, its location as text for messages, and the cells of the requested columns."""
+    notes: tuple[str, ...] = ()
+    """What was assumed to read the file, as sentences for the data report."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Reason -> rows that were left out, complete when `rows` is exhausted."""
 
 
-def open_cells(path: Path, columns: Mapping[str, str], *, every_row: bool = False) -> Cells:
+def open_cells(
+    path: Path, columns: Mapping[str, str], *, every_row: bool = False, expected: Collection[str] = ()
+) -> Cells:
     """Open the file at `path` and return its `columns` (role -> name); rows are read lazily.
 
-    In a delimited file, rows of only empty cells are skipped like blank lines, unless `every_row` is set, which also
-    allows a file with a single column.
+    In a delimited file, rows of only empty cells are skipped like blank lines and repeated headers are left out, unless
+    `every_row` is set, which also allows a file with a single column. A row that leaves out its last cells has None
+    there. The header is recognised by `columns` and the names `expected`.
     Raises: PrerequisiteError if there is no such file; DataError if it is empty, binary, of another format or lacks a
     column.
     """
     kind = format_of(path)
     if kind == "Parquet":
         return _parquet(path, columns)
-    encoding = _encoding_of(path, path.stat().st_mtime_ns)
     if kind == "JSONL":
-        return _json_lines(path, encoding, columns)
-    return _delimited(path, kind, encoding, columns, every_row=every_row)
+        return _json_lines(path, columns)
+    return _delimited(path, kind, columns, expected, every_row=every_row)
 
 
 def format_of(path: Path) -> str:
@@ -75,158 +91,126 @@ def format_of(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise DataError(f"{path}: is a folder; give one file ({', '.join(FORMATS)})")
+            raise DataError(
+                f"{path}: is a folder; give one file ({', '.join(FORMATS)}), or a pattern such as {path.name}/*.csv"
+            )
         if not stat.S_ISREG(mode):
             raise DataError(
                 f"{path}: is a pipe or a device; expected a regular file, because it is read several times: write it "
                 "to a file first"
             )
-        with path.open("rb") as file:
-            head = file.read(4)
+        refuse_container(path)
     except OSError as error:
         raise PrerequisiteError(f"{path}: {error.strerror}; give the path of a file ({', '.join(FORMATS)})") from error
-    kind = FORMATS.get(path.suffix.lower())
+    kind = named_format(path)
     if kind is None:
-        raise DataError(
-            f"{path}: ending {path.suffix or '(none)'!r} is not one of {', '.join(FORMATS)}; "
-            "save the table in one of these formats"
+        remedy = (
+            f"`jq -c '.[]' {path.name}` makes JSONL of an array"
+            if path.suffix.lower() == ".json"
+            else "save the table in one of these formats"
         )
-    if not head:
+        raise DataError(f"{path}: ending {path.suffix or '(none)'!r} is not one of {', '.join(FORMATS)}; {remedy}")
+    if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty (0 bytes); expected {kind} with at least a header and rows")
     return kind
 
 
+def named_format(path: Path) -> str | None:
+    """Return the format that the name of a file says, with or without .gz, or None."""
+    kind = FORMATS.get(path.suffix.lower())
+    if path.suffix.lower() == ".gz":
+        kind = FORMATS.get(Path(path.stem).suffix.lower())
+        return None if kind == "Parquet" else kind
+    return kind
+
+
 def unpacked_bytes(path: Path, columns: Iterable[str]) -> int:
-    """Return the size of the file at `path` in bytes; for Parquet, the uncompressed size of `columns`.
+    """Return the decompressed size of the file at `path` in bytes; for Parquet, the size of `columns`.
 
     Raises: the errors of `format_of`.
     """
     if format_of(path) != "Parquet":
-        return path.stat().st_size
+        return encoding_of(path).num_bytes if is_gzip(path) else path.stat().st_size
     metadata, wanted = _parquet_file(path).metadata, set(columns)
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     parts = (group.column(i) for group in groups for i in range(group.num_columns))
     return sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in wanted)
 
 
-_NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
-"""Bytes that are undefined in cp1252."""
+def open_tables(paths: Sequence[Path], columns: Mapping[str, str]) -> Cells:
+    """Open files of one format, such as the months of a year, as one table; see `open_cells`."""
+    opened = [open_cells(path, columns) for path in paths]
+    first = opened[0]
+    if len(opened) == 1:
+        return first
+    for path, cells in zip(paths, opened, strict=True):
+        if cells.format != first.format:
+            raise DataError(f"{path}: is {cells.format}, but {paths[0]} is {first.format}; give files of one format")
+    dropped: Counter[str] = Counter()
+
+    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        for path, cells in zip(paths, opened, strict=True):
+            yield from ((f"{path.name}: {where}", row) for where, row in cells.rows)
+            dropped.update(cells.dropped)
+
+    notes = tuple(f"{path.name}: {note}" for path, cells in zip(paths, opened, strict=True) for note in cells.notes)
+    return replace(first, rows=rows(), notes=notes, dropped=dropped)
+
+
+def matching(pattern: str) -> list[Path]:
+    """Return the files that a path or a pattern such as `reviews-*.csv` names, sorted.
+
+    Raises: PrerequisiteError if no file matches a pattern.
+    """
+    path = Path(pattern).expanduser()
+    if path.exists() or not glob.has_magic(pattern):
+        return [path]
+    root = Path(path.anchor)
+    found = sorted(each for each in root.glob(str(path.relative_to(root))) if each.is_file())
+    if not found:
+        raise PrerequisiteError(f"{pattern}: no file matches; give the path of a file, or a pattern that has matches")
+    return found
+
+
+def _delimited(
+    path: Path, kind: str, columns: Mapping[str, str], expected: Collection[str], *, every_row: bool
+) -> Cells:
+    encoding = encoding_of(path)
+    head = find_head(text_lines(path), kind, (*columns.values(), *expected))
+    if not head.names:
+        raise DataError(f"{path}: contains only white space; expected a header and rows")
+    check_header(path, kind, head.names, alone=every_row)
+    places = places_of(path, head.names, columns)
+    quoting = _quoting_of(path, path.stat().st_mtime_ns, head)
+    dropped: Counter[str] = Counter()
+
+    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        number = 0
+        for _, last, cells in records(islice(text_lines(path), head.num_lines, None), head.separator, quoting):
+            if not (cells if every_row else any(cells)):
+                continue
+            if tuple(map(clean_name, cells[: len(head.names)])) == head.names:
+                dropped[HEADER] += 1
+                cells = []
+                if not every_row:
+                    continue
+            number += 1
+            yield (
+                f"row {number} (line {head.num_lines + last})",
+                tuple(cells[i] if i < len(cells) else None for i in places),
+            )
+
+    notes = [*encoding.notes, *([QUOTING_NOTES[quoting]] if quoting in QUOTING_NOTES else [])]
+    if head.num_before:
+        lines = "1 row" if head.num_before == 1 else f"{head.num_before} rows"
+        notes.append(f"{lines} before the header (line {head.num_lines}) were left out")
+    return Cells(kind, encoding.name, head.separator, head.names, rows(), tuple(notes), dropped)
 
 
 @lru_cache(maxsize=8)
-def _encoding_of(path: Path, _: int) -> str:
-    """Return the encoding of a text file: utf-8-sig if all bytes are valid UTF-8, else cp1252 or latin-1.
-
-    cp1252 is what Windows programs write when they say ANSI or latin-1. The two differ only in the bytes 80 to 9f:
-    printable characters such as the curly apostrophe in cp1252, but control characters, which do not occur in text, in
-    latin-1. latin-1 is returned only if the file has a byte that is undefined in cp1252. Web browsers likewise read
-    latin-1 as cp1252: https://encoding.spec.whatwg.org/#names-and-labels. The second parameter is the modification time
-    of the file, part of the cache key.
-    Raises: DataError for UTF-16 and binary files, and for lines longer than `LONGEST_BYTES`.
-    """
-    decoder, other, start, line_start = codecs.getincrementaldecoder("utf-8")(), "cp1252", 0, 0
-    utf8 = True
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            if start == 0 and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(f"{path}: is UTF-16 text; allowed are UTF-8, cp1252 and latin-1, save it as UTF-8")
-            nul = block.find(b"\0")
-            if nul >= 0:
-                raise DataError(
-                    f"{path}: is binary, not text (NUL at byte {start + nul}); a spreadsheet or an archive must be "
-                    "exported as CSV in UTF-8 first"
-                )
-            if (line_end := block.rfind(b"\n")) >= 0:
-                line_start = start + line_end + 1
-            if start + len(block) - line_start > LONGEST_BYTES:
-                raise DataError(
-                    f"{path}: from byte {line_start} on, one line is longer than {LONGEST_BYTES >> 20} MiB; expected "
-                    "one row per line, but for line breaks in double quotes"
-                )
-            if utf8:
-                try:
-                    decoder.decode(block)
-                except UnicodeDecodeError:
-                    utf8 = False
-            if _NOT_WINDOWS.search(block):
-                other = "latin-1"
-            start += len(block)
-    if utf8:
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            utf8 = False
-    return "utf-8-sig" if utf8 else other
-
-
-def _delimited(path: Path, kind: str, encoding: str, columns: Mapping[str, str], *, every_row: bool) -> Cells:
-    csv.field_size_limit(LONGEST_BYTES)
-    with path.open(encoding=encoding, newline="") as file:
-        line = next((line for line in file if line.strip()), "")
-    if not line:
-        raise DataError(f"{path}: contains only white space; expected a header and rows")
-    separator = "\t" if kind == "TSV" else separator_of(line, set(columns.values()))
-    with path.open(encoding=encoding, newline="") as file:
-        try:
-            header = [cell.strip() for cell in next(r for r in csv.reader(file, delimiter=separator) if any(r))]
-        except csv.Error as error:
-            raise DataError(f"{path}: the header cannot be read: {error}") from error
-    check_header(path, kind, header, alone=every_row)
-    places = places_of(path, header, columns)
-
-    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
-        with path.open(encoding=encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            number = -1
-            try:
-                for row in reader:
-                    if not (row if every_row and number >= 0 else any(row)):
-                        continue
-                    number += 1
-                    if number == 0:
-                        continue
-                    where = f"row {number} (line {reader.line_num})"
-                    check_row(f"{path}: {where}", row, header, separator)
-                    yield where, tuple(row[i] for i in places)
-            except csv.Error as error:
-                raise unquoted(path, reader.line_num, error) from error
-
-    return Cells(kind, _plain(encoding), separator, tuple(header), rows())
-
-
-def check_header(name: Path | str, kind: str, header: Sequence[str], *, alone: bool) -> None:
-    """Raise DataError for a header with a single column, unless `alone` allows it and it contains no separator."""
-    if len(header) == 1 and not (alone and not any(other in header[0] for other in SEPARATORS)):
-        raise DataError(
-            f"{name}: its header has a single column, {_short(header[0])}; the separator is expected to be one of "
-            f"{', '.join(SEPARATORS.values())}" + (" (a .tsv file: tab)" if kind == "TSV" else "")
-        )
-
-
-def check_row(where: str, row: Sequence[str], header: Sequence[str], separator: str) -> None:
-    """Raise DataError for a row with fewer cells than the header, or with more that are not empty."""
-    if len(row) < len(header) or any(row[len(header) :]):
-        raise DataError(
-            f"{where}: {len(row)} cells where the header has {len(header)}; a text with the "
-            f"separator ({SEPARATORS[separator]}) or a line break in it must be in double quotes"
-        )
-
-
-def unquoted(name: Path | str, line: int, error: csv.Error) -> DataError:
-    """Return the DataError for unbalanced quotes."""
-    return DataError(
-        f"{name}: line {line}: {error}; a quoted cell ends with one double quote, and double quotes in it are doubled"
-    )
-
-
-def separator_of(header: str, wanted: set[str]) -> str:
-    """Return the separator with which the header contains the `wanted` columns, else the one with the most columns."""
-
-    def fit(separator: str) -> tuple[bool, int]:
-        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
-        return wanted <= set(cells), len(cells)
-
-    return max(SEPARATORS, key=fit)
+def _quoting_of(path: Path, _mtime_ns: int, head: Head) -> Quoting:
+    """Return how the file quotes its cells, kept until the file changes."""
+    return quoting_of(path, lambda: text_lines(path), head)
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
@@ -243,12 +227,12 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
+def _json_lines(path: Path, columns: Mapping[str, str]) -> Cells:
+    encoding = encoding_of(path)
+
     def objects() -> Iterator[tuple[str, dict[str, Any]]]:
-        with path.open(encoding=encoding) as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
+        for number, line in enumerate(text_lines(path), 1):
+            if line.strip():
                 yield f"line {number}", json_object(line, f"{path}: line {number}")
 
     names: dict[str, None] = {}
@@ -256,9 +240,9 @@ def _json_lines(path: Path, encoding: str, columns: Mapping[str, str]) -> Cells:
         names.update(dict.fromkeys(value))
     if not names:
         raise DataError(f"{path}: contains no JSON object; expected one per line")
-    places_of(path, list(names), columns)
-    rows = ((where, tuple(value.get(name) for name in columns.values())) for where, value in objects())
-    return Cells("JSONL", _plain(encoding), None, tuple(names), rows)
+    keys = [list(names)[i] for i in places_of(path, list(names), columns)]
+    rows = ((where, tuple(value.get(key) for key in keys)) for where, value in objects())
+    return Cells("JSONL", encoding.name, None, tuple(names), rows, encoding.notes)
 
 
 def _parquet_file(path: Path) -> ParquetFile:
@@ -276,43 +260,17 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Cells:
 
     file = _parquet_file(path)
     names = list(file.schema_arrow.names)
-    places_of(path, names, columns)
+    wanted = [names[i] for i in places_of(path, names, columns)]
 
     def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
         number = 0
         try:
-            for batch in file.iter_batches(columns=list(columns.values())):
+            for batch in file.iter_batches(columns=wanted):
                 table = batch.to_pydict()
-                for cells in zip(*(table[name] for name in columns.values()), strict=True):
+                for cells in zip(*(table[name] for name in wanted), strict=True):
                     number += 1
                     yield f"row {number}", cells
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: damaged after row {number} ({str(error).splitlines()[0][:120]})") from error
 
     return Cells("Parquet", None, None, tuple(names), rows())
-
-
-def places_of(path: Path | str, header: Sequence[str], columns: Mapping[str, str]) -> list[int]:
-    """Return the index of each of `columns`, such as {"label_column": "stars"}, in the header.
-
-    Raises: DataError for a missing column ("reviews.csv: no label column 'stars': ...") or one that occurs twice.
-    """
-    shown = ", ".join(_short(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
-    for role, name in columns.items():
-        if name not in header:
-            near = nearest(name, header)
-            hint = f"did you mean {near!r}? " if near else ""
-            raise DataError(f"{path}: no {role.replace('_', ' ')} {name!r}: {hint}its columns are {shown}")
-        if header.count(name) > 1:
-            raise DataError(
-                f"{path}: {role.replace('_', ' ')} {name!r} occurs {header.count(name)} times in the header"
-            )
-    return [header.index(name) for name in columns.values()]
-
-
-def _plain(encoding: str) -> str:
-    return encoding.removesuffix("-sig")
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from moodbench.cache import cache_folder
 from moodbench.config.schema import HubSource
-from moodbench.data.labelling import SPLIT_NAMES, label_text
+from moodbench.data.labelling import SPLIT_NAMES
+from moodbench.data.labels import is_missing, label_text, spellings
 from moodbench.errors import DataError, PrerequisiteError, nearest
 from moodbench.hub import (
     Repository,
@@ -291,21 +293,27 @@ def _split(source: HubSource, ours: str, table: Dataset) -> HubSplit:
             f"dataset {source.id}: label column {source.label_column!r} is {kind}; expected words or numbers"
         )
     encoded = pc.dictionary_encode(cells).combine_chunks()
-    codes, names = _coded(encoded)
+    codes, names = _coded(encoded, source)
     return HubSplit(table, codes, names, source.text_columns)
 
 
-def _coded(encoded: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+def _coded(encoded: Any, source: HubSource) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Return codes and names of a dictionary-encoded column.
 
-    Labels with the same text (4 and 4.0) are merged; null and -1, which marks hidden labels, get code -1.
+    Labels with the same text (4 and 4.0), or that differ only in case, are merged; null, N/A and the like, and -1,
+    which marks hidden labels, get code -1.
     """
     import pyarrow.compute as pc
 
     texts = [label_text(value) for value in encoded.dictionary.to_pylist()]
-    names = tuple(dict.fromkeys(t for t in texts if t is not None and t != "-1"))
-    place = np.array([names.index(t) if t in names else -1 for t in texts] or [-1], dtype=np.int32)
     indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    counts: Counter[str] = Counter()
+    for text, count in zip(texts, np.bincount(indices[indices >= 0], minlength=len(texts)).tolist(), strict=True):
+        if text is not None and text != "-1" and not is_missing(text, source):
+            counts[text] += count
+    one = spellings(counts)
+    names = tuple(dict.fromkeys(one[t] for t in texts if t in one))
+    place = np.array([names.index(one[t]) if t in one else -1 for t in texts] or [-1], dtype=np.int32)
     return np.where(indices < 0, -1, place[indices]).astype(np.int32), names
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from moodbench.config.schema import FileSource
 from moodbench.data.examples import content_key
 from moodbench.data.files import Cells
+from moodbench.data.labels import classes_of, folded, is_missing, label_text, says_missing, spellings
 from moodbench.errors import DataError
 
 DROP = "drop"
@@ -51,24 +52,6 @@ class Order(NamedTuple):
 
     names: tuple[str, ...]
     warning: str | None = None
-
-
-def label_text(value: object) -> str | None:
-    """Return a cell of the label column as text, or None if it is empty; 4, 4.0 and "4.0" all give "4"."""
-    if value is None or value != value:
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value).strip()
-    whole = re.fullmatch(r"([+-]?\d+)\.0+", text)
-    return (whole.group(1) if whole else text) or None
-
-
-def target_of(label: str, label_map: Mapping[str, str], labels: Collection[str]) -> str | None:
-    """Return the class of `label`, or `DROP`; None if neither the label map nor `labels` contains it."""
-    if label_map:
-        return label_map.get(label)
-    return label if not labels or label in labels else None
 
 
 def order_classes(found: Collection[str], labels: tuple[str, ...], where: str) -> Order:
@@ -111,9 +94,11 @@ def shown(label: str) -> str:
 
 
 def _number(name: str) -> float | None:
-    """Return the number in "4", "-1.5" or "4 stars"."""
-    found = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)(?: ?stars?)?", name.casefold())
-    return float(found.group(1)) if found else None
+    """Return the number in "4", "-1.5" or "8/10", the last as a share."""
+    found = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)(?: ?(?:/|out of|of) ?(\d+(?:\.\d+)?))?(?: ?stars?)?", name.casefold())
+    if found is None:
+        return None
+    return float(found.group(1)) / (float(found.group(2) or 1) or 1)
 
 
 def _sentiment(name: str) -> float | None:
@@ -136,12 +121,16 @@ class LabelledRows:
     """Cell of the id column, if there is one."""
     num_rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    seen_labels: set[str] = field(default_factory=set)
-    """Every label in the file, including those that the label map drops."""
+    seen_labels: Counter[str] = field(default_factory=Counter)
+    """Every label in the file and its rows, including those that the label map drops."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Class -> its first row, for messages."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided about labels, as sentences for the data report."""
 
     def stars(self) -> list[int | None]:
         """Return the review stars of each row, 1 to 5, or None for every row if the labels are not stars."""
-        if self.seen_labels != STARS:
+        if set(self.seen_labels) != STARS:
             return [None] * len(self.labels)
         return [int(label) for label in self.labels]
 
@@ -158,8 +147,9 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
     Raises: DataError, which names the file, row, column, value seen and allowed values.
     """
     read = LabelledRows()
-    roles = list(columns_of(source))
+    roles, class_of = list(columns_of(source)), classes_of(source)
     unknown: dict[str, tuple[str, int]] = {}
+    written: Counter[str] = Counter()
     numbers = 0
     for where, row in cells.rows:
         cell = dict(zip(roles, row, strict=True))
@@ -169,11 +159,12 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
             read.dropped[NO_TEXT] += 1
             continue
         label = _label(path, where, source.label_column, cell["label_column"])
-        if label is None:
+        if label is None or is_missing(label, source):
             read.dropped[NO_LABEL] += 1
+            written.update([label] if label else [])
             continue
-        read.seen_labels.add(label)
-        target = target_of(label, source.label_map, source.labels)
+        read.seen_labels[label] += 1
+        target = class_of(label)
         if target is None:
             first, count = unknown.get(label, (where, 0))
             unknown[label] = (first, count + 1)
@@ -185,13 +176,16 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
         read.texts.append(text)
         read.targets.append(target)
         read.labels.append(label)
+        read.places.setdefault(target, where)
         read.extra.append(
             _split_name(path, where, source, cell["split_column"])
             if source.split_column
-            else label_text(cell.get("group_column"))
+            else _id_text(cell.get("group_column"))
         )
-        read.segments.append(label_text(cell.get("segment_column")))
-        read.ids.append(label_text(cell.get("id_column")))
+        read.segments.append(_id_text(cell.get("segment_column")))
+        read.ids.append(_id_text(cell.get("id_column")))
+    read.num_rows += cells.dropped.total()
+    read.dropped.update(cells.dropped)
     if read.num_rows == 0:
         raise DataError(f"{path}: a header but no rows; expected one row per text")
     if unknown:
@@ -204,7 +198,32 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
             f"{path}: column {source.text_column!r}: every cell is a number, so this is not the text; "
             f"its columns are {', '.join(map(shown, cells.columns[:30]))}"
         )
+    read.notes += _label_notes(read, source, written)
+    if not source.label_map and not source.labels:
+        one = spellings(read.seen_labels)
+        read.targets = [one[target] for target in read.targets]
+        read.places = {one[target]: where for target, where in reversed(read.places.items())}
     return read
+
+
+def _label_notes(read: LabelledRows, source: FileSource, written: Mapping[str, int]) -> list[str]:
+    """Return what was decided about labels: which count as missing, and which are one label in several spellings."""
+    notes = []
+    if written:
+        values = ", ".join(f"{shown(value)} ({count:,})" for value, count in sorted(written.items())[:5])
+        notes.append(
+            f"rows labelled {values} count as rows without a label; to keep such a value as a label, name it in the "
+            "label map or the labels"
+        )
+    named = {label_text(label) for label in source.label_map or source.labels}
+    groups: dict[str, list[str]] = {}
+    for label in sorted(read.seen_labels):
+        groups.setdefault(folded(label), []).append(label)
+    joined = [group for group in groups.values() if len(group) > 1 and not named.issuperset(group)]
+    for group in joined[:5]:
+        counts = ", ".join(f"{shown(label)} ({read.seen_labels[label]:,})" for label in group)
+        notes.append(f"labels that differ only in case or spaces are one class: {counts}")
+    return notes
 
 
 def without_duplicates(read: LabelledRows, *, within_splits: bool) -> pd.DataFrame:
@@ -243,6 +262,12 @@ def _unknown_labels(path: Path, unknown: dict[str, tuple[str, int]], source: Fil
     )
 
 
+def _id_text(cell: Any) -> str | None:
+    """Return a cell of a group, segment or id column as text, or None if it is empty or says N/A or the like."""
+    text = label_text(cell)
+    return None if text is None or says_missing(text) else text
+
+
 def _text(path: Path, where: str, column: str, cell: Any) -> str | None:
     if cell is None or cell != cell:
         return None
@@ -251,7 +276,8 @@ def _text(path: Path, where: str, column: str, cell: Any) -> str | None:
             f"{path}: {where}: column {column!r}: expected text, found {type(cell).__name__}; choose the text column"
         )
     _check_unicode(path, where, column, cell)
-    return cell.strip() or None
+    text = cell.strip()
+    return text if any(char.isprintable() and not char.isspace() for char in text) else None
 
 
 def _label(path: Path, where: str, column: str, cell: Any) -> str | None:

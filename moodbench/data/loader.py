@@ -29,21 +29,16 @@ from moodbench.data.examples import (
     subsample,
 )
 from moodbench.data.hub import HubData, HubSplit, commit_of, open_hub
-from moodbench.data.labelling import BY_MAP, DROP, NO_LABEL, NO_TEXT, STARS, order_classes, shown, target_of
+from moodbench.data.labelling import BY_MAP, DROP, NO_LABEL, NO_TEXT, STARS, order_classes, shown
+from moodbench.data.labels import classes_of
+from moodbench.data.near_duplicates import near_duplicate_pairs, normalised
 from moodbench.data.own import load_own
-from moodbench.data.splits import (
-    Partition,
-    as_given,
-    by_content,
-    check_sizes,
-    near_duplicate_pairs,
-    normalised,
-)
+from moodbench.data.splits import Partition, as_given, by_content, check_sizes
 from moodbench.errors import DataError
 from moodbench.spec import ResolvedDataset
 from moodbench.spec.resolved import content_id
 
-OFFICIAL_CODE_VERSION = 2
+OFFICIAL_CODE_VERSION = 3
 """Increment when a code change may change the examples of a source; part of the cache key."""
 IN_TEST = "also in a held-out split"
 NOT_DRAWN = "not drawn"
@@ -206,6 +201,7 @@ def _hub_classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[
     """
     column = f"{where}: label column {source.label_column!r}"
     found: set[str] = set()
+    class_of = classes_of(source)
     for ours, split in opened.splits.items():
         used = [split.names[code] for code in np.unique(split.codes[split.codes >= 0])]
         if not used:
@@ -214,7 +210,7 @@ def _hub_classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[
                 f"them, such as `splits: {{{ours}: validation}}`"
             )
         for label in used:
-            target = target_of(label, source.label_map, source.labels)
+            target = class_of(label)
             if target is None:
                 known = source.label_map or source.labels
                 raise DataError(
@@ -234,7 +230,7 @@ def _hub_rows(
 
     Columns: text, label, extra (the split), stars and key.
     """
-    targets = [target_of(label, source.label_map, source.labels) for label in split.names]
+    targets = list(map(classes_of(source), split.names))
     places = np.array([classes.index(t) if t in classes else -1 for t in targets] or [-1], dtype=np.int32)
     labels = np.where(split.codes < 0, -1, places[split.codes]).astype(np.int32)
     dropped[NO_LABEL] += int((split.codes < 0).sum())

@@ -10,16 +10,26 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from moodbench.config.schema import FileSource
 from moodbench.data.examples import COLUMNS, Examples, Reading, example_ids
-from moodbench.data.files import open_cells, unpacked_bytes
-from moodbench.data.labelling import columns_of, labelled_rows, order_classes, without_duplicates
+from moodbench.data.files import matching, open_tables, unpacked_bytes
+from moodbench.data.labelling import (
+    CONTRADICTING,
+    LabelledRows,
+    columns_of,
+    labelled_rows,
+    order_classes,
+    without_duplicates,
+)
 from moodbench.data.splits import as_given, by_content, check_sizes
 from moodbench.errors import DataError, PrerequisiteError
 from moodbench.hardware import GIB, free_memory_bytes
 from moodbench.hub import offline
 
+ALIKE = 0.2
+"""Share of texts in one cluster of near-duplicates above which it is named."""
 MEMORY_PER_BYTE = 4
 """Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
 
@@ -29,12 +39,18 @@ def load_own(name: str, source: FileSource) -> Examples:
 
     Raises: DataError or PrerequisiteError, which name the file, row, column, value seen and allowed values.
     """
-    path = kaggle_file(source) if source.kaggle else Path(source.path).expanduser()
-    _check_memory(path, unpacked_bytes(path, columns_of(source).values()))
-    cells = open_cells(path, columns_of(source))
+    paths = [kaggle_file(source)] if source.kaggle else matching(source.path)
+    path = paths[0] if len(paths) == 1 else Path(source.path)
+    _check_memory(path, sum(unpacked_bytes(each, columns_of(source).values()) for each in paths))
+    cells = open_tables(paths, columns_of(source))
     read = labelled_rows(path, cells, source)
     order = order_classes(set(read.targets), source.labels, f"{path}: column {source.label_column!r}")
     frame = without_duplicates(read, within_splits=source.split_column is not None)
+    if frame.empty:
+        raise DataError(
+            f"{path}: every text occurs with contradicting labels ({read.dropped[CONTRADICTING]:,} rows), so none is "
+            f"left; decide on one label for each text, or choose another label column than {source.label_column!r}"
+        )
     frame["label"] = frame["label"].map(order.names.index).astype("int32")
     if source.split_column:
         try:
@@ -47,11 +63,13 @@ def load_own(name: str, source: FileSource) -> Examples:
     else:
         split = by_content(frame, grouped=source.group_column is not None)
     frame = frame.assign(split=split.names, group=[f"{c}" for c in split.clusters])
-    check_sizes(frame, order.names, str(path), _remedy(source))
+    check_sizes(frame, order.names, str(path), _remedy(source, frame, read), read.places)
     frame["example_id"] = example_ids(name, frame["text"].tolist())
     frame["mean_rating"], frame["rating_counts"] = np.nan, None
     reading = Reading(
-        file=f"{source.kaggle}: {path.name}" if source.kaggle else path.name,
+        file=f"{source.kaggle}: {path.name}"
+        if source.kaggle
+        else path.name + (f" ({len(paths)} files)" if len(paths) > 1 else ""),
         format=cells.format,
         encoding=cells.encoding,
         separator=cells.separator,
@@ -60,7 +78,7 @@ def load_own(name: str, source: FileSource) -> Examples:
         num_kept_together=sum(count for count in Counter(split.clusters).values() if count > 1),
         num_groups=split.num_groups,
         split_rule=split.rule,
-        warnings=tuple(w for w in (order.warning, split.warning) if w),
+        warnings=tuple(w for w in (*cells.notes, *read.notes, order.warning, split.warning) if w),
     )
     kept = frame[list(COLUMNS)].reset_index(drop=True)
     return Examples(name, order.names, 0.0, kept, private=source.kaggle is None, reading=reading)
@@ -77,7 +95,19 @@ def _check_memory(path: Path, num_bytes: int) -> None:
         )
 
 
-def _remedy(source: FileSource) -> str:
+def _remedy(source: FileSource, frame: pd.DataFrame, read: LabelledRows) -> str:
+    """Return what helps if a split is too small: what made it small first."""
+    contradicting, largest = read.dropped[CONTRADICTING], int(frame["group"].value_counts().iloc[0])
+    if 2 * contradicting > read.num_rows:
+        return (
+            f"{contradicting:,} of its {read.num_rows:,} rows repeat a text with another label and were left out: "
+            "decide on one label for each text"
+        )
+    if not source.split_column and not source.group_column and largest > ALIKE * len(frame):
+        return (
+            f"{largest:,} texts are near-duplicates of each other (4 of 5 words alike, such as boilerplate) and stay "
+            "in one split: remove what they share, or give a split column (more rows of the kind do not help)"
+        )
     if source.split_column:
         return "give more rows, or leave the split column out"
     if source.group_column:

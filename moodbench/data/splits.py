@@ -6,9 +6,8 @@ All of it depends only on the content and not on the order of the rows, so that 
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,17 +20,10 @@ from numpy.typing import NDArray
 from moodbench.cache import atomic_write, cache_folder
 from moodbench.data.examples import SPLITS, content_key
 from moodbench.data.labelling import shown
+from moodbench.data.near_duplicates import near_duplicate_clusters
 from moodbench.errors import DataError
 from moodbench.spec.resolved import content_id
 
-JACCARD = 0.8
-"""Minimum Jaccard similarity of the word sets of near-duplicates: words in common / words of either text."""
-MIN_WORDS = 4
-"""Texts with fewer distinct words are near-duplicates only if they are equal after normalisation."""
-_CHUNK_PAIRS = 5_000_000
-"""Shared rare words counted at once; bounds memory to a few hundred MB."""
-_CHUNK_ROWS = 100_000
-"""Pairs of texts compared at once; also bounds memory."""
 SHARES = (0.7, 0.1, 0.2)
 CARVED = 1 / 8
 """Share of train that becomes validation if the source has no validation split."""
@@ -44,44 +36,6 @@ The search takes seconds for sentences, and about a minute for long reviews.
 """
 MIN_KEPT = 2_000
 """Number of texts above which the clusters are cached for the other processes of a run, as computing them is slow."""
-
-
-def normalised(text: str) -> str:
-    """Return the text in NFKC and casefolded, reduced to words of letters and digits separated by single spaces.
-
-    A text without any letter or digit, such as an emoticon, keeps its punctuation: ":)" and ":(" stay different.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(char if char.isalnum() else " " for char in folded).split()
-    return " ".join(words or folded.split())
-
-
-def near_duplicate_clusters(
-    texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
-) -> NDArray[np.int64]:
-    """Return one cluster id per text, numbered 0, 1, 2, ... by first appearance; shape `(texts,)`.
-
-    Two texts are near-duplicates if they are equal after `normalised`, or if both have at least `MIN_WORDS` distinct
-    words and their word sets have a Jaccard similarity of at least `JACCARD`; with `only_equal`, only equality counts.
-    Near-duplicates and members of one group share a cluster, transitively. Only texts that share a rare word are
-    compared, see `near_duplicate_pairs`: 10,605 sentences take 0.3 s of CPU time, 20,000 texts of 230 words 10 s.
-    """
-    import scipy.sparse as sp
-    from scipy.sparse.csgraph import connected_components
-
-    if groups is not None and len(groups) != len(texts):
-        raise ValueError(f"near_duplicate_clusters: {len(groups)} groups for {len(texts)} texts")
-    if not texts:
-        return np.empty(0, dtype=np.int64)
-    norms = [normalised(text) for text in texts]
-    links = [_links_to_first(norms)] if only_equal else [_links_to_first(norms), _similar_pairs(norms)]
-    if groups is not None:
-        links.append(_links_to_first(groups))
-    pairs = np.concatenate(links)
-    graph = sp.coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(texts),) * 2)
-    _, component = connected_components(graph.tocsr(), directed=False)
-    number: dict[int, int] = {}
-    return np.array([number.setdefault(int(c), len(number)) for c in component], dtype=np.int64)
 
 
 def stratified_group_split(
@@ -124,72 +78,6 @@ def stratified_group_split(
         placed[lowest].update(counts[group])
         side[group] = names[lowest]
     return np.array([side[group] for group in groups], dtype=np.str_)
-
-
-def _links_to_first(labels: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Return pairs `(row, first row with the same label)`, shape `(rows, 2)`."""
-    first: dict[Hashable, int] = {}
-    pairs = [(row, first.setdefault(label, row)) for row, label in enumerate(labels)]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int64]:
-    """Return pairs `(index in left, index in right)` of near-duplicates among normalised texts, shape `(pairs, 2)`.
-
-    A pair has at least `MIN_WORDS` distinct words in each text and a Jaccard similarity of the word sets of at least
-    `JACCARD`; equal texts are excluded. The search is exact, and fast on long texts, because only texts that share one
-    of their rare words are compared: sets this similar share a word among the |x| - ceil(JACCARD |x|) + 1 rarest words
-    of each set x.
-    Source: prefix filtering, Chaudhuri, Ganti & Kaushik (2006), https://doi.org/10.1109/ICDE.2006.9; Bayardo, Ma &
-    Srikant (2007), https://doi.org/10.1145/1242572.1242591.
-    """
-    pairs = _similar_pairs([*left, *right])
-    crossing = pairs[(pairs[:, 0] < len(left)) & (pairs[:, 1] >= len(left))] - [0, len(left)]
-    different = [left[i] != right[j] for i, j in crossing.tolist()]
-    remaining: NDArray[np.int64] = crossing[np.array(different, dtype=bool)]
-    return remaining
-
-
-def _similar_pairs(norms: Sequence[str]) -> NDArray[np.int64]:
-    """Return pairs of rows (i < j) with sufficiently similar word sets, shape `(pairs, 2)`."""
-    import scipy.sparse as sp
-
-    sets = {row: words for row, norm in enumerate(norms) if len(words := set(norm.split())) >= MIN_WORDS}
-    if not sets:
-        return np.empty((0, 2), dtype=np.int64)
-    frequency = Counter(word for words in sets.values() for word in words)
-    rank = {word: i for i, (word, _) in enumerate(sorted(frequency.items(), key=lambda item: (item[1], item[0])))}
-    rows = np.array(list(sets), dtype=np.int64)
-    ranks = [
-        np.sort(np.fromiter((rank[w] for w in words), dtype=np.int32, count=len(words))) for words in sets.values()
-    ]
-    sizes = np.array([len(r) for r in ranks], dtype=np.int64)
-    prefixes = sizes - np.ceil(JACCARD * sizes - 1e-9).astype(np.int64) + 1
-
-    def matrix(parts: Sequence[NDArray[np.int32]]) -> Any:
-        starts = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
-        flat = np.concatenate(parts)
-        return sp.csr_array((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(parts), len(rank)))
-
-    rare, whole = matrix([r[:n] for r, n in zip(ranks, prefixes, strict=True)]), matrix(ranks)
-    rare_by_word, links = rare.T.tocsr(), [np.empty((0, 2), dtype=np.int64)]
-    work = np.concatenate([[0], np.cumsum(rare @ np.diff(rare_by_word.indptr))])
-    start = 0
-    while start < len(rows):
-        stop = max(start + 1, int(np.searchsorted(work, work[start] + _CHUNK_PAIRS, side="right")) - 1)
-        candidates = (rare[start:stop] @ rare_by_word).tocoo()
-        left, right = candidates.coords[0].astype(np.int64) + start, candidates.coords[1].astype(np.int64)
-        ordered = (left < right) & (
-            np.minimum(sizes[left], sizes[right]) >= JACCARD * np.maximum(sizes[left], sizes[right])
-        )
-        left, right = left[ordered], right[ordered]
-        for at in range(0, len(left), _CHUNK_ROWS):
-            some, others = left[at : at + _CHUNK_ROWS], right[at : at + _CHUNK_ROWS]
-            common = np.asarray(whole[some].multiply(whole[others]).sum(axis=1)).ravel()
-            near = common >= JACCARD * (sizes[some] + sizes[others] - common)
-            links.append(np.stack([rows[some[near]], rows[others[near]]], axis=1))
-        start = stop
-    return np.concatenate(links)
 
 
 @dataclass(frozen=True)
@@ -250,11 +138,13 @@ def as_given(frame: pd.DataFrame, rule: str, num_validation: int | None = None) 
     return Partition(names.tolist(), clusters.tolist(), rule, warning)
 
 
-def check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy: str) -> None:
-    """Raise DataError if a split is too small or lacks a class."""
+def check_sizes(
+    frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy: str, places: Mapping[str, str] | None = None
+) -> None:
+    """Raise DataError if a split is too small or lacks a class; `places` says where a class occurs first."""
     for split in SPLITS:
         counts = frame.loc[frame["split"] == split, "label"].value_counts()
-        absent = [shown(label) for i, label in enumerate(labels) if counts.get(i, 0) == 0]
+        absent = [label for i, label in enumerate(labels) if counts.get(i, 0) == 0]
         if counts.sum() < MIN_TEXTS[split]:
             raise DataError(
                 f"{where}: the {split} split has {counts.sum()} texts (of {len(frame)} usable ones), needed are at "
@@ -262,9 +152,17 @@ def check_sizes(frame: pd.DataFrame, labels: tuple[str, ...], where: str, remedy
             )
         if absent:
             raise DataError(
-                f"{where}: the {split} split has no text of class {', '.join(absent)}; {remedy}, or merge classes "
+                f"{where}: the {split} split has no text of class {', '.join(map(shown, absent))} "
+                f"({'; '.join(_rarity(frame, labels, label, places) for label in absent)}); {remedy}, or merge classes "
                 "with a label map"
             )
+
+
+def _rarity(frame: pd.DataFrame, labels: tuple[str, ...], label: str, places: Mapping[str, str] | None) -> str:
+    """Return how many texts a class has and, of a file, where the first is."""
+    count = int((frame["label"] == labels.index(label)).sum())
+    where = f", the first in {places[label]}" if places and label in places else ""
+    return f"{count} {'text' if count == 1 else 'texts'} in all{where}"
 
 
 def clusters_of(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[npt.NDArray[np.int64], str | None]:

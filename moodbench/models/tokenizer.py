@@ -54,6 +54,8 @@ class Tokenizer:
             tokenizer.pad_token = _any_token(tokenizer, name)
         self.hf = tokenizer
         self.pad_id: int = tokenizer.pad_token_id
+        ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, self.pad_id)
+        self._filler: int = next(token for token in ends if token is not None)
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_padding()
         self.limit: int = min(text.max_length, tokenizer.model_max_length)
@@ -121,10 +123,16 @@ class Tokenizer:
         return self.limit - len(self.label_tokens.shared) - max(map(len, self.label_tokens.paths))
 
     def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
-        """Return the token ids of each text, unpadded; truncation shortens the text, never the template."""
+        """Return the token ids of each text, unpadded and at least one; truncation never shortens the template.
+
+        A text without any token, such as an empty one for a decoder that adds no special tokens, becomes the token that
+        begins or ends a sequence.
+        """
         if self.template is not None:
             return [self._cut(text) for text in texts]
-        return [TokenisedText(e.ids, bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
+        return [
+            TokenisedText(e.ids or [self._filler], bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))
+        ]
 
     def _cut(self, text: str) -> TokenisedText:
         assert self.template is not None and self.label_tokens is not None
@@ -136,7 +144,7 @@ class Tokenizer:
             inside = [i for i, (a, b) in enumerate(found.offsets) if start <= a < b <= end]
             dropped = set(inside[-excess:] if self._side == "right" else inside[:excess])
             ids = [token for i, token in enumerate(ids) if i not in dropped]
-        return TokenisedText([*ids, *self.label_tokens.shared], excess > 0)
+        return TokenisedText([*ids, *self.label_tokens.shared] or [self._filler], excess > 0)
 
     def _in_template(self, filled: str) -> _Filled:
         """Return the token ids and character offsets of a filled template, without the trailing special tokens."""

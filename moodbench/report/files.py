@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
+from moodbench.report.formatting import csv_of
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
 from moodbench.report.report import Picture, markdown, page, report_blocks, track_calibrations
@@ -105,7 +106,7 @@ def _calibration_csv(records: Iterable[Mapping[str, Any]]) -> bytes:
         for record in records
         for number, seed in enumerate(record["seeds"])
     ]
-    return pd.json_normalize(rows, sep="_").to_csv(index=False).encode()
+    return csv_of(pd.json_normalize(rows, sep="_")).encode()
 
 
 def _leaderboard_files(view: LeaderboardView, store: Store, form: str) -> dict[str, bytes]:
@@ -195,7 +196,7 @@ def leaderboard_bytes(view: LeaderboardView, form: str) -> bytes:
     if form == "json":
         return _json_bytes({"board": records, "references": view.reference_records(), "notes": list(view.notes)})
     if form == "csv":
-        return pd.DataFrame(records, columns=EXPORTED).to_csv(index=False).encode()
+        return csv_of(pd.DataFrame(records, columns=EXPORTED)).encode()
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(records, schema=_parquet_schema()), sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()

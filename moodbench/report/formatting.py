@@ -37,6 +37,32 @@ MARKS: Mapping[str, str] = {
 NOT_TRAINED_ENOUGH: Mapping[Any, str] = {"undertrained": "undertrained", "chance": "at chance"}
 """Training verdict of a fit that was not trained enough, to its mark: see `moodbench.training.outcome`."""
 
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""First characters of a cell that a spreadsheet runs as a formula.
+
+Source: OWASP, CSV Injection, https://owasp.org/www-community/attacks/CSV_Injection.
+"""
+
+
+def neutralised[T](cell: T) -> T | str:
+    """Return a cell of a CSV file so that no spreadsheet runs it: a text like a formula gets an apostrophe in front.
+
+    Numbers stay as they are, also those written as text, such as the label -1.
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return `frame` as CSV, without its index and with its cells `neutralised`."""
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    return frame.assign(**{str(name): frame[name].map(neutralised) for name in texts}).to_csv(index=False)
+
 
 @dataclass(frozen=True)
 class Column:

@@ -8,28 +8,32 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from itertools import batched
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 from uuid import uuid4
 
-from moodbench.data.files import (
-    FORMATS,
-    LONGEST_BYTES,
+from moodbench.data.delimited import (
+    SEPARATOR_LINE,
     check_header,
-    check_row,
-    json_object,
-    open_cells,
+    clean_name,
+    find_head,
     places_of,
-    separator_of,
-    unquoted,
+    swallowing,
+    swallows_rows,
+    too_many_cells,
+    unbalanced,
 )
+from moodbench.data.files import FORMATS, json_object, named_format, open_cells
+from moodbench.data.textfile import LONGEST_BYTES, refuse_container
 from moodbench.errors import DataError, PrerequisiteError, UsageError, is_of_disk
-from moodbench.serving.classifier import Prediction, checked_text
+from moodbench.report.formatting import neutralised
+from moodbench.serving.classifier import Prediction
 
 STANDARD = "-"
 """Argument for standard input or standard output."""
@@ -42,14 +46,18 @@ BLOCK_BYTES = 1 << 16
 DEFAULT_COLUMN = "text"
 _BOM = b"\xef\xbb\xbf"
 OutputFormat = Literal["jsonl", "csv"]
+Chunk = list[str | None]
+"""The texts of some rows; None where a row has none."""
+_NUMBER = re.compile(r"\s*[+-]?[0-9][0-9.,]*\s*")
 
 
-def read_texts(source: str, column: str | None = None, stdin_format: InputFormat = "lines") -> Iterator[list[str]]:
-    """Return an iterator over the texts of `source`, in order and in chunks of 1 to CHUNK texts.
+def read_texts(source: str, column: str | None = None, stdin_format: InputFormat = "lines") -> Iterator[Chunk]:
+    """Return an iterator over the texts of `source`, one for each row, in order and in chunks of 1 to CHUNK texts.
 
     The texts are the lines of a .txt file or of standard input (`-`), or one `column` (default: `text`, or the only
     one) of a CSV, TSV, JSONL or Parquet file, or of rows on standard input. A chunk is yielded as soon as it is
-    available, so a slow pipe is answered row by row. Contents are checked as they are read.
+    available, so a slow pipe is answered row by row. A row without a text (null, a missing key, a list, half a
+    surrogate pair) gives None, a number its digits. Contents are checked as they are read.
     Raises: UsageError if the request is impossible; PrerequisiteError if a file cannot be opened; DataError, which
     names the line, byte or row, if contents are malformed.
     """
@@ -71,13 +79,15 @@ def _has_columns(source: str, column: str | None, stdin_format: InputFormat) -> 
         name, also, columns = STDIN, ", or give its format with --input-format", stdin_format != "lines"
     else:
         suffix = Path(source).suffix.lower()
-        name, also, columns = source, "", suffix in FORMATS
+        name, also, columns = source, "", named_format(Path(source)) is not None
         if stdin_format != "lines":
             raise UsageError(
                 f"--input-format {stdin_format}: is the format of standard input; that of {source} follows from its "
                 "name; leave it out"
             )
         if not columns and suffix != ".txt":
+            if Path(source).is_file():
+                refuse_container(Path(source))
             raise UsageError(
                 f"{source}: its name does not end in .txt, {', '.join(FORMATS)}; rename it to say what it is, "
                 "or send one text per line to `--input -`"
@@ -87,7 +97,7 @@ def _has_columns(source: str, column: str | None, stdin_format: InputFormat) -> 
     return columns
 
 
-def _not_empty(chunks: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+def _not_empty(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
     """Yield `chunks` unchanged; raise DataError if there are none."""
     empty = True
     for chunk in chunks:
@@ -97,12 +107,12 @@ def _not_empty(chunks: Iterator[list[str]], name: str) -> Iterator[list[str]]:
         raise DataError(f"{name}: holds no text; expected at least one")
 
 
-def _chunked(texts: Iterable[str]) -> Iterator[list[str]]:
+def _chunked(texts: Iterable[str | None]) -> Iterator[Chunk]:
     """Return `texts` in lists of 1 to CHUNK texts."""
     return map(list, batched(texts, CHUNK))
 
 
-def _lines(source: str, name: str) -> Iterator[list[str]]:
+def _lines(source: str, name: str) -> Iterator[Chunk]:
     try:
         file = sys.stdin.buffer if source == STANDARD else Path(source).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
@@ -154,23 +164,36 @@ def _decoded(data: bytes, name: str, offset: int) -> list[str]:
         ) from error
 
 
-def _cells(path: Path, column: str | None) -> Iterator[str]:
-    wanted = _text_column(str(path), open_cells(path, {}, every_row=True).columns, column)
-    for where, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
-        yield checked_text(value, f"{path}: {where}: {wanted!r}")
+def _cells(path: Path, column: str | None) -> Iterator[str | None]:
+    expected = (column or DEFAULT_COLUMN,)
+    wanted = _text_column(str(path), open_cells(path, {}, every_row=True, expected=expected).columns, column)
+    for _, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
+        yield _text(value)
 
 
-def _objects(blocks: Iterator[list[str]], column: str | None) -> Iterator[list[str]]:
+def _text(value: Any) -> str | None:
+    """Return a text as it is and a number as its digits; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return str(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can represent
+        return None
+    return value
+
+
+def _objects(blocks: Iterator[list[str]], column: str | None) -> Iterator[Chunk]:
     number, wanted = 0, None
     for lines in blocks:
-        texts = []
+        texts: Chunk = []
         for line in lines:
             number += 1
             if line.strip():
-                where = f"{STDIN}: line {number}"
-                value = json_object(line, where)
+                value = json_object(line, f"{STDIN}: line {number}")
                 wanted = wanted or _text_column(STDIN, list(value), column)
-                texts.append(checked_text(value.get(wanted), f"{where}: {wanted!r}"))
+                texts.append(_text(value.get(wanted)))
         yield texts
 
 
@@ -218,35 +241,41 @@ class _CsvLines:
         return self.lines.popleft()
 
 
-def _rows(blocks: Iterator[list[str]], kind: str, column: str | None) -> Iterator[list[str]]:
+def _rows(blocks: Iterator[list[str]], kind: str, column: str | None) -> Iterator[Chunk]:
     csv.field_size_limit(LONGEST_BYTES)
     feed = _CsvLines(blocks)
-    is_open = True
-    while not (first := next((line for line in feed.lines if line.strip()), "")):
-        if not is_open:
-            return
-        is_open = feed.fill()
-    separator = "\t" if kind == "TSV" else separator_of(first, {column or DEFAULT_COLUMN})
-    reader = csv.reader(feed, delimiter=separator, strict=True)
+    is_open, opening = True, list[str]()
+    while not (opening and opening[-1].strip() and not SEPARATOR_LINE.fullmatch(opening[-1])):
+        while not feed.lines:
+            if not is_open:
+                return
+            is_open = feed.fill()
+        opening.append(feed.lines.popleft())
+    feed.lines.extendleft(opening[:-2:-1])
+    head = find_head(opening, kind, {column or DEFAULT_COLUMN})
+    reader = csv.reader(feed, delimiter=head.separator, strict=True)
+    skipped, last = len(opening) - 1, 0
     try:
-        header = [cell.strip() for cell in next(row for row in reader if any(row))]
-        check_header(STDIN, kind, header, alone=True)
-        wanted = _text_column(STDIN, header, column)
-        (place,) = places_of(STDIN, header, {"text_column": wanted})
+        names = tuple(clean_name(cell) for cell in next(reader))
+        head = head._replace(names=names, num_lines=skipped + reader.line_num)
+        check_header(STDIN, kind, names, alone=True)
+        (place,) = places_of(STDIN, names, {"text_column": _text_column(STDIN, names, column)})
         number = 0
         while is_open or feed.lines:
-            texts = []
+            texts: Chunk = []
             while feed.lines:
-                row = next(reader)
+                first, row, last = reader.line_num + 1, next(reader), reader.line_num
                 if row:
                     number += 1
-                    where = f"{STDIN}: row {number} (line {reader.line_num})"
-                    check_row(where, row, header, separator)
-                    texts.append(checked_text(row[place], f"{where}: {wanted!r}"))
+                    if any(row[len(names) :]):
+                        raise too_many_cells(f"{STDIN}: row {number} (line {skipped + last})", row, head)
+                    if last > first and swallows_rows(row, head):
+                        raise swallowing(STDIN, skipped + first, skipped + last)
+                    texts.append(row[place] if place < len(row) else None)
             yield texts
             is_open = feed.fill()
     except csv.Error as error:
-        raise unquoted(STDIN, reader.line_num, error) from error
+        raise unbalanced(STDIN, skipped + reader.line_num, error) from error
 
 
 def _text_column(name: str, names: Sequence[str], column: str | None) -> str:
@@ -261,55 +290,81 @@ def _text_column(name: str, names: Sequence[str], column: str | None) -> str:
     return wanted
 
 
+class Written(NamedTuple):
+    """How many rows were written."""
+
+    num_rows: int
+    num_without_text: int
+    """Rows with an empty label, because they have no text."""
+
+
+def has_words(text: str | None) -> bool:
+    """Return whether `text` is there, has a visible character and is not only a number."""
+    return (
+        text is not None
+        and not _NUMBER.fullmatch(text)
+        and any(char.isprintable() and not char.isspace() for char in text)
+    )
+
+
 def write_predictions(
-    chunks: Iterable[Sequence[str]],
+    chunks: Iterable[Sequence[str | None]],
     predict: Callable[[Sequence[str]], Sequence[Prediction]],
     out: BinaryIO,
     *,
     labels: Sequence[str],
     format: OutputFormat = "jsonl",
     extra: Collection[str] = (),
-) -> int:
-    """Write the predictions of all texts to `out`, in order, and return the number of texts.
+) -> Written:
+    """Write one row for each text to `out`, in order, and return the numbers of rows.
 
     The predictions of a chunk are written as soon as they are made. Columns: index (0, 1, ... in the order of the
-    input), label, probability, truncated. `extra` may add `probabilities`, one of each label, and `text`, which is left
-    out by default because it may be private.
+    input), label, probability, truncated; all but the index are empty (null in JSON) where there is no text. `extra`
+    may add `probabilities`, one of each label, and `text`, which is left out by default because it may be private.
+    Raises: DataError if there are several rows and every text is a number.
     """
     fields = ["index", "label", "probability", "truncated", *(n for n in ("probabilities", "text") if n in extra)]
     if format == "csv":
         columns = [[f"probability_{label}" for label in labels] if n == "probabilities" else [n] for n in fields]
         out.write(_csv_rows([[name for names in columns for name in names]]))
-    index = 0
+    index = num_without = num_numbers = 0
     for texts in chunks:
+        made = iter(predict([text for text in texts if text is not None and has_words(text)]))
         rows = []
-        for text, made in zip(texts, predict(texts), strict=True):
-            row = {"index": index, **made._asdict(), "text": text}
+        for text in texts:
+            found = next(made) if has_words(text) else None
+            values = found._asdict() if found else dict.fromkeys(Prediction._fields)
+            row = {"index": index, **values, "text": text}
             rows.append({name: row[name] for name in fields})
             index += 1
-        out.write(_csv_rows(map(_flat, rows)) if format == "csv" else _json_lines(rows))
+            num_without += found is None
+            num_numbers += text is not None and bool(_NUMBER.fullmatch(text))
+        out.write(_csv_rows(_flat(row, len(labels)) for row in rows) if format == "csv" else _json_lines(rows))
         out.flush()
-    return index
+    if index > 1 and num_numbers == index:
+        raise DataError("every text is a number, so this is not the text; choose the column with --text-column")
+    return Written(index, num_without)
 
 
 def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode("utf-8")
 
 
-def _flat(row: dict[str, Any]) -> list[Any]:
+def _flat(row: dict[str, Any], num_labels: int) -> list[Any]:
     """Return the cells of a row in the order of the header."""
     cells: list[Any] = []
     for name, value in row.items():
         if name == "probabilities":
-            cells += value.values()
+            cells += [None] * num_labels if value is None else value.values()
         else:
-            cells.append(str(value).lower() if name == "truncated" else value)
+            cells.append(str(value).lower() if isinstance(value, bool) else value)
     return cells
 
 
 def _csv_rows(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return the rows as CSV in which no cell is a formula of a spreadsheet."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([neutralised(cell) for cell in row] for row in rows)
     return text.getvalue().encode("utf-8")
 
 

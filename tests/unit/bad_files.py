@@ -56,9 +56,10 @@ FILES = {
         lambda: call(b"text,label\ngood, but dear,positive\n"),
         ["row 1 (line 2): 3 cells where the header has 2", "double quotes"],
     ),
-    "too few cells": (lambda: call(b"text,label\nfine,positive\nshort\n"), ["row 2 (line 3): 1 cells where the header has 2"]),
-    "an open quote": (lambda: call(b'text,label\n"open,positive\n'), ["a.csv: line 2: unexpected end of data"]),
-    "a quote inside": (lambda: call(b'text,label\n"a" b,positive\n'), ["a.csv: line 2", "double quotes in it are doubled"]),
+    "an open quote": (lambda: call(b'text,label\n"open, so,positive\n'), ["a.csv: line 2: unexpected end of data", "double quotes in it are doubled"]),
+    "a quote inside a cell, and a comma": (
+        lambda: call(b'text,label\n"a, b",positive\n"a" b, "c",positive\n'), ["a.csv: line 3", "double quotes in it are doubled"]
+    ),
     "a label outside the map": (
         lambda: call(table(STARS), ["--label-map", MAP]),
         ["row 3 (line 4): column 'label': '3' (60 rows) is not in the label map ('1', '2', '4', '5')", "VALUE=drop"],

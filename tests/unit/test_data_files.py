@@ -11,7 +11,8 @@ from own_files import SPLIT, STARS, N, json_lines, load, parquet, rows, sentence
 from moodbench.data import splits
 from moodbench.data.examples import SPLITS
 from moodbench.data.files import unpacked_bytes
-from moodbench.data.labelling import label_text, order_classes
+from moodbench.data.labelling import order_classes
+from moodbench.data.labels import label_text
 from moodbench.data.own import load_own
 from moodbench.errors import PrerequisiteError
 from moodbench.evaluation.predicting import columns, evaluate
@@ -44,7 +45,7 @@ GOOD = {
     "blank lines": ("a.csv", b"\n" + table(rows()).replace(b"\r\n", b"\n\n"), {}, TWO, N, {"num_rows": N}),
     "stars as classes": ("a.csv", table(STARS), {}, FIVE, 300, {}),
     "stars with decimals": ("a.csv", table([(t, f"{s}.0") for t, s in STARS]), {}, FIVE, 300, {}),
-    "stars in words": ("a.csv", table([(t, f"{s} star") for t, s in STARS]), {}, tuple(f"{s} star" for s in FIVE), 300, {}),
+    "stars in words": ("a.csv", table([(t, f"{s} star") for t, s in STARS]), {}, FIVE, 300, {}),
     "ten before nine is no order": ("a.csv", table(rows(("10", "9"))), {}, ("9", "10"), N, {}),
     "zero and one": ("a.csv", table(rows(("1", "0"))), {}, ("0", "1"), N, {}),
     "stars by a map": (

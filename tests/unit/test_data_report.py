@@ -7,7 +7,7 @@ import pytest
 from own_files import SPLIT, load, rows, sentence, splits_of, table
 
 from moodbench.benchmark.data_report import ModelLengths, data_report
-from moodbench.data.splits import normalised
+from moodbench.data.near_duplicates import normalised
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 

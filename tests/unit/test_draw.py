@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moodbench.config import load_catalogue
 from moodbench.data.examples import class_sizes, draw_rows
 from moodbench.data.loader import SentimentDataLoader
-from moodbench.data.splits import near_duplicate_pairs
+from moodbench.data.near_duplicates import near_duplicate_pairs
 
 
 @pytest.mark.parametrize(

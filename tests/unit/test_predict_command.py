@@ -52,10 +52,10 @@ def test_a_wrong_request_is_explained(arguments, expected, majority_store, capsy
 
 
 def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(majority_store, capsys):
-    Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": 1}\n')
+    Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": \n')
     Path("out.csv").write_text("yesterday's")
     message = fail(["predict", "--model", "majority", "--input", "a.jsonl", "--output", "out.csv"], capsys)
-    assert "a.jsonl: line 5001: 'text' is a number" in message
+    assert "a.jsonl: line 5001: not JSON" in message
     assert Path("out.csv").read_text() == "yesterday's"
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.jsonl", "out.csv", "results"]
 
@@ -72,9 +72,9 @@ def test_each_text_gets_one_row_in_order_and_is_not_repeated(majority_store, cap
     write_csv("a.csv", [("text", "n"), *((t, i) for i, t in enumerate(TEXTS))])
     out, err = predict(["--model", "majority", "--input", "a.csv"], capsys)
     rows = [json.loads(line) for line in out.splitlines()]
-    assert rows == [
-        {"index": i, "label": "positive", "probability": pytest.approx(0.75), "truncated": False} for i in range(6)
-    ]
+    answer = {"label": "positive", "probability": pytest.approx(0.75), "truncated": False}
+    assert rows == [{"index": i} | (answer if TEXTS[i] else dict.fromkeys(answer)) for i in range(6)]
+    assert "1 of 6 rows have no text (empty, missing or only a number), so their label is empty" in err
     assert "majority, fit " in err and "(toy, 100 training texts, seed 0)" in err
 
 
@@ -87,8 +87,35 @@ def test_csv_output_is_read_back_by_pandas_with_all_probabilities_and_texts(majo
         "index", "label", "probability", "truncated", "probability_negative", "probability_positive", "text",
     ]  # fmt: skip
     assert frame["text"].tolist() == TEXTS
-    assert frame["probability_negative"].to_numpy() == pytest.approx(0.25)
-    assert frame["truncated"].dtype == bool
+    cells = [("positive", "0.25", "false") if text else ("", "", "") for text in TEXTS]
+    found = frame[["label", "probability_negative", "truncated"]].astype(str).to_numpy().tolist()
+    assert [(a, b[:4], c.lower()) for a, b, c in found] == cells
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_every_row_of_the_input_is_one_row_of_the_output(name, majority_store, capsys):
+    texts = ["good", "", "10", "\u200b \u00a0", "4,5", "10/10", "👍", "-"]
+    contents = {
+        "a.csv": "text,n\n" + "".join(f'"{t}",1\n' for t in texts),
+        "a.jsonl": "".join(json.dumps({"text": t}) + "\n" for t in texts),
+        "a.txt": "\n".join(texts),
+    }
+    Path(name).write_text(contents[name])
+    for output in ("out.csv", "out.jsonl"):
+        _, err = predict(["--model", "majority", "--input", name, "--probabilities", "all", "--output", output], capsys)
+        assert "4 of 8 rows have no text" in err
+        read = pd.read_csv(output) if output.endswith("csv") else pd.read_json(output, lines=True)
+        assert read["index"].tolist() == list(range(8))
+        assert read["label"].notna().tolist() == [True, False, False, False, False, True, True, True]
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_neutralised_in_csv_only(majority_store, capsys):
+    texts = ["=1+1", "@SUM(A1)", "+ nice", "- dear", "-1 point"]
+    Path("a.txt").write_text("\n".join(texts))
+    predict(["--model", "majority", "--input", "a.txt", "--with-text", "--output", "out.csv"], capsys)
+    assert pd.read_csv("out.csv")["text"].tolist() == [f"'{text}" for text in texts]
+    predict(["--model", "majority", "--input", "a.txt", "--with-text", "--output", "out.jsonl"], capsys)
+    assert pd.read_json("out.jsonl", lines=True)["text"].tolist() == texts
 
 
 def test_a_format_that_is_asked_for_wins_over_the_outputs_name(majority_store, capsys):

@@ -90,6 +90,14 @@ def a_tokenizer(given, max_length=16, side="right", closing=False, template=None
     return Tokenizer(fast, text, given, template, "m")
 
 
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_a_text_without_tokens_becomes_the_token_that_ends_a_sequence(text):
+    read = a_tokenizer(None)
+    found = read.encode([text, "a b"])
+    assert [each.input_ids for each in found] == [[read.hf.eos_token_id], read.hf.convert_tokens_to_ids(["a", "b"])]
+    assert read.pad([each.input_ids for each in found])["attention_mask"].sum(dim=1).tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(("side", "kept"), [("right", ["a"] * 9), ("left", ["b"] * 9)])
 def test_a_long_text_is_cut_and_its_template_is_not(side, kept):
     read = a_tokenizer(prompt(" very bad", " good", template="so so so {text} : : :"), 16, side)

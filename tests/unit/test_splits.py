@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodbench.data.examples import SPLITS, content_key
-from moodbench.data.splits import near_duplicate_clusters, normalised, stratified_group_split
+from moodbench.data.near_duplicates import near_duplicate_clusters, normalised
+from moodbench.data.splits import stratified_group_split
 
 # Few words, so that near-duplicates and chains of them are common.
 WORDS = st.lists(st.sampled_from(["a", "good", "film", "it", "is", "not", "very", "bad"]), max_size=8).map(" ".join)
@@ -57,7 +58,7 @@ def test_chunks_do_not_change_the_clusters(monkeypatch):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefghijkl"), size=6)) for _ in range(60)]
     whole = near_duplicate_clusters(texts).tolist()
-    monkeypatch.setattr("moodbench.data.splits._CHUNK_PAIRS", 1)
+    monkeypatch.setattr("moodbench.data.near_duplicates._CHUNK_PAIRS", 1)
     assert near_duplicate_clusters(texts).tolist() == whole
     assert len(set(whole)) < len(texts)
 
