@@ -30,6 +30,8 @@ from moodbench.hub import offline
 
 ALIKE = 0.2
 """Share of texts in one cluster of near-duplicates above which it is named."""
+MANY = 10
+"""Texts in such a cluster up to which it is not named."""
 MEMORY_PER_BYTE = 4
 """Minimum bytes of memory per byte of text: the text as read, its normalised form, and copies in two data frames."""
 
@@ -103,7 +105,7 @@ def _remedy(source: FileSource, frame: pd.DataFrame, read: LabelledRows) -> str:
             f"{contradicting:,} of its {read.num_rows:,} rows repeat a text with another label and were left out: "
             "decide on one label for each text"
         )
-    if not source.split_column and not source.group_column and largest > ALIKE * len(frame):
+    if not source.split_column and not source.group_column and largest > max(MANY, ALIKE * len(frame)):
         return (
             f"{largest:,} texts are near-duplicates of each other (4 of 5 words alike, such as boilerplate) and stay "
             "in one split: remove what they share, or give a split column (more rows of the kind do not help)"

@@ -267,6 +267,11 @@ def test_boilerplate_is_named_with_its_count_and_remedy():
     assert "give more rows" not in said
 
 
+def test_few_rows_are_not_blamed_on_near_duplicates():
+    said = refused("a.csv", table(rows(n=4)))
+    assert "of 4 usable ones), needed are at least 20; give more rows" in said
+
+
 @pytest.mark.parametrize("texts", [["good"], [sentence(i) for i in range(60)]])
 def test_texts_that_all_have_two_labels_are_named(texts):
     said = refused("a.csv", table([(t, lb) for t in texts for lb in TWO]))
