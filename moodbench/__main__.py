@@ -1,6 +1,7 @@
 """The command `moodbench`, or `python -m moodbench`: Ctrl-C and SIGTERM end it with one line, even during imports."""
 
 import gc
+import os
 import signal
 import sys
 from types import FrameType
@@ -23,6 +24,7 @@ def main() -> None:
     differs.
     """
     terminated = False
+    _open_closed_streams()
 
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal terminated
@@ -42,6 +44,21 @@ def main() -> None:
         if terminated:
             sys.exit(TERMINATED)
         raise
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of closed standard streams.
+
+    Otherwise the next file that is opened, such as a record, would get their numbers and all that is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from moodbench.benchmark.context import ExecutorName, RunContext, cluster_target
 from moodbench.benchmark.driver import Listener, RunSummary
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
+from moodbench.errors import UsageError
 from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import EXPORTED, view_leaderboard
 from moodbench.serving.classifier import Classifier, Prediction, open_classifier
@@ -20,6 +21,9 @@ from moodbench.spec import BenchmarkSpec, spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.statistics.composite import Weights
 from moodbench.store import Store
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PATH = "a path, as text or pathlib.Path"
 
 __all__ = ["Classifier", "Prediction", "RunSummary", "leaderboard", "load_predictor", "run"]
 
@@ -54,16 +58,24 @@ def run(
 
     Raises: MoodBenchError if the request is invalid, before anything runs.
     """
+    _check("executor", executor, lambda x: x in get_args(ExecutorName), " or ".join(map(repr, get_args(ExecutorName))))
+    _check("listen", listen, lambda x: x is None or callable(x), "a function of one event")
+    for name, value in {"preset": preset, "address": address}.items():
+        _check(name, value, _is_text_or_none, "a text")
+    for name, path in {"config": config, "cluster": cluster}.items():
+        _check(name, path, lambda x: x is None or _is_path(x), PATH)
+    _check("cluster", cluster, lambda x: x is None or address is not None, "None without an address")
     catalogue = load_catalogue(Path(config) if config is not None else None)
     given: dict[str, Any] = dict(fields)
     if models is not None:
-        given["models"] = _names(models)
+        given["models"] = _names("models", models)
     if datasets is not None:
-        given["datasets"] = _names(datasets)
+        given["datasets"] = _names("datasets", datasets)
     if seeds is not None:
+        _check("seeds", seeds, _is_whole_or_list, "a whole number, or a list of them")
         given["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
     spec = spec_of_preset(preset, catalogue, given) if preset else spec_from_values(given, "moodbench.run")
-    opened, listen = Store.open(store), listen or ignore
+    opened, listen = _opened(store), listen or ignore
     if address is None:
         return _run(spec, RunContext(opened, catalogue, hardware(), executor=executor, listen=listen))
     rules = read_cluster_file(Path(cluster) if cluster is not None else None, catalogue.devices)
@@ -90,23 +102,53 @@ def leaderboard(
     criterion left out is 0. `composite` selects how the score is computed, as in `moodbench leaderboard --composite`;
     with "none" there is no score. The notes that belong beside the numbers are in `.attrs["notes"]`.
     """
-    chosen = Weights.parse(",".join(f"{k}={v!r}" for k, v in weights.items())) if weights else None
-    view = view_leaderboard(Store.open(store), hardware(), weights=chosen, composite=composite, dataset=dataset)
+    _check("dataset", dataset, _is_text_or_none, "a name")
+    _check("composite", composite, lambda x: isinstance(x, str), "a name")
+    _check("weights", weights, lambda x: x is None or isinstance(x, Mapping), "a mapping of criteria to numbers")
+    chosen = Weights.parse(",".join(f"{k}={v}" for k, v in weights.items())) if weights else None
+    view = view_leaderboard(_opened(store), hardware(), weights=chosen, composite=composite, dataset=dataset)
     board = pd.DataFrame(view.to_records(), columns=EXPORTED)
     board.attrs["notes"] = list(view.notes)
     return board
 
 
-def load_predictor(
-    model: str, store: str | Path = "results", *, device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-) -> Classifier:
+def load_predictor(model: str, store: str | Path = "results", *, device: DeviceName = "auto") -> Classifier:
     """Load a fitted model of `store` as a classifier with `.predict(texts)`; its `.fit` identifies the fit.
 
     `model` is a fit id, or a model name, which selects that model's fit with the most training texts, then the lowest
     seed. Loading a transformer sets the number of torch threads of this process to the number of physical cores.
     """
-    return open_classifier(Store.open(store), model, device)
+    _check("model", model, lambda x: isinstance(x, str), "the name of a model, or a fit id")
+    _check("device", device, lambda x: x in get_args(DeviceName), ", ".join(get_args(DeviceName)))
+    return open_classifier(_opened(store), model, device)
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _opened(store: str | Path) -> Store:
+    _check("store", store, _is_path, f"{PATH}, or a URI")
+    return Store.open(store)
+
+
+def _names(argument: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    _check(argument, given, lambda x: isinstance(x, Iterable), "a name, or a list of names")
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        _check(argument, name, lambda x: isinstance(x, str), "a name, or a list of names")
+    return names
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path)
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_whole_or_list(value: object) -> bool:
+    return isinstance(value, int | Iterable) and not isinstance(value, bool | str | bytes | Mapping)
+
+
+def _check(argument: str, value: object, is_right: Callable[[Any], bool], expected: str) -> None:
+    """Raise UsageError unless `value` is right for an argument, which annotations alone do not ensure."""
+    if not is_right(value):
+        raise UsageError(f"{argument}: is {repr(value)[:200]}, of type {type(value).__name__}; expected {expected}")

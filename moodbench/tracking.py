@@ -24,6 +24,7 @@ import pandas as pd
 from filelock import FileLock
 
 from moodbench.errors import PrerequisiteError
+from moodbench.paths import folder_name
 from moodbench.store import Store
 from moodbench.store.location import LocalLocation
 from moodbench.store.schema import METRIC_COLUMNS, RECORDS
@@ -334,7 +335,7 @@ def log_to_tensorboard(trials: Iterable[TrackedTrial], folder: Path) -> int:
     """
     num_new = 0
     for trial in trials:
-        target = folder / trial.dataset / trial.model / f"seed{trial.seed}-{trial.fit_id[:8]}"
+        target = folder / folder_name(trial.dataset) / folder_name(trial.model) / f"seed{trial.seed}-{trial.fit_id[:8]}"
         missing = [(record, path) for record in trial.records if not (path := target / _event_name(record)).exists()]
         for record, path in missing:
             target.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def mislabelled(store: Store, dataset: str | None = None) -> list[LabelIssues]:
 
     Raises: UnknownNameError for a dataset without evaluations; UsageError where no track has enough models.
     """
-    fits, evaluations = store.records("fits"), store.records("evaluations")
+    fits, evaluations = store.sound_records("fits")[0], store.sound_records("evaluations")[0]
     known = ["fit_id", "dataset_revision", "num_train", "spec"]
     trials = evaluations.merge(fits[known], on="fit_id").sort_values(["seed", "ended_at"])
     if dataset is not None and dataset not in set(trials["dataset"]):

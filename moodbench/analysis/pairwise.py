@@ -95,7 +95,7 @@ def compare_models(
     Raises: UnknownNameError for a name or seed without evaluations; UsageError where a name means several recipes of a
     track, and where the two share no track or are the same.
     """
-    fits, evaluations = store.records("fits"), store.records("evaluations")
+    fits, evaluations = store.sound_records("fits")[0], store.sound_records("evaluations")[0]
     trials = named_trials(evaluations.merge(fits[OF_FITS], on="fit_id"))
     priors = seed_priors(trials.sort_values("ended_at"))
     if config_ids is not None:

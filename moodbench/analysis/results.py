@@ -30,6 +30,8 @@ from moodbench.store.schema import EXAMPLES
 NUM_DRAWS = 2000
 """Number of bootstrap draws: about a second for 18 models on 25,000 examples."""
 ONE_RATER, HALF_PANEL = "one rater", "majority of raters"
+LAST = "~"
+"""Attempt of a damaged record among failures: later than the time that begins the name of every attempt."""
 REFERENCE_HELP = {
     ONE_RATER: "one person: each rater's label against that of all other raters on the same text (leave one out)",
     HALF_PANEL: "the ceiling: the majority label of half of the raters against that of the other half; "
@@ -52,7 +54,7 @@ class Records:
     num_elsewhere: int
     """Number of measurements of other machine types, which are not shown."""
     failures: pd.DataFrame
-    """Last failed attempt of each phase that has no record yet."""
+    """Last failed attempt of each phase that has no record yet, or whose record is damaged."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def read_records(store: Store, machine: Hardware, dataset: str | None = None) ->
 
     Raises: UnknownNameError for a dataset without evaluations.
     """
-    fits, evaluations, measurements = (store.records(kind) for kind in ("fits", "evaluations", "measurements"))
+    sound = [store.sound_records(kind) for kind in ("fits", "evaluations", "measurements")]
+    damaged = [each for _, found in sound for each in found]
+    lost = {each.id for each in damaged if each.kind == "fits"}
+    fits, evaluations, measurements = (frame[~frame["fit_id"].isin(lost)] for frame, _ in sound)
     if dataset is not None:
         known = set(evaluations["dataset"])
         if dataset not in known:
@@ -147,6 +152,9 @@ def read_records(store: Store, machine: Hardware, dataset: str | None = None) ->
     shown = choose_machine(measurements, machine.machine_key)
     done = {*fits["fit_id"], *evaluations["evaluation_id"], *measurements["measurement_id"]}
     failures = store.records("failures")
+    if damaged:
+        rows = pd.DataFrame([{**each.as_failure(), "attempt": LAST} for each in damaged])
+        failures = pd.concat([failures.astype(object), rows.reindex(columns=failures.columns)], ignore_index=True)
     failed = failures[~failures["id"].isin(done)].sort_values("attempt").groupby("id").tail(1)
     return Records(fits, evaluations, shown, len(measurements) - len(shown), failed)
 

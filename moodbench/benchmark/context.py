@@ -25,6 +25,7 @@ from moodbench.hardware import Hardware
 from moodbench.runtime.executor import Executor, InlineExecutor
 from moodbench.runtime.process import Outcome
 from moodbench.runtime.ray_cluster import ClusterExecutor
+from moodbench.runtime.ray_local import end_abandoned
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.spec.job import Job, PhaseName, checkpoint_interval_s
 from moodbench.store import Store
@@ -84,6 +85,7 @@ class RunContext:
         cluster lacks disk space.
         """
         if not plan.trials:
+            self._remove_abandoned()
             self._store_examples(plan)
             track(self.store, has_new=False)
             return RunSummary(run_id="")
@@ -97,15 +99,21 @@ class RunContext:
             num_fits_at_once=1 if self.executor == "inline" else max(1, num_cpus),
             here=self.target is None or self.target.alone,
         )
-        self.store.remove_abandoned()
+        self._remove_abandoned()
         self._store_examples(plan)
         with self._open_target() as target:
             estimates = estimates_of(plan, self.catalogue, self.store, target.machines(), self.sources)
             preface = [report.as_event() for report in reports]
             preface += [{"event": "note", "detail": note} for note in notes]
             summary = run_plan(plan, self.store, target, estimates=estimates, preface=preface, listen=self.listen)
+        self._remove_abandoned()  # again: workers of a killed run may have lived on when this one began
         track(self.store, has_new=summary.num_committed > 0)
         return summary
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed runs left on this machine: processes of their Ray, and their part of the staging area."""
+        end_abandoned()
+        self.store.remove_abandoned()
 
     @contextmanager
     def _open_target(self) -> Iterator[Target]:

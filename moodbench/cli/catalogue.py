@@ -31,7 +31,7 @@ from moodbench.config.yaml_files import load_yaml
 from moodbench.data.embedded import read_embedded
 from moodbench.data.loader import source_of
 from moodbench.errors import MoodBenchError, PrerequisiteError, UnknownNameError, UsageError
-from moodbench.report.files import replaced
+from moodbench.paths import write_output
 from moodbench.report.formatting import MISSING, count
 from moodbench.report.guide import model_configuration, quick_reference
 from moodbench.report.terminal import make_console, print_table
@@ -290,11 +290,7 @@ def pin(arguments: argparse.Namespace) -> int:
     if found:
         pinned = {"models": {name: _pinned_entry(catalogue, name, commit) for name, commit in found.items()}}
         text = yaml.safe_dump(merge(before, pinned), sort_keys=False, allow_unicode=True)
-        try:
-            replaced(path, text.encode())
-        except OSError as error:
-            reason = f"cannot be written ({error.strerror}); give another file"
-            raise PrerequisiteError(f"--output {path}: {reason}") from error
+        write_output(path, text.encode())
         print_lines(out, [f"{len(found)} revisions are in {path}; use them with --config {path}"])
     return 1 if len(found) < len(sources) else 0
 
@@ -324,9 +320,9 @@ def write_guide(arguments: argparse.Namespace) -> int:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in contents.items():
-            print(replaced(folder / name, text.encode()))
     except OSError as error:
         reason = f"cannot be written ({error.strerror or error}); give a folder with --output"
         raise PrerequisiteError(f"{folder}: {reason}") from error
+    for name, text in contents.items():
+        print(write_output(folder / name, text.encode()))
     return 0

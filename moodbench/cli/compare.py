@@ -12,8 +12,8 @@ import pandas as pd
 from moodbench.analysis.mislabelled import LabelIssues, mislabelled
 from moodbench.analysis.pairwise import Comparison, compare_models
 from moodbench.cli.options import add_json, add_store, existing_store, print_json, print_lines
-from moodbench.errors import StoreError, UsageError
-from moodbench.report.files import replaced
+from moodbench.errors import UsageError
+from moodbench.paths import write_output
 from moodbench.report.formatting import csv_of
 from moodbench.report.tables import (
     CALIBRATION_HEADINGS,
@@ -162,7 +162,4 @@ def _write(by_track: list[LabelIssues], path: Path, with_text: bool) -> None:
     else:
         columns = [by_track[0].rows.columns.drop("private").insert(0, "track")][0]
         content = csv_of(pd.DataFrame(records, columns=columns))
-    try:
-        replaced(path, content.encode())
-    except OSError as error:
-        raise StoreError(f"--out {path}: cannot be written ({error.strerror or error}); give another file") from error
+    write_output(path, content.encode(), "--out")

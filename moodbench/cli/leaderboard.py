@@ -12,7 +12,7 @@ from moodbench.cli.options import add_json, add_score, add_store, print_json, we
 from moodbench.hardware import hardware
 from moodbench.report.formatting import MORE_COLUMNS, columns_with, csv_of
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView, view_leaderboard
-from moodbench.report.terminal import make_console, print_leaderboard
+from moodbench.report.terminal import make_console, print_failures, print_leaderboard
 from moodbench.store import Store
 
 
@@ -66,5 +66,6 @@ def output(view: LeaderboardView, arguments: argparse.Namespace, console: Any) -
         sys.stdout.write(csv_of(pd.DataFrame(view.to_records(), columns=EXPORTED)))
     elif view.rows.empty:
         console.print(f"No results in {arguments.store} yet. Start with: moodbench run quickstart")
+        print_failures(view, console)
     else:
         print_leaderboard(view, console, columns_with(getattr(arguments, "columns", ())))

@@ -320,7 +320,8 @@ def _unique(option: str, form: str, example: str, pairs: list[tuple[str, str, st
 
 def print_json(value: Any) -> None:
     """Write `value` as the only JSON document on standard output."""
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=not is_unicode, allow_nan=False, default=str)
     sys.stdout.write("\n")
 
 

@@ -30,6 +30,7 @@ from moodbench.config.search_space import MIN_TRAINING_SEED
 from moodbench.config.space_file import available_spaces
 from moodbench.config.yaml_files import with_entry
 from moodbench.errors import INTERRUPTED, UsageError
+from moodbench.paths import write_output
 from moodbench.report.search import budget_warning, search_sentences, shown, write_search_page
 from moodbench.report.terminal import make_console
 from moodbench.spec.benchmark_spec import spec_from_values
@@ -275,9 +276,7 @@ def _apply(command: TuneCommand) -> int:
     entry = tuned_entry(search, best, len(trials), command.context.catalogue, spec)
     text = path.read_text("utf-8") if path.exists() else ""
     changed, before = with_entry(text, str(path), "models", name, entry.model_dump(mode="json", exclude_defaults=True))
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text(changed, "utf-8")
-    staged.replace(path)
+    write_output(path, changed.encode(), "--config")
     if before is not None:
         command.say(f"Replaced in {path}: {name} was {json.dumps(before, ensure_ascii=False)}")
     given = {"--prepare": spec.prepare, "--augment": [f"{k}={v}" for k, v in spec.augment.items()]}

@@ -35,6 +35,7 @@ from moodbench.config.schema import (
 )
 from moodbench.config.yaml_files import line_of, load_yaml, read_yaml_text, validated
 from moodbench.errors import PrerequisiteError, SpecError, UnknownNameError
+from moodbench.paths import existing_folder
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "models": ModelsFile,
@@ -129,9 +130,9 @@ class Catalogue:
 def own_source(name: str, *, trust_remote_code: bool = False) -> ModelSource | None:
     """Return the source of a model that is not in the catalogue: a local folder or a hub id `owner/name`, else None."""
     trusted = {"trust_remote_code": trust_remote_code}
-    if any(mark in name for mark in "/\\~") and Path(name).expanduser().is_dir():
-        return ModelSource.model_validate({"path": str(Path(name).expanduser().absolute()), **trusted})
-    on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
+    if any(mark in name for mark in "/\\~") and (folder := existing_folder(name)):
+        return ModelSource.model_validate({"path": str(folder), **trusted})
+    on_hub = re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", name)
     return ModelSource.model_validate({"hub": name, **trusted}) if on_hub else None
 
 

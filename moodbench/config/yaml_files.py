@@ -14,10 +14,31 @@ from pydantic import BaseModel, ValidationError
 from moodbench.config.schema.base import ChangesOf
 from moodbench.errors import PrerequisiteError, SpecError, nearest
 
+MAX_NODES = 100_000
+"""Values that a file can have, each alias counted as all that it stands for."""
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2 numbers and booleans: 2e-4 is a number; `no`, 1:30 and dates are strings."""
+    """PyYAML's safe loader with YAML 1.2 numbers and booleans: 2e-4 is a number; `no`, 1:30 and dates are strings.
 
+    Of tags, only !!str is read: the other ones fail for values of another kind in ways of their own.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one value; raise ComposerError for a tag, and for characters that no name or text has."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        tag, mark = getattr(event, "tag", None), event.start_mark
+        if tag is not None and (tag != _STR or not isinstance(event, yaml.ScalarEvent)):
+            raise yaml.composer.ComposerError(None, None, f"tag {tag!r} is not read here; remove it", mark)
+        if isinstance(event, yaml.ScalarEvent) and (bad := _NO_TEXT.search(event.value)):
+            raise yaml.composer.ComposerError(None, None, f"character {bad.group()!a} is not allowed in a value", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+_STR = "tag:yaml.org,2002:str"
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+"""NUL, which ends a path, and halves of surrogate pairs, which no file can have; both can be written as escapes."""
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int", ":timestamp"))]
@@ -72,17 +93,52 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
     Raises: SpecError, which names `where` and the line, for invalid YAML, repeated keys and anything but a mapping.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)
+        node = _composed(text)
+        value = None if node is None else _Loader("").construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{where}{line}: {error.problem or error}; expected YAML") from error
     except yaml.YAMLError as error:  # errors about characters that YAML does not allow have no mark
+        raise SpecError(f"{where}: {error}; expected YAML") from error
+    except RecursionError as error:
+        raise SpecError(f"{where}: nested too deeply; expected YAML of a few levels") from error
+    except ValueError as error:  # an integer of thousands of digits
         raise SpecError(f"{where}: {error}; expected YAML") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise SpecError(f"{where}: expected a mapping (`key: value` lines), found a {type(value).__name__}")
     return value
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Return the root node of the YAML `text`.
+
+    Raises: ConstructorError if a value contains itself or if aliases make more than MAX_NODES values.
+    """
+    loader = _Loader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    finally:
+        loader.dispose()
+    if node is not None and _num_nodes(node, {}) > MAX_NODES:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"aliases make more than {MAX_NODES:,} values", node.start_mark
+        )
+    return node
+
+
+def _num_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values `node` has, aliases counted as what they stand for; `known` holds counts by node."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.constructor.ConstructorError(None, None, "a value contains itself", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0  # begun
+    children: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
+    pairs = [each for child in children for each in (child if isinstance(child, tuple) else (child,))]
+    known[id(node)] = 1 + sum(_num_nodes(each, known) for each in pairs)
+    return known[id(node)]
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
@@ -134,7 +190,7 @@ def validation_message(
     lines = []
     parents = {tuple(problem["loc"][:-1]) for problem in error.errors()}
     for problem in error.errors():
-        path = tuple(problem["loc"])
+        path = tuple(step for step in problem["loc"] if step != "[key]")  # of a key, not of its value
         if problem["type"] == "too_short" and path in parents:
             continue  # pydantic counts only the valid items; the invalid ones have their own error
         key = ".".join(map(str, (*prefix, *path)))

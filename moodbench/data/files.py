@@ -26,6 +26,7 @@ from moodbench.data.delimited import (
 )
 from moodbench.data.textfile import encoding_of, is_gzip, refuse_container, text_lines
 from moodbench.errors import DataError, PrerequisiteError
+from moodbench.paths import expanded
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -162,7 +163,7 @@ def matching(pattern: str) -> list[Path]:
 
     Raises: PrerequisiteError if no file matches a pattern.
     """
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.exists() or not glob.has_magic(pattern):
         return [path]
     root = Path(path.anchor)

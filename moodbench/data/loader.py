@@ -35,6 +35,7 @@ from moodbench.data.near_duplicates import near_duplicate_pairs, normalised
 from moodbench.data.own import load_own
 from moodbench.data.splits import Partition, as_given, by_content, check_sizes
 from moodbench.errors import DataError
+from moodbench.paths import expanded
 from moodbench.spec import ResolvedDataset
 from moodbench.spec.resolved import content_id
 
@@ -79,7 +80,7 @@ def pinned_source(entry: DatasetEntry, neutral_band: float) -> DatasetEntry:
     """
     file, hub = entry.file, entry.hub
     if file is not None and file.kaggle is None:
-        file = file.model_copy(update={"path": str(Path(file.path).expanduser().absolute())})
+        file = file.model_copy(update={"path": str(expanded(file.path).absolute())})
     if hub is not None:
         hub = hub.model_copy(update={"revision": commit_of(hub)})
     return entry.model_copy(update={"file": file, "hub": hub, "neutral_band": neutral_band})

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
+from moodbench.paths import write_output
 from moodbench.report.formatting import csv_of
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
@@ -68,11 +68,11 @@ def write(view: LeaderboardView, store: Store, formats: Collection[str], folder:
         contents |= _leaderboard_files(view, store, form)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [replaced(folder / name, content) for name, content in contents.items()]
     except OSError as error:
         raise StoreError(
             f"{folder}: cannot be written ({error.strerror or error}); give a folder with --output"
         ) from error
+    return [write_output(folder / name, content) for name, content in contents.items()]
 
 
 def _report_files(view: LeaderboardView, store: Store, formats: Collection[str]) -> dict[str, bytes]:
@@ -147,7 +147,7 @@ def classic_files(view: LeaderboardView, store: Store) -> dict[str, bytes]:
     rows = [row for _, row in view.rows.iterrows() if row["dataset"] != OVERALL]
     short = [_file_name(row["model"]) for row in rows]
     uses = Counter(name.casefold() for name in short)  # some file systems ignore case
-    measurements = store.records("measurements").set_index("measurement_id")
+    measurements = store.sound_records("measurements")[0].set_index("measurement_id")
     files = {}
     for row, name in zip(rows, short, strict=True):
         if uses[name.casefold()] > 1:
@@ -223,13 +223,3 @@ def _plain(name: str) -> str:
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def replaced(path: Path, content: bytes) -> Path:
-    """Replace the file at `path` atomically by this content and return `path`."""
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        return temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -69,8 +69,8 @@ class Evaluated(NamedTuple):
 
 def evaluated(view: LeaderboardView, store: Store) -> Iterator[Evaluated]:
     """Yield every entry of every track, without the rows of `overall`."""
-    fits = store.records("fits").set_index("fit_id")
-    evaluations = store.records("evaluations").set_index("evaluation_id")
+    fits = store.sound_records("fits")[0].set_index("fit_id")
+    evaluations = store.sound_records("evaluations")[0].set_index("evaluation_id")
     for _, row in view.rows.iterrows():
         if row["dataset"] != OVERALL:
             spec = json.loads(fits.loc[row["fit_ids"][0], "spec"])

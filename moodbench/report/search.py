@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -381,10 +379,8 @@ def write_search_page(store: Store, search: SearchResult) -> str | None:
         f'<body style="font-family:sans-serif"><h1>{escape(title)}</h1>{sentences}{"".join(parts)}</body></html>'
     )
     key = f"exports/search-{search.search_id[:12]}.html"
-    staging = store.location.staging()
-    staging.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=staging) as folder:
-        path = Path(folder) / "page.html"
+    with store.attempt() as attempt:
+        path = attempt.folder / "page.html"
         path.write_text(body, "utf-8")
         store.location.replace(path, key)
     return f"{store.uri.rstrip('/')}/{key}"

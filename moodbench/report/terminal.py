@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,17 @@ NODE_EVENTS = {"node_joined": "joined", **NODE_NEWS}
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, or without a terminal as wide as what is printed."""
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
+    made = _Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else _Console(stderr=stderr, highlight=False, width=10_000)
+
+
+class _Console(Console):
+    """A console whose reader may go away, as `head` does; the command then continues without printing."""
+
+    def on_broken_pipe(self) -> None:
+        """Print no more; rich's own method would end the command."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def print_leaderboard(view: LeaderboardView, out: Console, columns: Sequence[Column] = COLUMNS) -> None:
@@ -72,6 +82,11 @@ def print_leaderboard(view: LeaderboardView, out: Console, columns: Sequence[Col
         print_table([c.heading for c in columns], lines, out, left={"Model"})
     for note in view.notes:
         out.print(Text(note, style="dim"), soft_wrap=True)
+    print_failures(view, out)
+
+
+def print_failures(view: LeaderboardView, out: Console) -> None:
+    """Print one line per phase that failed or whose record is damaged."""
     if len(view.failures):
         out.print()
         out.print(Text("Failed", style="bold"))

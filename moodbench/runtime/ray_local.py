@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, override
 
 import psutil
@@ -20,6 +21,45 @@ TRIES = 3
 """Number of attempts to start Ray: it gives its daemons 30 s, which no setting changes, and busy machines may retry."""
 TOKEN = secrets.token_hex(32)
 """Authentication token of every Ray that this process starts."""
+DRIVER = "MOODBENCH_RAY_DRIVER"
+"""Environment variable of all processes of such a Ray: pid and start time of the process that started it."""
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
+    """Mark the processes that start inside the context as those of this driver."""
+    os.environ[DRIVER] = f"{os.getpid()} {psutil.Process().create_time()}"
+    try:
+        yield
+    finally:
+        os.environ.pop(DRIVER, None)
+
+
+def end_abandoned() -> list[int]:
+    """End the processes of every Ray whose driver on this machine is dead, and return their process ids.
+
+    Ray's daemons end with their driver, unless it is killed at a bad moment; then some of its agents live on.
+    """
+    left = [process for process in psutil.process_iter() if _is_abandoned(process)]
+    for each in left:
+        with suppress(psutil.Error):
+            each.kill()
+    psutil.wait_procs(left, timeout=10)
+    return [each.pid for each in left]
+
+
+def _is_abandoned(process: psutil.Process) -> bool:
+    try:
+        pid, _, started = process.environ().get(DRIVER, "").partition(" ")
+    except (psutil.Error, OSError):  # of another user, or gone
+        return False
+    if not pid.isdigit():
+        return False
+    try:
+        driver = psutil.Process(int(pid))
+        return f"{driver.create_time()}" != started or driver.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
@@ -34,7 +74,7 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
     ours = set(psutil.Process().children())
     for attempt in range(1, TRIES + 1):
         try:
-            with own_sigterm(), private_token(TOKEN):
+            with own_sigterm(), private_token(TOKEN), _marked():
                 ray = ray_with_settings()
                 ray.init(
                     address="local",

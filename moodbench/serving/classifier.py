@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.benchmark.from_store import fit_spec_of
-from moodbench.errors import DataError, StoreError, UnknownNameError
+from moodbench.errors import DataError, StoreError, UnknownNameError, UsageError
 from moodbench.hardware import hardware
 from moodbench.models.interface import Predictor
 from moodbench.models.predictor import deployed_form, predict_texts
@@ -99,17 +99,21 @@ class Classifier:
         self.fit = fit
         self.labels = fit.spec.dataset.labels
 
-    def predict(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def predict(self, texts: Iterable[str], *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
         """Return one prediction per text, in order; an empty text is allowed.
 
         Texts of similar length share a forward pass of `batch_size` texts.
-        Raises: DataError if an item is not a text, or if logits are not finite.
+        Raises: DataError if an item is not a text, or if logits are not finite; UsageError for another batch size.
         """
         if isinstance(texts, str):
             raise DataError(f"texts is the one text {texts[:40]!r}; expected a list of texts")
-        if not len(texts):
-            return []
+        if not isinstance(texts, Iterable):
+            raise DataError(f"texts is {_kind(texts)}; expected a list of texts")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UsageError(f"batch_size {batch_size!r}: allowed is a whole number, 1 or more")
         checked = [checked_text(text, f"text {i}") for i, text in enumerate(texts)]
+        if not checked:
+            return []
         logits, encoded = predict_texts(self._predictor, checked, batch_size)
         broken = ~np.isfinite(logits).all(axis=1)
         if broken.any():

@@ -20,6 +20,7 @@ from moodbench.config.schema import DatasetEntry, ModelEntry
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.models.base import LANGUAGE_MODELS
+from moodbench.paths import user_path
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
 from moodbench.serving.classifier import ChosenFit, choose_fit
 from moodbench.serving.licences import licence_lines
@@ -66,7 +67,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     from moodbench.models.transformer import save_merged
 
     prepare_torch(hardware().num_cores)
-    target = folder.resolve()
+    target = user_path(folder)
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
     try:
         partial.mkdir(parents=True)

@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager, nullcontext
 from itertools import batched
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
-from uuid import uuid4
 
 from moodbench.data.delimited import (
     SEPARATOR_LINE,
@@ -31,7 +30,8 @@ from moodbench.data.delimited import (
 )
 from moodbench.data.files import FORMATS, json_object, named_format, open_cells
 from moodbench.data.textfile import LONGEST_BYTES, refuse_container
-from moodbench.errors import DataError, PrerequisiteError, UsageError, is_of_disk
+from moodbench.errors import DataError, PrerequisiteError, UsageError
+from moodbench.paths import output_file
 from moodbench.report.formatting import neutralised
 from moodbench.serving.classifier import Prediction
 
@@ -370,28 +370,18 @@ def _csv_rows(rows: Iterable[Sequence[Any]]) -> bytes:
 
 @contextmanager
 def open_output(target: str, source: str) -> Iterator[BinaryIO]:
-    """Yield a binary file: standard output, or a temporary file beside `target` that is renamed to it on success.
+    """Yield a binary file: standard output, or an `output_file` for `target`.
 
-    Raises: UsageError if `target` is a folder or the `source` itself; PrerequisiteError if it cannot be written.
+    Raises: UsageError if `target` is closed, a folder or the `source` itself; PrerequisiteError if it cannot be
+    written.
     """
     if target == STANDARD:
+        if sys.__stdout__ is None:
+            raise UsageError(f"--output {STANDARD}: standard output is closed; give a file's name")
         yield sys.stdout.buffer
         return
     path = Path(target)
-    if path.is_dir():
-        raise UsageError(f"--output {target}: is a folder; give a file's name")
     if source != STANDARD and path.exists() and path.samefile(source):
         raise UsageError(f"--output {target}: is the input; give another name")
-    started = False
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        with partial.open("xb") as file:
-            started = True
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        if started and not is_of_disk(error):
-            raise  # an error of the input or the model
-        raise PrerequisiteError(f"--output {target}: {error.strerror}; nothing was written there") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with output_file(path) as file:
+        yield file

@@ -27,6 +27,7 @@ from moodbench.config.schema import (
 from moodbench.config.schema.base import ChangesOf
 from moodbench.config.yaml_files import load_yaml, read_yaml_text, validated, validation_message
 from moodbench.errors import SpecError
+from moodbench.paths import MAX_NAME_BYTES, checked_name
 
 BASELINE_OF_SCORE = "tfidf-logreg"
 """The baseline that every run trains, because it defines the zero of the pinned score."""
@@ -76,7 +77,7 @@ class BenchmarkSpec(BaseModel):
     """Class shares of those sub-samples: stratified (as in the dataset) or balanced."""
     neutral_band: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Overrides the neutral band of the datasets."""
-    protocol: str | None = None
+    protocol: Annotated[str, Field(min_length=1)] | None = None
     """Measurement protocol; null for the catalogue's default."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device for training and measurements; auto prefers CUDA, then MPS, then the CPU."""
@@ -149,11 +150,10 @@ class BenchmarkSpec(BaseModel):
             )
             raise SpecError(f"data {self.data!r}: {', '.join(idle)}: only for {instead}")
         name = given.pop("data_name", None) or _name_of(self.data)
-        if not re.fullmatch(_NAME, name):
-            raise SpecError(
-                f"data_name {name!r}: allowed are letters, digits, '.', '_' and '-', beginning with one of the first "
-                "two"
-            )
+        try:
+            checked_name(name)
+        except ValueError as error:
+            raise SpecError(f"data_name {name!r}: {error}") from error
         if not on_hub:
             return name, DatasetEntry(file=FileSource(path=self.data, **given))
         repository, _, revision = self.data.removeprefix(HUB).partition("@")
@@ -167,12 +167,15 @@ HUB = "hub:"
 _OF_FILE = ("split_column", "group_column")
 _OF_HUB = ("data_config", "splits")
 _OF_DATA = ("text_column", "label_column", "label_map", "labels", "data_name", *_OF_FILE, *_OF_HUB)
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def _name_of(data: str) -> str:
     stem = data.partition("@")[0].rpartition("/")[2] if data.startswith(HUB) else Path(data).stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "my-data"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:MAX_NAME_BYTES].strip("-._") or "my-data"
+    try:
+        return checked_name(name)
+    except ValueError:  # a name that Windows reserves
+        return f"data-{name}"
 
 
 RECIPE_PARTS = ("lora", "train", "text", "augment")

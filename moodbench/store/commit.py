@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moodbench.hardware import node_name
+from moodbench.store.integrity import sealed
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
 
@@ -157,7 +158,7 @@ class Attempt:
         if unknown:
             raise KeyError(f"not columns of {name}: {sorted(unknown)}")
         table = pa.Table.from_pylist([dict(row)], schema=stamped(schema))
-        return write_table(table, self.folder / name)
+        return write_table(sealed(table), self.folder / name)
 
     def _set_aside(self, kind: str, id_: str, staged: Mapping[str, Path], published: list[str]) -> Committed:
         base = f"duplicates/{id_}/{self.name}"
@@ -250,7 +251,8 @@ class AttemptLock:
 def remove_abandoned(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
     """Remove what dead attempts left in `staging`, and return the removed names.
 
-    Removed are the folders of dead attempts, abandoned `.lock.new` files, and checkpoint folders of ended attempts that
+    Removed are the folders of dead attempts, abandoned `.lock.new` files, folders without a lock that have been
+    unchanged for CLAIMING_S, and checkpoint folders of ended attempts that
     are empty, belong to a fit in `committed`, or have been unchanged for KEEP_CHECKPOINTS_S at the time `now` (seconds
     since 1970; default: the current time).
     """
@@ -267,6 +269,11 @@ def remove_abandoned(staging: Path, committed: Set[str], now: float | None = Non
         if _last_change(path) < now - CLAIMING_S and _is_dead(path):
             path.unlink(missing_ok=True)
             removed.append(path.name)
+    for folder in sorted(p for p in staging.iterdir() if p.is_dir() and not p.name.startswith("fit-")):
+        has_lock = any((staging / f"{folder.name}{suffix}").exists() for suffix in (".lock", ".lock.new"))
+        if not has_lock and _last_change(folder) < now - CLAIMING_S:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder.name)
     oldest = now - KEEP_CHECKPOINTS_S
     for folder in sorted(staging.glob("fit-*")):
         done = folder.name.removeprefix("fit-") in committed

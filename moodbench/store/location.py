@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 
 from moodbench.cache import cache_folder
 from moodbench.errors import StoreError
+from moodbench.paths import user_path
 
 
 class Location(Protocol):
@@ -69,7 +70,7 @@ class LocalLocation:
 
     def create(self, source: Path, key: str) -> bool:
         """Publish by hard link, which fails if the name exists and never exposes a half-written file."""
-        target = self.root / key
+        target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         sync_file(source)
         try:
@@ -88,7 +89,7 @@ class LocalLocation:
 
     def create_folder(self, source: Path, key: str) -> bool:
         """Publish by rename, which fails if a non-empty folder of that name exists."""
-        target = self.root / key
+        target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.rglob("*")):
             if path.is_file():
@@ -104,12 +105,12 @@ class LocalLocation:
 
     def keys(self, prefix: str) -> list[str]:
         """Return all keys of files below the folder `prefix`, sorted."""
-        return sorted(key for key, _ in _walk(str(self.root / prefix), prefix))
+        return sorted(key for key, _ in _walk(str(self.root / checked_key(prefix)), prefix))
 
     def stamps(self, prefix: str) -> dict[str, str]:
         """Return size and modification time of every key below the folder `prefix`."""
         found = {}
-        for key, entry in _walk(str(self.root / prefix), prefix):
+        for key, entry in _walk(str(self.root / checked_key(prefix)), prefix):
             with suppress(FileNotFoundError):  # moved away in the meantime
                 fact = entry.stat()
                 found[key] = f"{fact.st_size}-{fact.st_mtime_ns}"
@@ -117,7 +118,7 @@ class LocalLocation:
 
     def replace(self, source: Path, key: str) -> None:
         """Replace by rename, which is atomic."""
-        target = self.root / key
+        target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         sync_file(source)
         source.replace(target)
@@ -125,7 +126,7 @@ class LocalLocation:
 
     def local(self, key: str) -> Path:
         """Return the path itself."""
-        return self.root / key
+        return self.root / checked_key(key)
 
     def staging(self) -> Path:
         """Return `staging/` in the store, which is on the same file system by construction."""
@@ -133,7 +134,7 @@ class LocalLocation:
 
     def delete(self, key: str) -> None:
         """Remove the file or folder at `key`."""
-        path = self.root / key
+        path = self.root / checked_key(key)
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -154,7 +155,7 @@ class RemoteLocation:
 
     def create(self, source: Path, key: str) -> bool:
         """Upload the file; the caller has made `key` unique."""
-        target = f"{self._root}/{key}"
+        target = f"{self._root}/{checked_key(key)}"
         self._filesystem.create_dir(target.rpartition("/")[0], recursive=True)
         with source.open("rb") as reader, self._filesystem.open_output_stream(target) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
@@ -173,7 +174,7 @@ class RemoteLocation:
 
     def stamps(self, prefix: str) -> dict[str, str]:
         """Return size and modification time of every key below the folder `prefix`."""
-        selector = pafs.FileSelector(f"{self._root}/{prefix}", recursive=True, allow_not_found=True)
+        selector = pafs.FileSelector(f"{self._root}/{checked_key(prefix)}", recursive=True, allow_not_found=True)
         try:
             found: list[Any] = self._filesystem.get_file_info(selector)
         except OSError as error:
@@ -193,7 +194,7 @@ class RemoteLocation:
 
         A downloaded file is cached as long as its stamp is unchanged.
         """
-        info = self._filesystem.get_file_info(f"{self._root}/{key}")
+        info = self._filesystem.get_file_info(f"{self._root}/{checked_key(key)}")
         stamps = {key: _stamp(info)} if info.type == pafs.FileType.File else self.stamps(key)
         for each, stamp in stamps.items():
             if self._kept.get(each) != stamp or not (self._cache / each).exists():
@@ -217,7 +218,10 @@ class RemoteLocation:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = self._cache / f".{uuid4().hex}.part"
         try:
-            with self._filesystem.open_input_stream(f"{self._root}/{key}") as reader, part.open("xb") as writer:
+            with (
+                self._filesystem.open_input_stream(f"{self._root}/{checked_key(key)}") as reader,
+                part.open("xb") as writer,
+            ):
                 shutil.copyfileobj(reader, writer, 1 << 20)
             part.replace(path)
         finally:
@@ -230,7 +234,7 @@ class RemoteLocation:
 
     def delete(self, key: str) -> None:
         """Remove the file or folder at `key`."""
-        path = f"{self._root}/{key}"
+        path = f"{self._root}/{checked_key(key)}"
         kind = self._filesystem.get_file_info(path).type
         if kind == pafs.FileType.Directory:
             self._filesystem.delete_dir(path)
@@ -248,14 +252,26 @@ def open_location(uri: str | Path) -> Location:
     Raises: StoreError if pyarrow.fs cannot open the URI.
     """
     text = str(uri)
+    if not text.strip():
+        raise StoreError(f"--store {text!r}: is empty; give a folder or a URI such as s3://bucket/folder")
     scheme = text.partition("://")[0] if "://" in text else ""
     if scheme in ("", "file"):
-        return LocalLocation(Path(text.removeprefix("file://")).expanduser().resolve())
+        return LocalLocation(user_path(text.removeprefix("file://")))
     try:
         filesystem, root = pafs.FileSystem.from_uri(text)
     except (ValueError, OSError) as error:
         raise StoreError(f"--store {text!r}: {error}; give a folder or a URI such as s3://bucket/folder") from error
     return RemoteLocation(filesystem, root)
+
+
+def checked_key(key: str) -> str:
+    """Return `key` if it is a path inside of a store: relative, with `/`, without `.`, `..`, NUL and empty parts.
+
+    Raises: StoreError. Names are checked where they enter; keys can also come from a record that was tampered with.
+    """
+    if "\0" in key or "\\" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise StoreError(f"{key!r} is no path inside the store; `moodbench store verify` lists damaged records")
+    return key
 
 
 def _stamp(info: Any) -> str:

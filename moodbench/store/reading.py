@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, id_of_key, write_table
+from moodbench.store.integrity import Damaged, flaws_of
 from moodbench.store.location import Location
 from moodbench.store.schema import ADDED, RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
@@ -42,6 +44,34 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
 
     Raises: StoreError if the file is missing or damaged, is not from MoodBench, or has another schema version.
     """
+    return _with_columns(location, key, _whole_table(location, key), schema)
+
+
+def read_record(location: Location, kind: str, key: str) -> tuple[pa.Table, Damaged | None]:
+    """Return the record of `kind` at `key` as a table of one row, and what is wrong with its values, if anything.
+
+    Raises: StoreError as `read_table` does, and if there is not one row.
+    """
+    whole = _whole_table(location, key)
+    table = _with_columns(location, key, whole, RECORDS[kind][0])
+    if table.num_rows != 1:
+        raise StoreError(
+            f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {REPAIR}"
+        )
+    row, id_ = table.to_pylist()[0], id_of_key(key)
+    flaws = flaws_of(kind, id_, whole, row)
+    return table, Damaged(kind, id_, key, row, flaws) if flaws else None
+
+
+def refuse_damaged(location: Location, damaged: Sequence[Damaged]) -> None:
+    """Raise StoreError, which names the first of the `damaged` records, if there are any."""
+    if damaged:
+        others = f", as are {len(damaged) - 1} others" if len(damaged) > 1 else ""
+        raise StoreError(f"{location.filesystem()[1]}/{damaged[0]}{others}. To go on, {REPAIR}")
+
+
+def _whole_table(location: Location, key: str) -> pa.Table:
+    """Return the table at `key` with all its columns and metadata; raise StoreError as `read_table` does."""
     filesystem, root = location.filesystem()
     try:
         table = pq.read_table(
@@ -57,12 +87,18 @@ def read_table(location: Location, key: str, schema: pa.Schema) -> pa.Table:
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {REPAIR}"
         ) from error
     check_schema_version(f"{root}/{key}", table.schema)
+    return table
+
+
+def _with_columns(location: Location, key: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     for name in set(ADDED) & set(schema.names) - set(table.schema.names):
         table = table.append_column(schema.field(name), pa.nulls(table.num_rows, schema.field(name).type))
     try:
         return table.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowException) as error:
-        raise StoreError(f"{root}/{key}: lacks columns of its kind ({error}). To go on, {REPAIR}") from error
+        raise StoreError(
+            f"{location.filesystem()[1]}/{key}: lacks columns of its kind ({error}). To go on, {REPAIR}"
+        ) from error
 
 
 def check_schema_version(where: str, schema: pa.Schema) -> None:
@@ -119,8 +155,12 @@ def read_bulk(location: Location, keys: Sequence[str], schema: pa.Schema, column
     )
     try:
         made = ds.dataset([f"{root}/{key}" for key in keys], schema=schema, format=checked, filesystem=filesystem)
-        frame: pd.DataFrame = made.to_table(columns=list(columns)).to_pandas()
+        # pyarrow fills a column that a file lacks with nulls.
+        is_complete = all(set(columns) <= set(each.physical_schema.names) for each in made.get_fragments())
+        frame: pd.DataFrame | None = made.to_table(columns=list(columns)).to_pandas() if is_complete else None
     except (pa.ArrowException, OSError):
+        frame = None
+    if frame is None:
         return read_many(location, keys, schema)[list(columns)]  # one by one, to name the file that fails
     return frame
 
@@ -135,22 +175,24 @@ class Compacted:
     """Number of records read from their own files because the previous snapshot lacked their current version."""
 
 
-def read_records(location: Location, kind: str) -> pa.Table:
-    """Return the valid record of every id of `kind`, one row each, in order of id.
+def read_records(location: Location, kind: str) -> tuple[pa.Table, Sequence[Damaged]]:
+    """Return the valid record of every id of `kind`, one row each, in order of id, and the damaged ones apart.
 
     Raises: StoreError if a record cannot be read.
     """
-    return _read_records(location, kind)[0].select(RECORDS[kind][0].names)
+    found = _read_records(location, kind)
+    return found.table.select(RECORDS[kind][0].names), found.damaged
 
 
 def compact(location: Location, kind: str) -> Compacted:
     """Write a snapshot of all records of `kind`, which replaces the previous one."""
-    table, num_read = _read_records(location, kind)
-    key = snapshot_key(kind)
+    found = _read_records(location, kind)
+    refuse_damaged(location, found.damaged)
+    table, key = found.table, snapshot_key(kind)
     with Attempt(location) as attempt:
         staged = write_table(table.cast(stamped(table.schema)), attempt.folder / "snapshot.parquet")
         location.replace(staged, key)
-    return Compacted(key, table.num_rows, num_read)
+    return Compacted(key, table.num_rows, found.num_read)
 
 
 def snapshot_key(kind: str) -> str:
@@ -166,8 +208,15 @@ def read_snapshot(location: Location, kind: str) -> pa.Table | None:
         return None
 
 
-def _read_records(location: Location, kind: str) -> tuple[pa.Table, int]:
-    """Return the valid records with KEY and STAMP, in order of key, and how many were read from their own files."""
+class _Found(NamedTuple):
+    table: pa.Table
+    """The valid records with KEY and STAMP, in order of key."""
+    num_read: int
+    """How many were read from their own files."""
+    damaged: Sequence[Damaged]
+
+
+def _read_records(location: Location, kind: str) -> _Found:
     schema = RECORDS[kind][0]
     stamps = location.stamps(kind)
     keys = record_keys(stamps)
@@ -180,18 +229,19 @@ def _read_records(location: Location, kind: str) -> tuple[pa.Table, int]:
         row_of = {key: row for row, (key, stamp) in enumerate(sources) if stamps.get(key) == stamp}
     num_rows = 0 if cached is None else cached.num_rows
     missing = [key for key in keys if key not in row_of]
+    damaged = []
     for key in missing:
-        table = read_table(location, key, schema)
-        if table.num_rows != 1:
-            raise StoreError(
-                f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {REPAIR}"
-            )
+        table, problem = read_record(location, kind, key)
+        if problem is not None:
+            damaged.append(problem)
+            continue
         tables.append(table.append_column(KEY, pa.array([key])).append_column(STAMP, pa.array([stamps[key]])))
         row_of[key] = num_rows
         num_rows += 1
-    if not keys:
-        return _with_source(schema).empty_table(), 0
-    return pa.concat_tables(tables).take(pa.array([row_of[key] for key in keys])), len(missing)
+    if not row_of:
+        return _Found(_with_source(schema).empty_table(), len(missing), damaged)
+    rows = pa.array([row_of[key] for key in keys if key in row_of])
+    return _Found(pa.concat_tables(tables).take(rows), len(missing), damaged)
 
 
 def _with_source(schema: pa.Schema) -> pa.Schema:

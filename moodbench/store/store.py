@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,18 @@ import pyarrow as pa
 
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, find_record, id_of_key, remove_abandoned, write_table
+from moodbench.store.integrity import Damaged
 from moodbench.store.location import LocalLocation, Location, open_location, sha256_of
-from moodbench.store.reading import REPAIR, read_many, read_records, read_table, record_keys, refuse_other_version
-from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES, stamped
+from moodbench.store.reading import (
+    REPAIR,
+    read_many,
+    read_record,
+    read_records,
+    record_keys,
+    refuse_damaged,
+    refuse_other_version,
+)
+from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, SAMPLES, stamped
 
 FOLDERS = (
     "fits",
@@ -107,18 +116,30 @@ class Store:
         return {id_of_key(key) for key in record_keys(self.location.keys(kind))}
 
     def records(self, kind: str) -> pd.DataFrame:
-        """Return all records of `kind`: fits, evaluations, measurements or failures."""
+        """Return all records of `kind`: fits, evaluations, measurements or failures.
+
+        Raises: StoreError if a record cannot be read or is damaged.
+        """
         if kind == "failures":
             return read_many(self.location, self.location.keys(kind), FAILURES)
-        frame: pd.DataFrame = read_records(self.location, kind).to_pandas()
+        table, damaged = read_records(self.location, kind)
+        refuse_damaged(self.location, damaged)
+        frame: pd.DataFrame = table.to_pandas()
         return frame
+
+    def sound_records(self, kind: str) -> tuple[pd.DataFrame, Sequence[Damaged]]:
+        """Return the records of `kind` (fits, evaluations or measurements) that are not damaged, and the others."""
+        table, damaged = read_records(self.location, kind)
+        return table.to_pandas(), damaged
 
     def record(self, kind: str, id_: str) -> dict[str, Any] | None:
         """Return the record of `kind` with `id_`, or None."""
         key = find_record(self.location, kind, id_)
         if key is None:
             return None
-        row: dict[str, Any] = read_table(self.location, key, RECORDS[kind][0]).to_pylist()[0]
+        table, damaged = read_record(self.location, kind, key)
+        refuse_damaged(self.location, [damaged] if damaged else [])
+        row: dict[str, Any] = table.to_pylist()[0]
         return row
 
     def artifact(self, fit_id: str) -> Path:

@@ -1,7 +1,7 @@
 """Verification of a store: its files, ids and splits, and every value that can be recomputed.
 
-Page checksums detect damage to a record file. A value that was changed on purpose and that does not follow from other
-stored data, such as a training time, is not detected.
+A checksum over all of a record detects a change of any of its values, also of those that do not follow from other
+stored data, such as a training time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from moodbench.errors import StoreError
 from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.store.commit import id_of_key
 from moodbench.store.location import Location, sha256_of
-from moodbench.store.reading import KEY, STAMP, read_snapshot, read_table, record_keys
+from moodbench.store.reading import KEY, STAMP, read_record, read_snapshot, read_table, record_keys
 from moodbench.store.recompute import (
     equal,
     fit_figures,
@@ -97,7 +97,6 @@ class _Verifier:
 
     def _records(self, kind: str) -> dict[str, Row | None]:
         """Check the record files and the snapshot of `kind`, and return the record of each id, None if unreadable."""
-        schema, id_column = RECORDS[kind]
         stamps = self._location.stamps(kind)
         snapshot = read_snapshot(self._location, kind)
         cached = {row[KEY]: row for row in ([] if snapshot is None else snapshot.to_pylist())}
@@ -106,18 +105,23 @@ class _Verifier:
             id_ = id_of_key(key)
             self._named.add(key)
             self._found.num_records += 1
-            table = self._readable(kind, id_, key, schema)
-            if table is not None and table.num_rows != 1:
-                self._differ(kind, id_, "record", f"{table.num_rows} rows", "1 row")
-                table = None
-            row: Row | None = None if table is None else table.to_pylist()[0]
-            records[id_] = row
-            if row is not None:
-                self._equal(kind, id_, {id_column: row[id_column]}, {id_column: id_})
-                copy = cached.get(key)
-                if copy is not None and copy[STAMP] == stamps[key]:
-                    self._equal("snapshots", id_, copy, row)
+            row = records[id_] = self._record(kind, id_, key)
+            copy = cached.get(key)
+            if row is not None and copy is not None and copy[STAMP] == stamps[key]:
+                self._equal("snapshots", id_, copy, row)
         return records
+
+    def _record(self, kind: str, id_: str, key: str) -> Row | None:
+        """Return the record at `key` after reporting its flaws; None if no further check is possible."""
+        try:
+            table, damaged = read_record(self._location, kind, key)
+        except StoreError as error:
+            self._differ(kind, id_, key, "a record", str(error).splitlines()[0])
+            return None
+        flaws = damaged.flaws if damaged else ()
+        for flaw in flaws:
+            self._differ(kind, id_, flaw.column, flaw.seen, flaw.allowed)
+        return None if any(flaw.column == "files" for flaw in flaws) else table.to_pylist()[0]
 
     def _check_fit(self, id_: str, fit: Row) -> None:
         self._intact("fits", id_, fit)

@@ -17,6 +17,7 @@ from moodbench.config.catalogue import merge
 from moodbench.config.schema import LoraDefaults, ModelEntry, TrainDefaults
 from moodbench.config.search_space import QUANTIZATION, overrides, recipe_values
 from moodbench.errors import StoreError
+from moodbench.paths import checked_name, folder_name
 from moodbench.spec import BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.store import Store
 from moodbench.tune.encoding import Axis, axes_of, axes_seen
@@ -209,7 +210,11 @@ def front(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
 
 def tuned_name(model: str, search_id: str) -> str:
     """Return the leaderboard name of the winner of a search for `model`; each search has its own."""
-    return f"{model}-tuned-{search_id[:6]}"
+    name = f"{model}-tuned-{search_id[:6]}"
+    try:
+        return checked_name(name, parts=2)  # as for a hub id
+    except ValueError:  # the path of a folder
+        return f"{folder_name(model).rpartition('/')[2]}-tuned-{search_id[:6]}"
 
 
 def tuned_entry(

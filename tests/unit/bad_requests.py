@@ -184,6 +184,48 @@ CATALOGUES = [
         "published.BERT-tiny.0.acuracy: unknown key; did you mean 'accuracy'?",
     ),
     ("presets:\n  quickstart:\n    lora: {rr: 1}\n", "line 3: presets.quickstart.lora.rr: unknown key"),
+    *(
+        (f"{section}:\n  {name!r}: {{}}\n", f"line 2: {section}.{name}: {said}")
+        for section in ("models", "datasets", "presets", "prompts", "devices", "families")
+        for name, said in (
+            ("../../up", "allowed are letters, digits, spaces"),
+            ("/etc/up", "allowed are letters, digits, spaces"),
+            ("..", "allowed are letters, digits, spaces"),
+            ("x" * 121, "has 121 bytes; allowed are 120"),
+            ("nul", "is the name of a device on Windows"),
+        )
+    ),
+    ("training:\n  recipes:\n    ../up: {}\n", "training.recipes.../up: allowed are letters"),
+    (
+        "models:\n  mine: {method: lora, licence: MIT, description: x, source: {hub: ../..}}\n",
+        "models.mine.source.hub: allowed are",
+    ),
+    (
+        "models:\n  mine: {method: lora, licence: MIT, description: x, source: {hub: a/b, revision: ../../x}}\n",
+        "source.revision: allowed are",
+    ),
+    *(
+        (f"datasets:\n  mine: {{{source}}}\n", said)
+        for source, said in (
+            ("hub: {id: ../.., text_columns: [t], label_column: l}", "datasets.mine.hub.id: allowed are"),
+            (
+                "hub: {id: a/b, revision: ../../../x, text_columns: [t], label_column: l}",
+                "datasets.mine.hub.revision: allowed are",
+            ),
+            (
+                "file: {kaggle: ../.., path: a.csv, text_column: t, label_column: l}",
+                "datasets.mine.file.kaggle: allowed are",
+            ),
+            (
+                "file: {kaggle: a/b, path: ../a.csv, text_column: t, label_column: l}",
+                "'../a.csv' is not inside the Kaggle dataset",
+            ),
+            (
+                "file: {kaggle: a/b, path: /a.csv, text_column: t, label_column: l}",
+                "'/a.csv' is not inside the Kaggle dataset",
+            ),
+        )
+    ),
 ]
 """What a file given with --config says, and the message."""
 

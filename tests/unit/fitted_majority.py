@@ -24,7 +24,7 @@ def commit_fit(store, name, *, num_train=100, seed=0, environment="{}", run_id="
     fit_id = f"{name[:4].encode().hex()}{num_train:08x}{seed:04x}"
     record = {
         "fit_id": fit_id, "config_id": spec.config_id, "model": name, "dataset": "toy", "seed": seed, "status": "ok",
-        "method": "baseline", "num_train": num_train, "spec": spec.model_dump_json(), "environment": environment,
+        "method": "baseline", "dataset_revision": "r", "num_train": num_train, "spec": spec.model_dump_json(), "environment": environment,
         "run_id": run_id,
         "ended_at": pd.Timestamp("2026-01-01", tz="UTC"),
     }  # fmt: skip

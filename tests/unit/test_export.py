@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(store, capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main(["export", "--store", store.uri])
     assert ended.value.code == 2
-    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+    assert "leaderboard.csv: No space left on device; nothing was written there" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

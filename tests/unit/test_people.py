@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from test_ceiling import panels
-from toy_store import path_of, write_toy_store
+from toy_store import change_row, path_of, write_toy_store
 
 from moodbench.analysis.results import HALF_PANEL, ONE_RATER, reference_rows
 from moodbench.cli import main
@@ -37,11 +37,7 @@ def with_raters(store, panel):
     table = pa.Table.from_pylist([row | {"rating_counts": counts} for row in rows], schema=stamped(EXAMPLES))
     path.unlink()
     write_table(table, path)
-    record = path_of(store, "evaluations/*/*.parquet")
-    found = pq.read_table(record, partitioning=None)
-    pq.write_table(
-        pa.Table.from_pylist([found.to_pylist()[0] | {"ceiling_accuracy": 1.0}], schema=found.schema), record
-    )
+    change_row(store, "evaluations/*/*.parquet", ceiling_accuracy=1.0)
 
 
 def shown(capsys, *arguments):

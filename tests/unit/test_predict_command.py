@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +13,13 @@ import pytest
 from fitted_majority import commit_fit
 from own_files import TEXTS, write_csv
 from refused import fail
+from toy_store import change_row
 
 from moodbench.cli import main
 from moodbench.errors import UnknownNameError
 from moodbench.serving.classifier import choose_fit
 from moodbench.serving.texts import open_output
+from moodbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -167,14 +172,49 @@ def test_an_artifact_that_was_cut_short_is_not_used(majority_store, capsys):
 
 
 def test_a_spec_of_another_version_is_told(majority_store, capsys):
-    import pyarrow.parquet as pq
-
-    (path,) = Path("results/fits").rglob("*.parquet")
-    table = pq.read_table(path, partitioning=None)
-    spec = json.loads(table["spec"][0].as_py()) | {"future": 1}
-    at = table.schema.get_field_index("spec")
-    pq.write_table(table.set_column(at, table.schema.field(at), [[json.dumps(spec)]]), path)
+    store = Store.open("results")
+    (fit_id,) = store.ids("fits")
+    spec = json.loads(store.record("fits", fit_id)["spec"]) | {"future": 1}
+    change_row(store, "fits/*/*.parquet", spec=json.dumps(spec))
     Path("a.txt").write_text("x\n")
     assert "was written by another version of moodbench" in fail(
         ["predict", "--model", "majority", "--input", "a.txt"], capsys
     )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "stdout"])
+def test_an_output_that_is_no_regular_file_gets_the_rows_and_stays_what_it_is(kind, majority_store, capfd):
+    Path("a.txt").write_text("x\n")
+    name, got = {"device": "/dev/null", "stdout": "/dev/stdout"}.get(kind, "out"), []
+    if kind == "pipe":
+        os.mkfifo("out")
+        reader = threading.Thread(target=lambda: got.append(Path("out").read_text()))
+        reader.start()
+    if kind == "link":
+        Path("target").write_text("before")
+        Path("target").chmod(0o600)
+        Path("out").symlink_to("target")
+    before = Path(name).lstat()
+    predict(["--model", "majority", "--input", "a.txt", "--output", name], capfd)
+    after = Path(name).lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    if kind == "pipe":
+        reader.join(30)
+        assert json.loads(got[0])["label"] == "positive"
+    if kind == "link":
+        assert json.loads(Path("target").read_text())["label"] == "positive"
+        assert Path("target").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["socket", "folder", "loop"])
+def test_an_output_that_cannot_hold_rows_is_refused_and_stays(name, majority_store, capsys):
+    Path("a.txt").write_text("x\n")
+    Path("folder").mkdir()
+    Path("loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind("socket")
+        before = Path(name).lstat()
+        assert f"--output {name}: " in fail(
+            ["predict", "--model", "majority", "--input", "a.txt", "--output", name], capsys
+        )
+        assert Path(name).lstat().st_ino == before.st_ino

@@ -110,10 +110,14 @@ def test_verdicts_that_ask_for_nothing_and_other_recipes_propose_nothing(trials)
     assert undertrained([t for t in trials if t.fit.train is None], fits_of(trials, "chance", "ok")) == []
 
 
+REST = {"config_id": "c", "status": "ok", "dataset_revision": "1", "num_train": 640, "spec": "{}"}
+"""Columns that a record must have, beside those of `fits_of`."""
+
+
 def committed(store, fits):
     for record in fits.to_dict("records"):
         with store.attempt() as attempt:
-            attempt.commit("fits", record["fit_id"], record | {"dataset": "icwsm-movie", "seed": 0}, {})
+            attempt.commit("fits", record["fit_id"], REST | record | {"dataset": "icwsm-movie", "seed": 0}, {})
 
 
 def run(capsys, *arguments):

@@ -171,3 +171,13 @@ def test_a_fit_killed_again_and_again_keeps_the_checkpoints_of_few_attempts(tmp_
     with store.attempt() as attempt:
         _, others = attempt.checkpoints(FIT)
     assert others == list(reversed(made[-3:]))
+
+
+def test_a_folder_without_a_lock_goes_when_nobody_can_be_about_to_lock_it(tmp_path):
+    store = Store.open(tmp_path / "results")
+    stray = tmp_path / "results/staging/tmp123/deep"
+    stray.mkdir(parents=True)
+    assert store.remove_abandoned() == []
+    later = time.time() + CLAIMING_S + 10
+    assert remove_abandoned(tmp_path / "results/staging", set(), later) == ["tmp123"]
+    assert left(store) == set()

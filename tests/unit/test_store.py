@@ -19,6 +19,7 @@ from moodbench.store.location import RemoteLocation
 from moodbench.store.reading import refuse_other_version
 
 FIT_ID = "ab" + "0" * 18
+TRIAL = {"fit_id": FIT_ID, "config_id": "c", "model": "toy", "dataset": "none", "seed": 0}
 
 
 def write_fit(store: Store, *, weights: bytes = b"weights", text: str = "{}") -> bool:
@@ -27,7 +28,7 @@ def write_fit(store: Store, *, weights: bytes = b"weights", text: str = "{}") ->
         (folder / "inner").mkdir(parents=True)
         (folder / "inner" / "model.safetensors").write_bytes(weights)
         (folder / "config.json").write_text(text)
-        record = {"model": "toy", "dataset": "none", "seed": 0, "status": "ok"}
+        record = {**TRIAL, "status": "ok", "dataset_revision": "1", "num_train": 1, "spec": "{}"}
         return attempt.commit("fits", FIT_ID, record, {f"artifacts/{FIT_ID}": folder}).won
 
 
@@ -272,7 +273,7 @@ def test_predictions_keep_float32_logits(tmp_path):
     with store.attempt() as attempt:
         path = write_table(pa.Table.from_pylist(rows, schema=stamped(PREDICTIONS)), attempt.folder / "p.parquet")
         outputs = {"predictions/dataset=d/e1.parquet": path}
-        attempt.commit("evaluations", "e1", {"fit_id": FIT_ID, "accuracy": 0.5}, outputs)
+        attempt.commit("evaluations", "e1", {**TRIAL, "num_test": 1, "accuracy": 0.5, "f1_macro": 0.5}, outputs)
     back = store.predictions(["e1"])
     assert back["logits"][0].dtype == "float32"
     assert [list(map(float, x)) for x in back["logits"]] == [[pytest.approx(0.1), -3.5], [pytest.approx(1e-7), 2.0]]

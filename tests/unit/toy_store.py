@@ -17,6 +17,7 @@ from moodbench.evaluation.predicting import figures_of_predictions
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
 from moodbench.store import PREDICTIONS, SAMPLES, Store, stamped, write_table
+from moodbench.store.integrity import CHECKSUM_KEY, sealed
 
 LABELS = ("negative", "positive")
 TEST_LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
@@ -150,13 +151,16 @@ def path_of(store: Store, pattern: str) -> Path:
     return path
 
 
-def change_row(store: Store, pattern: str, row: int = 0, **values) -> None:
-    """Rewrites one row of a Parquet file, as no program of ours would."""
+def change_row(store: Store, pattern: str, row: int = 0, *, seal=True, **values) -> None:
+    """Rewrites one row of a Parquet file, as no program of ours would; a record has the right checksum if `seal`."""
     path = path_of(store, pattern)
     table = pq.read_table(path, partitioning=None)
     rows = table.to_pylist()
     rows[row] |= values
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path, compression="zstd")
+    changed = pa.Table.from_pylist(rows, schema=table.schema)
+    pq.write_table(
+        sealed(changed) if seal and CHECKSUM_KEY in table.schema.metadata else changed, path, compression="zstd"
+    )
 
 
 def _said(evaluation_id: str, rows: pd.DataFrame, logits: list[list[float]]) -> pd.DataFrame:

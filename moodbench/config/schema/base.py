@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidatorFunctionWrapHandler, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidatorFunctionWrapHandler,
+    create_model,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from moodbench.paths import checked_name
 
 Split = Literal["train", "validation", "test"]
 Sampling = Literal["stratified", "balanced"]
@@ -17,6 +27,12 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, AfterValidator(checked_name)]
+"""Name of an entry: it becomes part of the names of files."""
+HubId = Annotated[str, AfterValidator(partial(checked_name, parts=2))]
+"""OWNER/NAME on the Hugging Face hub, or a NAME alone; models may be named so as well."""
+HubRevision = Annotated[str, AfterValidator(partial(checked_name, parts=8))]
+"""Commit, branch or tag of a repository, such as refs/pr/1."""
 # Upper bounds are far above realistic values; anything beyond is a typo.
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]

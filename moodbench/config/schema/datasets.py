@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from moodbench.config.schema.base import Count, Entry, NonNegative, Positive, Sampling, Split
+from moodbench.config.schema.base import Count, Entry, HubId, HubRevision, Name, NonNegative, Positive, Sampling, Split
 
 
 class Labelling(Entry):
@@ -46,7 +47,7 @@ class FileSource(Labelling):
 
     path: str = Field(min_length=1)
     """Path of the file, relative to the working directory or to the root of the Kaggle dataset."""
-    kaggle: str | None = Field(None, pattern="^[^/ ]+/[^/ ]+$")
+    kaggle: Annotated[HubId, Field(pattern="/")] | None = None
     """Kaggle dataset (owner/name) that contains the file; null for the user's own file."""
     version: Count | None = None
     """Version of the Kaggle dataset; null for the newest."""
@@ -67,6 +68,8 @@ class FileSource(Labelling):
     def _makes_sense(self) -> FileSource:
         if self.version is not None and self.kaggle is None:
             raise ValueError("version is the version of a Kaggle dataset; give `kaggle` as well")
+        if self.kaggle is not None and (Path(self.path).is_absolute() or ".." in Path(self.path).parts):
+            raise ValueError(f"path {self.path!r} is not inside the Kaggle dataset; give a path relative to its root")
         if self.split_column is not None and self.group_column is not None:
             raise ValueError("split_column and group_column cannot be combined: given splits are used unchanged")
         given = (self.text_column, self.label_column, self.split_column, self.group_column, self.id_column)
@@ -80,11 +83,11 @@ class FileSource(Labelling):
 class HubSource(Labelling):
     """A dataset of the Hugging Face hub, or of any server that implements its API (HF_ENDPOINT)."""
 
-    id: str = Field(pattern="^[^/ ]+(/[^/ ]+)?$")
+    id: HubId
     """Repository id."""
     config: str | None = None
     """Configuration (subset) of the repository; null for its default."""
-    revision: str | None = None
+    revision: HubRevision | None = None
     """Commit, branch or tag; null for the newest commit, which the run then records."""
     splits: dict[Split, str] = {}
     """MoodBench's split -> the repository's split; empty recognises the usual names.
@@ -191,4 +194,4 @@ class DatasetEntry(Entry):
 class DatasetsFile(Entry):
     """Schema of datasets.yaml."""
 
-    datasets: dict[str, DatasetEntry]
+    datasets: dict[Name, DatasetEntry]

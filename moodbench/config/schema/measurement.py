@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moodbench.config.schema.base import BatchSize, Count, Entry, NonNegative, Positive, Seconds
+from moodbench.config.schema.base import BatchSize, Count, Entry, Name, NonNegative, Positive, Seconds
 
 
 class MeasureProtocol(Entry):
@@ -39,7 +39,7 @@ class EvaluationFile(Entry):
 
     prediction_batch_size: BatchSize
     """Texts per batch when predicting the test split."""
-    protocols: dict[str, MeasureProtocol]
+    protocols: dict[Name, MeasureProtocol]
     """Name -> measurement protocol."""
     protocol: str
     """Name of the default protocol."""
@@ -93,4 +93,4 @@ class DeviceClass(Entry):
 class DevicesFile(Entry):
     """Schema of devices.yaml."""
 
-    devices: dict[str, DeviceClass]
+    devices: dict[Name, DeviceClass]

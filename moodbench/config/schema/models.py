@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from moodbench.config.schema.base import BatchSize, ChangesOf, Count, Entry
+from moodbench.config.schema.base import BatchSize, ChangesOf, Count, Entry, HubId, HubRevision, Name
 from moodbench.config.schema.training import (
     Head,
     LoraDefaults,
@@ -47,9 +47,9 @@ class ModelSource(Entry):
     """Name of an installed distribution that contains the files."""
     folder: str | None = None
     """Folder inside that distribution."""
-    hub: str | None = None
+    hub: HubId | None = None
     """Repository id on the Hugging Face hub."""
-    revision: str | None = None
+    revision: HubRevision | None = None
     """Commit of that repository; null until set by `moodbench catalogue pin`."""
     converted: bool = False
     """Whether to use the safetensors that the hub's conversion bot proposes, if main has only pickled weights."""
@@ -188,8 +188,8 @@ class ModelEntry(Entry):
 class ModelsFile(Entry):
     """Schema of models.yaml."""
 
-    families: dict[str, Family]
-    models: dict[str, ModelEntry]
+    families: dict[Name, Family]
+    models: dict[HubId, ModelEntry]
 
     @model_validator(mode="after")
     def _families_exist(self) -> ModelsFile:
@@ -243,7 +243,7 @@ class PromptEntry(Entry):
 class PromptsFile(Entry):
     """Schema of prompts.yaml."""
 
-    prompts: dict[str, PromptEntry]
+    prompts: dict[Name, PromptEntry]
 
 
 class PublishedResult(Entry):

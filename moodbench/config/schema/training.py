@@ -11,6 +11,7 @@ from moodbench.config.schema.base import (
     ChangesOf,
     Count,
     Entry,
+    Name,
     Positive,
     Regularisation,
     Share,
@@ -226,7 +227,7 @@ class TrainingFile(Entry):
     probe: ProbeDefaults
     tfidf: TfidfDefaults
     text: TextDefaults
-    recipes: dict[str, Recipe] = {}
+    recipes: dict[Name, Recipe] = {}
     """Name -> recipe; the default of a model is the first one that suits it."""
 
 
@@ -248,4 +249,4 @@ class Preset(Entry):
 class PresetsFile(Entry):
     """Schema of presets.yaml."""
 
-    presets: dict[str, Preset]
+    presets: dict[Name, Preset]
