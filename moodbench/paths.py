@@ -36,7 +36,7 @@ def checked_name(name: str, parts: int = 1) -> str:
             )
         if len(part.encode()) > MAX_NAME_BYTES:
             raise ValueError(f"has {len(part.encode())} bytes; allowed are {MAX_NAME_BYTES}")
-        if parts == 1 and _RESERVED.fullmatch(part):
+        if "/" not in name and _RESERVED.fullmatch(part):
             raise ValueError("is the name of a device on Windows; choose another")
     return name
 

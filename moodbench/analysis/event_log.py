@@ -79,7 +79,8 @@ class RunProgress:
     cancelled: bool = False
     """Whether the run ended because a user requested it."""
     last_state: Mapping[str, Any] = field(default_factory=dict)
-    """The last `state` event: num_running, num_queued, blocked_on (resource to number of waiting jobs) and eta_s."""
+    """The last `state` event: num_running, num_in_turns, num_queued, blocked_on (resource to number of waiting jobs)
+    and eta_s."""
     nodes: dict[str, str] = field(default_factory=dict)
     """Description of the state of each node."""
 
@@ -108,20 +109,28 @@ class RunProgress:
         estimates += [max((j.ended - j.started).total_seconds() - elapsed, 0.0) for j in similar if j.ended]
         return (min(estimates), max(estimates)) if estimates else None
 
-    def remaining_run_s(self) -> tuple[float, float] | None:
+    def remaining_run_s(self) -> tuple[float, float | None] | None:
         """Return the lowest and highest ETA of the whole run in seconds, None where there is no basis.
 
-        Based on the pace of the jobs that have ended, and on the spread of their times: two standard errors each way.
+        The lowest is the driver's, less the time since it was made; the driver knows the size of what is left. Where it
+        has none, the pace of the jobs that have ended counts. The width is two standard errors of the jobs' times; the
+        highest is None where fewer than two jobs have ended.
         """
-        left = self.num_jobs - self.num_jobs_ended
-        if self.ended is not None or not self.num_jobs_ended or left <= 0:
+        if self.ended is not None:
             return None
         lengths = [(j.ended - j.started).total_seconds() for j in self.jobs if j.state == "done" and j.ended]
-        if len(lengths) < 2:
+        spread = None
+        if len(lengths) > 1 and sum(lengths) > 0:
+            spread = 1 + 2 * statistics.stdev(lengths) / statistics.mean(lengths) / len(lengths) ** 0.5
+        eta_s = self.last_state.get("eta_s")
+        if self.is_active and isinstance(eta_s, (int, float)):
+            low = max(eta_s - (self.now - self.last_state["time"]).total_seconds(), 0.0)
+            return low, None if spread is None else low * spread
+        left = self.num_jobs - self.num_jobs_ended
+        if spread is None or not self.num_jobs_ended or left <= 0:
             return None
-        pace = (self.now - self.started).total_seconds() / self.num_jobs_ended
-        spread = statistics.stdev(lengths) / statistics.mean(lengths) / len(lengths) ** 0.5
-        return pace * left / (1 + 2 * spread), pace * left * (1 + 2 * spread)
+        middle = (self.now - self.started).total_seconds() / self.num_jobs_ended * left
+        return middle / spread, middle * spread
 
 
 def current_runs(store: Store, now: datetime | None = None) -> list[RunProgress]:

@@ -15,7 +15,7 @@ from moodbench.app.leaderboard_table import TABLE_JS, leaderboard_table, missing
 from moodbench.app.privacy import failures_table
 from moodbench.app.snapshot import Shown, Snapshot
 from moodbench.app.tab import LISTENER, Choices, Layout, Services, Tab
-from moodbench.app.url_state import DEFAULT, PRESETS, State
+from moodbench.app.url_state import DEFAULT, MAX_TEXT, PRESETS, State
 from moodbench.report import figures
 from moodbench.report.formatting import COLUMNS, MARKS, MORE_COLUMNS, Column, columns_with, missing
 from moodbench.report.leaderboard_view import answer
@@ -34,7 +34,9 @@ def build(layout: Layout, services: Services) -> None:
     _build_weights(layout)
     with gr.Row():
         placeholder = "name, family or method; separate several with ;"
-        search = gr.Textbox(label="Search", placeholder=placeholder, elem_id="search", min_width=200)
+        search = gr.Textbox(
+            label="Search", placeholder=placeholder, elem_id="search", min_width=200, max_length=MAX_TEXT
+        )
         layout.control("search", search, "change")
     with gr.Accordion("Filters and columns", open=False, elem_id="mb-filters"), gr.Row():
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods", min_width=200)

@@ -49,8 +49,11 @@ SMALLER_IS_BETTER = {
 WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
 TABLE_JS = r"""
 // Runs once. `element` outlives its contents, so events are handled on it; a new table is sorted again.
-const given = new URL(location.href).searchParams.get('sort') || '';
-let key = given.replace(/^-/, ''), dir = given.startsWith('-') ? -1 : 1;
+let key, dir;
+function read() {
+  const given = new URL(location.href).searchParams.get('sort') || '';
+  key = given.replace(/^-/, ''); dir = given.startsWith('-') ? -1 : 1;
+}
 const cell = row => row.querySelector('.mb-' + CSS.escape(key));
 function compare(a, b) {
   const x = (cell(a) || {dataset: {}}).dataset.v || '', y = (cell(b) || {dataset: {}}).dataset.v || '';
@@ -75,7 +78,9 @@ element.addEventListener('click', event => {
   history.replaceState(history.state, '', url);
   apply();
 });
+addEventListener('popstate', () => { read(); apply(); });
 watch('value', apply);
+read();
 apply();
 """
 """Sorts the table by its headings; the order is part of the address."""

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from moodbench.analysis.event_log import Job, RunProgress, current_runs, dataset_of
-from moodbench.app.html import Html, card, details, error, hint, progress, table, with_store
+from moodbench.app.html import Html, card, details, hint, progress, table, with_store
 from moodbench.app.privacy import (
     REDACTED,
     MessageFilter,
@@ -18,8 +18,9 @@ from moodbench.app.privacy import (
     redaction_note,
 )
 from moodbench.app.tab import Action, Layout, Services, Tab
-from moodbench.app.url_state import State
+from moodbench.app.url_state import State, clamped, read_names
 from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.errors import UsageError
 from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, duration
 from moodbench.runtime.ray_cluster import EXCLUSIVE, ClusterSnapshot, NodeSnapshot
@@ -74,24 +75,35 @@ def _build_form(layout: Layout, runner: BackgroundRun) -> None:
         with gr.Row():
             start = gr.Button("Start", variant="primary", elem_id="run-start")
             cancel = gr.Button("Cancel", elem_id="run-cancel")
-    status = layout.html("mb-runner")
-    layout.actions.append(Action(status, [start.click], inputs, _start))
-    layout.actions.append(Action(status, [cancel.click], [], _cancel))
+    # The timer renders the status again, but not the refusal, which stays until the form changes.
+    refusal = gr.HTML(elem_id="mb-refusal", elem_classes="mb")
+    shown = [refusal, layout.html("mb-runner")]
+    layout.actions.append(Action(shown, [start.click], inputs, _start))
+    layout.actions.append(Action(shown, [cancel.click], [], _cancel))
+    layout.actions.append(Action([refusal], [each.input for each in inputs], [], _form_changed))
 
 
 def _start(
-    store: Store, state: State, services: Services, preset: str, models: Sequence[str], datasets: Sequence[str],
-    num_seeds: float,
-) -> str:  # fmt: skip
+    store: Store, state: State, services: Services, preset: Any, models: Any, datasets: Any, num_seeds: Any
+) -> list[str]:
     assert services.runner is not None
-    if not preset and not (models and datasets):
-        return error("Nothing to run: choose a preset, or models and datasets.")
-    values = spec_values(models, datasets, int(num_seeds))
+    chosen, on = read_names(models) or (), read_names(datasets) or ()
+    seeds = clamped(num_seeds or 0, -1e6, 1e6)
+    if not isinstance(preset, str) or (not preset and not (chosen and on)):
+        raise UsageError("Nothing to run: choose a preset, or models and datasets.")
+    if seeds is None or seeds not in range(MAX_SEEDS + 1):
+        raise UsageError(f"Seeds: {str(num_seeds)[:20]}; allowed is a whole number from 0 to {MAX_SEEDS}.")
+    values = spec_values(chosen, on, int(seeds))
     if preset:
         services.runner.start(spec_of_preset(preset, services.runner.catalogue, values))
     else:
         services.runner.start(spec_from_values({"seeds": (0,), **values}, "the page"))
-    return runner_html(store, services)
+    return ["", runner_html(store, services)]
+
+
+def _form_changed(store: Store, state: State, services: Services) -> list[str]:
+    """Return what removes the refusal of an earlier request."""
+    return [""]
 
 
 def spec_values(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
@@ -100,10 +112,10 @@ def spec_values(models: Sequence[str], datasets: Sequence[str], num_seeds: int) 
     return {name: value for name, value in values.items() if value}
 
 
-def _cancel(store: Store, state: State, services: Services) -> str:
+def _cancel(store: Store, state: State, services: Services) -> list[str]:
     assert services.runner is not None
     services.runner.cancel()
-    return runner_html(store, services)
+    return ["", runner_html(store, services)]
 
 
 def runner_html(store: Store, services: Services) -> str:
@@ -162,19 +174,19 @@ def _run_card(run: RunProgress, may_show: MessageFilter) -> str:
 
 
 def _progress_text(run: RunProgress) -> str:
-    """Return the number of ended jobs and the ETA; of an active run also its queue and its own ETA."""
+    """Return the number of ended jobs and the ETA; of an active run also its queue."""
     text = f"{run.num_jobs_ended} of {run.num_jobs} jobs ended"
     if run.num_done_before:
         text += f", {run.num_done_before} phases were already in the store"
-    if left := run.remaining_run_s():
+    if (left := run.remaining_run_s()) and (left[1] is None or left[1] >= 1):
         text += f"; {_range(left)} left"
     status = run.last_state if run.is_active else {}
     if status:
         waits = ", ".join(f"{n} waiting for {resource}" for resource, n in dict(status.get("blocked_on") or {}).items())
-        text += f"; {status.get('num_running', 0)} running, {status.get('num_queued', 0)} queued"
-        text += f" ({waits})" if waits else ""
-        if isinstance(eta_s := status.get("eta_s"), (int, float)):
-            text += f"; the run estimates at least {duration(eta_s)} left"
+        turns = status.get("num_in_turns") or 0
+        text += f"; {status.get('num_running', 0)} running"
+        text += f" ({turns} measurements in turns)" if turns else ""
+        text += f", {status.get('num_queued', 0)} queued" + (f" ({waits})" if waits else "")
     return text
 
 
@@ -199,8 +211,10 @@ def _job_row(job: Job, run: RunProgress, may_show: MessageFilter) -> list[str]:
     ]  # fmt: skip
 
 
-def _range(seconds: tuple[float, float]) -> str:
-    low, high = (duration(s) for s in seconds)
+def _range(seconds: tuple[float, float | None]) -> str:
+    if seconds[1] is None:
+        return f"at least {duration(seconds[0])}"
+    low, high = duration(seconds[0]), duration(seconds[1])
     return f"about {low}" if low == high else f"{low} to {high}"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -18,9 +18,10 @@ from urllib.request import getproxies
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from moodbench.app import compare, data, html, leaderboard, live, speed, training, try_it, which
+from moodbench.app.guard import guarded
 from moodbench.app.privacy import failures_table
 from moodbench.app.snapshot import Snapshot, SnapshotReader
-from moodbench.app.tab import LISTENER, Choices, Control, Layout, Services, Tab
+from moodbench.app.tab import LISTENER, Action, Choices, Control, Layout, Services, Tab
 from moodbench.app.url_state import DEFAULT, MAX_MODELS, State, read_state
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import Hardware
@@ -40,15 +41,23 @@ DOWNLOAD_CLEANUP_S = (3600, 24 * 3600)
 """Seconds between checks of Gradio's own copies of downloaded files, and the age at which a copy is removed."""
 ADDRESS_JS = r"""
 // The server sends the canonical query of the state that it has rendered; only the browser knows the sort order.
+// A tab that a visitor opens is a new entry of the history, so that Back returns to the tab before it.
+const tabOf = url => url.searchParams.get('tab') || 'leaderboard';
+let isRead = false;
 function sync() {
   const sent = element.querySelector('[data-query]'); if (!sent) return;
-  const url = new URL(location.href), sort = url.searchParams.get('sort');
+  const url = new URL(location.href), sort = url.searchParams.get('sort'), before = tabOf(url);
   url.search = sent.dataset.query;
   if (sort) url.searchParams.set('sort', sort);
-  if (url.href !== location.href) history.replaceState(history.state, '', url);
+  if (isRead && tabOf(url) !== before) history.pushState(history.state, '', url);
+  else if (url.href !== location.href) history.replaceState(history.state, '', url);
+  isRead = true;
 }
 watch('value', sync);
 sync();
+addEventListener('popstate', () => {
+  const button = document.getElementById(`tab-${tabOf(new URL(location.href))}-button`); if (button) button.click();
+});
 // A link to the view gets the current address, which includes the sort order, when it is hovered, focused or clicked.
 for (const reached of ['pointerover', 'focusin', 'click']) document.addEventListener(reached, event => {
   const link = event.target.closest && event.target.closest('a.mb-link'); if (link) link.href = location.search || '?';
@@ -137,6 +146,8 @@ class Page:
             with gr.Row(elem_id="mb-head"):
                 gr.HTML(title)
                 reload = gr.Button("Reload", elem_id="mb-reload", size="sm", scale=0, min_width=96)
+            if self._services.audience:
+                gr.HTML(f'<p role="note">{escape(self._services.audience)}</p>', elem_id="mb-audience")
             self._source = gr.HTML(elem_id="mb-source")
             self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
             self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
@@ -173,9 +184,9 @@ class Page:
         for listener in layout.weight_setters:
             listener.then(rerank, inputs, outputs, **LISTENER)
         for action in layout.actions:
-            run = partial(self._acted, key, action.run, len(action.inputs))
-            shown = {**LISTENER, "show_progress": "minimal"}
-            gr.on(action.events, run, [*action.inputs, *values], action.output, **shown)
+            run = partial(self._acted, key, action)
+            shown = {**latest, "show_progress": "minimal"}
+            gr.on(action.events, run, [*action.inputs, *values], list(action.outputs), **shown)
         opened = [self._open_key, self._timer, *outputs]
         self._placed[key].select(partial(self._opened, key), [self._open_key, *values], opened, **LISTENER)
         if self._tabs[key].is_live:
@@ -218,7 +229,7 @@ class Page:
         """Fill the open tab after a shared control has changed; the other tabs are filled when they are opened."""
         import gradio as gr
 
-        return self._content(open_key, self._state(open_key, values)) if open_key else gr.skip()
+        return self._content(open_key, self._state(open_key, values)) if open_key in self._tabs else gr.skip()
 
     def _opened(self, key: str, open_key: str | None, *values: Any) -> Any:
         """Fill the opened tab and set the timer; skip both before the address has been read into the controls."""
@@ -229,14 +240,18 @@ class Page:
         timer = gr.Timer(active=self._tabs[key].is_live)
         return {self._open_key: key, self._timer: timer, **self._content(key, self._state(key, values))}
 
-    def _acted(self, key: str, run: Any, num_inputs: int, *values: Any) -> Any:
-        """Return the result of an action of a tab."""
+    def _acted(self, key: str, action: Action, *values: Any) -> Any:
+        """Return the values of the outputs of an action; the first one says why an action is refused."""
+        import gradio as gr
+
+        num_inputs = len(action.inputs)
         state = self._state(key, values[num_inputs:])
         try:
             source = self._reader.store if self._tabs[key].is_live else self._reader.current()
-            return run(source, state, self._services, *values[:num_inputs])
+            results = action.run(source, state, self._services, *values[:num_inputs])
         except MoodBenchError as problem:
-            return html.error(str(problem))
+            results = [html.error(str(problem)), *[gr.skip()] * (len(action.outputs) - 1)]
+        return results if len(results) > 1 else results[0]  # Gradio takes the value itself where there is one output
 
     def _loaded(self, query: Mapping[str, str]) -> dict[Any, Any]:
         """Fill the controls and the open tab from the query of the address."""
@@ -341,8 +356,11 @@ def quiet_environment() -> None:
     os.environ["no_proxy"] = f"{getproxies().get('no', '')},127.0.0.1"
 
 
-def launch_options() -> dict[str, Any]:
-    """Return the arguments that `launch` needs besides an address."""
+def launch_options(names: Collection[str] = ()) -> dict[str, Any]:
+    """Return the arguments that `launch` needs besides an address.
+
+    `names` are host names that the page answers to besides those of this machine.
+    """
     import gradio as gr
 
     # Gradio's semi-bold Source Sans is a subset that mixes two fonts in one word; 600 falls back to the complete bold.
@@ -363,6 +381,7 @@ def launch_options() -> dict[str, Any]:
         input_placeholder_color_dark="*neutral_400",
     )
     return {
+        "app_kwargs": guarded(names),
         "theme": theme,
         "css": files("moodbench.app").joinpath("page.css").read_text("utf-8"),
         "footer_links": [],

@@ -119,6 +119,13 @@ class Snapshot:
         is_overall = self.chosen_track(state).startswith(OVERALL)
         return self.track_rows(replace(state, track=self.track_names[0]) if is_overall else state)
 
+    def dataset_note(self, state: State) -> str:
+        """Return which dataset `dataset_rows` shows, where the chosen one is all of them together; empty elsewhere."""
+        chosen = self.chosen_track(state)
+        if not chosen.startswith(OVERALL):
+            return ""
+        return f"Shown: {self.track_names[0]}, as {chosen} has no values of its own here; choose a dataset above."
+
     def pinned_rows(self, state: State, default: int) -> pd.DataFrame:
         """Return the pinned models on the dataset in `state`, in the order of the pins.
 

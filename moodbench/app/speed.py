@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.app.html import hint, not_shown, table
+from moodbench.app.html import hint, legend, not_shown, table
 from moodbench.app.leaderboard_table import missing_reason
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Layout, Services, Tab
@@ -59,9 +59,10 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
     failures = snapshot.results.records.failures
     reasons = {str(r["name"]): missing_reason("latency_p50_s", r, failures) for _, r in rows.iterrows()}
     absent = {name: reason for name, reason in reasons.items() if name not in measured}
+    note = legend(snapshot.dataset_note(state))
     if not measured:
         text = "None of these entries was measured on the machine shown; `moodbench run` measures what is missing."
-        return [hint(text) + not_shown(absent), *[NoData("Not measured"), ""] * len(PLOTS)]
+        return [note + hint(text) + not_shown(absent), *[NoData("Not measured"), ""] * len(PLOTS)]
     latencies = {name: samples for name, m in measured.items() if len(samples := _latencies(snapshot.store, m))}
     sweeps = {name: points for name, m in measured.items() if (points := _sweep(m["throughput_points"]))}
     frame = pd.DataFrame(measured.values(), index=pd.Index(measured, name="name"))
@@ -72,7 +73,7 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
         return not_shown(absent | {name: reason for name in measured if name not in set(shown)})
 
     return [
-        _verdicts(measured) + not_shown(absent),
+        note + _verdicts(measured, str(rows.iloc[0]["track"])) + not_shown(absent),
         figures.latency_distribution({_marked(name, measured[name]): v for name, v in latencies.items()}),
         lacking(latencies, "no usable timed requests are stored"),
         figures.batch_sweep({_marked(name, measured[name]): points for name, points in sweeps.items()}),
@@ -123,7 +124,7 @@ def _marked(name: str, measurement: pd.Series[Any]) -> str:
     return marked({"name": name, "verdict": measurement["verdict"], "quick": measurement["quick"]})
 
 
-def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
+def _verdicts(measured: dict[str, pd.Series[Any]], track: str) -> str:
     rows = []
     for name, m in measured.items():
         causes = "" if _is_empty(m["causes"]) else "; ".join(str(c) for c in m["causes"])
@@ -138,7 +139,7 @@ def _verdicts(measured: dict[str, pd.Series[Any]]) -> str:
                 mebibytes(m["memory_peak_bytes"]),
             ]
         )
-    return table(HEADINGS, rows, "Measurements, one seed per model", left=2)
+    return table(HEADINGS, rows, f"Measurements on {track}, one seed per model", left=2)
 
 
 def _requests(measurement: pd.Series[Any]) -> str:

@@ -16,8 +16,16 @@ from moodbench.serving.classifier import Answer
 
 Choices = Sequence[tuple[str, Any]]
 """Titles and values of the choices of a component."""
-LISTENER: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Arguments of every event listener: hidden from the API, and not queued, because a queue keeps a stream open."""
+LISTENER: Mapping[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "preprocess": False,
+}
+"""Arguments of every event listener: hidden from the API, and not queued, because a queue keeps a stream open.
+
+Callbacks get values as they were sent and check them, because Gradio's own checks end in an HTTP error.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Services:
     """Returns the last known status of the Ray cluster, without waiting; None where the page has no cluster."""
     catalogue: Catalogue | None = None
     """Source of the licences of models and datasets; None is the packaged catalogue."""
+    audience: str = ""
+    """Who else can open the page, shown at its top; empty where only this machine can."""
 
 
 class Control(NamedTuple):
@@ -51,13 +61,16 @@ class Control(NamedTuple):
 
 
 class Action(NamedTuple):
-    """Something a tab does on request: on one of `events`, `output` shows the result of `run`."""
+    """Something a tab does on request: on one of `events`, `outputs` show the results of `run`.
 
-    output: Any
+    If the request is refused, the first output shows why.
+    """
+
+    outputs: Sequence[Any]
     events: Sequence[Any]
     inputs: Sequence[Any]
-    run: Callable[..., Any]
-    """Takes the snapshot (or store), the state, the services and the values of `inputs`."""
+    run: Callable[..., Sequence[Any]]
+    """Takes the snapshot (or store), the state, the services and the values of `inputs`; returns a value per output."""
 
 
 @dataclass

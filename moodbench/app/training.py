@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.app.html import Html, empty, table
+from moodbench.app.html import Html, empty, legend, table
 from moodbench.app.privacy import MessageFilter, failures_table
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Choices, Layout, Services, Tab
@@ -59,10 +59,12 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
     if snapshot.is_empty:
         nothing = empty(snapshot.store.uri) + failures_table(failures, may_show)
         return [nothing, NoData("Nothing has been evaluated yet"), "", *render_search(snapshot, state)]
-    ids = [i for row in snapshot.pinned_rows(state, MAX_SHOWN)["fit_ids"] for i in row]
+    rows = snapshot.pinned_rows(state, MAX_SHOWN)
+    ids = [i for each in rows["fit_ids"] for i in each]
     shown = fits[fits["fit_id"].isin(ids)].sort_values(["model", "seed"])
     matrix = _matrix(fits, failures, may_show)
-    return [matrix, figures.learning_curves(shown), _fits_table(shown), *render_search(snapshot, state)]
+    table_html = legend(snapshot.dataset_note(state)) + _fits_table(shown, str(rows.iloc[0]["track"]))
+    return [matrix, figures.learning_curves(shown), table_html, *render_search(snapshot, state)]
 
 
 def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, may_show: MessageFilter) -> str:
@@ -106,7 +108,7 @@ def _listed(seeds: Iterable[int]) -> str:
     return escape(", ".join(str(seed) for seed in sorted(set(seeds))))
 
 
-def _fits_table(fits: pd.DataFrame) -> str:
+def _fits_table(fits: pd.DataFrame, track: str) -> str:
     rows = [
         [
             str(f["model"]), str(f["seed"]), str(f["fit_id"]), duration(f["train_time_s"]), count(f["num_trainable"]),
@@ -116,7 +118,7 @@ def _fits_table(fits: pd.DataFrame) -> str:
         for _, f in fits.iterrows()
     ]  # fmt: skip
     headings = ["Model", "Seed", "Fit", "Time", "Trained parameters", "Best step", "Validation F1 %", "Device"]
-    return table(headings, rows, "Fits of the models shown")
+    return table(headings, rows, f"Fits of the models shown, on {track}")
 
 
 def search_choices(snapshot: Snapshot) -> Choices:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,9 @@ from moodbench.statistics.composite import COMPOSITES, CRITERIA, Weights
 
 MAX_MODELS = 4
 MAX_TEXT = 200
+"""Largest number of characters of a name or a search."""
+MAX_NAMES = 256
+"""Largest number of names in a list."""
 PRESETS: Mapping[str, tuple[int, int, int, int]] = {
     "Balanced": (30, 30, 20, 20),
     "Most accurate": (50, 50, 0, 0),
@@ -52,7 +56,7 @@ class State:
     models: tuple[str, ...] = ()
     """Models to compare side by side, at most MAX_MODELS."""
     max_p99_ms: float | None = None
-    """Limit of `Which model?`, like the next two; None means no limit."""
+    """Limit of `Which model?`, like the next two; None means no limit. The tab refuses one that is out of range."""
     max_memory_mib: float | None = None
     min_accuracy_percent: float | None = None
     tuning: str = ""
@@ -91,22 +95,27 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: Any, low: float, high: float) -> float | None:
+def clamped(value: Any, low: float, high: float) -> float | None:
+    """Return the number that `value` gives, clamped to `low` and `high`, with six digits; None if it is none."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return float(f"{min(max(number, low), high):.6g}") if math.isfinite(number) else None
 
 
 def _weight(value: Any) -> int | None:
-    number = _number(value, 0, 100)
+    number = clamped(value, 0, 100)
     return None if number is None else round(number)
 
 
-def _limit(value: Any) -> float | None:
-    number = _number(value, 0, 1e9)
+def _size(value: Any) -> float | None:
+    number = clamped(value, 0, 1e9)
     return number if number else None
+
+
+def _limit(value: Any) -> float | None:
+    return clamped(value, -1e9, 1e9)
 
 
 def _printable(value: Any) -> str | None:
@@ -119,25 +128,27 @@ def _composite(value: Any) -> str | None:
     return value if isinstance(value, str) and value in COMPOSITES else None
 
 
-def _names(value: Any) -> tuple[str, ...] | None:
+def read_names(value: Any) -> tuple[str, ...] | None:
+    """Return up to MAX_NAMES different names of a list or of a text that separates them by `;`; None for others."""
     parts: Sequence[Any] = value.split(";") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
         return None
     names = (_printable(part.replace(";", " ")) for part in parts if isinstance(part, str))
-    return tuple(dict.fromkeys(name for name in names if name))
+    return tuple(islice(dict.fromkeys(name for name in names if name), MAX_NAMES))
 
 
 def _few_names(value: Any) -> tuple[str, ...] | None:
-    names = _names(value)
+    names = read_names(value)
     return None if names is None else names[:MAX_MODELS]
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _printable),
     **dict.fromkeys(CRITERIA, _weight),
-    **dict.fromkeys(("max_params", "max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
+    "max_params": _size,
+    **dict.fromkeys(("max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
     "composite": _composite,
-    "methods": _names,
-    "columns": _names,
+    "methods": read_names,
+    "columns": read_names,
     "models": _few_names,
 }

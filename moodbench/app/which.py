@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from moodbench.analysis.recommend import Limits, Recommendation, recommend, ties
-from moodbench.app.html import card, legend, table, with_store
+from moodbench.app.html import card, error, legend, table, with_store
 from moodbench.app.leaderboard_table import missing_reason
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Layout, Services, Tab
@@ -36,6 +36,31 @@ SHOWN = {
     "RAM MiB": "memory_peak_batch1_bytes",
 }
 """Heading in the table of the pick to the leaderboard column that it shows."""
+
+
+class LimitField(NamedTuple):
+    """A limit that a visitor may set."""
+
+    label: str
+    info: str
+    elem_id: str
+    allowed: str
+    """The values that make sense, in words."""
+    in_range: Callable[[float], bool]
+
+
+POSITIVE = ("a number above 0", lambda value: value > 0)
+LIMITS = {
+    "max_p99_ms": LimitField("Maximum latency, ms", "for 99 of 100 texts; empty: no limit", "limit-p99", *POSITIVE),
+    "max_memory_mib": LimitField(
+        "Maximum memory, MiB", "of the whole process; empty: no limit", "limit-memory", *POSITIVE
+    ),
+    "min_accuracy_percent": LimitField(
+        "Minimum accuracy, %", "lower end of its interval; empty: no limit", "limit-accuracy", "a number from 0 to 100",
+        lambda value: 0 <= value <= 100,
+    ),
+}  # fmt: skip
+"""Field of State to the limit that it holds."""
 EXPORTED_METHODS = ("lora", "qlora", "full")
 
 
@@ -44,19 +69,21 @@ def build(layout: Layout, services: Services) -> None:
     import gradio as gr
 
     with gr.Row():
-        for name, label, info, elem_id in (
-            ("max_p99_ms", "Maximum latency, ms", "for 99 of 100 texts; empty: no limit", "limit-p99"),
-            ("max_memory_mib", "Maximum memory, MiB", "of the whole process; empty: no limit", "limit-memory"),
-            ("min_accuracy_percent", "Minimum accuracy, %", "lower end of its interval; empty: no limit",
-             "limit-accuracy"),
-        ):  # fmt: skip
-            number = gr.Number(None, label=label, info=info, elem_id=elem_id, minimum=0, min_width=180)
+        for name, limit in LIMITS.items():
+            # Gradio answers a value outside of its own bounds with an HTTP error, so that the tab checks it.
+            number = gr.Number(None, label=limit.label, info=limit.info, elem_id=limit.elem_id, min_width=180)
             layout.control(name, number, "change")
     layout.html("mb-pick")
 
 
 def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any]:
-    """Return the card with the choice, and a table of the pick and the runner-up."""
+    """Return the card with the choice, and a table of the pick and the runner-up.
+
+    Where a limit is out of range, return what is allowed.
+    """
+    refused = refused_limits(state)
+    if refused:
+        return ["".join(error(each) for each in refused)]
     rows = snapshot.track_rows(state)
     limits = Limits(
         None if state.max_p99_ms is None else state.max_p99_ms / 1e3,
@@ -74,6 +101,16 @@ def render(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
     note = f'<p class="mb-note">{escape(machine)} Accuracies are compared{scope} by {method}.</p>'
     card_html = _no_pick_html(found) if found.pick is None else _pick_html(found, found.pick, snapshot)
     return [card_html + note]
+
+
+def refused_limits(state: State) -> list[str]:
+    """Return a message for each limit that is out of range."""
+    values = {name: getattr(state, name) for name in LIMITS}
+    return [
+        f"{LIMITS[name].label}: {value:g}; allowed is {LIMITS[name].allowed}, or nothing for no limit."
+        for name, value in values.items()
+        if value is not None and not LIMITS[name].in_range(value)
+    ]
 
 
 def _no_pick_html(found: Recommendation) -> str:

@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -231,11 +231,15 @@ class _Run:
         """
         if len(start.tasks) == 1:
             return outcome
-        if all(phase.id in self._done for phase in self._tasks[task.key][1].phases):
+        if self._is_done(task):
             return Outcome("ok")
         if task.key in self._errors:
             return self._errors[task.key][1]
         return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without reporting it")
+
+    def _is_done(self, task: Task) -> bool:
+        """Return whether every phase of `task` has its record."""
+        return all(phase.id in self._done for phase in self._tasks[task.key][1].phases)
 
     def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float, waited_s: float) -> None:
         del self._command_of_task[task.key]
@@ -275,22 +279,33 @@ class _Run:
         pending = [
             (s, began) for key, (s, began) in self._commands.items() if not self._target.executor.has_started(key)
         ]
-        num_pending = sum(len(start.tasks) for start, _ in pending)
         late = {start.node for start, began in pending if clock - began > WAITING_AFTER_S}
-        running = [(task, start.node, began) for start, began in self._commands.values() for task in start.tasks]
+        blocks = [start for start, _ in self._commands.values() if len(start.tasks) > 1]
         self.emit(
             {
                 "event": "state",
                 "num_queued": len(waiting),
-                "num_running": len(self._command_of_task) - num_pending,
-                "num_starting": num_pending,
+                "num_running": len(self._commands) - len(pending),
+                "num_in_turns": sum(not self._is_done(task) for start in blocks for task in start.tasks),
+                "num_starting": len(pending),
                 "num_ended": len(self._ledger.spent),
                 "num_failed": self._num_failed,
                 "blocked_on": dict(blocked.most_common(5)),
                 "no_room": {node.name: self._target.executor.free_resources(node.id) for node in late},
-                "eta_s": self._eta.eta_s(waiting, running, self._nodes, clock),
+                "eta_s": self._eta.eta_s(waiting, self._running(clock), self._nodes),
             }
         )
+
+    def _running(self, clock: float) -> Iterable[tuple[Task, Node, float]]:
+        """Yield each running task with its node and how long it has run, in seconds.
+
+        Measurements of a block take turns, so the time of the block is divided in proportion to their lengths.
+        """
+        for start, began in self._commands.values():
+            lengths = [task.seconds_on(start.node) for task in start.tasks]
+            for task, length in zip(start.tasks, lengths, strict=True):
+                share = length / sum(lengths) if sum(lengths) else 1 / len(lengths)
+                yield task, start.node, (clock - began) * share
 
     def end(self) -> RunSummary:
         """Report the end of the run and return its summary."""

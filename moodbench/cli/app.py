@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 
 from moodbench.benchmark.background_run import BackgroundRun
@@ -20,6 +22,7 @@ from moodbench.store import Store
 PASSWORD = "MOODBENCH_APP_PASSWORD"
 SHORTEST_PASSWORD = 8
 LOOPBACK = "127.0.0.1"
+HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.IGNORECASE)
 ENDING_S = 30.0
 """Seconds that a run started from the page has to end when the server stops."""
 
@@ -37,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=LOOPBACK,
         metavar="ADDRESS",
         help=f"address to listen on; any but this machine's own needs --user and a password in {PASSWORD}",
+    )
+    parser.add_argument(
+        "--allow-host",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="host names by which visitors reach the page, as through a proxy; requests to any other name but this "
+        "machine's are refused",
     )
     parser.add_argument("--user", metavar="NAME", help=f"ask visitors for this name and the password in {PASSWORD}")
     parser.add_argument(
@@ -60,6 +71,7 @@ def execute(arguments: argparse.Namespace) -> int:
     login = login_of(arguments.host, arguments.user, os.environ.get(PASSWORD))
     if arguments.port is not None and not 0 < arguments.port < 65536:
         raise UsageError(f"--port {arguments.port}: allowed is 1 to 65535")
+    names = [arguments.host, *checked_names(arguments.allow_host)]
     store, catalogue = Store.open(arguments.store), load_catalogue(arguments.config)
     if arguments.address is not None:
         check_form(arguments.address, "--address")
@@ -73,15 +85,19 @@ def execute(arguments: argparse.Namespace) -> int:
         show_texts=arguments.show_texts,
         cluster=None if arguments.address is None else ClusterMonitor(arguments.address).latest,
         catalogue=catalogue,
+        audience=audience(arguments.host, arguments.allow_host),
     )
     try:
         page = build_page(store, hardware(), services)
-        _, url, _ = page.launch(server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options())
+        _, url, _ = page.launch(
+            server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options(names)
+        )
     except OSError as error:
         raise PrerequisiteError(
             f"--host {arguments.host} --port {arguments.port or 'any'}: cannot listen there ({error}); give a free port"
         ) from error
-    print_lines(make_console(), [f"The results in {arguments.store} are at {url} (Ctrl+C stops the server)"])
+    lines = [f"The results in {arguments.store} are at {url} (Ctrl+C stops the server)", services.audience]
+    print_lines(make_console(), [line for line in lines if line])
     with suppress(KeyboardInterrupt):
         page.block_thread()
     if runner is not None:
@@ -112,9 +128,37 @@ def login_of(host: str, user: str | None, password: str | None) -> tuple[str, st
     return user, password
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach `host`."""
+def checked_names(names: Sequence[str]) -> Sequence[str]:
+    """Return the names given with --allow-host.
+
+    Raises: UsageError for one that is neither a host name nor an IP address.
+    """
+    for name in names:
+        if HOST_NAME.fullmatch(name) is None and not _is_address(name):
+            raise UsageError(
+                f"--allow-host {name!r}: expected a host name such as reviews.example.org or an IP address, without "
+                "scheme, port, path and wildcards"
+            )
+    return names
+
+
+def audience(host: str, names: Sequence[str]) -> str:
+    """Return who besides this machine can open the page that listens on `host`; empty if nobody can."""
+    if is_loopback(host) and not names:
+        return ""
+    reach = f"it listens on {host}" if not is_loopback(host) else "a proxy may pass requests on to it"
+    answers = f" and answers to {', '.join(names)}" if names else ""
+    return f"Other machines can open this page: {reach}{answers}. Only a proxy with TLS encrypts what visitors send."
+
+
+def _is_address(text: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(text)
     except ValueError:
         return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)

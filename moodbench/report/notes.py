@@ -72,8 +72,7 @@ def score_notes(leaderboard: pd.DataFrame, scoring: Scoring, weights: Weights) -
             "No score: rank 1 is the Pareto set of error, latency and memory, rank 2 the Pareto set of the rest, "
             "and so on."
         ]
-    w = ", ".join(f"{100 * v:g}% {k}" for k, v in weights.as_series().items())
-    notes = [f"Score: {composite} ({scheme.help}), weights {w}."]
+    notes = [f"Score: {composite} ({scheme.help}), weights {rounded_shares(weights.as_series(), digits=1)}."]
     if composite == "pinned":
         notes += _pinned_notes(scoring, weights)
     shares, worth = [], []
@@ -83,7 +82,7 @@ def score_notes(leaderboard: pd.DataFrame, scoring: Scoring, weights: Weights) -
             continue
         share = effective_shares(scoring.spreads[name], weights)
         if not np.isnan(share["accuracy"]):
-            shares.append(f"{_short(name)} " + ", ".join(f"{100 * v:.0f}% {k}" for k, v in share.items()))
+            shares.append(f"{_short(name)} {rounded_shares(pd.Series(share), digits=0)}")
         first = rows.iloc[rows["name"].tolist().index(leaders[name])]
         spans = [float(np.ptp(rows[c].astype(float))) for c in ("accuracy", "latency_p50_s")]
         seconds = latency_for_a_point(
@@ -101,6 +100,18 @@ def score_notes(leaderboard: pd.DataFrame, scoring: Scoring, weights: Weights) -
             f"Exchange rate: one point of accuracy offsets this much latency for the top entry: {'; '.join(worth)}."
         )
     return notes
+
+
+def rounded_shares(values: pd.Series[float], digits: int) -> str:
+    """Return shares that sum to 1 as percent with up to `digits` decimals that sum to 100.
+
+    They are rounded down, and what is then missing goes to the largest remainders, a unit of the last digit each.
+    """
+    units = values * 100 * 10**digits
+    whole = np.floor(units + 1e-9)
+    missing_units = round(float(units.sum() - whole.sum()))
+    whole[(units - whole).sort_values(ascending=False, kind="stable").index[:missing_units]] += 1
+    return ", ".join(f"{value / 10**digits:g}% {name}" for name, value in whole.items())
 
 
 def _pinned_notes(scoring: Scoring, weights: Weights) -> list[str]:

@@ -274,7 +274,8 @@ class RunDisplay:
 
     def _update_status(self, event: Mapping[str, Any]) -> None:
         """Store the status of the whole run; plain output prints it every STATUS_EVERY_S."""
-        parts = [f"{event['num_running']} running"]
+        turns = event.get("num_in_turns")
+        parts = [f"{event['num_running']} running" + (f" ({turns} measurements in turns)" if turns else "")]
         if event.get("num_starting"):
             full = [node + (f", where {free} free" if free else "") for node, free in event["no_room"].items()]
             reason = f"waiting for room on {', '.join(full)}" if full else "starting"

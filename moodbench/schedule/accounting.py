@@ -232,12 +232,11 @@ class Eta:
         waiting: Iterable[Task],
         running: Iterable[tuple[Task, Node, float]],
         nodes: Sequence[Node],
-        clock: float,
     ) -> float | None:
         """Return a lower bound of the remaining seconds; None if a task has no pace, or no node can run it.
 
-        `running` holds each running task with its node and its start time by the same `clock`. A waiting task is
-        assumed to run on the node where it is fastest.
+        `running` holds each running task with its node and the seconds that it has run. A waiting task is assumed to
+        run on the node where it is fastest.
         """
         rest = []
         for task in waiting:
@@ -245,10 +244,10 @@ class Eta:
             if pace is None:
                 return None
             rest.append(Spent(task, pace * min((task.seconds_on(node) for node in nodes), default=task.seconds)))
-        for task, node, began in running:
+        for task, node, elapsed_s in running:
             pace = self.pace(task)
             if pace is None:
                 return None
-            rest.append(Spent(task, max(0.0, pace * task.seconds_on(node) - (clock - began))))
+            rest.append(Spent(task, max(0.0, pace * task.seconds_on(node) - elapsed_s)))
         found = lower_bound_s(rest, Capacity.of(nodes)) if rest else None
         return None if found == math.inf else found

@@ -20,7 +20,7 @@ CHECKSUM_KEY = b"moodbench.sha256"
 PHASES = {"fits": "fit", "evaluations": "evaluate", "measurements": "measure"}
 _OF_TRIAL = ("fit_id", "config_id", "model", "dataset", "seed")
 REQUIRED = {
-    "fits": (*_OF_TRIAL, "status", "dataset_revision", "num_train", "spec"),
+    "fits": (*_OF_TRIAL, "status", "dataset_revision", "num_train"),
     "evaluations": (*_OF_TRIAL, "evaluation_id", "num_test", "accuracy", "f1_macro"),
     "measurements": (*_OF_TRIAL, "measurement_id", "perf_key", "verdict"),
 }

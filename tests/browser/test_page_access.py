@@ -1,5 +1,7 @@
 """On a phone, in the dark, behind a password; and a page that is wrong on purpose is caught."""
 
+import time
+
 import pytest
 from chromium import Server, until, violations
 from page_helpers import ROWS, TWEETS, shot
@@ -49,6 +51,13 @@ def test_a_page_with_a_name_and_a_password_shows_nothing_without_them(browser, t
         assert "No results yet" not in page.locator("body").inner_text()
         answer = page.request.post(f"{server.url}/gradio_api/run/predict", data={"data": [], "fn_index": 0})
         assert answer.status == 401, "its callbacks ask as well"
+        attempts = [
+            page.request.post(f"{server.url}/login", form={"username": "reader", "password": "a"}) for _ in "123"
+        ]
+        assert {attempt.status for attempt in attempts} == {400}
+        began = time.monotonic()
+        assert page.request.post(f"{server.url}/login", form={"username": "a", "password": "a"}).status == 400
+        assert time.monotonic() - began >= 1, "the fourth attempt waits"
         page.locator("input").first.fill("reader")
         page.locator("input[type=password]").fill("a long one")
         page.get_by_role("button", name="Login").click()

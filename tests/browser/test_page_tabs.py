@@ -116,6 +116,72 @@ def test_a_text_is_labelled_side_by_side(filled):
     until(lambda: "Write a text first" in page.locator("#mb-answers").inner_text(), "an empty text")
 
 
+def test_an_answer_is_shown_only_beside_its_text(filled):
+    page = filled.open(f"tab=try&track={TWEETS}&models=vader")
+    box, answers = page.get_by_label("Your text"), page.locator("#mb-answers")
+    delayed = []
+
+    def delay(route):
+        delayed.append(route)
+
+    page.route("**/gradio_api/run/predict*", delay)
+    for text in ("I love it!", "I hate it!", "What a day."):
+        box.fill(text)
+        page.get_by_role("button", name="Label it").click()
+        page.wait_for_timeout(100)
+    page.unroute("**/gradio_api/run/predict*", delay)
+    for route in delayed:  # the answers arrive when the text has changed
+        route.continue_()
+    until(lambda: "What a day." in answers.locator(".mb-quote").first.text_content(), "the last text is answered", 120)
+    until(lambda: answers.locator("tbody tr").first.is_visible(), "its answer is shown")
+    box.fill("What a day")
+    until(lambda: not answers.locator("tbody tr").first.is_visible(), "it is no answer to another text")
+    box.fill("What a day.")
+    until(lambda: answers.locator("tbody tr").first.is_visible(), "it is one to its own")
+    page.locator("#models input").click()
+    page.get_by_role("option", name="tfidf-logreg").click()
+    until(lambda: not answers.locator("tbody tr").first.is_visible(), "nor one of other models")
+
+
+def test_a_negative_limit_is_refused_in_place_and_stays(filled):
+    page = filled.open(f"tab=which&track={TWEETS}")
+    page.get_by_label("Maximum latency, ms").fill("-5")
+    page.keyboard.press("Tab")
+    pick = page.locator("#mb-pick")
+    until(lambda: "-5; allowed is a number above 0" in pick.inner_text(), "what is allowed")
+    page.wait_for_timeout(2000)
+    assert "-5; allowed is a number above 0" in pick.inner_text() and "max_p99_ms=-5" in address(page)
+    clean(filled)
+    page.get_by_label("Maximum latency, ms").fill("5000")
+    page.keyboard.press("Tab")
+    until(lambda: "are within the limits" in pick.inner_text(), "a limit in range is taken")
+
+
+def test_back_returns_to_the_tab_before(filled):
+    page = filled.open(f"track={TWEETS}")
+    tabs = {"Speed": "speed", "Method": "method", "Data": "data"}
+    for title, key in tabs.items():
+        page.get_by_role("tab", name=title).click()
+        until(lambda key=key: f"tab={key}" in address(page), title)
+
+    def is_open(title):
+        return page.get_by_role("tab", name=title).first.get_attribute("aria-selected") == "true"
+
+    for title in ("Method", "Speed", "Leaderboard"):
+        page.evaluate("history.back()")
+        until(lambda title=title: is_open(title), f"back to {title}")
+        until(lambda title=title: tabs.get(title, "track=") in address(page), "its address")
+        assert "track=icwsm" in address(page)
+    page.evaluate("history.forward()")
+    until(lambda: is_open("Speed") and "tab=speed" in address(page), "forward again")
+    before = page.evaluate("history.length")
+    page.get_by_role("tab", name="Leaderboard").click()
+    until(lambda: is_open("Leaderboard"), "a tab")
+    page.get_by_role("button", name="Fastest").click()
+    until(lambda: "throughput=50" in address(page), "a control changes")
+    assert page.evaluate("history.length") <= before, "only tabs are entries"
+
+
 def test_the_method_names_what_the_records_say(filled):
     page = filled.open("tab=method")
     text = page.locator("#mb-method").inner_text()

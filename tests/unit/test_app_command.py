@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from moodbench.cli import main
-from moodbench.cli.app import PASSWORD, is_loopback, login_of
+from moodbench.cli.app import PASSWORD, audience, is_loopback, login_of
 from moodbench.errors import UsageError
 
 
@@ -28,12 +28,24 @@ def test_a_password_must_be_there_and_long_enough(password, seen):
         login_of("0.0.0.0", "reader", password)
 
 
+def test_a_page_that_others_can_open_says_so():
+    assert audience("127.0.0.1", []) == audience("localhost", []) == ""
+    assert "it listens on 0.0.0.0. Only a proxy" in audience("0.0.0.0", [])
+    assert "it listens on 0.0.0.0 and answers to a.example, b.example." in audience(
+        "0.0.0.0", ["a.example", "b.example"]
+    )
+    assert "a proxy may pass requests on to it and answers to a.example" in audience("::1", ["a.example"])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--host", "0.0.0.0"], "others could reach the page"),
         (["--host", "0.0.0.0", "--user", "me"], f"{PASSWORD} is not set"),
         (["--port", "70000"], "--port 70000: allowed is 1 to 65535"),
+        (["--allow-host", "a.example", "http://b.example"], "--allow-host 'http://b.example': expected a host name"),
+        (["--allow-host", "*"], "--allow-host '*': expected a host name"),
+        (["--allow-host", "b.example:443"], "without scheme, port, path and wildcards"),
         (["--store", __file__], "is a file"),
         (["--address", "http://head:8265"], "--address 'http://head:8265': expected HOST:PORT of Ray's head"),
     ],

@@ -1,14 +1,19 @@
 """What a board says beside its rows where a score cannot be, of speed, and of what a search chose."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import toy_store
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moodbench.analysis.results import read_results
 from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
+from moodbench.report.notes import rounded_shares
 from moodbench.statistics.composite import load_anchors
 from moodbench.tune.result import search_result
 from moodbench.tune.trials import SearchTrial
@@ -108,3 +113,15 @@ def test_a_tiny_class_is_named_and_its_macro_f1_has_no_interval(tmp_path):
     )
     notes = view_leaderboard(toy_store.Store.open(tmp_path), hardware()).notes
     assert any("the rarest class has 4 test texts, too few to tell entries apart in macro-F1" in note for note in notes)
+
+
+@given(st.lists(st.integers(0, 100), min_size=4, max_size=4).filter(any), st.sampled_from([0, 1]))
+def test_rounded_shares_sum_to_100_and_differ_from_the_shares_by_less_than_a_unit(weights, digits):
+    shares = pd.Series(weights, index=list("abcd")) / sum(weights)
+    rounded = [Decimal(part.partition("%")[0]) for part in rounded_shares(shares, digits).split(", ")]
+    assert sum(rounded) == 100
+    unit = Decimal(1).scaleb(-digits)
+    assert all(
+        each % unit == 0 and abs(float(each) - 100 * share) < float(unit)
+        for each, share in zip(rounded, shares, strict=True)
+    )

@@ -257,6 +257,32 @@ def test_the_time_left_is_known_from_the_estimates_before_anything_has_ended(tmp
     assert (states[-1]["num_queued"] == 0 and states[-1]["eta_s"] is None) or states[-1]["eta_s"] >= 0
 
 
+class Turns(Place):
+    """A place that says what the clock of the driver shows; measurements of a block take 5 s each, one after another."""
+
+    def __init__(self):
+        super().__init__(nodes=("n1",))
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def poll(self, timeout_s, hear):
+        if any(command.exclusive for command, _ in self._running.values()) and self.now < 15:
+            self.now += 5
+            return []
+        return super().poll(timeout_s, hear)
+
+
+def test_the_time_left_of_measurements_that_take_turns_falls_as_the_clock_goes_on(tmp_path, monkeypatch):
+    from moodbench.benchmark import driver
+
+    monkeypatch.setattr(driver.time, "monotonic", (place := Turns()).monotonic)
+    states = [s for s in states_of(tmp_path, monkeypatch, place, estimates=estimates(GIB)) if s["num_in_turns"]]
+    assert [(s["num_running"], s["num_in_turns"]) for s in states] == [(1, 2)] * len(states), "one process at a time"
+    assert [s["eta_s"] for s in states] == pytest.approx([30, 25, 20, 15]), "two of 10 s in the block, one waits"
+
+
 def test_without_estimates_no_time_left_is_invented(tmp_path, monkeypatch):
     assert states_of(tmp_path, monkeypatch, Place(nodes=("n1",)))[0]["eta_s"] is None
 

@@ -118,12 +118,36 @@ def test_what_waits_and_for_what_is_told_with_the_runs_own_estimate():
     state = event(55, "state", num_running=2, num_queued=7, blocked_on={"memory": 5, "<gpu>": 2}, eta_s=90.0)
     html = html_of(follow("r", [*going(), state], at(56)))
     assert (
-        "2 running, 7 queued (5 waiting for memory, 2 waiting for &lt;gpu&gt;); the run estimates at least 1 m 30 s left"
-        in html
-    )
+        "1 of 10 jobs ended, 3 phases were already in the store; at least 1 m 29 s left; "
+        "2 running, 7 queued (5 waiting for memory, 2 waiting for &lt;gpu&gt;)"
+    ) in html
     assert follow("r", [event(0, "run_started"), event(500, "state")], at(900)).is_active, (
         "it speaks, though no job does"
     )
+
+
+def in_turns(eta_s, seconds=200):
+    """Two fits of 40 and 60 s ended; since then four measurements take turns, and none has ended."""
+    ended = [
+        made
+        for trial, begin, end in ((A, 0, 40), (B, 0, 60))
+        for made in (event(begin, "started", trial=trial, phase="fit"), event(end, "committed", trial=trial, phase="fit"),
+                     event(end, "job_ended", trial=trial, outcome="ok"))
+    ]  # fmt: skip
+    state = event(seconds, "state", num_running=1, num_in_turns=4, num_queued=0, eta_s=eta_s)
+    return follow("r", [event(0, "run_started", num_jobs=6), *ended, state], at(seconds + 10))
+
+
+def test_there_is_one_time_left_which_falls_while_no_job_ends():
+    # The lengths 40 and 60 have a mean of 50 and a standard deviation of 14.14, so the mean is known to 20 %.
+    assert in_turns(110.0).remaining_run_s() == pytest.approx((100, 140))
+    assert in_turns(60.0, 250).remaining_run_s() == pytest.approx((50, 70)), "50 s later 50 s less"
+    html = html_of(in_turns(110.0))
+    assert "2 of 6 jobs ended; 1 m 40 s to 2 m 20 s left; 1 running (4 measurements in turns), 0 queued" in html
+    assert html.count(" left") == 1
+    assert in_turns(5.0).remaining_run_s() == (0, 0) and " left" not in html_of(in_turns(5.0))
+    # Without the driver's: 2 jobs in 210 s, so 420 s for 4 more.
+    assert in_turns(None).remaining_run_s() == pytest.approx((300, 588))
 
 
 def test_nodes_are_shown_with_what_became_of_them():

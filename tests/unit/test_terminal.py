@@ -147,6 +147,11 @@ def test_plain_output_says_how_the_whole_run_stands_and_what_waits_for_what():
     ]
 
 
+def test_measurements_in_turns_are_no_processes_at_the_same_time():
+    (line,) = lines_of((31, standing(num_running=1, num_in_turns=4)))
+    assert "] 1 running (4 measurements in turns) · " in line
+
+
 def test_what_has_not_begun_is_told_apart_from_what_runs_and_why():
     room = {"n2": "0 of 2 CPUs, 1.5 GiB of memory"}
     starting = standing(num_running=1, num_starting=1, no_room={})

@@ -3,7 +3,7 @@ from urllib.parse import parse_qsl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.app.url_state import DEFAULT, MAX_MODELS, State, read_state
+from moodbench.app.url_state import DEFAULT, MAX_MODELS, MAX_NAMES, State, read_state
 from moodbench.statistics.composite import COMPOSITES, Weights
 
 words = (
@@ -65,6 +65,15 @@ def test_a_hostile_address_is_the_default_where_it_makes_no_sense():
     assert (state.accuracy, state.f1, state.throughput, state.latency) == (30, 30, 0, 20)
     assert state.max_p99_ms is None and state.models == ("a", "b", "c", "d") and len(state.search) == 200
     assert state.sort == "a b"
+    numbers = dict.fromkeys(("accuracy", "max_params", "max_p99_ms"), 10**400)
+    assert read_state(numbers) == DEFAULT, "a number without end is none"
+    assert len(read_state({"columns": [f"c{number}" for number in range(1000)]}).columns) == MAX_NAMES
+
+
+def test_a_limit_out_of_range_is_kept_for_its_tab_to_refuse():
+    state = read_state({"max_p99_ms": "-5", "max_memory_mib": 0, "max_params": "-5"})
+    assert (state.max_p99_ms, state.max_memory_mib, state.max_params) == (-5, 0, None)
+    assert of_query(state.to_query()) == state
 
 
 @given(st.dictionaries(st.sampled_from([*State.__dataclass_fields__, "other"]), st.text() | st.none() | st.floats()
