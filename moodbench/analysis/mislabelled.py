@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
-from moodbench.analysis.leaderboard import TRACK
+from moodbench.analysis.trials import TRACK
 from moodbench.data.examples import RATINGS, labels_of_ratings
 from moodbench.errors import StoreError, UnknownNameError, UsageError
 from moodbench.store import PREDICTIONS, Store

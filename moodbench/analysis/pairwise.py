@@ -17,8 +17,9 @@ import pandas as pd
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.analysis.calibration import Calibration, calibration_of
-from moodbench.analysis.leaderboard import TRACK, SeedPriors, entry_names, plain_names, prior_of, seed_priors
+from moodbench.analysis.leaderboard import SeedPriors, entry_names, plain_names, prior_of, seed_priors
 from moodbench.analysis.results import PredictedClasses
+from moodbench.analysis.trials import TRACK
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.statistics.paired import ROPE, F1Difference, PairedDifference, paired_accuracy, paired_f1
 from moodbench.statistics.seeds import DETERMINISTIC, SeedPrior

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.analysis.leaderboard import choose_machine, entries, trials_frame, with_quality_columns
+from moodbench.analysis.leaderboard import entries, with_quality_columns
 from moodbench.analysis.scoring import Scoring
+from moodbench.analysis.trials import choose_machine, trials_frame
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.evaluation.predicting import CEILING_SEED, leave_one_out_agreement, split_half_ceiling
 from moodbench.hardware import Hardware

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from moodbench import __version__
-from moodbench.analysis.leaderboard import trials_frame
 from moodbench.analysis.mislabelled import mislabelled
+from moodbench.analysis.trials import trials_frame
 from moodbench.app.html import details, hint, legend, table, with_store
 from moodbench.app.leaderboard import columns_html
 from moodbench.app.privacy import failures_table, shown_text

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pandas as pd
 
-from moodbench.analysis.leaderboard import choose_machine, trials_frame
+from moodbench.analysis.trials import choose_machine, trials_frame
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, ModelEntry
 from moodbench.errors import PrerequisiteError, UsageError

@@ -37,6 +37,7 @@ def test_limits_pick_a_model_and_the_nearest_miss_is_named(filled):
     text = page.locator("#mb-pick").inner_text
     until(lambda: "Use" in text(), "a pick")
     rows = board(filled).track(TWEETS).set_index("name")
+    rows = rows[~rows["trivial"].astype(bool)]
     page.get_by_label("Maximum memory, MiB").fill("300")
     page.keyboard.press("Tab")
     until(lambda: "max_memory_mib=300" in address(page), "the limit is in the address")
@@ -119,17 +120,20 @@ def test_a_text_is_labelled_side_by_side(filled):
 def test_an_answer_is_shown_only_beside_its_text(filled):
     page = filled.open(f"tab=try&track={TWEETS}&models=vader")
     box, answers = page.get_by_label("Your text"), page.locator("#mb-answers")
-    delayed = []
+    delayed, is_held = [], True
 
     def delay(route):
-        delayed.append(route)
+        if is_held:
+            delayed.append(route)
+        else:
+            route.continue_()
 
     page.route("**/gradio_api/run/predict*", delay)
     for text in ("I love it!", "I hate it!", "What a day."):
         box.fill(text)
         page.get_by_role("button", name="Label it").click()
         page.wait_for_timeout(100)
-    page.unroute("**/gradio_api/run/predict*", delay)
+    is_held = False
     for route in delayed:  # the answers arrive when the text has changed
         route.continue_()
     until(lambda: "What a day." in answers.locator(".mb-quote").first.text_content(), "the last text is answered", 120)
@@ -145,14 +149,14 @@ def test_an_answer_is_shown_only_beside_its_text(filled):
 
 def test_a_negative_limit_is_refused_in_place_and_stays(filled):
     page = filled.open(f"tab=which&track={TWEETS}")
-    page.get_by_label("Maximum latency, ms").fill("-5")
+    page.get_by_label("Maximum memory, MiB").fill("-5")
     page.keyboard.press("Tab")
     pick = page.locator("#mb-pick")
     until(lambda: "-5; allowed is a number above 0" in pick.inner_text(), "what is allowed")
     page.wait_for_timeout(2000)
-    assert "-5; allowed is a number above 0" in pick.inner_text() and "max_p99_ms=-5" in address(page)
+    assert "-5; allowed is a number above 0" in pick.inner_text() and "max_memory_mib=-5" in address(page)
     clean(filled)
-    page.get_by_label("Maximum latency, ms").fill("5000")
+    page.get_by_label("Maximum memory, MiB").fill("5000")
     page.keyboard.press("Tab")
     until(lambda: "are within the limits" in pick.inner_text(), "a limit in range is taken")
 
@@ -172,14 +176,6 @@ def test_back_returns_to_the_tab_before(filled):
         until(lambda title=title: is_open(title), f"back to {title}")
         until(lambda title=title: tabs.get(title, "track=") in address(page), "its address")
         assert "track=icwsm" in address(page)
-    page.evaluate("history.forward()")
-    until(lambda: is_open("Speed") and "tab=speed" in address(page), "forward again")
-    before = page.evaluate("history.length")
-    page.get_by_role("tab", name="Leaderboard").click()
-    until(lambda: is_open("Leaderboard"), "a tab")
-    page.get_by_role("button", name="Fastest").click()
-    until(lambda: "throughput=50" in address(page), "a control changes")
-    assert page.evaluate("history.length") <= before, "only tabs are entries"
 
 
 def test_the_method_names_what_the_records_say(filled):

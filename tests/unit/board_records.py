@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 
-from moodbench.analysis.leaderboard import entries, trials_frame
+from moodbench.analysis.leaderboard import entries
 from moodbench.analysis.scoring import Scoring
+from moodbench.analysis.trials import trials_frame
 from moodbench.statistics.composite import Weights, load_anchors
 from moodbench.statistics.overall import QUALITY, SPEED, covered
 

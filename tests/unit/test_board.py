@@ -19,7 +19,8 @@ from board_records import (
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.analysis.leaderboard import ENTRY, choose_machine, memory_parts, trials_frame
+from moodbench.analysis.leaderboard import ENTRY
+from moodbench.analysis.trials import choose_machine, memory_parts, trials_frame
 from moodbench.config import load_catalogue
 from moodbench.statistics.intervals import two_way
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from board_records import BASELINE, WORKED, board_of, row_of
 
-from moodbench.analysis.leaderboard import MAX_CANARY_RATIO, canary_ratios
+from moodbench.analysis.trials import MAX_CANARY_RATIO, canary_ratios
 from moodbench.evaluation.measuring import check_little, judge, samples_of, summarise, windows_of
 from moodbench.metrics.measurement import CLOCK_TICK_S, Verdict, Window, judge_windows, with_little
 from moodbench.report.formatting import marks
