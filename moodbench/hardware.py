@@ -172,7 +172,7 @@ class CgroupLimits(NamedTuple):
     """CPUs' worth of time."""
     memory_bytes: int | None
     free_bytes: int | None
-    """What is left of the memory, counting file cache that can be dropped as free."""
+    """Free memory in bytes, counting file cache that can be dropped."""
 
 
 def cgroup_limits(root: Path = Path("/")) -> CgroupLimits:

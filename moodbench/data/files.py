@@ -59,7 +59,7 @@ class Cells:
     rows: Iterator[tuple[str, tuple[Any, ...]]]
     """For each row, its location as text for messages, and the cells of the requested columns."""
     notes: tuple[str, ...] = ()
-    """What was assumed to read the file, as sentences for the data report."""
+    """Assumptions made to read the file, as sentences for the data report."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason -> rows that were left out, complete when `rows` is exhausted."""
 

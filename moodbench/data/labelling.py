@@ -126,7 +126,7 @@ class LabelledRows:
     places: dict[str, str] = field(default_factory=dict)
     """Class -> its first row, for messages."""
     notes: list[str] = field(default_factory=list)
-    """What was decided about labels, as sentences for the data report."""
+    """Decisions about labels, as sentences for the data report."""
 
     def stars(self) -> list[int | None]:
         """Return the review stars of each row, 1 to 5, or None for every row if the labels are not stars."""

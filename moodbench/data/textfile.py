@@ -54,7 +54,7 @@ class Encoding:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the decoding."""
+        """Note to the user about the decoding."""
         if self.name != "utf-8":
             return (f"the file is not UTF-8 and was read as {self.name}; look for wrong letters, or save it as UTF-8",)
         if not self.num_odd:

@@ -1,4 +1,4 @@
-"""What follows a failure: another attempt of the task, or a node that gets no more tasks."""
+"""Consequences of a failure: another attempt of the task, or a node that gets no more tasks."""
 
 from __future__ import annotations
 
