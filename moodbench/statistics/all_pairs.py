@@ -94,11 +94,11 @@ def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool, alpha
 
 
 class _Kind(NamedTuple):
-    """What entries need to have in common for their pairs to be tested at once."""
+    """Common properties of entries whose pairs are tested at once."""
 
     seeds: tuple[int, ...]
     prior: SeedPrior
-    """What comparable entries say about the variance between seeds."""
+    """Prior of the variance between seeds, from comparable entries."""
 
 
 def pair_p_values(

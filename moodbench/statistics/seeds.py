@@ -16,7 +16,7 @@ MAX_PRIOR_DF = 3.0
 
 
 class SeedPrior(NamedTuple):
-    """What comparable entries say about the variance of the score of one training; nothing by default."""
+    """Prior of the variance of the score of one training, from comparable entries; nothing by default."""
 
     variance: float = 0.0
     df: float = 0.0

@@ -84,26 +84,26 @@ def test_a_cancelled_run_leaves_at_once_and_says_so_in_its_log(opened):
         assert (last["event"], last["cancelled"]) == ("run_ended", True)
 
 
-def test_a_page_refuses_what_this_machine_has_no_room_for(opened, monkeypatch):
-    def full(plan, context, **more):
-        raise PrerequisiteError("its disk has 0.00 GiB free")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PrerequisiteError("its disk has 0.00 GiB free"), "its disk has 0.00 GiB free"),
+        pytest.param(
+            RuntimeError("no such door"),
+            "RuntimeError: no such door",
+            marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+        ),
+    ],
+)
+def test_a_refusal_and_a_fault_of_our_own_end_a_run_and_say_which(error, said, opened, monkeypatch):
+    def failing(plan, context, **more):
+        raise error
 
-    monkeypatch.setattr("moodbench.benchmark.context.check_preflight", full)
+    monkeypatch.setattr("moodbench.benchmark.context.check_preflight", failing)
     queue, store, _ = opened
     queue.start(spec())
-    assert queue.wait(60) and queue.state == ("failed", "its disk has 0.00 GiB free")
+    assert queue.wait(60) and queue.state == ("failed", said)
     assert store.ids("fits") == set()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_our_own_ends_a_run_and_says_which(opened, monkeypatch):
-    def faulty(plan, context, **more):
-        raise RuntimeError("no such door")
-
-    monkeypatch.setattr("moodbench.benchmark.context.check_preflight", faulty)
-    queue, _, _ = opened
-    queue.start(spec())
-    assert queue.wait(60) and queue.state == ("failed", "RuntimeError: no such door")
 
 
 def test_what_is_wrong_with_a_request_is_its_message(opened):
