@@ -186,26 +186,28 @@ def run_measure(
 ) -> Generator[None, None, PhaseResult]:
     """Measure the artifact and return the columns of the measurement record with its raw samples.
 
-    Disturbed attempts are repeated as the protocol says. Yields after each fresh process, so that several measurements
-    can take turns and drift of the machine affects all of them alike.
+    Disturbed processes are measured again as the protocol says. Yields after each fresh process, so that several
+    measurements can take turns and drift of the machine affects all of them alike.
     """
     started = datetime.now(UTC)
     rows = examples_of(spec.fit).split("test")
-    attempt, turns = 1, []
+    texts, ids = rows["text"].tolist(), rows["example_id"].to_numpy()
+    measured: dict[int, Mapping[str, Any]] = {}
+    missing, attempt, turns = list(range(spec.protocol.processes)), 1, []
     while True:
-        processes: list[Mapping[str, Any]] = []
-        turn = datetime.now(UTC)
-        for process in measuring.run_processes(spec, artifact, rows["text"].tolist(), report, num_gpus):
-            processes.append(process)
+        for number in missing:
+            turn = datetime.now(UTC)
+            measured[number] = measuring.run_process(spec, artifact, texts, number, report, num_gpus)
             turns.append({"started_at": turn, "ended_at": datetime.now(UTC)})
             yield
-            turn = datetime.now(UTC)
-        samples = measuring.samples_of(processes, rows["example_id"].to_numpy())
-        verdict, samples = measuring.judge(samples, spec.num_threads, measuring.windows_of(processes))
-        if verdict.verdict not in ("contaminated", "not steady") or attempt == spec.protocol.max_attempts:
+        processes = list(measured.values())
+        windows = measuring.windows_of(processes)
+        verdict, samples = measuring.judge(measuring.samples_of(processes, ids), spec.num_threads, windows)
+        missing = measuring.disturbed_processes(verdict, samples, windows)
+        if not missing or attempt == spec.protocol.max_attempts:
             break
         wait = spec.protocol.backoff_s * 2 ** (attempt - 1)
-        report({"disturbed_attempt": attempt, "wait_s": wait})
+        report({"disturbed_processes": len(missing), "causes": list(verdict.causes), "wait_s": wait})
         time.sleep(wait)
         attempt += 1
     return PhaseResult(

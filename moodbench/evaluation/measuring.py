@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from moodbench.metrics.measurement import (
+    MIN_CLEAN_SHARE,
     Verdict,
     Window,
     judge_windows,
@@ -40,37 +41,37 @@ Processes = Sequence[Mapping[str, Any]]
 Windows = Sequence[Mapping[str, Any]]
 
 
-def run_processes(
+def run_process(
     spec: MeasureSpec,
     artifact: Path,
     texts: list[str],
+    number: int,
     report: Callable[[Mapping[str, Any]], None],
     num_gpus: int = 1,
-) -> Iterator[Mapping[str, Any]]:
-    """Yield the raw measurements of each fresh process as it ends.
+) -> Mapping[str, Any]:
+    """Return the raw measurements of a fresh process, the one with this `number`, from 0.
 
-    The order of requests is seeded and differs between processes. A model too large for one CUDA device is spread over
+    The order of requests is seeded and differs between numbers. A model too large for one CUDA device is spread over
     `num_gpus`.
 
-    Raises: ProcessError if a process ends without its measurements.
+    Raises: ProcessError if the process ends without its measurements.
     """
     job = {"spec": spec.model_dump(mode="json"), "artifact": str(artifact), "num_gpus": num_gpus, "texts": texts}
-    for number in range(spec.protocol.processes):
-        report({"step": number, "num_steps": spec.protocol.processes})
-        process = RunningProcess(
-            ("-m", "moodbench.evaluation.speed_process"),
-            json.dumps({**job, "seed": number, "spawned_ns": time.monotonic_ns()}),
-            spec.num_threads,
-            environment={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
-        )
-        measured: Mapping[str, Any] = {}
-        for message in process.messages():
-            if not isinstance(message, Outcome):
-                measured = message
-            elif message.kind != "ok":
-                raise ProcessError("measuring", message)
-        report({"step": number + 1, "num_steps": spec.protocol.processes})
-        yield measured
+    report({"step": number, "num_steps": spec.protocol.processes})
+    process = RunningProcess(
+        ("-m", "moodbench.evaluation.speed_process"),
+        json.dumps({**job, "seed": number, "spawned_ns": time.monotonic_ns()}),
+        spec.num_threads,
+        environment={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+    )
+    measured: Mapping[str, Any] = {}
+    for message in process.messages():
+        if not isinstance(message, Outcome):
+            measured = message
+        elif message.kind != "ok":
+            raise ProcessError("measuring", message)
+    report({"step": number + 1, "num_steps": spec.protocol.processes})
+    return measured
 
 
 def samples_of(processes: Processes, example_ids: npt.NDArray[Any]) -> pd.DataFrame:
@@ -127,6 +128,20 @@ def judge(
     if protocol_version >= STEADINESS_FROM_VERSION:
         verdict = with_steadiness(verdict, _relative_medians(judged[judged["kept"]]))
     return verdict, judged
+
+
+def disturbed_processes(verdict: Verdict, samples: pd.DataFrame, windows: Windows) -> list[int]:
+    """Return the numbers of the processes of a contaminated measurement that have too few clean windows.
+
+    They are to be measured again. `samples` are those of `judge`. Windows of single requests and of throughput count
+    apart. A measurement that is not steady is not repeated: to choose one by its latencies would bend them.
+    """
+    if verdict.verdict != "contaminated":
+        return []
+    clean = samples.groupby(["process", "window"])["kept"].first().groupby(level="process").mean()
+    numbers = [window["process"] for window in windows if window["batch_size"] is not None]
+    batches = pd.Series(verdict.kept_batches, dtype=float).groupby(np.asarray(numbers, dtype=int)).mean()
+    return sorted({*clean.index[clean < MIN_CLEAN_SHARE], *batches.index[batches < MIN_CLEAN_SHARE]})
 
 
 def check_little(

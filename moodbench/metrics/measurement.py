@@ -26,6 +26,9 @@ MAX_CANARY = 1.25
 CLEAN_CPU_SHARE = 0.95
 """Minimum CPU time of a clean single-threaded window, as a share of wall time."""
 
+MIN_CLEAN_SHARE = 0.7
+"""Minimum share of clean windows of a clean measurement."""
+
 State = Literal["clean", "suspect", "contaminated", "starved", "stolen", "slowed", "unknown"]
 
 REASONS: dict[State, str] = {
@@ -94,7 +97,7 @@ def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
     share = seen["clean"] / len(states)
     if 10 * seen["clean"] >= 9 * len(states):
         return Verdict("clean", kept, share, causes)
-    if 10 * seen["clean"] >= 7 * len(states):
+    if share >= MIN_CLEAN_SHARE:
         return Verdict("clean", kept, share, (f"only the {100 * share:.0f} % clean windows are used", *causes))
     return Verdict("contaminated", kept, share, (f"only {100 * share:.0f} % of windows are clean", *causes))
 

@@ -298,8 +298,9 @@ class RunDisplay:
         trial.loss = event.get("loss", trial.loss)
         if "note" in event:
             self._line(f"{event['trial']}: {event['note']}")
-        if "disturbed_attempt" in event:
-            self._line(f"{event['trial']}: disturbed by other load, measuring again in {event['wait_s']:.0f} s")
+        if "disturbed_processes" in event:
+            again = f"measuring {event['disturbed_processes']} of {trial.num_steps} processes again"
+            self._line(f"{event['trial']}: {'; '.join(event['causes'])}; {again} in {event['wait_s']:.0f} s")
         if now - trial.last_line >= PROGRESS_EVERY_S and trial.num_steps:
             trial.last_line = now
             self._line(f"{event['trial']}: {trial.phase} {self._pace(trial, now)}")

@@ -6,7 +6,7 @@ import pytest
 from board_records import BASELINE, WORKED, board_of, row_of
 
 from moodbench.analysis.trials import MAX_CANARY_RATIO, canary_ratios
-from moodbench.evaluation.measuring import check_little, judge, samples_of, summarise, windows_of
+from moodbench.evaluation.measuring import check_little, disturbed_processes, judge, samples_of, summarise, windows_of
 from moodbench.metrics.measurement import CLOCK_TICK_S, Verdict, Window, judge_windows, with_little
 from moodbench.report.formatting import marks
 
@@ -171,3 +171,15 @@ def test_two_runs_of_one_artifact_agree_within_their_intervals_or_one_is_marked(
         unmarked += disjoint and not told
     assert apart / runs > 0.2, "a machine that is 1.8 times as slow shows in the intervals"
     assert unmarked / runs <= 0.05
+
+
+def test_processes_with_disturbed_throughput_are_measured_again_and_drift_alone_repeats_nothing():
+    delayed = process(STEADY, points=((1, None, 0.1), (8, 900.0, 0.1)))
+    processes = [process(STEADY), delayed, process(STEADY)]
+    windows = windows_of(processes)
+    verdict, samples = judge(samples_of(processes, np.array(["a"])), 1, windows)
+    assert (verdict.verdict, disturbed_processes(verdict, samples, windows)) == ("contaminated", [1])
+    drifting = [process(STEADY), process(1.2 * STEADY)]
+    windows = windows_of(drifting)
+    verdict, samples = judge(samples_of(drifting, np.array(["a"])), 1, windows)
+    assert (verdict.verdict, disturbed_processes(verdict, samples, windows)) == ("not steady", [])

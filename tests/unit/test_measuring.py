@@ -3,12 +3,15 @@
 A process answers requests of 10, 20, 30, ... tokens in 1 ms + 0.1 ms a token, in windows of a few requests.
 """
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from moodbench.config.catalogue import load_catalogue
-from moodbench.evaluation.measuring import NEAR_TIE, judge, samples_of, summarise
+from moodbench.evaluation.measuring import NEAR_TIE, disturbed_processes, judge, samples_of, summarise
 from moodbench.metrics.measurement import Window, interval_ranks, judge_windows, samples_needed
 
 IDS = np.array(["a", "b", "c"])
@@ -263,3 +266,39 @@ def test_the_windows_judged_are_the_sums_over_their_requests():
     # 10 requests of 2, 3, 4, 5, 2, 3, ... ms: 33 and 37 ms
     by_hand = [Window(0.033, 0.0165, 0.0), Window(0.037, 0.0185, 0.0037)]
     assert verdict == judge_windows(by_hand, num_threads=1)
+
+
+def test_of_a_disturbed_measurement_only_the_disturbed_processes_are_measured_again():
+    processes = [process(), process(40, 10, (0, 1, 2, 3)), process(40, 10, (2,))]
+    verdict, samples = judge(samples_of(processes, IDS), 1)
+    assert verdict.verdict == "contaminated"  # 7 of 12 windows are clean
+    assert disturbed_processes(verdict, samples, []) == [1]
+    calm = [process(), process(40, 10, (0, 1)), process()]
+    verdict, samples = judge(samples_of(calm, IDS), 1)
+    assert (verdict.verdict, disturbed_processes(verdict, samples, [])) == ("clean", [])
+
+
+def test_a_measurement_repeats_the_disturbed_process_says_why_and_keeps_the_others(spec, monkeypatch):
+    from moodbench import trial
+
+    asked, told = [], []
+
+    def run_process(spec, artifact, texts, number, report, num_gpus):
+        asked.append(number)
+        return process(40, 10, (0, 1, 2, 3) if asked.count(1) == 1 and number == 1 else ())
+
+    rows = pd.DataFrame({"example_id": IDS, "text": ["x", "y", "z"]})
+    monkeypatch.setattr(trial.measuring, "run_process", run_process)
+    monkeypatch.setattr(trial, "examples_of", lambda fit: SimpleNamespace(split=lambda name: rows))
+    protocol = spec.protocol.model_copy(update={"processes": 3, "max_attempts": 3, "backoff_s": 0.0})
+    steps = trial.run_measure(
+        spec.model_copy(update={"protocol": protocol}), Path("artifact"), EVALUATED, "exclusive", told.append
+    )
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(steps)
+    record = ended.value.value.columns
+    assert asked == [0, 1, 2, 1]
+    assert (record["verdict"], record["attempts"], record["num_processes"], len(record["turns"])) == ("clean", 2, 3, 4)
+    assert [event["disturbed_processes"] for event in told] == [1]
+    assert told[0]["causes"] == ["only 67 % of windows are clean", "4 of 12 windows: run delay above 5 % of wall time"]

@@ -27,7 +27,7 @@ class MeasureProtocol(Entry):
     batch_repeats: Annotated[int, Field(ge=1, le=1000)]
     """Repetitions per batch size; the median is reported."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)]
-    """Maximum attempts to get an undisturbed measurement; if all fail, the last one is kept and marked."""
+    """Maximum attempts to measure each process undisturbed; if all fail, the last one is kept and marked."""
     backoff_s: Seconds
     """Wait before the second attempt; doubles with each further attempt."""
     quick: bool
