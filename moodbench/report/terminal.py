@@ -274,8 +274,7 @@ class RunDisplay:
 
     def _update_status(self, event: Mapping[str, Any]) -> None:
         """Store the status of the whole run; plain output prints it every STATUS_EVERY_S."""
-        turns = event.get("num_in_turns")
-        parts = [f"{event['num_running']} running" + (f" ({turns} measurements in turns)" if turns else "")]
+        parts = [f"{event['num_running']} running{self._turns(event.get('num_in_turns') or 0)}"]
         if event.get("num_starting"):
             full = [node + (f", where {free} free" if free else "") for node, free in event["no_room"].items()]
             reason = f"waiting for room on {', '.join(full)}" if full else "starting"
@@ -291,6 +290,13 @@ class RunDisplay:
         if self._clock() - self._last_status >= STATUS_EVERY_S:
             self._last_status = self._clock()
             self._line(self._status)
+
+    def _turns(self, number: int) -> str:
+        """Return how far `number` measurements are that take turns: none has its record before the last turns."""
+        measuring = [t for t in self.trials.values() if (t.phase, t.state) == ("measure", "running")]
+        num_processes = number * max((t.num_steps or 0 for t in measuring), default=0)
+        done = f", {sum(t.step or 0 for t in measuring)} of {num_processes} processes" if num_processes else ""
+        return f" ({number} measurements in turns{done})" if number else ""
 
     def _progress(self, trial: TrialState, event: Mapping[str, Any], now: float) -> None:
         trial.step = event.get("step", trial.step)

@@ -152,6 +152,15 @@ def test_measurements_in_turns_are_no_processes_at_the_same_time():
     assert "] 1 running (4 measurements in turns) · " in line
 
 
+def test_measurements_in_turns_say_how_many_processes_they_have_had_before_any_of_them_has_its_record():
+    begun = [(0, {"event": "started", "trial": trial, "phase": "measure"}) for trial in ("a", "b")]
+    told = [
+        (1, {"event": "progress", "trial": trial, "step": step, "num_steps": 5}) for trial, step in (("a", 2), ("b", 1))
+    ]
+    *_, line = lines_of(*begun, *told, (31, standing(num_running=1, num_in_turns=2)))
+    assert "] 1 running (2 measurements in turns, 3 of 10 processes) · " in line and "0 phases committed" in line
+
+
 def test_what_has_not_begun_is_told_apart_from_what_runs_and_why():
     room = {"n2": "0 of 2 CPUs, 1.5 GiB of memory"}
     starting = standing(num_running=1, num_starting=1, no_room={})
