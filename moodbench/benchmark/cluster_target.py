@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from moodbench.benchmark.node_check import versions
-from moodbench.benchmark.target import Deadlines, Target, node_of
+from moodbench.benchmark.target import Target, node_of
 from moodbench.config.cluster import ClusterFile
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import GIB, Hardware
@@ -50,7 +50,7 @@ class ClusterTarget(Target):
         self._cluster, self._store, self._rules, self._address = cluster, store, rules, address
         self.executor = cluster
         self.drain_at, self.node_return_s = rules.drain_at, rules.node_return_s
-        self.deadlines = Deadlines(**rules.deadline.model_dump())
+        self.deadlines = rules.deadline
         self._secret = secrets.token_hex(16)
         self._checking: dict[str, str] = {}
         self._passed: dict[str, Mapping[str, Any]] = {}

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from moodbench.config.cluster import Deadlines
 from moodbench.hardware import Hardware, node_name
 from moodbench.runtime.executor import HERE, Ended, Executor, OnEvent
 from moodbench.schedule import Node
 
 POLL_S = 5.0
 """Maximum seconds of one poll for events; a busier driver would disturb the measurements."""
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Time limits of tasks, derived from their estimated durations."""
-
-    factor: float = 10.0
-    extra_s: float = 900.0
-    without_estimate_s: float = 86_400.0
-
-    def of(self, expected_s: float | None) -> float:
-        """Return the time limit in seconds of a task with this estimated duration; None: no estimate."""
-        return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
 class Target(ABC):

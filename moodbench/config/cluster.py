@@ -16,12 +16,16 @@ from moodbench.errors import SpecError
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 
 
-class DeadlineRule(Entry):
-    """Deadline of a task: factor x expected seconds + extra_s, or without_estimate_s if there is no estimate."""
+class Deadlines(Entry):
+    """Time limits of tasks, derived from their estimated durations."""
 
     factor: Annotated[float, Field(gt=0)] = 10.0
     extra_s: Annotated[float, Field(ge=0)] = 900.0
     without_estimate_s: Annotated[float, Field(gt=0)] = 86_400.0
+
+    def of(self, expected_s: float | None) -> float:
+        """Return the time limit in seconds of a task with this estimated duration; None: no estimate."""
+        return self.without_estimate_s if expected_s is None else self.factor * expected_s + self.extra_s
 
 
 class ClusterFile(Entry):
@@ -35,7 +39,7 @@ class ClusterFile(Entry):
     """Number of waiting measurements at which a node takes no more fits until they have run."""
     node_return_s: Annotated[float, Field(ge=0)] = 300.0
     """Seconds to wait for a lost node to return if no other node can run its trials."""
-    deadline: DeadlineRule = DeadlineRule()
+    deadline: Deadlines = Deadlines()
 
     def class_of(self, labels: dict[str, str]) -> str:
         """Return the name of the device class of a node with these labels.

@@ -10,8 +10,8 @@ from typing import Any
 
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
-from moodbench.benchmark.target import Deadlines
 from moodbench.config import Catalogue
+from moodbench.config.cluster import Deadlines
 from moodbench.config.schema import DeviceClass, MeasureProtocol
 from moodbench.config.search_space import Configuration
 from moodbench.data.loader import Sources

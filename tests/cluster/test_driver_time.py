@@ -6,7 +6,7 @@ import pytest
 
 from moodbench.benchmark.driver import run_plan
 from moodbench.benchmark.plan import make_plan
-from moodbench.benchmark.target import Deadlines
+from moodbench.config.cluster import Deadlines
 from moodbench.runtime.executor import Ended, Progress
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Node
