@@ -23,7 +23,7 @@ from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.errors import UsageError
 from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, duration
-from moodbench.runtime.ray_cluster import EXCLUSIVE, ClusterSnapshot, NodeSnapshot
+from moodbench.runtime.ray_cluster import EXCLUSIVE, ClusterSnapshot, RayNode
 from moodbench.spec import spec_of_preset
 from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
@@ -247,19 +247,19 @@ def cluster_html(cluster: ClusterSnapshot) -> str:
     return table(headings, rows, f"Ray at {cluster.address}", left=2)
 
 
-def _free(node: NodeSnapshot, resource: str, unit: float = 1.0) -> str:
+def _free(node: RayNode, resource: str, unit: float = 1.0) -> str:
     """Return how much of a resource of a node is free; memory in GiB, when `unit` is GIB."""
-    if resource not in node.total:
+    if resource not in node.resources:
         return MISSING
-    free, total = (each.get(resource, 0.0) / unit for each in (node.free, node.total))
+    free, total = (each.get(resource, 0.0) / unit for each in (node.free or {}, node.resources))
     return f"{free:.1f} of {total:.1f} GiB" if unit != 1 else f"{free:g} of {total:g}"
 
 
-def _measuring(node: NodeSnapshot) -> str:
+def _measuring(node: RayNode) -> str:
     """Return whether a measurement occupies the whole node."""
-    if EXCLUSIVE not in node.total:
+    if EXCLUSIVE not in node.resources:
         return MISSING
-    return "exclusively" if node.free.get(EXCLUSIVE, 0) == 0 else "no"
+    return "exclusively" if (node.free or {}).get(EXCLUSIVE, 0) == 0 else "no"
 
 
 TAB = Tab("live", "Live", build, render, is_live=True)

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, override
 
 import psutil
@@ -51,12 +51,28 @@ class RayNode:
     name: str
     address: str
     resources: Mapping[str, float]
-    labels: Mapping[str, str]
+    """Resource -> amount; memory in bytes. The same holds for `free`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    free: Mapping[str, float] | None = None
+    """None if unknown."""
+    status: str = "running"
+    """running, idle, dead or draining."""
 
     @property
     def leasable(self) -> bool:
         """Whether it declares the resource that makes a measurement exclusive."""
         return self.resources.get(EXCLUSIVE, 0) >= 1
+
+    def free_text(self) -> str:
+        """Return the free CPUs, memory and GPUs as text; empty if unknown."""
+        if self.free is None:
+            return ""
+        parts = [f"{self.free.get('CPU', 0):g} of {self.resources.get('CPU', 0):g} CPUs"]
+        if "memory" in self.resources:
+            parts.append(f"{self.free.get('memory', 0) / GIB:.1f} GiB of memory")
+        if "GPU" in self.resources:
+            parts.append(f"{self.free.get('GPU', 0):g} of {self.resources['GPU']:g} GPUs")
+        return ", ".join(parts)
 
 
 class ClusterExecutor(Executor):
@@ -72,7 +88,6 @@ class ClusterExecutor(Executor):
         self._ray = connect(address, source)
         self._actors = CommandActors(self._ray)
         self._nodes: dict[str, RayNode] = {}
-        self._free: Mapping[str, Mapping[str, float]] = {}
         self._node_of: dict[str, str] = {}
         self._answered_at = time.monotonic()
         self._closed = threading.Event()
@@ -127,8 +142,8 @@ class ClusterExecutor(Executor):
 
     @override
     def free_resources(self, node_id: str) -> str:
-        node, free = self._nodes.get(node_id), self._free.get(node_id)
-        return "" if node is None or free is None else free_text(node, free)
+        node = self._nodes.get(node_id)
+        return "" if node is None else node.free_text()
 
     @override
     def cancel(self, key: str) -> None:
@@ -174,9 +189,8 @@ class ClusterExecutor(Executor):
                 continue  # the head did not answer; `alive` raises in time
 
     def _refresh(self) -> None:
-        found = [node_of_ray(row) for row in self._ray.nodes() if row["Alive"]]
-        self._nodes = {node.id: node for node in found}
-        self._free = available_resources()
+        found, free = [node_of_ray(row) for row in self._ray.nodes() if row["Alive"]], available_resources()
+        self._nodes = {node.id: replace(node, free=free.get(node.id)) for node in found}
         self._answered_at = time.monotonic()
 
 
@@ -184,16 +198,6 @@ def node_of_ray(row: Mapping[str, Any]) -> RayNode:
     """Convert a row of Ray's node table."""
     resources = {k: float(v) for k, v in row["Resources"].items()}
     return RayNode(row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"], resources, dict(row["Labels"]))
-
-
-def free_text(node: RayNode, free: Mapping[str, float]) -> str:
-    """Return the free CPUs, memory and GPUs of `node` as text."""
-    parts = [f"{free.get('CPU', 0):g} of {node.resources.get('CPU', 0):g} CPUs"]
-    if "memory" in node.resources:
-        parts.append(f"{free.get('memory', 0) / GIB:.1f} GiB of memory")
-    if "GPU" in node.resources:
-        parts.append(f"{free.get('GPU', 0):g} of {node.resources['GPU']:g} GPUs")
-    return ", ".join(parts)
 
 
 def connect(address: str, source: str = "--address") -> Any:
@@ -296,24 +300,11 @@ def check_address(address: str, source: str = "--address") -> None:
 
 
 @dataclass(frozen=True)
-class NodeSnapshot:
-    """A node as the head of its cluster reports it."""
-
-    name: str
-    address: str
-    status: str
-    """running, idle, dead or draining."""
-    total: Mapping[str, float]
-    """Resource -> amount; memory in bytes. The same holds for `free`."""
-    free: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class ClusterSnapshot:
     """A cluster at one moment."""
 
     address: str
-    nodes: tuple[NodeSnapshot, ...] = ()
+    nodes: tuple[RayNode, ...] = ()
     problem: str = ""
     """Why it could not be queried; empty if it answered."""
 
@@ -333,7 +324,7 @@ def take_snapshot(address: str, timeout_s: float = ANSWER_S) -> ClusterSnapshot:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return ClusterSnapshot(address, problem=lines[-1][:300] if lines else f"the query ended with {done.returncode}")
-    return ClusterSnapshot(address, tuple(NodeSnapshot(**node) for node in json.loads(done.stdout)))
+    return ClusterSnapshot(address, tuple(RayNode(**node) for node in json.loads(done.stdout)))
 
 
 class ClusterMonitor:

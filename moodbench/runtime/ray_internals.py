@@ -152,17 +152,18 @@ def _addresses(client: Any) -> list[str]:
 
 
 def _state(client: Any) -> list[dict[str, Any]]:
-    """Return name, address, status, total and free resources of each node."""
+    """Return the fields of a `RayNode` for each node, except its labels."""
     from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply, NodeStatus
 
     names = {key.hex(): node.node_manager_hostname for key, node in client.get_all_node_info(timeout=5).items()}
     reply = GetClusterResourceStateReply.FromString(client.get_cluster_resource_state(timeout_s=5))
     return [
         {
+            "id": node.node_id.hex(),
             "name": names.get(node.node_id.hex(), ""),
             "address": node.node_ip_address,
             "status": NodeStatus.Name(node.status).lower(),
-            "total": dict(node.total_resources),
+            "resources": dict(node.total_resources),
             "free": dict(node.available_resources),
         }
         for node in reply.cluster_resource_state.node_states

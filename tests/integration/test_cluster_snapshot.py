@@ -10,7 +10,7 @@ import toy_store
 from moodbench.app.live import cluster_html, render
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
-from moodbench.runtime.ray_cluster import EVERY_S, ClusterMonitor, ClusterSnapshot, NodeSnapshot, take_snapshot
+from moodbench.runtime.ray_cluster import EVERY_S, ClusterMonitor, ClusterSnapshot, RayNode, take_snapshot
 from moodbench.runtime.ray_internals import cluster_environment, private_token
 from moodbench.runtime.ray_local import TOKEN, start_ray
 
@@ -39,7 +39,7 @@ def test_a_real_ray_tells_its_node_and_what_is_free_of_it():
             node = seen.nodes[0]
             if node.free.get("CPU", 0) == 0.5 or time.monotonic() > end:
                 break
-        assert (node.total["CPU"], node.free["CPU"], node.total["memory"]) == (2, 0.5, GIB)
+        assert (node.resources["CPU"], node.free["CPU"], node.resources["memory"]) == (2, 0.5, GIB)
         assert node.name == socket.gethostname() and node.status == "running"
         html = cluster_html(seen)
         assert socket.gethostname() in html and "0.5 of 2" in html and "1.0 of 1.0 GiB" in html and address in html
@@ -73,7 +73,7 @@ def test_where_nothing_listens_the_reason_is_told_at_once():
 
 def test_live_shows_the_nodes_above_the_runs_and_is_whole_without_them(tmp_path):
     store = toy_store.write_toy_store(tmp_path / "results")
-    node = NodeSnapshot("n<1>", "10.0.0.1", "running", {"CPU": 4.0, "exclusive": 1.0}, {"CPU": 1.5})
+    node = RayNode("id", "n<1>", "10.0.0.1", {"CPU": 4.0, "exclusive": 1.0}, free={"CPU": 1.5})
     with_nodes, unasked, alone = (
         render(store, State(), Services(cluster=cluster))[0]
         for cluster in (lambda: ClusterSnapshot("10.0.0.1:6379", (node,)), lambda: None, None)
@@ -95,7 +95,7 @@ def test_the_page_never_waits_and_asks_now_and_then():
 
     def slow(address):
         asked.append(address)
-        return ClusterSnapshot(address, (NodeSnapshot("n", "10.0.0.1", "idle", {"CPU": 4.0}, {"CPU": 4.0}),))
+        return ClusterSnapshot(address, (RayNode("id", "n", "10.0.0.1", {"CPU": 4.0}, free={"CPU": 4.0}),))
 
     monitor = ClusterMonitor("10.0.0.1:6379", slow, lambda: now[0])
     monitor.latest()

@@ -3,7 +3,7 @@
 import io
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from moodbench.errors import PrerequisiteError
 from moodbench.hardware import GIB, Gpu, Hardware
 from moodbench.runtime.executor import Command, Ended, Progress
 from moodbench.runtime.process import Outcome
-from moodbench.runtime.ray_cluster import RayNode, free_text
+from moodbench.runtime.ray_cluster import RayNode
 from moodbench.schedule import Node
 from moodbench.store import Store
 
@@ -267,8 +267,8 @@ def test_a_wrong_cluster_file_is_refused_with_the_place(tmp_path, capsys, text, 
 def test_what_ray_has_free_is_told_in_words():
     node = ray_node("n2", cpus=2, gpus=1, memory=4 * GIB)
     # Ray leaves out what is used up.
-    assert free_text(node, {"memory": 1.5 * GIB}) == "0 of 2 CPUs, 1.5 GiB of memory, 0 of 1 GPUs"
-    assert free_text(ray_node("n", memory=0), {"CPU": 0.5}) == "0.5 of 4 CPUs"
+    assert replace(node, free={"memory": 1.5 * GIB}).free_text() == "0 of 2 CPUs, 1.5 GiB of memory, 0 of 1 GPUs"
+    assert replace(ray_node("n", memory=0), free={"CPU": 0.5}).free_text() == "0.5 of 4 CPUs"
 
 
 def test_status_says_what_fits_where_by_estimates_and_why_not():
