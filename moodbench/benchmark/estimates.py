@@ -52,11 +52,13 @@ def shape_of(name: str, catalogue: Catalogue) -> Shape | None:
         return None
     if entry.size is not None:
         return shape_of_size(entry.size, entry.family, catalogue.families[entry.family])
-    config = config_of(name, entry.source)
-    if config is None:
-        return None
+    return known_shape(config_of(name, entry.source))
+
+
+def known_shape(config: Mapping[str, Any] | None) -> Shape | None:
+    """Return the shape that a config.json states; None without one, or for an unknown kind of model."""
     try:
-        return shape_of_config(config)
+        return None if config is None else shape_of_config(config)
     except KeyError:
         return None
 

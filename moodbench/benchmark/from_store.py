@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,10 +119,6 @@ class Repeat:
     accuracy: tuple[float, float]
     train_time_s: tuple[float, float]
     """Training time in seconds."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values in base units."""
-        return asdict(self)
 
 
 def open_rerun(context: RunContext, trials: Sequence[TrialSpec]) -> tuple[RunContext, Plan]:

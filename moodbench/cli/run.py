@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -214,7 +215,7 @@ def _rerun(
         return INTERRUPTED
     repeats = compare_repeats(context.store, again.store)
     if arguments.json:
-        print_json({"store": uri, "repeats": [repeat.as_json() for repeat in repeats]})
+        print_json({"store": uri, "repeats": [asdict(repeat) for repeat in repeats]})
     elif repeats:
         print_table(REPEAT_HEADINGS, repeat_rows(repeats), console, left={"Model", "Dataset"})
     print_lines(console, [f"{repeat_sentence(repeats)} The rerun is in {uri}."])

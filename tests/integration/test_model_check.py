@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tiny_models import save_checkpoint
 
-from moodbench.benchmark import model_check
+from moodbench.benchmark import preflight
 from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
@@ -234,10 +234,10 @@ def test_an_answer_is_kept_until_a_file_changes(made, tmp_path, monkeypatch):
     context = RunContext(Store.open(tmp_path / "store"), load_catalogue(), CPU)
     spec = BenchmarkSpec(models=(str(folder), "vader"), datasets=("icwsm-tweets",), seeds=(0, 1))
     trials = context.plan(context.resolve(spec)).trials
-    (note,) = model_check.check_models(trials)
+    (note,) = preflight.check_models(trials)
     with monkeypatch.context() as patch:
-        patch.setattr(model_check.subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
-        assert model_check.check_models(trials) == [note]
+        patch.setattr(preflight.subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
+        assert preflight.check_models(trials) == [note]
     larger_vocabulary(folder)
     with pytest.raises(PrerequisiteError, match="its embeddings have 32 rows"):
-        model_check.check_models(context.plan(context.resolve(spec)).trials)
+        preflight.check_models(context.plan(context.resolve(spec)).trials)
