@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +33,6 @@ EQUAL = 1e-6
 CHANCE_QUANTILE = 0.99
 """Chance level: 99 of 100 sets of random predictions score no better."""
 NUM_DRAWS = 2_000
-
-
-class StoppingRule(Protocol):
-    """Rule that decides after each validation whether a trial continues; higher scores are better."""
-
-    def keeps(self, trial_id: str, texts: int, best: float) -> bool:
-        """Record the `best` score of a trial after `texts` and return whether the trial continues."""
 
 
 def stopping_rule(name: SchedulerName, longest: int, chance: float | None = None) -> StoppingRule | None:
@@ -125,6 +118,10 @@ class MedianRule:
         windows = [[score for at, score in curve.items() if self._grace <= at <= texts] for curve in others]
         means = [np.mean(window) for window in windows if window]
         return len(means) < MIN_CURVES or max(own.values()) >= float(np.median(means))
+
+
+StoppingRule = SuccessiveHalving | MedianRule
+"""Decides by `keeps`, after each validation, whether a trial continues; higher scores are better."""
 
 
 def add_curves(rule: StoppingRule | None, curves: Iterable[Sequence[tuple[int, float]]], direction: int) -> None:

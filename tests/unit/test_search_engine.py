@@ -13,8 +13,7 @@ from test_search_analysis import trial as tried
 from test_search_request import search_in
 
 from moodbench.store import Store
-from moodbench.tune.callbacks import SearchCallback
-from moodbench.tune.run import is_default_in
+from moodbench.tune.run import SearchCallback, is_default_in
 from moodbench.tune.search import Search
 from moodbench.tune.searcher import StudySearcher, first_points, objective_values, open_journal
 from moodbench.tune.trials import Journal, Progress, SearchTrial, read_progress, search_trials
