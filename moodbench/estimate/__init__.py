@@ -4,20 +4,3 @@ from moodbench.estimate.duration import DataSize, Workload
 from moodbench.estimate.estimator import Estimator, History, PhaseEstimate, TrialEstimate
 from moodbench.estimate.memory import FitMemory, Load, Placement, fit_memory, place
 from moodbench.estimate.shape import Shape, shape_of_config, shape_of_size
-
-__all__ = [
-    "DataSize",
-    "Estimator",
-    "FitMemory",
-    "History",
-    "Load",
-    "PhaseEstimate",
-    "Placement",
-    "Shape",
-    "TrialEstimate",
-    "Workload",
-    "fit_memory",
-    "place",
-    "shape_of_config",
-    "shape_of_size",
-]

@@ -7,5 +7,3 @@ accounting   resources of the nodes over time, lower bound of the makespan, use 
 
 from moodbench.schedule.policy import Scheduler, Start
 from moodbench.schedule.resources import Need, Node, Task
-
-__all__ = ["Need", "Node", "Scheduler", "Start", "Task"]

@@ -89,15 +89,13 @@ class _NodeUse:
 class Scheduler:
     """State of a run's schedule. It reads no clock and no file: the same calls give the same results."""
 
-    def __init__(
-        self, tasks: Iterable[Task], nodes: Iterable[Node], *, drain_at: int | None = None, max_block: int = MAX_BLOCK
-    ) -> None:
+    def __init__(self, tasks: Iterable[Task], nodes: Iterable[Node], *, drain_at: int | None = None) -> None:
         """Create the schedule of `tasks` on `nodes`.
 
         A node on which `drain_at` waiting measurements can run takes no more packed tasks. None drains no node:
         measurements then start only when no packed task wants the node.
         """
-        self._drain_at, self._max_block = drain_at, max_block
+        self._drain_at = drain_at
         self._nodes: dict[str, _NodeUse] = {}
         self._packed: dict[str, Task] = {}
         self._ready: dict[str, Task] = {}
@@ -239,7 +237,7 @@ class Scheduler:
         return found
 
     def _alone_in_memory(self, task: Task, retry: Task) -> Task:
-        """Return `again` with the memory of the largest node where `task` fits, so that nothing runs beside it.
+        """Return `retry` with the memory of the largest node where `task` fits, so that nothing runs beside it.
 
         Return it unchanged if that is not more than `task` needs.
         """
@@ -291,7 +289,7 @@ class Scheduler:
         for place in sorted(self._alive(), key=lambda p: (len(p.tasks), p.node.id)):
             if place.node.id in self._draining or place.measuring:
                 continue
-            claimed = self._max_block * len(self._draining)
+            claimed = MAX_BLOCK * len(self._draining)
             here = sum(1 for task in self._ready.values() if place in self._eligible(task))
             if here - claimed >= self._drain_at:
                 self._draining.add(place.node.id)
@@ -335,7 +333,7 @@ class Scheduler:
         return starts
 
     def _reserve(self, task: Task, accepting: dict[str, _NodeUse]) -> None:
-        """Remove from `open_` the node that will fit `task` soonest; it stays reserved until the task starts."""
+        """Remove from `accepting` the node that will fit `task` soonest; it stays reserved until the task starts."""
         able = [place for place in self._eligible(task) if place.node.id in accepting]
         if not able:
             return
@@ -353,7 +351,7 @@ class Scheduler:
             able = [task for task in self._ready.values() if place in self._eligible(task)]
             if not able:
                 continue
-            size = min(self._max_block, math.ceil(len(able) / (len(idle) - position)))
+            size = min(MAX_BLOCK, math.ceil(len(able) / (len(idle) - position)))
             # One that has failed before is measured alone: it may have caused the failure of the others in its block.
             fresh = [task for task in able if not task.failed]
             block = tuple(heapq.nsmallest(size, fresh, key=lambda task: task.group)) if fresh else (able[0],)

@@ -13,20 +13,3 @@ from moodbench.spec.resolved import (
     evaluation_id,
     fit_ids,
 )
-
-__all__ = [
-    "BASELINE_OF_SCORE",
-    "BenchmarkSpec",
-    "EvaluateSpec",
-    "FitSpec",
-    "MeasureSpec",
-    "Prompt",
-    "ResolvedDataset",
-    "ResolvedModel",
-    "SeedSpec",
-    "TrialSpec",
-    "evaluation_id",
-    "fit_ids",
-    "read_spec",
-    "spec_of_preset",
-]

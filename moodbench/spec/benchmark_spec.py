@@ -219,15 +219,5 @@ def read_spec(path: Path) -> BenchmarkSpec:
 
 def spec_of_preset(name: str, catalogue: Catalogue, overrides: dict[str, Any]) -> BenchmarkSpec:
     """Return the spec of preset `name`, with the `overrides` given on the command line."""
-    preset = catalogue.preset(name)
-    values: dict[str, Any] = {
-        "models": preset.models,
-        "datasets": preset.datasets,
-        "seeds": tuple(range(preset.seeds)),
-        "max_train_examples": preset.max_train_examples,
-        "max_validation_examples": preset.max_validation_examples,
-        "protocol": preset.protocol,
-        "lora": preset.lora,
-        "train": preset.train,
-    }
+    values = catalogue.preset(name).model_dump(exclude={"description"})
     return spec_from_values(overridden(values, overrides), f"preset {name}")

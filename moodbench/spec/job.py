@@ -17,61 +17,47 @@ KIND_OF_PHASE = {"fit": "fits", "evaluate": "evaluations", "measure": "measureme
 DEFAULT_CHECKPOINT_INTERVAL_S = 60.0
 
 
-class FitPhase(Frozen):
+class _Phase(Frozen):
+    spec: FitSpec | EvaluateSpec | MeasureSpec
+    num_gpus: int = 1
+    """Number of CUDA devices that the model is spread over; in a measurement, the other devices of the machine idle."""
+
+    @property
+    def id(self) -> str:
+        """Id of the record."""
+        match self.spec:
+            case FitSpec():
+                return self.spec.fit_id
+            case EvaluateSpec():
+                return self.spec.evaluation_id
+            case MeasureSpec():
+                return self.spec.measurement_id
+
+    @property
+    def fit(self) -> FitSpec:
+        """The fit that is trained, evaluated or measured."""
+        return self.spec if isinstance(self.spec, FitSpec) else self.spec.fit
+
+
+class FitPhase(_Phase):
     """Phase that trains a model and saves it."""
 
     phase: Literal["fit"] = "fit"
     spec: FitSpec
-    num_gpus: int = 1
-    """Number of CUDA devices that the model is spread over."""
-
-    @property
-    def id(self) -> str:
-        """Id of the record."""
-        return self.spec.fit_id
-
-    @property
-    def fit(self) -> FitSpec:
-        """The fit itself."""
-        return self.spec
 
 
-class EvaluatePhase(Frozen):
+class EvaluatePhase(_Phase):
     """Phase that predicts the test texts and scores the predictions."""
 
     phase: Literal["evaluate"] = "evaluate"
     spec: EvaluateSpec
-    num_gpus: int = 1
-    """Number of CUDA devices that the model is spread over."""
-
-    @property
-    def id(self) -> str:
-        """Id of the record."""
-        return self.spec.evaluation_id
-
-    @property
-    def fit(self) -> FitSpec:
-        """The fit that is evaluated."""
-        return self.spec.fit
 
 
-class MeasurePhase(Frozen):
+class MeasurePhase(_Phase):
     """Phase that times the model in fresh processes."""
 
     phase: Literal["measure"] = "measure"
     spec: MeasureSpec
-    num_gpus: int = 1
-    """Number of CUDA devices that the model is spread over; the other devices of the machine idle."""
-
-    @property
-    def id(self) -> str:
-        """Id of the record."""
-        return self.spec.measurement_id
-
-    @property
-    def fit(self) -> FitSpec:
-        """The fit that is measured."""
-        return self.spec.fit
 
 
 Phase = Annotated[FitPhase | EvaluatePhase | MeasurePhase, Field(discriminator="phase")]

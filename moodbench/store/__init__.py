@@ -3,15 +3,3 @@
 from moodbench.store.commit import Attempt, Committed, write_table
 from moodbench.store.schema import METRIC_COLUMNS, PREDICTIONS, SAMPLES, SCHEMA_VERSION, stamped
 from moodbench.store.store import Store
-
-__all__ = [
-    "METRIC_COLUMNS",
-    "PREDICTIONS",
-    "SAMPLES",
-    "SCHEMA_VERSION",
-    "Attempt",
-    "Committed",
-    "Store",
-    "stamped",
-    "write_table",
-]

@@ -175,10 +175,8 @@ class ModelEntry(Entry):
             raise ValueError(f"method {self.method} needs `source`")
         if self.quantization != "none" and self.method not in ("lora", "prompted"):
             raise ValueError(f"method {self.method} does not use quantization")
-        shape = ("family", "source", "num_hidden_layers", "group", "size", "batch_size", "published_in", "head",
-                 "prompt", "num_examples")  # fmt: skip
-        fields = (*shape, "lora", "train", "probe", "tfidf", "text")
-        idle = [key for key in fields if getattr(self, key) and key not in _READ_BY[self.baseline or self.method]]
+        not_read = set[str]().union(*_READ_BY.values()) - _READ_BY[self.baseline or self.method]
+        idle = [key for key in type(self).model_fields if key in not_read and getattr(self, key)]
         if idle:
             kind = f"baseline {self.baseline}" if self.baseline else f"method {self.method}"
             raise ValueError(f"{kind} does not use {', '.join(idle)}")
