@@ -158,6 +158,7 @@ def planned_tweets(folder, model="vader"):
 def test_the_texts_and_the_cache_count_until_they_are_there(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(preflight, "_check_disks", lambda _, needed, __, cached, ___: asked.append((needed, cached)))
+    monkeypatch.setattr(preflight, "check_models", lambda *_, **__: [])  # its own tests load models
     monkeypatch.setattr(preflight, "_check_memory", lambda *_: None)
     store, plan = planned_tweets(tmp_path, "MiniLM-L3")
     preflight.check_preflight(plan, RunContext(store, load_catalogue(), CARD))
