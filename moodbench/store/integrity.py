@@ -16,7 +16,7 @@ from moodbench.store.location import checked_key
 from moodbench.store.schema import RECORDS
 
 CHECKSUM_KEY = b"moodbench.sha256"
-"""Key in a record's metadata; records of versions before it lack it, and only their values are checked."""
+"""Key in the metadata of records and snapshots. Earlier versions wrote none: only values of records are checked."""
 PHASES = {"fits": "fit", "evaluations": "evaluate", "measurements": "measure"}
 _OF_TRIAL = ("fit_id", "config_id", "model", "dataset", "seed")
 REQUIRED = {
@@ -68,8 +68,13 @@ class Damaged:
 
 
 def sealed(table: pa.Table) -> pa.Table:
-    """Return `table`, one record, with the checksum over its contents in its metadata."""
+    """Return `table`, a record or a snapshot, with the checksum over its contents in its metadata."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), CHECKSUM_KEY: _digest(table)})
+
+
+def is_sealed(table: pa.Table) -> bool:
+    """Return whether `table` has the checksum over its contents in its metadata."""
+    return (table.schema.metadata or {}).get(CHECKSUM_KEY) == _digest(table)
 
 
 def _digest(table: pa.Table) -> bytes:

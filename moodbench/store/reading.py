@@ -1,7 +1,7 @@
 """Reading of store files as tables, from the files themselves or from a snapshot of many records.
 
 A snapshot is one file with all records of a kind: a cache for large stores, never the source of truth. A row is used
-only as long as its record file has the size and modification time that the row was read with.
+only if the checksum of the snapshot is right and the record file has the size and modification time it was read with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, id_of_key, write_table
-from moodbench.store.integrity import Damaged, flaws_of
+from moodbench.store.integrity import Damaged, flaws_of, is_sealed, sealed
 from moodbench.store.location import Location
 from moodbench.store.schema import ADDED, RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
 
@@ -190,7 +190,7 @@ def compact(location: Location, kind: str) -> Compacted:
     refuse_damaged(location, found.damaged)
     table, key = found.table, snapshot_key(kind)
     with Attempt(location) as attempt:
-        staged = write_table(table.cast(stamped(table.schema)), attempt.folder / "snapshot.parquet")
+        staged = write_table(sealed(table.cast(stamped(table.schema))), attempt.folder / "snapshot.parquet")
         location.replace(staged, key)
     return Compacted(key, table.num_rows, found.num_read)
 
@@ -202,8 +202,10 @@ def snapshot_key(kind: str) -> str:
 
 def read_snapshot(location: Location, kind: str) -> pa.Table | None:
     """Return the snapshot of `kind` with its KEY and STAMP columns, or None if there is no usable one."""
+    key = snapshot_key(kind)
     try:
-        return read_table(location, snapshot_key(kind), _with_source(RECORDS[kind][0]))
+        whole = _whole_table(location, key)
+        return _with_columns(location, key, whole, _with_source(RECORDS[kind][0])) if is_sealed(whole) else None
     except StoreError:
         return None
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from toy_store import change_row, path_of, toy_fit, write_toy_store, write_toy_t
 from moodbench.cli import main
 from moodbench.errors import StoreError
 from moodbench.store import Store
+from moodbench.store.integrity import CHECKSUM_KEY
 from moodbench.store.location import LocalLocation, RemoteLocation
 from moodbench.store.reading import compact, read_records, read_snapshot
 from moodbench.store.schema import RECORDS
@@ -84,7 +86,9 @@ def test_a_record_cut_short_after_compacting_still_stops_the_reader(store):
         store.records("fits")
 
 
-@pytest.mark.parametrize("damage", ["delete", "truncate", "empty", "foreign", "version", "column", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["delete", "truncate", "empty", "foreign", "version", "column", "folder", "changed", "unsealed"]
+)
 def test_a_snapshot_that_is_gone_damaged_or_not_ours_changes_nothing(store, damage):
     compact_all(store)
     for path in (Path(store.uri) / "snapshots").glob("*.parquet"):
@@ -103,6 +107,12 @@ def test_a_snapshot_that_is_gone_damaged_or_not_ours_changes_nothing(store, dama
             pq.write_table(table.drop_columns(["model"]), path)
         elif damage == "folder":
             path.mkdir()
+        elif damage == "changed":
+            row = table.to_pylist()[0] | {"model": "another"}
+            pq.write_table(pa.Table.from_pylist([row, *table.to_pylist()[1:]], schema=table.schema), path)
+        elif damage == "unsealed":
+            metadata = {key: value for key, value in table.schema.metadata.items() if key != CHECKSUM_KEY}
+            pq.write_table(table.replace_schema_metadata(metadata), path)
     assert read_snapshot(store.location, "fits") is None
     assert_same_as_without(store)
 
