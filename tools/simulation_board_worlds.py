@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy  # its parts load when first used
 from simulation_draws import (
+    FINE,
     ITEM_SD,
     NUM_DRAWS,
     NUM_MODELS,
@@ -21,6 +22,8 @@ from simulation_draws import (
     Seen,
     World,
     answers,
+    f1_difference,
+    f1_test,
     joint,
     labels,
     outcomes,
@@ -35,7 +38,7 @@ from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws, spee
 from moodbench.statistics.calibration import ece_null
 from moodbench.statistics.composite import COMPOSITES, Weights, load_anchors, utilities_of
 from moodbench.statistics.intervals import Interval, clipped, mean_of_independent
-from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
+from moodbench.statistics.paired import paired_accuracy
 from moodbench.statistics.rank_intervals import rank_all
 from moodbench.statistics.smoothed import f1_of_confusion
 
@@ -76,6 +79,7 @@ def board_worlds() -> list[World]:
                 world,
                 "covers",
                 partial(_true_f1_difference, 300, num_seeds, sd),
+                FINE if num_seeds == 5 else 1,
             ),
         ]
     for n in (200, 1000):
@@ -86,8 +90,8 @@ def board_worlds() -> list[World]:
     for k, n in ((2, 300), (2, 2000), (3, 300), (3, 2000)):
         world = f"n = {n}, 1 seed, {k} classes of {' : '.join(f'{100 * s:g}' for s in CELLS[k][0])}"
         rows += [
-            World("smoothed bootstrap, macro-F1", world, "covers", partial(_unequal_f1, k, n)),
-            World("bootstrap, difference in macro-F1", world, "covers", partial(_unequal_f1_difference, k, n)),
+            World("smoothed bootstrap, macro-F1", world, "covers", partial(_unequal_f1, k, n), FINE),
+            World("bootstrap, difference in macro-F1", world, "covers", partial(_unequal_f1_difference, k, n), FINE),
         ]
     rows.append(
         World(
@@ -95,6 +99,7 @@ def board_worlds() -> list[World]:
             "n = 300, these weights, seed sd 0.3",
             "covers",
             partial(_trainings, 300),
+            SHARP,
         )
     )
     rows += [
@@ -230,9 +235,8 @@ def _true_difference(num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _true_f1_difference(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    drawn = joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD, (0.0, GAP)))
-    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
-    return low <= _gap(sd) <= high, high - low
+    right = outcomes(rng, n, 2, num_seeds, sd, ITEM_SD, (0.0, GAP))
+    return f1_difference(rng, labels(n), answers(right), _gap(sd))
 
 
 def _gap(sd: float) -> float:
@@ -258,25 +262,18 @@ def _unequal_truth(k: int) -> float:
     return float(f1_of_confusion(np.array(shares)[:, None] * np.array(said)))
 
 
-def _unequal_joint(k: int, n: int, num_models: int, rng: Rng) -> BootstrapDraws:
-    truths, said = _unequal(k, n, num_models, rng)
-    return bootstrap_draws(truths, said, "ab"[:num_models], k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
-
-
 def _unequal_f1(k: int, n: int, rng: Rng) -> Seen:
-    return seen(_unequal_joint(k, n, 1, rng).interval("a", "f1_macro"), _unequal_truth(k))
+    truths, said = _unequal(k, n, 1, rng)
+    drawn = bootstrap_draws(truths, said, "a", k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+    return seen(drawn.interval("a", "f1_macro"), _unequal_truth(k))
 
 
 def _unequal_f1_difference(k: int, n: int, rng: Rng) -> Seen:
-    drawn = _unequal_joint(k, n, 2, rng)
-    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
-    return low <= 0 <= high, high - low
+    return f1_difference(rng, *_unequal(k, n, 2, rng), 0.0, k)
 
 
 def _unequal_f1_test(k: int, n: int, rng: Rng) -> Seen:
-    truths, (a, b) = _unequal(k, n, 2, rng)
-    draw = int(rng.integers(2**31))
-    return paired_f1(truths, a, b, k, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
+    return f1_test(rng, *_unequal(k, n, 2, rng), k)
 
 
 def _trainings(n: int, rng: Rng) -> Seen:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from moodbench.statistics.bootstrap import BootstrapDraws, bootstrap_draws
 from moodbench.statistics.intervals import Interval
+from moodbench.statistics.paired import paired_f1
 
 Rng = np.random.Generator
 Seen = tuple[bool, float | None]
@@ -42,6 +43,9 @@ class World(NamedTuple):
 
 SHARP = 16
 """`World.times` of tests that use their whole level."""
+FINE = 4
+"""`World.times` of intervals whose share must be known to half a point: 93 and 95 % are otherwise hard to distinguish."""
+Classes = npt.NDArray[np.int64]
 
 
 def outcomes(
@@ -91,3 +95,16 @@ def joint(rng: Rng, right: Table) -> BootstrapDraws:
     return bootstrap_draws(
         labels(right.shape[1]), answers(right), names, 2, kinds=kinds, num_draws=NUM_DRAWS, seed=draw
     )
+
+
+def f1_difference(rng: Rng, truths: Classes, said: Sequence[Classes], true: float, k: int = 2) -> Seen:
+    """Return whether the interval of the difference in macro-F1 of two models covers the true one, and its width."""
+    found = paired_f1(truths, *said, k, num_draws=NUM_DRAWS, seed=int(rng.integers(2**31)))
+    assert found.low is not None and found.high is not None, "no class is tiny"
+    return found.low <= true <= found.high, found.high - found.low
+
+
+def f1_test(rng: Rng, truths: Classes, said: Sequence[Classes], k: int = 2) -> Seen:
+    """Return whether the test of the difference in macro-F1 of two equal models errs."""
+    found = paired_f1(truths, *said, k, num_draws=NUM_DRAWS // 2, seed=int(rng.integers(2**31)))
+    return found.p_value <= 0.05, None

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import scipy  # its parts load when first used
 from simulation_board_worlds import board_worlds
 from simulation_draws import (
+    FINE,
     ITEM_SD,
-    NUM_DRAWS,
     NUM_MODELS,
     SHARP,
     SPREAD,
@@ -23,6 +23,8 @@ from simulation_draws import (
     Seen,
     World,
     answers,
+    f1_difference,
+    f1_test,
     joint,
     labels,
     outcomes,
@@ -33,7 +35,7 @@ from simulation_rare_worlds import rare_worlds
 
 from moodbench.metrics.measurement import quantile_with_interval
 from moodbench.statistics.intervals import clipped, mean_of_independent, newcombe_paired, two_way, wilson
-from moodbench.statistics.paired import difference_interval, paired_accuracy, paired_f1
+from moodbench.statistics.paired import paired_accuracy
 from moodbench.statistics.rank_intervals import across_datasets, rank_all
 
 
@@ -43,8 +45,10 @@ def worlds() -> list[World]:
     for n in (200, 1000):
         one = f"n = {n}, 1 seed"
         rows += [
-            World("smoothed bootstrap, macro-F1", one, "covers", partial(_f1, n, 1, 0.0)),
-            World("Newcombe, difference in accuracy", f"{one}, difference 0.03", "covers", partial(_newcombe, n)),
+            World("smoothed bootstrap, macro-F1", one, "covers", partial(_f1, n, 1, 0.0), FINE),
+            World(
+                "Newcombe, difference in accuracy", f"{one}, difference 0.03", "covers", partial(_newcombe, n), SHARP
+            ),
             World("bootstrap, difference in macro-F1", one, "covers", partial(_f1_difference, n, 1, 0.0)),
             World("rank intervals, all of 6 checkpoints together", one, "covers", partial(_ranks, n, 1, 0.0)),
         ]
@@ -73,7 +77,9 @@ def worlds() -> list[World]:
             "covers",
             partial(_mean, 3, 0.3),
         ),
-        World("order statistics, median latency", "200 requests, log-normal", "covers", partial(_quantile, 200, 0.5)),
+        World(
+            "order statistics, median latency", "200 requests, log-normal", "covers", partial(_quantile, 200, 0.5), FINE
+        ),
         World(
             "order statistics, 99th percentile", "1000 requests, log-normal", "covers", partial(_quantile, 1000, 0.99)
         ),
@@ -97,9 +103,10 @@ def worlds() -> list[World]:
     for num_seeds in (2, 3, 5):
         for sd in (0.0, 0.3):
             world = f"n = 300, {num_seeds} seeds, equal recipes, seed sd {sd}"
+            fine, sharp = (FINE, SHARP) if sd else (1, 1)
             rows += [
-                World("items x seeds, p of the difference", world, "errs", partial(_recipe_test, num_seeds, sd)),
-                World("bootstrap with seeds, macro-F1", world, "errs", partial(_f1_test, 300, num_seeds, sd)),
+                World("items x seeds, p of the difference", world, "errs", partial(_recipe_test, num_seeds, sd), sharp),
+                World("bootstrap with seeds, macro-F1", world, "errs", partial(_f1_test, 300, num_seeds, sd), fine),
                 World("max-T, any of 15 pairs", world, "errs", partial(_family, 300, num_seeds, sd, ITEM_SD)),
             ]
     rows += [
@@ -152,15 +159,11 @@ def _recipe_test(num_seeds: int, sd: float, rng: Rng) -> Seen:
 
 
 def _f1_difference(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    drawn = joint(rng, outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
-    low, high = difference_interval(drawn.f1_draws[:, 0] - drawn.f1_draws[:, 1], 0.95)
-    return low <= 0 <= high, high - low
+    return f1_difference(rng, labels(n), answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD)), 0.0)
 
 
 def _f1_test(n: int, num_seeds: int, sd: float, rng: Rng) -> Seen:
-    a, b = answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD))
-    draw = int(rng.integers(2**31))
-    return paired_f1(labels(n), a, b, 2, num_draws=NUM_DRAWS // 2, seed=draw).p_value <= 0.05, None
+    return f1_test(rng, labels(n), answers(outcomes(rng, n, 2, num_seeds, sd, ITEM_SD)))
 
 
 def _newcombe(n: int, rng: Rng) -> Seen:

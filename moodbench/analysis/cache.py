@@ -83,7 +83,7 @@ def key_of(records: Records) -> str:
     ):
         times = frame["ended_at"].astype(str)
         digest.update("\n".join(sorted(frame[column] + " " + times)).encode() + b"\n\n")
-    for part in ("statistics", "analysis"):
+    for part in ("statistics", "analysis", "metrics"):
         for source in sorted(files(f"moodbench.{part}").iterdir(), key=lambda entry: entry.name):
             if source.name.endswith((".py", ".toml")):
                 digest.update(source.read_bytes())

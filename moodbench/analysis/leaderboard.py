@@ -20,7 +20,7 @@ from moodbench.statistics.composite import LogScale, contributions, load_anchors
 from moodbench.statistics.intervals import Interval, clipped, two_way, wilson
 from moodbench.statistics.overall import QUALITY, SPEED, worst_verdict
 from moodbench.statistics.rank_intervals import num_draws_of_pairs, tied_fastest
-from moodbench.statistics.seeds import NO_PRIOR, SeedPrior, seed_prior
+from moodbench.statistics.seeds import NO_PRIOR, SeedPrior, seed_priors
 from moodbench.training.outcome import worst_training_verdict
 
 MAJORITY = "majority"
@@ -62,7 +62,7 @@ QUALITY_COLUMNS = (
 )
 """Columns added by `track_with_quality_columns`; null if unknown."""
 type SeedPriors = Mapping[tuple[Any, ...], SeedPrior]
-"""Values of TRACK and method to what the entries say about the variance of accuracy between seeds."""
+"""Values of ENTRY to what comparable entries say about the variance of the accuracy of that entry between seeds."""
 Correct = Callable[[list[str]], npt.NDArray[np.bool_]]
 """Function from the evaluation ids of one entry's seeds to right or wrong `(items, seeds)`.
 
@@ -78,13 +78,8 @@ def entries(trials: pd.DataFrame, correct: Correct) -> pd.DataFrame:
     if trials.empty:
         return pd.DataFrame(columns=[*ENTRY, "track", "score", "rank"])
     ordered = trials.sort_values(["seed", "evaluation_id"])
-    priors = seed_priors(ordered)
-    rows = pd.DataFrame(
-        [
-            _entry(key, group, correct, prior_of(priors, group.iloc[0]))
-            for key, group in ordered.groupby(ENTRY, sort=True)
-        ]
-    )
+    priors = entry_priors(ordered)
+    rows = pd.DataFrame([_entry(key, group, correct, priors[key]) for key, group in ordered.groupby(ENTRY, sort=True)])
     rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
     rows = rows.assign(trivial=_no_better_than_majority(rows))
     return _with_baseline(rows.astype({"num_steps": "Int64"}))
@@ -206,23 +201,20 @@ def _hypervolumes(track: pd.DataFrame, latency_s: pd.Series[float]) -> dict[str,
     return found
 
 
-def seed_priors(trials: pd.DataFrame) -> SeedPriors:
-    """Return what entries of one dataset, training size and method say about the variance of accuracy between seeds.
+def entry_priors(trials: pd.DataFrame) -> SeedPriors:
+    """Return the prior of each entry, from those of its dataset, training size and method: see `seeds.seed_priors`.
 
-    `trials` has one row per evaluated fit, with the columns of ENTRY, method, seed and the metrics. The keys are the
-    values of TRACK and method. An entry whose seeds agree in all metrics is deterministic and does not count.
+    `trials` has one row per evaluated fit, with the columns of ENTRY, method, seed and the metrics. An entry whose
+    seeds agree in all metrics is deterministic and does not count.
     """
-    found = {}
-    for key, kind in trials.groupby([*TRACK, "method"], sort=False):
-        own = [each for _, each in kind.drop_duplicates([*ENTRY, "seed"], keep="last").groupby(ENTRY, sort=True)]
-        varying = [each for each in own if (each[list(VARYING)].nunique() > 1).any()]
-        found[tuple(key)] = seed_prior([each["accuracy"].to_numpy(dtype=np.float64) for each in varying])
+    found: dict[tuple[Any, ...], SeedPrior] = {}
+    for _, track in trials.drop_duplicates([*ENTRY, "seed"], keep="last").groupby(TRACK, sort=False):
+        own = list(track.groupby(ENTRY, sort=True))
+        scores = [each["accuracy"].to_numpy(dtype=np.float64) for _, each in own]
+        varies = [bool((each[list(VARYING)].nunique() > 1).any()) for _, each in own]
+        priors = seed_priors(scores, [each["method"].iloc[0] for _, each in own], varies)
+        found |= dict(zip([key for key, _ in own], priors, strict=True))
     return found
-
-
-def prior_of(priors: SeedPriors, trial: pd.Series[Any]) -> SeedPrior:
-    """Return the prior for the entry of a trial, from `seed_priors`."""
-    return priors.get((*(trial[column] for column in TRACK), trial["method"]), NO_PRIOR)
 
 
 def _entry(key: Any, group: pd.DataFrame, correct: Correct, prior: SeedPrior) -> dict[str, Any]:

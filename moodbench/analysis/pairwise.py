@@ -17,7 +17,7 @@ import pandas as pd
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.analysis.calibration import Calibration, calibration_of
-from moodbench.analysis.leaderboard import SeedPriors, entry_names, plain_names, prior_of, seed_priors
+from moodbench.analysis.leaderboard import ENTRY, SeedPriors, entry_names, entry_priors, plain_names
 from moodbench.analysis.results import PredictedClasses
 from moodbench.analysis.trials import TRACK
 from moodbench.errors import UnknownNameError, UsageError
@@ -98,7 +98,7 @@ def compare_models(
     """
     fits, evaluations = store.sound_records("fits")[0], store.sound_records("evaluations")[0]
     trials = named_trials(evaluations.merge(fits[OF_FITS], on="fit_id"))
-    priors = seed_priors(trials.sort_values("ended_at"))
+    priors = entry_priors(trials.sort_values("ended_at"))
     if config_ids is not None:
         trials = named_trials(trials[trials["config_id"].isin(config_ids)])
     first, second = (parse_model(name, trials, store.uri) for name in (a, b))
@@ -183,7 +183,7 @@ def _prior_of_difference(
     `right` are the outcomes `(items, seeds)` of the two, `trials` one trial or leaderboard row of each.
     """
     a, b = (
-        prior_of(priors, trial) if (own != own[:, :1]).any() else DETERMINISTIC
+        priors[tuple(trial[ENTRY])] if (own != own[:, :1]).any() else DETERMINISTIC
         for own, trial in zip(right, trials, strict=True)
     )
     return a.of_difference(b)
@@ -254,7 +254,7 @@ def paired_differences(
     """Return every pair of `rows` with its paired difference, the higher row first."""
     listed, predicted = [row for _, row in rows.iterrows()], PredictedClasses(store, evaluations)
     trials = evaluations.merge(store.records("fits")[OF_FITS], on="fit_id")
-    priors = seed_priors(trials.sort_values("ended_at"))
+    priors = entry_priors(trials.sort_values("ended_at"))
     return [
         (str(a["name"]), str(b["name"]), paired_difference(predicted, a, b, evaluations, priors))
         for a, b in combinations(listed, 2)

@@ -72,6 +72,8 @@ class Recommendation:
     """Number of models on the leaderboard."""
     num_rows: int
     """Number of these that cover all datasets and are better than chance, which are compared."""
+    num_trivial: int
+    """Number of these that cover all datasets and are no better than chance."""
     num_fitting: int = 0
     """Number of models within the limits."""
     num_tied: int = 0
@@ -89,11 +91,13 @@ class Recommendation:
 
 def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
     """Recommend one of the `rows` of one track."""
-    num_given, rows = len(rows), without_trivial(on_all(valid(rows))).astype({"latency_p50_s": "float64"})
+    covering = on_all(valid(rows)).astype({"latency_p50_s": "float64"})
+    num_given, rows = len(rows), without_trivial(covering)
+    counts = num_given, len(rows), len(covering) - len(rows)
     fitting = rows[_within(rows, limits)].sort_values("accuracy", ascending=False, kind="stable")
     if fitting.empty:
         nearest, misses = _nearest(rows, limits)
-        return Recommendation(num_given, len(rows), nearest=nearest, misses=misses)
+        return Recommendation(*counts, nearest=nearest, misses=misses)
     best = fitting.iloc[0]
     is_tied = [name == best["name"] or tied(str(name), str(best["name"])) for name in fitting["name"]]
     fastest_first = fitting[is_tied].sort_values(
@@ -102,8 +106,7 @@ def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
     pick = fastest_first.iloc[0]
     others = fastest_first.iloc[1:] if len(fastest_first) > 1 else fitting[fitting["name"] != pick["name"]]
     return Recommendation(
-        num_given,
-        len(rows),
+        *counts,
         num_fitting=len(fitting),
         num_tied=len(fastest_first),
         pick=pick,

@@ -307,7 +307,8 @@ def _foot_html(references: pd.DataFrame | None, columns: Sequence[Column]) -> st
 def _legend_html(rows: pd.DataFrame) -> str:
     text = (
         "Underlined: the best of its column, and for accuracy, F1 and P50 of one dataset every value that is not "
-        "significantly different from the best."
+        "significantly different from the best. P50 from three processes leaves out one of six equally fast entries in "
+        "9 % of cases instead of 5 %; from five, in 2 %."
     )
     if "rank_low" in rows:
         text += " A rank is a 95 % interval; a heavy line separates groups whose intervals start at different ranks."

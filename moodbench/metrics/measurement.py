@@ -82,7 +82,7 @@ def judge_windows(windows: Sequence[Window], *, num_threads: int) -> Verdict:
     The verdict is clean if at least 90 % of the windows are clean. It is also clean from 70 % on, and a cause then
     states the share. Below, it is contaminated. It is unknown if a window has no signal, or if there are no windows.
     Only clean windows, and those without a signal, are kept.
-    Source: thresholds and evidence in the measurement protocol (run delay finds slow windows with AUC 0.97-0.99).
+    Source: run delay finds slow windows with an AUC of 0.97-0.99; docs/score.md says how the limits were checked.
     """
     if num_threads < 1:
         raise ValueError(f"num_threads is {num_threads}; at least 1")
@@ -289,7 +289,7 @@ def request_quantiles(
     """
     used = [[np.asarray(window) for window in windows] for windows in processes if len(windows)]
     pooled = [quantile_with_interval(np.concatenate([w for windows in used for w in windows]), q, level) for q in qs]
-    tail = _expanded_tail(sum(-(-len(windows) // BLOCK_WINDOWS) for windows in used), level)
+    tail = expanded_tail(sum(-(-len(windows) // BLOCK_WINDOWS) for windows in used), level)
     drawn = np.quantile(_block_bootstrap(used, qs), [tail, 1 - tail], axis=0)
     wholes = used if len(used) > 1 else _blocks(used[0])
     between = [_between_wholes([float(np.quantile(np.concatenate(part), q)) for part in wholes], level) for q in qs]
@@ -303,15 +303,16 @@ def request_quantiles(
     ]
 
 
-def _expanded_tail(num_blocks: int, level: float) -> float:
-    """Return the share of draws beyond either end of a percentile interval that allows for few blocks.
+def expanded_tail(n: int, level: float) -> float:
+    """Return the share of bootstrap draws beyond either end of a percentile interval that allows for few items `n`.
 
-    Source: Hesterberg 2015, section 5.2: the expanded percentile interval.
+    It is that of a normal distribution beyond sqrt(n / (n - 1)) times the quantile of t with n - 1 degrees of freedom.
+    Source: Hesterberg 2015, American Statistician 69(4), section 5.2: the expanded percentile interval.
     """
-    if num_blocks < 2:
+    if n < 2:
         return 0.0
-    reach = scipy.stats.t.ppf((1 + level) / 2, num_blocks - 1) * math.sqrt(num_blocks / (num_blocks - 1))
-    return float(scipy.stats.norm.sf(reach))
+    reach = scipy.special.stdtrit(n - 1, (1 + level) / 2) * math.sqrt(n / (n - 1))
+    return float(scipy.special.ndtr(-reach))
 
 
 def _block_bootstrap(

@@ -246,6 +246,12 @@ def row_notes(leaderboard: pd.DataFrame, failures: pd.DataFrame, num_elsewhere: 
         notes.append("One seed: intervals cover new texts with these weights, not retraining.")
     if (leaderboard["estimand"] == "recipe").any():
         notes.append("Several seeds: intervals cover retraining the recipe and new texts.")
+    pooled = leaderboard["interval_method"].astype("string").str.contains("moderated", na=False)
+    if (pooled & (leaderboard["num_seeds"] == 2)).any():
+        notes.append(
+            "Two seeds may hide that an entry is far less steady than the others of its method, with which its "
+            "variance between seeds is pooled; its interval is then too narrow."
+        )
     if (leaderboard["estimand"] == MIXED).any():
         notes.append(
             "Mixed: the overall interval combines datasets with one seed (these weights) and with several (retraining)."

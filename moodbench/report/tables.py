@@ -11,6 +11,7 @@ from moodbench.analysis.calibration import NO_VALIDATION, Calibration
 from moodbench.analysis.mislabelled import MIN_SHARE, LabelIssues
 from moodbench.analysis.recommend import Cost, Miss, Recommendation
 from moodbench.report.formatting import MISSING, mebibytes, milliseconds, missing, percent
+from moodbench.report.leaderboard_view import CHANCE_ONLY
 from moodbench.report.notes import recipes_text
 from moodbench.statistics.paired import F1Difference, PairedDifference
 
@@ -204,6 +205,8 @@ def reason(found: Recommendation) -> str:
     """Return why the pick was picked, or why there is none."""
     pick, best = found.pick, found.most_accurate
     if pick is None or best is None:
+        if found.num_trivial and not found.num_rows:
+            return CHANCE_ONLY
         if found.num_given and not found.num_rows:
             return "No entry was run on all of these datasets: choose one of them."
         return "No entry has been evaluated here." if found.nearest is None else "No measured entry meets all limits."

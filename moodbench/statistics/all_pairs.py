@@ -20,7 +20,7 @@ from moodbench.statistics.rank_intervals import (
     num_draws_of_pairs,
     pair_scales,
 )
-from moodbench.statistics.seeds import DETERMINISTIC, SeedPrior, seed_prior
+from moodbench.statistics.seeds import DETERMINISTIC, SeedPrior, seed_priors
 
 LOG_P = np.linspace(np.log(1e-12), 0.0, 2**15 + 1)
 """Log of the p-values with tabulated critical values of t; interpolation has a relative error below 1e-5."""
@@ -145,9 +145,8 @@ def pair_p_values(
 def _priors(right: Sequence[npt.NDArray[np.bool_]], methods: Sequence[str]) -> list[SeedPrior]:
     """Return the prior of the variance between seeds of each entry, from the outcomes `(n, seeds)` of all."""
     varies = [bool((own != own[:, :1]).any()) for own in right]
-    given = list(zip(right, methods, varies, strict=True))
-    found = {m: seed_prior([own.mean(axis=0) for own, other, v in given if v and other == m]) for m in set(methods)}
-    return [found[method] if v else DETERMINISTIC for _, method, v in given]
+    priors = seed_priors([own.mean(axis=0) for own in right], methods, varies)
+    return [prior if v else DETERMINISTIC for prior, v in zip(priors, varies, strict=True)]
 
 
 def _mid_p(a: Floats, b: Floats) -> Floats:

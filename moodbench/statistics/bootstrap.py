@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.statistics.intervals import Estimand, Interval
+from moodbench.metrics.measurement import expanded_tail
+from moodbench.statistics.intervals import Estimand, Interval, percentile_interval
 from moodbench.statistics.rank_intervals import Ranking, num_draws_of_pairs, rank_all
 from moodbench.statistics.seeds import SeedNoise
-from moodbench.statistics.smoothed import CHANCE_LEVEL, f1_of_confusion, own_draws
+from moodbench.statistics.smoothed import CHANCE_LEVEL, CHUNK, f1_of_confusion, own_draws
 
 Floats = npt.NDArray[np.float64]
-CHUNK = 250
-"""Draws computed at once, which bounds memory."""
 FEW_TEXTS = 5
 """Fewest texts of the rarest class with which macro-F1 has an interval."""
 SPEEDS = ("latency_p50_s", "texts_per_s")
@@ -54,8 +53,11 @@ class BootstrapDraws:
     """`(B, M)`, smoothed, not paired, for the interval of each entry; by default `f1_draws`."""
     rarest_class: int | None = None
     """Number of texts of the rarest class, if known."""
-    num_labels: int | None = None
-    """Number of classes among the labels, if known."""
+    num_f1_items: int | None = None
+    """Number of texts that macro-F1 rests on, if known: of a test set whose classes all are as rare as the rarest.
+
+    With `num_items`, six equal entries differed in macro-F1 in 10 % of worlds with 10 texts of 200 in a class.
+    """
     p_above_chance: tuple[float, ...] | None = None
     """Probability that the balanced accuracy of each entry is above chance, that of an answer which ignores the text.
     0 if the one found is not, as that of the majority baseline; None if unknown."""
@@ -79,13 +81,8 @@ class BootstrapDraws:
 
     @property
     def f1_items(self) -> int:
-        """Number of texts that macro-F1 rests on: that of a test set in which all classes are as rare as the rarest.
-
-        With `num_items`, six equal entries differed in macro-F1 in 10 % of worlds with 10 texts of 200 in a class.
-        """
-        if self.rarest_class is None or self.num_labels is None:
-            return self.num_items
-        return self.rarest_class * self.num_labels
+        """Number of texts that macro-F1 rests on, or of all if that is unknown."""
+        return self.num_items if self.num_f1_items is None else self.num_f1_items
 
     @property
     def trivial(self) -> tuple[bool, ...]:
@@ -117,10 +114,10 @@ class BootstrapDraws:
         return "recipe" if max(self.num_seeds) > 1 else "checkpoint"
 
     def interval(self, name: str, metric: str = "accuracy", level: float = 0.95) -> Interval:
-        """Return the percentile interval of `accuracy` or `f1_macro` of one entry, extended to the point.
+        """Return the expanded percentile interval of `accuracy` or `f1_macro` of one entry, extended to the point.
 
         That of macro-F1 is from draws of its own, which are smoothed: see `smoothed.own_draws`. Its ends are NaN where
-        the rarest class has fewer than FEW_TEXTS texts.
+        the rarest class has fewer than FEW_TEXTS texts. Source: see `expanded_tail`.
         """
         m = self.names.index(name)
         several = self.num_seeds[m] > 1
@@ -128,7 +125,7 @@ class BootstrapDraws:
         if metric != "accuracy":
             point, method = self.f1_macro[m], "smoothed bootstrap"
             draws = self.f1_draws if self.f1_own_draws is None else self.f1_own_draws
-        low, high = np.quantile(draws[:, m], [(1 - level) / 2, (1 + level) / 2])
+        low, high = percentile_interval(draws[:, m], 1 - 2 * expanded_tail(self.num_items, level))
         if metric != "accuracy" and self.has_tiny_class:
             low = high = np.nan
         return Interval(
@@ -196,7 +193,7 @@ def bootstrap_draws(
     balanced = np.stack([each.balanced_accuracy for each in smooth], axis=1) + effects[2]
     found_above = np.array([each.mean() for each in scores[2]]) > smooth[0].chance + 1e-12
     above = np.where(found_above, (balanced > smooth[0].chance).mean(axis=0), 0.0)
-    back = np.argsort(order)
+    back, of_classes = np.argsort(order), np.unique(truth, return_counts=True)[1]
     first_seeds = [t[:, int(np.argmin(s))] == truth for t, s in zip(tables, numbers, strict=True)]
     return BootstrapDraws(
         names=tuple(names),
@@ -208,8 +205,8 @@ def bootstrap_draws(
         num_seeds=tuple(t.shape[1] for t in tables),
         discordance=_discordance(np.stack(first_seeds, axis=1)),
         f1_own_draws=(np.stack([each.f1_macro for each in smooth], axis=1) + effects[1])[:, back],
-        rarest_class=int(np.unique(truth, return_counts=True)[1].min()),
-        num_labels=len(np.unique(truth)),
+        rarest_class=int(of_classes.min()),
+        num_f1_items=int(of_classes.min()) * len(of_classes),
         p_above_chance=tuple(above[back].tolist()),
     )
 

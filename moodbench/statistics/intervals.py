@@ -104,13 +104,23 @@ def two_way(values: npt.ArrayLike, level: float = 0.95, prior: SeedPrior = NO_PR
     table = np.asarray(values, dtype=np.float64)
     found = two_way_variance(table, prior)
     half = found.half_width(level)
-    method = method_of(TWO_WAY, prior)
+    method = moderated_method(TWO_WAY, found, table.shape[1])
     return Interval(found.mean, found.mean - half, found.mean + half, level, method, "recipe", len(table))
 
 
-def method_of(method: str, prior: SeedPrior) -> str:
-    """Return the name of the `method`, which says whether the variance between seeds is moderated by others."""
-    return f"{method}, seed variance moderated by comparable entries" if prior.df else method
+def moderated_method(method: str, found: TwoWay, num_seeds: int) -> str:
+    """Return the name of the `method`, which says whether the variance between `num_seeds` seeds is moderated."""
+    return f"{method}, seed variance moderated by comparable entries" if found.num_seeds > num_seeds else method
+
+
+def percentile_interval(drawn: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval of bootstrap draws `(B,)`: those of rank (B + 1) (1 +- level) / 2.
+
+    With few draws, the linear interpolation of ranks 1 to B would be too narrow: 94.5 % of 400 draws for 95 %.
+    Source: Hyndman & Fan 1996, type 6; Davison & Hinkley 1997, section 5.2.
+    """
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="weibull")
+    return float(low), float(high)
 
 
 def clipped(interval: Interval) -> Interval:

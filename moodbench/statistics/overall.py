@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moodbench.statistics.bootstrap import BootstrapDraws
-from moodbench.statistics.intervals import Interval, mean_of_independent
-from moodbench.statistics.paired import difference_interval
+from moodbench.statistics.intervals import Interval, mean_of_independent, percentile_interval
 from moodbench.training.outcome import worst_training_verdict
 
 OVERALL = "overall"
@@ -150,7 +149,8 @@ def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
 def mean_draws(tracks: Mapping[str, BootstrapDraws]) -> BootstrapDraws | None:
     """Return the unweighted mean over datasets, draw by draw, of the entries that all datasets have; None without any.
 
-    Datasets are independent, so that any draw of one can be paired with any draw of another.
+    Datasets are independent, so that any draw of one can be paired with any draw of another. With a tiny class
+    in any of them, the mean of macro-F1 separates nobody either.
     """
     parts = list(tracks.values())
     names = [n for n in parts[0].names if all(n in part.names for part in parts)] if parts else []
@@ -171,6 +171,8 @@ def mean_draws(tracks: Mapping[str, BootstrapDraws]) -> BootstrapDraws | None:
         num_items=items_of_mean([part.num_items for part in parts]),
         num_seeds=tuple(seeds.tolist()),
         discordance=float(np.mean([part.discordance for part in parts])),
+        rarest_class=min((part.rarest_class for part in parts if part.rarest_class is not None), default=None),
+        num_f1_items=items_of_mean([part.f1_items for part in parts]),
     )
 
 
@@ -193,5 +195,5 @@ def mean_ties(bootstrap: BootstrapDraws) -> pd.DataFrame:
 def separated(bootstrap: BootstrapDraws, a: str, b: str, level: float = 0.95) -> bool:
     """Return whether the interval of the difference in accuracy of two entries excludes 0."""
     draws = bootstrap.accuracy_draws
-    low, high = difference_interval(draws[:, bootstrap.names.index(a)] - draws[:, bootstrap.names.index(b)], level)
+    low, high = percentile_interval(draws[:, bootstrap.names.index(a)] - draws[:, bootstrap.names.index(b)], level)
     return low > 0 or high < 0

@@ -12,15 +12,16 @@ import numpy.typing as npt
 import scipy  # its parts load when first used; scipy.stats alone takes a second
 
 from moodbench.statistics.all_pairs import POWER
-from moodbench.statistics.bootstrap import Floats, bootstrap_draws
+from moodbench.statistics.bootstrap import bootstrap_draws
 from moodbench.statistics.intervals import (
     FEW_DISCORDANT,
     Estimand,
     clopper_pearson,
     exact_ends,
     mcnemar_mid_p,
-    method_of,
+    moderated_method,
     newcombe_paired,
+    percentile_interval,
     two_way_variance,
     widened,
 )
@@ -184,7 +185,7 @@ def _recipe_test(right_a: Outcomes, right_b: Outcomes, level: float, prior: Seed
         found.p_value(),
         detectable,
         interval,
-        method_of("two-way items x seeds, t", prior),
+        moderated_method("two-way items x seeds, t", found, right_a.shape[1]),
         "recipe",
     )
 
@@ -257,7 +258,7 @@ def paired_f1(
     bootstrap = bootstrap_draws(truth, [a, b], "ab", num_classes, kinds=kinds, num_draws=num_draws, seed=seed)
     delta = float(bootstrap.f1_macro[0] - bootstrap.f1_macro[1])
     drawn = bootstrap.f1_draws[:, 0] - bootstrap.f1_draws[:, 1]
-    low, high = widened(difference_interval(drawn, level), delta, bootstrap.f1_items, level)
+    low, high = widened(percentile_interval(drawn, level), delta, bootstrap.f1_items, level)
     if forth == back:  # A and B are interchangeable
         low, high = (low - high) / 2, (high - low) / 2
     if bootstrap.estimand == "recipe":
@@ -277,12 +278,6 @@ def _pattern_counts(
     rows = np.column_stack([truth, a, b])
     patterns, counts = np.unique(rows, axis=0, return_counts=True)
     return np.column_stack([patterns, counts]).tolist()  # type: ignore[no-any-return]
-
-
-def difference_interval(drawn: Floats, level: float) -> tuple[float, float]:
-    """Return the ends of the percentile interval of a difference from its bootstrap draws `(B,)`."""
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _randomisation_p(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moodbench.analysis.results import read_results
 from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import StoreView, view_leaderboard
-from moodbench.report.notes import rounded_shares
+from moodbench.report.notes import rounded_shares, row_notes
 from moodbench.statistics.composite import load_anchors
 from moodbench.tune.result import search_result
 from moodbench.tune.trials import SearchTrial
@@ -102,6 +102,19 @@ def test_intervals_say_of_what_they_are(tmp_path):
     assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {one}
     toy_store.write_toy_trial(store, toy_store.toy_fit(seed=1), "e1" + "0" * 18, "c1" + "0" * 18)
     assert {one, several} & set(view_leaderboard(store, hardware()).notes) == {several}
+
+
+def test_two_pooled_seeds_are_said_to_hide_an_unsteady_entry(tmp_path):
+    rows = view_leaderboard(toy_store.write_toy_store(tmp_path), hardware()).rows
+    pooled = "two-way items x seeds, seed variance moderated by comparable entries"
+    for seeds, method, said in (
+        (2, pooled, True),
+        (3, pooled, False),
+        (2, "two-way items x seeds", False),
+        (2, None, False),
+    ):
+        notes = row_notes(rows.assign(num_seeds=seeds, interval_method=method), rows.iloc[:0], 0)
+        assert any(note.startswith("Two seeds may hide") for note in notes) == said
 
 
 def test_a_tiny_class_is_named_and_its_macro_f1_has_no_interval(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 
-from moodbench.statistics.intervals import two_way, two_way_variance, wilson
+from moodbench.statistics.intervals import percentile_interval, two_way, two_way_variance, wilson
 
 
 @pytest.mark.parametrize(("num_correct", "n"), [(0, 1), (1, 1), (0, 50), (7, 10), (800, 872), (25000, 25000)])
@@ -89,3 +89,10 @@ def test_tables_that_cannot_tell_items_from_seeds_are_refused(values, message):
 def test_impossible_shares_and_levels_are_refused(num_correct, n, level):
     with pytest.raises(ValueError, match=r"needed is|allowed is"):
         wilson(num_correct, n, level)
+
+
+def test_a_percentile_interval_of_few_draws_holds_a_new_draw_at_its_level():
+    """The ends of 39 draws at 95 % are the smallest and the largest: a 40th is beyond either once in 40 times."""
+    drawn = np.random.default_rng(1).permutation(np.arange(1.0, 40.0))
+    assert percentile_interval(drawn, 0.95) == pytest.approx((1.0, 39.0))
+    assert percentile_interval(drawn, 0.90) == pytest.approx((2.0, 38.0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moodbench.statistics.bootstrap import bootstrap_draws
+from moodbench.statistics.bootstrap import FEW_TEXTS, bootstrap_draws
 from moodbench.statistics.overall import items_of_mean, mean_draws, mean_ties, separated
 
 
@@ -43,3 +43,19 @@ def test_what_one_data_set_leaves_open_several_may_separate():
     level = mean_draws({str(s): track(["a", "b", "c"], [0.9, 0.9, 0.5], s) for s in range(2)})
     assert not separated(level, "a", "b")
     assert mean_ties(level)["tied_best"].to_dict() == {"a": True, "b": True, "c": False}
+
+
+def test_a_tiny_class_in_one_data_set_leaves_the_mean_of_macro_f1_without_places():
+    """As that data set alone does; accuracy separates them all the same. Macro-F1 rests on as many texts as it does there."""
+
+    def rare(num, seed):
+        labels = np.repeat([0, 1], [400 - num, num])
+        wrong = np.random.default_rng(seed).random((2, 400)) < np.array([[0.05], [0.3]])
+        return bootstrap_draws(labels, np.where(wrong, 1 - labels, labels), ["a", "b"], 2, seed=seed)
+
+    one, two = rare(FEW_TEXTS - 1, 1), rare(40, 2)
+    assert two.f1_ranking.separated("a", "b") and not one.f1_ranking.separated("a", "b")
+    found = mean_draws({"one": one, "two": two})
+    assert found.accuracy_ranking.separated("a", "b") and not found.f1_ranking.separated("a", "b")
+    assert found.has_tiny_class and found.f1_items == items_of_mean([2 * (FEW_TEXTS - 1), 80])
+    assert mean_draws({"two": two, "three": rare(40, 3)}).f1_ranking.separated("a", "b")

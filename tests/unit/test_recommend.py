@@ -170,4 +170,5 @@ def test_what_is_no_better_than_the_majority_is_not_recommended_however_fast():
     of = rows().assign(trivial=[True, False, False, False])
     anything = pick(Limits(p99_s=0.2), tied=lambda a, b: True, of=of)
     assert (anything.pick, anything.num_rows) == ("middle", 3)
-    assert pick(Limits(), of=of.head(1)).pick is None
+    alone = pick(Limits(), of=of.head(1))
+    assert alone.pick is None and alone.why.startswith("No entry is better than always giving the most frequent label")

@@ -74,3 +74,16 @@ def test_what_does_not_read_the_text_is_not_above_chance():
     luck = np.where(np.arange(200) % 25 < 2, 1 - labels, 0)  # one rare text found, balanced accuracy 50.5 %
     alone = bootstrap_draws(labels, [labels * 0, luck], "ab", 2)
     assert not alone.beats_chance and alone.trivial[0], "what was found better by luck is ranked, and said to be so"
+
+
+def test_on_few_texts_the_interval_is_that_of_more_draws():
+    """30 texts: 1.96 becomes sqrt(30 / 29) x 2.0452, a quantile of t with 29 in a printed table, beyond which is 1.87 %."""
+    labels = np.arange(30) % 2
+    said = np.where(np.arange(30) < 24, labels, 1 - labels)
+    drawn = bootstrap_draws(labels, [said], ["a"], 2, num_draws=1999)
+    found, own = drawn.interval("a", "f1_macro"), np.sort(drawn.f1_own_draws[:, 0])
+    tail = stats.norm.sf(np.sqrt(30 / 29) * 2.0452)
+    rank = 2000 * tail  # of B + 1
+    assert tail == pytest.approx(0.0187, abs=1e-4)
+    assert own[int(rank) - 1] <= found.low <= own[int(rank)]
+    assert own[-int(rank) - 1] <= found.high <= own[-int(rank)]
