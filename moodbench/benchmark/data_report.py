@@ -17,12 +17,15 @@ from moodbench.data.loader import Sources
 from moodbench.data.near_duplicates import normalised
 from moodbench.errors import PrerequisiteError
 from moodbench.models.locate import locate
-from moodbench.models.predictor import prepare_text
+from moodbench.models.predictor import MARKUP, prepare_text
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, TrialSpec
 
 MIN_OF_CLASS = 10
 """Test texts of a class below which the report warns: one text then changes its recall by more than 10 points."""
+
+MARKUP_NAMES = {"entities": "HTML entities such as &amp;", "breaks": "<br />", "escapes": r"a written \n or \""}
+"""Preparation step -> what it replaces."""
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sources) -> list[DataReport]:
@@ -122,8 +125,8 @@ class DataReport:
     """Class -> split -> rows; the last class is the positive one."""
     lengths: tuple[Lengths, ...]
     """Lengths in words for the baselines, then in tokens for each group of models with the same tokenisation."""
-    num_html_entities: int
-    """Texts with an HTML entity such as &amp;, which is left unchanged."""
+    num_markup: Mapping[str, int]
+    """Preparation step -> texts with markup that it replaces, as they are before any preparation."""
     num_test_in_train: int
     """Test texts that are also in the training split, after normalisation."""
     licence: str | None = None
@@ -151,7 +154,11 @@ class DataReport:
             f"  positive class: {list(self.counts)[-1]}",
             f"  splits: {read.split_rule}{groups} ({read.num_kept_together:,} texts kept beside others)",
             *(f"  {each.line()}" for each in self.lengths),
-            f"  HTML entities: in {self.num_html_entities:,} texts, left as they are",
+            *(
+                f"  {count:,} texts contain {MARKUP_NAMES[step]}; --prepare {step} replaces them"
+                for step, count in self.num_markup.items()
+                if count
+            ),
             f"  test texts that are also in train: {self.num_test_in_train:,}",
             *(
                 [f"  test texts with a near-duplicate in train: {read.num_near_duplicates:,}"]
@@ -215,9 +222,9 @@ def data_report(
                 for each in models
             ),
         ),
-        num_html_entities=int(
-            frame["text"].str.contains(r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9a-fA-F]+);").sum()
-        ),
+        num_markup={
+            step: sum(mark.search(text) is not None for text in frame["text"]) for step, mark in MARKUP.items()
+        },
         num_test_in_train=overlap,
         licence=None if entry is None or examples.private else " · ".join(filter(None, (entry.licence, entry.terms))),
         warnings=tuple(warnings),

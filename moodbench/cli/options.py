@@ -170,7 +170,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
     _add_fine_tuning(parser)
     parser.add_argument(
-        "--prepare", nargs="+", metavar="STEP", help="steps applied to every text: entities, links, mentions, lowercase"
+        "--prepare",
+        nargs="+",
+        metavar="STEP",
+        help="steps applied to every text: entities, breaks (<br />), escapes (\\n), links, mentions, lowercase",
     )
     parser.add_argument(
         "--augment",

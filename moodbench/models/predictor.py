@@ -23,8 +23,17 @@ Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.14
 """
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w@.])@\w+")
+_ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"'}
+MARKUP: dict[PreparationStep, re.Pattern[str]] = {
+    "entities": re.compile(r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9a-fA-F]+);"),
+    "breaks": re.compile(r"<br\s*/?>", re.IGNORECASE),
+    "escapes": re.compile(r"(?<!\\)\\[nrt\"]"),
+}
+"""Step -> the markup of web pages and programs that it replaces: entities, `<br />`, and `\\n` or `\\"` in letters."""
 STEPS: dict[PreparationStep, Callable[[str], str]] = {
     "entities": html.unescape,
+    "breaks": lambda text: MARKUP["breaks"].sub("\n", text),
+    "escapes": lambda text: MARKUP["escapes"].sub(lambda found: _ESCAPES[found.group()], text),
     "links": lambda text: _LINK.sub(LINK, text),
     "mentions": lambda text: _MENTION.sub(MENTION, text),
     "lowercase": str.lower,

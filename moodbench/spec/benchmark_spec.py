@@ -98,7 +98,7 @@ class BenchmarkSpec(BaseModel):
     text: Annotated[dict[str, Any], ChangesOf(TextDefaults)] = {}
     """Tokenisation fields (max_length, truncation_side) that override the catalogue."""
     prepare: tuple[PreparationStep, ...] = ()
-    """Preprocessing steps of every text, in training and inference: entities, links, mentions, lowercase."""
+    """Preprocessing steps of every text, in training and inference: those of `PreparationStep`."""
     augment: Annotated[dict[str, Any], ChangesOf(Augmentation)] = {}
     """Data augmentation of the training texts: word_dropout, word_swap, punctuation (shares of words), copies."""
 

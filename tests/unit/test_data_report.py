@@ -40,7 +40,11 @@ def test_the_report_counts_words_entities_and_classes():
     words = sorted(len(text.split()) for text, _ in lines)
     (said,) = report.lengths
     assert (said.p50, said.p95, said.longest, said.cut_share) == (words[99], words[189], 200, 0.0)
-    assert report.num_html_entities == 2
+    assert report.num_markup == {"entities": 2, "breaks": 0, "escapes": 0}
+    assert any(
+        line.endswith("2 texts contain HTML entities such as &amp;; --prepare entities replaces them")
+        for line in report.lines()
+    )
     assert {name: sum(c.values()) for name, c in report.counts.items()} == {"bad": 100, "good": 100}
     text = "\n".join(report.lines())
     assert "201 read, 200 used; dropped: 1 without text" in text

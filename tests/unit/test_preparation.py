@@ -38,6 +38,19 @@ def test_each_step_changes_what_it_says_and_nothing_else(steps, expected):
     assert prepare_text(expected, steps) == expected
 
 
+@pytest.mark.parametrize(
+    ("step", "text", "expected"),
+    [
+        ("breaks", "Bad.<br /><BR>Worse.<br/>A <b>bold</b> end", "Bad.\n\nWorse.\nA <b>bold</b> end"),
+        ("escapes", r"Bad.\nHe said \"no\".\tC:\\new", 'Bad.\nHe said "no".\tC:\\\\new'),
+    ],
+)
+def test_markup_of_pages_and_programs_is_replaced_by_its_own_step_alone(step, text, expected):
+    assert prepare_text(text, (step,)) == expected
+    others = [name for name in ("entities", "breaks", "escapes", "links", "mentions") if name != step]
+    assert prepare_text(text, others) == text
+
+
 def trials(models=("tfidf-logreg",), **more):
     return resolve(BenchmarkSpec(models=models, datasets=("icwsm-tweets",), **more), load_catalogue(), MACHINE)
 

@@ -32,7 +32,7 @@ LoraInitialisation = Literal["default", "gaussian", "olora", "pissa", "pissa_nit
 """Those of peft that need no training texts or calibration pass; `default` is Kaiming-uniform A and B = 0."""
 FROM_ANY_WEIGHTS: tuple[LoraInitialisation, ...] = ("default", "gaussian")
 """Initialisations that do not depend on the frozen weights, and so also work with quantised weights."""
-PreparationStep = Literal["entities", "links", "mentions", "lowercase"]
+PreparationStep = Literal["entities", "breaks", "escapes", "links", "mentions", "lowercase"]
 MAX_LORA_ALPHA = 1e4
 
 
