@@ -21,7 +21,8 @@ from moodbench.evaluation.predicting import columns, evaluate, predictions_on
 from moodbench.evaluation.process_clock import peak_resident_bytes
 from moodbench.hardware import Device, environment, hardware, node_name
 from moodbench.models.device import import_peft, prepare_torch
-from moodbench.models.predictor import deployed_form, load_predictor, prepare_text
+from moodbench.models.predictor import deployed_form, load_predictor
+from moodbench.preparation import prepare_text
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
 from moodbench.training.augmentation import augmented
 from moodbench.training.checkpoints import CheckpointArea

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -10,22 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.config import Catalogue
-from moodbench.config.schema import DatasetEntry
+from moodbench.config.schema import DatasetEntry, PreparationStep
 from moodbench.data.examples import SPLITS, Examples, Reading
 from moodbench.data.labelling import shown
+from moodbench.data.language import NO_LETTERS, Language, foreign_language
 from moodbench.data.loader import Sources
 from moodbench.data.near_duplicates import normalised
 from moodbench.errors import PrerequisiteError
 from moodbench.models.locate import locate
-from moodbench.models.predictor import MARKUP, prepare_text
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.preparation import MARKUP_NAMES, num_with_markup, prepare_text
 from moodbench.spec import FitSpec, TrialSpec
 
 MIN_OF_CLASS = 10
 """Test texts of a class below which the report warns: one text then changes its recall by more than 10 points."""
-
-MARKUP_NAMES = {"entities": "HTML entities such as &amp;", "breaks": "<br />", "escapes": r"a written \n or \""}
-"""Preparation step -> what it replaces."""
+READS_EMOJI = "vader"
+"""English-only model with a lexicon of emoji."""
 
 
 def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sources) -> list[DataReport]:
@@ -46,6 +46,8 @@ def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sou
                     baselines=[name for name, fit in models.items() if fit.text is None],
                     models=_lengths(models.values(), examples.frame["text"].tolist()),
                     entry=catalogue.datasets.get(dataset),
+                    english=english_models(models, catalogue),
+                    prepare=next(iter(models.values())).preparation,
                 )
             )
     return reports
@@ -125,17 +127,34 @@ class DataReport:
     """Class -> split -> rows; the last class is the positive one."""
     lengths: tuple[Lengths, ...]
     """Lengths in words for the baselines, then in tokens for each group of models with the same tokenisation."""
-    num_markup: Mapping[str, int]
-    """Preparation step -> texts with markup that it replaces, as they are before any preparation."""
+    num_markup: Mapping[PreparationStep, int]
+    """Step -> texts, as they were read, with markup that it would remove or, if requested, removes."""
     num_test_in_train: int
     """Test texts that are also in the training split, after normalisation."""
     licence: str | None = None
     """Licence and terms of the texts; None for the user's own texts."""
+    language: Language | None = None
+    """Script or language of most texts, if it is not English."""
+    prepare: tuple[PreparationStep, ...] = ()
+    """Steps of the request, which every model applies."""
     warnings: tuple[str, ...] = field(default=())
 
     def as_event(self) -> dict[str, Any]:
         """Return the report as one event of a run."""
         return {"event": "data_report", **asdict(self)}
+
+    def _content(self) -> Iterator[str]:
+        """Yield the language of the texts, which markup was removed from them, and which is still there."""
+        if self.language:
+            yield f"language: mainly {self.language.name} ({self.language.share:.1%} of texts)"
+        for step, count in self.reading.prepared.items():
+            name = MARKUP_NAMES.get(step, f"what step {step} changes")
+            yield f"{count:,} texts contained {name}; replaced, as the source declares `prepare: [{step}]`"
+        for step, count in self.num_markup.items():
+            if count and step in self.prepare:
+                yield f"{count:,} texts contain {MARKUP_NAMES[step]}; every model replaces them (--prepare {step})"
+            elif count:
+                yield f"{count:,} texts contain {MARKUP_NAMES[step]}; --prepare {step} replaces them"
 
     def lines(self) -> list[str]:
         """Return the report as lines for a terminal."""
@@ -154,11 +173,7 @@ class DataReport:
             f"  positive class: {list(self.counts)[-1]}",
             f"  splits: {read.split_rule}{groups} ({read.num_kept_together:,} texts kept beside others)",
             *(f"  {each.line()}" for each in self.lengths),
-            *(
-                f"  {count:,} texts contain {MARKUP_NAMES[step]}; --prepare {step} replaces them"
-                for step, count in self.num_markup.items()
-                if count
-            ),
+            *(f"  {line}" for line in self._content()),
             f"  test texts that are also in train: {self.num_test_in_train:,}",
             *(
                 [f"  test texts with a near-duplicate in train: {read.num_near_duplicates:,}"]
@@ -175,11 +190,13 @@ def data_report(
     baselines: Sequence[str] = (),
     models: Sequence[ModelLengths] = (),
     entry: DatasetEntry | None = None,
+    english: Sequence[str] = (),
+    prepare: tuple[PreparationStep, ...] = (),
 ) -> DataReport:
     """Return the report on the examples that a run uses.
 
     Lengths are reported in words for `baselines` and in tokens for `models`. `entry` provides licence, terms and the
-    published size of the source.
+    published size of the source. The models `english` were made for English, and all apply the steps `prepare`.
     """
     frame, labels, reading = examples.frame, examples.labels, examples.reading
     assert reading is not None
@@ -192,7 +209,8 @@ def data_report(
         name: {s: int(((frame["label"] == i) & (frame["split"] == s)).sum()) for s in SPLITS}
         for i, name in enumerate(labels)
     }
-    warnings = [*reading.warnings, *_of_classes(counts)]
+    language = foreign_language(frame["text"].tolist())
+    warnings = [*reading.warnings, *_of_classes(counts), *_of_language(language, english)]
     published = dict(entry.num_source_rows) if entry else {}
     rows = reading.source_rows
     differing = [f"{k} {rows.get(k, 0):,} for {n:,}" for k, n in published.items() if rows and rows.get(k) != n]
@@ -222,9 +240,9 @@ def data_report(
                 for each in models
             ),
         ),
-        num_markup={
-            step: sum(mark.search(text) is not None for text in frame["text"]) for step, mark in MARKUP.items()
-        },
+        num_markup=num_with_markup(frame["text"]),
+        language=language,
+        prepare=prepare,
         num_test_in_train=overlap,
         licence=None if entry is None or examples.private else " · ".join(filter(None, (entry.licence, entry.terms))),
         warnings=tuple(warnings),
@@ -240,6 +258,30 @@ def _of_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         f"model knows it, and F1 rests on them; the most frequent class alone gives {most / total:.1%} accuracy"
         for name, count in test.items()
         if count < MIN_OF_CLASS
+    ]
+
+
+def english_models(names: Iterable[str], catalogue: Catalogue) -> list[str]:
+    """Return those of the models that the catalogue says were made for English."""
+    return [name for name in names if name in catalogue.models and catalogue.models[name].english_only]
+
+
+def language_warnings(examples: Examples, english: Sequence[str]) -> list[str]:
+    """Return a warning if the texts of `examples` are not in the language of the models `english`."""
+    return _of_language(foreign_language(examples.frame["text"].tolist()), english)
+
+
+def _of_language(language: Language | None, english: Sequence[str]) -> list[str]:
+    if language is None:
+        return []
+    unfit = [name for name in english if name != READS_EMOJI or language.name != NO_LETTERS]
+    if not unfit:
+        return []
+    return [
+        f"{', '.join(unfit)} {'was' if len(unfit) == 1 else 'were'} made for English, but {language.share:.1%} of the "
+        f"texts are {language.name if language.name == NO_LETTERS else 'in ' + language.name}: expect low scores; "
+        "compare with multilingual models, such as EuroBERT-210m or Gemma-3-270M, and with tfidf-logreg, which reads "
+        "any script"
     ]
 
 

@@ -36,8 +36,8 @@ from moodbench.models.features import (
     precision_of,
     weights_format,
 )
-from moodbench.models.predictor import STEPS
 from moodbench.models.tokenizer import check_prompt
+from moodbench.preparation import ordered
 from moodbench.spec import BenchmarkSpec, Prompt, ResolvedModel
 
 COUNTING = ("majority", "vader")
@@ -91,7 +91,7 @@ def recipe_of(
     The model's entry overrides the defaults of the catalogue, and the request overrides both.
     """
     entry, defaults, where = model.entry, catalogue.training, f"model {model.name}"
-    preparation = tuple(step for step in STEPS if step in spec.prepare)
+    preparation = tuple(ordered(spec.prepare))
     if entry.baseline in COUNTING:
         return {"preparation": preparation}
     parts: dict[str, Any] = {"preparation": preparation, "augmentation": _augmentation_of(spec)}

@@ -165,6 +165,7 @@ def model_rows(catalogue: Catalogue) -> list[dict[str, Any]]:
                 "revision": entry.source and entry.source.revision,
                 "gated": entry.source.gated if entry.source else False,
                 "licence": entry.licence,
+                "english_only": entry.english_only,
                 "description": entry.description + (f" ({entry.caveat})" if entry.caveat else ""),
             }
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from moodbench.benchmark.data_report import english_models, language_warnings
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
 from moodbench.benchmark.recipe import FitDevice
-from moodbench.benchmark.resolve import with_own_data
+from moodbench.benchmark.resolve import entries_of, with_own_data
 from moodbench.cli.options import (
     add_config,
     add_device,
@@ -66,9 +67,16 @@ def execute(arguments: argparse.Namespace) -> int:
     spec = spec_of(arguments, catalogue)
     catalogue = with_own_data(catalogue, spec)
     store = Store.open(arguments.store)
-    views = plan_views(spec, catalogue, store, hardware(), arguments.device_class or ())
+    sources = Sources()
+    views = plan_views(spec, catalogue, store, hardware(), arguments.device_class or (), sources)
+    english = english_models(entries_of(spec, catalogue), catalogue)
+    warnings = [
+        f"data {examples.name}: {warning}"
+        for examples in sources.loaded
+        for warning in language_warnings(examples, english)
+    ]
     if arguments.json:
-        print_json({"classes": [view.as_json() for view in views]})
+        print_json({"classes": [view.as_json() for view in views], "warnings": warnings})
         return 0
     out = make_console()
     rows = next(view.trials for view in views if not view.problem)
@@ -78,7 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
         f"{len(spec.seeds)} seeds), {3 * len(rows)} phases: {num_done} done already, {3 * len(rows) - num_done} to "
         "run. Nothing is started."
     )
-    print_lines(out, [total])
+    print_lines(out, [total, *(f"warning: {warning}" for warning in warnings)])
     for view in views:
         print_lines(out, ["", view.title()])
         if not view.problem:
@@ -90,9 +98,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def plan_views(
-    spec: BenchmarkSpec, catalogue: Catalogue, store: Store, machine: Hardware, classes: Sequence[str]
+    spec: BenchmarkSpec,
+    catalogue: Catalogue,
+    store: Store,
+    machine: Hardware,
+    classes: Sequence[str],
+    sources: Sources,
 ) -> list[DevicePlan]:
-    """Return the plan for each device class, or for this machine if none is named.
+    """Return the plan for each device class, or for this machine if none is named. Datasets are loaded into `sources`.
 
     A class whose devices cannot do what the request asks, such as 4-bit weights, has a plan that says so.
 
@@ -101,7 +114,6 @@ def plan_views(
     """
     here = class_here(machine, machine.device(spec.device), catalogue)
     devices = {name: catalogue.device_class(name) for name in classes} or {HERE: here}
-    sources = Sources()
     views: list[DevicePlan] = []
     problems: list[SpecError] = []
     estimator = None

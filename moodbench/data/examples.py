@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from moodbench.config.schema import Sampling
+from moodbench.config.schema import PreparationStep, Sampling
 from moodbench.data.embedded import read_embedded
 from moodbench.errors import DataError
 from moodbench.spec.resolved import canonical_json
@@ -57,6 +57,8 @@ class Reading:
     """Test texts with a near-duplicate in train; None if near-duplicates are always kept in the same split."""
     source_rows: Mapping[str, int] = field(default_factory=dict)
     """Split of the source -> rows; empty if the source has no splits."""
+    prepared: Mapping[PreparationStep, int] = field(default_factory=dict)
+    """Preparation step of the source -> texts that it changed."""
     warnings: tuple[str, ...] = ()
 
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from moodbench.config.schema import FileSource
+from moodbench.config.schema import FileSource, PreparationStep
 from moodbench.data.examples import content_key
 from moodbench.data.files import Cells
 from moodbench.data.labels import classes_of, folded, is_missing, label_text, says_missing, spellings
 from moodbench.errors import DataError
+from moodbench.preparation import prepare_counted
 
 DROP = "drop"
 """Class in a label map whose rows are dropped."""
@@ -120,6 +121,8 @@ class LabelledRows:
     ids: list[str | None] = field(default_factory=list)
     """Cell of the id column, if there is one."""
     num_rows: int = 0
+    prepared: Counter[PreparationStep] = field(default_factory=Counter)
+    """Step of the source -> texts that it changed."""
     dropped: Counter[str] = field(default_factory=Counter)
     seen_labels: Counter[str] = field(default_factory=Counter)
     """Every label in the file and its rows, including those that the label map drops."""
@@ -155,7 +158,8 @@ def labelled_rows(path: Path, cells: Cells, source: FileSource) -> LabelledRows:
         cell = dict(zip(roles, row, strict=True))
         read.num_rows += 1
         text = _text(path, where, source.text_column, cell["text_column"])
-        if text is None:
+        text = text and prepare_counted(text, source.prepare, read.prepared)
+        if not text:
             read.dropped[NO_TEXT] += 1
             continue
         label = _label(path, where, source.label_column, cell["label_column"])

@@ -16,7 +16,7 @@ import pandas as pd
 
 from moodbench.cache import atomic_write, cache_folder
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import DatasetEntry, HubSource, Sampling
+from moodbench.config.schema import DatasetEntry, HubSource, PreparationStep, Sampling
 from moodbench.data.examples import (
     COLUMNS,
     SPLITS,
@@ -31,11 +31,12 @@ from moodbench.data.examples import (
 from moodbench.data.hub import HubData, HubSplit, commit_of, open_hub
 from moodbench.data.labelling import BY_MAP, DROP, NO_LABEL, NO_TEXT, STARS, order_classes, shown
 from moodbench.data.labels import classes_of
-from moodbench.data.near_duplicates import near_duplicate_pairs, normalised
+from moodbench.data.near_duplicates import Repeats, find_repeats, normalised
 from moodbench.data.own import load_own
-from moodbench.data.splits import Partition, as_given, by_content, check_sizes
+from moodbench.data.splits import Partition, as_given, by_content, check_sizes, limit_note
 from moodbench.errors import DataError
 from moodbench.paths import expanded
+from moodbench.preparation import prepare_counted
 from moodbench.spec import ResolvedDataset
 from moodbench.spec.resolved import content_id
 
@@ -71,6 +72,11 @@ class Sources:
         if key not in self._loaded:
             self._loaded[key] = load_source(name, data)
         return self._loaded[key]
+
+    @property
+    def loaded(self) -> list[Examples]:
+        """The datasets that were loaded, in their order."""
+        return list(self._loaded.values())
 
 
 def pinned_source(entry: DatasetEntry, neutral_band: float) -> DatasetEntry:
@@ -167,13 +173,16 @@ def _build_official(name: str, source: HubSource) -> Examples:
     where = f"dataset {name} ({source.id})"
     classes, warning = _hub_classes(opened, source, where)
     dropped: Counter[str] = Counter()
+    prepared: Counter[PreparationStep] = Counter()
     parts = [
-        _hub_rows(split, opened.splits[split], source, classes, dropped) for split in SPLITS if split in opened.splits
+        _hub_rows(opened.splits[split], split, source, classes, dropped, prepared)
+        for split in SPLITS
+        if split in opened.splits
     ]
     frame = pd.concat(parts, ignore_index=True)
     partition = _hub_partition(frame, source, opened)
     frame = frame.assign(split=partition.names, group=[f"{c}" for c in partition.clusters])
-    frame, num_near = _without_tested(frame, dropped)
+    frame, repeats = _without_tested(frame, dropped)
     check_sizes(frame, classes, where, "choose other splits, or draw more rows")
     frame["example_id"] = example_ids(name, frame["text"].tolist())
     frame["mean_rating"], frame["rating_counts"], frame["segment"] = np.nan, None, None
@@ -188,9 +197,10 @@ def _build_official(name: str, source: HubSource) -> Examples:
         num_kept_together=sum(count for count in clusters.values() if count > 1),
         num_groups=None,
         split_rule=partition.rule,
-        num_near_duplicates=num_near,
+        num_near_duplicates=int(repeats.found.sum()),
         source_rows=opened.sizes,
-        warnings=tuple(w for w in (warning, partition.warning) if w),
+        prepared=dict(prepared),
+        warnings=tuple(w for w in (warning, partition.warning, limit_note(repeats.num_limited)) if w),
     )
     return Examples(name, classes, 0.0, frame[list(COLUMNS)].reset_index(drop=True), reading=reading)
 
@@ -225,9 +235,16 @@ def _hub_classes(opened: HubData, source: HubSource, where: str) -> tuple[tuple[
 
 
 def _hub_rows(
-    ours: str, split: HubSplit, source: HubSource, classes: tuple[str, ...], dropped: Counter[str]
+    split: HubSplit,
+    ours: str,
+    source: HubSource,
+    classes: tuple[str, ...],
+    dropped: Counter[str],
+    prepared: Counter[PreparationStep],
 ) -> pd.DataFrame:
-    """Return the rows of one split, sampled if `source` says so; counts the others in `dropped`.
+    """Return the prepared rows of one split, sampled if `source` says so.
+
+    Counts the rows that are left out in `dropped`, and in `prepared` the texts that each step changed.
 
     Columns: text, label, extra (the split), stars and key.
     """
@@ -241,7 +258,7 @@ def _hub_rows(
         size += source.draw["validation"]
     rows = draw_rows(labels, size, source.draw_seed, source.draw_by)
     dropped[NOT_DRAWN] += int((labels >= 0).sum()) - len(rows)
-    texts = split.texts(rows)
+    texts = [prepare_counted(text, source.prepare, prepared) for text in split.texts(rows)]
     frame = pd.DataFrame({"text": texts, "label": labels[rows], "extra": ours})
     if set(split.names) == STARS:
         frame["stars"] = [int(split.names[code]) for code in split.codes[rows]]
@@ -271,8 +288,8 @@ def _hub_partition(frame: pd.DataFrame, source: HubSource, opened: HubData) -> P
     return as_given(frame, rule, source.draw.get("validation"))
 
 
-def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
-    """Return `frame` without leaked texts, and the number of test texts that still have a near-duplicate in train.
+def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.DataFrame, Repeats]:
+    """Return `frame` without leaked texts, and which test texts still have a near-duplicate in train.
 
     Drops training texts that also occur in validation or test, and validation texts that also occur in test. Texts are
     equal if they are equal after `normalised`.
@@ -283,8 +300,7 @@ def _without_tested(frame: pd.DataFrame, dropped: Counter[str]) -> tuple[pd.Data
     kept_from = set(norms[~train])
     out = (train & norms.isin(kept_from)) | ((frame["split"] == "validation") & norms.isin(tested))
     dropped[IN_TEST] = int(out.sum())
-    pairs = near_duplicate_pairs(norms[train & ~out].tolist(), norms[test].tolist())
-    return frame[~out].reset_index(drop=True), len(set(pairs[:, 1].tolist()))
+    return frame[~out].reset_index(drop=True), find_repeats(norms[train & ~out].tolist(), norms[test].tolist())
 
 
 def _write_cached(examples: Examples, path: Path) -> None:

@@ -6,6 +6,7 @@ import unicodedata
 from array import array
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,35 @@ def normalised(text: str) -> str:
     return " ".join(words or folded.split())
 
 
+class Clusters(NamedTuple):
+    """Clusters of near-duplicates, and where the search for them was limited."""
+
+    ids: NDArray[np.int64]
+    """Cluster of each text, numbered 0, 1, 2, ... by first appearance; shape `(texts,)`."""
+    num_limited: int
+    """Texts with a word for which they were only compared with `NUM_NEIGHBOURS` others, see `_WordSets`."""
+
+
+class Repeats(NamedTuple):
+    """Which texts have a near-duplicate among others, and where the search for them was limited."""
+
+    found: NDArray[np.bool_]
+    """Whether each text has a near-duplicate; shape `(texts,)`."""
+    num_limited: int
+    """See `Clusters`; counts the texts of both sides."""
+
+
 def near_duplicate_clusters(
     texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
 ) -> NDArray[np.int64]:
-    """Return one cluster id per text, numbered 0, 1, 2, ... by first appearance; shape `(texts,)`.
+    """Return the ids of `find_clusters`."""
+    return find_clusters(texts, groups, only_equal=only_equal).ids
+
+
+def find_clusters(
+    texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
+) -> Clusters:
+    """Return the clusters of near-duplicates among `texts`.
 
     Two texts are near-duplicates if they are equal after `normalised`, or if both have at least `MIN_WORDS` distinct
     words and their word sets have a Jaccard similarity of at least `JACCARD`; with `only_equal`, only equality counts.
@@ -45,42 +71,41 @@ def near_duplicate_clusters(
     compared, see `_WordSets`.
     """
     if groups is not None and len(groups) != len(texts):
-        raise ValueError(f"near_duplicate_clusters: {len(groups)} groups for {len(texts)} texts")
+        raise ValueError(f"find_clusters: {len(groups)} groups for {len(texts)} texts")
     if not texts:
-        return np.empty(0, dtype=np.int64)
+        return Clusters(np.empty(0, dtype=np.int64), 0)
     norms = [normalised(text) for text in texts]
     first = _links_to_first(norms)
     labels = _merged(np.arange(len(texts)), first)
     if groups is not None:
         labels = _merged(labels, _links_to_first(groups))
+    num_limited = 0
     if not only_equal:
         sets = _WordSets(norms, np.unique(first[:, 1]))
+        num_limited = sets.num_limited
         for pairs in sets.candidates():
             ends = labels[sets.rows[pairs]]
             apart = pairs[ends[:, 0] != ends[:, 1]]
             if len(near := apart[sets.are_similar(apart)]):
                 labels = _merged(labels, sets.rows[near])
     number: dict[int, int] = {}
-    return np.array([number.setdefault(c, len(number)) for c in labels.tolist()], dtype=np.int64)
+    ids = np.array([number.setdefault(c, len(number)) for c in labels.tolist()], dtype=np.int64)
+    return Clusters(ids, num_limited)
 
 
-def near_duplicate_pairs(left: Sequence[str], right: Sequence[str]) -> NDArray[np.int64]:
-    """Return pairs `(index in left, index in right)` of near-duplicates among normalised texts, shape `(pairs, 2)`.
+def find_repeats(left: Sequence[str], right: Sequence[str]) -> Repeats:
+    """Return which of the normalised texts `right` have a near-duplicate among the normalised texts `left`.
 
-    A pair has at least `MIN_WORDS` distinct words in each text and a Jaccard similarity of the word sets of at least
-    `JACCARD`; equal texts are excluded. Only texts that share a rare word are compared, see `_WordSets`.
+    Both texts have at least `MIN_WORDS` distinct words, and their word sets a Jaccard similarity of at least `JACCARD`.
+    Only texts that share a rare word are compared, see `_WordSets`; no pairs are kept.
     """
-    sets = _WordSets([*left, *right], np.arange(len(left) + len(right)))
-    found: list[NDArray[np.int64]] = [np.empty((0, 2), dtype=np.int64)]
-    offset = np.array([0, len(left)], dtype=np.int64)
+    sets = _WordSets([*left, *right], np.arange(len(left) + len(right)), num_left=len(left))
+    found = np.zeros(len(left) + len(right), dtype=bool)
     for pairs in sets.candidates():
-        rows = sets.rows[pairs]
-        crossing = pairs[(rows[:, 0] < len(left)) & (rows[:, 1] >= len(left))]
-        found.append(sets.rows[crossing[sets.are_similar(crossing)]] - offset)
-    both = np.unique(np.concatenate(found), axis=0)
-    different = [left[i] != right[j] for i, j in both.tolist()]
-    remaining: NDArray[np.int64] = both[np.array(different, dtype=bool)]
-    return remaining
+        first, second = sets.rows[pairs].T
+        new = pairs[(first < len(left)) & (second >= len(left)) & ~found[second]]
+        found[sets.rows[new[sets.are_similar(new), 1]]] = True
+    return Repeats(found[len(left) :], sets.num_limited)
 
 
 def _links_to_first(labels: Sequence[Hashable]) -> NDArray[np.int64]:
@@ -115,7 +140,8 @@ class _WordSets:
     https://doi.org/10.1145/223784.223807.
     """
 
-    def __init__(self, norms: Sequence[str], rows: NDArray[np.int64]) -> None:
+    def __init__(self, norms: Sequence[str], rows: NDArray[np.int64], num_left: int | None = None) -> None:
+        """Take the texts `norms[rows]`; with `num_left`, only pairs of a row before it and a later one are wanted."""
         import scipy.sparse as sp
 
         number: dict[str, int] = {}
@@ -128,27 +154,37 @@ class _WordSets:
                 starts.append(len(words))
         self.rows = np.array(used, dtype=np.int64)
         """Row of each text that has enough words; pairs are indices into it."""
+        self._is_left = None if num_left is None else self.rows < num_left
         self._starts, flat = np.array(starts, dtype=np.int64), np.array(words, dtype=np.int32)
         self._sizes = np.diff(self._starts)
         names, frequency = list(number), np.bincount(flat, minlength=len(number)).tolist()
         rank = np.empty(len(names), dtype=np.int32)
         rank[sorted(range(len(names)), key=lambda i: (frequency[i], names[i]))] = np.arange(len(names), dtype=np.int32)
-        flat, owner = rank[flat], np.repeat(np.arange(len(used)), self._sizes)
-        self._ranks = flat[np.lexsort((flat, owner))]
+        owner = np.repeat(np.arange(len(used), dtype=np.int32), self._sizes)
+        keys = owner.astype(np.int64) << 32 | rank[flat]
+        keys.sort()
+        self._ranks = (keys & 0xFFFFFFFF).astype(np.int32)
         """Words of each text, rarest first."""
+        del flat, keys  # the largest arrays; 1,000,000 texts of 40 words have 40,000,000 entries
         self._whole = sp.csr_array(
-            (np.ones(len(flat), dtype=np.int32), self._ranks, self._starts), shape=(len(used), len(names))
+            (np.ones(len(owner), dtype=np.int32), self._ranks, self._starts), shape=(len(used), len(names))
         )
         prefixes = self._sizes - np.ceil(JACCARD * self._sizes - 1e-9).astype(np.int64) + 1
-        is_rare = np.arange(len(flat)) - self._starts[owner] < prefixes[owner]
+        ends = np.zeros(len(owner) + 1, dtype=np.int8)
+        ends[self._starts[:-1]] += 1
+        ends[self._starts[:-1] + prefixes] -= 1
+        is_rare = np.cumsum(ends[:-1], dtype=np.int8).astype(bool)
         self._rare_words, self._rare_owners = self._ranks[is_rare], owner[is_rare]
         self._lengths = np.bincount(self._rare_words, minlength=len(names))
         """Texts that have each word among their rare ones."""
+        self._longest = self._longest_exact()
+        limited = self._rare_owners[self._lengths[self._rare_words] > self._longest]
+        self.num_limited = len(np.unique(limited))
+        """Texts with a rare word that too many others have, for which they are compared with `NUM_NEIGHBOURS` alone."""
 
     def candidates(self) -> Iterator[NDArray[np.int64]]:
         """Yield the pairs (i < j) that may be similar, in arrays `(pairs, 2)` of at most `_CHUNK_ROWS`."""
-        longest = self._longest_exact()
-        for chunks in (self._neighbours(longest), self._sharing(longest)):
+        for chunks in (self._neighbours(), self._sharing()):
             for pairs in chunks:
                 sizes = self._sizes[pairs]
                 pairs = pairs[sizes.min(axis=1) >= JACCARD * sizes.max(axis=1)]
@@ -167,9 +203,9 @@ class _WordSets:
         work = np.cumsum(counts * (lengths * (lengths - 1) // 2))
         return int(lengths[work <= MAX_WORK].max(initial=0))
 
-    def _neighbours(self, longest: int) -> Iterator[NDArray[np.int64]]:
-        """Yield pairs of neighbours among the texts of each word with more texts than `longest`."""
-        of_long = self._lengths[self._rare_words] > longest
+    def _neighbours(self) -> Iterator[NDArray[np.int64]]:
+        """Yield pairs of neighbours among the texts of each word with more texts than `_longest`."""
+        of_long = self._lengths[self._rare_words] > self._longest
         if not of_long.any():
             return
         keys = [self._ranks[a:b][::-1].astype(">i4").tobytes() for a, b in pairwise(self._starts)]
@@ -178,19 +214,27 @@ class _WordSets:
         words, owners = self._rare_words[of_long], self._rare_owners[of_long]
         order = np.lexsort((place[owners], words))
         words, owners = words[order], owners[order]
-        step = max(1, _CHUNK_PAIRS // NUM_NEIGHBOURS)
-        for at in range(0, len(owners), step):
-            some, theirs = words[at : at + step + NUM_NEIGHBOURS], owners[at : at + step + NUM_NEIGHBOURS]
-            found = [
-                np.stack([theirs[:-k], theirs[k:]], axis=1)[some[:-k] == some[k:]] for k in range(1, NUM_NEIGHBOURS + 1)
-            ]
-            yield np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+        if self._is_left is None:
+            of_left = asked = np.arange(len(owners))
+            offsets = np.arange(1, NUM_NEIGHBOURS + 1)
+        else:
+            of_left, asked = np.flatnonzero(self._is_left[owners]), np.flatnonzero(~self._is_left[owners])
+            offsets = np.arange(-NUM_NEIGHBOURS, NUM_NEIGHBOURS)
+        step = max(1, _CHUNK_PAIRS // len(offsets))
+        for start in range(0, len(asked) if len(of_left) else 0, step):
+            some = asked[start : start + step, None]
+            index = np.searchsorted(of_left, some) + offsets
+            others = of_left[index.clip(0, len(of_left) - 1)]
+            near = (index >= 0) & (index < len(of_left)) & (words[others] == words[some])
+            ends = np.stack([np.broadcast_to(owners[some], near.shape)[near], owners[others[near]]], axis=1)
+            keys_of_pairs = np.unique(ends.min(axis=1).astype(np.int64) << 32 | ends.max(axis=1))
+            yield np.stack([keys_of_pairs >> 32, keys_of_pairs & 0xFFFFFFFF], axis=1)
 
-    def _sharing(self, longest: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the pairs of texts that share a rare word with at most `longest` texts."""
+    def _sharing(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the pairs of texts that share a rare word with at most `_longest` texts."""
         import scipy.sparse as sp
 
-        kept = self._lengths[self._rare_words] <= longest
+        kept = self._lengths[self._rare_words] <= self._longest
         words, owners = self._rare_words[kept], self._rare_owners[kept]
         rare = sp.csr_array((np.ones(len(words), dtype=np.int32), (owners, words)), shape=self._whole.shape)
         by_word = rare.T.tocsr()

@@ -77,6 +77,7 @@ def load_own(name: str, source: FileSource) -> Examples:
         separator=cells.separator,
         num_rows=read.num_rows,
         dropped=dict(read.dropped),
+        prepared=dict(read.prepared),
         num_kept_together=sum(count for count in Counter(split.clusters).values() if count > 1),
         num_groups=split.num_groups,
         split_rule=split.rule,

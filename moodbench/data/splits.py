@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from moodbench.cache import atomic_write, cache_folder
 from moodbench.data.examples import SPLITS, content_key
 from moodbench.data.labelling import shown
-from moodbench.data.near_duplicates import near_duplicate_clusters
+from moodbench.data.near_duplicates import NUM_NEIGHBOURS, Clusters, find_clusters
 from moodbench.errors import DataError
 from moodbench.spec.resolved import content_id
 
@@ -29,10 +29,10 @@ CARVED = 1 / 8
 """Share of train that becomes validation if the source has no validation split."""
 MIN_TEXTS = {"train": 20, "validation": 10, "test": 20}
 """Minimum texts per split; a smaller split is not informative."""
-MAX_COMPARED = 100_000
-"""Maximum number of texts among which near-duplicates are searched; with more texts, only equal texts are found.
+MAX_COMPARED, MAX_CHARACTERS = 100_000, 300_000_000
+"""Maximum number of texts and of their characters among which near-duplicates are searched.
 
-The search takes seconds for sentences, and about a minute for long reviews.
+If both are exceeded, only equal texts are found. The search takes seconds for sentences, and minutes at the limit.
 """
 MIN_KEPT = 2_000
 """Number of texts above which the clusters are cached for the other processes of a run, as computing them is slow."""
@@ -166,31 +166,43 @@ def _rarity(frame: pd.DataFrame, labels: tuple[str, ...], label: str, places: Ma
 
 
 def clusters_of(texts: Sequence[str], groups: Sequence[Any] | None) -> tuple[npt.NDArray[np.int64], str | None]:
-    """Return the cluster id of each text, and a warning if near-duplicates were not searched.
+    """Return the cluster id of each text, and a warning if the search for near-duplicates was limited.
 
-    Shape of the ids: `(texts,)`. See `near_duplicate_clusters`.
+    Shape of the ids: `(texts,)`. See `find_clusters`.
     """
-    compare = len(texts) <= MAX_COMPARED
-    if len(texts) > MIN_KEPT:
-        clusters = _cached_clusters(texts, groups, only_equal=not compare)
-    else:
-        clusters = near_duplicate_clusters(texts, groups, only_equal=not compare)
-    warning = (
-        f"{len(texts):,} texts are more than {MAX_COMPARED:,}, so only texts that are equal after normalisation are "
-        "kept in the same split; near-duplicates are not searched for"
+    characters = sum(map(len, texts))
+    compare = len(texts) <= MAX_COMPARED or characters <= MAX_CHARACTERS
+    search = _cached_clusters if len(texts) > MIN_KEPT else find_clusters
+    clusters = search(texts, groups, only_equal=not compare)
+    if compare:
+        return clusters.ids, limit_note(clusters.num_limited)
+    return clusters.ids, (
+        f"{len(texts):,} texts with {characters:,} characters are more than {MAX_COMPARED:,} texts and "
+        f"{MAX_CHARACTERS:,} characters, so only texts that are equal after normalisation are kept in the same split; "
+        "near-duplicates are not searched for"
     )
-    return clusters, None if compare else warning
 
 
-def _cached_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> npt.NDArray[np.int64]:
-    """Return the cluster ids through the cache, so that the workers of a run reuse them; no texts are stored."""
-    content = {"texts": [content_key(text) for text in texts], "groups": groups, "only_equal": only_equal}
+def limit_note(num_limited: int) -> str | None:
+    """Return where the search for near-duplicates was limited, or None if all were found."""
+    if not num_limited:
+        return None
+    return (
+        f"{num_limited:,} texts share one of their rarest words with very many others, as boilerplate does; of these, "
+        f"each was compared with {NUM_NEIGHBOURS} that begin alike, so some near-duplicates may not be found"
+    )
+
+
+def _cached_clusters(texts: Sequence[str], groups: Sequence[Any] | None, *, only_equal: bool) -> Clusters:
+    """Return the clusters through the cache, so that the workers of a run reuse them; no texts are stored."""
+    keys = [content_key(text) for text in texts]
+    content = {"texts": keys, "groups": groups, "only_equal": only_equal, "code_version": 2}
     path = cache_folder() / "clusters" / f"{content_id('clusters', content)}.npy"
     if path.exists():
-        found: npt.NDArray[np.int64] = np.load(path)
-        return found
-    clusters = near_duplicate_clusters(texts, groups, only_equal=only_equal)
+        *ids, num_limited = np.load(path).tolist()
+        return Clusters(np.array(ids, dtype=np.int64), num_limited)
+    clusters = find_clusters(texts, groups, only_equal=only_equal)
     # The cache only saves time, so a failed write must not stop the run.
     with suppress(OSError), atomic_write(path) as file:
-        np.save(file, clusters)
+        np.save(file, np.append(clusters.ids, clusters.num_limited))
     return clusters

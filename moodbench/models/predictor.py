@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -14,31 +12,8 @@ import numpy as np
 from moodbench.config.schema import PreparationStep
 from moodbench.hardware import Device
 from moodbench.models.interface import Encoded, Form, Logits, Predictor
+from moodbench.preparation import prepare_text
 from moodbench.spec import FitSpec
-
-LINK, MENTION = "http", "@user"
-"""Placeholders for links and mentions, as in TweetEval.
-
-Source: Barbieri et al. 2020, https://doi.org/10.18653/v1/2020.findings-emnlp.148.
-"""
-_LINK = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![\w@.])@\w+")
-_ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"'}
-MARKUP: dict[PreparationStep, re.Pattern[str]] = {
-    "entities": re.compile(r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9a-fA-F]+);"),
-    "breaks": re.compile(r"<br\s*/?>", re.IGNORECASE),
-    "escapes": re.compile(r"(?<!\\)\\[nrt\"]"),
-}
-"""Step -> the markup of web pages and programs that it replaces: entities, `<br />`, and `\\n` or `\\"` in letters."""
-STEPS: dict[PreparationStep, Callable[[str], str]] = {
-    "entities": html.unescape,
-    "breaks": lambda text: MARKUP["breaks"].sub("\n", text),
-    "escapes": lambda text: MARKUP["escapes"].sub(lambda found: _ESCAPES[found.group()], text),
-    "links": lambda text: _LINK.sub(LINK, text),
-    "mentions": lambda text: _MENTION.sub(MENTION, text),
-    "lowercase": str.lower,
-}
-"""Preprocessing steps in the order in which they are applied, whatever order a recipe lists them in."""
 
 
 def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -> tuple[Logits, Encoded]:
@@ -57,14 +32,6 @@ def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> 
     logits = np.empty_like(in_order)
     logits[order] = in_order
     return logits
-
-
-def prepare_text(text: str, steps: Sequence[PreparationStep]) -> str:
-    """Return `text` after `steps`; idempotent, except for entities that were escaped twice."""
-    for name, step in STEPS.items():
-        if name in steps:
-            text = step(text)
-    return text
 
 
 class PreparedPredictor:

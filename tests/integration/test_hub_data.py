@@ -116,6 +116,21 @@ def entry_of(**source):
     )
 
 
+def test_a_step_that_the_source_declares_cleans_its_texts_and_is_counted_also_from_the_cache(hub):
+    files = {
+        f"{s}.csv": "text,label\n" + "".join(f"{hub_data.words(s, i)}<br />end{i},{'ab'[i % 2]}\n" for i in range(n))
+        for s, n in (("train", 300), ("test", 60))
+    }
+    hub.add("dataset", "shop/reviews", {k: v.encode() for k, v in files.items()})
+    plain, clean = entry_of(), entry_of(prepare=("breaks",))
+    for _ in range(2):
+        examples = load_source("shop", clean)
+        assert not examples.frame["text"].str.contains("<").any()
+        assert examples.frame["text"].str.contains("\nend").all() and examples.reading.prepared == {"breaks": 360}
+        assert "360 texts contained <br />; replaced" in "\n".join(data_report(examples).lines())
+        assert load_source("shop", plain).frame["text"].str.contains("<br />end").all()
+
+
 def test_any_hub_data_set_is_read_by_id_and_columns(hub):
     files = {
         f"{s}.csv": "body,mood\n" + "".join(f"{hub_data.words(s, i)},{'ab'[i % 2]}\n" for i in range(n))

@@ -224,7 +224,7 @@ OTHER = {
     "icwsm-movie": "icwsm-product", "icwsm-product": "icwsm-tweets", "icwsm-tweets": "icwsm-movie",
 }  # fmt: skip
 CHANGED_LISTS = {"models": ["vader"], "datasets": ["icwsm-tweets-3"], "batch_sizes": [2]}
-LISTED = {"licence", "description", "caveat", "citation", "group", "mean_words"}
+LISTED = {"licence", "description", "caveat", "english_only", "citation", "group", "mean_words"}
 """Keys that a list shows and no run uses."""
 
 
@@ -240,10 +240,10 @@ def changed(path, value):
     """Another value that the schema may allow."""
     if path[-1] == "mean_words":
         return value + 1.0
-    if path[-1] in LISTED:
-        return "something else"
     if isinstance(value, bool):
         return not value
+    if path[-1] in LISTED:
+        return "something else"
     if isinstance(value, list):
         return CHANGED_LISTS.get(path[-1], [*value[:-1], 3 if isinstance(value[-1], int | float) else "changed"])
     if isinstance(value, str):

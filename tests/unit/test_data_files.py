@@ -160,11 +160,13 @@ def test_groups_stay_on_one_side_and_rows_without_a_group_stand_alone():
 
 def test_above_the_limit_only_equal_texts_are_kept_together_and_the_report_says_so(monkeypatch):
     monkeypatch.setattr(splits, "MAX_COMPARED", 100)
+    monkeypatch.setattr(splits, "MAX_CHARACTERS", 1_000)
     data = load("many.csv", table([*rows(), (sentence(0).upper() + "!", "negative")]))
     split = splits_of(data)
     assert split[sentence(0)] == split[sentence(0).upper() + "!"]
     assert data.reading.num_kept_together == 2
-    assert "151 texts are more than 100, so only texts that are equal" in data.reading.warnings[0]
+    assert "151 texts with 5,554 characters are more" in data.reading.warnings[0]
+    assert "more than 100 texts and 1,000 characters, so only texts that are equal" in data.reading.warnings[0]
 
 
 def test_the_comparison_of_many_texts_is_kept_for_the_next_process(monkeypatch, tmp_path):
@@ -173,7 +175,7 @@ def test_the_comparison_of_many_texts_is_kept_for_the_next_process(monkeypatch, 
     first = load("a.csv", table([*rows(), (sentence(0).upper(), "negative")]))
     (kept,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert np.load(kept).max() == N - 1
-    monkeypatch.setattr(splits, "near_duplicate_clusters", None)
+    monkeypatch.setattr(splits, "find_clusters", None)
     again = load("b.csv", Path("a.csv").read_bytes())
     assert splits_of(again) == splits_of(first)
     assert b"sentence" not in kept.read_bytes()

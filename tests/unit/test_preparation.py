@@ -5,14 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from own_files import load, rows, table
 
+from moodbench.benchmark.data_report import data_report
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.config.schema import Augmentation
 from moodbench.errors import DataError, SpecError
 from moodbench.evaluation.predicting import evaluate
 from moodbench.hardware import Hardware
-from moodbench.models.predictor import STEPS, load_predictor, prepare_text
+from moodbench.models.predictor import load_predictor
+from moodbench.preparation import STEPS, prepare_text
 from moodbench.spec import BenchmarkSpec
 from moodbench.training.augmentation import MARKS, augmented, changed_text
 from moodbench.training.fitting import fit_tfidf
@@ -49,6 +52,39 @@ def test_markup_of_pages_and_programs_is_replaced_by_its_own_step_alone(step, te
     assert prepare_text(text, (step,)) == expected
     others = [name for name in ("entities", "breaks", "escapes", "links", "mentions") if name != step]
     assert prepare_text(text, others) == text
+
+
+def test_sources_declare_their_steps_and_others_have_none():
+    found = {}
+    for name, entry in load_catalogue().datasets.items():
+        source = entry.hub or entry.file
+        if source is not None and source.prepare:
+            found[name] = source.prepare
+    assert found == {"imdb": ("breaks",), "yelp": ("escapes",)}
+
+
+MARKED = [(f"{t}<br />fine{i} &amp; good", lb) for i, (t, lb) in enumerate(rows())]
+
+
+def test_an_own_file_keeps_its_mark_up_and_the_report_says_what_replaces_it(empty_folder):
+    data = load("a.csv", table([*MARKED[:120], *rows()[120:]]))
+    assert set(data.frame["text"]) == {t for t, _ in MARKED[:120]} | {t for t, _ in rows()[120:]}
+    told = "\n".join(data_report(data).lines())
+    assert "  120 texts contain <br />; --prepare breaks replaces them" in told
+    assert "120 texts contain HTML entities such as &amp;; --prepare entities replaces them" in told
+    assert "escapes" not in told
+    asked = "\n".join(data_report(data, prepare=("breaks",)).lines())
+    assert "120 texts contain <br />; every model replaces them (--prepare breaks)" in asked
+
+
+def test_a_declared_step_cleans_the_texts_as_they_are_read_and_is_counted(empty_folder):
+    lines = [*MARKED[:100], *rows()[100:], (f"{rows()[120][0]}<br>", rows()[120][1]), ("<br />", "negative")]
+    data = load("a.csv", table(lines), prepare=("breaks",))
+    assert not data.frame["text"].str.contains("<").any() and len(data.frame) == len(rows())
+    assert data.reading.prepared == {"breaks": 102}
+    assert data.reading.dropped["without text"] == 1 and data.reading.dropped["repeated"] == 1
+    told = "\n".join(data_report(data).lines())
+    assert "102 texts contained <br />; replaced, as the source declares `prepare: [breaks]`" in told
 
 
 def trials(models=("tfidf-logreg",), **more):

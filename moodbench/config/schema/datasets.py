@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from moodbench.config.schema.base import Count, Entry, HubId, HubRevision, Name, NonNegative, Positive, Sampling, Split
+from moodbench.config.schema.training import PreparationStep
 
 
 class Labelling(Entry):
@@ -63,6 +64,8 @@ class FileSource(Labelling):
     """Column of unique ids; of several rows with the same id, one is kept."""
     segment_column: str | None = None
     """Column with a segment of the source, such as a shop's branch, stored with each text."""
+    prepare: tuple[PreparationStep, ...] = ()
+    """Steps that clean the texts as they are read, such as `breaks` for a source with <br />."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> FileSource:
@@ -104,6 +107,8 @@ class HubSource(Labelling):
     """Class shares of the sample: those of the source, or equal shares."""
     draw_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sample."""
+    prepare: tuple[PreparationStep, ...] = ()
+    """Steps that clean the texts as they are read, such as `breaks` for a source with <br />."""
 
     @model_validator(mode="after")
     def _has_splits(self) -> HubSource:

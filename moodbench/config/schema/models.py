@@ -161,6 +161,8 @@ class ModelEntry(Entry):
     """One-line description for listings."""
     caveat: str | None = None
     """Warning for readers of the model's scores."""
+    english_only: bool = False
+    """Whether it was made for, or trained mainly on, English; a run on texts of another language warns of it."""
     lora: Annotated[dict[str, object], ChangesOf(LoraDefaults)] = {}
     train: Annotated[dict[str, object], ChangesOf(TrainDefaults)] = {}
     probe: Annotated[dict[str, object], ChangesOf(ProbeDefaults)] = {}
