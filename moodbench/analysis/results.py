@@ -141,10 +141,10 @@ def read_records(store: Store, machine: Hardware, dataset: str | None = None) ->
 
     Raises: UnknownNameError for a dataset without evaluations.
     """
-    sound = [store.sound_records(kind) for kind in ("fits", "evaluations", "measurements")]
+    sound = [store.sound_records(kind) for kind in ("fits", "evaluations", "measurements", "failures")]
     damaged = [each for _, found in sound for each in found]
     lost = {each.id for each in damaged if each.kind == "fits"}
-    fits, evaluations, measurements = (frame[~frame["fit_id"].isin(lost)] for frame, _ in sound)
+    fits, evaluations, measurements = (frame[~frame["fit_id"].isin(lost)] for frame, _ in sound[:3])
     if dataset is not None:
         known = set(evaluations["dataset"])
         if dataset not in known:
@@ -152,7 +152,7 @@ def read_records(store: Store, machine: Hardware, dataset: str | None = None) ->
         evaluations = evaluations[evaluations["dataset"] == dataset]
     shown = choose_machine(measurements, machine.machine_key)
     done = {*fits["fit_id"], *evaluations["evaluation_id"], *measurements["measurement_id"]}
-    failures = store.records("failures")
+    failures = sound[3][0]
     if damaged:
         rows = pd.DataFrame([{**each.as_failure(), "attempt": LAST} for each in damaged])
         failures = pd.concat([failures.astype(object), rows.reindex(columns=failures.columns)], ignore_index=True)

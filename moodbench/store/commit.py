@@ -203,7 +203,9 @@ def find_record(location: Location, kind: str, id_: str) -> str | None:
 
 
 def id_of_key(key: str) -> str:
-    """Return the id in a record's key."""
+    """Return the id in a record's key: its folder for a failure, which is named by its attempt, else its name."""
+    if key.startswith("failures/"):
+        return key.split("/")[1]
     return key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0]
 
 

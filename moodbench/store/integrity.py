@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from moodbench.errors import StoreError
 from moodbench.store.location import checked_key
-from moodbench.store.schema import RECORDS
+from moodbench.store.schema import WITH_FAILURES
 
 CHECKSUM_KEY = b"moodbench.sha256"
 """Key in the metadata of records and snapshots. Earlier versions wrote none: only values of records are checked."""
@@ -23,6 +23,7 @@ REQUIRED = {
     "fits": (*_OF_TRIAL, "status", "dataset_revision", "num_train"),
     "evaluations": (*_OF_TRIAL, "evaluation_id", "num_test", "accuracy", "f1_macro"),
     "measurements": (*_OF_TRIAL, "measurement_id", "perf_key", "verdict"),
+    "failures": ("id", "attempt", "phase", "model", "dataset", "error_class"),
 }
 """Columns that every record of a kind has a value in."""
 _JSON = ("spec", "seeds", "hparams", "environment", "protocol")
@@ -54,16 +55,21 @@ class Damaged:
     row: Mapping[str, Any]
     flaws: tuple[Flaw, ...]
 
+    @property
+    def reasons(self) -> str:
+        """What is wrong with the record."""
+        return "; ".join(f"{f.column} is {str(f.seen)[:100]!r}, allowed is {f.allowed}" for f in self.flaws)
+
     def __str__(self) -> str:
         """Return where the record is, and what is wrong with it."""
-        found = "; ".join(f"{f.column} is {str(f.seen)[:100]!r}, allowed is {f.allowed}" for f in self.flaws)
-        return f"{self.key}: is damaged ({found})"
+        return f"{self.key}: is damaged ({self.reasons})"
 
     def as_failure(self) -> dict[str, Any]:
         """Return a row as of a failed attempt, so that whatever lists failures names the record."""
         columns = ", ".join(dict.fromkeys(flaw.column for flaw in self.flaws))
         facts = {name: self.row[name] for name in (*_OF_TRIAL, "run_id")}
-        about = {"id": self.id, "phase": PHASES[self.kind], "error_class": f"damaged record ({columns})"}
+        phase = PHASES.get(self.kind, self.row.get("phase"))
+        about = {"id": self.id, "phase": phase, "error_class": f"damaged record ({columns})"}
         return {**facts, **about, "message": str(self)}
 
 
@@ -92,7 +98,7 @@ def _flaws(kind: str, id_: str, table: pa.Table, row: Mapping[str, Any]) -> Iter
     noted = (table.schema.metadata or {}).get(CHECKSUM_KEY)
     if noted is not None and noted != (digest := _digest(table)):
         yield Flaw("checksum", digest.decode(), noted.decode("ascii", "backslashreplace"))
-    schema, id_column = RECORDS[kind]
+    schema, id_column = WITH_FAILURES[kind]
     if row[id_column] != id_:
         yield Flaw(id_column, row[id_column], id_)
     for name in REQUIRED[kind]:

@@ -19,7 +19,7 @@ from moodbench.errors import StoreError
 from moodbench.store.commit import Attempt, id_of_key, write_table
 from moodbench.store.integrity import Damaged, flaws_of, is_sealed, sealed
 from moodbench.store.location import Location
-from moodbench.store.schema import ADDED, RECORDS, SCHEMA_VERSION, VERSION_KEY, stamped
+from moodbench.store.schema import ADDED, FAILURES, RECORDS, SCHEMA_VERSION, VERSION_KEY, WITH_FAILURES, stamped
 
 REPAIR = (
     "run `moodbench store verify --set-aside`, which moves damaged results and what depends on them out of the way, "
@@ -53,7 +53,7 @@ def read_record(location: Location, kind: str, key: str) -> tuple[pa.Table, Dama
     Raises: StoreError as `read_table` does, and if there is not one row.
     """
     whole = _whole_table(location, key)
-    table = _with_columns(location, key, whole, RECORDS[kind][0])
+    table = _with_columns(location, key, whole, WITH_FAILURES[kind][0])
     if table.num_rows != 1:
         raise StoreError(
             f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {REPAIR}"
@@ -178,10 +178,20 @@ class Compacted:
 def read_records(location: Location, kind: str) -> tuple[pa.Table, Sequence[Damaged]]:
     """Return the valid record of every id of `kind`, one row each, in order of id, and the damaged ones apart.
 
+    Of failures, every attempt is returned.
     Raises: StoreError if a record cannot be read.
     """
+    if kind == "failures":
+        return _read_failures(location)
     found = _read_records(location, kind)
     return found.table.select(RECORDS[kind][0].names), found.damaged
+
+
+def _read_failures(location: Location) -> tuple[pa.Table, Sequence[Damaged]]:
+    read = [read_record(location, "failures", key) for key in location.keys("failures") if key.endswith(".parquet")]
+    sound = [table for table, damaged in read if damaged is None]
+    table = pa.concat_tables(sound) if sound else FAILURES.empty_table()
+    return table, [damaged for _, damaged in read if damaged is not None]
 
 
 def compact(location: Location, kind: str) -> Compacted:

@@ -251,6 +251,8 @@ RECORDS: dict[str, tuple[pa.Schema, str]] = {
     "measurements": (MEASUREMENTS, "measurement_id"),
 }
 """Schema and id column by kind of record."""
+WITH_FAILURES = {**RECORDS, "failures": (FAILURES, "id")}
+"""RECORDS, and those of failed attempts, of which an id may have several."""
 
 
 def stamped(schema: pa.Schema) -> pa.Schema:

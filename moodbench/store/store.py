@@ -26,7 +26,7 @@ from moodbench.store.reading import (
     refuse_damaged,
     refuse_other_version,
 )
-from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, SAMPLES, stamped
+from moodbench.store.schema import EXAMPLES, PREDICTIONS, SAMPLES, stamped
 
 FOLDERS = (
     "fits",
@@ -120,15 +120,13 @@ class Store:
 
         Raises: StoreError if a record cannot be read or is damaged.
         """
-        if kind == "failures":
-            return read_many(self.location, self.location.keys(kind), FAILURES)
         table, damaged = read_records(self.location, kind)
         refuse_damaged(self.location, damaged)
         frame: pd.DataFrame = table.to_pandas()
         return frame
 
     def sound_records(self, kind: str) -> tuple[pd.DataFrame, Sequence[Damaged]]:
-        """Return the records of `kind` (fits, evaluations or measurements) that are not damaged, and the others."""
+        """Return the records of `kind`, as `records` takes it, that are not damaged, and the others."""
         table, damaged = read_records(self.location, kind)
         return table.to_pandas(), damaged
 

@@ -30,7 +30,7 @@ from moodbench.store.recompute import (
     scored_validation,
     validation_figures,
 )
-from moodbench.store.schema import EXAMPLES, FAILURES, PREDICTIONS, RECORDS, SAMPLES
+from moodbench.store.schema import EXAMPLES, PREDICTIONS, RECORDS, SAMPLES
 
 Row = Mapping[str, Any]
 IDENTITY = ("config_id", "model", "dataset", "seed")
@@ -89,7 +89,7 @@ class _Verifier:
                     check(id_, record)
         for key in self._location.keys("failures"):
             self._named.add(key)
-            self._readable("failures", id_of_key(key), key, FAILURES)
+            self._check_failure(id_of_key(key), key)
         keys = (key for folder in (*FOLDERS_OF_FILES, *RECORDS) for key in self._location.keys(folder))
         self._found.orphans = [key for key in keys if key not in self._named]
         self._found.leftovers = _leftovers(self._location)
@@ -122,6 +122,15 @@ class _Verifier:
         for flaw in flaws:
             self._differ(kind, id_, flaw.column, flaw.seen, flaw.allowed)
         return None if any(flaw.column == "files" for flaw in flaws) else table.to_pylist()[0]
+
+    def _check_failure(self, id_: str, key: str) -> None:
+        try:
+            _, damaged = read_record(self._location, "failures", key)
+        except StoreError as error:
+            self._differ("failures", id_, key, "a record", str(error).splitlines()[0])
+            return
+        if damaged is not None:
+            self._differ("failures", id_, key, "a record", damaged.reasons)
 
     def _check_fit(self, id_: str, fit: Row) -> None:
         self._intact("fits", id_, fit)

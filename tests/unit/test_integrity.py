@@ -169,7 +169,7 @@ def test_records_of_the_version_before_have_no_checksum_and_are_read(store, caps
 def test_a_copied_store_has_the_same_checksums(store, capsys):
     shutil.copytree("results", "copy")
     assert verify(open_location("copy")).differences == []
-    assert set(RECORDS) == set(REQUIRED)
+    assert {*RECORDS, "failures"} == set(REQUIRED)
 
 
 def test_json_output_names_damaged_records_too(store, capsys):
@@ -188,3 +188,61 @@ def test_no_key_leaves_the_store(key, store):
     for publish in (store.location.create, store.location.create_folder, store.location.replace):
         with pytest.raises(StoreError, match="no path inside the store"):
             publish(Path("results"), key)
+
+
+FAILED = {
+    "phase": "fit",
+    "model": "other",
+    "dataset": "toy-set",
+    "seed": 2,
+    "error_class": "OSError",
+    "message": "was full",
+}
+
+
+@pytest.fixture
+def failure(store):
+    """The key of one of two failures in the store."""
+    keys = []
+    for id_, model in (("f1", "toy"), ("f2", "other")):
+        with store.attempt() as attempt:
+            keys.append(attempt.fail(id_, FAILED | {"model": model}))
+    return keys[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "seal", "said"),
+    [
+        ({"message": "another"}, False, "damaged record (checksum)"),
+        ({"dataset": "elsewhere"}, False, "damaged record (checksum)"),
+        ({"error_class": None}, True, "damaged record (error_class)"),
+        ({"model": None}, True, "damaged record (model)"),
+        ({"peak_memory_bytes": -1}, True, "damaged record (peak_memory_bytes)"),
+        ({"id": "f3"}, True, "damaged record (id)"),
+        ({"environment": "{"}, True, "damaged record (environment)"),
+    ],
+)
+def test_a_failure_that_was_changed_is_named_and_the_others_are_shown(values, seal, said, store, failure, capsys):
+    change_row(store, failure, seal=seal, **values)
+    printed = shown(capsys)
+    assert said in printed and f"{failure}: is damaged" in printed
+    assert "other · toy-set · seed 2 · fit: OSError: was full" in printed, "the other failure"
+    assert [(d.kind, d.id, d.column) for d in verify(store.location).differences] == [("failures", "f1", failure)]
+    assert failure in set_aside(store.location, verify(store.location))
+    assert "damaged" not in shown(capsys) and verify(store.location).differences == []
+
+
+@pytest.mark.parametrize("column", REQUIRED["failures"])
+def test_a_missing_column_of_a_failure_is_an_error_that_names_it(column, store, failure, capsys):
+    path = Path("results", failure)
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns([column]), path)
+    message = fail(["leaderboard", "--store", "results"], capsys)
+    assert f"{failure}: lacks columns of its kind" in message and column in message
+
+
+def test_failures_of_the_version_before_have_no_checksum_and_are_read(store, failure, capsys):
+    path = Path("results", failure)
+    table = pq.read_table(path, partitioning=None)
+    metadata = {k: v for k, v in table.schema.metadata.items() if k != CHECKSUM_KEY}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    assert "toy · toy-set · seed 2 · fit: OSError: was full" in shown(capsys)

@@ -252,7 +252,8 @@ def test_failures_are_kept_per_attempt_and_block_nothing(tmp_path):
     store = Store.open(tmp_path / "results")
     for message in ("first", "second"):
         with store.attempt() as attempt:
-            attempt.fail(FIT_ID, {"phase": "fit", "model": "toy", "error_class": "ValueError", "message": message})
+            failure = {"phase": "fit", "model": "toy", "dataset": "d", "error_class": "ValueError"}
+            attempt.fail(FIT_ID, failure | {"message": message})
     assert sorted(store.records("failures")["message"]) == ["first", "second"]
     assert store.record("fits", FIT_ID) is None
     assert write_fit(store)

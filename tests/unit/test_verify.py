@@ -265,7 +265,7 @@ def test_predictions_that_make_no_sense_are_named(store):
 
 def test_a_damaged_failure_is_named(store):
     with store.attempt() as attempt:
-        name = attempt.fail("f1", {"phase": "fit"})
+        name = attempt.fail("f1", {"phase": "fit", "model": "toy", "dataset": "d", "error_class": "OSError"})
     assert named(store) == set()
     (Path(store.uri) / name).write_bytes(b"torn")
     assert named(store) == {("failures", name)}
