@@ -9,8 +9,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
+
+from moodbench.errors import PrerequisiteError
 
 MAX_BODY_BYTES = 512 * 1024
 """Largest body of a request. The longest text of Try it takes 240 KiB as escaped JSON."""
@@ -243,3 +246,17 @@ def guarded(names: Collection[str]) -> dict[str, Any]:
         yield
 
     return {"lifespan": lifespan, "max_body_size": MAX_BODY_BYTES}
+
+
+def refuse_unguarded(page: Any, app: Any) -> None:
+    """Close the launched `page` unless a Guard stands before its server `app`.
+
+    Raises: PrerequisiteError if none does, as where Gradio does not use the lifespan that `guarded` gives.
+    """
+    if isinstance(getattr(app, "middleware_stack", None), Guard):
+        return
+    page.close(verbose=False)
+    raise PrerequisiteError(
+        f"the page was not opened: Gradio {version('gradio')} started its server without the checks of hosts, origins, "
+        "routes and logins; install the version that uv.lock names, as with `uv sync`, then start the page again"
+    )

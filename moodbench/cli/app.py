@@ -75,7 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
     store, catalogue = Store.open(arguments.store), load_catalogue(arguments.config)
     if arguments.address is not None:
         check_form(arguments.address, "--address")
-    from moodbench.app import Services, build_page, launch_options, quiet_environment
+    from moodbench.app import Services, build_page, launch_options, quiet_environment, refuse_unguarded
 
     quiet_environment()
     runner = BackgroundRun(store, catalogue, hardware()) if arguments.allow_runs else None
@@ -89,9 +89,10 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     try:
         page = build_page(store, hardware(), services)
-        _, url, _ = page.launch(
+        app, url, _ = page.launch(
             server_name=arguments.host, server_port=arguments.port, auth=login, **launch_options(names)
         )
+        refuse_unguarded(page, app)
     except OSError as error:
         raise PrerequisiteError(
             f"--host {arguments.host} --port {arguments.port or 'any'}: cannot listen there ({error}); give a free port"

@@ -6,7 +6,9 @@ import re
 import gradio
 import httpx
 import pytest
+import uvicorn
 from gradio.routes import App
+from refused import fail
 
 from moodbench.app.guard import FREE_ATTEMPTS, HEADERS, MAX_WAIT_S, Guard, LoginAttempts
 
@@ -221,3 +223,43 @@ def test_a_websocket_is_refused():
     scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"localhost")], "server": ("127.0.0.1", 1)}
     asyncio.run(Guard(everything)(scope, None, send))
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_a_login_behind_a_proxy_waits_by_the_address_that_a_trusted_proxy_passes_on(monkeypatch):
+    """As docs/page.md says: X-Forwarded-For counts from this machine and from FORWARDED_ALLOW_IPS alone."""
+
+    async def waits(proxy: str, *visitors: str) -> list[float]:
+        door = Door()
+        served = uvicorn.Config(door.guard)  # what Gradio gives its server, without options for proxies
+        served.load()
+        transport = httpx.ASGITransport(app=served.loaded_app, client=(proxy, 1))
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            for visitor in visitors:
+                await client.post("/login?wrong", headers={"x-forwarded-for": visitor})
+        return door.waits
+
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    one, other = ["198.51.100.1"] * 4, ["198.51.100.2"]
+    assert asyncio.run(waits("127.0.0.1", *one, *other)) == [0, 0, 0, 1, 0]
+    assert asyncio.run(waits("192.0.2.9", *one, *other)) == [0, 0, 0, 1, 2], "they count as one client"
+    assert asyncio.run(waits("127.0.0.1", *(f"203.0.113.{i}, 198.51.100.1" for i in range(4)))) == [0, 0, 0, 1], (
+        "what a visitor adds before the proxy does not count"
+    )
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.9")
+    assert asyncio.run(waits("192.0.2.9", *one, *other)) == [0, 0, 0, 1, 0]
+
+
+def test_a_page_whose_server_has_no_guard_is_closed_and_not_served(monkeypatch, capsys, tmp_path):
+    pages = []
+    launch = gradio.Blocks.launch
+
+    def unguarded(page, **options):
+        pages.append(page)
+        return launch(page, **{**options, "app_kwargs": {}})
+
+    monkeypatch.setattr(gradio.Blocks, "launch", unguarded)
+    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: pytest.fail("it is served"))
+    message = fail(["app", "--store", str(tmp_path / "results")], capsys)
+    assert "without the checks of hosts, origins, routes and logins; install the version" in message
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{pages[0].server_port}/")
