@@ -17,17 +17,13 @@ from moodbench.benchmark.resolve import trial_of
 from moodbench.config.schema import TrainDefaults
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec, TrialSpec
-from moodbench.spec.fit_schedule import steps_of
 from moodbench.spec.resolved import content_id, fit_ids
 from moodbench.store import Store
-from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, suggested_epochs, worst_training_verdict
+from moodbench.training.outcome import NOT_ENOUGH, TrainingVerdict, longer_of, worst_training_verdict
 
 if TYPE_CHECKING:
     from moodbench.benchmark.context import RunContext
     from moodbench.benchmark.plan import Plan
-
-MAX_EPOCHS = 1000
-"""Upper limit of `TrainDefaults.epochs`."""
 
 
 def trials_from_store(
@@ -192,27 +188,6 @@ class Undertrained:
     """Largest number of epochs of these fits."""
     suggested: TrainDefaults | None
     """Training settings with the suggested epochs; None if no allowed number of epochs is larger."""
-
-
-def longer(train: TrainDefaults, num_train: int, num_steps: int) -> TrainDefaults | None:
-    """Return the training settings of a fit with the epochs suggested for it.
-
-    The fit took `num_steps` steps on `num_train` texts. A lower `max_steps` is raised with the epochs. None if
-    `MAX_EPOCHS` give no more steps than were planned for the fit.
-    """
-    planned = steps_of(train, num_train)
-    epochs = min(suggested_epochs(num_steps, planned.steps_per_epoch, train.epochs), MAX_EPOCHS)
-    most = None if train.max_steps is None else max(train.max_steps, epochs * planned.steps_per_epoch)
-    more = train.model_copy(update={"epochs": float(epochs), "max_steps": most})
-    return more if steps_of(more, num_train).num_steps > planned.num_steps else None
-
-
-def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
-    """Return `longer` of a fit's record; None if it has no gradient fit."""
-    train = json.loads(record["spec"]).get("train") if isinstance(record["spec"], str) else None
-    if train is None or pd.isna(record["num_steps"]):
-        return None
-    return longer(TrainDefaults.model_validate(train), int(record["num_train"]), int(record["num_steps"]))
 
 
 def undertrained(trials: Sequence[TrialSpec], fits: pd.DataFrame) -> list[Undertrained]:

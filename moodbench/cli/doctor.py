@@ -18,7 +18,8 @@ from moodbench.evaluation.process_clock import RunDelay
 from moodbench.hardware import GIB, LIBRARIES, Hardware, free_memory_bytes, hardware, library_version
 from moodbench.models.features import FEATURES
 from moodbench.models.locate import checked_sha256
-from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows, make_console, print_table
+from moodbench.report.guide import FEATURE_HEADINGS, feature_rows
+from moodbench.report.terminal import make_console, print_table
 from moodbench.store import Store
 
 QUIET_LOAD_PER_CORE = 0.1

@@ -14,8 +14,8 @@ from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
 from moodbench.estimate.memory import needed_bytes, place
 from moodbench.hardware import GIB, Device, Hardware
+from moodbench.models.features import FEATURES
 from moodbench.report.formatting import MISSING, count, markdown_table
-from moodbench.report.terminal import FEATURE_HEADINGS, feature_rows
 from moodbench.spec import BenchmarkSpec, FitSpec
 
 LONG_REVIEWS = DataSize(20_000, 2_000, 10_000, mean_words=200.0)
@@ -31,6 +31,8 @@ NUMBERS = (
 )  # fmt: skip
 """Headings of columns of numbers."""
 NOWHERE = Hardware("none", 1, GIB, (), mps=False)
+DEVICES: dict[Device, str] = {"cuda": "CUDA", "mps": "Apple GPU", "cpu": "CPU"}
+FEATURE_HEADINGS = ("Feature", *DEVICES.values())
 
 
 def model_configuration(catalogue: Catalogue) -> str:
@@ -274,3 +276,11 @@ def _shape(name: str, catalogue: Catalogue) -> Shape | None:
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a table of rows by heading, with the columns in NUMBERS aligned right."""
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows], right=NUMBERS)
+
+
+def feature_rows() -> list[list[str]]:
+    """Return one row per feature, under FEATURE_HEADINGS: for each type of device, yes or no with the reason."""
+    return [
+        [name, *(f"{'yes' if ways[device].works else 'no'}: {ways[device].why}" for device in DEVICES)]
+        for name, ways in FEATURES.items()
+    ]

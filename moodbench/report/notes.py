@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from moodbench.analysis.robustness import Robustness
 from moodbench.analysis.scoring import Scoring
-from moodbench.benchmark.from_store import Undertrained, longer_of
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
 from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.bootstrap import FEW_TEXTS, BootstrapDraws
@@ -22,8 +21,11 @@ from moodbench.statistics.composite import (
     latency_for_a_point,
 )
 from moodbench.statistics.overall import MIXED, OVERALL
-from moodbench.training.outcome import NOT_ENOUGH, worst_training_verdict
+from moodbench.training.outcome import NOT_ENOUGH, longer_of, worst_training_verdict
 from moodbench.tune.result import SearchResult, tuned_name
+
+if TYPE_CHECKING:
+    from moodbench.benchmark.from_store import Undertrained
 
 LEAST_SHOWN = 5e-4
 """Smallest detectable difference that is shown; anything less would read 0.0 points."""

@@ -16,8 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from moodbench.analysis.event_log import NODE_NEWS
-from moodbench.hardware import Device
-from moodbench.models.features import FEATURES
 from moodbench.report.formatting import (
     COLUMNS,
     MISSING,
@@ -38,8 +36,6 @@ LINE = 160
 WRAPPED = 30
 """Narrowest line into which a left-aligned cell is wrapped, in characters."""
 PADDING = 2
-DEVICES: dict[Device, str] = {"cuda": "CUDA", "mps": "Apple GPU", "cpu": "CPU"}
-FEATURE_HEADINGS = ("Feature", *DEVICES.values())
 REPEAT_HEADINGS = (
     "Model", "Dataset", "Seed", "Texts", "Other label", "Largest logit difference", "Accuracy", "Training s",
 )  # fmt: skip
@@ -140,14 +136,6 @@ def _parts(needs: Sequence[int], width: int, lead: int) -> list[list[int]]:
         parts[-1].append(column)
         taken += needs[column]
     return [[*range(lead), *part] for part in parts]
-
-
-def feature_rows() -> list[list[str]]:
-    """Return one row per feature, under FEATURE_HEADINGS: for each type of device, yes or no with the reason."""
-    return [
-        [name, *(f"{'yes' if ways[device].works else 'no'}: {ways[device].why}" for device in DEVICES)]
-        for name, ways in FEATURES.items()
-    ]
 
 
 def repeat_rows(repeats: Sequence[Repeat]) -> list[list[str]]:

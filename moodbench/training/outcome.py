@@ -1,13 +1,18 @@
-"""Outcome of a fit, and the verdict whether it was trained enough, from its learning curve and validation scores."""
+"""Outcome of a fit, the verdict whether it was trained enough by its learning curve and scores, and longer settings."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+
+from moodbench.config.schema import TrainDefaults
+from moodbench.spec.fit_schedule import steps_of
 
 Report = Callable[[Mapping[str, Any]], None]
 """Callback for progress: step, num_steps, loss and others; `note` is a sentence for the user."""
@@ -28,6 +33,8 @@ POINTS_OF_QUARTERS = 8
 """Minimum number of losses for comparing the last two quarters of the curve instead of its halves."""
 FACTOR = 3
 """Suggested multiple of the training steps for a fit that was too short."""
+MAX_EPOCHS = 1000
+"""Upper limit of `TrainDefaults.epochs`."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,27 @@ def is_falling(losses: Sequence[float]) -> bool:
 def suggested_epochs(num_steps: int, steps_per_epoch: int, epochs: float) -> int:
     """Return the number of epochs with about FACTOR times `num_steps` steps, at least one more than `epochs`."""
     return max(math.floor(FACTOR * num_steps / steps_per_epoch + 0.5), math.ceil(epochs) + 1)
+
+
+def longer(train: TrainDefaults, num_train: int, num_steps: int) -> TrainDefaults | None:
+    """Return the training settings of a fit with the epochs suggested for it.
+
+    The fit took `num_steps` steps on `num_train` texts. A lower `max_steps` is raised with the epochs. None if
+    `MAX_EPOCHS` give no more steps than were planned for the fit.
+    """
+    planned = steps_of(train, num_train)
+    epochs = min(suggested_epochs(num_steps, planned.steps_per_epoch, train.epochs), MAX_EPOCHS)
+    most = None if train.max_steps is None else max(train.max_steps, epochs * planned.steps_per_epoch)
+    more = train.model_copy(update={"epochs": float(epochs), "max_steps": most})
+    return more if steps_of(more, num_train).num_steps > planned.num_steps else None
+
+
+def longer_of(record: Mapping[Any, Any]) -> TrainDefaults | None:
+    """Return `longer` of a fit's record; None if it has no gradient fit."""
+    train = json.loads(record["spec"]).get("train") if isinstance(record["spec"], str) else None
+    if train is None or pd.isna(record["num_steps"]):
+        return None
+    return longer(TrainDefaults.model_validate(train), int(record["num_train"]), int(record["num_steps"]))
 
 
 def worst_training_verdict(verdicts: Iterable[object]) -> TrainingVerdict | None:

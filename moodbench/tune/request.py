@@ -21,8 +21,8 @@ from moodbench.spec import BenchmarkSpec, FitSpec
 from moodbench.spec.fit_schedule import num_trained_on
 from moodbench.store import Store
 from moodbench.tune.encoding import grid
-from moodbench.tune.schedulers import SchedulerName, chance_level_of
-from moodbench.tune.search import Objective, Search, SearcherName
+from moodbench.tune.schedulers import chance_level_of
+from moodbench.tune.search import Objective, SchedulerName, Search, SearcherName
 from moodbench.tune.trials import read_progress
 
 UNCORRECTED = 0.5

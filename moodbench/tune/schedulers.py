@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ from moodbench.data.loader import load_source
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec
 from moodbench.trial import validation_of
+from moodbench.tune.search import SchedulerName
 
-SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SCHEDULERS: tuple[SchedulerName, ...] = ("asha", "hyperband", "median", "none")
 KEEP_ONE_IN = 4
 """ASHA and HyperBand keep one in this many trials at each rung."""

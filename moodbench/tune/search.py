@@ -29,9 +29,9 @@ from moodbench.spec.fit_schedule import steps_of
 from moodbench.spec.resolved import content_id
 from moodbench.store import Store
 from moodbench.tune.encoding import grid_counts
-from moodbench.tune.schedulers import SchedulerName
 from moodbench.tune.trials import Curve, SearchTrial, search_trials, sign
 
+SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SearcherName = Literal["optuna", "random", "grid"]
 Objective = Literal["quality", "memory"]
 SEARCH_CODE_VERSION = 4

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from toy_store import change_row, toy_fit, write_toy_store, write_toy_trial
 
 from moodbench.benchmark.driver import RunSummary
-from moodbench.benchmark.from_store import MAX_EPOCHS, longer, retrained, undertrained
+from moodbench.benchmark.from_store import retrained, undertrained
 from moodbench.benchmark.resolve import resolve
 from moodbench.cli import main
 from moodbench.cli import run as run_command
@@ -28,6 +28,7 @@ from moodbench.report.tables import pair_cells, pair_sentence
 from moodbench.spec import BenchmarkSpec
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
+from moodbench.training.outcome import MAX_EPOCHS, longer
 
 TRAIN = load_catalogue().training.train.model_copy(
     update={"epochs": 2.0, "min_steps": 0, "effective_batch_size": 1, "max_device_batch_size": 1}
