@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from moodbench.errors import UsageError
+from moodbench.paths import expanded
+
 
 def cache_folder() -> Path:
-    """Return MOODBENCH_CACHE, else the user's cache folder."""
+    """Return MOODBENCH_CACHE, else the user's cache folder.
+
+    Raises: UsageError if there can be no such folder.
+    """
     base = os.environ.get("MOODBENCH_CACHE")
-    if base:
-        return Path(base).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "moodbench"
+    variable, given = ("MOODBENCH_CACHE", base) if base else ("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME"))
+    path = expanded(given or "~/.cache", f"{variable}=")
+    found = next((each for each in (path, *path.parents) if each.exists()), path)
+    if found.is_file():
+        raise UsageError(f"{variable}={given}: {found} is a file; give a folder")
+    return path if base else path / "moodbench"
 
 
 @contextmanager

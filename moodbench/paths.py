@@ -55,18 +55,18 @@ def existing_folder(given: str) -> Path | None:
     return None
 
 
-def expanded(given: str | Path) -> Path:
-    """Return the path that a user means, with `~` replaced.
+def expanded(given: str | Path, source: str = "") -> Path:
+    """Return the path that a user means, with `~` replaced; messages begin with its `source`, such as a variable.
 
     Raises: UsageError if no path can be so: `~name` of an unknown user, or a character that no path has.
     """
     text = str(given)
     if "\0" in text:
-        raise UsageError(f"{text!r}: no path has a NUL character; give another one")
+        raise UsageError(f"{source}{text!r}: no path has a NUL character; give another one")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"{text!r}: {error}; write the folder in full") from error
+        raise UsageError(f"{source}{text!r}: {error}; write the folder in full") from error
 
 
 def user_path(given: str | Path) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
 from typing import Any, get_args
 
 from moodbench.benchmark.recipe import FitDevice, RequestedModel, check_changes, recipe_of
@@ -18,6 +17,7 @@ from moodbench.hardware import Device, Hardware
 from moodbench.models.families import model_type_of
 from moodbench.models.locate import locate
 from moodbench.models.predictor import deployed_form
+from moodbench.paths import expanded
 from moodbench.spec import (
     BASELINE_OF_SCORE,
     BenchmarkSpec,
@@ -190,7 +190,7 @@ def resolve_model(name: str, entry: ModelEntry, *, convert: bool = True) -> Requ
     if entry.source.hub:
         pinned |= {"revision": located.revision, "converted": False}
     elif entry.source.path:
-        pinned["path"] = str(Path(entry.source.path).expanduser())
+        pinned["path"] = str(expanded(entry.source.path, f"model {name}: "))
     resolved = ResolvedModel(
         name=name,
         method=entry.method,

@@ -8,6 +8,7 @@ import gc
 import io
 import logging
 import os
+import re
 import select
 import sys
 import tempfile
@@ -22,7 +23,6 @@ from moodbench.errors import MoodBenchError, PrerequisiteError, UsageError, is_o
 
 PLAIN = {"–": "-", "—": "-", "·": "|", "…": "...", "×": "x", "±": "+-", "≥": ">=", "≤": "<=", "≈": "~", "→": "->"}
 """Characters of our own output to what an encoding without them gets instead."""
-REPORT_TO = "the issue tracker of MoodBench (`pip show moodbench` names the project's page)"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,11 +95,25 @@ def _fault(error: Exception) -> str:
         handle, name = tempfile.mkstemp(prefix="moodbench-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             traceback.print_exception(error, file=file)
-        kept = f" with the file {name}, which has the details"
+        kept = f" and the file {name}, which has the details"
     return (
         f"an error of MoodBench itself, not of your request: {what} ({Path(at.filename).name}, line {at.lineno}). "
-        f"Committed results are safe. Please report it to {REPORT_TO}{kept}."
+        f"Committed results are safe. Please report it to {_report_to()}, with the command, the output of `moodbench "
+        f"doctor`{kept}."
     )
+
+
+def _report_to() -> str:
+    """Return where faults are reported: the first issue tracker among the project's URLs, else its maintainers."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        named = metadata("moodbench").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        named = []
+    pages = [page.partition(", ")[::2] for page in named]
+    trackers = (url for label, url in pages if re.search(r"issue|tracker|bug", label, re.IGNORECASE))
+    return next(trackers, "the maintainers of MoodBench, or whoever installed it for you")
 
 
 def _printable(message: str) -> str:

@@ -27,6 +27,7 @@ from moodbench.data.splits import as_given, by_content, check_sizes
 from moodbench.errors import DataError, PrerequisiteError
 from moodbench.hardware import GIB, free_memory_bytes
 from moodbench.hub import offline
+from moodbench.paths import expanded
 
 ALIKE = 0.2
 """Share of texts in one cluster of near-duplicates above which it is named."""
@@ -139,7 +140,7 @@ def _handle(kaggle: str, version: int | None) -> str:
 
 def kaggle_cache_folder(kaggle: str) -> Path:
     """Return the folder of a dataset in kagglehub's cache, whether it exists or not."""
-    root = Path(os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub").expanduser()
+    root = expanded(os.environ.get("KAGGLEHUB_CACHE") or "~/.cache/kagglehub", "KAGGLEHUB_CACHE=")
     return root / "datasets" / kaggle
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from moodbench.config.schema import ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.models.hub import PICKLE, digest_of, pickled
+from moodbench.paths import expanded
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "merges.txt"),
@@ -98,7 +99,7 @@ def _local_folder(name: str, source: ModelSource) -> tuple[Path, str]:
     """Return the folder and the revision of a model that is not on the hub."""
     if source.package:
         return package_folder(source.package, source.folder or "", name)
-    return Path(source.path or "").expanduser(), ""
+    return expanded(source.path or "", f"model {name}: "), ""
 
 
 def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:

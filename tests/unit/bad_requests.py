@@ -142,100 +142,157 @@ REQUESTS = [
 ]
 """The command line, and the message."""
 
-CATALOGUES = [
-    ("training:\n  train:\n    learning_rate: .nan\n", "overlay.yaml, line 3: training.train.learning_rate"),
-    ("training:\n  train:\n    learning_rate: .inf\n", "line 3: training.train.learning_rate"),
-    ("training:\n  train:\n    learning_rate: -2e-4\n", "greater than 0 (seen: -0.0002)"),
-    ("training:\n  train:\n    epochs: many\n", "line 3: training.train.epochs"),
-    ("training:\n  train:\n    learningrate: 2e-4\n", "line 3: training.train.learningrate: unknown key"),
-    ("training:\n  lora:\n    lora_dropout: 1.5\n", "less than 1 (seen: 1.5)"),
-    ("trainig:\n  lora: {}\n", "did you mean 'training'?"),
-    ("models:\n  mine: {method: lora, licence: MIT, description: x}\n", "needs `source`"),
-    ("models:\n  vader:\n    train: {learning_rate: 1}\n    train: {}\n", "line 4: key 'train' is given twice"),
-    ("models: [vader]\n", "line 1: models: expected keys below it"),
-    ("- a\n- b\n", "expected a mapping (`key: value` lines)"),
+
+TUNE = [
+    (["--space", "lora_rank"], ["unknown search space", "did you mean 'lora_rank_alpha'"]),
+    (["--space", "missing.yaml"], ["missing.yaml", "expected a YAML file with a search space"]),
+    (["--budget=soon"], ["--budget soon", "30m"]),
+    (["--budget=-3m"], ["--budget -3m", "above 0"]),
+    (["--budget=$5"], ["no price per hour", "--price-per-hour"]),
+    (["--budget=1s"], ["--budget of 1 s", "one configuration of lora_rank_alpha", "by estimate", "allowed are"]),
+    (["--space", "qlora", "--quantization", "nf4"], ["--quantization nf4", "qlora searches it"]),
+    (["--trials", "0"], ["--trials 0: must be 1 or more"]),
+    (["--search", "grid", "--trials", "5"], ["--trials 5 with --search grid", "96 configurations"]),
+    (["--search", "grid", "--space", "lora_full"], ["combinations; possible are 10,000"]),
+    (["--lora", "r=4"], ["--lora r=4: lora_rank_alpha searches it"]),
+    (["--lora", "lora_alpha=4"], ["--lora lora_alpha=4: lora_rank_alpha searches it"]),
+    (["--train", "learning_rate=0.001"], ["--train learning_rate=0.001: lora_rank_alpha searches it"]),
     (
-        "training: {train: [\n",
-        "overlay.yaml, line 2: expected the node content, but found '<stream end>'; expected YAML",
+        ["--space", "lora_variants", "--quantization", "int8"],
+        ["lora_variants.yaml, line ", "parameters.lora.", "int8", "leave the value out"],
     ),
+    (["--seeds", "-1"], ["--seeds -1: must be 0 to 100"]),
+    (["--seeds", "101"], ["--seeds 101: must be 0 to 100"]),
+    (["--model", "vader"], ["--model vader", "MiniLM-L6"]),
+    (["--dataset", "nowhere"], ["unknown dataset 'nowhere'"]),
+    (["apply"], ["tune apply: give the file to write with --config FILE.yaml"]),
+    (["apply", "--config", "mine.yaml"], ["no trial with a score"]),
+    (["--scheduler", "pbt"], ["argument --scheduler: invalid choice: 'pbt'"]),
+    (["--price-per-hour", "cheap"], ["argument --price-per-hour: invalid float value: 'cheap'"]),
+]
+"""Options of `tune` besides a model and a dataset, and what its message must say."""
+
+CLUSTER = [
+    (["run", "quickstart", "--address", "http://10.0.0.1:8265"], "expected HOST:PORT of Ray's head"),
+    (["run", "quickstart", "--address", "somewhere"], "expected HOST:PORT"),
+    (["run", "quickstart", "--address", "127.0.0.1:1"], "nothing answers there"),
+    (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one"),
+    (["run", "quickstart", "--cluster", "no-such.yaml"], "has no use on this machine alone"),
+    (["cluster", "status"], "which cluster? Give --address"),
+    (["cluster", "status", "--address", "127.0.0.1:1"], "nothing answers there"),
+    (["submit", "--address", "127.0.0.1:8265", "--", "run", "quickstart"], "such as http://127.0.0.1:8265"),
+    (["submit", "--address", "http://127.0.0.1:8265"], "submit: no command"),
+    (["submit", "--", "run", "quickstart"], "the following arguments are required: --address"),
+    (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is not a folder"),
+]
+"""Requests to a cluster that cannot be carried out, and the message."""
+
+CLUSTER_FILES = [
+    ("devices: [a]\n", "cluster.yaml, line 1: devices"),
+    ("devices:\n  small: {memory: 4}\n", "cluster.yaml, line 2: devices.small.memory: unknown key"),
+    ("measure_on: [fast]\n", "cluster.yaml: measure_on names fast; known classes are"),
+    ("measure_on: fast\n", "cluster.yaml, line 1: measure_on: expected a list"),
+    ("drain_at: 0\n", "cluster.yaml, line 1: drain_at: Input should be greater than or equal to 1 (seen: 0)"),
+    ("node_return_s: -1\n", "cluster.yaml, line 1: node_return_s: Input should be greater than or equal to 0"),
+    ("node_return_s: .nan\n", "cluster.yaml, line 1: node_return_s: Input should be a finite number"),
+    ("deadline: {factor: 0}\n", "cluster.yaml, line 1: deadline.factor: Input should be greater than 0"),
+    ("deadline: long\n", "cluster.yaml, line 1: deadline: expected keys below it"),
+    ("drain: 3\n", "cluster.yaml, line 1: drain: unknown key; did you mean 'drain_at'?"),
+    ("- a\n", "cluster.yaml: expected a mapping (`key: value` lines), found a list"),
+    ("devices: {x: !!python/name:os.system y}\n", "is not read here; remove it"),
+]
+"""What a file given with --cluster says, and the message."""
+
+APP = [
+    (["--host", "0.0.0.0"], "others could reach the page; give --user NAME"),
+    (["--host", ""], "others could reach the page; give --user NAME"),
+    (["--host", "0.0.0.0", "--user", "me"], "--user me: MOODBENCH_APP_PASSWORD is not set"),
+    (["--user", "me"], "--user me: MOODBENCH_APP_PASSWORD is not set"),
+    (["--port", "70000"], "--port 70000: allowed is 1 to 65535"),
+    (["--port", "0"], "--port 0: allowed is 1 to 65535"),
+    (["--port", "http"], "argument --port: invalid int value: 'http'"),
+    (["--allow-host", "a.example", "http://b.example"], "--allow-host 'http://b.example': expected a host name"),
+    (["--allow-host", "*"], "--allow-host '*': expected a host name"),
+    (["--allow-host", "b.example:443"], "without scheme, port, path and wildcards"),
+    (["--store", __file__], "is a file; give a folder"),
+    (["--address", "http://head:8265"], "--address 'http://head:8265': expected HOST:PORT of Ray's head"),
+    (["--config", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
+]
+"""Options of `app`, and the message."""
+
+PATHS = [
+    (["leaderboard", "--store", "loop"], "'loop': is no usable path (Symlink loop"),
+    (["leaderboard", "--store", "loop/x"], "'loop/x': is no usable path (Symlink loop"),
+    (["leaderboard", "--store", "x" * 300], "File name too long"),
+    (["leaderboard", "--store", "~no-such-user/x"], "write the folder in full"),
+    (["leaderboard", "--store", "a\0b"], "no path has a NUL character"),
+    (["plan", "--models", "vader", "--data", "loop", "--text-column", "t", "--label-column", "l"], "loop: its ending"),
+    (["plan", "--models", "~no-such-user", "--datasets", "icwsm-movie"], "unknown model '~no-such-user'"),
+    (["plan", "--models", "/" + "x" * 300, "--datasets", "icwsm-movie"], "unknown model '/xxx"),
+    (["plan", "x" * 300 + ".yaml"], "File name too long"),
+    (["plan", "loop.yaml"], "loop.yaml: Too many levels of symbolic links"),
+    (["catalogue", "models", "--config", "loop.yaml"], "loop.yaml: no such file or folder"),
+    (["catalogue", "models", "--config", "x" * 300], "File name too long"),
+    (["report", "--output", "loop"], "loop: cannot be written"),
+    (["report", "--output", "x" * 300], "File name too long"),
+    (["report", "--output", "a.txt"], "a.txt: cannot be written"),
+    (["mislabelled", "--out", "loop.csv"], "--out loop.csv: "),
+    (["catalogue", "guide", "--output", "a.txt"], "a.txt: cannot be written"),
+    (["export-model", "toy", "a.txt"], "toy"),
     (
-        "datasets:\n  mine: {embedded: x, labels: [a], neutral_band: 0, licence: x, citation: x, description: x}\n",
-        "line 2: datasets.mine: labels: 2 (neutral items are left out) or 3 are possible, given ['a']",
-    ),
-    ("datasets:\n  icwsm-tweets: {embedded: icwsm-tweet}\n", "did you mean 'icwsm-tweets'?"),
-    (
-        "models:\n  MiniLM-L6:\n    train:\n      lerning_rate: 1\n",
-        "line 4: models.MiniLM-L6.train.lerning_rate: unknown key; did you mean 'learning_rate'",
-    ),
-    (
-        "published:\n  BERT-tiny:\n  - {dataset: sst2, split: dev, accuracy: 0.9, method: x, source: y}\n",
-        "line 3: published.BERT-tiny.0.accuracy: Input should be greater than 1 (seen: 0.9)",
-    ),
-    (
-        "published:\n  BERT-tny: [{dataset: sst2, split: dev, accuracy: 90, method: x, source: y}]\n",
-        "line 2: published.BERT-tny: 'BERT-tny': did you mean 'BERT-tiny'?",
-    ),
-    (
-        "published:\n  BERT-tiny: [{dataset: sst3, split: dev, accuracy: 90, method: x, source: y}]\n",
-        "line 2: published.BERT-tiny.0.dataset: 'sst3': did you mean 'sst5'?",
-    ),
-    (
-        "published:\n  BERT-tiny: [{dataset: sst2, split: dev, acuracy: 90, method: x, source: y}]\n",
-        "published.BERT-tiny.0.acuracy: unknown key; did you mean 'accuracy'?",
-    ),
-    ("presets:\n  quickstart:\n    lora: {rr: 1}\n", "line 3: presets.quickstart.lora.rr: unknown key"),
-    *(
-        (f"{section}:\n  {name!r}: {{}}\n", f"line 2: {section}.{name}: {said}")
-        for section in ("models", "datasets", "presets", "prompts", "devices", "families")
-        for name, said in (
-            ("../../up", "allowed are letters, digits, spaces"),
-            ("/etc/up", "allowed are letters, digits, spaces"),
-            ("..", "allowed are letters, digits, spaces"),
-            ("x" * 121, "has 121 bytes; allowed are 120"),
-            ("nul", "is the name of a device on Windows"),
-        )
-    ),
-    ("training:\n  recipes:\n    ../up: {}\n", "training.recipes.../up: allowed are letters"),
-    (
-        "models:\n  mine: {method: lora, licence: MIT, description: x, source: {hub: ../..}}\n",
-        "models.mine.source.hub: allowed are",
-    ),
-    (
-        "models:\n  mine: {method: lora, licence: MIT, description: x, source: {hub: a/b, revision: ../../x}}\n",
-        "source.revision: allowed are",
-    ),
-    *(
-        (f"datasets:\n  mine: {{{source}}}\n", said)
-        for source, said in (
-            ("hub: {id: ../.., text_columns: [t], label_column: l}", "datasets.mine.hub.id: allowed are"),
-            (
-                "hub: {id: a/b, revision: ../../../x, text_columns: [t], label_column: l}",
-                "datasets.mine.hub.revision: allowed are",
-            ),
-            (
-                "file: {kaggle: ../.., path: a.csv, text_column: t, label_column: l}",
-                "datasets.mine.file.kaggle: allowed are",
-            ),
-            (
-                "file: {kaggle: a/b, path: ../a.csv, text_column: t, label_column: l}",
-                "'../a.csv' is not inside the Kaggle dataset",
-            ),
-            (
-                "file: {kaggle: a/b, path: /a.csv, text_column: t, label_column: l}",
-                "'/a.csv' is not inside the Kaggle dataset",
-            ),
-        )
+        ["cluster", "status", "--address", "127.0.0.1:1", "--cluster", "loop.yaml"],
+        "--cluster loop.yaml: Too many levels",
     ),
 ]
-"""What a file given with --config says, and the message."""
+"""Paths that no system has, or that hold something else (a.txt is a file, loop a link to itself), and the message."""
 
-SPECS = [
-    ("models: [vader]\ndatasets: [icwsm-tweets]\nseed: 3\n", "spec.yaml, line 3: seed: unknown key; did you mean 'seeds'? (seen: 3)"),
-    ("models: [vader]\ndatasets: [icwsm-tweets]\ntrain:\n  lerning_rate: 1\n",
-     "spec.yaml, line 4: train.lerning_rate: unknown key; did you mean 'learning_rate'? (seen: 1)"),
-    ("models: [vader]\ndatasets: [icwsm-tweets]\nlora: {alpha: 1}\n", "spec.yaml, line 3: lora.alpha: unknown key; did you mean 'lora_alpha'?"),
-    ("models: [vader]\ndatasets: [icwsm-tweets]\ntext:\n  max_length: 4\n", "spec.yaml, line 4: text.max_length: Input should be greater than or"),
-    ("models: [vader\n", "spec.yaml, line 2: expected ',' or ']'"),
-    ("", "spec.yaml: models: Field required"),
-]  # fmt: skip
-"""What a spec file says, and the message of run and of plan."""
+RESULTS = [
+    (["evaluate", "tpy"], "unknown fit or model in"),
+    (["evaluate", "0123456789abcdef0123"], "'0123456789abcdef0123'"),
+    (["benchmark", "--models", "tpy"], "did you mean 'toy'?"),
+    (["evaluate", "--datasets", "toyset"], "did you mean 'toy-set'?"),
+    (["evaluate", "--seeds", "3"], "none of its 1 fits matches"),
+    (["benchmark", "--protocol", "ful"], "unknown measuring protocol 'ful': did you mean 'full'?"),
+    (["benchmark", "--device", "mps"], "device mps: "),
+    (["evaluate", "--store", "nowhere"], "has no fit yet; `moodbench train` or `moodbench run` makes one"),
+    (["benchmark", "--store", "nowhere"], "has no fit yet; `moodbench train` or `moodbench run` makes one"),
+    (["report", "--store", "nowhere"], "--store nowhere: holds no records"),
+    (["mislabelled", "--store", "nowhere"], "--store nowhere: holds no records"),
+    (["store", "compact", "--store", "nowhere"], "--store nowhere: holds no records"),
+    (["store", "recompute", "--store", "nowhere"], "--store nowhere: holds no records"),
+    (["track", "sync", "--store", "nowhere"], "--store nowhere: holds no records"),
+    (["report", "--format", "docx"], "argument --format: invalid choice: 'docx'"),
+    (["export", "--format", "csv", "pdf"], "argument --format: invalid choice: 'pdf'"),
+    (["report", "--weights", "accuracy=2"], "--weights"),
+    (["report", "--composite", "best"], "argument --composite: invalid choice: 'best'"),
+    (["leaderboard", "--columns", "speed"], "argument --columns: invalid choice: 'speed'"),
+    (["leaderboard", "--weights", "accuracy=1,accuracy=0"], "accuracy"),
+    (["leaderboard", "--weights", "accuracy=-1,f1=2"], "allowed is a finite number, 0 or more"),
+    (["leaderboard", "extra"], "unrecognized arguments: extra"),
+    (["compare", "toy"], "the following arguments are required: B"),
+    (["compare", "toy", "toy@7"], "toy@7"),
+    (["compare", "toy", "toy@x"], "toy@x"),
+    (["compare", "toy", "toy", "--rope", "0"], "--rope 0: allowed is more than 0"),
+    (["compare", "toy", "toy", "--rope", "nan"], "--rope nan: allowed is more than 0"),
+    (["compare", "toy", "toy", "--flips", "-1"], "--flips -1: allowed is 0 or more"),
+    (["mislabelled", "--most", "-1"], "--most -1: allowed is"),
+    (["mislabelled", "--out", "doubtful.xlsx"], "doubtful.xlsx: allowed is a name that ends in .csv or .json"),
+    (["mislabelled", "--dataset", "imdb"], "imdb"),
+    (["export-model", "tpy", "out"], "did you mean 'toy'?"),
+    (["export-model", "toy", "out"], "is a classical baseline and no transformer"),
+    (["catalogue", "fetch", "MiniLM-L66"], "unknown model or dataset 'MiniLM-L66': did you mean 'MiniLM-L6'?"),
+    (["catalogue", "pin", "vader"], "catalogue pin: model vader is not from the hub"),
+    (["catalogue", "list"], "argument ACTION: invalid choice: 'list'"),
+    (["store"], "the following arguments are required: ACTION"),
+    (["plan", "quickstart", "--device-class", "rtx-9090"], "unknown device class 'rtx-9090'"),
+    (["plan", "quickstart", "--device", "cuda"], "device cuda: "),
+    (["doctor", "--config", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
+    (["quickstart"], "argument COMMAND: invalid choice: 'quickstart'"),
+    ([], "the following arguments are required: COMMAND"),
+    ([*RUN, "--seeds", "9" * 5000], "argument --seeds: "),
+    ([*RUN, "--prepare", "stem"], "prepare"),
+    ([*RUN, "--augment", "word_dropout=2"], "augment.word_dropout: Input should be less than 1"),
+    ([*RUN, "--sampling", "random"], "argument --sampling: invalid choice: 'random'"),
+    ([*RUN, "--quantization", "int4"], "argument --quantization: invalid choice: 'int4'"),
+]
+"""Requests about a store with the fit `toy`, or about what is known, and the message."""

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from moodbench.cli import main
 from moodbench.cli.app import PASSWORD, audience, is_loopback, login_of
 from moodbench.errors import UsageError
 
@@ -35,27 +34,6 @@ def test_a_page_that_others_can_open_says_so():
         "0.0.0.0", ["a.example", "b.example"]
     )
     assert "a proxy may pass requests on to it and answers to a.example" in audience("::1", ["a.example"])
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--host", "0.0.0.0"], "others could reach the page"),
-        (["--host", "0.0.0.0", "--user", "me"], f"{PASSWORD} is not set"),
-        (["--port", "70000"], "--port 70000: allowed is 1 to 65535"),
-        (["--allow-host", "a.example", "http://b.example"], "--allow-host 'http://b.example': expected a host name"),
-        (["--allow-host", "*"], "--allow-host '*': expected a host name"),
-        (["--allow-host", "b.example:443"], "without scheme, port, path and wildcards"),
-        (["--store", __file__], "is a file"),
-        (["--address", "http://head:8265"], "--address 'http://head:8265': expected HOST:PORT of Ray's head"),
-    ],
-)
-def test_a_wrong_request_is_refused_in_one_line(flags, message, monkeypatch, capsys):
-    monkeypatch.delenv(PASSWORD, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        main(["app", *flags])
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 # A library's `catch_warnings` is undone by one of another thread that ends meanwhile: here, always and at once.

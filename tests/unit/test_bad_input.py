@@ -1,81 +1,198 @@
-"""What a person can get wrong on the command line: one table, one message each, exit code 2, nothing written or lost."""
+"""What a person, a program or a visitor of the page can get wrong: one table of bad inputs.
 
+Each ends with the exit code 2 (or the status of an HTTP answer) and one message that says where, what and what to do;
+nothing is written or lost, and no traceback is printed.
+"""
+
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import bad_requests as requests
-import pandas as pd
+import bad_yaml
 import pytest
+from bad_calls import CALLS, ENVIRONMENT, PAGES
 from bad_files import FILES
+from bad_spaces import SPACES
 from bad_stores import STORES
+from bad_texts import PREDICT, TEXTS
+from fitted_majority import commit_fit
 from own_files import sentence
 from refused import fail
 from toy_store import change_row, write_toy_store
 
 from moodbench.benchmark import preflight
 from moodbench.cli import main
+from moodbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
+REFUSED = 2
 
 
-def written(name, text):
-    Path(name).write_text(text)
-    return name
+class BadInput(NamedTuple):
+    """One row of the table."""
+
+    given: str
+    """How it is given: a command's options, a file of a kind, the environment, a call, or a request to the page."""
+    name: str
+    make: Callable[[pytest.MonkeyPatch], list[str] | Callable[[], tuple[int, str]]]
+    """Makes the situation; returns the command line, or what gives the code and the message."""
+    code: int
+    says: tuple[str, ...]
+    """Parts of the message."""
+
+
+def command(given, name, arguments, says, prepare=None):
+    """A command line that must be refused, after `prepare` has made the situation in the current folder."""
+
+    def make(monkeypatch):
+        if prepare is not None:
+            prepare(monkeypatch)
+        return arguments
+
+    return BadInput(given, name, make, REFUSED, (says,) if isinstance(says, str) else tuple(says))
+
+
+def written(name, content):
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def file_of(name, content):
+    return lambda monkeypatch: written(name, content)
+
+
+def odd_places(monkeypatch):
+    """A file, a folder, and links that lead to themselves."""
+    written("a.txt", "good\n")
+    Path("folder").mkdir()
+    for name in ("loop", "loop.yaml", "loop.csv"):
+        Path(name).symlink_to(name)
+    written("kaggle.yaml", "datasets: {kaggle: {file: {kaggle: a/b, path: a.csv, text_column: t, label_column: l}}}")
 
 
 def full_disk(monkeypatch):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(10**9, 10**9 - 1000, 1000))
-    return [*requests.RUN, *requests.FULL]
 
 
 def little_memory(monkeypatch):
     monkeypatch.setattr("moodbench.hardware.psutil.virtual_memory", lambda: Memory(10**9, 10**8))
-    return [*requests.RUN, *requests.FULL]
 
 
-def harmed(harm, arguments):
-    def make(monkeypatch):
-        write_toy_store(Path("results"))
-        harm(Path("results"), monkeypatch)
-        return arguments
+def from_environment(values):
+    def prepare(monkeypatch):
+        odd_places(monkeypatch)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
 
-    return make
+    return prepare
 
 
-# name -> what makes the situation and gives the command line, and the parts of the message: where, value seen, what to do
-TABLE = {
-    **{" ".join(argv): (lambda _, argv=argv: argv, [said]) for argv, said in requests.REQUESTS},
-    **{f"overlay {text!r}": (lambda _, text=text: [*requests.RUN, "--config", written("overlay.yaml", text)], [said])
-       for text, said in requests.CATALOGUES},
-    **{f"{command} {text!r}": (lambda _, text=text, command=command: [command, written("spec.yaml", text)], [said])
-       for text, said in requests.SPECS for command in ("run", "plan")},
-    **{f"data: {name}": (lambda _, make=make: make(), parts) for name, (make, parts) in FILES.items()},
-    **{f"store: {name}": (harmed(harm, argv), parts) for name, (harm, argv, parts) in STORES.items()},
-    "a full disk": (full_disk, ["6 missing phases may write 0.", "its disk has 0.00 GiB free; free some space, give a folder on another disk"]),
-    "little memory": (little_memory, ["fitting needs about 0.", "of memory, 0.09 GiB of", "close other programs, or leave the model out"]),
-}  # fmt: skip
+def searched(options):
+    given = ["tune", *options]
+    for name, value in (("--model", "MiniLM-L3"), ("--dataset", "icwsm-movie")):
+        given += [] if name in options else [name, value]
+    return given
+
+
+def predicted(options):
+    return ["predict", *options, *([] if "--store" in options else ["--store", "majority"])]
+
+
+def own_data(name, make, says):
+    return BadInput("a data file", name, lambda monkeypatch: make(), REFUSED, tuple(says))
+
+
+def harmed(name, harm, arguments, says):
+    return command("a store", name, arguments, says, lambda monkeypatch: harm(Path("results"), monkeypatch))
+
+
+def of_another_version(monkeypatch):
+    store = Store.open("results")
+    spec = json.loads(store.records("fits")["spec"][0])
+    change_row(store, "fits/*/*.parquet", spec=json.dumps(spec | {"code_version": 99}))
+
+
+CONFIG = [*requests.RUN, "--config", "overlay.yaml"]
+LISTED = ["catalogue", "models", "--config", "overlay.yaml"]
+ON_CLUSTER = ["cluster", "status", "--address", "127.0.0.1:1", "--cluster", "cluster.yaml"]
+TO_LABEL = ["--model", "majority", "--output", "out.jsonl"]
+WEIGHTS = "models:\n  MiniLM-L6:\n    source: {%s}\n"
+BAD_INPUTS: list[BadInput] = [
+    *(command("options of run and others", " ".join(given)[:80], given, says) for given, says in requests.REQUESTS),
+    *(command("options about results", " ".join(given)[:80], given, says) for given, says in requests.RESULTS),
+    *(command("paths", " ".join(given)[:80], given, says, odd_places) for given, says in requests.PATHS),
+    *(command("options of tune", " ".join(given), searched(given), says) for given, says in requests.TUNE),
+    *(command("options of app", " ".join(given), ["app", *given], says) for given, says in requests.APP),
+    *(command("options of predict", " ".join(given)[:80], predicted(given), says, odd_places) for given, says in PREDICT),
+    *(command("a cluster", " ".join(given), given, says) for given, says in requests.CLUSTER),
+    *(command("a cluster file", text, ON_CLUSTER, says, file_of("cluster.yaml", text)) for text, says in requests.CLUSTER_FILES),
+    *(command("a catalogue", str(text)[:90], CONFIG, says, file_of("overlay.yaml", text)) for text, says in bad_yaml.CATALOGUES),
+    *(command("YAML", text[:60], LISTED, says, file_of("overlay.yaml", text)) for text, says in bad_yaml.YAML),
+    *(command("a spec", text, ["plan", "spec.yaml"], says, file_of("spec.yaml", text)) for text, says in bad_yaml.SPECS),
+    command("a spec", "of run", ["run", "spec.yaml"], bad_yaml.SPECS[0][1], file_of("spec.yaml", bad_yaml.SPECS[0][0])),
+    *(command("a search space", name, searched(["--space", "space.yaml"]), ("space.yaml", *says), file_of("space.yaml", text))
+      for name, (text, says) in SPACES.items()),
+    *(own_data(name, make, says) for name, (make, says) in FILES.items()),
+    *(command("texts", f"{name} {content[:30]!r}", predicted([*TO_LABEL, "--input", name, *(["--text-column", column] if column else [])]),
+              says, file_of(name, content)) for name, content, column, says in TEXTS),
+    *(harmed(name, *row) for name, row in STORES.items()),
+    command("a store", "a fit of another version", ["evaluate"], "was written by another version of moodbench (its id would be",
+            of_another_version),
+    *(command("the environment", name, given, says, from_environment(values)) for name, (values, given, says) in ENVIRONMENT.items()),
+    command("the machine", "a full disk", [*requests.RUN, *requests.FULL],
+            ["6 missing phases may write 0.", "its disk has 0.00 GiB free; free some space, give a folder on another disk"], full_disk),
+    command("the machine", "little memory", [*requests.RUN, *requests.FULL],
+            ["fitting needs about 0.", "of memory, 0.09 GiB of", "close other programs, or leave the model out"], little_memory),
+    command("weights", "changed", ["run", "quickstart", "--config", "overlay.yaml"],
+            ["has sha256 53aa5117", "the catalogue pins 0000"], file_of("overlay.yaml", WEIGHTS % f"sha256: {'0' * 64}")),
+    command("weights", "not installed", ["run", "quickstart", "--config", "overlay.yaml"],
+            "no-such-package, which is not installed; `uv sync`", file_of("overlay.yaml", WEIGHTS % "package: no-such-package")),
+    command("weights", "of nobody", ["run", "--models", "MiniLM-L6", "--datasets", "icwsm-tweets", "--config", "overlay.yaml"],
+            ["MiniLM-L6", "~no-such-user/x", "write the folder in full"],
+            file_of("overlay.yaml", WEIGHTS % "package: null, folder: null, sha256: null, path: ~no-such-user/x")),
+    *(BadInput("a call from Python", name, lambda _, attempt=attempt: attempt, REFUSED, tuple(says))
+      for name, (attempt, says) in CALLS.items()),
+    *(BadInput("the page", name, lambda _, attempt=attempt: attempt, code, tuple(says))
+      for name, (attempt, code, says) in PAGES.items()),
+]  # fmt: skip
 BEGUN = (
-    "store: missing samples",
-    "store: a disk that fills while the examples are written",
-    "store: a quota that ends while the examples are written",
+    "missing samples",
+    "a disk that fills while the examples are written",
+    "a quota that ends while the examples are written",
 )
-"""Rows whose fault comes while a run writes; what was there before must be there still."""
+"""Rows whose fault comes while a command writes; what was there before must be there still."""
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """A folder with the stores that all rows begin with: a whole trial in results/, a fit that can predict in majority/."""
+    folder = tmp_path_factory.mktemp("stores")
+    write_toy_store(folder / "results")
+    commit_fit(Store.open(folder / "majority"), "majority")
+    return folder
 
 
 def seen(folder):
-    """Every path below `folder` with its size and time of change; folders by name alone."""
+    """Every path below `folder` with its size and time of change, in a store with its hash; folders by name alone."""
     whole = {}
     for root, folders, files, handle in os.fwalk(folder):  # by handle: a row of the table makes listing by path fail
         at = os.path.relpath(root, folder)
         for name in files:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             whole[f"{at}/{name}"] = (status.st_size, status.st_mtime_ns)
+            if at.startswith(("results", "majority")):
+                content = open(os.open(name, os.O_RDONLY, dir_fd=handle), "rb")  # noqa: SIM115, PTH123
+                with content:
+                    whole[f"{at}/{name}"] += (hashlib.sha256(content.read()).hexdigest(),)
         whole |= {f"{at}/{name}": None for name in folders}
     return whole
 
@@ -83,35 +200,47 @@ def seen(folder):
 RECORDS = ("results/fits", "results/evaluations", "results/measurements", "results/artifacts", "results/predictions")
 
 
-@pytest.mark.parametrize("case", TABLE)
-def test_a_bad_input_ends_with_two_says_where_what_and_what_to_do_and_changes_nothing(case, monkeypatch, capsys):
-    make, parts = TABLE[case]
-    arguments = make(monkeypatch)
+def outcome(attempt, capsys):
+    """The code with which a command or a call ends, its message, and what it printed besides."""
+    if callable(attempt):
+        return *attempt(), ""
+    with pytest.raises(SystemExit) as ended:
+        main(attempt)
+    printed = capsys.readouterr()
+    return ended.value.code, printed.err, printed.out
+
+
+@pytest.mark.parametrize("row", BAD_INPUTS, ids=lambda row: f"{row.given}: {row.name}")
+def test_a_bad_input_ends_with_its_code_says_where_what_and_what_to_do_and_changes_nothing(
+    row, stores, monkeypatch, capsys
+):
+    for name in ("RAY_ADDRESS", "MOODBENCH_APP_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(stores, Path.cwd(), dirs_exist_ok=True)
+    attempt = row.make(monkeypatch)
     here = Path.cwd()
     before = seen(here)
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert ended.value.code == 2, printed
-    assert "Traceback" not in printed.err
-    for part in parts:
-        assert part in printed.err
+    code, message, printed = outcome(attempt, capsys)
+    assert code == row.code, message
+    assert "Traceback" not in message and "an error of MoodBench itself" not in message
+    for part in row.says:
+        assert part in message
     monkeypatch.undo()
     after = seen(here)
-    if case in BEGUN:
-        assert {path: after.get(path) for path in before if str(path).startswith(RECORDS)} == {
-            path: what for path, what in before.items() if str(path).startswith(RECORDS)
-        }, "nothing is lost"
+    if row.name in BEGUN:
+        kept = {path: what for path, what in before.items() if str(path).startswith(RECORDS)}
+        assert {path: after.get(path) for path in kept} == kept, "nothing is lost"
     else:
         assert after == before, "nothing is written"
-    if case.startswith("data: "):
-        assert printed.out == "" and len(printed.err.strip().splitlines()) == 1
-    assert sentence(3)[:31] not in printed.err, "no text of the data is printed"
+    if row.given == "a data file":
+        assert printed == "" and len(message.strip().splitlines()) == 1
+    assert sentence(3)[:31] not in message, "no text of the data is printed"
 
 
-def test_every_row_of_the_table_names_more_than_a_word_and_there_are_many():
-    assert len(TABLE) >= 150
-    assert [name for name, (_, parts) in TABLE.items() if sum(map(len, parts)) < 14] == []
+def test_the_table_has_hundreds_of_rows_of_many_kinds_none_of_them_twice():
+    rows = {(row.given, row.name) for row in BAD_INPUTS}
+    assert len(BAD_INPUTS) == len(rows) >= 300 and len({row.given for row in BAD_INPUTS}) >= 15
+    assert [row.name for row in BAD_INPUTS if not "".join(row.says)] == []
 
 
 CONTRIBUTING = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
@@ -125,76 +254,3 @@ def test_contributing_shows_messages_at_all():
 @pytest.mark.parametrize(("request_", "message"), SHOWN)
 def test_the_messages_in_contributing_are_what_is_said(request_, message, capsys):
     assert message in fail(request_.split(), capsys)
-
-
-def test_changed_weights_are_refused_before_anything_runs(capsys):
-    text = f"models:\n  MiniLM-L6:\n    source: {{sha256: {'0' * 64}}}\n"
-    message = fail(["run", "quickstart", "--config", written("overlay.yaml", text)], capsys)
-    assert "has sha256 53aa5117" in message
-    assert "the catalogue pins 0000" in message
-
-
-def test_a_weights_package_that_is_not_installed_is_named_with_its_remedy(capsys):
-    text = "models:\n  MiniLM-L6:\n    source: {package: no-such-package}\n"
-    message = fail(["run", "quickstart", "--config", written("overlay.yaml", text)], capsys)
-    assert "no-such-package, which is not installed; `uv sync`" in message
-
-
-def test_a_folder_of_something_else_is_not_written_to(capsys):
-    Path("thesis").mkdir()
-    Path("thesis/chapter.tex").write_text("")
-    assert "not a MoodBench store" in fail([*requests.RUN, "--store", "thesis"], capsys)
-    assert [p.name for p in Path("thesis").iterdir()] == ["chapter.tex"]
-
-
-def test_a_foreign_record_in_the_store_stops_the_command(capsys):
-    Path("shop/fits/aa").mkdir(parents=True)
-    pd.DataFrame({"price": [1]}).to_parquet("shop/fits/aa/aa.parquet")
-    assert "aa.parquet: not written by MoodBench" in fail(["leaderboard", "--store", "shop"], capsys)
-    assert [p.name for p in Path("shop").rglob("*") if p.is_file()] == ["aa.parquet"]
-
-
-def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch):
-    # A read-only folder stops no test that runs as root, so the file system's refusal is given here.
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("moodbench.store.store.os.link", refuse)
-    message = fail([*requests.RUN, "--store", "locked"], capsys)
-    assert "locked: cannot be written (Permission denied); change its permissions or give another folder" in message
-    assert not Path("locked").exists()
-
-
-@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
-def test_without_a_fit_there_is_a_hint_how_to_make_one(command, capsys):
-    assert "has no fit yet; `moodbench train` or `moodbench run` makes one" in fail([command], capsys)
-
-
-@pytest.fixture
-def toy():
-    return write_toy_store(Path("toy"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["evaluate", "tpy"], ("unknown fit or model in", "did you mean 'toy'? known are toy")),
-        (["benchmark", "--models", "tpy"], ("unknown fit or model in", "did you mean 'toy'?")),
-        (["evaluate", "0123456789abcdef0123"], ("unknown fit or model in", "0123456789abcdef0123")),
-        (["evaluate", "--datasets", "toyset"], ("unknown dataset in", "did you mean 'toy-set'?")),
-        (["evaluate", "--seeds", "3"], ("none of its 1 fits matches", "--seeds")),
-        (["benchmark", "--protocol", "ful"], ("unknown measuring protocol 'ful'", "did you mean 'full'?")),
-        (["benchmark", "--device", "mps"], ("device mps", "choose auto or cpu")),
-    ],
-)
-def test_a_wrong_choice_of_fits_is_explained(arguments, expected, toy, capsys):
-    said = fail([*arguments, "--store", "toy"], capsys)
-    assert all(part in said for part in expected)
-
-
-def test_a_fit_whose_id_this_version_would_not_give_is_refused(toy, capsys):
-    spec = json.loads(toy.records("fits")["spec"][0])
-    change_row(toy, "fits/*/*.parquet", spec=json.dumps(spec | {"code_version": 99}))
-    assert "was written by another version of moodbench (its id would be" in fail(
-        ["evaluate", "--store", "toy"], capsys
-    )

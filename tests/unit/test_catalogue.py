@@ -83,83 +83,6 @@ def test_merging_goes_key_by_key_and_leaves_its_arguments_alone():
     assert (base, over) == ({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "d": {"e": 2}, "f": 3})
 
 
-REFUSED = {
-    "unknown key": (
-        "models:\n  MiniLM-L6:\n    licence: MIT\n    colour: red\n",
-        SpecError,
-        r"mine.yaml, line 4: models.MiniLM-L6.colour: unknown key; .*\(seen: 'red'\)",
-    ),
-    "unknown key in training": (
-        "training:\n  train:\n    learning_rat: 1\n",
-        SpecError,
-        r"mine.yaml, line 3: training.train.learning_rat: unknown key",
-    ),
-    "unknown top-level key": (
-        "\nmodel:\n  a: 1\n",
-        UnknownNameError,
-        r"unknown top-level key in .*mine.yaml, line 2: 'model': did you mean 'models'\?",
-    ),
-    "wrong type": (
-        "training:\n  train:\n    epochs: many\n",
-        SpecError,
-        r"line 3: training.train.epochs: .*valid number.*\(seen: 'many'\)",
-    ),
-    "not finite": (
-        "training:\n  train: {learning_rate: .nan}\n",
-        SpecError,
-        r"line 2: training.train.learning_rate: .*finite number \(seen: nan\)",
-    ),
-    "unknown key of a model": (
-        "models:\n  MiniLM-L6:\n    train:\n      lerning_rate: 1\n",
-        SpecError,
-        r"mine.yaml, line 4: models.MiniLM-L6.train.lerning_rate: unknown key; did you mean 'learning_rate'\? \(seen: 1\)",
-    ),
-    "unknown key of a probe": (
-        "models:\n  MiniLM-L6-probe:\n    probe: {pool: cls}\n",
-        SpecError,
-        r"line 3: models.MiniLM-L6-probe.probe.pool: unknown key; did you mean 'pooling'\?",
-    ),
-    "unknown key of a preset": (
-        "presets:\n  quickstart:\n    lora:\n      alpha: 1\n",
-        SpecError,
-        r"line 4: presets.quickstart.lora.alpha: unknown key; did you mean 'lora_alpha'\?",
-    ),
-    "absurd value of a model": (
-        "models: {MiniLM-L6: {train: {epochs: 1e9}}}",
-        SpecError,
-        r"models.MiniLM-L6.train.epochs: .*less than or equal to 1000 \(seen: 1000000000.0\)",
-    ),
-    "out of range": ("training: {lora: {r: 0}}", SpecError, r"line 1: training.lora.r: .*greater than or equal to 1"),
-    "a whole warm-up": ("training: {train: {warmup_share: 1}}", SpecError, r"training.train.warmup_share: .*less than"),
-    "no mapping": ("models: [a]\n", SpecError, r"line 1: models: expected keys below it, seen \['a'\]"),
-    "bad YAML": ("models:\n  a: [1\n", SpecError, r"mine.yaml, line 3: .*expected YAML"),
-    "a list": ("- a", SpecError, "found a list"),
-    "not text": (b"models: \xff\xfe", SpecError, "mine.yaml: not UTF-8"),
-    "unknown family": ("models: {MiniLM-L6: {family: gpt}}", SpecError, r"models.MiniLM-L6.family 'gpt' is not one of"),
-    "unknown protocol": (
-        "evaluation: {protocol: fast}",
-        SpecError,
-        r"protocol 'fast' is not one of \['full', 'quick'\]",
-    ),
-    "two sources": ("models: {MiniLM-L6: {source: {hub: a/b}}}", SpecError, "give exactly one of package, hub, path"),
-    "a lora key for a probe": (
-        "models:\n  MiniLM-L6-probe:\n    lora: {r: 4}\n",
-        SpecError,
-        "line 2: models.MiniLM-L6-probe: method linear-probe does not use lora",
-    ),
-    "a source for a baseline": (
-        "models: {vader: {source: {path: /w}}}",
-        SpecError,
-        "models.vader: baseline vader does not use source",
-    ),
-    "four labels": (
-        "datasets: {icwsm-movie: {labels: [a, b, c, d]}}",
-        SpecError,
-        "datasets.icwsm-movie: labels: 2 .* or 3 are possible",
-    ),
-}
-
-
 def test_an_overlay_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("models: {}")
@@ -176,15 +99,6 @@ def test_an_overlay_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         PrerequisiteError, match=r"--config .*mine.yaml: Permission denied; expected a YAML file with catalogue entries"
     ):
         load_catalogue(overlay)
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_overlay_is_refused_with_place_key_and_value(tmp_path, case):
-    text, error, message = REFUSED[case]
-    path = tmp_path / "mine.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(error, match=message):
-        load_catalogue(path)
 
 
 def test_a_bad_file_of_a_folder_is_named(tmp_path):

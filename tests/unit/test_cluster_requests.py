@@ -14,39 +14,6 @@ def refused(capsys, *arguments):
     return fail(list(map(str, arguments)), capsys)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["run", "quickstart", "--address", "http://10.0.0.1:8265"], "expected HOST:PORT of Ray's head"),
-        (["run", "quickstart", "--address", "somewhere"], "expected HOST:PORT"),
-        (["run", "quickstart", "--address", "127.0.0.1:1"], "nothing answers there"),
-        (["run", "quickstart", "--address", "127.0.0.1:1", "--executor", "inline"], "give one"),
-        (["run", "quickstart", "--cluster", "no-such.yaml"], "has no use on this machine alone"),
-        (["cluster", "status"], "which cluster? Give --address"),
-        (["cluster", "status", "--address", "127.0.0.1:1"], "nothing answers there"),
-        (["submit", "--address", "127.0.0.1:8265", "--", "run", "quickstart"], "such as http://127.0.0.1:8265"),
-        (["submit", "--address", "http://127.0.0.1:8265"], "no command"),
-        (["submit", "--address", "http://127.0.0.1:1", "--working-dir", "/no/such", "--", "models"], "is not a folder"),
-    ],
-)  # fmt: skip
-def test_a_wrong_request_is_refused_with_what_to_do(tmp_path, capsys, monkeypatch, arguments, said):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert said in refused(capsys, *arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_ray_address_counts_and_is_named(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    assert "RAY_ADDRESS 127.0.0.1:1: nothing answers there" in refused(capsys, "run", "quickstart", "--store", tmp_path)
-
-
-def test_a_job_must_name_a_store_that_outlives_it(capsys, monkeypatch):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    said = refused(capsys, "run", "quickstart", "--address", "127.0.0.1:1")
-    assert "--store results: a submitted job runs in a temporary folder" in said
-
-
 def test_files_named_by_a_relative_path_go_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fitted_majority import commit_fit
 from refused import fail
 from toy_store import write_toy_store
 
-from moodbench.cli import main
+from moodbench.cli import _report_to, main
 from moodbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -86,36 +87,6 @@ def test_bytes_that_are_no_text_are_shown_as_escapes(board_store):
     assert done.returncode == 2 and rb"\udcff\x1b[31m: holds no records" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["leaderboard", "--store", "loop"], "'loop': is no usable path (Symlink loop"),
-        (["leaderboard", "--store", "loop/x"], "'loop/x': is no usable path (Symlink loop"),
-        (["leaderboard", "--store", "x" * 300], "File name too long"),
-        (["leaderboard", "--store", "~no-such-user/x"], "write the folder in full"),
-        (["leaderboard", "--store", "a\0b"], "no path has a NUL character"),
-        (["plan", "--models", "vader", "--data", "loop", "--text-column", "t", "--label-column", "l"], "loop"),
-        (["plan", "--models", "~no-such-user", "--datasets", "icwsm-movie"], "unknown model '~no-such-user'"),
-        (["plan", "--models", "/" + "x" * 300, "--datasets", "icwsm-movie"], "unknown model '/xxx"),
-        (["plan", "x" * 300 + ".yaml"], "File name too long"),
-        (["plan", "loop.yaml"], "loop.yaml: Too many levels of symbolic links"),
-        (["catalogue", "models", "--config", "loop.yaml"], "no such file or folder"),
-        (["catalogue", "models", "--config", "x" * 300], "File name too long"),
-        (["report", "--output", "loop"], "loop"),
-        (["report", "--output", "x" * 300], "File name too long"),
-        (["predict", "--model", "toy", "--input", "loop"], "loop: its name does not end in .txt"),
-        (["predict", "--model", "toy", "--input", "x" * 300 + ".csv"], "File name too long"),
-    ],
-)  # fmt: skip
-def test_a_path_that_no_system_has_is_explained(arguments, said, capsys):
-    write_toy_store(Path("results"))
-    for name in ("loop", "loop.yaml"):
-        Path(name).symlink_to(name)
-    before = files("results")
-    assert said in fail(arguments, capsys)
-    assert files("results") == before
-
-
 def test_an_error_of_our_own_is_a_sentence_with_what_a_report_needs(monkeypatch, capsys):
     def broken(*_, **__):
         raise KeyError("nobody \x1b[31m expected this")
@@ -124,10 +95,28 @@ def test_an_error_of_our_own_is_a_sentence_with_what_a_report_needs(monkeypatch,
     monkeypatch.setattr("moodbench.cli.leaderboard.view_leaderboard", broken)
     said = fail(["leaderboard", "--store", "results"], capsys)
     assert said.startswith("moodbench: an error of MoodBench itself, not of your request: KeyError: ")
-    assert "Committed results are safe. Please report it to" in said and "\x1b" not in said
-    kept = Path(re.search(r"with the file (\S+), which has the details", said).group(1))
+    assert "Committed results are safe. Please report it to " in said and "\x1b" not in said
+    assert ", with the command, the output of `moodbench doctor` and the file " in said
+    kept = Path(re.search(r"and the file (\S+), which has the details", said).group(1))
     assert "in broken" in kept.read_text() and "Traceback" in kept.read_text()
     kept.unlink()
+
+
+@pytest.mark.parametrize(
+    ("urls", "where"),
+    [
+        ([], "the maintainers of MoodBench, or whoever installed it for you"),
+        (["Homepage, https://moodbench.example"], "the maintainers of MoodBench, or whoever installed it for you"),
+        (["Homepage, https://moodbench.example", "Issues, https://tracker.example/1"], "https://tracker.example/1"),
+        (["Bug Tracker, https://tracker.example/2"], "https://tracker.example/2"),
+    ],
+)
+def test_the_place_to_report_to_is_that_of_the_installed_package(urls, where, monkeypatch):
+    given = Message()
+    for url in urls:
+        given["Project-URL"] = url
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: given)
+    assert _report_to() == where
 
 
 def test_an_error_message_that_cannot_be_printed_ends_with_two_as_well(monkeypatch):

@@ -16,7 +16,7 @@ from moodbench.cli.commands import parser
 from moodbench.cli.options import spec_of
 from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import DatasetEntry, FileSource
-from moodbench.errors import DataError, SpecError
+from moodbench.errors import DataError
 from moodbench.hardware import Hardware
 from moodbench.spec import BenchmarkSpec, TrialSpec
 from moodbench.store import Store
@@ -97,30 +97,6 @@ def test_own_data_take_the_place_of_a_presets_data_and_stand_beside_named_ones(a
     name, entry = spec.own
     assert entry.file == FileSource(path="my shop!.csv", text_column="t", label_column="l")
     assert (name, *spec.datasets) == datasets
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ("{}", "give exactly one of embedded, file, hub; given: none"),
-        ("{embedded: icwsm-movie, file: {path: a, text_column: t, label_column: l}}", "given: embedded, file"),
-        (
-            "{file: {path: a, text_column: t, label_column: l}, neutral_band: 1}",
-            "neutral_band: only for embedded datasets",
-        ),
-        ("{file: {path: a, text_column: t}}", "datasets.x.file.label_column: Field required"),
-        ("{file: {path: a, text_column: t, label_column: l, colour: red}}", "datasets.x.file.colour: unknown key"),
-        (
-            "{embedded: icwsm-movie, labels: [a, b]}",
-            "an embedded text needs citation, description, licence, neutral_band",
-        ),
-    ],
-)
-def test_a_catalogue_entry_with_a_wrong_source_is_refused(values, message):
-    Path("mine.yaml").write_text(f"datasets:\n  x: {values}\n")
-    with pytest.raises(SpecError) as told:
-        load_catalogue(Path("mine.yaml"))
-    assert message in str(told.value) and "mine.yaml, line 2" in str(told.value)
 
 
 def test_own_data_with_a_label_map_pass_the_check_of_disk_and_memory():

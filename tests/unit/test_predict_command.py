@@ -33,29 +33,6 @@ def predict(arguments, capsys):
     return printed.out, printed.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--model", "majorty", "--input", "a.txt"], "'majorty': did you mean 'majority'? known are majority"),
-        (["--model", "0123456789", "--input", "a.txt"], "unknown model in"),
-        (["--model", "majority", "--input", "nowhere.txt"], "nowhere.txt: No such file or directory; expected a file"),
-        (["--model", "majority", "--input", "folder.txt"], "folder.txt: Is a directory; expected a file"),
-        (["--model", "majority", "--input", "a.txt", "--output", "folder.txt"], "--output folder.txt: is a folder"),
-        (["--model", "majority", "--input", "a.txt", "--output", "no/b.csv"], "--output no/b.csv: No such file or dir"),
-        (["--model", "majority", "--input", "a.txt", "--output", "./a.txt"], "--output ./a.txt: is the input"),
-        (["--model", "majority", "--input", "a.txt", "--batch-size", "0"], "--batch-size 0: allowed is 1 or more"),
-        (["--model", "majority", "--input", "a.txt", "--store", "other"], "has no fit yet; start with"),
-        (["--model", "majority", "--input", "-", "--text-column", "x"], "standard input has one text per line"),
-    ],
-)
-def test_a_wrong_request_is_explained(arguments, expected, majority_store, capsys):
-    Path("a.txt").write_text("good\n")
-    Path("folder.txt").mkdir()
-    assert expected in fail(["predict", *arguments], capsys)
-    assert Path("a.txt").read_text() == "good\n"
-    assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.txt", "folder.txt", "results"]
-
-
 def test_a_mistake_after_many_texts_leaves_an_earlier_output_as_it_was(majority_store, capsys):
     Path("a.jsonl").write_text('{"text": "x"}\n' * 5000 + '{"text": \n')
     Path("out.csv").write_text("yesterday's")

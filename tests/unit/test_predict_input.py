@@ -134,57 +134,6 @@ class _Recorder:
         self.flushed.release()
 
 
-BAD = [
-    ("a.txt", b"", None, "a.txt: holds no text; expected at least one"),
-    ("a.csv", b"", None, "a.csv: the file is empty (0 bytes)"),
-    ("a.csv", b"text,n\n", None, "a.csv: holds no text"),
-    ("a.jsonl", b"\n \n", None, "a.jsonl: contains no JSON object"),
-    ("a.parquet", b"", None, "a.parquet: the file is empty"),
-    ("a.parquet", b"PAR1 and no more", None, "a.parquet: not a Parquet file"),
-    ("a.xlsx", b"text", None, "a.xlsx: its name does not end in .txt, .csv, .tsv, .jsonl, .ndjson, .parquet"),
-    ("a.xlsx", b"PK\x03\x04[Content_Types].xml", None, "a.xlsx: is an Excel workbook; save it as 'CSV UTF-8'"),
-    ("reviews", b"good\n", None, "reviews: its name does not end in"),
-    ("a.txt", b"good\nna\xefve\n", None, "a.txt: byte 7 (0xef) is not UTF-8; convert the file"),
-    ("a.txt", b"x" * 70_000 + b"\ncaf\xe9\n", None, "a.txt: byte 70004 (0xe9) is not UTF-8"),
-    ("a.txt", b"\xef\xbb\xbfgood\nna\xefve\n", None, "a.txt: byte 10 (0xef) is not UTF-8"),
-    ("a.txt", "good\n".encode("utf-16"), None, "a.txt: byte 3 is 0, so this is binary or UTF-16"),
-    ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", None, "a.txt: byte 8 is 0, so this is binary"),
-    ("a.txt", b"good\n", "text", "--text-column 'text': a.txt has one text per line and no columns"),
-    ("a.csv", b"id,body\n1,good\n", None, "a.csv: no column 'text'; there are 'id', 'body'; choose with --text-column"),
-    ("a.csv", b"id,body\n1,good\n", "Body", "a.csv: no column 'Body'; there are 'id', 'body'"),
-    ("a.csv", b"text,text\na,b\n", None, "a.csv: text column 'text' occurs 2 times in the header"),
-    (
-        "a.tsv",
-        b"id,text\n1,good\n",
-        None,
-        "a single column, 'id,text'; the separator is expected to be one of comma, semicolon, tab, bar (a .tsv file: tab)",
-    ),
-    ("a.csv", b"id,text\n1,good\n2,bad, very\n", None, "a.csv: row 2 (line 3): 3 cells where the header has 2"),
-    ("a.csv", b'id,text\n1,"never, closed\n', None, "a.csv: line 2: unexpected end of data; a quoted cell"),
-    ("a.jsonl", b'{"text": "a"}\n{"text": \n', None, "a.jsonl: line 2: not JSON (Expecting value, character"),
-    ("a.jsonl", b'{"text": "a"}\n["a"]\n', None, "a.jsonl: line 2: a list; expected one JSON object per line"),
-    (
-        "a.jsonl",
-        b'{"id": 1, "body": "b"}\n',
-        None,
-        "a.jsonl: no column 'text'; there are 'id', 'body'; choose with --text-column",
-    ),
-    ("a.jsonl", b"[" * 100_000 + b"\n", None, "a.jsonl: line 1: nested too deeply"),
-    ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", None, "a.jsonl: line 1: not JSON (Exceeds the limit"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "column", "expected"), BAD, ids=lambda v: repr(v)[:40])
-def test_a_wrong_input_ends_with_two_and_says_what_where_and_why(
-    name, content, column, expected, majority_store, capsys
-):
-    Path(name).write_bytes(content)
-    extra = ["--text-column", column] if column else []
-    message = fail(["predict", "--model", "majority", "--input", name, "--output", "out.jsonl", *extra], capsys)
-    assert expected in message
-    assert sorted(p.name for p in Path.cwd().iterdir()) == sorted([name, "results"]), "nothing half-written is left"
-
-
 def test_a_line_without_end_is_refused_before_it_fills_memory():
     Path("a.txt").write_bytes(b"x" * (17 * 2**20))
     with pytest.raises(DataError, match=r"from byte 0 on, one line is longer than 16 MiB"):
