@@ -200,6 +200,8 @@ def validation_message(
         if problem["type"] == "extra_forbidden":
             reason = f"unknown key; {_known_instead(str(path[-1]), known_keys(schema, path[:-1]))}"
         seen = problem["input"]
+        if problem["type"] == "model_type":
+            reason = "expected keys below it"
         if problem["type"] in ("tuple_type", "list_type"):
             reason = "expected a list" if isinstance(seen, dict | None) else f"expected a list: write [{seen}]"
         shown = "" if isinstance(seen, dict) else f" (seen: {_short(repr(seen))})"

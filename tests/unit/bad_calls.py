@@ -72,7 +72,7 @@ CALLS = {
     "a predictor that is a number": (lambda: call(api.load_predictor, 3), ["model: is 3, of type int; expected the name of a model"]),
     "a predictor on a device that is not": (lambda: call(api.load_predictor, "majority", "majority", device="tpu"), ["device: is 'tpu', of type str"]),
     "one text for a list": (classify("a text"), ["list of texts"]),
-    "no texts": (classify(None), ["NoneType"]),
+    "no texts": (classify(None), ["texts is missing or null; expected a list of texts"]),
     "bytes for a text": (classify([b"x"]), ["bytes"]),
     "half an emoji for a text": (classify(["\ud83d"]), ["Unicode"]),
     "a batch of nothing": (classify(["a"], batch_size=0), ["batch_size"]),
@@ -173,7 +173,6 @@ PAGES = {
     "too many seeds to start": (started("quickstart", [], [], 1000), 2, ["Seeds: 1000; allowed is a whole number from 0 to"]),
     "half a seed to start": (started("quickstart", [], [], 0.5), 2, ["Seeds: 0.5; allowed is a whole number from 0 to"]),
     "seeds in words to start": (started("quickstart", [], [], "three"), 2, ["Seeds: three; allowed is a whole number"]),
-    "a model given twice to start": (started("", ["vader;vader", "vader"], ["icwsm-tweets"], 1), 2, ["unknown model"]),
 }  # fmt: skip
 """Requests to the page: status of the answer, or 2 where the page shows the message as an error; and what it says."""
 

@@ -65,7 +65,7 @@ PREDICT = [
     (["--model", "majority", "--input", "-", "--text-column", "x"], "standard input has one text per line"),
     (
         ["--model", "majority", "--input", "a.txt", "--input-format", "tsv"],
-        "argument --input-format: invalid choice: 'tsv'",
+        "--input-format tsv: is the format of standard input; that of a.txt follows from its name",
     ),
     (["--model", "majority", "--input", "a.txt", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
     (["--model", "majority"], "the following arguments are required: --input"),

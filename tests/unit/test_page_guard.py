@@ -2,13 +2,14 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 
 import gradio
 import httpx
 import pytest
 import uvicorn
 from gradio.routes import App
-from refused import fail
 
 from moodbench.app.guard import FREE_ATTEMPTS, HEADERS, MAX_WAIT_S, Guard, LoginAttempts
 
@@ -249,17 +250,28 @@ def test_a_login_behind_a_proxy_waits_by_the_address_that_a_trusted_proxy_passes
     assert asyncio.run(waits("192.0.2.9", *one, *other)) == [0, 0, 0, 1, 0]
 
 
-def test_a_page_whose_server_has_no_guard_is_closed_and_not_served(monkeypatch, capsys, tmp_path):
-    pages = []
-    launch = gradio.Blocks.launch
+UNGUARDED = """
+import gradio, httpx, sys
+from moodbench.cli import main
+launch, pages = gradio.Blocks.launch, []
+def unguarded(page, **options):
+    pages.append(page)
+    return launch(page, **{**options, "app_kwargs": {}})
+gradio.Blocks.launch = unguarded
+gradio.Blocks.block_thread = lambda page: print("served")
+try:
+    main(["app", "--store", "results"])
+except SystemExit as ended:
+    print("code", ended.code)
+try:
+    httpx.get(f"http://127.0.0.1:{pages[0].server_port}/", trust_env=False)
+except httpx.ConnectError:
+    print("closed")
+"""
 
-    def unguarded(page, **options):
-        pages.append(page)
-        return launch(page, **{**options, "app_kwargs": {}})
 
-    monkeypatch.setattr(gradio.Blocks, "launch", unguarded)
-    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: pytest.fail("it is served"))
-    message = fail(["app", "--store", str(tmp_path / "results")], capsys)
-    assert "without the checks of hosts, origins, routes and logins; install the version" in message
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{pages[0].server_port}/")
+def test_a_page_whose_server_has_no_guard_is_closed_and_not_served(tmp_path):
+    command = [sys.executable, "-c", UNGUARDED]  # Gradio leaves event loops open in the process of its page
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ["code", "2", "closed"], done.stderr
+    assert "without the checks of hosts, origins, routes and logins; install the version" in done.stderr
