@@ -13,6 +13,7 @@ from moodbench.benchmark.context import ExecutorName, RunContext, cluster_target
 from moodbench.benchmark.driver import Listener, RunSummary
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
+from moodbench.config.schema import InferenceDtype
 from moodbench.errors import UsageError
 from moodbench.hardware import hardware
 from moodbench.report.leaderboard_view import EXPORTED, view_leaderboard
@@ -112,15 +113,24 @@ def leaderboard(
     return board
 
 
-def load_predictor(model: str, store: str | Path = "results", *, device: DeviceName = "auto") -> Classifier:
+def load_predictor(
+    model: str,
+    store: str | Path = "results",
+    *,
+    device: DeviceName = "auto",
+    inference_dtype: InferenceDtype = "auto",
+) -> Classifier:
     """Load a fitted model of `store` as a classifier with `.predict(texts)`; its `.fit` identifies the fit.
 
     `model` is a fit id, or a model name, which selects that model's fit with the most training texts, then the lowest
-    seed. Loading a transformer sets the number of torch threads of this process to the number of physical cores.
+    seed. `inference_dtype` is the number format of its weights; "auto" is that in which they were trained, on the CPU
+    float32. Loading a transformer sets the number of torch threads of this process to the number of physical cores.
     """
     _check("model", model, lambda x: isinstance(x, str), "the name of a model, or a fit id")
     _check("device", device, lambda x: x in get_args(DeviceName), ", ".join(get_args(DeviceName)))
-    return open_classifier(_opened(store), model, device)
+    formats = get_args(InferenceDtype)
+    _check("inference_dtype", inference_dtype, lambda x: x in formats, ", ".join(formats))
+    return open_classifier(_opened(store), model, device, inference_dtype)
 
 
 def _opened(store: str | Path) -> Store:

@@ -160,12 +160,13 @@ def run_evaluate(
     examples = examples_of(spec.fit)
     rows, validation = examples.split(spec.evaluation_set), validation_of(examples, spec.fit)
     report({"num_texts": len(rows) + len(validation)})
-    predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device, num_gpus=num_gpus)
+    predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device, dtype=spec.dtype, num_gpus=num_gpus)
     evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
     return PhaseResult(
         {
             **identity(spec.fit),
             "evaluation_set": spec.evaluation_set,
+            "inference_dtype": spec.dtype,
             "test_fingerprint": data.test_fingerprint,
             "device": device,
             **columns(evaluation),
@@ -215,6 +216,7 @@ def run_measure(
         {
             **identity(spec.fit),
             "form": spec.form,
+            "inference_dtype": spec.dtype,
             "perf_key": spec.perf_key,
             "machine_key": hardware().machine_key,
             "device": spec.device,

@@ -20,7 +20,7 @@ import pyarrow as pa
 from moodbench.hardware import die_with_parent
 from moodbench.models.device import import_peft, prepare_torch
 from moodbench.runtime.process import Outcome, exit_with_outcome, take_over_stdout
-from moodbench.spec import FitSpec, evaluation_id
+from moodbench.spec import FitSpec
 from moodbench.spec.job import KIND_OF_PHASE, EvaluatePhase, FitPhase, Job, MeasurePhase, Phase
 from moodbench.store import PREDICTIONS, SAMPLES, Attempt, Store, stamped, write_table
 from moodbench.trial import identity, preload, run_evaluate, run_fit, run_measure, surroundings, training_peak_bytes
@@ -125,7 +125,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, emit
         outputs[f"predictions/{file}"] = _write(result.table, PREDICTIONS, attempt.folder / "rows.parquet")
         outputs[f"validation/{file}"] = _write(result.validation, PREDICTIONS, attempt.folder / "validation.parquet")
     else:
-        evaluated = store.predictions([evaluation_id(phase.fit)])
+        evaluated = store.predictions([phase.spec.evaluation_id])
         artifact = store.artifact(phase.fit.fit_id)
         result = yield from run_measure(phase.spec, artifact, evaluated, job.isolation, report, num_gpus=phase.num_gpus)
         outputs[f"samples/{phase.id}.parquet"] = _write(result.table, SAMPLES, attempt.folder / "rows.parquet")

@@ -20,13 +20,16 @@ MAX_CANARY_RATIO = 1.10
 def trials_frame(fits: pd.DataFrame, evaluations: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """Return one row per evaluated fit, with its newest evaluation and its best measurement, if it has one.
 
-    The best measurement is the newest full one, or without any the newest quick one.
+    The best measurement is the newest full one, or without any the newest quick one, of those with weights in the
+    number format of the evaluation.
     """
     kept = ["fit_id", *TRACK[1:], "method", "quantization", "family", "status", "num_steps", "training_verdict", *COSTS]
     latest = evaluations.sort_values("ended_at").groupby("fit_id").tail(1).sort_index()
+    formats = [frame["inference_dtype"].fillna("fp32") for frame in (latest, measurements)]
+    same = formats[1] == measurements["fit_id"].map(dict(zip(latest["fit_id"], formats[0], strict=True)))
     own = fits[kept].fillna({"quantization": "none"}).assign(departures=_departures(fits))
     joined = latest.drop(columns=["environment", "files"]).merge(own, on="fit_id", validate="many_to_one")
-    best = measurements.sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
+    best = measurements[same].sort_values(["quick", "ended_at"], ascending=[False, True]).groupby("fit_id").tail(1)
     best = best.assign(**memory_parts(best), **_without_summed_cpu_time(best), canary_ratio=canary_ratios(measurements))
     speed = ["fit_id", "measurement_id", "quick", "verdict", "perf_key", "device_name", "num_threads", *SPEED]
     others = ["cpu_time_p50_s", "throughput_points", "process_speed", "canary_ratio"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from moodbench.benchmark.estimates import CORE_BANDWIDTH_GB_S, CORE_TFLOPS, shape_of
 from moodbench.benchmark.plan import intended_trials
 from moodbench.benchmark.recipe import FitDevice
+from moodbench.benchmark.resolve import fit_device_of
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
 from moodbench.config.schema import DeviceClass
@@ -45,7 +46,7 @@ class WhatFits:
         self._data = next(name for name, each in catalogue.datasets.items() if each.embedded)
         self._estimator = Estimator(shapes, {self._data: MANY_TEXTS})
         self._machine = machine
-        self._fits: dict[tuple[str, bool], list[FitSpec]] = {}
+        self._fits: dict[FitDevice, list[FitSpec]] = {}
 
     def on(self, node: Node, device: DeviceClass | None) -> list[ModelFit]:
         """Return a verdict for each model on `node`; `device` is its class, None if unknown."""
@@ -68,11 +69,10 @@ class WhatFits:
         return self._estimator.trial(fit, device, protocol, batch_size=batch_size, may_change=may_change)
 
     def _fits_on(self, device: DeviceClass) -> Sequence[FitSpec]:
-        bf16 = "bf16" in device.tflops
-        key = (device.device, bf16)
+        key = fit_device_of(device)
         if key not in self._fits:
             spec = BenchmarkSpec(models=tuple(self._catalogue.models), datasets=(self._data,), seeds=(0,))
-            intended = intended_trials(spec, self._catalogue, self._machine, FitDevice(device.device, bf16), Sources())
+            intended = intended_trials(spec, self._catalogue, self._machine, key, Sources())
             self._fits[key] = [each.fit for each in intended]
         return self._fits[key]
 

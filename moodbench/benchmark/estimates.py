@@ -140,6 +140,7 @@ def estimates_of(
                 trial.measure.protocol,
                 batch_size=trial.evaluate.batch_size,
                 machine=machine_of(machine, trial.measure.device),
+                inference_dtype=trial.measure.dtype,
             )
             for trial in trials
             if estimator.knows(trial.fit) and trial.measure.device in machine.devices

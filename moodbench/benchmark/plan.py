@@ -14,14 +14,16 @@ from moodbench.benchmark.resolve import (
     resolve_dataset,
     resolve_model,
     trial_of,
+    with_dtype,
 )
 from moodbench.config import Catalogue
-from moodbench.config.schema import DatasetEntry, ModelEntry
+from moodbench.config.schema import DatasetEntry, ModelEntry, NumberFormat
 from moodbench.data.loader import Sources
 from moodbench.data.own import kaggle_cache_folder
 from moodbench.errors import PrerequisiteError
 from moodbench.hardware import Hardware
 from moodbench.hub import hub_cache_folder, no_network
+from moodbench.models.predictor import deployed_dtype
 from moodbench.spec import BenchmarkSpec, FitSpec, ResolvedDataset, ResolvedModel, TrialSpec
 from moodbench.spec.fit_schedule import TRAINING_COST, num_trained_on, steps_of
 from moodbench.spec.job import PhaseName
@@ -116,6 +118,8 @@ class Intended:
     """The trial with its ids; None where these cannot be known yet."""
     absent: str
     """Files that this machine lacks; empty if none."""
+    dtype: NumberFormat
+    """Number format in which weights that are not quantised are evaluated and measured."""
 
 
 def intended_trials(
@@ -137,8 +141,9 @@ def intended_trials(
     for fit in fits_of(spec, catalogue, [d for d, _ in datasets], [m for m, _ in models], device):
         absent = "; ".join(filter(None, (absent_of_model[fit.model.name], absent_of_dataset[fit.dataset.name])))
         known = device.name in machine.devices and not absent
+        dtype = deployed_dtype(fit, device.name, spec.inference_dtype)  # raises for quantised weights, absent ones too
         trial = trial_of(fit, device.name, machine, protocol, batch_size) if known else None
-        found.append(Intended(fit, trial, absent))
+        found.append(Intended(fit, trial and with_dtype(trial, spec.inference_dtype), absent, dtype))
     return found
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,8 @@ def check_preflight(plan: Plan, context: RunContext, *, num_fits_at_once: int = 
         _check_disks(store.location.root, needed, cache_folder(), cached, plan.num_phases_missing)
     if here:
         _check_memory(trials, sizes, shapes, context)
-    return check_models(trials, here=here)
+    cuda = here and any(planned.trial.measure.device == "cuda" for planned in trials)
+    return check_models((planned.trial.fit for planned in trials), cuda=cuda)
 
 
 def disk_need(planned: PlannedTrial, size: DataSize, shape: Shape | None) -> DiskNeed:
@@ -169,13 +171,19 @@ def _check_memory(
             classes[measure.device] = class_here(context.machine, measure.device, context.catalogue)
         device = classes[measure.device]
         estimator = Estimator(known, {fit.dataset.name: sizes[fit.dataset.revision]})
-        batch_size = planned.trial.evaluate.batch_size
-        estimate = estimator.trial(fit, device, measure.protocol, batch_size=batch_size)
+        asked = partial(
+            estimator.trial,
+            fit,
+            device,
+            measure.protocol,
+            batch_size=planned.trial.evaluate.batch_size,
+            inference_dtype=measure.dtype,
+        )
+        estimate = asked()
         for phase in planned.missing:
             lacking = _lacking(planned, phase, estimate, device, free, context.machine)
             if lacking and phase == "fit" and measure.device != "cpu":
-                changed = estimator.trial(fit, device, measure.protocol, batch_size=batch_size, may_change=True)
-                lacking += f"; {_remedy(changed)}"
+                lacking += f"; {_remedy(asked(may_change=True))}"
             if lacking:
                 raise PrerequisiteError(f"{planned.trial.label}{lacking}")
 
@@ -232,23 +240,21 @@ def _shape_of(model: ResolvedModel) -> Shape | None:
     return known_shape(config_of(model.name, model.source))
 
 
-def check_models(trials: Iterable[PlannedTrial], *, here: bool = True) -> list[str]:
-    """Return what a reader should know about the models of `trials`, such as a head that is not used.
+def check_models(fits: Iterable[FitSpec], *, cuda: bool = False) -> list[str]:
+    """Return what a reader should know about the models of `fits`, such as a head that is not used.
 
-    Answers are cached under the digests of all files that were read, so that each model is loaded once. If the trials
-    run `here` and use CUDA, the GPUs are checked too.
+    Answers are cached under the digests of all files that were read, so that each model is loaded once. With `cuda`,
+    the GPUs of this machine are checked too.
 
     Raises: PrerequisiteError if the installed torch cannot use a GPU of this machine, or for the first model whose
     files are damaged or do not suit each other, the recipe or the dataset.
     """
-    trials = list(trials)
-    cuda = here and any(planned.trial.measure.device == "cuda" for planned in trials)
-    fits = {_key_of(p.trial.fit): p.trial.fit for p in trials if p.trial.fit.model.method != "baseline"}
-    known = {key: notes for key in fits if (notes := _cached(key)) is not None}
-    new = {key: fit for key, fit in fits.items() if key not in known}
+    by_key = {_key_of(fit): fit for fit in fits if fit.model.method != "baseline"}
+    known = {key: notes for key in by_key if (notes := _cached(key)) is not None}
+    new = {key: fit for key, fit in by_key.items() if key not in known}
     if new or cuda:
         known |= _checked(new, ["cuda"] if cuda else [])
-    return list(dict.fromkeys(note for key in fits for note in known[key]))
+    return list(dict.fromkeys(note for key in by_key for note in known[key]))
 
 
 def _key_of(fit: FitSpec) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from moodbench.config.schema import (
     Family,
     LoraDefaults,
     ModelEntry,
+    NumberFormat,
     ProbeDefaults,
     PromptEntry,
     TextDefaults,
@@ -26,9 +28,11 @@ from moodbench.config.schema import (
 )
 from moodbench.config.yaml_files import load_yaml, read_yaml_text, validated
 from moodbench.errors import PrerequisiteError, SpecError
+from moodbench.estimate import Load, Shape
 from moodbench.hardware import Device
-from moodbench.models.families import family_of, num_params_of, published_in
+from moodbench.models.families import family_of, num_params_of, published_in, shape_of_entry
 from moodbench.models.features import (
+    GPU_MEMORY_GIB,
     check_lora,
     check_optimizer,
     check_quantization,
@@ -50,10 +54,13 @@ _LANGUAGE_MODEL_HEAD = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditiona
 
 
 class FitDevice(NamedTuple):
-    """A device, and whether it has bf16 arithmetic."""
+    """What a recipe depends on of a device."""
 
     name: Device
     bf16: bool = False
+    """Whether it has bf16 arithmetic."""
+    gpu_memory_gib: float = GPU_MEMORY_GIB
+    """Memory of a CUDA device, rounded to whole GiB, so that drivers and ECC do not change recipes."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,10 @@ def recipe_of(
     parts: dict[str, Any] = {"preparation": preparation, "augmentation": _augmentation_of(spec)}
     if entry.baseline is not None:
         return parts | {"tfidf": _overlaid(TfidfDefaults, defaults.tfidf, where, "tfidf", entry.tfidf)}
-    parts["text"] = _overlaid(TextDefaults, defaults.text, where, "text", entry.text, spec.text)
+    text = parts["text"] = _overlaid(TextDefaults, defaults.text, where, "text", entry.text, spec.text)
     if entry.method == "linear-probe":
         return parts | {"probe": _overlaid(ProbeDefaults, defaults.probe, where, "probe", entry.probe)}
-    return parts | _language_model_parts(model, device, labels, catalogue, spec)
+    return parts | _language_model_parts(model, text, device, labels, catalogue, spec)
 
 
 def _augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
@@ -112,11 +119,20 @@ def _augmentation_of(spec: BenchmarkSpec) -> Augmentation | None:
 
 
 def _language_model_parts(
-    model: RequestedModel, device: FitDevice, labels: Sequence[str], catalogue: Catalogue, spec: BenchmarkSpec
+    model: RequestedModel,
+    text: TextDefaults,
+    device: FitDevice,
+    labels: Sequence[str],
+    catalogue: Catalogue,
+    spec: BenchmarkSpec,
 ) -> dict[str, Any]:
-    """Return the parts of a prompted or fine-tuned model."""
+    """Return the parts of a prompted or fine-tuned model that reads its texts as `text` says."""
     name, entry, where = model.name, model.entry, f"model {model.name}"
     family = family_of(name, entry, catalogue.families)[1]
+    if spec.inference_dtype == "float16" and not family.fp16:
+        raise SpecError(
+            f"{where}: inference_dtype 'float16': its activations overflow in fp16; use bfloat16 or float32"
+        )
     num_params = num_params_of(name, entry)
     prompt = prompt_of(model, family, labels, catalogue, spec)
     head: Literal["classification", "label-words"] = "classification" if prompt is None else "label-words"
@@ -138,23 +154,50 @@ def _language_model_parts(
         bf16_in_hardware=device.bf16,
         num_params=num_params,
     )
-    parts: dict[str, Any] = {
-        "prompt": prompt,
-        "quantization": quantization,
-        "dtype": "fp32" if full else weights_format(precision, quantization, device.name, num_params),
-    }
+    batch_size = device_batch_size(entry, train.max_device_batch_size, device.name, num_params)
+    load = Load(
+        min(batch_size, train.effective_batch_size),
+        text.max_length,
+        device.name,
+        precision,
+        quantization=quantization,
+        dropout=train.base_dropout != 0,
+    )
+    parts: dict[str, Any] = {"prompt": prompt, "quantization": quantization}
     if entry.method == "prompted":
-        return parts | {"augmentation": None}
+        return parts | {"dtype": _dtype(model, family, device, load, catalogue), "augmentation": None}
     changes = {
         "precision": precision,
         "optimizer": check_optimizer(train.optimizer, device.name, name),
-        "max_device_batch_size": device_batch_size(entry, train.max_device_batch_size, device.name, num_params),
+        "max_device_batch_size": batch_size,
     }
     parts["train"] = train.model_copy(update=changes)
     if full:
-        return parts
+        return parts | {"dtype": "fp32"}
     lora = check_lora(_overlaid(LoraDefaults, None, where, "lora", lora_values, spec.lora), quantization, name)
-    return parts | {"lora": lora, "target_modules": family.targets(lora.target_modules)}
+    targets = family.targets(lora.target_modules)
+    dtype = _dtype(
+        model, family, device, load, catalogue, lora_params=partial(Shape.lora_params, target_modules=targets, r=lora.r)
+    )
+    return parts | {"dtype": dtype, "lora": lora, "target_modules": targets}
+
+
+def _dtype(
+    model: RequestedModel,
+    family: Family,
+    device: FitDevice,
+    load: Load,
+    catalogue: Catalogue,
+    lora_params: Callable[[Shape], int] = lambda _: 0,
+) -> NumberFormat:
+    """Return the number format of frozen weights; `lora_params` counts the trained ones beside them."""
+    shape, entry = None, model.entry
+    if device.name == "cuda":
+        shape = shape_of_entry(model.name, entry, model.resolved.family or entry.family or "", family)
+    if shape is not None:
+        shape = shape.first_layers(entry.num_hidden_layers or shape.num_layers)
+        load = replace(load, num_trained=lora_params(shape))
+    return weights_format(shape, load, device.gpu_memory_gib, catalogue.evaluation.prediction_batch_size)
 
 
 def prompt_of(

@@ -10,13 +10,22 @@ from typing import Any, get_args
 
 from moodbench.benchmark.recipe import FitDevice, RequestedModel, check_changes, recipe_of
 from moodbench.config.catalogue import Catalogue
-from moodbench.config.schema import DatasetEntry, FineTuning, MeasureProtocol, Method, ModelEntry
+from moodbench.config.schema import (
+    DatasetEntry,
+    DeviceClass,
+    FineTuning,
+    InferenceDtype,
+    MeasureProtocol,
+    Method,
+    ModelEntry,
+)
 from moodbench.data.loader import Sources, pinned_source
 from moodbench.errors import SpecError, UsageError
-from moodbench.hardware import Device, Hardware
+from moodbench.hardware import GIB, Device, Hardware
 from moodbench.models.families import model_type_of
+from moodbench.models.features import GPU_MEMORY_GIB
 from moodbench.models.locate import locate
-from moodbench.models.predictor import deployed_form
+from moodbench.models.predictor import deployed_dtype, deployed_form
 from moodbench.paths import expanded
 from moodbench.spec import (
     BASELINE_OF_SCORE,
@@ -65,8 +74,20 @@ def resolve(
             )
     device = machine.device(spec.device)
     protocol, batch_size = catalogue.protocol(spec.protocol), catalogue.evaluation.prediction_batch_size
-    fits = fits_of(spec, catalogue, datasets, models, FitDevice(device, machine.multiplies_bf16(device)))
-    return [trial_of(fit, device, machine, protocol, batch_size) for fit in fits]
+    fits = fits_of(spec, catalogue, datasets, models, fit_device(machine, device))
+    trials = (trial_of(fit, device, machine, protocol, batch_size) for fit in fits)
+    return [with_dtype(trial, spec.inference_dtype) for trial in trials]
+
+
+def fit_device(machine: Hardware, device: Device) -> FitDevice:
+    """Return `device` of a machine as recipes see it; of several GPUs, the smallest counts."""
+    gib = [round(gpu.memory_bytes / GIB) for gpu in machine.gpus]
+    return FitDevice(device, machine.multiplies_bf16(device), min(gib, default=GPU_MEMORY_GIB))
+
+
+def fit_device_of(device: DeviceClass) -> FitDevice:
+    """Return a device class as recipes see it."""
+    return FitDevice(device.device, "bf16" in device.tflops, round(device.gpu_memory_gib or GPU_MEMORY_GIB))
 
 
 def fits_of(
@@ -100,8 +121,23 @@ def trial_of(
         perf_key=machine.perf_key(device, threads),
         num_threads=threads,
         device=device,
+        dtype=deployed_dtype(fit, device),
     )
-    return TrialSpec(fit=fit, evaluate=EvaluateSpec(fit=fit, batch_size=prediction_batch_size), measure=measure)
+    evaluate = EvaluateSpec(fit=fit, batch_size=prediction_batch_size, dtype=measure.dtype)
+    return TrialSpec(fit=fit, evaluate=evaluate, measure=measure)
+
+
+def with_dtype(trial: TrialSpec, wanted: InferenceDtype) -> TrialSpec:
+    """Return `trial` with an evaluation and a measurement of weights in the number format `wanted`.
+
+    Raises: SpecError if its weights are quantised and another format than "auto" is wanted.
+    """
+    changed = {"dtype": deployed_dtype(trial.fit, trial.measure.device, wanted)}
+    return TrialSpec(
+        fit=trial.fit,
+        evaluate=trial.evaluate.model_copy(update=changed),
+        measure=trial.measure.model_copy(update=changed),
+    )
 
 
 def device_of(method: Method, device: Device) -> Device:

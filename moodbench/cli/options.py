@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import FineTuning, Head, Quantization
+from moodbench.config.schema import FineTuning, Head, InferenceDtype, Quantization
 from moodbench.config.yaml_files import load_yaml
 from moodbench.data.labelling import DROP
 from moodbench.data.labels import label_text
@@ -219,6 +219,15 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
         )
+
+
+def add_inference_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add `--inference-dtype`."""
+    parser.add_argument(
+        "--inference-dtype",
+        choices=get_args(InferenceDtype),
+        help="number format of deployed weights; auto: that in which they were trained, on the CPU float32",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from moodbench.benchmark.data_report import english_models, language_warnings
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
-from moodbench.benchmark.recipe import FitDevice
-from moodbench.benchmark.resolve import entries_of, with_own_data
+from moodbench.benchmark.resolve import entries_of, fit_device, fit_device_of, with_own_data
 from moodbench.cli.options import (
     add_config,
     add_device,
+    add_inference_dtype,
     add_json,
     add_protocol,
     add_store,
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_what(parser)
     add_training(parser)
+    add_inference_dtype(parser)
     add_protocol(parser)
     add_device(parser)
     parser.add_argument(
@@ -118,9 +119,9 @@ def plan_views(
     problems: list[SpecError] = []
     estimator = None
     for name, device in devices.items():
-        bf16 = machine.multiplies_bf16(device.device) if name == HERE else "bf16" in device.tflops
+        where = fit_device(machine, device.device) if name == HERE else fit_device_of(device)
         try:
-            intended = intended_trials(spec, catalogue, machine, FitDevice(device.device, bf16), sources)
+            intended = intended_trials(spec, catalogue, machine, where, sources)
         except SpecError as error:
             problems.append(error)
             views.append(DevicePlan(name, device, (), str(error)))
@@ -141,6 +142,7 @@ def plan_views(
                     catalogue.protocol(spec.protocol),
                     batch_size=catalogue.evaluation.prediction_batch_size,
                     machine=key,
+                    inference_dtype=each.dtype,
                     may_change=True,
                 )
             rows.append(_row(each, done, estimator.shapes.get(each.fit.model.name), needs))
@@ -161,4 +163,5 @@ def _row(each: Intended, done: tuple[PhaseName, ...], shape: Shape | None, needs
         absent=each.absent,
         num_params=kept.num_params if kept else None,
         estimate=needs,
+        inference_dtype=each.dtype,
     )

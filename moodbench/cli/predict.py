@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import get_args
 
-from moodbench.cli.options import add_config, add_store, print_lines
+from moodbench.cli.options import add_config, add_inference_dtype, add_store, print_lines
 from moodbench.config import load_catalogue
 from moodbench.errors import UsageError
 from moodbench.report.terminal import make_console
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", choices=("label", "all"), default="label", help="of the label only (default), or of all"
     )
     parser.add_argument("--with-text", action="store_true", help="repeat each text beside its label")
+    add_inference_dtype(parser)
     add_store(parser)
     parser.set_defaults(command=predict)
 
@@ -64,6 +65,7 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", metavar="FIT_ID|NAME", help=MODEL_HELP)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is absent or empty")
+    add_inference_dtype(parser)
     add_config(parser)
     add_store(parser)
     parser.set_defaults(command=export)
@@ -82,7 +84,7 @@ def predict(arguments: argparse.Namespace) -> int:
         first = next(chunks)  # raises for invalid input before the model is loaded
         others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
         print(f"{fit}{others}", file=sys.stderr)
-        classifier = open_classifier(store, fit)
+        classifier = open_classifier(store, fit, inference_dtype=arguments.inference_dtype or "auto")
         written = write_predictions(
             chain([first], chunks),
             partial(classifier.predict, batch_size=arguments.batch_size),
@@ -103,6 +105,7 @@ def predict(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Export the model, print where it is, and return 0."""
     catalogue = load_catalogue(arguments.config)
-    fit = export_model(Store.open(arguments.store), arguments.model, arguments.folder, catalogue)
+    store, dtype = Store.open(arguments.store), arguments.inference_dtype
+    fit = export_model(store, arguments.model, arguments.folder, catalogue, dtype or "auto")
     print_lines(make_console(), [f"{fit} is in {arguments.folder}; its figures are in README.md there."])
     return 0

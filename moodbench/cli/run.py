@@ -11,11 +11,13 @@ from rich.console import Console
 from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
 from moodbench.benchmark.plan import PHASES
+from moodbench.benchmark.resolve import with_dtype
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import (
     add_config,
     add_datasets,
     add_device,
+    add_inference_dtype,
     add_json,
     add_protocol,
     add_store,
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_what(parser)
     add_training(parser)
+    add_inference_dtype(parser)
     add_protocol(parser)
     parser.add_argument(
         "--until",
@@ -122,6 +125,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 def _add_stored_fits(parser: argparse.ArgumentParser, doing: str) -> None:
     parser.add_argument("fits", nargs="*", metavar="FIT_ID|MODEL", help="fits by id or by model; default: all")
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="fits of these models")
+    add_inference_dtype(parser)
     add_datasets(parser)
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="S", help="fits with these seeds")
     _add_target(parser, doing)
@@ -169,6 +173,7 @@ def complete(arguments: argparse.Namespace) -> int:
             protocol=arguments.protocol,
             device=arguments.device or "auto",
         )
+        trials = [with_dtype(trial, arguments.inference_dtype or "auto") for trial in trials]
         summary = carry_out(context, context.plan(trials, arguments.until), console)
     if summary is None:
         return INTERRUPTED

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimates import class_here
+from moodbench.benchmark.preflight import check_models
 from moodbench.cli.options import (
     add_cluster,
     add_config,
@@ -142,7 +143,10 @@ def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str
 def _tune(command: TuneCommand, num_seeds: int) -> int:
     """Run the search and its confirmation, and return the exit code; see `execute`."""
     store = command.context.store
-    search = _search_of(command)
+    search, target = _search_of(command), command.context.target
+    here = target is None or target.alone
+    for note in check_models([search.base], cuda=here and search.device == "cuda"):
+        command.say(note)
     placement = _placement(command, search)
     search = register(store, search, num_seeds)
     _announce(command, search, placement)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import NamedTuple
 
-from moodbench.config.schema import DeviceClass, MeasureProtocol
+from moodbench.config.schema import DeviceClass, MeasureProtocol, NumberFormat
 from moodbench.estimate.duration import (
     BASELINE_FIXED_S,
     BASELINE_START_S,
@@ -33,15 +33,12 @@ from moodbench.estimate.memory import (
     predict_memory,
     prediction_load,
     vocabulary_bytes,
+    with_checkpointing,
 )
 from moodbench.estimate.shape import NUM_DENSE_IN_HEAD, Shape
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import num_trained_on, steps_of
 from moodbench.spec.job import PhaseName
-
-CHECKPOINTING_FROM_PARAMS = 1_000_000_000
-"""Model size from which gradient checkpointing is used: the backward pass recomputes activations."""
-
 
 MAX_BASELINE_BYTES_PER_TEXT = 4000
 """Bytes for the texts themselves, their lengths and predictions."""
@@ -170,11 +167,12 @@ class Estimator:
         batch_size: int,
         machine: str = "",
         may_change: bool = False,
+        inference_dtype: NumberFormat | None = None,
     ) -> TrialEstimate:
         """Return what `fit`, its evaluation in batches of `batch_size` and its measurement need.
 
         `machine` is the key under which history is looked up. With `may_change`, the fit is changed so that it fits on
-        the device, if possible.
+        the device, if possible. `inference_dtype` is the number format of deployed weights, by default that of the fit.
         Raises: KeyError if a size is unknown.
         """
         size = self.sizes[fit.dataset.name]
@@ -187,7 +185,20 @@ class Estimator:
         if fit.model.method == "baseline":
             raw = self._baseline(fit, work, protocol)
         else:
-            raw = self._transformer(fit, work, device, protocol, batch_size, may_change)
+            shape = self.shapes[fit.model.name]
+            if fit.model.num_hidden_layers:
+                shape = shape.first_layers(fit.model.num_hidden_layers)
+            requested = self.load(fit, shape, work, device)
+            placement = place(
+                shape,
+                requested,
+                device,
+                may_change=may_change,
+                prediction_batch_size=batch_size,
+                inference_dtype=inference_dtype,
+            )
+            predicting = prediction_load(placement.load, batch_size, inference_dtype)
+            raw = self._transformer(fit, shape, work, device, protocol, placement, predicting)
         return replace(
             raw,
             fit=self._corrected("fit", raw.fit, fit, machine),
@@ -220,19 +231,14 @@ class Estimator:
     def _transformer(
         self,
         fit: FitSpec,
+        shape: Shape,
         work: Workload,
         device: DeviceClass,
         protocol: MeasureProtocol,
-        batch_size: int,
-        may_change: bool,
+        placement: Placement,
+        predicting: Load,
     ) -> TrialEstimate:
-        shape = self.shapes[fit.model.name]
-        if fit.model.num_hidden_layers:
-            shape = shape.first_layers(fit.model.num_hidden_layers)
-        requested = self.load(fit, shape, work, device)
-        placement = place(shape, requested, device, may_change=may_change, prediction_batch_size=batch_size)
         load = placement.load
-        predicting = prediction_load(load, batch_size)
         prediction_memory = predict_memory(shape, predicting)
         packed = _one_core(device)
         if fit.train is not None:
@@ -277,18 +283,18 @@ class Estimator:
         precision = fit.train.precision
         if precision not in device.tflops:
             precision = "fp16" if device.device == "cuda" and precision == "auto" else "fp32"
-        return Load(
+        load = Load(
             batch_size=min(steps_of(fit.train, work.num_train).batch_size, fit.train.max_device_batch_size),
             num_tokens=work.max_tokens,
             device=device.device,
             precision=precision,
             weights_precision=fit.dtype,
             quantization=fit.quantization,
-            checkpointing=shape.checkpointing and shape.num_params >= CHECKPOINTING_FROM_PARAMS,
             dropout=fit.train.base_dropout != 0,
             num_trained=trained_params(fit, shape, num_labels),
             full=fit.lora is None,
         )
+        return with_checkpointing(shape, load, device)
 
 
 def trained_params(fit: FitSpec, shape: Shape, num_labels: int) -> int:

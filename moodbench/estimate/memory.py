@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate.shape import Shape
@@ -40,6 +40,31 @@ USABLE = {"cpu": 0.85, "mps": 0.70, "cuda": 0.95}
 
 macOS lets its GPU use about 70 % of the memory of the machine, and the system needs the rest.
 """
+
+
+class Capacity(Protocol):
+    """Memory of a device and its machine; a device class has it too."""
+
+    @property
+    def device(self) -> Literal["cpu", "cuda", "mps"]:
+        """Kind of device."""
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory of the machine."""
+
+    @property
+    def gpu_memory_gib(self) -> float | None:
+        """Memory of a CUDA device."""
+
+
+class Memory(NamedTuple):
+    """A Capacity without the speed of the device."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    memory_gib: float
+    gpu_memory_gib: float | None = None
+
 
 QLORA = "QLoRA (nf4)"
 """Entry of `Placement.changes` if 4-bit weights made the fit possible."""
@@ -199,7 +224,13 @@ class Placement:
 
 
 def place(
-    shape: Shape, requested: Load, device: DeviceClass, *, may_change: bool = True, prediction_batch_size: int = 0
+    shape: Shape,
+    requested: Load,
+    device: DeviceClass,
+    *,
+    may_change: bool = True,
+    prediction_batch_size: int = 0,
+    inference_dtype: Precision | None = None,
 ) -> Placement:
     """Return the first variant that fits on `device`, in training and in predicting `prediction_batch_size` texts.
 
@@ -210,21 +241,38 @@ def place(
     tried: list[tuple[tuple[str, ...], Load, FitMemory]] = []
     for changes, load in _variants(requested, device) if may_change else [((), requested)]:
         memory = fit_memory(shape, load)
-        predicting = prediction_load(load, prediction_batch_size)
+        predicting = prediction_load(load, prediction_batch_size, inference_dtype)
         if fits(memory, device) and (not prediction_batch_size or fits(predict_memory(shape, predicting), device)):
             return Placement(load, memory, True, changes, "")
         tried.append((changes, load, memory))
     changes, load, memory = min(tried, key=lambda variant: needed_bytes(variant[2], device))
     if fits(memory, device):
-        predicting = prediction_load(load, prediction_batch_size)
+        predicting = prediction_load(load, prediction_batch_size, inference_dtype)
         reason = f"evaluating {_reason(predict_memory(shape, predicting), predicting, device)}"
         return Placement(load, memory, False, changes, reason)
     return Placement(load, memory, False, changes, _reason(memory, load, device))
 
 
-def prediction_load(load: Load, batch_size: int) -> Load:
-    """Return the settings under which a model that was fitted under `load` predicts; its weights have its format."""
-    return replace(load, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
+def with_checkpointing(shape: Shape, load: Load, capacity: Capacity) -> Load:
+    """Return `load`, with gradient checkpointing if training does not fit without and the architecture has it."""
+    return replace(load, checkpointing=shape.checkpointing and not fits(fit_memory(shape, load), capacity))
+
+
+def fits_in_fp32(shape: Shape, load: Load, gpu_memory_gib: float, prediction_batch_size: int) -> bool:
+    """Return whether a GPU can train from fp32 weights under `load` and predict with them, nothing recomputed."""
+    wide = replace(load, weights_precision="fp32", quantization="none", checkpointing=False)
+    needs = (fit_memory(shape, wide), predict_memory(shape, prediction_load(wide, prediction_batch_size)))
+    return max(need.device_bytes for need in needs) <= USABLE["cuda"] * gpu_memory_gib * GIB
+
+
+def prediction_load(load: Load, batch_size: int, dtype: Precision | None = None) -> Load:
+    """Return the settings under which a model that was fitted under `load` predicts, with weights in `dtype`.
+
+    By default weights keep their format; quantised ones always do. They are also the format of the arithmetic.
+    """
+    stored = load.weights_precision if dtype is None or load.quantization != "none" else dtype
+    kept = replace(load, precision=stored, weights_precision=stored)
+    return replace(kept, batch_size=batch_size, num_trained=0, checkpointing=False, dropout=False)
 
 
 def options_for(placement: Placement) -> str:
@@ -235,7 +283,7 @@ def options_for(placement: Placement) -> str:
     return " ".join(options)
 
 
-def fits(memory: FitMemory, device: DeviceClass) -> bool:
+def fits(memory: FitMemory, device: Capacity) -> bool:
     """Return whether the device and its machine have enough memory."""
     if device.device == "cuda":
         assert device.gpu_memory_gib is not None
@@ -245,7 +293,7 @@ def fits(memory: FitMemory, device: DeviceClass) -> bool:
     return needed_bytes(memory, device) <= USABLE[device.device] * device.memory_gib * GIB
 
 
-def needed_bytes(memory: FitMemory, device: DeviceClass) -> int:
+def needed_bytes(memory: FitMemory, device: Capacity) -> int:
     """Return the bytes needed on the GPU, or in machine memory if the device has none of its own."""
     return memory.device_bytes if device.device == "cuda" else memory.device_bytes + memory.host
 

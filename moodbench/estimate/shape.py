@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from moodbench.config.schema import Family, ModelSize
+from moodbench.errors import PrerequisiteError
 
 _ROLE_OF_NAME = {
     "q": ("query", "q_proj", "q_lin", "query_proj", "q"),
@@ -168,27 +169,27 @@ def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None)
 
     `num_params` is the counted number; without it, matrices, biases, norms and embeddings are added up, which is within
     1 % for the families of the catalogue.
-    Raises: KeyError if the config lacks a size.
+    Raises: KeyError if the config lacks a size; PrerequisiteError if one is not a whole number above 0.
     """
-    family = config["model_type"]
+    family = str(config["model_type"])
     hidden = _first(config, "hidden_size", "n_embd", "dim", "d_model")
     layers = _first(config, "num_hidden_layers", "n_layer", "n_layers")
     heads = _first(config, "num_attention_heads", "n_head", "n_heads")
-    inner = config.get("intermediate_size") or config.get("n_inner") or config.get("hidden_dim") or 4 * hidden
-    embedding_width = config.get("embedding_size") or hidden
-    vocab = int(config["vocab_size"])
+    inner = _first(config, "intermediate_size", "n_inner", "hidden_dim", default=4 * hidden)
+    embedding_width = _first(config, "embedding_size", default=hidden)
+    vocab = _first(config, "vocab_size")
     positions = (
         _first(config, "max_position_embeddings", "n_positions", default=0) if family in LEARNED_POSITIONS else 0
     )
-    embeddings = (vocab + positions + (config.get("type_vocab_size") or 0)) * embedding_width
+    embeddings = (vocab + positions + _first(config, "type_vocab_size", default=0)) * embedding_width
     shape = Shape(
         num_params=0,
         num_layers=layers,
         hidden=hidden,
         intermediate=inner,
         num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or hidden // heads,
+        num_kv_heads=_first(config, "num_key_value_heads", default=heads),
+        head_dim=_first(config, "head_dim", default=hidden // heads),
         gated=family in GATED,
         vocab=vocab,
         num_embedding_params=embeddings,
@@ -205,9 +206,17 @@ def shape_of_config(config: Mapping[str, Any], *, num_params: int | None = None)
 
 
 def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    """Return the first of the sizes `names` that is given, and neither null nor 0 if there is a `default`."""
     for name in names:
-        if config.get(name) is not None:
-            return int(config[name])
+        value = config.get(name)
+        if value is None or (value == 0 and default is not None):
+            continue
+        if not isinstance(value, int) or value < 1:
+            raise PrerequisiteError(
+                f"config.json of a model of type {config['model_type']!r}: {name} is {str(value)[:40]!r}; allowed is a "
+                "whole number above 0; get the configuration that belongs to the weights"
+            )
+        return value
     if default is None:
         raise KeyError(f"the config has none of {', '.join(names)}")
     return default

@@ -44,7 +44,9 @@ def measure_here(spec: MeasureSpec, job: dict[str, Any]) -> dict[str, Any]:
         "cold_import_s": clock.lap(),
         "memory_imports_bytes": resident_bytes(),
     }
-    predictor = load_predictor(spec.fit, Path(job["artifact"]), spec.form, spec.device, num_gpus=job["num_gpus"])
+    predictor = load_predictor(
+        spec.fit, Path(job["artifact"]), spec.form, spec.device, dtype=spec.dtype, num_gpus=job["num_gpus"]
+    )
     result |= {
         "cold_load_s": clock.lap(),
         "memory_loaded_bytes": resident_bytes(),

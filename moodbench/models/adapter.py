@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TextDefaults
 from moodbench.errors import PrerequisiteError, SpecError
+from moodbench.estimate import Load
 from moodbench.hardware import Device, hardware
 from moodbench.models.base import (
     BaseModel,
@@ -24,9 +25,15 @@ from moodbench.models.base import (
     prepare_for_training,
     set_pad_token,
 )
-from moodbench.models.device import get_device
-from moodbench.models.families import family_of, num_params_of, published_in
-from moodbench.models.features import check_quantization, precision_of, weights_format
+from moodbench.models.device import get_device, memory_of
+from moodbench.models.families import family_of, num_params_of, published_in, shape_of_entry
+from moodbench.models.features import (
+    GPU_MEMORY_GIB,
+    check_quantization,
+    device_batch_size,
+    precision_of,
+    weights_format,
+)
 from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.spec import FitSpec
@@ -312,7 +319,7 @@ class LoRAConfigManager:
             raise SpecError(f"model {model_name}: num_labels {num_labels}; a classifier needs 2 or more")
         place = device or get_device()
         text = TextDefaults.model_validate(catalogue.training.text.model_dump() | entry.text)
-        family = family_of(model_name, entry, catalogue.families)[1]
+        family_name, family = family_of(model_name, entry, catalogue.families)
         num_params = num_params_of(model_name, entry)
         lora = LoraDefaults.model_validate(catalogue.fine_tuning(entry, family.kind, "classification", num_params)[0])
         quantization = check_quantization(quantization or entry.quantization, place, model_name)
@@ -325,7 +332,15 @@ class LoRAConfigManager:
             bf16_in_hardware=hardware().multiplies_bf16(place),
             num_params=num_params,
         )
-        dtype = weights_format(precision, quantization, place, num_params)
+        targets = family.targets(lora.target_modules)
+        shape = shape_of_entry(model_name, entry, family_name, family)
+        if shape is not None:
+            shape = shape.first_layers(entry.num_hidden_layers or shape.num_layers)
+        batch_size = device_batch_size(entry, catalogue.training.train.max_device_batch_size, place, num_params)
+        num_trained = shape.lora_params(targets, lora.r) if shape else 0
+        load = Load(batch_size, text.max_length, place, precision, quantization=quantization, num_trained=num_trained)
+        gib = memory_of(hardware(), place).gpu_memory_gib or GPU_MEMORY_GIB
+        dtype = weights_format(shape, load, gib, catalogue.evaluation.prediction_batch_size)
         folder = locate(model_name, entry.source).folder
         changes: dict[str, Any] = {"trust_remote_code": True} if entry.source.trust_remote_code else {}
         if entry.num_hidden_layers:
@@ -334,6 +349,6 @@ class LoRAConfigManager:
         base = load_base(folder, labels, seed, quantization, dtype, place, **changes)
         tokenizer = Tokenizer.load(folder, text, trust_remote_code=entry.source.trust_remote_code)
         set_pad_token(base.model, tokenizer.pad_id)
-        prepare_for_training(base)
-        model = add_lora(base, lora, family.targets(lora.target_modules))
+        prepare_for_training(base.model, replace(load, weights_precision=dtype))
+        model = add_lora(base, lora, targets)
         return PreparedModel(model if quantization != "none" else model.to(place), tokenizer, place, quantization)

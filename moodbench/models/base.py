@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from moodbench.config.schema import MASK, TEXT, NumberFormat, Quantization
+from moodbench.config.schema import FORMAT_NAMES, MASK, TEXT, NumberFormat, Quantization
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import Device
-from moodbench.models.device import empty_model, layer_device_map, parameter_count
-from moodbench.models.families import FORMAT_NAMES
-from moodbench.models.features import uses_checkpointing
+from moodbench.estimate import Load
+from moodbench.hardware import Device, hardware
+from moodbench.models.device import empty_model, layer_device_map, memory_of, parameter_count
+from moodbench.models.features import needs_checkpointing
 from moodbench.models.locate import locate
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec, ResolvedModel
@@ -86,16 +86,7 @@ def load_classifier(
     if spec.prompt is not None:
         tokenizer = tokenizer or load_tokenizer(spec, folder)
         return _load_label_words(spec, folder, tokenizer, device, num_gpus, keep_head, changes)
-    return load_base(
-        folder,
-        spec.dataset.labels,
-        init_seed,
-        spec.quantization,
-        spec.dtype,
-        device,
-        num_gpus,
-        **changes,
-    )
+    return load_base(folder, spec.dataset.labels, init_seed, spec.quantization, spec.dtype, device, num_gpus, **changes)
 
 
 def load_base(
@@ -281,16 +272,19 @@ def keep_in_fp32(model: Any, names: Iterable[str]) -> None:
         module.register_forward_pre_hook(cast)
 
 
-def prepare_for_training(base: BaseModel) -> None:
-    """Enable gradient checkpointing for large models.
+def prepare_for_training(model: Any, load: Load) -> bool:
+    """Enable gradient checkpointing, and return True, if training under `load` does not fit this machine without it.
 
-    This replaces peft's prepare_model_for_kbit_training: its casts are made in `load_base`, so that a model loaded for
-    inference has them too, and adding the adapter freezes the other weights.
+    It replaces peft's prepare_model_for_kbit_training, whose casts `load_base` makes, for inference too.
     """
-    model = base.model
-    if uses_checkpointing(parameter_count(model), bool(model.supports_gradient_checkpointing)):
+    if not model.supports_gradient_checkpointing:
+        return False
+    memory = memory_of(hardware(), load.device)
+    needed = needs_checkpointing(model.config.to_dict(), parameter_count(model), load, memory)
+    if needed:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.config.use_cache = False
+    return needed
 
 
 def set_dropout(model: Any, share: float) -> None:
@@ -310,15 +304,15 @@ def set_pad_token(model: Any, pad_id: int) -> None:
     model.config.get_text_config().pad_token_id = pad_id
 
 
-def load_encoder(spec: FitSpec, device: Literal["cpu", "meta"] = "cpu") -> Any:
-    """Return the pretrained encoder in fp32, without a head.
+def load_encoder(spec: FitSpec, device: Literal["cpu", "meta"] = "cpu", dtype: NumberFormat = "fp32") -> Any:
+    """Return the pretrained encoder without a head, its weights in `dtype`.
 
     Raises: PrerequisiteError if its weights are not complete.
     """
     from transformers import AutoModel
 
     folder = base_folder(spec.model)
-    model, missing, mismatched = _load(AutoModel, folder, "none", "fp32", device, 1, dict(spec.model.loading_options))
+    model, missing, mismatched = _load(AutoModel, folder, "none", dtype, device, 1, dict(spec.model.loading_options))
     _refuse_partial(folder, model, missing, mismatched)
     return model
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import Device, Gpu, hardware
+from moodbench.estimate.memory import Memory
+from moodbench.hardware import GIB, Device, Gpu, Hardware, hardware
 
 if TYPE_CHECKING:
     import torch
@@ -180,6 +181,12 @@ def _parts(name: str, module: Any, whole: frozenset[str]) -> Iterator[tuple[str,
         return
     for child_name, child in children:
         yield from _parts(f"{name}.{child_name}".lstrip("."), child, whole)
+
+
+def memory_of(machine: Hardware, device: Device) -> Memory:
+    """Return the memory of a machine, and for CUDA that of its smallest GPU."""
+    gpu = min(gpu.memory_bytes for gpu in machine.gpus) / GIB if device == "cuda" else None
+    return Memory(device, machine.memory_bytes / GIB, gpu)
 
 
 def dispatch_to_gpus(model: Any, num_gpus: int) -> Any:

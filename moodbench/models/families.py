@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moodbench.config.schema import Family, ModelEntry, NumberFormat
+from moodbench.config.schema import FORMAT_NAMES, Family, ModelEntry, NumberFormat
 from moodbench.errors import PrerequisiteError
-from moodbench.estimate import shape_of_config
+from moodbench.estimate import Shape, shape_of_config, shape_of_size
 from moodbench.models.locate import config_of, locate
 
-FORMAT_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""Names of the number formats in torch and in config.json."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
@@ -48,17 +46,27 @@ def published_in(name: str, entry: ModelEntry) -> NumberFormat | None:
 
 def num_params_of(name: str, entry: ModelEntry) -> int:
     """Return the number of parameters from the entry or the model's config.json, or 0 for an unknown architecture."""
-    assert entry.source is not None
     if entry.size is not None:
         return entry.size.num_params
-    if entry.family is not None:
-        config = config_of(name, entry.source)
-    else:
-        config = read_config(name, locate(name, entry.source).folder)
+    shape = _shape_of_files(name, entry)
+    return shape.num_params if shape else 0
+
+
+def shape_of_entry(name: str, entry: ModelEntry, family_name: str, family: Family) -> Shape | None:
+    """Return the shape of a model with all its layers, from the entry or its config.json; None for an unknown one."""
+    if entry.size is not None:
+        return shape_of_size(entry.size, family_name, family)
+    return _shape_of_files(name, entry)
+
+
+def _shape_of_files(name: str, entry: ModelEntry) -> Shape | None:
+    assert entry.source is not None
+    known = entry.family is not None
+    config = config_of(name, entry.source) if known else read_config(name, locate(name, entry.source).folder)
     try:
-        return shape_of_config(config).num_params if config else 0
+        return shape_of_config(config or {})
     except KeyError:
-        return 0
+        return None
 
 
 def model_type_of(name: str, folder: Path) -> str:
@@ -76,6 +84,8 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds {str(config)[:40]!r}, not an object")
     except (OSError, ValueError) as error:
         raise PrerequisiteError(
             f"model {name}: {path} cannot be read as JSON ({error}); expected a folder made by save_pretrained"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
 
 from moodbench.config.schema import (
     LoraDefaults,
@@ -13,11 +14,12 @@ from moodbench.config.schema import (
     quantization_conflict,
 )
 from moodbench.errors import SpecError
-from moodbench.estimate.estimator import CHECKPOINTING_FROM_PARAMS
-from moodbench.hardware import Device
+from moodbench.estimate import Load, Shape, shape_of_config
+from moodbench.estimate.memory import Capacity, fits_in_fp32, with_checkpointing
+from moodbench.hardware import GIB, Device
 
-HALF_WEIGHTS_FROM_PARAMS = 1_000_000_000
-"""Number of parameters from which frozen weights are in the training format on CUDA, which halves their bytes."""
+GPU_MEMORY_GIB = 10.0
+"""Memory of the GPU for which recipes are made if none is given, that of the catalogue's batch sizes on CUDA."""
 
 
 MPS_BATCHES = ((50e6, 32), (200e6, 16), (500e6, 8), (1.4e9, 4), (float("inf"), 2))
@@ -83,9 +85,9 @@ FEATURES: dict[str, dict[Device, Support]] = {
         "mps": Support(False, "bitsandbytes has no kernels for Apple's GPU"),
     },
     "gradient checkpointing": {
-        "cuda": Support(True, "from 1 billion parameters, where the architecture has it"),
-        "cpu": Support(True, "from 1 billion parameters, where the architecture has it"),
-        "mps": Support(True, "from 1 billion parameters, where the architecture has it"),
+        "cuda": Support(True, "if training does not fit the memory without, where the architecture has it"),
+        "cpu": Support(True, "if training does not fit the memory without, where the architecture has it"),
+        "mps": Support(True, "if training does not fit the memory without, where the architecture has it"),
     },
     "pinned host memory": {
         "cuda": Support(True, "batches are copied while the card computes"),
@@ -181,17 +183,30 @@ def check_optimizer(optimizer: Optimizer, device: Device, name: str) -> Optimize
     return optimizer
 
 
-def weights_format(
-    precision: NumberFormat, quantization: Quantization, device: Device, num_params: int
-) -> NumberFormat:
-    """Return the number format of frozen weights: fp32, but `precision` for large or quantised models on CUDA."""
-    large = num_params >= HALF_WEIGHTS_FROM_PARAMS
-    return precision if device == "cuda" and (large or quantization != "none") else "fp32"
+def weights_format(shape: Shape | None, load: Load, gpu_memory_gib: float, prediction_batch_size: int) -> NumberFormat:
+    """Return the number format of frozen weights under `load`.
+
+    It is fp32, but on CUDA that of the arithmetic if weights are quantised, or if fp32 weights would not fit a GPU of
+    this memory in training and in predicting. A model of unknown `shape` counts as one that fits.
+    """
+    if load.device != "cuda":
+        return "fp32"
+    fitting = shape is None or fits_in_fp32(shape, load, gpu_memory_gib, prediction_batch_size)
+    return "fp32" if fitting and load.quantization == "none" else load.precision
 
 
-def uses_checkpointing(num_params: int, family_has_it: bool) -> bool:
-    """Return whether to use gradient checkpointing, which recomputes activations in the backward pass."""
-    return family_has_it and num_params >= CHECKPOINTING_FROM_PARAMS
+def needs_checkpointing(config: Mapping[str, Any], num_params: int, load: Load, capacity: Capacity) -> bool:
+    """Return whether training a model with this config.json does not fit the memory unless activations are recomputed.
+
+    That costs time and leaves the gradients as they are. If the config does not state the sizes, a quarter of the
+    memory is left to the weights.
+    """
+    gib = capacity.gpu_memory_gib or capacity.memory_gib
+    try:
+        shape = shape_of_config(config, num_params=num_params)
+    except KeyError:
+        return 4 * num_params > gib * GIB / 4
+    return with_checkpointing(shape, load, capacity).checkpointing
 
 
 def device_batch_size(entry: ModelEntry, default: int, device: Device, num_params: int = 0) -> int:

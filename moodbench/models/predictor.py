@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from moodbench.config.schema import PreparationStep
+from moodbench.config.schema import FORMAT_NAMES, InferenceDtype, NumberFormat, PreparationStep
+from moodbench.errors import SpecError
 from moodbench.hardware import Device
 from moodbench.models.interface import Encoded, Form, Logits, Predictor
 from moodbench.preparation import prepare_text
@@ -58,20 +59,45 @@ def deployed_form(spec: FitSpec) -> Literal["native", "merged"]:
     return "merged" if spec.model.method == "lora" and spec.quantization == "none" else "native"
 
 
-def load_predictor(spec: FitSpec, artifact: Path, form: Form, device: Device, *, num_gpus: int = 1) -> Predictor:
+def deployed_dtype(spec: FitSpec, device: Device, wanted: InferenceDtype = "auto") -> NumberFormat:
+    """Return the number format in which weights that are not quantised are evaluated, measured and served on `device`.
+
+    It is the one `wanted`. For "auto" it is that in which they were trained, on the CPU fp32: otherwise a model that
+    was trained from 16-bit weights because fp32 did not fit could not be evaluated or served.
+
+    Raises: SpecError if a format other than "auto" is wanted for quantised weights.
+    """
+    if spec.model.method == "baseline" or (wanted == "auto" and device == "cpu"):
+        return "fp32"
+    if wanted == "auto":
+        return spec.dtype
+    if spec.quantization != "none":
+        raise SpecError(
+            f"model {spec.model.name}: inference_dtype {wanted!r} with quantization {spec.quantization!r}: quantised "
+            "weights are used as they are stored; leave one of the two out"
+        )
+    return next(short for short, name in FORMAT_NAMES.items() if name == wanted)
+
+
+def load_predictor(
+    spec: FitSpec, artifact: Path, form: Form, device: Device, *, dtype: NumberFormat | None = None, num_gpus: int = 1
+) -> Predictor:
     """Return the fitted model in `artifact` on `device`, including the text preprocessing of `spec`.
 
-    The layers of a transformer are spread over `num_gpus` CUDA devices.
+    Its weights are in `dtype`, by default as `deployed_dtype` says. The layers of a transformer are spread over
+    `num_gpus` CUDA devices.
     """
-    model = _load_model(spec, artifact, form, device, num_gpus)
+    model = _load_model(spec, artifact, form, device, dtype or deployed_dtype(spec, device), num_gpus)
     return PreparedPredictor(model, spec.preparation) if spec.preparation else model
 
 
-def _load_model(spec: FitSpec, artifact: Path, form: Form, device: Device, num_gpus: int) -> Predictor:
+def _load_model(
+    spec: FitSpec, artifact: Path, form: Form, device: Device, dtype: NumberFormat, num_gpus: int
+) -> Predictor:
     if spec.model.method != "baseline":
         from moodbench.models.transformer import load_transformer
 
-        return load_transformer(spec, artifact, form, device, num_gpus)
+        return load_transformer(spec, artifact, form, device, dtype, num_gpus)
     from moodbench.models.baselines import Majority, TfidfLogreg, Vader
 
     kinds: dict[str, type[Majority] | type[Vader] | type[TfidfLogreg]] = {

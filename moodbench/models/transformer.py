@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.config.schema import TEXT, NumberFormat
+from moodbench.config.schema import FORMAT_NAMES, TEXT, NumberFormat
 from moodbench.hardware import Device
 from moodbench.models.adapter import ADAPTER, WEIGHTS, load_trained_weights, merged_model
 from moodbench.models.base import is_quantised, load_classifier, load_encoder, set_pad_token
@@ -109,33 +109,32 @@ def encode_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
     return Encoded([t.input_ids for t in tokens], counts, np.array([t.truncated for t in tokens], dtype=bool))
 
 
-def deployed_dtype(spec: FitSpec, device: Device) -> NumberFormat:
-    """Return the number format of a merged model's weights: that in which they were trained, on the CPU fp32.
-
-    Otherwise a model that was trained from 16-bit weights because fp32 did not fit could not be evaluated or served.
-    """
-    return spec.dtype if device != "cpu" else "fp32"
-
-
 def load_transformer(
     spec: FitSpec,
     artifact: Path,
     form: Literal["native", "merged", "as_trained"],
     device: Device,
+    dtype: NumberFormat,
     num_gpus: int = 1,
 ) -> TransformerClassifier | LinearProbe:
-    """Return the fitted model: base weights from the model's source, trained weights from the folder `artifact`."""
+    """Return the fitted model: base weights from the model's source, trained weights from the folder `artifact`.
+
+    Weights are in `dtype`, except quantised ones, heads, and all of a model as it was trained.
+    """
     tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
     if spec.model.method == "linear-probe":
         from safetensors.numpy import load_file
 
         assert spec.probe is not None
         head = load_file(artifact / PROBE_HEAD)
-        return LinearProbe(load_encoder(spec), tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
+        encoder = load_encoder(spec, dtype=dtype)
+        return LinearProbe(encoder, tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
     # The seed does not matter: every randomly initialised module is replaced by the saved one.
     if form == "merged":
-        merged = merged_model(spec, artifact, tokenizer, dtype=deployed_dtype(spec, device))
+        merged = merged_model(spec, artifact, tokenizer, dtype=dtype)
         return TransformerClassifier(dispatch_to_gpus(merged, num_gpus) if num_gpus > 1 else merged, tokenizer, device)
+    if form == "native" and spec.quantization == "none":
+        spec = spec.model_copy(update={"dtype": dtype})
     base = load_classifier(spec, init_seed=0, device=device, num_gpus=num_gpus, tokenizer=tokenizer).model
     set_pad_token(base, tokenizer.pad_id)
     if spec.model.method == "prompted":
@@ -148,17 +147,20 @@ def load_transformer(
     return TransformerClassifier(adapted, tokenizer, device)
 
 
-def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
+def save_merged(spec: FitSpec, artifact: Path, folder: Path, dtype: NumberFormat = "fp32") -> None:
     """Write the fine-tuned model of `artifact` to `folder`, with the adapter merged, in plain transformers format.
+
+    All weights are in `dtype`, the head too, because transformers loads a model in one format.
 
     The maximum length of the tokenizer is the one used in training, so that `truncation=True` has the same effect. For
     a language model with label words, PROMPT_FILE holds what is needed to read its answer.
     """
+    import torch
     from transformers import AutoTokenizer
 
     assert spec.text is not None
     tokenizer = load_tokenizer(spec, artifact / TOKENIZER)
-    model = merged_model(spec, artifact, tokenizer, keep_head=spec.prompt is not None)
+    model = merged_model(spec, artifact, tokenizer, dtype=dtype, keep_head=spec.prompt is not None)
     if spec.prompt is not None:
         assert tokenizer.label_tokens is not None and tokenizer.template is not None
         model = model.with_own_head()
@@ -172,7 +174,7 @@ def save_merged(spec: FitSpec, artifact: Path, folder: Path) -> None:
         (folder / PROMPT_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
     else:
         model.config.problem_type = "single_label_classification"
-    model.save_pretrained(folder)
+    model.to(getattr(torch, FORMAT_NAMES[dtype])).save_pretrained(folder)
     # safetensors makes its file readable by the owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     saved = AutoTokenizer.from_pretrained(artifact / TOKENIZER, trust_remote_code=spec.model.trust_remote_code)

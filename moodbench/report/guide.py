@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from moodbench.benchmark.estimates import shape_of
 from moodbench.benchmark.plan import intended_trials
 from moodbench.benchmark.recipe import FitDevice
+from moodbench.benchmark.resolve import fit_device_of
 from moodbench.config import Catalogue
 from moodbench.config.schema import DeviceClass, ModelEntry
 from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
 from moodbench.estimate.memory import needed_bytes, place
-from moodbench.hardware import GIB, Device, Hardware
+from moodbench.hardware import GIB, Hardware
 from moodbench.models.features import FEATURES
 from moodbench.report.formatting import MISSING, count, markdown_table
 from moodbench.spec import BenchmarkSpec, FitSpec
@@ -40,10 +41,11 @@ def model_configuration(catalogue: Catalogue) -> str:
 
     Each transformer has its source, sizes, LoRA targets and memory needs.
     """
-    fits = {device: _fits(catalogue, device) for device in ("cuda", "mps", "cpu")}
-    names = list(fits["cuda"])
+    devices = {key: fit_device_of(each) for key, each in catalogue.devices.items()}
+    fits = {device: _fits(catalogue, device) for device in set(devices.values())}
+    names = list(next(iter(fits.values())))
     placements = {
-        name: {key: _place(name, fits[each.device][name], each, catalogue) for key, each in catalogue.devices.items()}
+        name: {key: _place(name, fits[devices[key]][name], each, catalogue) for key, each in catalogue.devices.items()}
         for name in names
     }
     train = catalogue.training.train
@@ -75,9 +77,9 @@ ESTIMATES = """\
   counts them).
 - **Weights**: 4 bytes each in fp32, 2 in 16 bit, 0.516 in NF4 with double quantisation (embeddings, norms and head stay
   whole). **Trained parameters**: 16 bytes each (weight, gradient, two moments of AdamW). **Activations**: the formula
-  of Korthikanti et al. (2022), with gradient checkpointing from a billion parameters on. Allocators get 15 to 20 %
-  more, on a CPU 145 % for activations, as processes there took so much (the cause was not found); a CUDA context takes
-  0.7 GiB, a training process 1.2 GiB of the machine's memory.
+  of Korthikanti et al. (2022), with gradient checkpointing where training does not fit without. Allocators get 15 to
+  20 % more, on a CPU 145 % for activations, as processes there took so much (the cause was not found); a CUDA context
+  takes 0.7 GiB, a training process 1.2 GiB of the machine's memory.
 - **Checked**: nine LoRA fits of MiniLM-L3, MiniLM-L6 and SmolLM2-135M on a CPU, each in its own process, took 1.6 to
   3.7 GiB at most. The constants for a CPU (process and slack) were chosen on these fits, which the estimate covers with
   up to a fifth to spare; other models were not measured. No CUDA device and no Mac was available: their figures follow
@@ -152,7 +154,7 @@ INTRODUCTIONS = {
 """Start of the title of a section to the text below it."""
 
 
-def _fits(catalogue: Catalogue, device: Device) -> dict[str, FitSpec]:
+def _fits(catalogue: Catalogue, device: FitDevice) -> dict[str, FitSpec]:
     """Return the LoRA fits of all transformers in the catalogue, by model name, as they would run on `device`."""
     names = tuple(
         name for name, entry in catalogue.models.items() if entry.method == "lora" and _shape(name, catalogue)
@@ -161,9 +163,7 @@ def _fits(catalogue: Catalogue, device: Device) -> dict[str, FitSpec]:
     spec = BenchmarkSpec(models=names, datasets=(embedded,), seeds=(0,))
     return {
         each.fit.model.name: each.fit
-        for each in intended_trials(
-            spec, catalogue, NOWHERE, FitDevice(device, NOWHERE.multiplies_bf16(device)), Sources()
-        )
+        for each in intended_trials(spec, catalogue, NOWHERE, device, Sources())
         if each.fit.model.name in names
     }
 
@@ -217,9 +217,9 @@ def _models_table(names: Sequence[str], catalogue: Catalogue, placements: Mappin
             "Layers x width": f"{size.num_hidden_layers} x {size.hidden_size}" if size else MISSING,
             "Context": f"{size.context_length:,}" if size else MISSING,
             "Batch CPU / CUDA / Apple": f"{batch.cpu} / {batch.cuda} / {batch.mps}" if batch else MISSING,
-            "CUDA GiB": _needed_gib(fit["a100-80g"], devices["a100-80g"]),
+            "CUDA GiB": _needed_gib(fit["rtx-3080-10g"], devices["rtx-3080-10g"]),
             "10 GiB card": _changes(fit["rtx-3080-10g"]),
-            "Apple GiB": _needed_gib(fit["mac-32g"], devices["mac-32g"]),
+            "Apple GiB": _needed_gib(fit["mac-16g"], devices["mac-16g"]),
             "16 GB Mac": _changes(fit["mac-16g"]),
             "CPU GiB": _needed_gib(fit["cpu-16g"], devices["cpu-16g"]),
             "Licence": entry.licence,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moodbench.config.schema import DeviceClass
+from moodbench.config.schema import DeviceClass, NumberFormat
 from moodbench.estimate import Placement, TrialEstimate
 from moodbench.estimate.memory import gpu_share, options_for
 from moodbench.hardware import GIB
@@ -34,6 +34,8 @@ class PlanRow:
     num_params: int | None
     estimate: TrialEstimate | None
     """None where sizes are unknown."""
+    inference_dtype: NumberFormat = "fp32"
+    """Number format of deployed weights that are not quantised."""
 
     @property
     def fits(self) -> bool:
@@ -54,6 +56,7 @@ class PlanRow:
             "done": list(self.done),
             "absent": self.absent or None,
             "num_params": self.num_params,
+            "inference_dtype": self.inference_dtype,
         }
         if self.estimate is None:
             return values | {"fits": None}
@@ -115,6 +118,9 @@ class ModelPlan:
         loads = [placement.load for placement in self.placements]
         formats = {load.quantization if load.quantization != "none" else load.weights_precision for load in loads}
         stored = [f"{', '.join(sorted(formats))} weights"] if formats else []
+        deployed = {trial.inference_dtype for trial in self.trials}
+        if formats and deployed != formats and not formats & {"nf4", "int8"}:
+            stored.append(f"deployed in {', '.join(sorted(deployed))}")
         text = " + ".join(self.changes) or ", ".join(["fits", *stored])
         return f"{text}; {len(self.refused)} trials do not fit" if self.refused else text
 

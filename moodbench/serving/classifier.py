@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.benchmark.from_store import fit_spec_of
+from moodbench.config.schema import InferenceDtype
 from moodbench.errors import DataError, StoreError, UnknownNameError, UsageError
 from moodbench.hardware import hardware
 from moodbench.models.interface import Predictor
-from moodbench.models.predictor import deployed_form, predict_texts
+from moodbench.models.predictor import deployed_dtype, deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
 from moodbench.spec import FitSpec
 from moodbench.store import Store
@@ -134,18 +135,26 @@ def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def open_classifier(
-    store: Store, model: str | ChosenFit, device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    store: Store,
+    model: str | ChosenFit,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    inference_dtype: InferenceDtype = "auto",
 ) -> Classifier:
-    """Load the fit that `model` names, in the form that was evaluated and measured; baselines run on the CPU."""
+    """Load the fit that `model` names, in the form that was evaluated and measured; baselines run on the CPU.
+
+    Raises: SpecError if `inference_dtype` is not "auto" and the weights are quantised.
+    """
     fit = choose_fit(store, model) if isinstance(model, str) else model
     artifact = store.artifact(fit.fit_id)
     machine = hardware()
+    dtype = deployed_dtype(fit.spec, machine.device(device), inference_dtype)
     if fit.spec.model.method == "baseline":
         return Classifier(load_artifact(fit.spec, artifact, "native", "cpu"), fit)
     from moodbench.models.device import prepare_torch
 
     prepare_torch(machine.num_cores)
-    return Classifier(load_artifact(fit.spec, artifact, deployed_form(fit.spec), machine.device(device)), fit)
+    form = deployed_form(fit.spec)
+    return Classifier(load_artifact(fit.spec, artifact, form, machine.device(device), dtype=dtype), fit)
 
 
 @dataclass(frozen=True)

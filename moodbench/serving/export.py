@@ -16,7 +16,7 @@ import pandas as pd
 
 from moodbench.analysis.trials import choose_machine, trials_frame
 from moodbench.config import Catalogue
-from moodbench.config.schema import DatasetEntry, ModelEntry
+from moodbench.config.schema import DatasetEntry, InferenceDtype, ModelEntry
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
 from moodbench.models.base import LANGUAGE_MODELS
@@ -51,8 +51,12 @@ class CardFacts:
     dataset: DatasetEntry | None
 
 
-def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -> ChosenFit:
+def export_model(
+    store: Store, model: str, folder: Path, catalogue: Catalogue, inference_dtype: InferenceDtype = "auto"
+) -> ChosenFit:
     """Export the fit that `model` names to `folder`, and return the fit.
+
+    Weights are in the format `inference_dtype`; "auto" is that of the base weights in training.
 
     `folder` must be absent or empty. It appears when complete, with the merged weights, tokenizer and model card.
     Raises: UsageError if transformers cannot load the model or `folder` is not empty; PrerequisiteError if `folder`
@@ -64,6 +68,7 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     artifact = store.artifact(fit.fit_id)
     # Imported here so that a refused request does not wait for torch.
     from moodbench.models.device import prepare_torch
+    from moodbench.models.predictor import deployed_dtype
     from moodbench.models.transformer import save_merged
 
     prepare_torch(hardware().num_cores)
@@ -71,7 +76,8 @@ def export_model(store: Store, model: str, folder: Path, catalogue: Catalogue) -
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
     try:
         partial.mkdir(parents=True)
-        save_merged(fit.spec, artifact, partial)
+        plain = fit.spec.model_copy(update={"quantization": "none"})  # merging dequantises
+        save_merged(fit.spec, artifact, partial, deployed_dtype(plain, "cuda", inference_dtype))
         (partial / "README.md").write_text(model_card(facts_of(store, fit, catalogue)), encoding="utf-8")
         partial.replace(target)
     except OSError as error:

@@ -10,6 +10,5 @@ from moodbench.spec.resolved import (
     ResolvedModel,
     SeedSpec,
     TrialSpec,
-    evaluation_id,
     fit_ids,
 )

@@ -17,6 +17,7 @@ from moodbench.config.schema import (
     FineTuning,
     Head,
     HubSource,
+    InferenceDtype,
     LoraDefaults,
     PreparationStep,
     Quantization,
@@ -83,6 +84,8 @@ class BenchmarkSpec(BaseModel):
     """Device for training and measurements; auto prefers CUDA, then MPS, then the CPU."""
     quantization: Quantization | None = None
     """Storage of the frozen weights of fine-tuned models; null for the catalogue's setting."""
+    inference_dtype: InferenceDtype = "auto"
+    """Number format of evaluated and measured weights; auto for that in which they were trained, on the CPU float32."""
     method: FineTuning | None = None
     """Method of all fine-tuned models, lora or full; null for each model's own."""
     head: Head | None = None

@@ -32,7 +32,12 @@ from moodbench.config.schema import (
 IDENTITY_VERSION = 1
 """Incremented when the meaning of ids changes; part of every hashed object."""
 FIT_CODE_VERSION = 1
-"""Increment when a code change of the fit phase may change results."""
+"""Increment when a code change of the fit phase may change results.
+
+It was not incremented when a checkpoint's head of equal shape began to be replaced unless it names the same classes: no
+model of the catalogue has such a head, and every other fit would have been made again. Make fits of your own
+checkpoints that have one again with `--force`.
+"""
 EVALUATE_CODE_VERSION = 1
 """Increment when a code change of the evaluate phase may change results."""
 MEASURE_PROTOCOL_VERSION = 2
@@ -202,29 +207,25 @@ class EvaluateSpec(Frozen):
     fit: FitSpec
     evaluation_set: Literal["test"] = "test"
     batch_size: int
+    dtype: NumberFormat = "fp32"
+    """Number format of weights that are not quantised, see `deployed_dtype`."""
     code_version: int = EVALUATE_CODE_VERSION
 
     @cached_property
     def evaluation_id(self) -> str:
         """Id of these predictions; the batch size only affects speed and is not part of it."""
-        return evaluation_id(self.fit, self.evaluation_set, self.code_version)
+        value = {
+            "fit_id": self.fit.fit_id,
+            "evaluation_set": self.evaluation_set,
+            "test_fingerprint": self.fit.dataset.test_fingerprint,
+            "code_version": self.code_version,
+        }
+        return content_id("evaluation", value | _deployed(self.fit, self.dtype))
 
 
-def evaluation_id(fit: FitSpec, evaluation_set: str = "test", code_version: int = EVALUATE_CODE_VERSION) -> str:
-    """Return the id of the evaluation of `fit` on an evaluation set."""
-    value = {
-        "fit_id": fit.fit_id,
-        "evaluation_set": evaluation_set,
-        "test_fingerprint": fit.dataset.test_fingerprint,
-        "code_version": code_version,
-    }
-    return content_id("evaluation", value | _deployed(fit))
-
-
-def _deployed(fit: FitSpec) -> dict[str, str]:
-    """Return the format in which the merged weights of `fit` are deployed, for ids; nothing for fp32."""
-    merged = fit.model.method == "lora" and fit.quantization == "none" and fit.dtype != "fp32"
-    return {"deployed_dtype": fit.dtype} if merged else {}
+def _deployed(fit: FitSpec, dtype: NumberFormat) -> dict[str, str]:
+    """Return the number format of deployed weights for ids; nothing for fp32 and for quantised weights."""
+    return {"deployed_dtype": dtype} if fit.quantization == "none" and dtype != "fp32" else {}
 
 
 class MeasureSpec(Frozen):
@@ -237,7 +238,14 @@ class MeasureSpec(Frozen):
     perf_key: str
     num_threads: int
     device: Literal["cpu", "cuda", "mps"]
+    dtype: NumberFormat = "fp32"
+    """Number format of weights that are not quantised, see `deployed_dtype`."""
     protocol_version: int = MEASURE_PROTOCOL_VERSION
+
+    @property
+    def evaluation_id(self) -> str:
+        """Id of the evaluation with which timed labels are compared."""
+        return EvaluateSpec(fit=self.fit, batch_size=1, dtype=self.dtype).evaluation_id
 
     @cached_property
     def measurement_id(self) -> str:
@@ -249,7 +257,7 @@ class MeasureSpec(Frozen):
             "protocol": self.protocol.model_dump(mode="json"),
             "protocol_version": self.protocol_version,
         }
-        return content_id("measurement", value | _deployed(self.fit))
+        return content_id("measurement", value | _deployed(self.fit, self.dtype))
 
 
 class TrialSpec(Frozen):

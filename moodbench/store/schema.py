@@ -86,6 +86,10 @@ EVALUATIONS = pa.schema(
         ("evaluation_set", _TEXT),
         ("num_test", _INT),
         ("test_fingerprint", _TEXT),
+        (
+            "inference_dtype",
+            _TEXT,
+        ),  # fp32 | fp16 | bf16, of weights that are not quantised; null: fp32
         ("num_classes", _INT),
         *((name, _REAL) for name in METRIC_COLUMNS),
         ("confusion", pa.list_(pa.list_(_INT))),  # rows are true labels
@@ -102,6 +106,7 @@ MEASUREMENTS = pa.schema(
         *_TRIAL,
         ("measurement_id", _TEXT),
         ("form", _TEXT),
+        ("inference_dtype", _TEXT),  # as in evaluations
         ("perf_key", _TEXT),
         ("machine_key", _TEXT),
         ("device", _TEXT),
@@ -184,7 +189,7 @@ MEASUREMENTS = pa.schema(
     ]
 )
 
-ADDED = ("windows",)
+ADDED = ("windows", "inference_dtype")
 """Columns that files of this schema version may lack, because they were added to it later; they are then null."""
 
 FAILURES = pa.schema(

@@ -18,6 +18,7 @@ from moodbench.cache import cache_folder
 from moodbench.config.schema import TrainDefaults
 from moodbench.data.examples import subsample
 from moodbench.data.tokenised import tokenised
+from moodbench.estimate import Load
 from moodbench.hardware import Device
 from moodbench.metrics import get_metric, score_all
 from moodbench.models.adapter import (
@@ -84,17 +85,18 @@ def fine_tune(
     tokenizer = load_tokenizer(spec, base_folder(spec.model))
     base = load_classifier(spec, spec.seeds.init, device, num_gpus, tokenizer=tokenizer)
     set_pad_token(base.model, tokenizer.pad_id)
-    prepare_for_training(base)
     if spec.train.base_dropout is not None:
         set_dropout(base.model, spec.train.base_dropout)
     lora = spec.lora
     num_params = parameter_count(base.model)
     model = unfreeze(base.model) if lora is None else add_lora(base, lora, spec.target_modules)
+    num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     initial = None if lora is None else initial_adapter(model, lora)
     prompt = spec.prompt.model_dump_json() if spec.prompt else ""
     key = f"{spec.model.tokenizer_sha256}|{spec.text.model_dump_json()}{prompt}"
     seeds = spec.seeds
     schedule = schedule_of(spec.train, len(train), len(validation))
+    checkpointing = prepare_for_training(base.model, _load(spec, schedule.batch_size, num_trainable, device))
     arguments = training_arguments(spec.train, schedule, seeds.init, seeds.data_order, device, checkpoints.folder)
     trainer = _trainer(
         model,
@@ -136,13 +138,14 @@ def fine_tune(
     curve = _curve(history, spec.train.select_by)
     return FitOutcome(
         num_params=num_params,
-        num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        num_trainable=num_trainable,
         num_train=len(train),
         num_validation=len(scored),
         train_time_s=elapsed,
         validation_time_s=trainer.validation_time_s,
         num_texts_trained=schedule.texts_at(trainer.state.global_step),
         best_step=best,
+        chosen={"gradient_checkpointing": True} if checkpointing else {},
         validation={name: validated[f"eval_{name}"] for name in VALIDATION_METRICS},
         curve=curve,
         num_attempts=writer.num_attempts,
@@ -158,6 +161,22 @@ def fine_tune(
             majority_share=float(scored["label"].value_counts(normalize=True).max()),
             validation_size=schedule.validation_size,
         ),
+    )
+
+
+def _load(spec: FitSpec, batch_size: int, num_trainable: int, device: Device) -> Load:
+    """Return what decides the memory of a fit, for texts of the maximum length."""
+    assert spec.train is not None and spec.text is not None and spec.train.precision != "auto"
+    return Load(
+        min(batch_size, spec.train.max_device_batch_size),
+        spec.text.max_length,
+        device,
+        spec.train.precision,
+        spec.dtype,
+        spec.quantization,
+        dropout=spec.train.base_dropout != 0,
+        num_trained=num_trainable,
+        full=spec.lora is None,
     )
 
 

@@ -23,7 +23,7 @@ from moodbench.models.device import empty_model, parameter_count
 from moodbench.models.interface import Encoded
 from moodbench.models.prompting import template_of
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
-from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, LinearProbe, encode_tokens
+from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, encode_tokens
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
@@ -159,9 +159,9 @@ def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[tuple[Ng
     return found
 
 
-def choose_regularisation(
-    candidates: Sequence[float], fit_with: Callable[[float], tuple[Scores, Weights]]
-) -> tuple[float, dict[float, tuple[Scores, Weights]]]:
+def choose_regularisation[T](
+    candidates: Sequence[float], fit_with: Callable[[float], tuple[Scores, T]]
+) -> tuple[float, dict[float, tuple[Scores, T]]]:
     """Return the best C, and the validation scores and weights of each C that was tried.
 
     The best has the highest macro F1, among equals the lowest negative log likelihood. While it is the smallest or
@@ -214,35 +214,22 @@ def fit_probe(
     vectors = _embed(embedder, encode_tokens(tokenizer, train["text"].tolist()), report)
     validation_encoded = encode_tokens(tokenizer, validation["text"].tolist())
     validation_vectors = _embed(embedder, validation_encoded, lambda _: None)
-    labels = validation["label"].to_numpy()
-    best: tuple[float, float, LinearProbe, dict[str, float | None], dict[str, npt.NDArray[np.float32]]] | None = None
-    for c in spec.probe.inverse_regularisation:
+
+    def fit_with(c: float) -> tuple[Scores, dict[str, npt.NDArray[np.float32]]]:
         weight, bias = fit_logistic(vectors, train["label"].to_numpy(), c)
         if len(weight) == 1:  # two labels: scikit-learn returns only the log odds
             weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
         head = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
-        scores = score_all(validation_vectors @ head["weight"].T + head["bias"], labels)
-        f1 = scores["f1_macro"] or 0.0
-        if best is None or f1 > best[0]:
-            probe = LinearProbe(encoder, tokenizer, spec.probe.pooling, head["weight"], head["bias"], device)
-            best = (f1, c, probe, scores, head)
-    assert best is not None
+        return score_all(validation_vectors @ head["weight"].T + head["bias"], validation["label"]), head
+
+    c, tried = choose_regularisation(spec.probe.inverse_regularisation, fit_with)
+    scores, head = tried[c]
     elapsed = time.perf_counter() - started
-    save_file(best[4], folder / PROBE_HEAD)
+    save_file(head, folder / PROBE_HEAD)
     tokenizer.hf.save_pretrained(folder / TOKENIZER)
-    num_head = best[4]["weight"].size + best[4]["bias"].size
-    num_encoder = sum(p.numel() for p in encoder.parameters())
-    return FitOutcome(
-        num_encoder + num_head,
-        num_head,
-        len(train),
-        len(validation),
-        elapsed,
-        len(train),
-        None,
-        best[3],
-        {"C": best[1]},
-    )
+    num_head = head["weight"].size + head["bias"].size
+    num_params = parameter_count(encoder) + num_head
+    return FitOutcome(num_params, num_head, len(train), len(validation), elapsed, len(train), None, scores, {"C": c})
 
 
 def _embed(embedder: Embedder, encoded: Encoded, report: Report) -> npt.NDArray[np.float32]:

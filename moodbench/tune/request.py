@@ -15,9 +15,9 @@ from moodbench.data.loader import Sources, load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
 from moodbench.models.families import family_of
-from moodbench.models.features import check_optimizer, check_quantization, weights_format
+from moodbench.models.features import check_optimizer, check_quantization
 from moodbench.models.locate import config_of
-from moodbench.spec import BenchmarkSpec, FitSpec
+from moodbench.spec import BenchmarkSpec, FitSpec, TrialSpec
 from moodbench.spec.fit_schedule import num_trained_on
 from moodbench.store import Store
 from moodbench.tune.encoding import grid
@@ -66,21 +66,22 @@ def make_search(
     space = load_space(space_name, catalogue.training, _width(name, entry, family), catalogue.families, family_name)
     _check_overrides(spec, space, space_name)
     seeded = spec.model_copy(update={"seeds": (space.training_seed,)})
-    (trial,) = resolve(seeded, catalogue, machine, with_baseline=False)
+    sources = Sources()
+
+    def resolved(changes: Mapping[str, Any]) -> TrialSpec:
+        return resolve(seeded.model_copy(update=changes), catalogue, machine, sources=sources, with_baseline=False)[0]
+
+    trial = resolved({})
     device = trial.measure.device
     space, base, fixed = _supported_by(device, space, trial.fit, space_name)
     assert base.lora is not None and base.train is not None
     check_together(space, base.lora, base.quantization, *read_space(space_name))
-    num_params = entry.size.num_params if entry.size else 0
     num_train = int((load_source(base.dataset.name, base.dataset).frame["split"] == "train").sum())
     search = Search(
         base=base,
         num_train=num_trained_on(base, num_train),
         family=family,
-        formats={
-            each: weights_format(base.train.precision, each, device, num_params)  # type: ignore[arg-type]
-            for each in _listed(space, QUANTIZATION)
-        },
+        formats={each: resolved({"quantization": each}).fit.dtype for each in _listed(space, QUANTIZATION)},
         space_name=space_name,
         space=space,
         searcher=searcher,

@@ -233,11 +233,11 @@ def test_an_answer_is_kept_until_a_file_changes(made, tmp_path, monkeypatch):
     folder = classifier(made, tmp_path, ("positive", "negative"))
     context = RunContext(Store.open(tmp_path / "store"), load_catalogue(), CPU)
     spec = BenchmarkSpec(models=(str(folder), "vader"), datasets=("icwsm-tweets",), seeds=(0, 1))
-    trials = context.plan(context.resolve(spec)).trials
-    (note,) = preflight.check_models(trials)
+    fits = [trial.fit for trial in context.resolve(spec)]
+    (note,) = preflight.check_models(fits)
     with monkeypatch.context() as patch:
         patch.setattr(preflight.subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
-        assert preflight.check_models(trials) == [note]
+        assert preflight.check_models(fits) == [note]
     larger_vocabulary(folder)
     with pytest.raises(PrerequisiteError, match="its embeddings have 32 rows"):
-        preflight.check_models(context.plan(context.resolve(spec)).trials)
+        preflight.check_models(trial.fit for trial in context.resolve(spec))

@@ -7,8 +7,8 @@ from tiny_models import save_checkpoint
 
 from moodbench.errors import SpecError
 from moodbench.estimate import shape_of_config
-from moodbench.estimate.memory import Load, weights_bytes
-from moodbench.models import base, features
+from moodbench.estimate.memory import Load, Memory, weights_bytes
+from moodbench.models import base
 from moodbench.models.adapter import LoRAConfigManager
 from moodbench.models.device import empty_model, parameter_bytes
 
@@ -76,19 +76,19 @@ def test_a_decoder_pads_on_the_right_with_a_token_that_its_model_knows(folders, 
 
 
 @pytest.mark.parametrize(
-    ("family", "quantization", "from_params", "expected"),
+    ("family", "quantization", "gib", "expected"),
     [
-        ("bert", "none", 1_000_000_000, False),
-        ("bert", "none", 1, True),
-        ("llama", "nf4", 1, True),
-        ("llama", "nf4", 1_000_000_000, False),
-        ("albert", "none", 1, False),
+        ("bert", "none", 64.0, False),
+        ("bert", "none", 0.5, True),
+        ("llama", "nf4", 0.5, True),
+        ("llama", "nf4", 64.0, False),
+        ("albert", "none", 0.5, False),
     ],
 )
-def test_activations_are_computed_again_for_large_models_whose_architecture_has_it(
-    folders, monkeypatch, family, quantization, from_params, expected
+def test_activations_are_computed_again_where_memory_is_short_and_the_architecture_has_it(
+    folders, monkeypatch, family, quantization, gib, expected
 ):
-    monkeypatch.setattr(features, "CHECKPOINTING_FROM_PARAMS", from_params)
+    monkeypatch.setattr(base, "memory_of", lambda *_: Memory("cpu", gib))
     model = prepared(folders[family], quantization=quantization).model.get_base_model()
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules()) == expected
     if expected and family == "llama":

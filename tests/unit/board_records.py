@@ -37,6 +37,7 @@ def records(*trials):
         quality = dict.fromkeys(QUALITY, 0.5) | {k: t[k] for k in ("accuracy", "f1_macro")}
         evaluations.append(
             {"fit_id": fit_id, "evaluation_id": f"e-{fit_id}", "ended_at": pd.Timestamp(0, unit="s"), "config_id": config_id, "environment": "{}", "files": [],
+             "inference_dtype": t.get("evaluated_in"),
              **{k: t[k] for k in ("model", "dataset", "seed", "num_test", "ceiling_accuracy", "ceiling_f1_macro")},
              **quality}
         )  # fmt: skip
@@ -47,12 +48,12 @@ def records(*trials):
             {"fit_id": fit_id, "measurement_id": f"m-{fit_id}-{t['quick']}", "quick": t["quick"], "verdict": t["verdict"],
              "machine_key": t["machine"], "perf_key": "k", "device_name": "Toy", "num_threads": 2, "protocol_version": t.get("protocol_version", 2), "ended_at": pd.Timestamp(t.get("at", 0), unit="s"),
              "cpu_time_p50_s": t["cpu_s"], "throughput_points": points,
-             "process_speed": t.get("process_speed"), "windows": t.get("windows"), "memory_imports_bytes": 0.25, "memory_loaded_bytes": 0.75, **speed}
+             "inference_dtype": t.get("measured_in"), "process_speed": t.get("process_speed"), "windows": t.get("windows"), "memory_imports_bytes": 0.25, "memory_loaded_bytes": 0.75, **speed}
         )  # fmt: skip
         if not t["measured"]:
             measurements.pop()
     columns = ["fit_id", "measurement_id", "quick", "verdict", "machine_key", "perf_key", "device_name", "num_threads", "protocol_version",
-               "ended_at",
+               "ended_at", "inference_dtype",
                "cpu_time_p50_s", "throughput_points", "process_speed", "windows", "memory_imports_bytes", "memory_loaded_bytes",
                *SPEED]  # fmt: skip
     return (

@@ -292,6 +292,18 @@ def test_of_several_measurements_of_a_fit_the_full_and_then_the_newest_counts(me
     assert trials["latency_p50_s"].tolist() == [latency]
 
 
+def test_speed_is_that_of_weights_in_the_format_of_the_evaluation():
+    two = [
+        {"measured_in": None, "at": 1, "latency_s": 0.2, "quick": True},
+        {"measured_in": "bf16", "at": 5, "latency_s": 0.1},
+    ]
+    for evaluated_in, latency in (("fp32", 0.2), (None, 0.2), ("bf16", 0.1)):
+        trials = trials_frame(*records(*(WORKED | {"evaluated_in": evaluated_in} | each for each in two)))
+        assert trials["latency_p50_s"].tolist() == [latency], evaluated_in
+    trials = trials_frame(*records(WORKED | {"evaluated_in": "fp16", "measured_in": "bf16"}))
+    assert trials["measurement_id"].isna().tolist() == [True]
+
+
 def test_speeds_of_one_kind_of_machine_are_shown_the_readers_own_if_there_are_any():
     _, _, measurements = records(*(WORKED | {"machine": m, "seed": i} for i, m in enumerate(["b", "a", "b", "c", "c"])))
     shown = [choose_machine(measurements, key)["machine_key"].tolist() for key in ("a", "c", "z")]

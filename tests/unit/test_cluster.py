@@ -294,7 +294,7 @@ def test_status_says_what_fits_where_by_estimates_and_why_not():
     # 3.8e9 parameters of 4 bytes are 14 GiB: more than 2.5 GiB of memory hold, less than 22.5 GiB on the GPU.
     big, small = by_model["n2"]["Phi-3-mini"], by_model["n3"]["Phi-3-mini"]
     assert not big.fits and "GiB of memory, but the node has 2.5 GiB of memory" in big.reason and small.fits
-    narrow = by_model["n2"]["MiniLM-L6"]
+    narrow = by_model["n2"]["MobileBERT"]
     assert not narrow.fits and narrow.options.startswith("--train max_device_batch_size=")
     lines = sentences(rows)
     assert lines[0].startswith("n2: majority, vader") and any(line.startswith("n3: majority") for line in lines)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from moodbench.config import load_catalogue
+from moodbench.errors import PrerequisiteError
 from moodbench.estimate import History, Load, Shape, fit_memory, place, shape_of_config, shape_of_size
 from moodbench.estimate.duration import DataSize, forward_s
 from moodbench.estimate.estimator import Observation
@@ -248,6 +249,20 @@ def test_memory_of_a_fit_on_a_cpu_covers_what_such_fits_took(config, num_layers,
     shape = shape_of_config(config).first_layers(num_layers)
     estimate = needed_bytes(fit_memory(shape, load), DEVICES["cpu-16g"]) / GIB
     assert max(peaks_gib) <= estimate <= 1.2 * max(peaks_gib)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hidden_size", "768"), ("hidden_size", [768, 512]), ("num_hidden_layers", 2.5), ("num_attention_heads", -1),
+     ("vocab_size", {}), ("intermediate_size", [1, 2]), ("num_key_value_heads", "8"), ("head_dim", "x"),
+     ("max_position_embeddings", "512"), ("type_vocab_size", [2]), ("num_attention_heads", 0)],
+)  # fmt: skip
+def test_a_size_that_is_no_whole_number_is_refused_with_its_name(name, value):
+    config = {"model_type": "bert", "vocab_size": 100, "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2,
+              "max_position_embeddings": 16}  # fmt: skip
+    assert shape_of_config(config | dict.fromkeys(["intermediate_size", "head_dim", "type_vocab_size"])).num_params > 0
+    with pytest.raises(PrerequisiteError, match=rf"type 'bert': {name} is .*whole number above 0"):
+        shape_of_config(config | {name: value})
 
 
 def test_what_fits_in_training_and_not_in_predicting_does_not_fit():

@@ -1,12 +1,15 @@
 """What works on which device: every decision for every device, and where a request that cannot be is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from moodbench.benchmark.recipe import FitDevice, RequestedModel, recipe_of
 from moodbench.config import load_catalogue
 from moodbench.errors import SpecError
+from moodbench.estimate import Load, shape_of_config
+from moodbench.estimate.memory import Memory
 from moodbench.models.families import published_in
 from moodbench.models.features import (
     FEATURES,
@@ -14,9 +17,9 @@ from moodbench.models.features import (
     check_optimizer,
     check_quantization,
     device_batch_size,
+    needs_checkpointing,
     precision_of,
     support,
-    uses_checkpointing,
     weights_format,
 )
 from moodbench.spec import BenchmarkSpec, ResolvedModel
@@ -137,15 +140,49 @@ def test_what_a_device_lacks_is_refused_with_what_it_has(decide, message):
         decide()
 
 
-def test_quantised_and_large_weights_follow_the_device():
+def config_of(billions):
+    """The config.json of a model like Llama with about so many billions of parameters, nearly all in its layers."""
+    layers = round(billions * 1e9 / (4 * 2048**2 + 3 * 2048 * 5632))
+    return {"model_type": "llama", "vocab_size": 1000, "num_hidden_layers": layers, "hidden_size": 2048,
+            "num_attention_heads": 16, "intermediate_size": 5632}  # fmt: skip
+
+
+def test_quantised_weights_and_those_too_large_in_fp32_are_16_bit_on_cuda():
     assert [allowed_quantizations(d) for d in ("cpu", "mps")] == [["none", "int8", "nf4"], ["none"]]
-    assert weights_format("fp16", "none", "cuda", 999_999_999) == "fp32"
-    assert weights_format("fp16", "none", "cuda", 1_000_000_000) == "fp16"
-    assert weights_format("bf16", "nf4", "cuda", 1) == "bf16"
-    assert weights_format("bf16", "nf4", "cpu", 2_000_000_000) == "fp32"
-    assert uses_checkpointing(1_000_000_000, family_has_it=True)
-    assert not uses_checkpointing(999_999_999, family_has_it=True)
-    assert not uses_checkpointing(2_000_000_000, family_has_it=False)
+    for billions, gib, expected in ((1.5, 24, "fp32"), (1.5, 6, "fp16"), (0.3, 10, "fp32"), (0.3, 1.9, "fp16")):
+        shape, load = shape_of_config(config_of(billions)), Load(2, 64, "cuda", "fp16")
+        assert weights_format(shape, load, gib, 2) == expected, (billions, gib)
+        assert weights_format(shape, replace(load, device="cpu"), gib, 2) == "fp32"
+    small = Load(2, 64, "cuda", "bf16", quantization="nf4")
+    assert weights_format(None, small, 80, 2) == "bf16"
+    assert weights_format(None, replace(small, quantization="none"), 1, 2) == "fp32", "a model of unknown size"
+
+
+def test_a_device_recipe_takes_16_bit_weights_where_fp32_does_not_fit():
+    def dtype_on(gib, name="Phi-3-mini"):
+        spec = BenchmarkSpec(models=[name], datasets=["x"])
+        return recipe_of(requested(name), FitDevice("cuda", True, gib), LABELS, CATALOGUE, spec)["dtype"]
+
+    assert [dtype_on(gib) for gib in (10, 80)] == ["bf16", "fp32"]
+    assert [dtype_on(gib, "BERT-base") for gib in (2, 10)] == ["fp16", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "gib", "expected"),
+    [({}, 40, False), ({}, 8.5, True), ({"model_type": "xlnet"}, 8.5, False), ({"hidden_size": None}, 8.5, True),
+     ({"hidden_size": None}, 80, False)],
+)  # fmt: skip
+def test_activations_are_recomputed_where_training_would_not_fit(changes, gib, expected):
+    load = Load(16, 256, "cuda", "fp16", "fp16", num_trained=1_000_000)
+    config = config_of(1.5) | changes
+    assert needs_checkpointing(config, 1_500_000_000, load, Memory("cuda", 64.0, gib)) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_activations_are_recomputed_without_cuda_too_if_memory_is_short(device):
+    load = Load(16, 256, device, num_trained=1_000_000)
+    found = [needs_checkpointing(config_of(0.3), 300_000_000, load, Memory(device, gib)) for gib in (6.0, 64.0)]
+    assert found == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from moodbench.config.schema.base import (
 from moodbench.config.schema.datasets import DatasetEntry, DatasetsFile, FileSource, HubSource, Labelling
 from moodbench.config.schema.measurement import DeviceClass, DevicesFile, EvaluationFile, MeasureProtocol
 from moodbench.config.schema.models import (
+    FORMAT_NAMES,
     MASK,
     TEXT,
     Baseline,
     DeviceBatch,
     Family,
     Group,
+    InferenceDtype,
     Method,
     ModelEntry,
     ModelsFile,

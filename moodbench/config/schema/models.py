@@ -21,6 +21,10 @@ from moodbench.config.schema.training import (
 Method = Literal["baseline", "linear-probe", "lora", "full", "prompted"]
 Baseline = Literal["majority", "vader", "tfidf-logreg"]
 NumberFormat = Literal["fp32", "fp16", "bf16"]
+FORMAT_NAMES: dict[NumberFormat, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Names of the number formats in torch and in config.json."""
+InferenceDtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Number format of deployed weights; auto is that in which they were trained, on the CPU float32."""
 Group = Literal["ultra-tiny", "tiny", "small-llm"]
 """Size group: ultra-tiny below 50 million parameters, small-llm for decoders of 250 million or more, tiny otherwise."""
 _ENCODER = {"family", "source", "num_hidden_layers", "text", "group", "size"}

@@ -146,7 +146,7 @@ class ProbeDefaults(Entry):
     pooling: Literal["mean", "cls"]
     """Pooling of the token states into one vector."""
     inverse_regularisation: tuple[Regularisation, ...] = Field(min_length=1, max_length=100)
-    """Candidate values of C; the best on validation is used."""
+    """Candidate values of C; the best on validation is used. If it is the first or last, they are continued there."""
 
 
 class TfidfDefaults(Entry):
