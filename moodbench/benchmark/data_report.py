@@ -16,9 +16,8 @@ from moodbench.data.labelling import shown
 from moodbench.data.language import NO_LETTERS, Language, foreign_language
 from moodbench.data.loader import Sources
 from moodbench.data.near_duplicates import normalised
-from moodbench.errors import PrerequisiteError
 from moodbench.models.locate import locate
-from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.models.tokenizer import Tokenizer, load_tokenizer, refusing_damage
 from moodbench.preparation import MARKUP_NAMES, num_with_markup, prepare_text
 from moodbench.spec import FitSpec, TrialSpec
 
@@ -71,13 +70,8 @@ def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths
 def _tokenizer(fit: FitSpec) -> Tokenizer:
     assert fit.model.source is not None
     folder = locate(fit.model.name, fit.model.source).folder
-    try:
+    with refusing_damage(fit.model.name, folder):
         return load_tokenizer(fit, folder)
-    except Exception as error:  # tokenizer libraries raise many types, even a plain Exception
-        raise PrerequisiteError(
-            f"model {fit.model.name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); "
-            "load it again with `moodbench catalogue fetch`, or leave the model out"
-        ) from error
 
 
 class ModelLengths(NamedTuple):

@@ -272,7 +272,8 @@ def has_language_model_head(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return any(_LANGUAGE_MODEL_HEAD.search(str(each)) for each in config.get("architectures") or ())
+    classes = config.get("architectures") if isinstance(config, dict) else None
+    return isinstance(classes, list) and any(_LANGUAGE_MODEL_HEAD.search(str(each)) for each in classes)
 
 
 def _overlaid[T: BaseModel](schema: type[T], base: T | None, where: str, part: str, *layers: dict[str, object]) -> T:

@@ -211,7 +211,7 @@ def _first(config: Mapping[str, Any], *names: str, default: int | None = None) -
         value = config.get(name)
         if value is None or (value == 0 and default is not None):
             continue
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:  # True is no size
             raise PrerequisiteError(
                 f"config.json of a model of type {config['model_type']!r}: {name} is {str(value)[:40]!r}; allowed is a "
                 "whole number above 0; get the configuration that belongs to the weights"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from moodbench.config.schema import FORMAT_NAMES, Family, ModelEntry, NumberFormat
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import Shape, shape_of_config, shape_of_size
-from moodbench.models.locate import config_of, locate
+from moodbench.models.locate import config_of, locate, read_object
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
@@ -81,16 +80,7 @@ def model_type_of(name: str, folder: Path) -> str:
 
 def read_config(name: str, folder: Path) -> dict[str, Any]:
     """Return the content of config.json in `folder`, or raise PrerequisiteError if it cannot be read."""
-    path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError(f"it holds {str(config)[:40]!r}, not an object")
-    except (OSError, ValueError) as error:
-        raise PrerequisiteError(
-            f"model {name}: {path} cannot be read as JSON ({error}); expected a folder made by save_pretrained"
-        ) from error
-    return config
+    return read_object(name, folder / "config.json")
 
 
 def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Family:
@@ -99,16 +89,17 @@ def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Famil
     Raises: PrerequisiteError if transformers has no text classifier of this type, or LoRA finds nothing to adapt.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, ImportError) as error:
+    except (ValueError, KeyError, TypeError, ImportError, ArithmeticError, StrictDataclassError) as error:
         raise PrerequisiteError(
             f"model {name}: {folder}: transformers cannot make a text classifier of model type "
-            f"{model_type_of(name, folder)!r} ({str(error).splitlines()[0]}); choose another model, see "
+            f"{model_type_of(name, folder)!r} ({' '.join(str(error).split())[:200]}); choose another model, see "
             "`moodbench catalogue models`"
         ) from error
     attention, feed_forward = linear_suffixes(model)

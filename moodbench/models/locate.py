@@ -122,7 +122,19 @@ def config_of(name: str, source: ModelSource) -> dict[str, Any] | None:
     config = folder / "config.json"
     if not config.is_file():
         return None
-    values: dict[str, Any] = json.loads(config.read_text("utf-8"))
+    return read_object(name, config)
+
+
+def read_object(name: str, path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of model `name`, or raise PrerequisiteError if it holds none."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {str(values)[:40]!r}, not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise PrerequisiteError(
+            f"model {name}: {path} cannot be read as JSON ({error}); expected a folder made by save_pretrained"
+        ) from error
     return values
 
 
@@ -158,7 +170,8 @@ def weights_of(name: str, folder: Path) -> tuple[Path, ...]:
     if whole.is_file():
         return (whole,)
     if index.is_file():
-        parts = sorted({str(part) for part in (_values(index).get("weight_map") or {}).values()})
+        weight_map = _values(index).get("weight_map")
+        parts = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
         if not parts:
             raise PrerequisiteError(f"model {name}: {index} names no files of weights; get the whole checkpoint")
         absent = [part for part in parts if not (folder / part).is_file()]
@@ -199,16 +212,16 @@ def refuse_custom_code(name: str, folder: Path) -> None:
     """Raise PrerequisiteError if the architecture or the tokenizer exists only as custom code in the repository."""
     path, tokenizer_path = folder / "config.json", folder / "tokenizer_config.json"
     config, tokenizer = _values(path), _values(tokenizer_path)
-    code, asking = [], path
-    if config.get("auto_map"):
+    code, asking, model_type = [], path, str(config.get("model_type"))
+    if isinstance(config.get("auto_map"), dict):
         from transformers import CONFIG_MAPPING
 
-        code = [] if config.get("model_type") in CONFIG_MAPPING else sorted(config["auto_map"])
+        code = [] if model_type in CONFIG_MAPPING else sorted(config["auto_map"])
     if not code and (tokenizer.get("auto_map") or {}):
         from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
         own = str(tokenizer.get("tokenizer_class") or "")
-        known = TOKENIZER_MAPPING_NAMES.get(config.get("model_type")) or tokenizer_class_from_name(own)
+        known = TOKENIZER_MAPPING_NAMES.get(model_type) or tokenizer_class_from_name(own)
         code, asking = ([] if known else ["AutoTokenizer"]), tokenizer_path
     if code:
         raise PrerequisiteError(
@@ -222,7 +235,7 @@ def _values(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file, or an empty dict if it cannot be read; its loader reports the error."""
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

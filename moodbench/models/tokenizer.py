@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.config.schema import MASK, TextDefaults
-from moodbench.errors import PrerequisiteError
+from moodbench.errors import MoodBenchError, PrerequisiteError
 from moodbench.models.prompting import TEMPLATE_FILE, LabelTokens, Template, chat_template, label_tokens, template_of
 from moodbench.spec import FitSpec, Prompt
 
@@ -229,26 +230,46 @@ def _with_mask(template: Template, mask_token: str | None) -> Template:
     return Template(*(part.replace(MASK, mask_token or "") for part in template))
 
 
+@contextmanager
+def refusing_damage(name: str, folder: Path) -> Iterator[None]:
+    """Raise PrerequisiteError for what tokenizer libraries raise while they read the files of model `name`."""
+    try:
+        yield
+    except MoodBenchError:
+        raise
+    except Exception as error:  # these libraries raise many types, even a plain Exception
+        raise PrerequisiteError(
+            f"model {name}: its tokenizer in {folder} cannot be loaded ({str(error)[:200]}); get its files again, for "
+            "a model of the hub with `moodbench catalogue fetch`, or leave the model out"
+        ) from error
+
+
 def check_prompt(folder: Path, prompt: Prompt, name: str) -> None:
     """Raise PrerequisiteError if the label words or the chat format of `prompt` do not suit the tokenizer in `folder`.
 
+    So it does if the files of the tokenizer are damaged.
+
     transformers is only imported if the prompt is a chat or `folder` has no tokenizer.json.
     """
-    whole, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     template = template_of(prompt)
-    if prompt.chat or not whole.is_file():
-        from transformers import AutoTokenizer
+    with refusing_damage(name, folder):
+        if prompt.chat or not (folder / "tokenizer.json").is_file():
+            from transformers import AutoTokenizer
 
-        loaded = AutoTokenizer.from_pretrained(folder)
-        template = chat_template(loaded, template, name) if prompt.chat else template
-        backend, mask = loaded.backend_tokenizer, loaded.mask_token
+            loaded = AutoTokenizer.from_pretrained(folder)
+            template = chat_template(loaded, template, name) if prompt.chat else template
+            backend, mask = loaded.backend_tokenizer, loaded.mask_token
+        else:
+            backend, mask = _backend_and_mask(folder)
         backend.no_truncation()
-    else:
-        import tokenizers
-
-        backend = tokenizers.Tokenizer.from_file(str(whole))
-        backend.no_truncation()
-        stated = json.loads(settings.read_text("utf-8")).get("mask_token") if settings.is_file() else None
-        own = stated.get("content") if isinstance(stated, dict) else stated
-        mask = next((t for t in (own, "[MASK]", "<mask>") if t and backend.token_to_id(t) is not None), None)
     label_tokens(backend, prompt, template, name, mask)
+
+
+def _backend_and_mask(folder: Path) -> tuple[Any, str | None]:
+    """Return the tokenizer of tokenizer.json and its mask token, if it has one, without importing transformers."""
+    import tokenizers
+
+    backend, settings = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), folder / "tokenizer_config.json"
+    stated = json.loads(settings.read_text("utf-8")).get("mask_token") if settings.is_file() else None
+    own = stated.get("content") if isinstance(stated, dict) else stated
+    return backend, next((t for t in (own, "[MASK]", "<mask>") if t and backend.token_to_id(t) is not None), None)

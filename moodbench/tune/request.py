@@ -203,24 +203,24 @@ def _width(name: str, entry: ModelEntry, family: Family) -> int | None:
     """Return the narrowest width of the layers that LoRA adapts; None if neither configuration nor catalogue has it."""
     assert entry.source is not None
     config = config_of(name, entry.source) or {}
-    return narrowest(config.get("text_config", config), family) or (
+    nested = config.get("text_config")
+    return narrowest(nested if isinstance(nested, dict) else config, family) or (
         narrowest(entry.size.model_dump(), family) if entry.size else None
     )
 
 
 def narrowest(config: Mapping[str, Any], family: Family) -> int | None:
-    """Return the narrowest width of the layers that LoRA adapts; None if `config` does not have it.
+    """Return the narrowest width of the layers that LoRA adapts; None if `config` does not have it as a number.
 
     A rank above that width adds nothing. With grouped-query attention (Ainslie et al. 2023), keys and values are
     narrower than the model: their width is the number of key-value heads x the width of one head.
     """
-    width = next((config[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if config.get(key)), None)
-    if width is None:
-        return None
-    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
-    if not heads or not groups or not {"k_proj", "v_proj"} & set(family.attention):
-        return int(width)
-    return min(int(width), int(groups) * int(config.get("head_dim") or width // heads))
+    sizes = {key: value for key, value in config.items() if type(value) is int and value > 0}  # True is no size
+    width = next((sizes[key] for key in ("hidden_size", "d_model", "n_embd", "dim") if key in sizes), None)
+    heads, groups = sizes.get("num_attention_heads"), sizes.get("num_key_value_heads")
+    if width is None or not heads or not groups or not {"k_proj", "v_proj"} & set(family.attention):
+        return width
+    return min(width, groups * (sizes.get("head_dim") or width // heads))
 
 
 def budget_seconds(text: str, price_per_hour: float | None) -> float:
