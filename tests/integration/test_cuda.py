@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: 4-bit and fp16 training, waiting for queued work, peaks of memory (-m gpu)."""
+"""What only a CUDA device can show: 4-bit and 16-bit training and deployment, waiting for queued work, peaks (-m gpu)."""
 
 import time
 
@@ -9,11 +9,12 @@ from tiny_models import save_checkpoint
 
 from moodbench.benchmark.estimates import shape_of
 from moodbench.config import load_catalogue
-from moodbench.estimate.memory import Load, weights_bytes
+from moodbench.estimate.memory import Load, Memory, weights_bytes
 from moodbench.metrics import score_all
+from moodbench.models import base
 from moodbench.models.adapter import LoRAConfigManager
 from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak, wait_for
-from moodbench.models.predictor import load_predictor, predict_texts
+from moodbench.models.predictor import deployed_form, load_predictor, predict_texts
 
 pytestmark = pytest.mark.gpu
 MIB = 2**20
@@ -72,6 +73,42 @@ def test_nf4_takes_less_of_the_card_than_16_bit():
         del made
     # 10.6 of 22.7 million parameters are matrices of the layers, in 0.516 bytes each instead of 4.
     assert taken["nf4"] < taken["none"] - 30 * MIB
+
+
+@pytest.mark.parametrize(("family", "precision"), [("bert", "fp16"), ("llama", "bf16")])
+def test_weights_trained_in_16_bit_are_deployed_in_it_or_in_the_format_that_is_wanted(tmp_path, family, precision):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "artifact").mkdir()
+    save_checkpoint(tmp_path / "weights", family, decoder=FAMILIES[family].kind == "decoder")
+    spec = spec_for(tmp_path / "weights", family, "none")
+    train = spec.train.model_copy(update={"precision": precision})
+    spec = spec.model_copy(update={"train": train, "dtype": precision})
+    fit_once(spec, tmp_path / "artifact", "cuda")
+    auto, whole = (
+        load_predictor(spec, tmp_path / "artifact", deployed_form(spec), "cuda", dtype=dtype)
+        for dtype in (None, "fp32")
+    )
+    assert auto.weights_bytes < 0.55 * whole.weights_bytes, "all but the head"
+    texts = TEST["text"].tolist()
+    expected, found = (predict_texts(predictor, texts, 8)[0] for predictor in (whole, auto))
+    assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def training_peak(gib, monkeypatch):
+    """Return the peak of one step of training on a card that is taken to have so much memory."""
+    import torch
+
+    monkeypatch.setattr(base, "memory_of", lambda *_: Memory("cuda", 64.0, gib))
+    model = LoRAConfigManager.prepare_model("MiniLM-L6", 2, "cuda").model.train()
+    ids = torch.randint(1000, 2000, (32, 256), device="cuda")
+    reset_gpu_peak("cuda")
+    model(input_ids=ids, labels=torch.zeros(32, dtype=torch.long, device="cuda")).loss.backward()
+    return gpu_peak_bytes("cuda")[0]
+
+
+def test_activations_are_recomputed_on_a_small_card_and_take_less_of_it(monkeypatch):
+    # Six layers keep 8,192 tokens x 384 numbers x 4 bytes, which are 12 MiB, several times each.
+    assert training_peak(0.9, monkeypatch) < training_peak(80.0, monkeypatch) - 100 * MIB
 
 
 def test_waiting_sees_the_end_of_queued_work():

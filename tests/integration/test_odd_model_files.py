@@ -12,7 +12,7 @@ from moodbench.tune.request import narrowest
 
 pytestmark = pytest.mark.integration
 CONFIG = {
-    "model_type": "llama", "vocab_size": 100, "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+    "model_type": "llama", "vocab_size": 100, "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 128,
 }  # fmt: skip
 ODD_SIZES = ("64", [64], {"text": 64}, 64.5, True, -64)
@@ -57,9 +57,9 @@ def test_a_size_that_is_no_number_is_refused(folder, capsys, command, name):
 @pytest.mark.parametrize("odd", ODD_SIZES)
 def test_the_width_of_a_search_is_taken_from_numbers_only(odd):
     family = load_catalogue().families["llama"]
-    assert narrowest(CONFIG, family) == 2 * 64 // 4
+    assert narrowest(CONFIG, family) == 2 * 256 // 4
     assert narrowest(CONFIG | {"hidden_size": odd}, family) is None
-    assert narrowest(CONFIG | {"num_key_value_heads": odd}, family) == 64
+    assert narrowest(CONFIG | {"num_key_value_heads": odd}, family) == 256
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b'"llama"', b"\xff\xfe", b"[" * 100_000])
