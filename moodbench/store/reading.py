@@ -77,12 +77,13 @@ def _whole_table(location: Location, key: str) -> pa.Table:
         table = pq.read_table(
             f"{root}/{key}", filesystem=filesystem, partitioning=None, page_checksum_verification=True
         )
+        list(table.schema.names)  # decodes them, which fails for a damaged one
     except FileNotFoundError as error:
         raise StoreError(
             f"{root}/{key}: is missing, though a record names it; `moodbench store verify` lists what else differs. "
             f"Put it back, or {REPAIR}"
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"{root}/{key}: cannot be read as Parquet ({str(error).splitlines()[0]}). To go on, {REPAIR}"
         ) from error

@@ -86,10 +86,7 @@ EVALUATIONS = pa.schema(
         ("evaluation_set", _TEXT),
         ("num_test", _INT),
         ("test_fingerprint", _TEXT),
-        (
-            "inference_dtype",
-            _TEXT,
-        ),  # fp32 | fp16 | bf16, of weights that are not quantised; null: fp32
+        ("inference_dtype", _TEXT),  # fp32 | fp16 | bf16, of weights that are not quantised; null: fp32
         ("num_classes", _INT),
         *((name, _REAL) for name in METRIC_COLUMNS),
         ("confusion", pa.list_(pa.list_(_INT))),  # rows are true labels
