@@ -14,7 +14,7 @@ from moodbench.config.schema import DeviceClass, ModelEntry
 from moodbench.data.loader import Sources
 from moodbench.estimate import DataSize, Estimator, Placement, Shape
 from moodbench.estimate.memory import needed_bytes, place
-from moodbench.hardware import GIB, Hardware
+from moodbench.hardware import GIB, Device, Hardware
 from moodbench.models.features import FEATURES
 from moodbench.report.formatting import MISSING, count, markdown_table
 from moodbench.spec import BenchmarkSpec, FitSpec
