@@ -54,7 +54,7 @@ _LANGUAGE_MODEL_HEAD = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditiona
 
 
 class FitDevice(NamedTuple):
-    """What a recipe depends on of a device."""
+    """Properties of a device that a recipe depends on."""
 
     name: Device
     bf16: bool = False

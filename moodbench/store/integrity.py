@@ -57,7 +57,7 @@ class Damaged:
 
     @property
     def reasons(self) -> str:
-        """What is wrong with the record."""
+        """Reasons why the record cannot be used."""
         return "; ".join(f"{f.column} is {str(f.seen)[:100]!r}, allowed is {f.allowed}" for f in self.flaws)
 
     def __str__(self) -> str:
