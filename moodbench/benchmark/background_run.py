@@ -10,38 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from moodbench.benchmark.context import RunContext
-from moodbench.benchmark.target import LocalTarget, Target
+from moodbench.benchmark.target import Cancelled, LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError, UsageError
 from moodbench.hardware import Hardware
-from moodbench.runtime.executor import Executor
 from moodbench.spec import BenchmarkSpec
 from moodbench.store import Store
 
 QueueState = Literal["idle", "running", "cancelling", "ended", "cancelled", "failed"]
-
-
-class _Cancelled(Exception):
-    """Raised inside the driver to leave it."""
-
-
-class StoppableTarget(LocalTarget):
-    """This machine as a target that ends the run once `stop` is set.
-
-    The driver leaves when it next asks for node events, and running commands are ended.
-    """
-
-    def __init__(
-        self, executor: Executor, machine: Hardware, stop: threading.Event, *, one_at_a_time: bool = False
-    ) -> None:
-        super().__init__(executor, machine, one_at_a_time=one_at_a_time)
-        self._stop = stop
-
-    def node_events(self) -> list[Mapping[str, Any]]:
-        """Return no events; raise `_Cancelled` if the run is to end."""
-        if self._stop.is_set():
-            raise _Cancelled
-        return []
 
 
 OpenTarget = Callable[[Hardware, threading.Event], Target]
@@ -52,7 +28,7 @@ def on_local_ray(machine: Hardware, stop: threading.Event) -> Target:
     """Return this machine as a target with its own local Ray."""
     from moodbench.runtime.ray_local import LocalRayExecutor
 
-    return StoppableTarget(LocalRayExecutor(machine.num_cores), machine, stop)
+    return LocalTarget(LocalRayExecutor(machine.num_cores), machine, stop=stop)
 
 
 class BackgroundRun:
@@ -121,7 +97,7 @@ class BackgroundRun:
                 context = RunContext(self._store, self.catalogue, self._machine, target, listen=self._on_event)
                 plan = context.plan(context.resolve(spec))
                 summary = context.run(plan, context.reports(plan))
-        except _Cancelled:
+        except Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})
             self._set_state(

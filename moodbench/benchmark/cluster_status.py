@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from moodbench.benchmark.estimates import CORE_BANDWIDTH_GB_S, CORE_TFLOPS, shape_of
 from moodbench.benchmark.plan import intended_trials
 from moodbench.benchmark.recipe import FitDevice
 from moodbench.benchmark.resolve import fit_device_of
+from moodbench.benchmark.tasks import need_of
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
 from moodbench.config.schema import DeviceClass
@@ -96,12 +97,7 @@ class WhatFits:
 
 
 def _need(estimate: TrialEstimate, device: str) -> Need:
-    parts = (estimate.fit, estimate.evaluate, estimate.measure)
-    need = Need(1, memory_bytes=max(part.memory_bytes for part in parts), device=device)
-    if device != "cuda":
-        return need
-    most = max(part.gpu_memory_bytes for part in parts)
-    return replace(need, gpu_memory_bytes=most, gpu_fixed_bytes=estimate.fit.gpu_fixed_bytes)
+    return need_of((estimate.fit, estimate.evaluate, estimate.measure), device=device)
 
 
 @dataclass(frozen=True)
@@ -123,11 +119,6 @@ class NodeRow:
     """head (offers no CPUs) or worker."""
     models: tuple[ModelFit, ...]
     """One verdict per catalogue model of known size; empty for a head that offers no CPUs."""
-
-    @property
-    def num_fitting(self) -> int:
-        """Number of models that fit with the settings of the catalogue."""
-        return sum(each.fits for each in self.models)
 
 
 def status(nodes: Mapping[str, RayNode], rules: ClusterFile, what_fits: WhatFits) -> list[NodeRow]:
@@ -206,7 +197,7 @@ def cells(rows: Sequence[NodeRow]) -> list[list[str]]:
             _gpus(row),
             "—" if row.price_per_hour is None else f"{row.price_per_hour:g}",
             ("resource" if row.exclusive else "pg") if row.role == "worker" else "—",
-            _fitting(row),
+            "head only" if row.role == "head" else f"{sum(each.fits for each in row.models)} of {len(row.models)}",
         ]
         for row in rows
     ]
@@ -216,7 +207,3 @@ def _gpus(row: NodeRow) -> str:
     if not row.num_gpus:
         return "—"
     return f"{row.num_gpus:g}" + (f" x {row.gpu_memory_bytes / GIB:g} GiB" if row.gpu_memory_bytes else "")
-
-
-def _fitting(row: NodeRow) -> str:
-    return "head only" if row.role == "head" else f"{row.num_fitting} of {len(row.models)}"

@@ -1,21 +1,26 @@
-"""A Ray cluster as the target of a run; every node checks itself before it gets tasks."""
+"""A Ray cluster as the target of a run; every node checks itself before it gets tasks.
+
+The check runs on the node (`python -m moodbench.benchmark.cluster_target`): hardware, versions, the store.
+"""
 
 from __future__ import annotations
 
 import json
+import platform
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from moodbench.benchmark.node_check import versions
 from moodbench.benchmark.target import Target, node_of
 from moodbench.config.cluster import ClusterFile
-from moodbench.errors import PrerequisiteError
-from moodbench.hardware import GIB, Hardware
+from moodbench.errors import MoodBenchError, PrerequisiteError
+from moodbench.hardware import GIB, Hardware, hardware, library_version
 from moodbench.runtime.executor import Command, Ended, OnEvent, Progress
 from moodbench.runtime.ray_cluster import ClusterExecutor, RayNode
 from moodbench.schedule import Node
@@ -27,12 +32,13 @@ CHECK_S = 120.0
 KNOWN_DEAD_S = 10
 """Maximum seconds until the head notices that a node died."""
 _CHECK = "check-of-node-"
+LIBRARIES = ("moodbench", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "numpy")
 
 
 class ClusterTarget(Target):
     """The nodes of a cluster that have passed their check.
 
-    Raises: PrerequisiteError if there is no usable node, or one fails its check at the start (see `node_check`).
+    Raises: PrerequisiteError if there is no usable node, or one fails its check at the start (see `check`).
     """
 
     alone = False
@@ -140,7 +146,7 @@ class ClusterTarget(Target):
         key = f"{_CHECK}{node.id}"
         self._checking[key] = node.id
         self._names[node.id] = node.name
-        argv = ("-m", "moodbench.benchmark.node_check")
+        argv = ("-m", "moodbench.benchmark.cluster_target")
         command = Command(key, argv, json.dumps(request), 0, exclusive=False, deadline_s=CHECK_S)
         self._cluster.start(command, node.id)
 
@@ -240,3 +246,43 @@ class ClusterTarget(Target):
         counts = Counter(node.machine_key for node in able)
         best = max(able, key=lambda n: ("cuda" in n.devices, counts[n.machine_key], n.memory_bytes, n.machine_key))
         return self.machine_of(best.id)
+
+
+def check(store: str, marker: str | None, secret: str) -> dict[str, Any]:
+    """Return the event `node`: hardware, versions, and in `store` what is wrong with the store here, or None."""
+    return {
+        "event": "node",
+        "hardware": asdict(hardware()),
+        "versions": versions(),
+        "store": _fault(store, marker, secret),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that must be equal on every node, because results depend on them.
+
+    They are those of the program, Python, and the libraries that compute.
+    """
+    major, minor, _ = platform.python_version_tuple()
+    found = {name: library_version(name) for name in LIBRARIES}
+    # The part after a plus names the GPU that a build is for, which may differ between nodes.
+    plain = {name: version and version.partition("+")[0] for name, version in found.items()}
+    return plain | {"python": f"{major}.{minor}"}
+
+
+def _fault(store: str, marker: str | None, secret: str) -> str | None:
+    try:
+        if marker is not None and not Path(marker).is_file():
+            return "does not see the store's folder, or sees a different one at the same path"
+        if marker is not None and Path(marker).read_text("utf-8") != secret:
+            return "sees a different folder at the store's path"
+        opened = Store.open(store)
+        opened.check_writable()
+        opened.ids("fits")
+    except (MoodBenchError, OSError) as error:
+        return f"cannot use the store: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(check(**json.loads(sys.stdin.read()))), flush=True)  # noqa: T201 - the driver reads stdout

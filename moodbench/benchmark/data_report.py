@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from moodbench.data.language import NO_LETTERS, Language, foreign_language
 from moodbench.data.loader import Sources
 from moodbench.data.near_duplicates import normalised
 from moodbench.models.locate import locate
-from moodbench.models.tokenizer import Tokenizer, load_tokenizer, refusing_damage
+from moodbench.models.tokenizer import load_tokenizer, refusing_damage
 from moodbench.preparation import MARKUP_NAMES, num_with_markup, prepare_text
 from moodbench.spec import FitSpec, TrialSpec
 
@@ -43,7 +43,7 @@ def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sou
                 data_report(
                     examples,
                     baselines=[name for name, fit in models.items() if fit.text is None],
-                    models=_lengths(models.values(), examples.frame["text"].tolist()),
+                    lengths=_lengths(models.values(), examples),
                     entry=catalogue.datasets.get(dataset),
                     english=english_models(models, catalogue),
                     prepare=next(iter(models.values())).preparation,
@@ -52,36 +52,30 @@ def data_reports(trials: Sequence[TrialSpec], catalogue: Catalogue, sources: Sou
     return reports
 
 
-def _lengths(fits: Iterable[FitSpec], texts: Sequence[str]) -> list[ModelLengths]:
-    """Return the number of tokens of each text, counted once for all fits that tokenize alike."""
+def _lengths(fits: Iterable[FitSpec], examples: Examples) -> list[Lengths]:
+    """Return the lengths in tokens, counted once for all fits that tokenize alike."""
     alike: dict[tuple[object, ...], list[FitSpec]] = {}
     for fit in fits:
         if fit.text is not None:
             alike.setdefault((fit.model.tokenizer_sha256, fit.text, fit.preparation), []).append(fit)
     counted = []
     for first, *others in alike.values():
-        tokenizer = _tokenizer(first)
-        prepared = [prepare_text(text, first.preparation) for text in texts]
+        assert first.model.source is not None
+        folder = locate(first.model.name, first.model.source).folder
+        with refusing_damage(first.model.name, folder):
+            tokenizer = load_tokenizer(first, folder)
+        num_tokens = tokenizer.num_tokens([prepare_text(text, first.preparation) for text in examples.frame["text"]])
         names = tuple(fit.model.name for fit in (first, *others))
-        counted.append(ModelLengths(names, tokenizer.num_tokens(prepared), tokenizer.limit))
+        counted.append(token_lengths(examples, names, num_tokens, tokenizer.limit))
     return counted
 
 
-def _tokenizer(fit: FitSpec) -> Tokenizer:
-    assert fit.model.source is not None
-    folder = locate(fit.model.name, fit.model.source).folder
-    with refusing_damage(fit.model.name, folder):
-        return load_tokenizer(fit, folder)
-
-
-class ModelLengths(NamedTuple):
-    """Length of each text of a dataset for models that share tokenizer, maximum length and preparation."""
-
-    models: tuple[str, ...]
-    num_tokens: npt.NDArray[np.int64]
-    """Tokens of each text before truncation, in the order of the examples."""
-    max_length: int
-    """Maximum input length in tokens; longer texts are truncated."""
+def token_lengths(
+    examples: Examples, models: tuple[str, ...], num_tokens: npt.NDArray[np.int64], max_length: int
+) -> Lengths:
+    """Return the lengths of `examples` for models that read at most `max_length` of the `num_tokens` `(n,)` of each."""
+    cut, is_test = num_tokens > max_length, (examples.frame["split"] == "test").to_numpy()
+    return Lengths(models, "tokens", *_spread(num_tokens), max_length, float(cut.mean()), float(cut[is_test].mean()))
 
 
 @dataclass(frozen=True)
@@ -182,20 +176,19 @@ def data_report(
     examples: Examples,
     *,
     baselines: Sequence[str] = (),
-    models: Sequence[ModelLengths] = (),
+    lengths: Sequence[Lengths] = (),
     entry: DatasetEntry | None = None,
     english: Sequence[str] = (),
     prepare: tuple[PreparationStep, ...] = (),
 ) -> DataReport:
     """Return the report on the examples that a run uses.
 
-    Lengths are reported in words for `baselines` and in tokens for `models`. `entry` provides licence, terms and the
-    published size of the source. The models `english` were made for English, and all apply the steps `prepare`.
+    Lengths are reported in words for `baselines`, followed by `lengths` in tokens. `entry` provides licence, terms and
+    the published size of the source. The models `english` were made for English, and all apply the steps `prepare`.
     """
     frame, labels, reading = examples.frame, examples.labels, examples.reading
     assert reading is not None
     words = np.array([len(text.split()) for text in frame["text"]])
-    is_test = (frame["split"] == "test").to_numpy()
     norms = frame["text"].map(normalised)
     in_train = set(norms[frame["split"] == "train"])
     overlap = int(norms[frame["split"] == "test"].isin(in_train).sum())
@@ -220,20 +213,7 @@ def data_report(
         reading=reading,
         num_used=len(frame),
         counts=counts,
-        lengths=(
-            Lengths(tuple(baselines), "words", *_spread(words)),
-            *(
-                Lengths(
-                    each.models,
-                    "tokens",
-                    *_spread(each.num_tokens),
-                    max_length=each.max_length,
-                    cut_share=float((each.num_tokens > each.max_length).mean()),
-                    test_cut_share=float((each.num_tokens[is_test] > each.max_length).mean()),
-                )
-                for each in models
-            ),
-        ),
+        lengths=(Lengths(tuple(baselines), "words", *_spread(words)), *lengths),
         num_markup=num_with_markup(frame["text"]),
         language=language,
         prepare=prepare,

@@ -68,7 +68,6 @@ def run_plan(
         run.update_nodes()
         for start in run.scheduler.start():
             run.launch(start)
-        run.account()
         run.emit_state()
         for ended in target.poll(target.poll_s, run.on_progress):
             run.command_ended(ended.key, ended.outcome, ended.seconds)
@@ -199,10 +198,6 @@ class _Run:
             self._errors[task.key] = (str(event["error"]), Outcome(event["kind"], on_gpu=event.get("on_gpu", False)))
         self.emit({**event, "job": task.key, "trial": task.label, "node": start.node.name})
 
-    def account(self) -> None:
-        """Record which CPUs are idle from now on."""
-        self._ledger.idle(time.monotonic() - self._began, self.scheduler.idle())
-
     def command_ended(self, key: str, outcome: Outcome, seconds: float | None = None) -> None:
         """Handle the end of a command, task by task.
 
@@ -269,8 +264,9 @@ class _Run:
             self.emit({**event, "detail": outcome.detail, "retry": False})
 
     def emit_state(self) -> None:
-        """Report the state of the whole run, at most every `STATE_EVERY_S` seconds."""
+        """Account for idle CPUs, and report the state of the whole run, at most every `STATE_EVERY_S` seconds."""
         clock = time.monotonic()
+        self._ledger.idle(clock - self._began, self.scheduler.idle())
         if clock - self._last_state_at < STATE_EVERY_S:
             return
         self._last_state_at = clock

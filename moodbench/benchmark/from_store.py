@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from moodbench.benchmark.resolve import trial_of
-from moodbench.config.schema import TrainDefaults
+from moodbench.config.schema import InferenceDtype, TrainDefaults
 from moodbench.errors import StoreError, UnknownNameError
 from moodbench.spec import FitSpec, TrialSpec
 from moodbench.spec.resolved import content_id, fit_ids
@@ -34,6 +34,7 @@ def trials_from_store(
     seeds: Sequence[int] = (),
     protocol: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    inference_dtype: InferenceDtype = "auto",
 ) -> list[TrialSpec]:
     """Return the trials of the stored fits that `fits` (ids or model names), `datasets` and `seeds` select; empty: all.
 
@@ -61,7 +62,7 @@ def trials_from_store(
         if specs[-1].fit_id != record["fit_id"]:
             raise _of_another_version(record, store.uri, f"its id would be {specs[-1].fit_id} now")
     measure, batch_size = context.catalogue.protocol(protocol), context.catalogue.evaluation.prediction_batch_size
-    return [trial_of(spec, machine.device(device), machine, measure, batch_size) for spec in specs]
+    return [trial_of(spec, machine.device(device), machine, measure, batch_size, inference_dtype) for spec in specs]
 
 
 def fit_spec_of(record: Mapping[Any, Any] | pd.Series[Any], uri: str) -> FitSpec:
@@ -143,7 +144,7 @@ def compare_repeats(first: Store, again: Store) -> list[Repeat]:
     fits = [_by_id(store, "fits", "fit_id") for store in (first, again)]
     repeats = []
     for id_ in shared:
-        before, after = (_logits(store, id_) for store in (first, again))
+        before, after = (store.predictions([id_]).set_index("example_id") for store in (first, again))
         a, b = (np.stack(frame["logits"].tolist()) for frame in (before, after.loc[before.index]))
         row, other = (by_id[id_] for by_id in evaluations)
         fit = fits[1][row["fit_id"]]
@@ -166,10 +167,6 @@ def compare_repeats(first: Store, again: Store) -> list[Repeat]:
 def _by_id(store: Store, kind: str, column: str) -> dict[str, dict[str, Any]]:
     rows: Any = store.records(kind).to_dict("records")
     return {row[column]: row for row in rows}
-
-
-def _logits(store: Store, evaluation_id: str) -> pd.DataFrame:
-    return store.predictions([evaluation_id]).set_index("example_id")
 
 
 @dataclass(frozen=True)
@@ -237,16 +234,13 @@ def retrained(trials: Sequence[TrialSpec], found: Sequence[Undertrained]) -> lis
         epochs = max(train.epochs, suggested.epochs)
         # With few texts, min_steps sets the batch size, on which the suggested number of epochs depends.
         changes = {"epochs": epochs, "min_steps": suggested.min_steps, "max_steps": most}
-        longer_trials.append(_with_fit(trial, trial.fit.model_copy(update={"train": train.model_copy(update=changes)})))
+        fit = trial.fit.model_copy(update={"train": train.model_copy(update=changes)})
+        evaluate, measure = (
+            trial.evaluate.model_copy(update={"fit": fit}),
+            trial.measure.model_copy(update={"fit": fit}),
+        )
+        longer_trials.append(TrialSpec(fit=fit, evaluate=evaluate, measure=measure))
     return longer_trials
-
-
-def _with_fit(trial: TrialSpec, fit: FitSpec) -> TrialSpec:
-    return TrialSpec(
-        fit=fit,
-        evaluate=trial.evaluate.model_copy(update={"fit": fit}),
-        measure=trial.measure.model_copy(update={"fit": fit}),
-    )
 
 
 def _latest(fits: pd.DataFrame) -> dict[str, dict[Any, Any]]:

@@ -14,7 +14,6 @@ from moodbench.benchmark.resolve import (
     resolve_dataset,
     resolve_model,
     trial_of,
-    with_dtype,
 )
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, ModelEntry, NumberFormat
@@ -142,8 +141,8 @@ def intended_trials(
         absent = "; ".join(filter(None, (absent_of_model[fit.model.name], absent_of_dataset[fit.dataset.name])))
         known = device.name in machine.devices and not absent
         dtype = deployed_dtype(fit, device.name, spec.inference_dtype)  # raises for quantised weights, absent ones too
-        trial = trial_of(fit, device.name, machine, protocol, batch_size) if known else None
-        found.append(Intended(fit, trial and with_dtype(trial, spec.inference_dtype), absent, dtype))
+        trial = trial_of(fit, device.name, machine, protocol, batch_size, spec.inference_dtype) if known else None
+        found.append(Intended(fit, trial, absent, dtype))
     return found
 
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from moodbench.analysis.leaderboard import accuracy_interval
+from moodbench.analysis.results import PredictedClasses
 from moodbench.benchmark.from_store import undertrained
 from moodbench.config import Catalogue
 from moodbench.config.schema import DatasetEntry, PublishedResult, TrainDefaults
@@ -130,19 +128,9 @@ def _reached(trials: Sequence[TrialSpec], store: Store) -> Reached | None:
     if rows.empty:
         return None
     fits = store.records("fits").set_index("fit_id")
-
-    def correct(evaluation_ids: list[str]) -> npt.NDArray[np.bool_]:
-        predictions = store.predictions(evaluation_ids)
-        predicted = predictions.pivot(index="example_id", columns="evaluation_id", values="predicted").reindex(
-            columns=evaluation_ids
-        )
-        labels = predictions.drop_duplicates("example_id").set_index("example_id")["label"]
-        right = predicted.eq(labels, axis=0).to_numpy(dtype=bool)
-        return right if not predicted.isna().any(axis=None) else right[:0]
-
     return Reached(
         accuracy=float(rows["accuracy"].mean()),
-        interval=accuracy_interval(rows, correct),
+        interval=accuracy_interval(rows, PredictedClasses(store, rows).correct),
         seeds=tuple(int(seed) for seed in rows["seed"]),
         num_train=int(fits.loc[rows["fit_id"], "num_train"].max()),
         num_test=int(rows["num_test"].iloc[0]),

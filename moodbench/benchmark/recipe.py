@@ -220,7 +220,8 @@ def prompt_of(
             "use --head classification, or a checkpoint of the whole language model"
         )
     kind = PROMPT_KINDS[family.kind]
-    chosen = spec.prompt or entry.prompt or _default_prompt(kind, labels)
+    default = STARS if kind != "masked" and set(labels) <= set("12345") else DEFAULT_PROMPTS[kind]
+    chosen = spec.prompt or entry.prompt or default
     found, where = read_prompt(chosen, catalogue)
     if (MASK in found.template) != (kind == "masked"):
         needs = (
@@ -246,10 +247,6 @@ def prompt_of(
     if folder is not None:
         check_prompt(folder, prompt, name)
     return prompt
-
-
-def _default_prompt(kind: str, labels: Sequence[str]) -> str:
-    return STARS if kind != "masked" and set(labels) <= set("12345") else DEFAULT_PROMPTS[kind]
 
 
 def read_prompt(chosen: str, catalogue: Catalogue) -> tuple[PromptEntry, str]:

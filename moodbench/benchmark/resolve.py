@@ -75,8 +75,7 @@ def resolve(
     device = machine.device(spec.device)
     protocol, batch_size = catalogue.protocol(spec.protocol), catalogue.evaluation.prediction_batch_size
     fits = fits_of(spec, catalogue, datasets, models, fit_device(machine, device))
-    trials = (trial_of(fit, device, machine, protocol, batch_size) for fit in fits)
-    return [with_dtype(trial, spec.inference_dtype) for trial in trials]
+    return [trial_of(fit, device, machine, protocol, batch_size, spec.inference_dtype) for fit in fits]
 
 
 def fit_device(machine: Hardware, device: Device) -> FitDevice:
@@ -107,11 +106,18 @@ def fits_of(
 
 
 def trial_of(
-    fit: FitSpec, device: Device, machine: Hardware, protocol: MeasureProtocol, prediction_batch_size: int
+    fit: FitSpec,
+    device: Device,
+    machine: Hardware,
+    protocol: MeasureProtocol,
+    prediction_batch_size: int,
+    inference_dtype: InferenceDtype = "auto",
 ) -> TrialSpec:
     """Return the trial of `fit`, with its measurement on `device` of this machine and all its cores.
 
-    A classical baseline is measured on the CPU.
+    A classical baseline is measured on the CPU. Weights are evaluated and measured in the format `inference_dtype`.
+
+    Raises: SpecError if the weights are quantised and another format than "auto" is wanted.
     """
     device, threads = device_of(fit.model.method, device), machine.num_cores
     measure = MeasureSpec(
@@ -121,23 +127,10 @@ def trial_of(
         perf_key=machine.perf_key(device, threads),
         num_threads=threads,
         device=device,
-        dtype=deployed_dtype(fit, device),
+        dtype=deployed_dtype(fit, device, inference_dtype),
     )
     evaluate = EvaluateSpec(fit=fit, batch_size=prediction_batch_size, dtype=measure.dtype)
     return TrialSpec(fit=fit, evaluate=evaluate, measure=measure)
-
-
-def with_dtype(trial: TrialSpec, wanted: InferenceDtype) -> TrialSpec:
-    """Return `trial` with an evaluation and a measurement of weights in the number format `wanted`.
-
-    Raises: SpecError if its weights are quantised and another format than "auto" is wanted.
-    """
-    changed = {"dtype": deployed_dtype(trial.fit, trial.measure.device, wanted)}
-    return TrialSpec(
-        fit=trial.fit,
-        evaluate=trial.evaluate.model_copy(update=changed),
-        measure=trial.measure.model_copy(update=changed),
-    )
 
 
 def device_of(method: Method, device: Device) -> Device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 from moodbench.config.cluster import Deadlines
@@ -55,11 +56,26 @@ class Target(ABC):
         """End the commands that are still running."""
 
 
-class LocalTarget(Target):
-    """This machine as the only node, with a single CPU if `one_at_a_time`."""
+class Cancelled(Exception):
+    """Raised inside the driver to leave it."""
 
-    def __init__(self, executor: Executor, machine: Hardware, *, one_at_a_time: bool = False) -> None:
-        self.executor, self.machine, self._one_at_a_time = executor, machine, one_at_a_time
+
+class LocalTarget(Target):
+    """This machine as the only node, with a single CPU if `one_at_a_time`.
+
+    Once `stop` is set, the driver leaves when it next asks for node events, and running commands are ended.
+    """
+
+    def __init__(
+        self, executor: Executor, machine: Hardware, *, one_at_a_time: bool = False, stop: Event | None = None
+    ) -> None:
+        self.executor, self.machine, self._one_at_a_time, self._stop = executor, machine, one_at_a_time, stop
+
+    def node_events(self) -> list[Mapping[str, Any]]:
+        """Return no events; raise `Cancelled` if the run is to end."""
+        if self._stop is not None and self._stop.is_set():
+            raise Cancelled
+        return []
 
     def machines(self) -> Sequence[Hardware]:
         """Return this machine."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from moodbench.benchmark.plan import Plan, PlannedTrial, relative_work
-from moodbench.estimate import TrialEstimate
+from moodbench.estimate import PhaseEstimate, TrialEstimate
 from moodbench.runtime.executor import Command, Isolation
 from moodbench.schedule import Need, Node, Task
 from moodbench.spec import TrialSpec
@@ -56,32 +56,19 @@ def _tasks_of(
         packed.append(EvaluatePhase(spec=trial.evaluate))
     first = f"{trial.fit.fit_id}-train"
     if packed:
-        need, seconds = Need(1, device=device), relative_work(trial.fit) if "fit" in planned.missing else 0.0
-        if estimate is not None:
-            parts = [estimate.phase(phase.phase) for phase in packed]
-            need = Need(
-                1,
-                memory_bytes=int(min(most_bytes, max(part.memory_bytes for part in parts))),
-                device=device,
-                gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
-                gpu_fixed_bytes=parts[0].gpu_fixed_bytes,
-            )
+        parts = [estimate.phase(phase.phase) for phase in packed] if estimate is not None else []
+        need, seconds = (
+            need_of(parts, most_bytes, device),
+            relative_work(trial.fit) if "fit" in planned.missing else 0.0,
+        )
         seconds_at = {key: sum(each.phase(p.phase).seconds for p in packed) for key, each in known.items()}
         task = Task(first, need, seconds=seconds, seconds_at=seconds_at, label=trial.label)
         yield task, Work(trial, tuple(packed))
     if "measure" in planned.missing:
-        need = Need(1, device=device, machine_key=machine_key)
-        if estimate is not None:
-            part = estimate.measure
-            need = replace(
-                need,
-                memory_bytes=int(min(most_bytes, part.memory_bytes)),
-                gpu_memory_bytes=part.gpu_memory_bytes,
-                gpu_fixed_bytes=part.gpu_fixed_bytes,
-            )
+        parts = [estimate.measure] if estimate is not None else []
         task = Task(
             f"{trial.fit.fit_id}-measure",
-            need,
+            need_of(parts, most_bytes, device, machine_key),
             exclusive=True,
             seconds_at={key: each.measure.seconds for key, each in known.items()},
             after=first,
@@ -89,6 +76,25 @@ def _tasks_of(
             group=trial.fit.dataset.name,
         )
         yield task, Work(trial, (MeasurePhase(spec=trial.measure),))
+
+
+def need_of(
+    parts: Sequence[PhaseEstimate],
+    most_bytes: float = math.inf,
+    device: str = "cpu",
+    machine_key: str | None = None,
+) -> Need:
+    """Return what a task of these phases needs, at most `most_bytes` of memory; a CPU alone without estimates."""
+    if not parts:
+        return Need(1, device=device, machine_key=machine_key)
+    return Need(
+        1,
+        memory_bytes=int(min(most_bytes, max(part.memory_bytes for part in parts))),
+        device=device,
+        gpu_memory_bytes=max(part.gpu_memory_bytes for part in parts),
+        machine_key=machine_key,
+        gpu_fixed_bytes=parts[0].gpu_fixed_bytes,
+    )
 
 
 def command_of(

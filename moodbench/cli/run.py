@@ -11,7 +11,6 @@ from rich.console import Console
 from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
 from moodbench.benchmark.plan import PHASES
-from moodbench.benchmark.resolve import with_dtype
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import (
     add_config,
@@ -172,8 +171,8 @@ def complete(arguments: argparse.Namespace) -> int:
             seeds=arguments.seeds,
             protocol=arguments.protocol,
             device=arguments.device or "auto",
+            inference_dtype=arguments.inference_dtype or "auto",
         )
-        trials = [with_dtype(trial, arguments.inference_dtype or "auto") for trial in trials]
         summary = carry_out(context, context.plan(trials, arguments.until), console)
     if summary is None:
         return INTERRUPTED

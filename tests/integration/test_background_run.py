@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from moodbench.benchmark.background_run import BackgroundRun, StoppableTarget
+from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.target import LocalTarget
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
@@ -46,7 +47,7 @@ def opened(tmp_path, config):
     def place(machine, stop):
         nonlocal executor
         executor = Gate(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell), let_through)
-        return StoppableTarget(executor, machine, one_at_a_time=True, stop=stop)
+        return LocalTarget(executor, machine, one_at_a_time=True, stop=stop)
 
     store = Store.open(tmp_path / "results")
     queue = BackgroundRun(store, load_catalogue(config), hardware(), place)

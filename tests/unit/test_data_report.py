@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from own_files import SPLIT, load, rows, sentence, splits_of, table
 
-from moodbench.benchmark.data_report import ModelLengths, data_report
+from moodbench.benchmark.data_report import data_report, token_lengths
 from moodbench.data.near_duplicates import normalised
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -60,9 +60,8 @@ def test_the_report_tells_the_tokens_of_each_model_and_what_is_cut():
     assert is_test.sum() == 40
     tokens = np.where(is_test, 5, np.arange(200) % 100 + 1)
     tokens[np.flatnonzero(is_test)[:10]] = 300
-    (words, one, other) = reported(
-        data, models=[ModelLengths(("A", "B"), tokens, 256), ModelLengths(("C",), tokens + 1, 5)]
-    ).lengths
+    lengths = [token_lengths(data, ("A", "B"), tokens, 256), token_lengths(data, ("C",), tokens + 1, 5)]
+    (words, one, other) = reported(data, lengths=lengths).lengths
     assert (words.unit, words.models, words.max_length) == ("words", (), None)
     assert (one.models, one.max_length, one.longest, one.cut_share, one.test_cut_share) == (
         ("A", "B"),

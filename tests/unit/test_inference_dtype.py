@@ -6,7 +6,7 @@ import pytest
 
 from moodbench.benchmark.plan import intended_trials
 from moodbench.benchmark.recipe import FitDevice
-from moodbench.benchmark.resolve import fit_device, resolve, with_dtype
+from moodbench.benchmark.resolve import fit_device, resolve, trial_of
 from moodbench.config import load_catalogue
 from moodbench.data.loader import Sources
 from moodbench.errors import SpecError
@@ -33,7 +33,8 @@ def test_a_format_makes_other_evaluations_and_measurements_of_the_same_fit():
     assert half.evaluate.evaluation_id != auto.evaluate.evaluation_id == auto.measure.evaluation_id
     assert half.measure.measurement_id != auto.measure.measurement_id
     assert half.measure.evaluation_id == half.evaluate.evaluation_id
-    assert with_dtype(auto, "bfloat16") == half
+    again = trial_of(auto.fit, "cpu", CPU, auto.measure.protocol, auto.evaluate.batch_size, "bfloat16")
+    assert again == half
 
 
 def test_a_baseline_has_no_format():
