@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from moodbench.benchmark.background_run import BackgroundRun
-from moodbench.cli.options import add_config, add_store, print_lines
+from moodbench.cli.options import add_options, print_lines
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Serves the results as a page on this machine; nothing is fetched from outside. It may be open "
         "while a run writes to the store."
     )
-    add_store(parser)
+    add_options(parser, "--store")
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
     parser.add_argument(
         "--host",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Live also shows the nodes of this Ray cluster (its head, or auto) and what is free of them, while it can "
         "be reached",
     )
-    add_config(parser)
+    add_options(parser, "--config")
     parser.set_defaults(command=execute)
 
 

@@ -13,12 +13,10 @@ from rich.text import Text
 
 from moodbench.cli.commands import COMMANDS
 from moodbench.cli.options import (
+    DATA,
     add_action,
     add_actions,
-    add_config,
-    add_json,
-    add_own_data,
-    add_trust,
+    add_options,
     catalogue_of,
     print_json,
     print_lines,
@@ -73,9 +71,7 @@ def _add_fetch(actions: Any) -> None:
         actions, "fetch", fetch, "download models and datasets to the caches of this machine, to run without a network"
     )
     added.add_argument("names", nargs="*", metavar="MODEL|DATASET", help="names of the catalogue, or hub ids of models")
-    add_own_data(added)
-    add_trust(added)
-    add_config(added)
+    add_options(added, *DATA, "--trust-remote-code", "--config")
 
 
 def _add_pin(actions: Any) -> None:
@@ -94,7 +90,7 @@ def _add_pin(actions: Any) -> None:
         help="for models whose main branch holds pickles only, pin the safetensors that the hub's conversion bot "
         "proposes: content that the owner has not accepted",
     )
-    add_config(added)
+    add_options(added, "--config")
 
 
 def _add_guide(actions: Any) -> None:
@@ -107,21 +103,19 @@ def _add_guide(actions: Any) -> None:
         "With --config they include your own models and datasets.",
     )
     added.add_argument("--output", type=Path, default=Path("docs"), metavar="DIR", help="default: %(default)s/")
-    add_config(added)
+    add_options(added, "--config")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Add the options of `moodbench models`."""
     parser.set_defaults(command=list_models)
-    add_config(parser)
-    add_json(parser)
+    add_options(parser, "--config", "--json")
 
 
 def add_datasets(parser: argparse.ArgumentParser) -> None:
     """Add the options of `moodbench datasets`."""
     parser.set_defaults(command=list_datasets)
-    add_config(parser)
-    add_json(parser)
+    add_options(parser, "--config", "--json")
 
 
 def list_models(arguments: argparse.Namespace) -> int:

@@ -9,16 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from moodbench.benchmark.cluster_status import WhatFits, cells, sentences, status
-from moodbench.cli.options import (
-    add_action,
-    add_actions,
-    add_cluster,
-    add_config,
-    add_json,
-    address_of,
-    print_json,
-    print_lines,
-)
+from moodbench.cli.options import add_action, add_actions, add_options, address_of, print_json, print_lines
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
@@ -34,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and the only action of `moodbench cluster`."""
     actions = add_actions(parser, "Show the nodes of a Ray cluster, their classes and tags, and which models fit where")
     shown = add_action(actions, "status", show_status, "print one line per node")
-    add_cluster(shown)
-    add_config(shown)
-    add_json(shown)
+    add_options(shown, "--address", "--cluster", "--config", "--json")
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:

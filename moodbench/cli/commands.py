@@ -33,7 +33,8 @@ GROUPS = {
         "compare": Command("compare", "compare two models on the same test examples"),
         "mislabelled": Command("compare:add_mislabelled", "list test examples with a doubtful label"),
         "report": Command(
-            "report", "write the leaderboard to files: report, figures and HTML page, or CSV, LaTeX and others"
+            "leaderboard:add_report",
+            "write the leaderboard to files: report, figures and HTML page, or CSV, LaTeX and others",
         ),
         "app": Command("app", "serve the results as a page"),
     },
@@ -59,7 +60,7 @@ GROUPS = {
         "train-all": Command("run:add_train_all", "same as run --until fit"),
         "evaluate": Command("run:add_evaluate", "evaluate the fits of a store"),
         "benchmark": Command("run:add_benchmark", "measure the fits of a store on this machine"),
-        "export": Command("report:add_export", "same as report --format csv"),
+        "export": Command("leaderboard:add_export", "same as report --format csv"),
         "models": Command("catalogue:add_models", "same as catalogue models"),
         "datasets": Command("catalogue:add_datasets", "same as catalogue datasets"),
     },

@@ -11,7 +11,7 @@ import pandas as pd
 
 from moodbench.analysis.mislabelled import LabelIssues, mislabelled
 from moodbench.analysis.pairwise import Comparison, compare_models
-from moodbench.cli.options import add_json, add_store, existing_store, print_json, print_lines
+from moodbench.cli.options import add_options, existing_store, print_json, print_lines
 from moodbench.errors import UsageError
 from moodbench.paths import write_output
 from moodbench.report.formatting import csv_of
@@ -49,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flips", type=int, default=0, metavar="N", help="show N reviews that only A, and N that only B got right"
     )
     parser.add_argument("--with-text", action="store_true", help="show the texts of your own data too")
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--store", "--json")
     parser.set_defaults(command=compare)
 
 
@@ -63,8 +62,7 @@ def add_mislabelled(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, default=20, metavar="N", help="at most N per dataset; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all of them to FILE, .csv or .json")
     parser.add_argument("--with-text", action="store_true", help="show the texts of your own data too")
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--store", "--json")
     parser.set_defaults(command=list_mislabelled)
 
 

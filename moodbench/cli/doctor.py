@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moodbench import __version__
-from moodbench.cli.options import add_config, add_json, add_store, print_json
+from moodbench.cli.options import add_options, print_json
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.evaluation.process_clock import RunDelay
@@ -28,9 +28,7 @@ QUIET_LOAD_PER_CORE = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the description and options of the command."""
     parser.description = __doc__
-    add_config(parser)
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--config", "--store", "--json")
     parser.set_defaults(command=execute)
 
 

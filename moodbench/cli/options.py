@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +25,157 @@ from moodbench.store import Store
 from moodbench.store.schema import RECORDS
 
 DEFAULT_STORE = "results"
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "what": {"nargs": "?", "metavar": "PRESET|SPEC.yaml", "help": "a preset's name or a spec file"},
+    "--models": {
+        "nargs": "+",
+        "metavar": "MODEL",
+        "help": "models to compare; `moodbench catalogue models` lists them",
+    },
+    "--datasets": {"nargs": "+", "metavar": "DATASET", "help": "datasets; see `moodbench catalogue datasets`"},
+    "--seeds": {"type": int, "metavar": "N", "help": "train with seeds 0 to N-1"},
+    "--data": {
+        "metavar": "FILE|hub:OWNER/NAME",
+        "help": "CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
+    },
+    "--text-column": {
+        "metavar": "NAME",
+        "help": "column with the texts; of a hub dataset also several: title,content",
+    },
+    "--label-column": {"metavar": "NAME", "help": "column with the labels: stars, numbers or words"},
+    "--label-map": {
+        "metavar": "LABEL=CLASS,...",
+        "help": f"classes of labels, such as 1=negative,3={DROP},5=positive",
+    },
+    "--labels": {"metavar": "CLASS,...", "help": "2, 3 or 5 class names, most negative first"},
+    "--split-column": {"metavar": "NAME", "help": "column of a file that says train, validation or test"},
+    "--group-column": {"metavar": "NAME", "help": "rows of one group, such as a product, stay in one split"},
+    "--data-name": {"metavar": "NAME", "help": "what the dataset is called; default: the file's name"},
+    "--data-config": {"metavar": "NAME", "help": "configuration (subset) of a hub dataset"},
+    "--splits": {
+        "metavar": "SPLIT=NAME,...",
+        "help": "which splits of a hub dataset are which, such as train=train,test=validation",
+    },
+    "--trust-remote-code": {
+        "action": "store_true",
+        "help": "run, with your rights, the code that models given by hub id or folder bring along; read it first",
+    },
+    "--max-train-examples": {"type": int, "metavar": "N", "help": "train on a stratified sub-sample"},
+    "--max-validation-examples": {"type": int, "metavar": "N", "help": "validate on a stratified sub-sample"},
+    "--sampling": {"choices": ("stratified", "balanced"), "help": "class shares of sub-samples"},
+    "--neutral-band": {"type": float, "metavar": "X", "help": "mean ratings within +-X are neutral"},
+    "--quantization": {
+        "choices": get_args(Quantization),
+        "help": "how frozen weights are stored: nf4 is 4 bits (QLoRA), int8 8 bits, none as they are",
+    },
+    "--method": {
+        "choices": get_args(FineTuning),
+        "help": "how models are fine-tuned: a LoRA adapter beside frozen weights, or all weights (full)",
+    },
+    "--head": {
+        "choices": get_args(Head),
+        "help": "class scores of fine-tuned models: a new classification layer, or label words by the model's own "
+        "language-model head",
+    },
+    "--prompt": {
+        "metavar": "NAME|FILE.yaml",
+        "help": "template and label words: a prompt of the catalogue, or a file with one",
+    },
+    "--recipe": {
+        "metavar": "NAME",
+        "help": "hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by "
+        "kind and size",
+    },
+    "--lora": {
+        "nargs": "+",
+        "metavar": "FIELD=VALUE",
+        "help": "change fields of lora in training.yaml: r=16 lora_alpha=32",
+    },
+    "--train": {
+        "nargs": "+",
+        "metavar": "FIELD=VALUE",
+        "help": "change fields of train in training.yaml: epochs=3 learning_rate=1e-3",
+    },
+    "--text": {
+        "nargs": "+",
+        "metavar": "FIELD=VALUE",
+        "help": "change fields of text in training.yaml: max_length=128 truncation_side=left",
+    },
+    "--prepare": {
+        "nargs": "+",
+        "metavar": "STEP",
+        "help": "steps applied to every text: entities, breaks (<br />), escapes (\\n), links, mentions, lowercase",
+    },
+    "--augment": {
+        "nargs": "+",
+        "metavar": "FIELD=VALUE",
+        "help": "also train on changed copies of training texts: word_dropout=0.1 word_swap=0.1 punctuation=0.1 "
+        "copies=1",
+    },
+    "--inference-dtype": {
+        "choices": get_args(InferenceDtype),
+        "help": "number format of deployed weights; auto: that in which they were trained, on the CPU float32",
+    },
+    "--protocol": {"metavar": "NAME", "help": "measuring protocol: full or quick"},
+    "--device": {"choices": ("auto", "cpu", "cuda", "mps"), "help": "where to train and measure"},
+    "--executor": {
+        "choices": ("ray", "inline"),
+        "default": "ray",
+        "help": "ray packs trials on this machine's processors; inline runs them in this process, for debugging",
+    },
+    "--address": {
+        "metavar": "HOST:PORT",
+        "help": "head of a Ray cluster to run on, from one of its nodes, or auto; default: RAY_ADDRESS, else this "
+        "machine alone",
+    },
+    "--cluster": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "YAML with the cluster's classes of nodes; see cluster/README.md",
+    },
+    "--retrain": {
+        "choices": ("undertrained",),
+        "help": "train longer: of the requested models, only those whose latest fit was not trained enough, with more "
+        "epochs",
+    },
+    "--weights": {
+        "metavar": "NAME=SHARE,...",
+        "help": "what counts, adding up to 1; default: accuracy=0.3,f1=0.3,throughput=0.2,latency=0.2",
+    },
+    "--composite": {
+        "choices": tuple(COMPOSITES),
+        "default": "pinned",
+        "help": "pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows "
+        "shown; geomean: weighted product of ratios to the baseline; none: no score, in Pareto order of error, latency "
+        "and memory",
+    },
+    "--config": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "YAML file or folder that adds to or changes the catalogue",
+    },
+    "--store": {
+        "default": DEFAULT_STORE,
+        "metavar": "PATH_OR_URI",
+        "help": "folder or URI (s3://bucket/folder) with the results; default: %(default)s/",
+    },
+    "--json": {"action": "store_true", "help": "print one JSON document and nothing else"},
+}
+"""Options that several commands share, to their arguments for argparse; `add_options` adds them."""
+ALIASES = {"--datasets": ("--dataset",)}
+WHAT = ("what", "--models", "--datasets", "--seeds")
+DATA = (
+    "--data", "--text-column", "--label-column", "--label-map", "--labels", "--split-column", "--group-column",
+    "--data-name", "--data-config", "--splits",
+)  # fmt: skip
+"""The user's own data."""
+TARGET = ("--executor", "--address", "--cluster")
+TRAINING = (
+    "--trust-remote-code", "--max-train-examples", "--max-validation-examples", "--sampling", "--neutral-band",
+    "--quantization", "--method", "--head", "--prompt", "--recipe", "--lora", "--train", "--text", "--prepare",
+    "--augment",
+)  # fmt: skip
+"""Sub-samples and changed hyper-parameters."""
 
 
 def add_actions(parser: argparse.ArgumentParser, description: str, *, required: bool = True) -> Any:
@@ -44,14 +195,12 @@ def add_action(
     return added
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add `--store`."""
-    parser.add_argument(
-        "--store",
-        default=DEFAULT_STORE,
-        metavar="PATH_OR_URI",
-        help="folder or URI (s3://bucket/folder) with the results; default: %(default)s/",
-    )
+def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+    """Add those of OPTIONS that `names` list, in this order, with `changes` of their arguments."""
+    group = parser.add_argument_group("your own data") if DATA[0] in names else None
+    for name in names:
+        to = group if group and name in DATA else parser
+        to.add_argument(name, *ALIASES.get(name, ()), **{**OPTIONS[name], **changes})
 
 
 def existing_store(uri: str) -> Store:
@@ -67,42 +216,9 @@ def existing_store(uri: str) -> Store:
     return store
 
 
-def add_config(parser: argparse.ArgumentParser, **default: Any) -> None:
-    """Add `--config` with the given `default`; argparse.SUPPRESS keeps the value given before an action."""
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="PATH",
-        help="YAML file or folder that adds to or changes the catalogue",
-        **default,
-    )
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Add `--trust-remote-code`."""
-    parser.add_argument(
-        "--trust-remote-code",
-        action="store_true",
-        help="run, with your rights, the code that models given by hub id or folder bring along; read it first",
-    )
-
-
 def catalogue_of(arguments: argparse.Namespace) -> Catalogue:
     """Return the catalogue that `--config` and `--trust-remote-code` give."""
     return load_catalogue(arguments.config, trust_remote_code=arguments.trust_remote_code)
-
-
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add `--address` and `--cluster`."""
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="head of a Ray cluster to run on, from one of its nodes, or auto; default: RAY_ADDRESS, else this machine "
-        "alone",
-    )
-    parser.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="YAML with the cluster's classes of nodes; see cluster/README.md"
-    )
 
 
 def address_of(arguments: argparse.Namespace) -> tuple[str | None, str]:
@@ -112,159 +228,9 @@ def address_of(arguments: argparse.Namespace) -> tuple[str | None, str]:
     return os.environ.get("RAY_ADDRESS") or None, "RAY_ADDRESS"
 
 
-def add_score(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights` and `--composite`."""
-    parser.add_argument(
-        "--weights",
-        metavar="NAME=SHARE,...",
-        help="what counts, adding up to 1; default: accuracy=0.3,f1=0.3,throughput=0.2,latency=0.2",
-    )
-    parser.add_argument(
-        "--composite",
-        choices=tuple(COMPOSITES),
-        default="pinned",
-        help="pinned: fixed anchors, a row's score does not depend on other rows; minmax: relative to the rows shown; "
-        "geomean: weighted product of ratios to the baseline; none: no score, in Pareto order of error, latency and "
-        "memory",
-    )
-
-
 def weights_of(arguments: argparse.Namespace) -> Weights:
     """Return the weights that `--weights` gives, or the default ones."""
     return Weights.parse(arguments.weights) if arguments.weights else Weights()
-
-
-def add_json(parser: argparse.ArgumentParser, **default: Any) -> None:
-    """Add `--json` with the given `default`; argparse.SUPPRESS keeps the value given before an action."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else", **default)
-
-
-def add_what(parser: argparse.ArgumentParser) -> None:
-    """Add the preset or spec file, and the lists of models and datasets that may replace it."""
-    parser.add_argument("what", nargs="?", metavar="PRESET|SPEC.yaml", help="a preset's name or a spec file")
-    parser.add_argument(
-        "--models", nargs="+", metavar="MODEL", help="models to compare; `moodbench catalogue models` lists them"
-    )
-    add_datasets(parser)
-    parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
-
-
-def add_datasets(parser: argparse.ArgumentParser) -> None:
-    """Add `--datasets`."""
-    parser.add_argument(
-        "--datasets",
-        "--dataset",
-        nargs="+",
-        metavar="DATASET",
-        help="datasets; see `moodbench catalogue datasets`",
-    )
-
-
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the user's own data, sub-samples and changed hyper-parameters."""
-    add_own_data(parser)
-    add_trust(parser)
-    parser.add_argument("--max-train-examples", type=int, metavar="N", help="train on a stratified sub-sample")
-    parser.add_argument("--max-validation-examples", type=int, metavar="N", help="validate on a stratified sub-sample")
-    parser.add_argument("--sampling", choices=("stratified", "balanced"), help="class shares of sub-samples")
-    parser.add_argument("--neutral-band", type=float, metavar="X", help="mean ratings within +-X are neutral")
-    _add_fine_tuning(parser)
-    parser.add_argument(
-        "--prepare",
-        nargs="+",
-        metavar="STEP",
-        help="steps applied to every text: entities, breaks (<br />), escapes (\\n), links, mentions, lowercase",
-    )
-    parser.add_argument(
-        "--augment",
-        nargs="+",
-        metavar="FIELD=VALUE",
-        help="also train on changed copies of training texts: word_dropout=0.1 word_swap=0.1 punctuation=0.1 copies=1",
-    )
-
-
-def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--quantization",
-        choices=get_args(Quantization),
-        help="how frozen weights are stored: nf4 is 4 bits (QLoRA), int8 8 bits, none as they are",
-    )
-    parser.add_argument(
-        "--method",
-        choices=get_args(FineTuning),
-        help="how models are fine-tuned: a LoRA adapter beside frozen weights, or all weights (full)",
-    )
-    parser.add_argument(
-        "--head",
-        choices=get_args(Head),
-        help="class scores of fine-tuned models: a new classification layer, or label words by the model's own "
-        "language-model head",
-    )
-    parser.add_argument(
-        "--prompt",
-        metavar="NAME|FILE.yaml",
-        help="template and label words: a prompt of the catalogue, or a file with one",
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="hyper-parameters of all fine-tuned models: a recipe of training.yaml, such as classic; default: by kind "
-        "and size",
-    )
-    for part, example in (
-        ("lora", "r=16 lora_alpha=32"),
-        ("train", "epochs=3 learning_rate=1e-3"),
-        ("text", "max_length=128 truncation_side=left"),
-    ):
-        parser.add_argument(
-            f"--{part}", nargs="+", metavar="FIELD=VALUE", help=f"change fields of {part} in training.yaml: {example}"
-        )
-
-
-def add_inference_dtype(parser: argparse.ArgumentParser) -> None:
-    """Add `--inference-dtype`."""
-    parser.add_argument(
-        "--inference-dtype",
-        choices=get_args(InferenceDtype),
-        help="number format of deployed weights; auto: that in which they were trained, on the CPU float32",
-    )
-
-
-def add_device(parser: argparse.ArgumentParser, doing: str = "train and measure") -> None:
-    """Add `--device`."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help=f"where to {doing}")
-
-
-def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Add `--protocol`."""
-    parser.add_argument("--protocol", metavar="NAME", help="measuring protocol: full or quick")
-
-
-def add_own_data(parser: argparse.ArgumentParser) -> None:
-    """Add `--data` and the options that go with it."""
-    group = parser.add_argument_group("your own data")
-    group.add_argument(
-        "--data",
-        metavar="FILE|hub:OWNER/NAME",
-        help="CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
-    )
-    group.add_argument(
-        "--text-column", metavar="NAME", help="column with the texts; of a hub dataset also several: title,content"
-    )
-    group.add_argument("--label-column", metavar="NAME", help="column with the labels: stars, numbers or words")
-    group.add_argument(
-        "--label-map", metavar="LABEL=CLASS,...", help=f"classes of labels, such as 1=negative,3={DROP},5=positive"
-    )
-    group.add_argument("--labels", metavar="CLASS,...", help="2, 3 or 5 class names, most negative first")
-    group.add_argument("--split-column", metavar="NAME", help="column of a file that says train, validation or test")
-    group.add_argument("--group-column", metavar="NAME", help="rows of one group, such as a product, stay in one split")
-    group.add_argument("--data-name", metavar="NAME", help="what the dataset is called; default: the file's name")
-    group.add_argument("--data-config", metavar="NAME", help="configuration (subset) of a hub dataset")
-    group.add_argument(
-        "--splits",
-        metavar="SPLIT=NAME,...",
-        help="which splits of a hub dataset are which, such as train=train,test=validation",
-    )
 
 
 def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpec:
@@ -285,6 +251,19 @@ def spec_of(arguments: argparse.Namespace, catalogue: Catalogue) -> BenchmarkSpe
         written = read_spec(Path(what)).model_dump(exclude_unset=True)
         return spec_from_values(overridden(written, given), f"{what} with the options" if given else what)
     return spec_of_preset(what, catalogue, given)
+
+
+def spec_of_one(arguments: argparse.Namespace, command: str, **values: Any) -> BenchmarkSpec:
+    """Return the spec of `--model` on the dataset that `--dataset` or `--data` gives, with these `values` of its own.
+
+    Raises: UsageError for both or neither of the two.
+    """
+    given = values_of(arguments)
+    if (arguments.dataset is None) == ("data" not in given):
+        both = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"
+        raise UsageError(f"{command}: needs exactly one of --dataset and --data; given: {both}")
+    chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
+    return spec_from_values({**given, **chosen, "models": (arguments.model,), **values}, "command line")
 
 
 def values_of(arguments: argparse.Namespace) -> dict[str, Any]:

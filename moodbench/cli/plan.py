@@ -10,14 +10,10 @@ from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
 from moodbench.benchmark.resolve import entries_of, fit_device, fit_device_of, with_own_data
 from moodbench.cli.options import (
-    add_config,
-    add_device,
-    add_inference_dtype,
-    add_json,
-    add_protocol,
-    add_store,
-    add_training,
-    add_what,
+    DATA,
+    TRAINING,
+    WHAT,
+    add_options,
     catalogue_of,
     print_json,
     print_lines,
@@ -45,20 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of each phase, cost where a price is known, and what fits on which class of devices. Models and datasets "
         "that are not on this machine are planned from the catalogue's figures."
     )
-    add_what(parser)
-    add_training(parser)
-    add_inference_dtype(parser)
-    add_protocol(parser)
-    add_device(parser)
+    add_options(parser, *WHAT, *DATA, *TRAINING, "--inference-dtype", "--protocol", "--device")
     parser.add_argument(
         "--device-class",
         nargs="+",
         metavar="CLASS",
         help="plan for these classes of devices instead of this machine, such as rtx-3080-10g mac-16g",
     )
-    add_config(parser)
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--config", "--store", "--json")
     parser.set_defaults(command=execute, name="plan")
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import get_args
 
-from moodbench.cli.options import add_config, add_inference_dtype, add_store, print_lines
+from moodbench.cli.options import add_options, print_lines
 from moodbench.config import load_catalogue
 from moodbench.errors import UsageError
 from moodbench.report.terminal import make_console
@@ -51,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", choices=("label", "all"), default="label", help="of the label only (default), or of all"
     )
     parser.add_argument("--with-text", action="store_true", help="repeat each text beside its label")
-    add_inference_dtype(parser)
-    add_store(parser)
+    add_options(parser, "--inference-dtype", "--store")
     parser.set_defaults(command=predict)
 
 
@@ -65,9 +64,7 @@ def add_export_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", metavar="FIT_ID|NAME", help=MODEL_HELP)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that is absent or empty")
-    add_inference_dtype(parser)
-    add_config(parser)
-    add_store(parser)
+    add_options(parser, "--inference-dtype", "--config", "--store")
     parser.set_defaults(command=export)
 
 

@@ -10,20 +10,18 @@ from rich.console import Console
 
 from moodbench.benchmark.published import Comparison, compare_published
 from moodbench.cli.options import (
+    DATA,
+    TARGET,
+    TRAINING,
     add_action,
     add_actions,
-    add_config,
-    add_datasets,
-    add_device,
-    add_json,
-    add_store,
-    add_training,
+    add_options,
     catalogue_of,
     print_json,
     print_lines,
     values_of,
 )
-from moodbench.cli.running import add_target, carry_out, exit_code_of_run, open_context
+from moodbench.cli.running import carry_out, exit_code_of_run, open_context
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import FineTuning, Head, ModelEntry
 from moodbench.errors import INTERRUPTED, UsageError
@@ -44,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = add_actions(
         parser, "List the recipes of training.yaml, and which models use each by default.", required=False
     )
-    add_config(parser)
-    add_json(parser)
+    add_options(parser, "--config", "--json")
     parser.set_defaults(command=list_recipes)
     listing = add_action(actions, "list", list_recipes, "list the recipes (default)")
     check = add_action(
@@ -57,15 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "print the published accuracies beside ours. Nothing is measured. Rerun the command to resume.",
     )
     check.add_argument("model", metavar="MODEL", help="a model with published results; see published.yaml or --config")
-    add_datasets(check)
-    check.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N-1")
-    add_training(check)
-    add_device(check, "train")
-    add_target(check)
-    add_store(check)
+    add_options(check, "--datasets", "--seeds", *DATA, *TRAINING)
+    add_options(check, "--device", help="where to train")
+    add_options(check, *TARGET, "--store")
     for action in (listing, check):
-        add_config(action, default=argparse.SUPPRESS)
-        add_json(action, default=argparse.SUPPRESS)
+        add_options(action, "--config", "--json", default=argparse.SUPPRESS)  # keeps one given before the action
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:

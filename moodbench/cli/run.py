@@ -13,24 +13,18 @@ from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_f
 from moodbench.benchmark.plan import PHASES
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import (
-    add_config,
-    add_datasets,
-    add_device,
-    add_inference_dtype,
-    add_json,
-    add_protocol,
-    add_store,
-    add_training,
-    add_what,
+    DATA,
+    TARGET,
+    TRAINING,
+    WHAT,
+    add_options,
     catalogue_of,
     print_json,
     print_lines,
     spec_of,
-    values_of,
+    spec_of_one,
 )
 from moodbench.cli.running import (
-    add_retrain,
-    add_target,
     carry_out,
     exit_code_of_run,
     open_context,
@@ -43,7 +37,6 @@ from moodbench.report.formatting import duration, percent
 from moodbench.report.leaderboard_view import view_leaderboard
 from moodbench.report.terminal import REPEAT_HEADINGS, make_console, print_table, repeat_rows, repeat_sentence
 from moodbench.spec import BenchmarkSpec, TrialSpec
-from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.store import Store
 
 FIT_COLUMNS = ["fit_id", "model", "dataset", "seed", "num_train", "validation_accuracy", "validation_f1_macro",
@@ -58,10 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "research), a YAML spec, or --models and --datasets, or --models and --data for a file of your own or any "
         "dataset of the hub. Rerun the command to resume."
     )
-    add_what(parser)
-    add_training(parser)
-    add_inference_dtype(parser)
-    add_protocol(parser)
+    add_options(parser, *WHAT, *DATA, *TRAINING, "--inference-dtype", "--protocol")
     parser.add_argument(
         "--until",
         choices=PHASES,
@@ -75,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="repeat every phase under reruns/ of the store, and compare; the first results stay as they are",
     )
-    add_retrain(parser)
+    add_options(parser, "--retrain")
     parser.set_defaults(command=execute, name="run")
 
 
@@ -85,10 +75,9 @@ def add_train_all(parser: argparse.ArgumentParser) -> None:
         "Short for `moodbench run --until fit`: make the fits that are missing. `moodbench run` with the same options, "
         "or `moodbench evaluate` and `moodbench benchmark`, continue from there."
     )
-    add_what(parser)
-    add_training(parser)
+    add_options(parser, *WHAT, *DATA, *TRAINING)
     _add_target(parser, "train")
-    add_retrain(parser)
+    add_options(parser, "--retrain")
     parser.set_defaults(command=execute, name="train-all", until="fit", force=False)
 
 
@@ -98,7 +87,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", required=True, help="see `moodbench catalogue models`")
     parser.add_argument("--dataset", metavar="DATASET", help="see `moodbench catalogue datasets`; or give --data")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
-    add_training(parser)
+    add_options(parser, *DATA, *TRAINING)
     _add_target(parser, "train")
     parser.set_defaults(command=train, until="fit", force=False)
 
@@ -117,26 +106,22 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
         "named, or all. A fit without predictions is evaluated first, because timed labels are compared with them."
     )
     _add_stored_fits(parser, "measure")
-    add_protocol(parser)
+    add_options(parser, "--protocol")
     parser.set_defaults(command=complete, until="measure")
 
 
 def _add_stored_fits(parser: argparse.ArgumentParser, doing: str) -> None:
     parser.add_argument("fits", nargs="*", metavar="FIT_ID|MODEL", help="fits by id or by model; default: all")
     parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="fits of these models")
-    add_inference_dtype(parser)
-    add_datasets(parser)
+    add_options(parser, "--inference-dtype", "--datasets")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="S", help="fits with these seeds")
     _add_target(parser, doing)
 
 
 def _add_target(parser: argparse.ArgumentParser, doing: str) -> None:
     """Add the options for where phases run and where results go."""
-    add_device(parser, doing)
-    add_target(parser)
-    add_config(parser)
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--device", help=f"where to {doing}")
+    add_options(parser, *TARGET, "--config", "--store", "--json")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -150,13 +135,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Fit the model; return 0 if the fit has its record, 1 if it failed, 130 if interrupted."""
-    given = values_of(arguments)
-    if (arguments.dataset is None) == ("data" not in given):
-        both = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"
-        raise UsageError(f"train: needs exactly one of --dataset and --data; given: {both}")
-    chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
-    values = {**given, **chosen, "models": (arguments.model,), "seeds": (arguments.seed,)}
-    spec = spec_from_values(values, "command line")
+    spec = spec_of_one(arguments, "train", seeds=(arguments.seed,))
     return _run(spec, catalogue_of(arguments), arguments, with_baseline=False)
 
 

@@ -19,7 +19,7 @@ from moodbench.benchmark.data_report import data_reports
 from moodbench.benchmark.driver import RunSummary
 from moodbench.benchmark.from_store import Undertrained, retrained, undertrained
 from moodbench.benchmark.plan import Plan
-from moodbench.cli.options import add_cluster, address_of, print_lines
+from moodbench.cli.options import address_of, print_lines
 from moodbench.config import Catalogue
 from moodbench.config.cluster import read_cluster_file
 from moodbench.errors import UsageError
@@ -31,17 +31,6 @@ from moodbench.store import Store
 
 WITH_VALUES, FLAGS = ("--models", "--retrain"), ("--json", "--force")
 """Options that a suggested command sets itself, and options that it omits."""
-
-
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add `--executor`, `--address` and `--cluster`."""
-    parser.add_argument(
-        "--executor",
-        choices=("ray", "inline"),
-        default="ray",
-        help="ray packs trials on this machine's processors; inline runs them in this process, for debugging",
-    )
-    add_cluster(parser)
 
 
 @contextmanager
@@ -146,16 +135,6 @@ def _conversions(fits: Sequence[FitSpec]) -> Iterator[str]:
                 f"{name}: weights are {ref} of {repository}, safetensors that the hub's {BOT} made of the owner's "
                 "pickles."
             )
-
-
-def add_retrain(parser: argparse.ArgumentParser) -> None:
-    """Add `--retrain`."""
-    parser.add_argument(
-        "--retrain",
-        choices=("undertrained",),
-        help="train longer: of the requested models, only those whose latest fit was not trained enough, with more "
-        "epochs",
-    )
 
 
 def to_retrain(trials: Sequence[TrialSpec], fits: pd.DataFrame, console: Console) -> list[TrialSpec]:

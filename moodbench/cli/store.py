@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from moodbench.analysis.cache import cached_results
-from moodbench.cli.options import add_action, add_actions, add_json, add_store, existing_store, print_json, print_lines
+from moodbench.cli.options import add_action, add_actions, add_options, existing_store, print_json, print_lines
 from moodbench.hardware import hardware
 from moodbench.report.terminal import make_console
 from moodbench.store.reading import compact
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="move what differs, with its files and what depends on it, to duplicates/; the command that made it "
         "makes it again",
     )
-    add_json(verify)
+    add_options(verify, "--json")
     recompute = add_action(
         actions, "recompute", recompute_store, "write tables of scores and percentiles recomputed from stored samples"
     )
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         actions, "compact", compact_store, "write the records of each kind into one file: a large store opens quickly"
     )
     for action in (verify, recompute, combine):
-        add_store(action)
+        add_options(action, "--store")
 
 
 def add_track(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,7 @@ def add_track(parser: argparse.ArgumentParser) -> None:
         "or database; the default is a SQLite file in the store.",
     )
     sync = add_action(actions, "sync", track, "log the trials that are not there yet; it can be repeated")
-    add_store(sync)
-    add_json(sync)
+    add_options(sync, "--store", "--json")
 
 
 def verify_store(arguments: argparse.Namespace) -> int:

@@ -16,14 +16,10 @@ from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimates import class_here
 from moodbench.benchmark.preflight import check_models
 from moodbench.cli.options import (
-    add_cluster,
-    add_config,
-    add_device,
-    add_json,
-    add_protocol,
-    add_store,
-    add_training,
-    values_of,
+    DATA,
+    TRAINING,
+    add_options,
+    spec_of_one,
 )
 from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
@@ -34,7 +30,6 @@ from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.paths import write_output
 from moodbench.report.search import budget_warning, search_sentences, shown, write_search_page
 from moodbench.report.terminal import make_console
-from moodbench.spec.benchmark_spec import spec_from_values
 from moodbench.tune.request import budget_seconds, make_search
 from moodbench.tune.result import (
     search_result,
@@ -63,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", required=True, help="a model that is fitted by LoRA")
     parser.add_argument("--dataset", help="a dataset; or give --data")
-    add_training(parser)
+    add_options(parser, *DATA, *TRAINING)
     parser.add_argument(
         "--space",
         default="lora_rank_alpha",
@@ -94,12 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: first try the best configurations of earlier searches of the model that lie in the space",
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of the confirmation; 0 skips it")
-    add_protocol(parser)
-    add_device(parser)
-    add_cluster(parser)
-    add_config(parser)
-    add_store(parser)
-    add_json(parser)
+    add_options(parser, "--protocol", "--device", "--address", "--cluster", "--config", "--store", "--json")
     parser.set_defaults(command=execute)
 
 
@@ -113,12 +103,7 @@ def execute(arguments: argparse.Namespace) -> int:
     num_seeds, arguments.seeds = arguments.seeds, None
     if not 0 <= num_seeds <= MIN_TRAINING_SEED:
         raise UsageError(f"--seeds {num_seeds}: must be 0 to {MIN_TRAINING_SEED}")
-    given = values_of(arguments)
-    if (arguments.dataset is None) == ("data" not in given):
-        seen = f"--dataset {arguments.dataset} and --data {arguments.data}" if arguments.dataset else "neither"
-        raise UsageError(f"tune: needs exactly one of --dataset and --data; given: {seen}")
-    chosen = {"datasets": (arguments.dataset,)} if arguments.dataset is not None else {}
-    spec = spec_from_values({**given, **chosen, "models": (arguments.model,)}, "command line")
+    spec = spec_of_one(arguments, "tune")
     console = make_console(stderr=arguments.json)
     with open_context(arguments, catalogue, console) as context:
         context.store.check_writable()

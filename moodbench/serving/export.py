@@ -6,6 +6,7 @@ The card shows the measured values of the fit from the store; missing values are
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from moodbench.models.base import LANGUAGE_MODELS
 from moodbench.paths import user_path
 from moodbench.report.formatting import count, duration, mebibytes, milliseconds, missing, percent, three_digits
 from moodbench.serving.classifier import ChosenFit, choose_fit
-from moodbench.serving.licences import licence_lines
 from moodbench.spec import Prompt
 from moodbench.statistics.intervals import wilson
 from moodbench.store import Store
@@ -37,6 +37,23 @@ WHY_NOT = {
 NOT_MEASURED = "not measured"
 TASKS = {"causal": "text-generation", "masked": "fill-mask", "seq2seq": "text2text-generation"}
 """Task name on the hub (`pipeline_tag`) by kind of prompt."""
+_NAMES = """
+apache-2.0 mit openrail openrail++ bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 afl-3.0 gemma
+bigcode-openrail-m artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0
+cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 wtfpl
+cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 zlib
+cdla-permissive-1.0 cdla-permissive-2.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+lgpl-2.1 lgpl-3.0 lgpl-lr isc lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl osl-3.0 postgresql ofl-1.1 pddl
+ncsa unlicense deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4
+intel-research
+"""
+HUB_LICENCES = frozenset(_NAMES.split())
+"""Identifiers that the hub accepts, besides `unknown` and `other`.
+
+Source: https://huggingface.co/docs/hub/repositories-licenses.
+"""
+_ALIASES = {"gemma terms": "gemma", "llama 3.2 community": "llama3.2", "apache 2.0": "apache-2.0"}
+_UNKNOWN = ("", "none", "unknown", "not stated", "not specified", "other")
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,22 @@ def _header(facts: CardFacts) -> str:
     lines = ["library_name: transformers", f"pipeline_tag: {task}", "tags: [sentiment-analysis, moodbench]"]
     lines += licence_lines(facts.model.licence if facts.model else None)
     return "\n".join(["---", *lines, "---"])
+
+
+def licence_lines(licence: str | None) -> list[str]:
+    """Return the lines of a card's header that state `licence`, always with an identifier that the hub accepts.
+
+    A licence that nobody has checked, or that is not stated, is `unknown`; one that the hub has no identifier for is
+    `other` with its name.
+    """
+    stated = licence or ""
+    name = re.sub(r"\s*\([^)]*\)\s*$", "", stated).strip()
+    known = _ALIASES.get(name.lower(), name.lower())
+    if "unchecked" in stated or "not checked" in stated or known in _UNKNOWN:
+        return ['license: "unknown"']
+    if known in HUB_LICENCES:
+        return [f"license: {json.dumps(known)}"]
+    return ['license: "other"', f"license_name: {json.dumps(name)}"]
 
 
 def _use(facts: CardFacts) -> str:

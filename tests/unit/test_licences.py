@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from moodbench.config import load_catalogue
-from moodbench.serving.licences import HUB_LICENCES, licence_lines
+from moodbench.serving.export import HUB_LICENCES, licence_lines
 
 
 @pytest.mark.parametrize(
