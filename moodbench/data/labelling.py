@@ -23,11 +23,11 @@ DROP = "drop"
 """Class in a label map whose rows are dropped."""
 NUM_CLASSES = (2, 3, 5)
 _RANKS = {
-    0: "very negative, very bad, terrible",
-    1: "negative, neg, bad, false",
-    2: "neutral, neu, mixed",
-    3: "positive, pos, good, true",
-    4: "very positive, very good, excellent",
+    0: "very negative, very bad, terrible, very dissatisfied, sehr negativ, très négatif, muy negativo",
+    1: "negative, neg, bad, false, dissatisfied, unhappy, dislike, not recommended, negativ, négatif, negativo, 👎, 🙁",
+    2: "neutral, neu, mixed, neutre, neutro, 😐",
+    3: "positive, pos, good, true, satisfied, happy, like, recommended, positiv, positif, positivo, 👍, 🙂",
+    4: "very positive, very good, excellent, very satisfied, sehr positiv, très positif, muy positivo",
 }
 SENTIMENT = {word: rank for rank, words in _RANKS.items() for word in words.split(", ")}
 """Known class name -> rank; the most negative has rank 0."""
@@ -95,15 +95,18 @@ def shown(label: str) -> str:
 
 
 def _number(name: str) -> float | None:
-    """Return the number in "4", "-1.5" or "8/10", the last as a share."""
-    found = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)(?: ?(?:/|out of|of) ?(\d+(?:\.\d+)?))?(?: ?stars?)?", name.casefold())
+    """Return the number in "4", "-1.5", "80 %" or "8/10", the last as a share."""
+    found = re.fullmatch(
+        r"([+-]?\d+(?:\.\d+)?)(?: ?(?:/|out of|of) ?(\d+(?:\.\d+)?))?(?: ?(?:stars?|%))?", name.casefold()
+    )
     if found is None:
         return None
     return float(found.group(1)) / (float(found.group(2) or 1) or 1)
 
 
 def _sentiment(name: str) -> float | None:
-    return SENTIMENT.get(re.sub(r"[\s_-]+", " ", name.casefold()).strip())
+    bare = re.sub("[\ufe0f\U0001f3fb-\U0001f3ff]", "", name.casefold())  # variants and skin tones of an emoji
+    return SENTIMENT.get(re.sub(r"[\s_-]+", " ", bare).strip())
 
 
 @dataclass

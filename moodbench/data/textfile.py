@@ -31,6 +31,13 @@ _CONTAINERS = {
     b"%PDF": "a PDF document; export the table as CSV where it was made",
 }
 """First bytes of what is not a table of text -> what it is and how it is converted."""
+_WIDE = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""First bytes of text in wide characters -> its encoding; UTF-32 comes first, as it begins like UTF-16."""
 _NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 """Bytes that are undefined in cp1252."""
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -147,10 +154,10 @@ def _scan(path: Path, file: BinaryIO) -> tuple[int, bool, bool]:
     start = line_start = 0
     is_utf8, has_undefined = True, False
     while block := file.read(1 << 20):
-        if start == 0 and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if start == 0 and (wide := next((name for mark, name in _WIDE.items() if block.startswith(mark)), None)):
             raise DataError(
-                f"{path}: is UTF-16 text; allowed are UTF-8, cp1252 and latin-1, save it as UTF-8, for instance: "
-                "iconv -f utf-16 -t utf-8"
+                f"{path}: is {wide} text; allowed are UTF-8, cp1252 and latin-1, save it as UTF-8, for instance: "
+                f"iconv -f {wide} -t UTF-8"
             )
         nul = block.find(b"\0")
         if nul >= 0:

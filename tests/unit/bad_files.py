@@ -38,7 +38,8 @@ FILES = {
     "white space": (lambda: call(b"\n \n"), ["contains only white space"]),
     "header only": (lambda: call(b"text,label\n"), ["a header but no rows"]),
     "binary": (lambda: call(b"text,label\nabc\0def,1\n"), ["is binary, not text (NUL at byte 14)"]),
-    "UTF-16": (lambda: call("text,label\na,1\n".encode("utf-16")), ["is UTF-16 text", "save it as UTF-8"]),
+    "UTF-16": (lambda: call("text,label\na,1\n".encode("utf-16")), ["is UTF-16 text", "iconv -f UTF-16 -t UTF-8"]),
+    "UTF-32": (lambda: call("text,label\na,1\n".encode("utf-32")), ["is UTF-32 text", "iconv -f UTF-32 -t UTF-8"]),
     "wrong separator": (lambda: call(b"text:label\na:1\n"), ["a single column, 'text:label'", "comma, semicolon, tab, bar"]),
     "a comma in a tsv": (lambda: call(table(rows()), name="a.tsv"), ["a single column, 'text,label'", "(a .tsv file: tab)"]),
     "missing text column": (

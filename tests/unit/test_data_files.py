@@ -62,6 +62,11 @@ GOOD = {
         ("very_negative", "negative", "Neutral", "Positive", "very positive"), 300, {},
     ),
     "three known words": ("a.csv", table(rows(("pos", "neu", "neg"), 300)), {}, ("neg", "neu", "pos"), 300, {}),
+    "percentages": ("a.csv", table(rows(("100%", "20 %"))), {}, ("20 %", "100%"), N, {"warnings": ()}),
+    "thumbs": ("a.csv", table(rows(("👎🏽", "👍"))), {}, ("👎🏽", "👍"), N, {"warnings": ()}),
+    "known words of other languages": (
+        "a.csv", table(rows(("positif", "négatif", "neutre"), 300)), {}, ("négatif", "neutre", "positif"), 300, {"warnings": ()},
+    ),
     "unknown words by the alphabet": ("a.csv", table(rows(("spam", "ham"))), {}, ("ham", "spam"), N, {}),
     "labels given": ("a.csv", table(rows(("spam", "ham"))), {"labels": ("spam", "ham")}, ("spam", "ham"), N, {"warnings": ()}),
     "white space round labels": ("a.csv", table([(t, f" {lb} ") for t, lb in rows()]), {}, TWO, N, {}),
