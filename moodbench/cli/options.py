@@ -36,7 +36,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--seeds": {"type": int, "metavar": "N", "help": "train with seeds 0 to N-1"},
     "--data": {
         "metavar": "FILE|hub:OWNER/NAME",
-        "help": "CSV, TSV, JSONL or Parquet with texts and labels, or a dataset of the hub (hub:OWNER/NAME@REVISION)",
+        "help": "CSV, TSV, Excel (.xlsx), JSONL or Parquet with texts and labels, or a dataset of the hub "
+        "(hub:OWNER/NAME@REVISION)",
     },
     "--text-column": {
         "metavar": "NAME",

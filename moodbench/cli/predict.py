@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="FILE|-",
-        help="one text per line (.txt, or - for standard input; see --input-format), or .csv, .tsv, .jsonl, .parquet; "
-        "UTF-8",
+        help="one text per line (.txt, or - for standard input; see --input-format), or .csv, .tsv, .xlsx, "
+        ".jsonl, .parquet; UTF-8",
     )
     parser.add_argument(
         "--input-format",

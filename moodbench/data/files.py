@@ -1,4 +1,4 @@
-"""Read the user's own file (CSV, TSV, JSONL or Parquet) row by row and find its columns; errors name the line."""
+"""Read the user's file (CSV, TSV, Excel, JSONL or Parquet) row by row and find its columns; errors name the line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from moodbench.data.delimited import (
     quoting_of,
     records,
 )
-from moodbench.data.textfile import encoding_of, is_gzip, refuse_container, text_lines
+from moodbench.data.textfile import encoding_of, is_gzip, is_workbook, refuse_container, text_lines
+from moodbench.data.workbook import SAVE, first_sheet, rows_below, unpacked_xml_bytes
 from moodbench.errors import DataError, PrerequisiteError
 from moodbench.paths import expanded
 
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
 FORMATS = {
     ".csv": "CSV",
     ".tsv": "TSV",
+    ".xlsx": "Excel",
+    ".xlsm": "Excel",
     ".jsonl": "JSONL",
     ".ndjson": "JSONL",
     ".parquet": "Parquet",
     ".pq": "Parquet",
 }
-"""File name suffix -> format; the text formats may be followed by .gz."""
+"""File name suffix -> format; the text formats may be followed by .gz, and a workbook is read whatever its name."""
 HEADER = "that repeat the header"
 _HEAD_LINES = 100
 """Number of JSON lines that determine the columns; one line is not enough, as writers may omit empty fields."""
@@ -51,7 +54,7 @@ class Cells:
 
     format: str
     encoding: str | None
-    """utf-8 (also with a few odd lines), cp1252 or latin-1; None for Parquet, whose text is always UTF-8."""
+    """utf-8 (also with a few odd lines), cp1252 or latin-1; None for Excel and Parquet, which are Unicode."""
     separator: str | None
     """Delimiter of a CSV or TSV file; None for other formats."""
     columns: tuple[str, ...]
@@ -69,9 +72,9 @@ def open_cells(
 ) -> Cells:
     """Open the file at `path` and return its `columns` (role -> name); rows are read lazily.
 
-    In a delimited file, rows of only empty cells are skipped like blank lines and repeated headers are left out, unless
-    `every_row` is set, which also allows a file with a single column. A row that leaves out its last cells has None
-    there. The header is recognised by `columns` and the names `expected`.
+    In a delimited file and a sheet, rows of only empty cells are skipped like blank lines and repeated headers are left
+    out, unless `every_row` is set, which also allows a file with a single column. A row that leaves out its last cells
+    has None there. The header is recognised by `columns` and the names `expected`.
     Raises: PrerequisiteError if there is no such file; DataError if it is empty, binary, of another format or lacks a
     column.
     """
@@ -80,6 +83,8 @@ def open_cells(
         return _parquet(path, columns)
     if kind == "JSONL":
         return _json_lines(path, columns)
+    if kind == "Excel":
+        return _workbook(path, columns, expected, every_row=every_row)
     return _delimited(path, kind, columns, expected, every_row=every_row)
 
 
@@ -103,7 +108,7 @@ def format_of(path: Path) -> str:
         refuse_container(path)
     except OSError as error:
         raise PrerequisiteError(f"{path}: {error.strerror}; give the path of a file ({', '.join(FORMATS)})") from error
-    kind = named_format(path)
+    kind = "Excel" if is_workbook(path) else named_format(path)
     if kind is None:
         remedy = (
             f"`jq -c '.[]' {path.name}` makes JSONL of an array"
@@ -113,6 +118,8 @@ def format_of(path: Path) -> str:
         raise DataError(f"{path}: ending {path.suffix or '(none)'!r} is not one of {', '.join(FORMATS)}; {remedy}")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty (0 bytes); expected {kind} with at least a header and rows")
+    if kind == "Excel" and not is_workbook(path):
+        raise DataError(f"{path}: is named {path.suffix}, but is no Excel workbook; rename it to say what it is")
     return kind
 
 
@@ -121,16 +128,20 @@ def named_format(path: Path) -> str | None:
     kind = FORMATS.get(path.suffix.lower())
     if path.suffix.lower() == ".gz":
         kind = FORMATS.get(Path(path.stem).suffix.lower())
-        return None if kind == "Parquet" else kind
+        return None if kind in ("Excel", "Parquet") else kind
     return kind
 
 
 def unpacked_bytes(path: Path, columns: Iterable[str]) -> int:
-    """Return the decompressed size of the file at `path` in bytes; for Parquet, the size of `columns`.
+    """Return the decompressed size of the file at `path` in bytes; for Parquet, the size of `columns`,
+    for Excel, of its XML.
 
     Raises: the errors of `format_of`.
     """
-    if format_of(path) != "Parquet":
+    kind = format_of(path)
+    if kind == "Excel":
+        return unpacked_xml_bytes(path)
+    if kind != "Parquet":
         return encoding_of(path).num_bytes if is_gzip(path) else path.stat().st_size
     metadata, wanted = _parquet_file(path).metadata, set(columns)
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
@@ -185,27 +196,50 @@ def _delimited(
     quoting = _quoting_of(path, path.stat().st_mtime_ns, head)
     dropped: Counter[str] = Counter()
 
-    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
-        number = 0
+    def below() -> Iterator[tuple[int, list[str]]]:
         for _, last, cells in records(islice(text_lines(path), head.num_lines, None), head.separator, quoting):
-            if not (cells if every_row else any(cells)):
-                continue
-            if tuple(map(clean_name, cells[: len(head.names)])) == head.names:
-                dropped[HEADER] += 1
-                cells = []
-                if not every_row:
-                    continue
-            number += 1
-            yield (
-                f"row {number} (line {head.num_lines + last})",
-                tuple(cells[i] if i < len(cells) else None for i in places),
-            )
+            if cells:
+                yield head.num_lines + last, cells
 
+    rows = _kept_rows(below(), head.names, places, None if every_row else dropped)
+    numbered = ((f"row {number} (line {line})", row) for number, (line, row) in enumerate(rows, 1))
     notes = [*encoding.notes, *([QUOTING_NOTES[quoting]] if quoting in QUOTING_NOTES else [])]
     if head.num_before:
         lines = "1 row" if head.num_before == 1 else f"{head.num_before} rows"
         notes.append(f"{lines} before the header (line {head.num_lines}) were left out")
-    return Cells(kind, encoding.name, head.separator, head.names, rows(), tuple(notes), dropped)
+    return Cells(kind, encoding.name, head.separator, head.names, numbered, tuple(notes), dropped)
+
+
+def _kept_rows(
+    rows: Iterable[tuple[int, Sequence[str]]],
+    names: tuple[str, ...],
+    places: Sequence[int],
+    dropped: Counter[str] | None,
+) -> Iterator[tuple[int, tuple[str | None, ...]]]:
+    """Yield the cells at `places` of each row with its number.
+
+    Empty rows and repetitions of the header `names` are left out and the latter counted in `dropped`, or, without it,
+    stay as rows without a cell.
+    """
+    for number, cells in rows:
+        repeated = tuple(map(clean_name, cells[: len(names)])) == names
+        if dropped is not None and (repeated or not any(cells)):
+            dropped[HEADER] += repeated
+            continue
+        yield number, tuple(cells[i] if i < len(cells) and not repeated else None for i in places)
+
+
+def _workbook(path: Path, columns: Mapping[str, str], expected: Collection[str], *, every_row: bool) -> Cells:
+    sheet = first_sheet(path, {clean_name(name) for name in (*columns.values(), *expected)})
+    if not sheet.names:
+        title = f"its first sheet, {sheet.title!r},"
+        raise DataError(f"{path}: {title} has no cell that can be read; expected a header and rows: {SAVE}")
+    where = f"{path}: sheet {sheet.title!r}" if sheet.others else path
+    places = places_of(where, sheet.names, columns)
+    dropped: Counter[str] = Counter()
+    rows = _kept_rows(rows_below(path, sheet, places), sheet.names, places, None if every_row else dropped)
+    numbered = ((f"row {number} of the sheet", row) for number, row in rows)
+    return Cells("Excel", None, None, sheet.names, numbered, sheet.notes, dropped)
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Lines of a text file, plain or gzip, in UTF-8, cp1252, latin-1 or a mixture; other containers are refused."""
+"""Lines of a text file, plain or gzip, in UTF-8, cp1252, latin-1 or a mixture; archives and the like are refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from moodbench.errors import DataError
 LONGEST_BYTES = 16 * 2**20
 """Maximum length of a line or cell; anything longer indicates a wrong file or an unclosed quote."""
 GZIP = b"\x1f\x8b"
-_WORKBOOK = "an Excel workbook; save it as 'CSV UTF-8' there, or `libreoffice --headless --convert-to csv {}`"
+_SAVE = "save it as .xlsx or 'CSV UTF-8' there, or `libreoffice --headless --convert-to csv {}`"
+_OFFICE = f"a damaged Excel workbook, or another Office document than .xlsx; open it and {_SAVE}"
+_ZIP = b"PK\x03\x04"
 _CONTAINERS = {
-    b"\xd0\xcf\x11\xe0": _WORKBOOK,
-    b"PK\x03\x04": "a zip archive; `unzip {}`, and give the file in it",
+    b"\xd0\xcf\x11\xe0": f"an Excel workbook that is encrypted or of the format .xls; remove its password and {_SAVE}",
+    _ZIP: "a zip archive; `unzip {}`, and give the file in it",
     b"BZh": "compressed by bzip2; `bunzip2 --keep {}`, and give the result (gzip is read as it is)",
     b"\xfd7zXZ": "compressed by xz; `xz --decompress --keep {}`, and give the result (gzip is read as it is)",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard; `zstd --decompress {}`, and give the result (gzip is read as it is)",
@@ -38,6 +41,9 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """First bytes of text in wide characters -> its encoding; UTF-32 comes first, as it begins like UTF-16."""
+_TYPES = "[Content_Types].xml"
+_WORKBOOK_TYPE = re.compile(rb"(spreadsheetml\.(sheet|template)|ms-excel\.(sheet|template)\.macroEnabled)\.main\+xml")
+"""Content type of the main part of a workbook that `workbook` reads: ECMA-376 part 1, 12.3.23."""
 _NOT_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 """Bytes that are undefined in cp1252."""
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -72,14 +78,28 @@ class Encoding:
 
 
 def refuse_container(path: Path) -> None:
-    """Raise DataError, with what converts it, if the first bytes are those of a workbook, archive or database."""
+    """Raise DataError, with what converts it, if the first bytes are those of an archive, a database or the like."""
+    if is_workbook(path):
+        return
     with path.open("rb") as file:
         head = file.read(4096)
     for magic, what in _CONTAINERS.items():
         if head.startswith(magic):
-            if magic == b"PK\x03\x04" and (b"[Content_Types].xml" in head or b"xl/" in head):
-                what = _WORKBOOK
+            if magic == _ZIP and any(part in head for part in (_TYPES.encode(), b"xl/", b"opendocument")):
+                what = _OFFICE
             raise DataError(f"{path}: is {what.format(path.name)}")
+
+
+def is_workbook(path: Path) -> bool:
+    """Return whether a file is an Excel workbook (.xlsx or .xlsm), whatever its name."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(_TYPES) as types:
+            return _WORKBOOK_TYPE.search(types.read(1 << 20)) is not None
+    except (zipfile.BadZipFile, zlib.error, LookupError, OSError, EOFError, RuntimeError, ValueError):
+        return False
 
 
 def open_bytes(path: Path) -> BinaryIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 import sys
 from collections import deque
@@ -48,6 +49,7 @@ _BOM = b"\xef\xbb\xbf"
 OutputFormat = Literal["jsonl", "csv"]
 Chunk = list[str | None]
 """The texts of some rows; None where a row has none."""
+_log = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\s*[+-]?[0-9][0-9.,]*\s*")
 
 
@@ -55,7 +57,7 @@ def read_texts(source: str, column: str | None = None, stdin_format: InputFormat
     """Return an iterator over the texts of `source`, one for each row, in order and in chunks of 1 to CHUNK texts.
 
     The texts are the lines of a .txt file or of standard input (`-`), or one `column` (default: `text`, or the only
-    one) of a CSV, TSV, JSONL or Parquet file, or of rows on standard input. A chunk is yielded as soon as it is
+    one) of a CSV, TSV, Excel, JSONL or Parquet file, or of rows on standard input. A chunk is yielded as soon as it is
     available, so a slow pipe is answered row by row. A row without a text (null, a missing key, a list, half a
     surrogate pair) gives None, a number its digits. Contents are checked as they are read.
     Raises: UsageError if the request is impossible; PrerequisiteError if a file cannot be opened; DataError, which
@@ -166,7 +168,10 @@ def _decoded(data: bytes, name: str, offset: int) -> list[str]:
 
 def _cells(path: Path, column: str | None) -> Iterator[str | None]:
     expected = (column or DEFAULT_COLUMN,)
-    wanted = _text_column(str(path), open_cells(path, {}, every_row=True, expected=expected).columns, column)
+    opened = open_cells(path, {}, every_row=True, expected=expected)
+    for note in opened.notes:
+        _log.warning("%s: %s", path, note)
+    wanted = _text_column(str(path), opened.columns, column)
     for _, (value,) in open_cells(path, {"text_column": wanted}, every_row=True).rows:
         yield _text(value)
 

@@ -46,7 +46,7 @@ class BenchmarkSpec(BaseModel):
     data: str | None = None
     """A dataset in addition to `datasets`: the user's own table, or `hub:OWNER/NAME[@REVISION]`.
 
-    The table is a CSV, TSV, JSONL or Parquet file.
+    The table is a CSV, TSV, Excel, JSONL or Parquet file.
     """
     datasets: tuple[str, ...] = Field((), validate_default=True)
     """Names of datasets in the catalogue; may be empty if `data` is given."""

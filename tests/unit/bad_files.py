@@ -29,7 +29,7 @@ FILES = {
     "a named pipe": (
         lambda: os.mkfifo("a.csv") or call(None), ["a.csv: is a pipe or a device", "expected a regular file", "write it to a file first"]
     ),
-    "an unknown ending": (lambda: call(b"x", name="a.xlsx"), ["ending '.xlsx' is not one of .csv, .tsv, .jsonl"]),
+    "an unknown ending": (lambda: call(b"x", name="a.doc"), ["ending '.doc' is not one of .csv, .tsv, .xlsx"]),
     "no ending": (lambda: call(b"x", name="reviews"), ["ending '(none)' is not one of"]),
     "empty": (lambda: call(b""), ["a.csv: the file is empty (0 bytes)"]),
     "larger than the memory": (

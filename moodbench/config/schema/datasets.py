@@ -44,7 +44,7 @@ class Labelling(Entry):
 
 
 class FileSource(Labelling):
-    """A table of texts and labels in CSV, TSV, JSONL or Parquet: the user's own file, or a file of a Kaggle dataset."""
+    """A table of texts and labels in CSV, TSV, Excel, JSONL or Parquet: the user's file, or one of a Kaggle dataset."""
 
     path: str = Field(min_length=1)
     """Path of the file, relative to the working directory or to the root of the Kaggle dataset."""
