@@ -235,8 +235,9 @@ class ClusterTarget(Target):
     def _reference(self) -> Hardware:
         """Return the machine that the measurements of this run are bound to.
 
-        Its class is in `measure_on`, if that is given. Nodes with CUDA come first, then the most frequent kind of
-        machine, then the most memory.
+        Its class is in `measure_on`, if that is given. Nodes with CUDA come first, then the kind of machine with most
+        measurements in the store, so that a resumed run repeats none when another kind is back, then the most frequent
+        kind, then the most memory.
         """
         wanted = self._rules.measure_on
         able = [node for node in self._current.values() if not wanted or node.kind in wanted]
@@ -244,7 +245,13 @@ class ClusterTarget(Target):
             kinds = ", ".join(sorted({node.kind for node in self._current.values()}))
             raise PrerequisiteError(f"--cluster: measure_on is {', '.join(wanted)}, but the nodes are of class {kinds}")
         counts = Counter(node.machine_key for node in able)
-        best = max(able, key=lambda n: ("cuda" in n.devices, counts[n.machine_key], n.memory_bytes, n.machine_key))
+        done = Counter(self._store.sound_records("measurements")[0]["machine_key"])
+        best = max(
+            able,
+            key=lambda n: (
+                "cuda" in n.devices, done[n.machine_key], counts[n.machine_key], n.memory_bytes, n.machine_key,
+            ),
+        )  # fmt: skip
         return self.machine_of(best.id)
 
 

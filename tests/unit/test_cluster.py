@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from generated_store import generate
 from refused import fail
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
 from moodbench.errors import PrerequisiteError
-from moodbench.hardware import GIB, Gpu, Hardware
+from moodbench.hardware import GIB, Gpu, Hardware, hardware
 from moodbench.runtime.executor import Command, Ended, Progress
 from moodbench.runtime.process import Outcome
 from moodbench.runtime.ray_cluster import RayNode
@@ -125,6 +126,18 @@ def test_nodes_that_pass_their_check_become_nodes_of_the_schedule(tmp_path):
 def test_a_gpu_that_ray_claims_and_the_driver_does_not_see_is_no_device(tmp_path):
     target, _ = site_of(tmp_path, [ray_node("a", gpus=2)], {"a": answer(CPU)})
     assert target.nodes()[0].devices == {"cpu"}
+
+
+def test_a_resumed_run_measures_on_the_kind_of_machine_that_the_store_has_measurements_of(tmp_path):
+    machine = hardware()
+    larger = replace(machine, memory_bytes=2 * machine.memory_bytes)
+    nodes, answers = (
+        [ray_node("small"), ray_node("large", memory=64 * GIB)],
+        {"small": answer(machine), "large": answer(larger)},
+    )
+    assert site_of(tmp_path, nodes, answers)[0].machine == larger, "without measurements the one with more memory"
+    generate(tmp_path / "store", num_models=1, num_datasets=1, num_seeds=1, predictions=False)
+    assert site_of(tmp_path, nodes, answers)[0].machine == machine
 
 
 def test_measure_on_chooses_the_class_that_measures(tmp_path):
