@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -159,6 +159,21 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> Iterator[Path]:
+    """Write files by name to `folder`, made if it is missing, and yield the path of each.
+
+    Raises: PrerequisiteError if they cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --output"
+        ) from error
+    for name, content in contents.items():
+        yield write_output(folder / name, content)
 
 
 def write_output(path: Path, content: bytes, option: str = "--output") -> Path:

@@ -252,7 +252,6 @@ def _files(view: LeaderboardView, trials: pd.DataFrame, snapshot: Snapshot, stat
 
 @cache
 def _downloads() -> Downloads:
-    """Return the downloads of this process."""
     return Downloads(MAX_FILES)
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.resources import files
+
+
+def asset(name: str) -> str:
+    """Return a style sheet or script of this package."""
+    return files("moodbench.app").joinpath(name).read_text("utf-8")
 
 
 class Html(str):

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from moodbench.analysis.leaderboard import MEASURED
-from moodbench.app.html import details, hint, legend, not_shown
-from moodbench.app.leaderboard_table import TABLE_JS, leaderboard_table, missing_reason
+from moodbench.app.html import asset, details, hint, legend, not_shown
+from moodbench.app.leaderboard_table import leaderboard_table, missing_reason
 from moodbench.app.privacy import failures_table
 from moodbench.app.snapshot import Shown, Snapshot
 from moodbench.app.tab import LISTENER, Choices, Layout, Services, Tab
@@ -46,7 +46,7 @@ def build(layout: Layout, services: Services) -> None:
         extra = [(f"{c.heading}: {c.help}", c.key) for c in MORE_COLUMNS]
         more = gr.CheckboxGroup(extra, label="More columns", elem_id="columns", min_width=200)
         layout.control("columns", more, choices=extra)
-    layout.html("mb-leaderboard", js_on_load=TABLE_JS, apply_default_css=False)
+    layout.html("mb-leaderboard", js_on_load=asset("table.js"), apply_default_css=False)
     gr.HTML("<h2>What does accuracy cost?</h2>", elem_classes="mb")
     axes = [(cost.title, column) for column, cost in figures.COSTS.items()]
     against = gr.Dropdown(axes, value=DEFAULT.against, label="Horizontal axis", elem_id="against")
@@ -108,7 +108,6 @@ def rerank(snapshot: Snapshot, state: State, services: Services) -> Sequence[Any
 
 
 def _ranked(shown: Shown, snapshot: Snapshot, state: State, services: Services) -> tuple[str, str, str]:
-    """Return the answer, the table and the notes."""
     view, columns = shown.view, columns_with(state.columns)
     num_rows, num_shown = len(shown.track), len(shown.rows)
     count = f"{num_shown} of {num_rows} entries shown" if num_shown < num_rows else f"{num_rows} entries"

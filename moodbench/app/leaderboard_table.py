@@ -26,7 +26,7 @@ from moodbench.report.formatting import (
     reference_cells,
     track_facts,
 )
-from moodbench.report.leaderboard_view import DRAWN_FROM, TIED, chance, tied_best
+from moodbench.report.leaderboard_view import CLOCKED, DRAWN_FROM, LOWER, TIED, chance, tied_best
 
 BEST, TIED_BEST = "the best", "the best, or not significantly different from it"
 WEIGHTED = ("rank", "score")
@@ -37,53 +37,10 @@ AREA_COSTS = {column: cost for cost, column in AREA_COLUMNS.items()}
 NEEDED_BY_WEIGHTED = (
     "name", *WEIGHTED, "rank_low", "rank_high", "p_best", "provisional", "verdict", "composite", *SCORE_REASON_COLUMNS,
 )  # fmt: skip
-TIMED = {"rank", "score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s"}
-"""Columns that other load on the machine disturbs."""
 PROVISIONAL = "provisional: other load disturbed the clock"
 ON_PHONE = ("rank", "name", "score", "accuracy", "latency_p50_s", "memory_peak_batch1_bytes", "p_best")
 """Columns shown on a narrow screen."""
-SMALLER_IS_BETTER = {
-    "rank", "latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "num_params", "name", "nll",
-    "brier", "ece",
-}  # fmt: skip
 WHISKER_WIDTH, WHISKER_HEIGHT = 96, 16
-TABLE_JS = r"""
-// Runs once. `element` outlives its contents, so events are handled on it; a new table is sorted again.
-let key, dir;
-function read() {
-  const given = new URL(location.href).searchParams.get('sort') || '';
-  key = given.replace(/^-/, ''); dir = given.startsWith('-') ? -1 : 1;
-}
-const cell = row => row.querySelector('.mb-' + CSS.escape(key));
-function compare(a, b) {
-  const x = (cell(a) || {dataset: {}}).dataset.v || '', y = (cell(b) || {dataset: {}}).dataset.v || '';
-  if (x === '' || y === '') return (x === '') - (y === '');     // missing values are last in both directions
-  const n = Number(x), m = Number(y);
-  return dir * (isNaN(n) || isNaN(m) ? x.localeCompare(y) : n - m);
-}
-function apply() {
-  const body = element.querySelector('tbody'); if (!body) return;
-  if (key && element.querySelector('th.mb-' + CSS.escape(key)))
-    [...body.rows].sort(compare).forEach(row => body.appendChild(row));
-  element.querySelectorAll('thead th').forEach(th => { const b = th.querySelector('button'); if (!b) return;
-    const by = b.dataset.key === (key || 'rank');
-    th.setAttribute('aria-sort', by ? (key && dir < 0 ? 'descending' : 'ascending') : 'none'); });
-  body.classList.toggle('mb-sorted', !!key && !(key === 'rank' && dir > 0));
-}
-element.addEventListener('click', event => {
-  const button = event.target.closest('thead button[data-key]'); if (!button) return;
-  if (key === button.dataset.key) dir = -dir; else { key = button.dataset.key; dir = Number(button.dataset.first); }
-  const url = new URL(location.href), plain = key === 'rank' && dir > 0;
-  if (plain) url.searchParams.delete('sort'); else url.searchParams.set('sort', (dir < 0 ? '-' : '') + key);
-  history.replaceState(history.state, '', url);
-  apply();
-});
-addEventListener('popstate', () => { read(); apply(); });
-watch('value', apply);
-read();
-apply();
-"""
-"""Sorts the table by its headings; the order is part of the address."""
 
 
 class Axis(NamedTuple):
@@ -167,7 +124,7 @@ class CellRenderer:
         text = column.show(row)
         reason = missing_reason(column.key, row, self.failures) if text == MISSING else None
         notes, css = [reason] if reason else [], [css_classes(column.key)]
-        if row["provisional"] and column.key in TIMED:
+        if row["provisional"] and column.key in ("rank", *CLOCKED):
             css.append("mb-hatched")
             notes.append(PROVISIONAL)
         tied = best.get(column.key, set())
@@ -277,7 +234,7 @@ def _heading_html(column: Column, axis: Axis | None) -> str:
     if column.key == "accuracy" and axis:
         ends = "".join(f"<span>{100 * end:.0f}</span>" for end in axis)
         scale = f'<span class="mb-scale" aria-hidden="true">{ends}</span>'
-    first = 1 if column.key in SMALLER_IS_BETTER else -1
+    first = 1 if column.key in ("rank", "name", "num_params", *LOWER) else -1
     sort = "ascending" if column.key == "rank" else "none"
     return (
         f'<th scope="col" role="columnheader" class="{css_classes(column.key)}" aria-sort="{sort}" '

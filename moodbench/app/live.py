@@ -8,14 +8,13 @@ from html import escape
 from typing import Any
 
 from moodbench.analysis.event_log import Job, RunProgress, current_runs, dataset_of
-from moodbench.app.html import Html, card, details, hint, progress, table, with_store
+from moodbench.app.html import Html, asset, card, details, hint, legend, progress, table, with_store
 from moodbench.app.privacy import (
     REDACTED,
     MessageFilter,
     may_quote_private,
     message_filter,
     public_datasets,
-    redaction_note,
 )
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State, clamped, read_names
@@ -33,30 +32,16 @@ STATES = ("stalled", "running", "retrying", "failed", "stopped", "done", "skippe
 CSS = {"done": "mb-done", "skipped": "mb-done", "running": "mb-running"}
 SPARK_WIDTH, SPARK_HEIGHT = 90, 20
 MAX_SEEDS = 10
-FOLDS_JS = r"""
-// Runs once. A fold that the visitor has opened is opened again, by its key, after the contents are rendered again.
-const unfolded = new Set();
-element.addEventListener('click', event => {
-  const fold = event.target.closest('summary') && event.target.closest('details[data-key]'); if (!fold) return;
-  if (fold.open) unfolded.delete(fold.dataset.key); else unfolded.add(fold.dataset.key);  // it toggles after this event
-});
-function apply() {
-  element.querySelectorAll('details[data-key]').forEach(fold => { fold.open = unfolded.has(fold.dataset.key); });
-}
-watch('value', apply);
-apply();
-"""
 
 
 def build(layout: Layout, services: Services) -> None:
     """Create the components of the tab."""
     if services.runner is not None:
         _build_form(layout, services.runner)
-    layout.html("mb-live", js_on_load=FOLDS_JS)
+    layout.html("mb-live", js_on_load=asset("folds.js"))
 
 
 def _build_form(layout: Layout, runner: BackgroundRun) -> None:
-    """Create the form that starts and cancels a run."""
     import gradio as gr
 
     models, datasets = list(runner.catalogue.models), list(runner.catalogue.datasets)
@@ -75,12 +60,12 @@ def _build_form(layout: Layout, runner: BackgroundRun) -> None:
         with gr.Row():
             start = gr.Button("Start", variant="primary", elem_id="run-start")
             cancel = gr.Button("Cancel", elem_id="run-cancel")
-    # The timer renders the status again, but not the refusal, which stays until the form changes.
+    # The timer renders the status again, but not the refusal, which the last action removes when the form changes.
     refusal = gr.HTML(elem_id="mb-refusal", elem_classes="mb")
     shown = [refusal, layout.html("mb-runner")]
     layout.actions.append(Action(shown, [start.click], inputs, _start))
     layout.actions.append(Action(shown, [cancel.click], [], _cancel))
-    layout.actions.append(Action([refusal], [each.input for each in inputs], [], _form_changed))
+    layout.actions.append(Action([refusal], [each.input for each in inputs], [], lambda *_: [""]))
 
 
 def _start(
@@ -99,11 +84,6 @@ def _start(
     else:
         services.runner.start(spec_from_values({"seeds": (0,), **values}, "the page"))
     return ["", runner_html(store, services)]
-
-
-def _form_changed(store: Store, state: State, services: Services) -> list[str]:
-    """Return what removes the refusal of an earlier request."""
-    return [""]
 
 
 def spec_values(models: Sequence[str], datasets: Sequence[str], num_seeds: int) -> dict[str, Any]:
@@ -168,7 +148,7 @@ def _run_card(run: RunProgress, may_show: MessageFilter) -> str:
     return card(
         f"<h3>Run {escape(run.run_id)}: {status}</h3>{progress(share, 'jobs ended')}"
         f'<p aria-live="polite">{escape(_progress_text(run))}</p><p>{escape(states)}; {started}</p>'
-        f"{last_error}{redaction_note(is_redacted)}",
+        f"{last_error}{legend(REDACTED) if is_redacted else ''}",
         "warning" if run.num_failed or not (run.ended or run.is_active) else "plain",
     )
 

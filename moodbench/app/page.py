@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
@@ -39,30 +38,6 @@ TABS: tuple[Tab, ...] = (
 LIVE_EVERY_S = 2.0
 DOWNLOAD_CLEANUP_S = (3600, 24 * 3600)
 """Seconds between checks of Gradio's own copies of downloaded files, and the age at which a copy is removed."""
-ADDRESS_JS = r"""
-// The server sends the canonical query of the state that it has rendered; only the browser knows the sort order.
-// A tab that a visitor opens is a new entry of the history, so that Back returns to the tab before it.
-const tabOf = url => url.searchParams.get('tab') || 'leaderboard';
-let isRead = false;
-function sync() {
-  const sent = element.querySelector('[data-query]'); if (!sent) return;
-  const url = new URL(location.href), sort = url.searchParams.get('sort'), before = tabOf(url);
-  url.search = sent.dataset.query;
-  if (sort) url.searchParams.set('sort', sort);
-  if (isRead && tabOf(url) !== before) history.pushState(history.state, '', url);
-  else if (url.href !== location.href) history.replaceState(history.state, '', url);
-  isRead = true;
-}
-watch('value', sync);
-sync();
-addEventListener('popstate', () => {
-  const button = document.getElementById(`tab-${tabOf(new URL(location.href))}-button`); if (button) button.click();
-});
-// A link to the view gets the current address, which includes the sort order, when it is hovered, focused or clicked.
-for (const reached of ['pointerover', 'focusin', 'click']) document.addEventListener(reached, event => {
-  const link = event.target.closest && event.target.closest('a.mb-link'); if (link) link.href = location.search || '?';
-}, true);
-"""
 
 
 @dataclass(frozen=True)
@@ -107,7 +82,6 @@ def render_tab(
 
 
 def _drawn(output: Any) -> Any:
-    """Return a figure as a Plotly figure, and any other output unchanged."""
     return plotly_figure(output) if isinstance(output, Figure.__value__) else output
 
 
@@ -149,7 +123,7 @@ class Page:
             if self._services.audience:
                 gr.HTML(f'<p role="note">{escape(self._services.audience)}</p>', elem_id="mb-audience")
             self._source = gr.HTML(elem_id="mb-source")
-            self._address = gr.HTML(elem_id="mb-address", js_on_load=ADDRESS_JS, apply_default_css=False)
+            self._address = gr.HTML(elem_id="mb-address", js_on_load=html.asset("address.js"), apply_default_css=False)
             self._notice = gr.HTML("<p>Reading the results …</p>", elem_id="mb-notice", elem_classes="mb")
             self._requested_key = gr.Textbox(visible=False)  # the tab in the address
             self._open_key = gr.Textbox(visible=False)  # the open tab, empty until the address has been read
@@ -383,7 +357,7 @@ def launch_options(names: Collection[str] = ()) -> dict[str, Any]:
     return {
         "app_kwargs": guarded(names),
         "theme": theme,
-        "css": files("moodbench.app").joinpath("page.css").read_text("utf-8"),
+        "css": html.asset("page.css"),
         "footer_links": [],
         "quiet": True,
         "prevent_thread_lock": True,

@@ -79,11 +79,6 @@ def shown_text(row: Mapping[Any, Any] | pd.Series[Any], *, show_texts: bool) -> 
     return f"{reason}: start with --show-texts to see it"
 
 
-def redaction_note(is_redacted: bool) -> str:
-    """Return where to find hidden messages; empty where all are shown."""
-    return legend(REDACTED if is_redacted else "")
-
-
 def failures_table(failures: pd.DataFrame, may_show: MessageFilter) -> str:
     """Return a table of the last attempt of each phase without a record, with its error; empty when there is none.
 
@@ -100,7 +95,7 @@ def failures_table(failures: pd.DataFrame, may_show: MessageFilter) -> str:
         rows.append([*facts, _error_cell(str(row["error_class"]), message or "")])
     headings = ["Model", "Dataset", "Seed", "Phase", "Error"]
     subtitle = "the last attempt of each phase without a record"
-    return table(headings, rows, "Failed", subtitle=subtitle, css="mb-left") + redaction_note(is_redacted)
+    return table(headings, rows, "Failed", subtitle=subtitle, css="mb-left") + legend(REDACTED if is_redacted else "")
 
 
 def _error_cell(error_class: str, message: str) -> Html:

@@ -104,7 +104,6 @@ def _latencies(store: Store, measurement: pd.Series[Any]) -> Any:
 
 
 def _sweep(points: Any) -> list[Mapping[str, Any]]:
-    """Return the points of a batch sweep that have a throughput."""
     return [] if _is_empty(points) else [p for p in points if not missing(p["texts_per_s"])]
 
 
@@ -120,7 +119,6 @@ def memory_parts(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marked(name: str, measurement: pd.Series[Any]) -> str:
-    """Return the model's name with the marks of its measurement."""
     return marked({"name": name, "verdict": measurement["verdict"], "quick": measurement["quick"]})
 
 

@@ -12,7 +12,7 @@ from moodbench.app.url_state import State
 from moodbench.benchmark.background_run import BackgroundRun
 from moodbench.config import Catalogue
 from moodbench.runtime.ray_cluster import ClusterSnapshot
-from moodbench.serving.classifier import Answer
+from moodbench.serving.classifier import Prediction
 
 Choices = Sequence[tuple[str, Any]]
 """Titles and values of the choices of a component."""
@@ -32,8 +32,8 @@ Callbacks get values as they were sent and check them, because Gradio's own chec
 class Services:
     """Services of a tab besides showing a snapshot."""
 
-    ask: Callable[[str, str], Answer] | None = None
-    """Labels a text with the fit of a fit id or model name; None where the page was opened without models."""
+    ask: Callable[[str, str], tuple[Prediction, float]] | None = None
+    """Labels a text with a fit, and takes that many seconds; None where the page was opened without models."""
     show_texts: bool = False
     """Whether private texts may be shown."""
     runner: BackgroundRun | None = None

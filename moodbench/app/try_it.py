@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.app.html import Html, card, error, hint, progress, table
+from moodbench.app.html import Html, asset, card, error, hint, progress, table
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State
 from moodbench.errors import MoodBenchError
 from moodbench.report.formatting import marked, milliseconds, percent
-from moodbench.serving.classifier import Answer
+from moodbench.serving.classifier import Prediction
 
 MAX_SHOWN = 3
 MAX_TEXT = 20_000
@@ -24,22 +24,7 @@ FINE_TUNED = ("lora", "qlora", "full")
 """Methods that change a model's weights; baselines and probes do not."""
 MAX_QUOTED = 200
 """Largest number of characters of a text that its answer quotes."""
-MODELS_JS = r"""
-watch('value', () => document.dispatchEvent(new Event('mb-models')));
-"""
-ANSWER_JS = r"""
-// An answer is visible only beside the text and the models that it was given for, however late it arrives.
-function check() {
-  const answer = element.querySelector('[data-text]'); if (!answer) return;
-  const box = document.querySelector('#try-text textarea');
-  const shown = document.querySelector('#mb-try-models [data-models]');
-  const isOfText = !!box && box.value === answer.dataset.text;
-  answer.hidden = !isOfText || !shown || shown.dataset.models !== answer.dataset.models;
-}
-for (const changed of ['input', 'mb-models']) document.addEventListener(changed, check, true);
-watch('value', check);
-check();
-"""
+MODELS_JS = "watch('value', () => document.dispatchEvent(new Event('mb-models')));"
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -51,7 +36,7 @@ def build(layout: Layout, services: Services) -> None:
         label="Your text", lines=3, max_lines=8, max_length=MAX_TEXT, elem_id="try-text", placeholder="A fine film."
     )
     button = gr.Button("Label it", variant="primary", elem_id="try-ask")
-    output = gr.HTML(elem_id="mb-answers", elem_classes="mb", js_on_load=ANSWER_JS)
+    output = gr.HTML(elem_id="mb-answers", elem_classes="mb", js_on_load=asset("answer.js"))
     layout.actions.append(Action([output], [button.click, text.submit], [text], answer))
 
 
@@ -95,12 +80,12 @@ def label(snapshot: Snapshot, state: State, services: Services, text: str) -> st
     rows, labels, problems = [], [], []
     for _, row in snapshot.pinned_rows(state, MAX_SHOWN).iterrows():
         try:
-            given = services.ask(str(row["fit_ids"][0]), text)
+            given, seconds = services.ask(str(row["fit_ids"][0]), text)
         except MoodBenchError as problem:
             problems.append(error(f"{row['name']}: {problem}"))
             continue
         labels.append(given.label)
-        rows.append([marked(row), *_answer_cells(given)])
+        rows.append([marked(row), *_answer_cells(given, seconds)])
     if not rows:
         return "".join(problems)
     most, count = Counter(labels).most_common(1)[0]
@@ -111,13 +96,12 @@ def label(snapshot: Snapshot, state: State, services: Services, text: str) -> st
     return summary_html + table(headings, rows, "Side by side", left=2) + "".join(problems)
 
 
-def _answer_cells(given: Answer) -> list[str]:
-    share = given.probabilities[given.label]
+def _answer_cells(given: Prediction, seconds: float) -> list[str]:
     return [
         given.label,
-        Html(f"{progress(share, 'probability')}{percent(share)} %"),
+        Html(f"{progress(given.probability, 'probability')}{percent(given.probability)} %"),
         ", ".join(f"{name} {percent(value)} %" for name, value in given.probabilities.items()),
-        f"{milliseconds(given.seconds)} ms",
+        f"{milliseconds(seconds)} ms",
         "truncated to the model's maximum length" if given.truncated else "complete",
     ]
 

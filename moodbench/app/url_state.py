@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
@@ -114,18 +115,10 @@ def _size(value: Any) -> float | None:
     return number if number else None
 
 
-def _limit(value: Any) -> float | None:
-    return clamped(value, -1e9, 1e9)
-
-
 def _printable(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     return "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT]).strip()
-
-
-def _composite(value: Any) -> str | None:
-    return value if isinstance(value, str) and value in COMPOSITES else None
 
 
 def read_names(value: Any) -> tuple[str, ...] | None:
@@ -146,8 +139,8 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("tab", "track", "search", "against", "sort", "tuning"), _printable),
     **dict.fromkeys(CRITERIA, _weight),
     "max_params": _size,
-    **dict.fromkeys(("max_p99_ms", "max_memory_mib", "min_accuracy_percent"), _limit),
-    "composite": _composite,
+    **dict.fromkeys(("max_p99_ms", "max_memory_mib", "min_accuracy_percent"), partial(clamped, low=-1e9, high=1e9)),
+    "composite": lambda value: value if isinstance(value, str) and value in COMPOSITES else None,
     "methods": read_names,
     "columns": read_names,
     "models": _few_names,

@@ -70,7 +70,6 @@ class _Edge:
 
 
 def _message(error: Exception) -> str:
-    """Return what a user is told about `error`."""
     if isinstance(error, MoodBenchError):
         return str(error)
     if isinstance(error, OSError) and (error.filename or is_of_disk(error)):
@@ -163,7 +162,6 @@ def _drop_unwritten() -> bool:
 
 
 def _run(argv: list[str]) -> int:
-    """Run the command and return its exit code."""
     name = next((argument for argument in argv if not argument.startswith("-")), "")
     if name in MOVED:
         raise UsageError(f"moodbench {name} is now `moodbench {MOVED[name]}`")

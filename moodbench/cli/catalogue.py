@@ -29,7 +29,7 @@ from moodbench.config.yaml_files import load_yaml
 from moodbench.data.embedded import read_embedded
 from moodbench.data.loader import source_of
 from moodbench.errors import MoodBenchError, PrerequisiteError, UnknownNameError, UsageError
-from moodbench.paths import write_output
+from moodbench.paths import write_files, write_output
 from moodbench.report.formatting import MISSING, count
 from moodbench.report.guide import model_configuration, quick_reference
 from moodbench.report.terminal import make_console, print_table
@@ -177,7 +177,6 @@ def _or_dash(value: object) -> str:
 
 
 def _print_models(rows: list[dict[str, Any]], out: Console) -> None:
-    """Print the models by group, within a group in the order of the catalogue."""
     left = {"Model", "Family", "Licence", "Weights", "Description"}
     for group, title in MODEL_GROUPS.items():
         members = [row for row in rows if row["group"] == group]
@@ -308,16 +307,12 @@ def _pinned_entry(catalogue: Catalogue, name: str, commit: str) -> dict[str, Any
 
 def write_guide(arguments: argparse.Namespace) -> int:
     """Write the files, print their paths, and return 0."""
-    catalogue, folder = load_catalogue(arguments.config), arguments.output
+    catalogue = load_catalogue(arguments.config)
+    commands = [(name, each.help) for name, each in COMMANDS.items()]
     contents = {
-        "MODEL_CONFIGURATION.md": model_configuration(catalogue),
-        "QUICK_REFERENCE.md": quick_reference(catalogue, [(name, each.help) for name, each in COMMANDS.items()]),
+        "MODEL_CONFIGURATION.md": model_configuration(catalogue).encode(),
+        "QUICK_REFERENCE.md": quick_reference(catalogue, commands).encode(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror or error}); give a folder with --output"
-        raise PrerequisiteError(f"{folder}: {reason}") from error
-    for name, text in contents.items():
-        print(write_output(folder / name, text.encode()))
+    for path in write_files(arguments.output, contents):
+        print(path)
     return 0

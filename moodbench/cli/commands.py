@@ -96,7 +96,6 @@ def parser(*names: str) -> argparse.ArgumentParser:
 
 
 def _overview() -> str:
-    """Return the commands of each group with their help texts."""
     width = max(map(len, COMMANDS)) + 2
     return "\n\n".join(
         "\n".join([f"{title}:", *(f"  {name:{width}}{command.help}" for name, command in group.items())])

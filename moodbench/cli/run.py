@@ -119,7 +119,6 @@ def _add_stored_fits(parser: argparse.ArgumentParser, doing: str) -> None:
 
 
 def _add_target(parser: argparse.ArgumentParser, doing: str) -> None:
-    """Add the options for where phases run and where results go."""
     add_options(parser, "--device", help=f"where to {doing}")
     add_options(parser, *TARGET, "--config", "--store", "--json")
 

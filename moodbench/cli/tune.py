@@ -126,7 +126,6 @@ def _without_score(trials: Sequence[SearchTrial], budget_s: float | None) -> str
 
 
 def _tune(command: TuneCommand, num_seeds: int) -> int:
-    """Run the search and its confirmation, and return the exit code; see `execute`."""
     store = command.context.store
     search, target = _search_of(command), command.context.target
     here = target is None or target.alone
@@ -153,7 +152,6 @@ def _tune(command: TuneCommand, num_seeds: int) -> int:
 
 
 def _search_of(command: TuneCommand) -> Search:
-    """Return the search that the options request."""
     given = command.arguments
     return make_search(
         command.spec,

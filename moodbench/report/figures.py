@@ -25,6 +25,7 @@ from moodbench.report.formatting import (
     missing,
     three_digits,
 )
+from moodbench.report.leaderboard_view import CLOCKED
 from moodbench.statistics.calibration import ReliabilityCurve
 from moodbench.statistics.composite import pareto_set
 from moodbench.statistics.rank_intervals import AcrossDatasets
@@ -61,10 +62,6 @@ COSTS: Mapping[str, Cost] = {
     "num_params": Cost("parameters, millions", 1e-6, "left", count),
 }
 """Leaderboard column of each cost to its axis."""
-
-
-CLOCKED = ("latency_p50_s", "latency_p99_s", "throughput_texts_per_s")
-"""Costs that other load disturbs: the frontier then leaves provisional rows out, as ranks do."""
 
 
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, *, less_is_better: bool = True) -> npt.NDArray[np.bool_]:

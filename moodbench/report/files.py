@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from moodbench.errors import StoreError
 from moodbench.evaluation.measuring import used_samples
-from moodbench.paths import write_output
+from moodbench.paths import write_files
 from moodbench.report.formatting import csv_of
 from moodbench.report.interop import evaluated, every_eval_ever, hub_results, latex, model_index
 from moodbench.report.leaderboard_view import EXPORTED, LeaderboardView
@@ -55,7 +55,7 @@ def write(view: LeaderboardView, store: Store, formats: Collection[str], folder:
 
     Each file is replaced as a whole; files of other names stay. The files contain no text of a dataset.
 
-    Raises: StoreError where the store holds no evaluated model or the folder cannot be written.
+    Raises: StoreError where the store holds no evaluated model; PrerequisiteError if the folder cannot be written.
     """
     if view.rows.empty:
         raise StoreError(
@@ -66,17 +66,10 @@ def write(view: LeaderboardView, store: Store, formats: Collection[str], folder:
         contents |= _report_files(view, store, formats)
     for form in formats:
         contents |= _leaderboard_files(view, store, form)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: cannot be written ({error.strerror or error}); give a folder with --output"
-        ) from error
-    return [write_output(folder / name, content) for name, content in contents.items()]
+    return list(write_files(folder, contents))
 
 
 def _report_files(view: LeaderboardView, store: Store, formats: Collection[str]) -> dict[str, bytes]:
-    """Return report.md with its figures as .svg and .png, report.html, and calibration as .csv and .json."""
     calibrations = track_calibrations(view, store)
     files: dict[str, bytes] = {}
     if "md" in formats or "html" in formats:

@@ -48,6 +48,8 @@ EXPORTED = [
 """Columns of `--json` and `--csv`, in base units."""
 HIGHER = ("score", "accuracy", "f1_macro", "precision_macro", "recall_macro", "mcc", "auroc", "throughput_texts_per_s")
 LOWER = ("latency_p50_s", "latency_p99_s", "memory_peak_batch1_bytes", "train_time_s", "nll", "brier", "ece")
+CLOCKED = ("score", "latency_p50_s", "latency_p99_s", "throughput_texts_per_s")
+"""Columns that other load on the machine disturbs: provisional rows are then not compared, as in ranks."""
 
 NO_SCORE = "No entry has a score here yet: a score needs quality, throughput, latency and the baseline's result."
 CHANCE_ONLY = (
@@ -100,16 +102,16 @@ class LeaderboardView:
 
     def reference_records(self) -> list[dict[str, Any]]:
         """Return the reference rows as plain values in base units, None where missing."""
-        records: list[dict[str, Any]] = json.loads(self.references.to_json(orient="records", double_precision=15))
-        return records
+        return _records(self.references)
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the rows as plain values in base units, None where missing."""
-        if self.rows.empty:
-            return []
-        columns = self.rows.reindex(columns=EXPORTED)
-        records: list[dict[str, Any]] = json.loads(columns.to_json(orient="records", double_precision=15))
-        return records
+        return _records(self.rows.reindex(columns=EXPORTED))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return records
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,7 @@ def tied_best(track: pd.DataFrame, columns: Sequence[str] = (*HIGHER, *LOWER)) -
     for column in columns:
         if column not in track or column not in (*HIGHER, *LOWER):
             continue
-        clocked = column in ("score", "throughput_texts_per_s", "latency_p50_s", "latency_p99_s")
-        values = (undisturbed if clocked else measured)[column].dropna().astype(float)
+        values = (undisturbed if column in CLOCKED else measured)[column].dropna().astype(float)
         if len(values) > 1:
             best = values.max() if column in HIGHER else values.min()
             tied = track.get(TIED.get(column, ""))

@@ -297,7 +297,6 @@ def search_blocks(search: SearchResult) -> Iterable[Block]:
 def _picture(
     stem: str, title: str, caption: str, figure: Figure, draw: Callable[[Any, str, str], Drawing] = draw
 ) -> Iterable[Picture]:
-    """Yield the figure unless it has no data."""
     if not isinstance(figure, NoData):
         yield Picture(stem, title, caption, draw(figure, stem, title))
 

@@ -170,7 +170,6 @@ def _margin(rope: float) -> str:
 
 
 def _cure(difference: PairedDifference) -> str:
-    """Describe what would decide an undecided pair."""
     needed = difference.num_items_needed
     if needed is None:
         return "more seeds are needed, not more texts"

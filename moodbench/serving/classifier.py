@@ -157,18 +157,6 @@ def open_classifier(
     return Classifier(load_artifact(fit.spec, artifact, form, machine.device(device), dtype=dtype), fit)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Prediction of one model for one text, with the time that it took."""
-
-    name: str
-    label: str
-    probabilities: Mapping[str, float]
-    seconds: float
-    """Seconds from the text to its label, without loading and a first warm-up call."""
-    truncated: bool
-
-
 class LoadedModels:
     """The most recently used models of a store; at most MAX_LOADED stay in memory."""
 
@@ -177,8 +165,10 @@ class LoadedModels:
         self._loaded: OrderedDict[str, Classifier] = OrderedDict()
         self._lock = threading.Lock()
 
-    def ask(self, model: str, text: str) -> Answer:
-        """Return the answer of the fit that `model` names by fit id or model name.
+    def ask(self, model: str, text: str) -> tuple[Prediction, float]:
+        """Return the prediction of the fit that `model` names by fit id or model name, and the seconds that it took.
+
+        They are those from the text to its label, without loading and a first warm-up call.
 
         Calls run one at a time, so that they do not distort each other's times.
         """
@@ -186,14 +176,7 @@ class LoadedModels:
             classifier = self._classifier(model)
             began = time.perf_counter()
             (prediction,) = classifier.predict([text], batch_size=1)
-            seconds = time.perf_counter() - began
-        return Answer(
-            str(classifier.fit.record["model"]),
-            prediction.label,
-            prediction.probabilities,
-            seconds,
-            prediction.truncated,
-        )
+            return prediction, time.perf_counter() - began
 
     def _classifier(self, model: str) -> Classifier:
         if model not in self._loaded:

@@ -100,7 +100,6 @@ def _has_columns(source: str, column: str | None, stdin_format: InputFormat) -> 
 
 
 def _not_empty(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
-    """Yield `chunks` unchanged; raise DataError if there are none."""
     empty = True
     for chunk in chunks:
         empty = False
@@ -110,7 +109,6 @@ def _not_empty(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
 
 
 def _chunked(texts: Iterable[str | None]) -> Iterator[Chunk]:
-    """Return `texts` in lists of 1 to CHUNK texts."""
     return map(list, batched(texts, CHUNK))
 
 

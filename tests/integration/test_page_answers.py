@@ -12,7 +12,7 @@ from moodbench.app.try_it import answer, render
 from moodbench.app.url_state import State
 from moodbench.config import load_catalogue
 from moodbench.errors import UsageError
-from moodbench.serving.classifier import Answer
+from moodbench.serving.classifier import Prediction
 from moodbench.store import Store
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,7 @@ def two_datasets(tmp_path):
 def asked(store, text, **state) -> tuple[str, str]:
     """The answer to `text`, and the note beside it of the models that are shown."""
     services = Services(
-        ask=lambda fit, text: Answer(fit, "positive", {"negative": 0.25, "positive": 0.75}, 0.002, False)
+        ask=lambda fit, text: (Prediction("positive", 0.75, {"negative": 0.25, "positive": 0.75}, False), 0.002)
     )
     snapshot = SnapshotReader(store, MACHINE).current()
     (html,), (note,) = answer(snapshot, State(**state), services, text), render(snapshot, State(**state), services)
