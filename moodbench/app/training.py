@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from html import escape
-from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -22,14 +21,6 @@ from moodbench.report.search import FIGURES, TITLES, search_sentences, trial_tab
 from moodbench.tune.result import SearchResult
 
 MAX_SHOWN = 6
-
-
-class Fit(NamedTuple):
-    """A fit in the matrix of models by datasets."""
-
-    num_train: float
-    seed: int
-    validation_f1_macro: Any
 
 
 def build(layout: Layout, services: Services) -> None:
@@ -75,33 +66,18 @@ def _matrix(fits: pd.DataFrame, failures: pd.DataFrame, may_show: MessageFilter)
     datasets = sorted({*fits["dataset"].dropna(), *failures["dataset"].dropna()})
     models = sorted({*fits["model"].dropna(), *failures["model"].dropna()})
     failed = failures[failures["phase"] == "fit"]
-    fitted: dict[tuple[str, str], list[Fit]] = defaultdict(list)
-    ok = fits[fits["status"] == "ok"]
-    for model, dataset, *fit in ok[["model", "dataset", *Fit._fields]].itertuples(index=False):
-        fitted[model, dataset].append(Fit(*fit))
-    lost: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for model, dataset, seed in failed[["model", "dataset", "seed"]].itertuples(index=False):
-        lost[model, dataset].append(seed)
-    rows = [
-        [model, *(_matrix_cell(fitted[model, dataset], lost[model, dataset]) for dataset in datasets)]
-        for model in models
-    ]
+    lines: dict[tuple[Any, Any], list[str]] = defaultdict(list)
+    by = ["model", "dataset", "num_train"]
+    for (model, dataset, num_train), group in fits[fits["status"] == "ok"].groupby(by, dropna=False):
+        scores = group["validation_f1_macro"].dropna()
+        f1 = f", F1 {percent(scores.mean())}" if len(scores) else ""
+        seeds = _listed(group["seed"])
+        lines[model, dataset].append(f"{num_train:,.0f} texts: seed{'s' if ',' in seeds else ''} {seeds}{f1}")
+    for (model, dataset), seeds_of in failed.groupby(by[:2])["seed"]:
+        lines[model, dataset].append(f'<span class="mb-pill mb-failed">failed: {_listed(seeds_of)}</span>')
+    rows = [[model, *(Html("<br>".join(lines[model, each]) or "not run") for each in datasets)] for model in models]
     subtitle = "seeds that are fitted, with their validation F1 in percent"
     return table(["Model", *datasets], rows, "Fits", subtitle=subtitle) + failures_table(failed, may_show)
-
-
-def _matrix_cell(fits: Sequence[Fit], failed_seeds: Sequence[int]) -> Html:
-    """Return the number of training texts, the seeds and the validation F1 of `fits`, and the seeds that failed."""
-    lines = []
-    for num_train in sorted({fit.num_train for fit in fits}):
-        group = [fit for fit in fits if fit.num_train == num_train]
-        scores = [fit.validation_f1_macro for fit in group if not missing(fit.validation_f1_macro)]
-        f1 = f", F1 {percent(mean(scores))}" if scores else ""
-        seeds = _listed(fit.seed for fit in group)
-        lines.append(f"{num_train:,.0f} texts: seed{'s' if ',' in seeds else ''} {seeds}{f1}")
-    if failed_seeds:
-        lines.append(f'<span class="mb-pill mb-failed">failed: {_listed(failed_seeds)}</span>')
-    return Html("<br>".join(lines) or "not run")
 
 
 def _listed(seeds: Iterable[int]) -> str:

@@ -77,8 +77,7 @@ def diagnose(catalogue: Catalogue, store: str) -> tuple[dict[str, Any], list[Che
         *_model_checks(catalogue),
         _store_check(store),
         _disk_check(store),
-        _delay_check(),
-        _quiet_check(machine),
+        *_clock_checks(machine),
     ]
     return facts, checks
 
@@ -123,16 +122,16 @@ def _disk_check(uri: str) -> Check:
     return Check("disk space", free > GIB, f"{free / GIB:.1f} GiB free; a run keeps some MiB per small model")
 
 
-def _delay_check() -> Check:
+def _clock_checks(machine: Hardware) -> list[Check]:
     available = RunDelay().available
-    reason = "the system tells how long a process waited for a CPU" if available else "no /proc/self/schedstat here"
-    return Check("telling a disturbed measurement", available, reason)
-
-
-def _quiet_check(machine: Hardware) -> Check:
-    if not hasattr(os, "getloadavg"):
-        return Check("quiet enough to measure", False, "this system tells no load average")
-    load = os.getloadavg()[0]
-    quiet = load <= QUIET_LOAD_PER_CORE * machine.num_cores
-    reason = f"load average {load:.2f} on {machine.num_cores} cores"
-    return Check("quiet enough to measure", quiet, reason + ("" if quiet else "; other programs may disturb the clock"))
+    delay = "the system tells how long a process waited for a CPU" if available else "no /proc/self/schedstat here"
+    quiet, load = False, "this system tells no load average"
+    if hasattr(os, "getloadavg"):
+        average = os.getloadavg()[0]
+        quiet = average <= QUIET_LOAD_PER_CORE * machine.num_cores
+        load = f"load average {average:.2f} on {machine.num_cores} cores"
+        load += "" if quiet else "; other programs may disturb the clock"
+    return [
+        Check("telling a disturbed measurement", available, delay),
+        Check("quiet enough to measure", quiet, load),
+    ]

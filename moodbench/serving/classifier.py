@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -162,7 +162,7 @@ class LoadedModels:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._loaded: OrderedDict[str, Classifier] = OrderedDict()
+        self._loaded = lru_cache(MAX_LOADED)(self._load)
         self._lock = threading.Lock()
 
     def ask(self, model: str, text: str) -> tuple[Prediction, float]:
@@ -173,19 +173,15 @@ class LoadedModels:
         Calls run one at a time, so that they do not distort each other's times.
         """
         with self._lock:
-            classifier = self._classifier(model)
+            classifier = self._loaded(model)
             began = time.perf_counter()
             (prediction,) = classifier.predict([text], batch_size=1)
             return prediction, time.perf_counter() - began
 
-    def _classifier(self, model: str) -> Classifier:
-        if model not in self._loaded:
-            self._loaded[model] = open_classifier(self._store, model)
-            self._loaded[model].predict([WARM_UP], batch_size=1)
-            if len(self._loaded) > MAX_LOADED:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(model)
-        return self._loaded[model]
+    def _load(self, model: str) -> Classifier:
+        classifier = open_classifier(self._store, model)
+        classifier.predict([WARM_UP], batch_size=1)
+        return classifier
 
 
 def checked_text(value: Any, where: str) -> str:
