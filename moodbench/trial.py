@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from moodbench.data.examples import Examples, subsample
+from moodbench.data.examples import Examples, augmented, subsample
 from moodbench.data.loader import load_source
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
@@ -24,7 +24,6 @@ from moodbench.models.device import import_peft, prepare_torch
 from moodbench.models.predictor import deployed_form, load_predictor
 from moodbench.preparation import prepare_text
 from moodbench.spec import EvaluateSpec, FitSpec, MeasureSpec
-from moodbench.training.augmentation import augmented
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 from moodbench.training.outcome import Report

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from moodbench.data.embedded import EMBEDDED
 from moodbench.data.examples import RATINGS, content_key
-from moodbench.data.near_duplicates import JACCARD, MIN_WORDS, near_duplicate_clusters
+from moodbench.data.near_duplicates import JACCARD, MIN_WORDS, find_clusters
 from moodbench.data.splits import stratified_group_split
 from moodbench.errors import DataError
 
@@ -118,7 +118,7 @@ def build_table(name: str, folder: Path) -> pa.Table:
     rows = read_source(folder, source)
     texts = [row.text for row in rows]
     reviews = [row.source_id.partition("_")[0] for row in rows] if source.id_names_review else None
-    clusters = near_duplicate_clusters(texts, reviews).tolist()
+    clusters = find_clusters(texts, reviews).ids.tolist()
     first_id: dict[int, str] = {}
     groups = [first_id.setdefault(cluster, row.source_id) for cluster, row in zip(clusters, rows, strict=True)]
     strata = [rating_stratum(row.mean_rating) for row in rows]

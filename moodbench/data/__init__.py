@@ -1,1 +1,1 @@
-"""Datasets: examples with fixed splits from several sources, and tokenised Arrow files in a content-addressed cache."""
+"""Datasets: examples with fixed splits from several sources."""

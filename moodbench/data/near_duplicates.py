@@ -53,13 +53,6 @@ class Repeats(NamedTuple):
     """See `Clusters`; counts the texts of both sides."""
 
 
-def near_duplicate_clusters(
-    texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
-) -> NDArray[np.int64]:
-    """Return the ids of `find_clusters`."""
-    return find_clusters(texts, groups, only_equal=only_equal).ids
-
-
 def find_clusters(
     texts: Sequence[str], groups: Sequence[Hashable] | None = None, *, only_equal: bool = False
 ) -> Clusters:

@@ -130,18 +130,9 @@ def is_above_chance(accuracy: float, num_texts: int, majority_share: float) -> b
 
     Source: Clopper & Pearson 1934, Biometrika 26:404-413.
     """
-    return binomial_tail(round(accuracy * num_texts), num_texts, majority_share) < 1 - LEVEL
+    from scipy.special import bdtrc
 
-
-def binomial_tail(k: int, n: int, p: float) -> float:
-    """Return P(X >= k) for X binomial with `n` and `p`."""
-    if k <= 0 or p >= 1:
-        return 1.0
-    if p <= 0:
-        return 0.0
-    log_p, log_q = math.log(p), math.log1p(-p)
-    ways = (math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k, n + 1))
-    return math.fsum(math.exp(w + i * log_p + (n - i) * log_q) for i, w in zip(range(k, n + 1), ways, strict=True))
+    return bool(bdtrc(round(accuracy * num_texts) - 1, num_texts, majority_share) < 1 - LEVEL)
 
 
 def is_falling(losses: Sequence[float]) -> bool:

@@ -15,7 +15,7 @@ from moodbench.models.families import family_of_modules
 from moodbench.models.locate import locate
 from moodbench.models.predictor import load_predictor, predict_texts
 from moodbench.spec import FitSpec, ResolvedDataset, ResolvedModel, SeedSpec
-from moodbench.training import fine_tuning
+from moodbench.training import batches, fine_tuning
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.fitting import fit
 
@@ -182,8 +182,8 @@ def test_a_batch_in_parts_by_length_is_learned_as_a_whole_one(tmp_path, monkeypa
 
     monkeypatch.setattr(fine_tuning, "parts_by_length", counted)
     for most in (1, 3):
-        monkeypatch.setattr(fine_tuning, "MAX_PARTS", most)
-        monkeypatch.setattr(fine_tuning, "MIN_TOKENS_PER_PART", 1)
+        monkeypatch.setattr(batches, "MAX_PARTS", most)
+        monkeypatch.setattr(batches, "MIN_TOKENS_PER_PART", 1)
         num_parts.clear()
         (tmp_path / str(most)).mkdir()
         outcome = fit_once(spec, tmp_path / str(most))

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from moodbench.config import load_catalogue
-from moodbench.data.tokenised import tokenised
 from moodbench.models.adapter import add_lora, lora_targets, merge_adapter
 from moodbench.models.base import BaseModel, owners_of_missing, set_dropout
 from moodbench.models.locate import package_folder
 from moodbench.models.predictor import predict_texts
 from moodbench.models.tokenizer import Tokenizer
 from moodbench.models.transformer import TransformerClassifier, mean_pool
+from moodbench.training.batches import tokenised
 
 pytestmark = [
     pytest.mark.integration,

@@ -9,7 +9,8 @@ from moodbench.config.catalogue import load_catalogue
 from moodbench.config.schema import TrainDefaults
 from moodbench.models.base import set_dropout
 from moodbench.spec.fit_schedule import schedule_of
-from moodbench.training.fine_tuning import LengthBuckets, _trainer, accumulation_steps, training_arguments
+from moodbench.training.batches import LengthBuckets
+from moodbench.training.fine_tuning import _trainer, accumulation_steps, training_arguments
 
 DEFAULTS = load_catalogue().training.train
 NUM_TRAIN = 7400  # 232 steps an epoch at 32 examples a step

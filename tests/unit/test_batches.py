@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moodbench.training.fine_tuning import MAX_PARTS, LengthBuckets, longest_first, parts_by_length
+from moodbench.training.batches import MAX_PARTS, LengthBuckets, longest_first, parts_by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 1003)
 

@@ -11,7 +11,7 @@ from own_files import N, json_lines, load, parquet, rows, sentence, source, tabl
 
 from moodbench.benchmark.data_report import data_report
 from moodbench.data.labels import label_text
-from moodbench.data.near_duplicates import near_duplicate_clusters
+from moodbench.data.near_duplicates import find_clusters
 from moodbench.data.own import load_own
 from moodbench.errors import DataError, PrerequisiteError
 
@@ -290,7 +290,7 @@ def test_the_search_for_near_duplicates_is_linear_on_boilerplate(unique):
         shared = " ".join(f"word{i}" for i in range(40))
         texts = [f"{shared} item{i if unique else i % 50} seen{i % 7}" for i in range(n)]
         began = time.process_time()
-        assert len(set(near_duplicate_clusters(texts).tolist())) == 1
+        assert len(set(find_clusters(texts).ids.tolist())) == 1
         return time.process_time() - began
 
     assert seconds(20_000) < 10

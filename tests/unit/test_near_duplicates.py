@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from own_files import load, rows, table
 
 from moodbench.data import near_duplicates
-from moodbench.data.near_duplicates import find_clusters, find_repeats, near_duplicate_clusters
+from moodbench.data.near_duplicates import find_clusters, find_repeats
 
 WORDS = st.lists(st.sampled_from([f"w{i}" for i in range(9)]), max_size=9).map(" ".join)
 
@@ -42,7 +42,7 @@ def test_the_texts_with_a_near_duplicate_are_those_that_comparing_all_finds(left
 
 @given(st.lists(WORDS, max_size=12))
 def test_a_limited_search_joins_nothing_that_is_not_alike_and_counts_whom_it_limits(texts):
-    exact = near_duplicate_clusters(texts).tolist()
+    exact = find_clusters(texts).ids.tolist()
     before, near_duplicates.MAX_WORK = near_duplicates.MAX_WORK, 0
     try:
         limited = find_clusters(texts)

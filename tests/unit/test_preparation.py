@@ -11,13 +11,13 @@ from moodbench.benchmark.data_report import data_report
 from moodbench.benchmark.resolve import resolve
 from moodbench.config import load_catalogue
 from moodbench.config.schema import Augmentation
+from moodbench.data.examples import MARKS, augmented, changed_text
 from moodbench.errors import DataError, SpecError
 from moodbench.evaluation.predicting import evaluate
 from moodbench.hardware import Hardware
 from moodbench.models.predictor import load_predictor
 from moodbench.preparation import STEPS, prepare_text
 from moodbench.spec import BenchmarkSpec
-from moodbench.training.augmentation import MARKS, augmented, changed_text
 from moodbench.training.fitting import fit_tfidf
 from moodbench.trial import examples_of, run_fit
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moodbench.data.examples import SPLITS, content_key
-from moodbench.data.near_duplicates import near_duplicate_clusters, normalised
+from moodbench.data.near_duplicates import find_clusters, normalised
 from moodbench.data.splits import stratified_group_split
 
 # Few words, so that near-duplicates and chains of them are common.
@@ -31,40 +31,40 @@ def merged_one_pair_at_a_time(texts, groups):
 @given(st.lists(st.tuples(WORDS, st.integers(0, 20)), max_size=12))
 def test_clusters_are_those_of_merging_every_similar_pair(rows):
     texts, groups = [text for text, _ in rows], [group for _, group in rows]
-    assert partition(near_duplicate_clusters(texts, groups)) == merged_one_pair_at_a_time(texts, groups)
+    assert partition(find_clusters(texts, groups).ids) == merged_one_pair_at_a_time(texts, groups)
 
 
 def test_case_punctuation_and_width_do_not_tell_texts_apart():
-    assert near_duplicate_clusters(["Well, wow!", "WELL wow", "ｗｅｌｌ  wow..."]).tolist() == [0, 0, 0]
+    assert find_clusters(["Well, wow!", "WELL wow", "ｗｅｌｌ  wow..."]).ids.tolist() == [0, 0, 0]
 
 
 def test_emoticons_are_not_all_the_same_text():
     assert normalised(" :) ") == ":)"
-    assert near_duplicate_clusters([":)", ":(", ":)", ""]).tolist() == [0, 1, 0, 2]
+    assert find_clusters([":)", ":(", ":)", ""]).ids.tolist() == [0, 1, 0, 2]
 
 
 def test_four_of_five_words_are_near_and_three_of_four_are_not():
-    assert near_duplicate_clusters(["one two three four", "one two three four five"]).tolist() == [0, 0]
-    assert near_duplicate_clusters(["one two three", "one two three four"]).tolist() == [0, 1]
-    assert near_duplicate_clusters(["one two three four", "one two three five"]).tolist() == [0, 1]
+    assert find_clusters(["one two three four", "one two three four five"]).ids.tolist() == [0, 0]
+    assert find_clusters(["one two three", "one two three four"]).ids.tolist() == [0, 1]
+    assert find_clusters(["one two three four", "one two three five"]).ids.tolist() == [0, 1]
 
 
 def test_near_duplicates_join_their_whole_groups():
     texts = ["so good", "red", "So good!", "blue", "green"]
-    assert near_duplicate_clusters(texts, ["r1", "r1", "r2", "r2", "r3"]).tolist() == [0, 0, 0, 0, 1]
+    assert find_clusters(texts, ["r1", "r1", "r2", "r2", "r3"]).ids.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_chunks_do_not_change_the_clusters(monkeypatch):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefghijkl"), size=6)) for _ in range(60)]
-    whole = near_duplicate_clusters(texts).tolist()
+    whole = find_clusters(texts).ids.tolist()
     monkeypatch.setattr("moodbench.data.near_duplicates._CHUNK_PAIRS", 1)
-    assert near_duplicate_clusters(texts).tolist() == whole
+    assert find_clusters(texts).ids.tolist() == whole
     assert len(set(whole)) < len(texts)
 
 
 def test_no_texts_have_no_clusters():
-    assert near_duplicate_clusters([]).tolist() == []
+    assert find_clusters([]).ids.tolist() == []
 
 
 # Three sizes of groups, two strata; the content decides the rest.
@@ -119,6 +119,6 @@ def test_shares_that_leave_a_split_empty_or_do_not_sum_to_one_are_refused(shares
 
 def test_columns_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="2 groups for 1 texts"):
-        near_duplicate_clusters(["a"], [1, 2])
+        find_clusters(["a"], [1, 2])
     with pytest.raises(ValueError, match="1 strata, 2 groups, 1 keys"):
         stratified_group_split([0], ["a", "b"], ["k"])
