@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from moodbench.analysis.results import Computed, Records, Results, compute, read_records, results_of
-from moodbench.cache import cache_folder
 from moodbench.hardware import Hardware
+from moodbench.paths import cache_folder
 from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.overall import OVERALL

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from moodbench.benchmark.estimates import class_here, counted_size, known_shape
 from moodbench.benchmark.plan import Plan, PlannedTrial
-from moodbench.cache import atomic_write, cache_folder
 from moodbench.config.schema import DeviceClass, ModelSource
 from moodbench.errors import PrerequisiteError
 from moodbench.estimate import DataSize, Estimator, Shape, TrialEstimate
@@ -24,6 +23,7 @@ from moodbench.estimate.memory import WEIGHT_BYTES, options_for
 from moodbench.hardware import GIB, Device, Hardware, free_memory_bytes, library_version
 from moodbench.models.adapter import CHANGE_THE_BASE
 from moodbench.models.locate import config_of, locate
+from moodbench.paths import atomic_write, cache_folder
 from moodbench.runtime.process import environment_of
 from moodbench.spec import FitSpec, ResolvedModel
 from moodbench.spec.job import PhaseName

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.cache import cache_folder
 from moodbench.config.schema import HubSource
 from moodbench.data.labelling import SPLIT_NAMES
 from moodbench.data.labels import is_missing, label_text, spellings
@@ -32,6 +31,7 @@ from moodbench.hub import (
     retried,
     wrong_files,
 )
+from moodbench.paths import cache_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moodbench.cache import atomic_write, cache_folder
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.config.schema import DatasetEntry, HubSource, PreparationStep, Sampling
 from moodbench.data.examples import (
@@ -35,7 +34,7 @@ from moodbench.data.near_duplicates import Repeats, find_repeats, normalised
 from moodbench.data.own import load_own
 from moodbench.data.splits import Partition, as_given, by_content, check_sizes, limit_note
 from moodbench.errors import DataError
-from moodbench.paths import expanded
+from moodbench.paths import atomic_write, cache_folder, expanded
 from moodbench.preparation import prepare_counted
 from moodbench.spec import ResolvedDataset
 from moodbench.spec.resolved import content_id

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 from numpy.typing import NDArray
 
-from moodbench.cache import atomic_write, cache_folder
 from moodbench.data.examples import SPLITS, content_key
 from moodbench.data.labelling import shown
 from moodbench.data.near_duplicates import NUM_NEIGHBOURS, Clusters, find_clusters
 from moodbench.errors import DataError
+from moodbench.paths import atomic_write, cache_folder
 from moodbench.spec.resolved import content_id
 
 SHARES = (0.7, 0.1, 0.2)

@@ -15,8 +15,7 @@ import pandas as pd
 from moodbench.data.examples import RATINGS, labels_of_ratings
 from moodbench.metrics import score_all
 from moodbench.metrics.classification import confusion
-from moodbench.models.interface import Predictor
-from moodbench.models.predictor import predict_texts
+from moodbench.models.predictor import Predictor, predict_texts
 
 CEILING_SEED = 20140601
 

@@ -26,8 +26,12 @@ from moodbench.evaluation.process_clock import (  # noqa: E402
     resident_bytes,
 )
 from moodbench.hardware import Device, die_with_parent  # noqa: E402
-from moodbench.models.interface import Predictor  # noqa: E402
-from moodbench.models.predictor import import_libraries, load_predictor, predict_encoded  # noqa: E402
+from moodbench.models.predictor import (  # noqa: E402
+    Predictor,
+    import_libraries,
+    load_predictor,
+    predict_encoded,
+)
 from moodbench.runtime.process import exit_with_outcome, take_over_stdout  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
 

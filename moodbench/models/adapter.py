@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moodbench.config import Catalogue, load_catalogue
-from moodbench.config.schema import LoraDefaults, NumberFormat, Quantization, TextDefaults
+from moodbench.config.schema import FROM_ANY_WEIGHTS, LoraDefaults, NumberFormat, Quantization, TextDefaults
 from moodbench.errors import PrerequisiteError, SpecError
 from moodbench.estimate import Load
 from moodbench.hardware import Device, hardware
@@ -76,16 +76,15 @@ def add_lora(base: BaseModel, lora: LoraDefaults, target_modules: Sequence[str])
         use_dora=lora.use_dora,
         init_lora_weights=True if lora.init_lora_weights == "default" else lora.init_lora_weights,
     )
-    if lora.init_lora_weights != "default":
-        check_rank(base.model, targets, lora)
+    check_rank(base.model, targets, lora)
     return get_peft_model(base.model, config)
 
 
 def check_rank(model: Any, targets: Sequence[str], lora: LoraDefaults) -> None:
     """Raise PrerequisiteError if the rank is too large for an initialisation from the weights."""
-    for name in targets:
+    for name in targets if lora.init_lora_weights not in FROM_ANY_WEIGHTS else ():
         width = min(model.get_submodule(name).weight.shape)
-        if lora.init_lora_weights != "gaussian" and lora.r > width:
+        if lora.r > width:
             raise PrerequisiteError(
                 f"lora.r {lora.r} with init_lora_weights {lora.init_lora_weights}: {name} is {width} wide; "
                 f"allowed are ranks up to {width}"

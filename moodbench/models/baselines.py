@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from moodbench.models.interface import Encoded, Logits
+from moodbench.models.tokenizer import Encoded, Logits
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

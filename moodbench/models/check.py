@@ -47,16 +47,16 @@ def check_model(fit: FitSpec) -> tuple[str, ...]:
     tokenizer = load_tokenizer(fit, folder)
     if fit.model.method == "linear-probe":
         _check_vocabulary(name, tokenizer, load_encoder(fit, "meta"))
-        return _encoded(name, tokenizer)
+        _check_texts(name, tokenizer)
+        return ()
     base = load_classifier(fit, 0, "meta", tokenizer=tokenizer)
     _check_vocabulary(name, tokenizer, base.model)
     if fit.lora is not None:
         from moodbench.models.adapter import check_rank, lora_targets
 
-        targets = lora_targets(base.model, fit.target_modules, base.new_modules)
-        if fit.lora.init_lora_weights != "default":
-            check_rank(base.model, targets, fit.lora)
-    return (*_encoded(name, tokenizer), *_head_notes(fit, folder, base.new_modules))
+        check_rank(base.model, lora_targets(base.model, fit.target_modules, base.new_modules), fit.lora)
+    _check_texts(name, tokenizer)
+    return _head_notes(fit, folder, base.new_modules)
 
 
 def check_weights(name: str, path: Path) -> None:
@@ -97,11 +97,8 @@ def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
         )
 
 
-def _encoded(name: str, tokenizer: Any) -> tuple[str, ...]:
-    """Return a note if texts are cut below the recipe's length.
-
-    Raises: PrerequisiteError if some text cannot be encoded.
-    """
+def _check_texts(name: str, tokenizer: Any) -> None:
+    """Raise PrerequisiteError if some text cannot be encoded, or is not cut at the limit."""
     kind = json.loads(tokenizer.hf.backend_tokenizer.to_str())["model"]
     unknown = kind.get("unk_token")
     lacks_word = kind.get("type") in ("WordLevel", "WordPiece") and unknown not in kind["vocab"]
@@ -115,7 +112,6 @@ def _encoded(name: str, tokenizer: Any) -> tuple[str, ...]:
         raise PrerequisiteError(
             f"model {name}: a text became {longest} tokens, {tokenizer.limit} is the limit; its tokenizer does not cut"
         )
-    return ()
 
 
 def _head_notes(fit: FitSpec, folder: Path, new_modules: Sequence[str]) -> tuple[str, ...]:

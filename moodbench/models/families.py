@@ -38,7 +38,7 @@ def published_in(name: str, entry: ModelEntry) -> NumberFormat | None:
     assert entry.source is not None
     if entry.published_in is not None or entry.family is not None:
         return entry.published_in
-    config = read_config(name, locate(name, entry.source).folder)
+    config = read_object(name, locate(name, entry.source).folder / "config.json")
     stated = str(config.get("dtype") or config.get("torch_dtype"))
     return next((short for short, long in FORMAT_NAMES.items() if long == stated), None)
 
@@ -61,26 +61,23 @@ def shape_of_entry(name: str, entry: ModelEntry, family_name: str, family: Famil
 def _shape_of_files(name: str, entry: ModelEntry) -> Shape | None:
     assert entry.source is not None
     known = entry.family is not None
-    config = config_of(name, entry.source) if known else read_config(name, locate(name, entry.source).folder)
+    config = (
+        config_of(name, entry.source) if known else read_object(name, locate(name, entry.source).folder / "config.json")
+    )
     try:
-        return shape_of_config(config or {})
+        return shape_of_config(config)
     except KeyError:
         return None
 
 
 def model_type_of(name: str, folder: Path) -> str:
     """Return the `model_type` from config.json in `folder`, or raise PrerequisiteError if there is none."""
-    model_type = read_config(name, folder).get("model_type")
+    model_type = read_object(name, folder / "config.json").get("model_type")
     if not isinstance(model_type, str):
         raise PrerequisiteError(
             f"model {name}: {folder / 'config.json'} has no model_type; expected a folder made by save_pretrained"
         )
     return model_type
-
-
-def read_config(name: str, folder: Path) -> dict[str, Any]:
-    """Return the content of config.json in `folder`, or raise PrerequisiteError if it cannot be read."""
-    return read_object(name, folder / "config.json")
 
 
 def family_of_modules(name: str, folder: Path, trust_remote_code: bool) -> Family:

@@ -20,12 +20,8 @@ from moodbench.hardware import GIB, Device
 
 GPU_MEMORY_GIB = 10.0
 """Memory of the GPU for which recipes are made if none is given, that of the catalogue's batch sizes on CUDA."""
-
-
 MPS_BATCHES = ((50e6, 32), (200e6, 16), (500e6, 8), (1.4e9, 4), (float("inf"), 2))
 """Batch sizes on Apple's GPU: (parameters, texts per forward pass of models with fewer parameters)."""
-
-
 CPU_BF16_FROM_PARAMS = 100_000_000
 """Number of parameters from which bf16 pays on the CPU: matrix products then take most of a training step."""
 
@@ -37,6 +33,8 @@ class Support(NamedTuple):
     why: str
 
 
+_BITS = {"int8": "8-bit weights (int8)", "nf4": "4-bit weights (nf4)"}
+"""Quantization -> its feature."""
 _NO_BITS_ON_MPS = "bitsandbytes has no kernels for Apple's GPU; weights stay as they are"
 FEATURES: dict[str, dict[Device, Support]] = {
     "4-bit weights (nf4)": {
@@ -107,7 +105,7 @@ def check_quantization(quantization: Quantization, device: Device, name: str) ->
 
     Raises: SpecError if it does not.
     """
-    feature = {"nf4": "4-bit weights (nf4)", "int8": "8-bit weights (int8)"}.get(quantization)
+    feature = _BITS.get(quantization)
     if feature and not support(feature, device).works:
         raise SpecError(
             f"model {name}: quantization {quantization!r} on {device}: {support(feature, device).why}; "
@@ -129,8 +127,7 @@ def check_lora(lora: LoraDefaults, quantization: Quantization, name: str) -> Lor
 
 def allowed_quantizations(device: Device) -> list[str]:
     """Return the quantizations that work on `device`, "none" first."""
-    bits = {"int8": "8-bit weights (int8)", "nf4": "4-bit weights (nf4)"}
-    return ["none", *(q for q, feature in bits.items() if support(feature, device).works)]
+    return ["none", *(q for q, feature in _BITS.items() if support(feature, device).works)]
 
 
 def precision_of(

@@ -7,11 +7,13 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from moodbench.cache import cache_folder
 from moodbench.errors import PrerequisiteError
+from moodbench.paths import cache_folder
 
 CONVERSION_VERSION = 1
 """Incremented by hand when a change of the conversion may change weights, configuration or tokens."""
@@ -95,7 +97,6 @@ def _publish(name: str, file: Path, folder: Path) -> None:
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """Delete temporary folders left by killed conversions to `folder`."""
     for path in folder.parent.glob(f"{folder.name}.*.part"):
         if time.time() - path.stat().st_mtime > _ABANDONED_S:
             shutil.rmtree(path, ignore_errors=True)
@@ -103,7 +104,10 @@ def _delete_abandoned(folder: Path) -> None:
 
 def _convert(name: str, file: Path, source: Path, folder: Path) -> None:
     """Write the model and tokenizer of `file` to `folder`; `source` is a scratch folder for a link to `file`."""
-    num_values, architecture, pre_tokenizer = _checked(name, file)
+    with _read(name, file, "; reinstall the package, or copy the file again") as (reader, architecture):
+        num_values = sum(tensor.n_elements for tensor in reader.tensors)
+        field = reader.get_field("tokenizer.ggml.pre")
+        pre_tokenizer = str(field.contents()) if field else ""
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -136,26 +140,17 @@ def _convert(name: str, file: Path, source: Path, folder: Path) -> None:
     _save(model, tokenizer, pre_tokenizer, folder)
 
 
-def _checked(name: str, file: Path) -> tuple[int, str, str]:
-    """Return the number of values in `file`, its architecture and its pre-tokenizer ("" if it names none).
-
-    Raises: PrerequisiteError if the file is damaged.
-    """
+@contextmanager
+def _read(name: str, file: Path, remedy: str = "") -> Iterator[tuple[Any, str]]:
+    """Yield a reader of GGUF `file` and the architecture in its header; a damaged file raises PrerequisiteError."""
     from gguf import GGUFReader
 
     try:
         reader = GGUFReader(file)
-        architecture = reader.fields["general.architecture"].contents()
-        pre_tokenizer = reader.get_field("tokenizer.ggml.pre")
-        return (
-            sum(tensor.n_elements for tensor in reader.tensors),
-            str(architecture),
-            str(pre_tokenizer.contents()) if pre_tokenizer else "",
-        )
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        yield reader, str(reader.fields["general.architecture"].contents())
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
         raise PrerequisiteError(
-            f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}); reinstall the package, or copy "
-            "the file again"
+            f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)}){remedy}"
         ) from error
 
 
@@ -164,11 +159,7 @@ def config_in_header(name: str, file: Path) -> dict[str, Any]:
 
     Raises: PrerequisiteError if the file is damaged.
     """
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(file)
-        architecture = reader.fields["general.architecture"].contents()
+    with _read(name, file) as (reader, architecture):
         sizes = {
             ours: field.contents()
             for ours, theirs in SIZES_IN_HEADER.items()
@@ -176,8 +167,6 @@ def config_in_header(name: str, file: Path) -> dict[str, Any]:
         }
         vocab_size = max(next(t for t in reader.tensors if t.name == "token_embd.weight").shape.tolist()[1:])
         return {"model_type": architecture, "vocab_size": vocab_size, **sizes}
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
-        raise PrerequisiteError(f"model {name}: {file} is damaged, or no GGUF file ({_first_line(error)})") from error
 
 
 def _save(model: Any, tokenizer: Any, pre_tokenizer: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,6 @@ def _checked(name: str, source: ModelSource) -> tuple[Path, str, str]:
 
 
 def _local_folder(name: str, source: ModelSource) -> tuple[Path, str]:
-    """Return the folder and the revision of a model that is not on the hub."""
     if source.package:
         return package_folder(source.package, source.folder or "", name)
     return expanded(source.path or "", f"model {name}: "), ""
@@ -233,11 +233,9 @@ def refuse_custom_code(name: str, folder: Path) -> None:
 
 def _values(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file, or an empty dict if it cannot be read; its loader reports the error."""
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    with suppress(PrerequisiteError):
+        return read_object("", path)
+    return {}
 
 
 def package_folder(package: str, folder: str, name: str) -> tuple[Path, str]:

@@ -1,20 +1,35 @@
-"""Predictors: load any fitted model from its artifact, and predict texts with it."""
+"""Predictors: load any fitted model from its artifact, and predict texts with it, in two steps timed separately."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from moodbench.config.schema import FORMAT_NAMES, InferenceDtype, NumberFormat, PreparationStep
 from moodbench.errors import SpecError
 from moodbench.hardware import Device
-from moodbench.models.interface import Encoded, Form, Logits, Predictor
+from moodbench.models.tokenizer import Encoded, Logits
 from moodbench.preparation import prepare_text
 from moodbench.spec import FitSpec
+
+Form = Literal["native", "merged", "as_trained"]
+
+
+class Predictor(Protocol):
+    """A fitted model, loaded and ready for inference."""
+
+    weights_bytes: int
+    """Bytes of the model's parameters in memory."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the texts as the model's inputs."""
+
+    def logits(self, encoded: Encoded) -> Logits:
+        """Return float32 logits (texts, labels) on the host, from one forward pass over all of `encoded`."""
 
 
 def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -> tuple[Logits, Encoded]:
@@ -25,14 +40,29 @@ def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -
 
 def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> Logits:
     """Return logits (texts, labels) in the order of `encoded`; batches hold similar lengths to limit padding."""
+    return in_batches(predictor.logits, encoded, batch_size)
+
+
+def in_batches(
+    compute: Callable[[Encoded], Logits],
+    encoded: Encoded,
+    batch_size: int,
+    report: Callable[[Mapping[str, int]], None] = lambda _: None,
+) -> Logits:
+    """Return the rows that `compute` gives for `encoded`, in its order, computed in batches of similar length.
+
+    `report` is called after each batch with its number `step`, from 1, and their number `num_steps`.
+    """
     order = np.argsort(encoded.num_tokens, kind="stable")
-    parts = [
-        predictor.logits(encoded.take(order[start : start + batch_size])) for start in range(0, len(order), batch_size)
-    ]
+    parts = []
+    starts = range(0, len(order), batch_size)
+    for step, start in enumerate(starts, 1):
+        parts.append(compute(encoded.take(order[start : start + batch_size])))
+        report({"step": step, "num_steps": len(starts)})
     in_order = np.concatenate(parts)
-    logits = np.empty_like(in_order)
-    logits[order] = in_order
-    return logits
+    rows = np.empty_like(in_order)
+    rows[order] = in_order
+    return rows
 
 
 class PreparedPredictor:

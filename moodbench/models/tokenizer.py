@@ -1,10 +1,11 @@
-"""Tokenization of texts: truncation at the length limit, prompt templates, and padding of batches."""
+"""Texts as inputs of models: tokens, truncation at the length limit, prompt templates, and padding of batches."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,13 +20,29 @@ from moodbench.spec import FitSpec, Prompt
 if TYPE_CHECKING:
     import torch
 
-
+Logits = npt.NDArray[np.float32]
+"""Class scores (texts, labels) of a model."""
 _COUNTED_AT_ONCE = 1000
 """Texts tokenised at once when tokens are counted; bounds the memory that counting takes."""
-
-
 _MIN_TEXT_TOKENS = 8
 """Minimum number of tokens that a template must leave for the text."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as the inputs of a predictor, in their original order."""
+
+    inputs: Sequence[Any]
+    num_tokens: npt.NDArray[np.int32]
+    """Tokens of each text after truncation, including special tokens; -1 for models without tokens."""
+    truncated: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
+        """Return only these rows, in this order."""
+        return Encoded([self.inputs[i] for i in rows], self.num_tokens[rows], self.truncated[rows])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
 
 class _Filled(NamedTuple):

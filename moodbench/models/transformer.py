@@ -15,8 +15,7 @@ from moodbench.hardware import Device
 from moodbench.models.adapter import ADAPTER, WEIGHTS, load_trained_weights, merged_model
 from moodbench.models.base import is_quantised, load_classifier, load_encoder, set_pad_token
 from moodbench.models.device import dispatch_to_gpus, is_dispatched, parameter_bytes
-from moodbench.models.interface import Encoded, Logits
-from moodbench.models.tokenizer import Tokenizer, load_tokenizer
+from moodbench.models.tokenizer import Encoded, Logits, Tokenizer, load_tokenizer
 from moodbench.spec import FitSpec
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from moodbench.benchmark.from_store import fit_spec_of
 from moodbench.config.schema import InferenceDtype
 from moodbench.errors import DataError, StoreError, UnknownNameError, UsageError
 from moodbench.hardware import hardware
-from moodbench.models.interface import Predictor
-from moodbench.models.predictor import deployed_dtype, deployed_form, predict_texts
+from moodbench.models.predictor import Predictor, deployed_dtype, deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
 from moodbench.spec import FitSpec
 from moodbench.store import Store

@@ -17,9 +17,8 @@ from uuid import uuid4
 
 import pyarrow.fs as pafs
 
-from moodbench.cache import cache_folder
 from moodbench.errors import StoreError
-from moodbench.paths import user_path
+from moodbench.paths import cache_folder, user_path
 
 
 class Location(Protocol):

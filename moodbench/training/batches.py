@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from moodbench.cache import atomic_write
+from moodbench.paths import atomic_write
 from moodbench.spec.resolved import content_id
 
 if TYPE_CHECKING:

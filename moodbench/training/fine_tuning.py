@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moodbench.cache import cache_folder
 from moodbench.config.schema import TrainDefaults
 from moodbench.data.examples import subsample
 from moodbench.estimate import Load
@@ -29,6 +28,7 @@ from moodbench.models.base import base_folder, load_classifier, prepare_for_trai
 from moodbench.models.device import parameter_count
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.models.transformer import TOKENIZER
+from moodbench.paths import cache_folder
 from moodbench.spec import FitSpec
 from moodbench.spec.fit_schedule import Schedule, schedule_of
 from moodbench.training.batches import LengthBuckets, longest_first, parts_by_length, tokenised

@@ -20,7 +20,7 @@ from moodbench.metrics import score_all
 from moodbench.models.base import LANGUAGE_MODELS, base_folder, load_encoder
 from moodbench.models.baselines import Majority, NgramFeatures, TfidfLogreg, Vader, linear_logits
 from moodbench.models.device import empty_model, parameter_count
-from moodbench.models.interface import Encoded
+from moodbench.models.predictor import in_batches
 from moodbench.models.prompting import template_of
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
 from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, encode_tokens
@@ -211,9 +211,9 @@ def fit_probe(
     encoder = load_encoder(spec)
     embedder = Embedder(encoder, tokenizer, spec.probe.pooling, device)
     started = time.perf_counter()
-    vectors = _embed(embedder, encode_tokens(tokenizer, train["text"].tolist()), report)
+    vectors = in_batches(embedder.embed, encode_tokens(tokenizer, train["text"].tolist()), BATCH, report)
     validation_encoded = encode_tokens(tokenizer, validation["text"].tolist())
-    validation_vectors = _embed(embedder, validation_encoded, lambda _: None)
+    validation_vectors = in_batches(embedder.embed, validation_encoded, BATCH)
 
     def fit_with(c: float) -> tuple[Scores, dict[str, npt.NDArray[np.float32]]]:
         weight, bias = fit_logistic(vectors, train["label"].to_numpy(), c)
@@ -230,22 +230,6 @@ def fit_probe(
     num_head = head["weight"].size + head["bias"].size
     num_params = parameter_count(encoder) + num_head
     return FitOutcome(num_params, num_head, len(train), len(validation), elapsed, len(train), None, scores, {"C": c})
-
-
-def _embed(embedder: Embedder, encoded: Encoded, report: Report) -> npt.NDArray[np.float32]:
-    """Return embeddings (texts, width) in the order of `encoded`, computed in batches of similar length."""
-    order = np.argsort(encoded.num_tokens, kind="stable")
-    vectors: npt.NDArray[np.float32] | None = None
-    num_steps = -(-len(order) // BATCH)
-    for step in range(num_steps):
-        rows = order[step * BATCH : (step + 1) * BATCH]
-        part = embedder.embed(encoded.take(rows))
-        if vectors is None:
-            vectors = np.empty((len(order), part.shape[1]), dtype=np.float32)
-        vectors[rows] = part
-        report({"step": step + 1, "num_steps": num_steps})
-    assert vectors is not None
-    return vectors
 
 
 def fit_prompted(spec: FitSpec, train: pd.DataFrame, folder: Path) -> FitOutcome:
