@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from moodbench.errors import is_of_disk
+from moodbench.errors import PrerequisiteError, is_of_disk
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may succeed later."""
@@ -128,6 +128,22 @@ def remove_from_cache(paths: Iterable[Path]) -> None:
     for path in paths:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+
+def refusal_of_wrong(files: str, folder: Path, fetch: str) -> PrerequisiteError:
+    """Return the error for `files` in `folder` that are wrong, also when downloaded again unless the network is off.
+
+    `fetch` is the command that replaces them where there is a network.
+    """
+    if offline():
+        return PrerequisiteError(
+            f"{files} in {folder} differs from the digest that the hub stated; run {fetch} where there is a network, "
+            "which replaces it"
+        )
+    return PrerequisiteError(
+        f"{files} differs from the digest that the hub states, also when downloaded again; it was removed from the "
+        "cache. Look for a proxy or mirror that changes files (HF_ENDPOINT), and give the same command again"
+    )
 
 
 def reason_of(error: BaseException, repository: Repository) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from moodbench.hub import (
     no_network,
     offline,
     reason_of,
+    refusal_of_wrong,
     remove_from_cache,
     retried,
     wrong_files,
@@ -147,27 +148,14 @@ def _checked(source: HubSource, commit: str) -> DatasetDict:
         remove_from_cache(wrong)
         _remove_made(source, commit)
     if wrong:
-        _refuse_wrong(source, folder, wrong)
+        files = f"dataset {source.id}: {', '.join(str(path.relative_to(folder)) for path in wrong)}"
+        raise refusal_of_wrong(files, folder, "`moodbench catalogue fetch` with this dataset")
     assert unreadable is not None
     cause = unreadable.__cause__ or unreadable
     raise PrerequisiteError(
         f"dataset {source.id} at {commit[:12]}: a downloaded file cannot be read ({type(cause).__name__}: "
         f"{first_line(cause)}), though it is as the hub has it; choose another revision"
     ) from unreadable
-
-
-def _refuse_wrong(source: HubSource, folder: Path, wrong: Sequence[Path]) -> NoReturn:
-    files = ", ".join(str(path.relative_to(folder)) for path in wrong)
-    if offline():
-        raise PrerequisiteError(
-            f"dataset {source.id}: {files} in {folder} differs from the digest that the hub stated; run `moodbench "
-            "catalogue fetch` with this dataset where there is a network, which replaces it"
-        )
-    raise PrerequisiteError(
-        f"dataset {source.id}: {files} differs from the digest that the hub states, also when downloaded again; it was "
-        "removed from the cache. Look for a proxy or mirror that changes files (HF_ENDPOINT), and give the same "
-        "command again"
-    )
 
 
 def _load(source: HubSource, commit: str) -> DatasetDict:

@@ -258,26 +258,6 @@ def save_adapter(model: PeftModel, folder: Path, initial: Initial | None) -> Non
     path.write_text(json.dumps(config, indent=2, sort_keys=True), "utf-8")
 
 
-def loraplus_optimizer(
-    model: PeftModel, optimizer_class: Any, settings: dict[str, Any], ratio: float, decay: float
-) -> Any:
-    """Return peft's LoRA+ optimiser, in which the learning rate of B is `ratio` times that of A.
-
-    Source: Hayou et al. (2024), arXiv:2402.12354.
-    """
-    from peft.optimizers import create_loraplus_optimizer
-
-    rest = dict(settings)
-    return create_loraplus_optimizer(
-        model=model,
-        optimizer_cls=optimizer_class,
-        lr=rest.pop("lr"),
-        loraplus_lr_ratio=ratio,
-        loraplus_weight_decay=decay,
-        **rest,
-    )
-
-
 @dataclass(frozen=True)
 class PreparedModel:
     """A model with a trainable adapter and head, and its tokenizer."""

@@ -107,7 +107,7 @@ def _check_texts(name: str, tokenizer: Any) -> None:
             f"model {name}: its tokenizer has no token for unknown words ({unknown!r} is not in its vocabulary), so "
             "that texts with others cannot be read; name one of its tokens as unk_token in tokenizer.json"
         )
-    longest = max(len(each.input_ids) for each in tokenizer.encode(PROBES))
+    longest = int(tokenizer.encode(PROBES).num_tokens.max())
     if longest > tokenizer.limit:
         raise PrerequisiteError(
             f"model {name}: a text became {longest} tokens, {tokenizer.limit} is the limit; its tokenizer does not cut"

@@ -21,6 +21,7 @@ from moodbench.hub import (
     hub_errors,
     offline,
     reason_of,
+    refusal_of_wrong,
     remove_from_cache,
     retried,
     wrong_files,
@@ -156,18 +157,10 @@ def _checked_snapshot(name: str, source: ModelSource, revision: str | None) -> P
         wrong = _wrong_files(folder)
     if not wrong:
         return folder
-    files = ", ".join(path.name for path in wrong)
-    if offline():
-        raise PrerequisiteError(
-            f"model {name}: {files} of hub repository {source.hub} in {folder} differs from the digest that the hub "
-            f"stated; run `moodbench catalogue fetch {name}` where there is a network, which replaces it"
-        )
-    remove_from_cache(wrong)
-    raise PrerequisiteError(
-        f"model {name}: {files} of hub repository {source.hub} differs from the digest that the hub states, also when "
-        "downloaded again; it was removed from the cache. Look for a proxy or mirror that changes files (HF_ENDPOINT), "
-        "and give the same command again"
-    )
+    if not offline():
+        remove_from_cache(wrong)
+    files = f"model {name}: {', '.join(path.name for path in wrong)} of hub repository {source.hub}"
+    raise refusal_of_wrong(files, folder, f"`moodbench catalogue fetch {name}`")
 
 
 def _wrong_files(folder: Path) -> list[Path]:

@@ -117,26 +117,21 @@ def load_predictor(
     Its weights are in `dtype`, by default as `deployed_dtype` says. The layers of a transformer are spread over
     `num_gpus` CUDA devices.
     """
-    model = _load_model(spec, artifact, form, device, dtype or deployed_dtype(spec, device), num_gpus)
-    return PreparedPredictor(model, spec.preparation) if spec.preparation else model
-
-
-def _load_model(
-    spec: FitSpec, artifact: Path, form: Form, device: Device, dtype: NumberFormat, num_gpus: int
-) -> Predictor:
+    model: Predictor
     if spec.model.method != "baseline":
         from moodbench.models.transformer import load_transformer
 
-        return load_transformer(spec, artifact, form, device, dtype, num_gpus)
-    from moodbench.models.baselines import Majority, TfidfLogreg, Vader
+        model = load_transformer(spec, artifact, form, device, dtype or deployed_dtype(spec, device), num_gpus)
+    else:
+        from moodbench.models.baselines import Majority, TfidfLogreg, Vader
 
-    kinds: dict[str, type[Majority] | type[Vader] | type[TfidfLogreg]] = {
-        "majority": Majority,
-        "vader": Vader,
-        "tfidf-logreg": TfidfLogreg,
-    }
-    assert spec.model.baseline is not None
-    return kinds[spec.model.baseline].load(artifact)
+        kinds: dict[str | None, type[Majority] | type[Vader] | type[TfidfLogreg]] = {
+            "majority": Majority,
+            "vader": Vader,
+            "tfidf-logreg": TfidfLogreg,
+        }
+        model = kinds[spec.model.baseline].load(artifact)
+    return PreparedPredictor(model, spec.preparation) if spec.preparation else model
 
 
 def import_libraries(spec: FitSpec, num_threads: int) -> None:

@@ -50,13 +50,6 @@ class _Filled(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-class TokenisedText(NamedTuple):
-    """Token ids of one text, including special tokens."""
-
-    input_ids: list[int]
-    truncated: bool
-
-
 class Tokenizer:
     """A model's tokenizer with the length limit of a recipe and, for prompts, the template around each text."""
 
@@ -89,7 +82,7 @@ class Tokenizer:
             if prompt.chat:
                 template = chat_template(tokenizer, template, name)
             self.label_tokens = label_tokens(self._backend, prompt, template, name, tokenizer.mask_token)
-            self.template = _with_mask(template, tokenizer.mask_token)
+            self.template = Template(*(part.replace(MASK, tokenizer.mask_token or "") for part in template))
             self._check_space(name)
         else:
             self._backend.enable_truncation(self.limit, direction=self._side)
@@ -140,19 +133,20 @@ class Tokenizer:
         assert self.label_tokens is not None
         return self.limit - len(self.label_tokens.shared) - max(map(len, self.label_tokens.paths))
 
-    def encode(self, texts: Sequence[str]) -> list[TokenisedText]:
-        """Return the token ids of each text, unpadded and at least one; truncation never shortens the template.
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Return the texts as token ids, unpadded and at least one; truncation never shortens the template.
 
         A text without any token, such as an empty one for a decoder that adds no special tokens, becomes the token that
         begins or ends a sequence.
         """
         if self.template is not None:
-            return [self._cut(text) for text in texts]
-        return [
-            TokenisedText(e.ids or [self._filler], bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))
-        ]
+            cut = [self._cut(text) for text in texts]
+        else:
+            cut = [(e.ids or [self._filler], bool(e.overflowing)) for e in self._backend.encode_batch(list(texts))]
+        counts = np.array([len(ids) for ids, _ in cut], dtype=np.int32)
+        return Encoded([ids for ids, _ in cut], counts, np.array([is_cut for _, is_cut in cut], dtype=bool))
 
-    def _cut(self, text: str) -> TokenisedText:
+    def _cut(self, text: str) -> tuple[list[int], bool]:
         assert self.template is not None and self.label_tokens is not None
         found = self._in_template(self.template.fill(text))
         ids, excess = found.ids, len(found.ids) - self._max_filled
@@ -162,7 +156,7 @@ class Tokenizer:
             inside = [i for i, (a, b) in enumerate(found.offsets) if start <= a < b <= end]
             dropped = set(inside[-excess:] if self._side == "right" else inside[:excess])
             ids = [token for i, token in enumerate(ids) if i not in dropped]
-        return TokenisedText([*ids, *self.label_tokens.shared] or [self._filler], excess > 0)
+        return [*ids, *self.label_tokens.shared] or [self._filler], excess > 0
 
     def _in_template(self, filled: str) -> _Filled:
         """Return the token ids and character offsets of a filled template, without the trailing special tokens."""
@@ -240,11 +234,6 @@ def load_tokenizer(spec: FitSpec, folder: Path) -> Tokenizer:
     return Tokenizer.load(
         folder, spec.text, trust_remote_code=trusted, prompt=spec.prompt, template=template, name=spec.model.name
     )
-
-
-def _with_mask(template: Template, mask_token: str | None) -> Template:
-    """Return `template` with `{mask}` replaced by the tokenizer's mask token."""
-    return Template(*(part.replace(MASK, mask_token or "") for part in template))
 
 
 @contextmanager

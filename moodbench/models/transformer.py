@@ -39,7 +39,7 @@ class TransformerClassifier:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return the texts as token ids."""
-        return encode_tokens(self.tokenizer, texts)
+        return self.tokenizer.encode(texts)
 
     def logits(self, encoded: Encoded) -> Logits:
         """Return float32 logits (texts, labels) from one forward pass."""
@@ -69,7 +69,7 @@ class LinearProbe:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return the texts as token ids."""
-        return encode_tokens(self.embedder.tokenizer, texts)
+        return self.embedder.tokenizer.encode(texts)
 
     def logits(self, encoded: Encoded) -> Logits:
         """Return float32 logits (texts, labels) from one forward pass."""
@@ -99,13 +99,6 @@ def mean_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean (texts, width) of `states` (texts, tokens, width) over the tokens whose mask is 1."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
-
-
-def encode_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
-    """Return the texts as token ids, with token counts and truncation flags."""
-    tokens = tokenizer.encode(texts)
-    counts = np.array([len(t.input_ids) for t in tokens], dtype=np.int32)
-    return Encoded([t.input_ids for t in tokens], counts, np.array([t.truncated for t in tokens], dtype=bool))
 
 
 def load_transformer(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from moodbench.models.tokenizer import Encoded
 from moodbench.paths import atomic_write
 from moodbench.spec.resolved import content_id
 
@@ -36,11 +37,11 @@ POOL_BATCHES = 16
 Ratio of padded to real tokens on the reviews and tweets of the catalogue in batches of 32: 1.26 with 4 batches per
 pool, 1.14 with 8, 1.08 with 16, 1.03 with 50, and 1.9 in random order.
 """
-Encode = Callable[[Sequence[str]], Sequence[tuple[list[int], bool]]]
-"""Maps texts to a pair for each text: its token ids, and whether it was truncated."""
 
 
-def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path) -> Dataset:
+def tokenised(
+    rows: pd.DataFrame, encode: Callable[[Sequence[str]], Encoded], encoder_key: str, folder: Path
+) -> Dataset:
     """Return a memory-mapped dataset of the tokenised `rows`, in their order.
 
     Its columns are input_ids, length, truncated, labels and example_id. `encoder_key` must determine the output of
@@ -61,12 +62,12 @@ def tokenised(rows: pd.DataFrame, encode: Encode, encoder_key: str, folder: Path
     return Dataset.from_file(str(path))
 
 
-def _write(rows: pd.DataFrame, encodings: Sequence[tuple[list[int], bool]], path: Path) -> None:
+def _write(rows: pd.DataFrame, encoded: Encoded, path: Path) -> None:
     table = pa.table(
         {
-            "input_ids": pa.array([ids for ids, _ in encodings], type=pa.list_(pa.int32())),
-            "length": pa.array([len(ids) for ids, _ in encodings], type=pa.int32()),
-            "truncated": pa.array([cut for _, cut in encodings], type=pa.bool_()),
+            "input_ids": pa.array(encoded.inputs, type=pa.list_(pa.int32())),
+            "length": pa.array(encoded.num_tokens, type=pa.int32()),
+            "truncated": pa.array(encoded.truncated, type=pa.bool_()),
             "labels": pa.array(rows["label"].tolist(), type=pa.int64()),
             "example_id": pa.array(rows["example_id"].tolist(), type=pa.string()),
         }

@@ -23,7 +23,7 @@ from moodbench.hardware import Device, library_version
 from moodbench.spec.job import DEFAULT_CHECKPOINT_INTERVAL_S
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer
 
 MANIFEST = "moodbench.json"
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
@@ -132,7 +132,21 @@ class CheckpointWriter:
 
     def attach(self, trainer: Trainer) -> None:
         """Register the checkpoint callback with `trainer`."""
-        trainer.add_callback(_callback(self, trainer))
+        from transformers import TrainerCallback
+
+        writer = self
+
+        class WriteCheckpoints(TrainerCallback):  # type: ignore[misc]
+            def on_train_begin(self, *_: Any, **__: Any) -> None:
+                writer.begin(trainer)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                control.should_save = control.should_save or writer.is_due()
+
+            def on_save(self, *_: Any, **__: Any) -> None:
+                writer.complete(trainer)
+
+        trainer.add_callback(WriteCheckpoints())
 
     def begin(self, trainer: Trainer) -> None:
         """Start the clock and, on resume, restore the state of `trainer` that transformers does not restore."""
@@ -176,22 +190,6 @@ class CheckpointWriter:
             if _step_of(other) not in kept:
                 shutil.rmtree(other)
         self._saved = self._clock()
-
-
-def _callback(writer: CheckpointWriter, trainer: Trainer) -> TrainerCallback:
-    from transformers import TrainerCallback
-
-    class WriteCheckpoints(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            writer.begin(trainer)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_save = control.should_save or writer.is_due()
-
-        def on_save(self, *_: Any, **__: Any) -> None:
-            writer.complete(trainer)
-
-    return WriteCheckpoints()
 
 
 class _UnusableError(Exception):

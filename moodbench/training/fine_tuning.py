@@ -19,7 +19,6 @@ from moodbench.models.adapter import (
     WEIGHTS,
     add_lora,
     initial_adapter,
-    loraplus_optimizer,
     save_adapter,
     save_trained_weights,
     unfreeze,
@@ -297,9 +296,17 @@ def _trainer(
 
         def create_optimizer(self, model: Any = None) -> Any:
             if loraplus_lr_ratio != 1 and getattr(self, "optimizer", None) is None:
+                from peft.optimizers import create_loraplus_optimizer
+
                 adapted = self.model if model is None else model
                 made, settings = self.get_optimizer_cls_and_kwargs(self.args, adapted)
-                self.optimizer: Any = loraplus_optimizer(adapted, made, settings, loraplus_lr_ratio, train.weight_decay)
+                self.optimizer: Any = create_loraplus_optimizer(  # Hayou et al. (2024), arXiv:2402.12354
+                    adapted,
+                    made,
+                    loraplus_lr_ratio=loraplus_lr_ratio,
+                    loraplus_weight_decay=train.weight_decay,
+                    **settings,
+                )
             return super().create_optimizer(model)
 
     return ResumableTrainer(

@@ -23,7 +23,7 @@ from moodbench.models.device import empty_model, parameter_count
 from moodbench.models.predictor import in_batches
 from moodbench.models.prompting import template_of
 from moodbench.models.tokenizer import Tokenizer, load_tokenizer
-from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder, encode_tokens
+from moodbench.models.transformer import PROBE_HEAD, TOKENIZER, Embedder
 from moodbench.spec import FitSpec
 from moodbench.training.checkpoints import CheckpointArea
 from moodbench.training.outcome import FitOutcome, Report
@@ -211,9 +211,8 @@ def fit_probe(
     encoder = load_encoder(spec)
     embedder = Embedder(encoder, tokenizer, spec.probe.pooling, device)
     started = time.perf_counter()
-    vectors = in_batches(embedder.embed, encode_tokens(tokenizer, train["text"].tolist()), BATCH, report)
-    validation_encoded = encode_tokens(tokenizer, validation["text"].tolist())
-    validation_vectors = in_batches(embedder.embed, validation_encoded, BATCH)
+    vectors = in_batches(embedder.embed, tokenizer.encode(train["text"].tolist()), BATCH, report)
+    validation_vectors = in_batches(embedder.embed, tokenizer.encode(validation["text"].tolist()), BATCH)
 
     def fit_with(c: float) -> tuple[Scores, dict[str, npt.NDArray[np.float32]]]:
         weight, bias = fit_logistic(vectors, train["label"].to_numpy(), c)

@@ -89,11 +89,10 @@ def grid(space: SearchSpace) -> list[Configuration]:
 
 
 def _axis(distribution: Any) -> tuple[Any, ...]:
+    """Return the grid values of a distribution: all of a list, GRID_POINTS of a range."""
     values = values_of(distribution)
-    return values if values is not None else _spaced(distribution)
-
-
-def _spaced(distribution: Any) -> tuple[float, ...]:
+    if values is not None:
+        return values
     low, high = distribution.low, distribution.high
     shares = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
     if isinstance(distribution, LogUniform):
@@ -143,22 +142,12 @@ class Axis:
 
 def axes_of(space: SearchSpace) -> tuple[Axis, ...]:
     """Return the axes of `space`, in its order."""
-    made = []
-    for name, each in space.parameters.items():
-        values = values_of(each)
-        if values is not None:
-            made.append(Axis(name, values))
-        else:
-            made.append(
-                Axis(
-                    name,
-                    None,
-                    float(each.low),  # type: ignore[union-attr]
-                    float(each.high),  # type: ignore[union-attr]
-                    isinstance(each, LogUniform),
-                )
-            )
-    return tuple(made)
+    return tuple(
+        Axis(name, None, each.low, each.high, isinstance(each, LogUniform))
+        if isinstance(each, Uniform | LogUniform)
+        else Axis(name, values_of(each))
+        for name, each in space.parameters.items()
+    )
 
 
 def axes_seen(trials: Sequence[SearchTrial]) -> tuple[Axis, ...]:

@@ -158,7 +158,7 @@ def test_scores_equal_a_plain_loop_over_texts_and_words_with_padding_on_either_s
     classifier = LabelWordClassifier(
         AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), tokenizer.label_tokens, "causal"
     ).eval()
-    ids = [encoded.input_ids for encoded in tokenizer.encode(texts)]
+    ids = tokenizer.encode(texts).inputs
     right = tokenizer.pad(ids)
     left = {
         name: torch.stack([torch.cat([row[len(x):], row[: len(x)]]) for row, x in zip(tensor, ids, strict=True)])
@@ -183,7 +183,7 @@ def test_a_masked_model_scores_the_words_in_place_of_the_mask_of_the_template(ch
         prompt = PROMPTS["masked"].model_copy(update={"template": template})
         tokenizer = Tokenizer.load(folder, CATALOGUE.training.text, prompt=prompt, name=family)
         whole = AutoModelForMaskedLM.from_pretrained(folder, dtype="float32").eval()
-        ids = [e.input_ids for e in tokenizer.encode(["w5 w6", "w7 [MASK] w8 w9"])]
+        ids = tokenizer.encode(["w5 w6", "w7 [MASK] w8 w9"]).inputs
         rows_of_words = [word[0] for word in tokenizer.label_tokens.words]
         expected = []
         for row in ids:

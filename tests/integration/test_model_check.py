@@ -211,12 +211,12 @@ def test_texts_are_cut_to_the_positions_of_the_configuration(made, tmp_path, mod
     check_model(fit)
     tokenizer = load_tokenizer(fit, folder)
     assert tokenizer.limit == positions
-    (encoded,) = tokenizer.encode(["good " * 500])
-    assert len(encoded.input_ids) == positions and encoded.truncated
+    encoded = tokenizer.encode(["good " * 500])
+    assert len(encoded.inputs[0]) == positions and encoded.truncated.tolist() == [True]
     base = load_classifier(fit, 0).model.eval()
     base.config.pad_token_id = tokenizer.pad_id
     with torch.inference_mode():
-        assert base(**tokenizer.pad([encoded.input_ids])).logits.shape == (1, 2)
+        assert base(**tokenizer.pad(encoded.inputs)).logits.shape == (1, 2)
     tokenizer.hf.save_pretrained(tmp_path / "artifact" / "tokenizer")
     assert load_tokenizer(fit, tmp_path / "artifact" / "tokenizer").limit == positions, "without a config.json"
 

@@ -12,7 +12,7 @@ from moodbench.models.adapter import add_lora, lora_targets, merge_adapter
 from moodbench.models.base import BaseModel, owners_of_missing, set_dropout
 from moodbench.models.locate import package_folder
 from moodbench.models.predictor import predict_texts
-from moodbench.models.tokenizer import Tokenizer
+from moodbench.models.tokenizer import Encoded, Tokenizer
 from moodbench.models.transformer import TransformerClassifier, mean_pool
 from moodbench.training.batches import tokenised
 
@@ -59,7 +59,7 @@ def test_merging_without_peft_equals_merging_with_it(tmp_path, tokenizer):
 
     model = fitted(seed=1)
     model.save_pretrained(tmp_path)
-    batch = tokenizer.pad([t.input_ids for t in tokenizer.encode(["a fine film", "dull"])])
+    batch = tokenizer.pad(tokenizer.encode(["a fine film", "dull"]).inputs)
     merged = merge_adapter(tiny_bert(1), tmp_path).eval()
     with torch.inference_mode():
         adapted = model(**batch).logits
@@ -80,7 +80,7 @@ def test_a_randomly_drawn_head_travels_with_the_adapter(tmp_path, tokenizer):
     other = tiny_bert(1)
     torch.nn.init.normal_(other.classifier.weight)  # as another load of a checkpoint without a head would draw it
     reloaded = PeftModel.from_pretrained(other, tmp_path).eval()
-    batch = tokenizer.pad([t.input_ids for t in tokenizer.encode(["a fine film"])])
+    batch = tokenizer.pad(tokenizer.encode(["a fine film"]).inputs)
     with torch.inference_mode():
         assert torch.equal(model(**batch).logits, reloaded(**batch).logits)
 
@@ -114,7 +114,7 @@ def test_no_dropout_means_two_equal_training_passes(tokenizer):
     import torch
 
     model = tiny_bert(0).train()
-    batch = tokenizer.pad([t.input_ids for t in tokenizer.encode(["a fine film"])])
+    batch = tokenizer.pad(tokenizer.encode(["a fine film"]).inputs)
     assert not torch.equal(model(**batch).logits, model(**batch).logits)
     set_dropout(model, 0.0)
     assert torch.equal(model(**batch).logits, model(**batch).logits)
@@ -130,9 +130,9 @@ def test_predictions_are_the_same_alone_and_in_padded_batches(tokenizer):
 
 
 def test_a_cut_text_is_marked(tokenizer):
-    short, long = tokenizer.encode(["a b c", "word " * 40])
-    assert (len(short.input_ids), short.truncated) == (5, False)
-    assert (len(long.input_ids), long.truncated) == (16, True)
+    found = tokenizer.encode(["a b c", "word " * 40])
+    assert [len(ids) for ids in found.inputs] == found.num_tokens.tolist() == [5, 16]
+    assert found.truncated.tolist() == [False, True]
 
 
 def test_mean_pooling_ignores_padding():
@@ -148,7 +148,8 @@ ROWS = pd.DataFrame(
 
 
 def encode_slowly(texts):
-    return [([101, len(text), 102], False) for text in texts]
+    ids = [[101, len(text), 102] for text in texts]
+    return Encoded(ids, np.full(len(ids), 3, dtype=np.int32), np.zeros(len(ids), dtype=bool))
 
 
 def write_cache(folder: str) -> list[int]:

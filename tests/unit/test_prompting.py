@@ -52,7 +52,7 @@ def test_the_end_that_a_tokenizer_adds_is_not_read_before_the_answer():
     found = label_tokens(backend(closing=True), prompt(" bad", " good"), template_of(prompt(" bad", " good")), "m")
     assert found == LabelTokens((), (ids("bad"), ids("good")), 1)
     read = a_tokenizer(prompt(" bad", " good"), closing=True)
-    assert read.encode(["a b"])[0].input_ids == list(ids("so", "a", "b", ":"))
+    assert read.encode(["a b"]).inputs[0] == list(ids("so", "a", "b", ":"))
 
 
 @pytest.mark.parametrize(
@@ -94,19 +94,19 @@ def a_tokenizer(given, max_length=16, side="right", closing=False, template=None
 def test_a_text_without_tokens_becomes_the_token_that_ends_a_sequence(text):
     read = a_tokenizer(None)
     found = read.encode([text, "a b"])
-    assert [each.input_ids for each in found] == [[read.hf.eos_token_id], read.hf.convert_tokens_to_ids(["a", "b"])]
-    assert read.pad([each.input_ids for each in found])["attention_mask"].sum(dim=1).tolist() == [1, 2]
+    assert found.inputs == [[read.hf.eos_token_id], read.hf.convert_tokens_to_ids(["a", "b"])]
+    assert read.pad(found.inputs)["attention_mask"].sum(dim=1).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(("side", "kept"), [("right", ["a"] * 9), ("left", ["b"] * 9)])
 def test_a_long_text_is_cut_and_its_template_is_not(side, kept):
     read = a_tokenizer(prompt(" very bad", " good", template="so so so {text} : : :"), 16, side)
-    (cut,) = read.encode(["a " * 20 + "c " + "b " * 20])
+    cut = read.encode(["a " * 20 + "c " + "b " * 20])
     # 16 tokens, one of them kept free for "very", which is appended where "very bad" is scored.
-    assert cut.input_ids == list(ids("so", "so", "so", *kept, ":", ":", ":"))
-    assert cut.truncated
-    (whole,) = read.encode(["a"])
-    assert whole.input_ids == list(ids("so", "so", "so", "a", ":", ":", ":")) and not whole.truncated
+    assert cut.inputs == [list(ids("so", "so", "so", *kept, ":", ":", ":"))]
+    assert cut.truncated.tolist() == [True]
+    whole = read.encode(["a"])
+    assert whole.inputs == [list(ids("so", "so", "so", "a", ":", ":", ":"))] and whole.truncated.tolist() == [False]
     assert read.num_tokens(["a", "a b c"]).tolist() == [7, 9]
 
 
@@ -153,7 +153,7 @@ def chatting(chat, closing=False):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_chat_is_the_models_own_format_with_all_that_it_adds(form):
     chat, expected = FORMATS[form]
-    assert chatting(chat).encode(["c"])[0].input_ids == list(ids(*expected))
+    assert chatting(chat).encode(["c"]).inputs[0] == list(ids(*expected))
 
 
 @pytest.mark.parametrize(
