@@ -157,8 +157,8 @@ def reason_of(error: BaseException, repository: Repository) -> str:
         return f"{repository} is not in the cache, and the network is off (HF_HUB_OFFLINE); {repository.needed}"
     if _is_unreachable(error):
         return (
-            f"{repository} is not in the cache, and {_endpoint()} cannot be reached ({first_line(_cause(error))}); "
-            f"{repository.needed}"
+            f"{repository} is not in the cache, and {_endpoint()} cannot be reached "
+            f"({first_line(_causes(error)[-1])}); {repository.needed}"
         )
     return (
         f"{repository}: the download was interrupted ({type(error).__name__}: {first_line(error)}); rerun the command "
@@ -256,10 +256,6 @@ def _causes(error: BaseException) -> list[BaseException]:
         found.append(each)
         each = each.__cause__ or each.__context__
     return found
-
-
-def _cause(error: BaseException) -> BaseException:
-    return _causes(error)[-1]
 
 
 def _endpoint() -> str:

@@ -45,6 +45,11 @@ class SpaceFile(NamedTuple):
     where: str
     text: str
 
+    def at(self, path: tuple[str, ...], reason: str) -> str:
+        """Return `reason` prefixed with file, line and key."""
+        line = line_of(self.text, path)
+        return f"{self.where}{f', line {line}' if line else ''}: {'.'.join(path)}: {reason}"
+
 
 def available_spaces() -> dict[str, Path]:
     """Return name -> file of the search spaces that come with MoodBench."""
@@ -81,28 +86,28 @@ def load_space(
     its kind are applied.
     Raises: SpecError, which names file, line, key, value and what is allowed; the errors of `read_space`.
     """
-    where, text = read_space(name)
+    file = read_space(name)
     try:
-        space = SearchSpace.model_validate(load_yaml(text, where))
+        space = SearchSpace.model_validate(load_yaml(file.text, file.where))
     except ValidationError as error:
-        raise SpecError(space_message(error, where, text)) from error
+        raise SpecError(space_message(error, file)) from error
     parts = {("parameters",): space.parameters} | {("families", k): v for k, v in space.families.items()}
     for keys, parameters in parts.items():
         for parameter, distribution in parameters.items():
             for value in ends_of(distribution):
                 real = isinstance(distribution, Uniform | LogUniform)
-                _check((*keys, parameter), value, training, max_rank, where, text, real=real)
+                _check((*keys, parameter), value, training, max_rank, file, real=real)
     try:
         for other in space.families:
             if families is not None and other not in (*KINDS, *families):
                 reason = str(UnknownNameError("family", other, (*KINDS, *families)))
-                raise SpecError(at_line(where, text, ("families", other), reason))
+                raise SpecError(file.at(("families", other), reason))
             space.for_family(*_names(other, families or {}))
         if families is not None and family is not None:
             space = space.for_family(*_names(family, families))
     except SpaceError as problem:
-        raise SpecError(at_line(where, text, problem.path, problem.reason)) from problem
-    check_together(space, training.lora, "none", where, text)
+        raise SpecError(file.at(problem.path, problem.reason)) from problem
+    check_together(space, training.lora, "none", file)
     return space
 
 
@@ -111,7 +116,7 @@ def _names(family: str, families: Mapping[str, Family]) -> tuple[str, ...]:
     return (families[family].kind, family) if family in families else (family,)
 
 
-def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantization, where: str, text: str) -> None:
+def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantization, file: SpaceFile) -> None:
     """Raise SpecError for values that `space` can combine but that a fit with the recipe `lora` cannot.
 
     Checks each value with the rest of the recipe, and each pair of values.
@@ -125,7 +130,7 @@ def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantiz
                 reason = (
                     f"{value!r} with the recipe's other settings: {problem}; leave the value out, or change the recipe"
                 )
-                raise SpecError(at_line(where, text, ("parameters", name), reason))
+                raise SpecError(file.at(("parameters", name), reason))
     for one, other in combinations(names, 2):
         for values in product(ends_of(space.parameters[one]), ends_of(space.parameters[other])):
             point = dict(zip((one, other), values, strict=True))
@@ -136,10 +141,10 @@ def check_together(space: SearchSpace, lora: LoraDefaults, quantization: Quantiz
                 continue
             problem = _contradiction(point, lora, quantization)
             if problem:
-                line = f", line {line_of(text, ('parameters', other))}"
+                line = line_of(file.text, ("parameters", other))
                 raise SpecError(
-                    f"{where}{line}: parameters.{one} {values[0]!r} with parameters.{other} {values[1]!r}: {problem}; "
-                    "make one depend on the other with `when`, or leave a value out"
+                    f"{file.where}, line {line}: parameters.{one} {values[0]!r} with parameters.{other} {values[1]!r}: "
+                    f"{problem}; make one depend on the other with `when`, or leave a value out"
                 )
 
 
@@ -156,8 +161,7 @@ def _check(
     value: Any,
     training: TrainingFile,
     max_rank: int | None,
-    where: str,
-    text: str,
+    file: SpaceFile,
     *,
     real: bool,
 ) -> None:
@@ -187,35 +191,29 @@ def _check(
             try:
                 SECTIONS[section].model_validate(merge(base, {field: value}), strict=True)
             except ValidationError as error:
-                here = f"{where}, line {line_of(text, path)}"
+                here = f"{file.where}, line {line_of(file.text, path)}"
                 raise SpecError(
                     validation_message(error, here, None, (*path[:-1], section), schema=SECTIONS[section])
                 ) from error
     if reason is not None:
-        raise SpecError(at_line(where, text, path, reason))
+        raise SpecError(file.at(path, reason))
 
 
-def space_message(error: ValidationError, where: str, text: str) -> str:
-    """Return a message with one line per problem in the search space `text`, read from the file `where`."""
+def space_message(error: ValidationError, file: SpaceFile) -> str:
+    """Return a message with one line per problem in the search space of `file`."""
     lines: list[str] = []
     for problem in error.errors():
         path = tuple(step for step in problem["loc"] if step not in DISTRIBUTIONS)
         wrong = problem.get("ctx", {}).get("error")
         if isinstance(wrong, SpaceError):
-            lines.append(at_line(where, text, wrong.path, wrong.reason))
+            lines.append(file.at(wrong.path, wrong.reason))
         elif placed := _plain_message(problem["type"], problem["input"], tuple(map(str, path))):
-            lines.append(at_line(where, text, *placed))
+            lines.append(file.at(*placed))
         else:
             plain = InitErrorDetails(type=problem["type"], loc=path, input=problem["input"], ctx=problem.get("ctx", {}))
             only = ValidationError.from_exception_data(error.title, [plain])
-            lines += validation_message(only, where, text, schema=SearchSpace).splitlines()
+            lines += validation_message(only, file.where, file.text, schema=SearchSpace).splitlines()
     return "\n".join(dict.fromkeys(lines))  # pydantic reports a value once for every type of a union
-
-
-def at_line(where: str, text: str, path: tuple[str, ...], reason: str) -> str:
-    """Return `reason` prefixed with file, line and key."""
-    line = line_of(text, path)
-    return f"{where}{f', line {line}' if line else ''}: {'.'.join(path)}: {reason}"
 
 
 def _plain_message(kind: str, seen: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], str] | None:

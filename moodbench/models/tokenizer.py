@@ -212,10 +212,7 @@ def num_positions(folder: Path) -> int | None:
 
 
 def _any_token(tokenizer: Any, name: str) -> str:
-    """Return a token of the vocabulary that can fill up batches.
-
-    Raises: PrerequisiteError if the tokenizer has no special token at all.
-    """
+    """Return a token of the vocabulary that can fill up batches, or raise PrerequisiteError if none is special."""
     kinds = ("eos", "unk", "bos", "sep", "cls", "mask")
     found = next((token for kind in kinds if (token := getattr(tokenizer, f"{kind}_token"))), None)
     if found is None:

@@ -140,10 +140,7 @@ def fit_tfidf(
 
 
 def _ngram_features(texts: Sequence[str], tfidf: TfidfDefaults) -> list[tuple[NgramFeatures, csr_matrix]]:
-    """Return the features of words and of characters with the texts' rows, without those that have no n-gram.
-
-    Raises: DataError if no n-gram occurs in enough texts.
-    """
+    """Return the features of words and of characters with the texts' rows, without those that have no n-gram."""
     wanted: list[tuple[Literal["word", "char_wb"], int | None]] = [
         ("word", tfidf.max_ngram),
         ("char_wb", tfidf.max_character_ngram),

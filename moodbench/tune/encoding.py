@@ -164,9 +164,7 @@ def _axis_of(name: str, values: Sequence[Any]) -> Axis:
     numbers = [v for v in values if _is_number(v)]
     if len(numbers) < len(values):
         return Axis(name, tuple(sorted(values, key=str)))
-    if len(numbers) <= MOST_LISTED and not any(isinstance(v, float) and not v.is_integer() for v in numbers):
-        return Axis(name, tuple(sorted(numbers)))
-    if len(numbers) <= MOST_LISTED and name.endswith("alpha_over_r"):
+    if len(numbers) <= MOST_LISTED and (name.endswith("alpha_over_r") or all(float(v).is_integer() for v in numbers)):
         return Axis(name, tuple(sorted(numbers)))
     low, high = float(min(numbers)), float(max(numbers))
     return Axis(name, None, low, high, low > 0 and high / low >= WIDE)

@@ -10,7 +10,7 @@ from moodbench.benchmark.resolve import resolve
 from moodbench.config import Catalogue
 from moodbench.config.schema import Family, ModelEntry
 from moodbench.config.search_space import ALPHA_OVER_R, QUANTIZATION, SearchSpace, ends_of, values_of
-from moodbench.config.space_file import at_line, check_together, load_space, read_space
+from moodbench.config.space_file import check_together, load_space, read_space
 from moodbench.data.loader import Sources, load_source
 from moodbench.errors import SpecError, UsageError
 from moodbench.hardware import Device, Hardware
@@ -75,7 +75,7 @@ def make_search(
     device = trial.measure.device
     space, base, fixed = _supported_by(device, space, trial.fit, space_name)
     assert base.lora is not None and base.train is not None
-    check_together(space, base.lora, base.quantization, *read_space(space_name))
+    check_together(space, base.lora, base.quantization, read_space(space_name))
     num_train = int((load_source(base.dataset.name, base.dataset).frame["split"] == "train").sum())
     search = Search(
         base=base,
@@ -113,11 +113,9 @@ def _listed(space: SearchSpace, parameter: str) -> tuple[Any, ...]:
 
 
 def _check_budget(search: Search, budget_s: float, catalogue: Catalogue, machine: Hardware, store: Store) -> None:
-    """Check that the budget suffices, by estimate, for the shortest configuration.
+    """Raise SpecError if the budget does not suffice, by estimate, for the shortest configuration.
 
     An estimate that no measurement on this machine has corrected may be twice too long.
-
-    Raises: SpecError if it does not suffice.
     """
     base = search.base
     assert base.train is not None
@@ -144,10 +142,7 @@ def _check_budget(search: Search, budget_s: float, catalogue: Catalogue, machine
 
 
 def _check_overrides(spec: BenchmarkSpec, space: SearchSpace, space_name: str) -> None:
-    """Check that no option sets a parameter that the space searches; it would override the winner in the confirmation.
-
-    Raises: UsageError if one does.
-    """
+    """Raise UsageError for an option with a parameter that is searched: it would override the winner when confirmed."""
     searched = set(space.parameters) | (
         {"lora.lora_alpha"} if {"lora.r", ALPHA_OVER_R} & set(space.parameters) else set()
     )
@@ -183,8 +178,7 @@ def _supported_by(
                 lacking[value] = error
         left = [value for value in values if value not in lacking]
         if lacking and not left:
-            where, text = read_space(space_name)
-            raise SpecError(at_line(where, text, ("parameters", parameter), str(lacking[values[0]])))
+            raise SpecError(read_space(space_name).at(("parameters", parameter), str(lacking[values[0]])))
         if lacking:
             space = space.without(parameter, lacking)
         if len(left) == 1:  # no longer searched, but fixed to the space's value

@@ -205,7 +205,11 @@ def register(store: Store, search: Search, num_seeds: int) -> Search:
     if known is None:
         warm = warm_points(store, search) if search.warm_start and not search_trials(store, search.search_id) else ()
         seeds = tuple(range(num_seeds or DEFAULT_NUM_SEEDS))
-        _write_request(store, search.model_copy(update={"warm_points": warm, "confirmation_seeds": seeds}))
+        request = search.model_copy(update={"warm_points": warm, "confirmation_seeds": seeds})
+        with store.attempt() as attempt:
+            path = Path(attempt.folder) / REQUEST
+            path.write_text(request.model_dump_json(indent=1), "utf-8")
+            store.location.create(path, f"searches/{search.search_id}/{REQUEST}")
         known = registered(store, search.search_id)
         assert known is not None
     num_known = len(known.confirmation_seeds)
@@ -235,13 +239,6 @@ def registered(store: Store, search_id: str) -> Search | None:
             f"{store.uri}/{key}: {where}: {first['msg']}; the file is no request of a search, or of another version. "
             "Move it away, and the next command registers the search anew"
         ) from error
-
-
-def _write_request(store: Store, search: Search) -> None:
-    with store.attempt() as attempt:
-        path = Path(attempt.folder) / REQUEST
-        path.write_text(search.model_dump_json(indent=1), "utf-8")
-        store.location.create(path, f"searches/{search.search_id}/{REQUEST}")
 
 
 def warm_points(store: Store, search: Search) -> tuple[WarmPoint, ...]:
