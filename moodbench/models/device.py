@@ -62,14 +62,6 @@ def get_device(wanted: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Device
     return hardware().device(wanted)
 
 
-def wait_for(device: Device) -> None:
-    """Wait until all work queued on the accelerator is done."""
-    if device != "cpu":
-        import torch
-
-        torch.accelerator.synchronize()
-
-
 def check_cards(gpus: Sequence[Gpu], architectures: Sequence[str], version: str) -> None:
     """Raise PrerequisiteError for the first GPU that a torch of this `version`, built for `architectures`, cannot use.
 

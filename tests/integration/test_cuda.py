@@ -13,7 +13,7 @@ from moodbench.estimate.memory import Load, Memory, weights_bytes
 from moodbench.metrics import score_all
 from moodbench.models import base
 from moodbench.models.adapter import LoRAConfigManager
-from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak, wait_for
+from moodbench.models.device import gpu_peak_bytes, parameter_bytes, reset_gpu_peak
 from moodbench.models.predictor import deployed_form, load_predictor, predict_texts
 
 pytestmark = pytest.mark.gpu
@@ -115,12 +115,12 @@ def test_waiting_sees_the_end_of_queued_work():
     import torch
 
     matrix = torch.randn(4096, 4096, device="cuda")
-    wait_for("cuda")
+    torch.accelerator.synchronize()
     started = time.perf_counter()
     for _ in range(50):
         matrix = matrix @ matrix / 64
     queued = time.perf_counter() - started
-    wait_for("cuda")
+    torch.accelerator.synchronize()
     assert time.perf_counter() - started > 2 * queued, "the call returns before the card is done, waiting does not"
 
 
