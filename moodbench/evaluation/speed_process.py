@@ -29,8 +29,8 @@ from moodbench.hardware import Device, die_with_parent  # noqa: E402
 from moodbench.models.predictor import (  # noqa: E402
     Predictor,
     import_libraries,
+    in_batches,
     load_predictor,
-    predict_encoded,
 )
 from moodbench.runtime.process import exit_with_outcome, take_over_stdout  # noqa: E402
 from moodbench.spec import MeasureSpec  # noqa: E402
@@ -170,7 +170,7 @@ def _throughput(
     while (elapsed := time.perf_counter() - began) < seconds:
         chunk = [texts[(start + i) % len(texts)] for i in range(size)]
         encoded = predictor.encode(chunk)
-        predict_encoded(predictor, encoded, batch_size).argmax(axis=1).tolist()
+        in_batches(predictor.logits, encoded, batch_size).argmax(axis=1).tolist()
         start, count = start + size, count + size
         lengths = np.sort(encoded.num_tokens).reshape(-1, batch_size)
         tokens += int(lengths.sum())

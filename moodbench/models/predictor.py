@@ -35,12 +35,7 @@ class Predictor(Protocol):
 def predict_texts(predictor: Predictor, texts: Sequence[str], batch_size: int) -> tuple[Logits, Encoded]:
     """Return logits (texts, labels) in the order of `texts`, and the encoded texts."""
     encoded = predictor.encode(texts)
-    return predict_encoded(predictor, encoded, batch_size), encoded
-
-
-def predict_encoded(predictor: Predictor, encoded: Encoded, batch_size: int) -> Logits:
-    """Return logits (texts, labels) in the order of `encoded`; batches hold similar lengths to limit padding."""
-    return in_batches(predictor.logits, encoded, batch_size)
+    return in_batches(predictor.logits, encoded, batch_size), encoded
 
 
 def in_batches(
@@ -49,7 +44,7 @@ def in_batches(
     batch_size: int,
     report: Callable[[Mapping[str, int]], None] = lambda _: None,
 ) -> Logits:
-    """Return the rows that `compute` gives for `encoded`, in its order, computed in batches of similar length.
+    """Return the rows that `compute` gives for `encoded`, in its order; batches hold similar lengths to limit padding.
 
     `report` is called after each batch with its number `step`, from 1, and their number `num_steps`.
     """
