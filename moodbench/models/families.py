@@ -60,10 +60,10 @@ def shape_of_entry(name: str, entry: ModelEntry, family_name: str, family: Famil
 
 def _shape_of_files(name: str, entry: ModelEntry) -> Shape | None:
     assert entry.source is not None
-    known = entry.family is not None
-    config = (
-        config_of(name, entry.source) if known else read_object(name, locate(name, entry.source).folder / "config.json")
-    )
+    if entry.family is None:
+        config = read_object(name, locate(name, entry.source).folder / "config.json")
+    else:
+        config = config_of(name, entry.source) or {}
     try:
         return shape_of_config(config)
     except KeyError:
