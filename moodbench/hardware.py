@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -35,6 +36,8 @@ _MEMORY_FILES = (
 _UNLIMITED_BYTES = 2**60
 """Version 1 states no limit as the largest multiple of the page size."""
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat")
+_ARCHITECTURE = re.compile("(sm|compute)_([0-9]{2,}[af]?)")
+"""An architecture of NVIDIA for which torch may be built."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,16 @@ class Gpu:
         """Return whether a torch built for `architectures`, such as sm_86 and compute_90, runs on this device.
 
         Machine code (sm) runs on the same major version from its minor version on, intermediate code (compute) is
-        compiled for all later ones. Unknown capabilities and no architectures count as yes.
+        compiled for all later ones. Unknown capabilities and no architectures of NVIDIA, such as gfx90a, count as yes.
 
         Source: NVIDIA, CUDA C++ Programming Guide, section on binary and PTX compatibility.
         """
         major, _, minor = self.compute_capability.partition(".")
-        if not (major.isdecimal() and minor.isdecimal() and architectures):
+        known = [found for name in architectures if (found := _ARCHITECTURE.fullmatch(name))]
+        if not (major.isdecimal() and minor.isdecimal() and known):
             return True
         here = (int(major), int(minor))
-        for kind, _, digits in (name.partition("_") for name in architectures):
+        for kind, digits in (found.groups() for found in known):
             built = (int(digits.rstrip("af")[:-1]), int(digits.rstrip("af")[-1]))
             special = not digits.isdecimal()  # sm_90a: for this capability alone
             same_major = built[0] == here[0] and built <= here and kind == "sm"

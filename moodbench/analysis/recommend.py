@@ -4,6 +4,10 @@ A limit must hold at the unfavourable end of a confidence interval. Among the mo
 accuracy does not differ significantly from the best accuracy are tied, and the fastest of the tied models is picked.
 Nothing is extrapolated to a machine that was not measured. A measurement does not count if the timed model gave other
 labels than the evaluated one, and a model that is no better than the majority baseline is never recommended.
+
+Other load can only lengthen a latency. One that it disturbed therefore keeps to a limit that it is within, but is
+unknown above it, and is not compared with undisturbed ones; where the tied models have no other, CPU times are
+compared, as for the score. A model that is set aside for this alone is named.
 """
 
 from __future__ import annotations
@@ -87,23 +91,28 @@ class Recommendation:
     """Without a pick: the model that misses the limits by least."""
     misses: tuple[Miss, ...] = ()
     """Limits that `nearest` misses."""
+    disturbed: tuple[str, ...] = ()
+    """Models that were not compared, or do not keep to the limit on time, only because other load disturbed them."""
 
 
 def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
     """Recommend one of the `rows` of one track."""
     covering = on_all(valid(rows)).astype({"latency_p50_s": "float64"})
-    num_given, rows = len(rows), without_trivial(covering)
+    num_given, rows = len(rows), _without_long_disturbed(without_trivial(covering), limits)
     counts = num_given, len(rows), len(covering) - len(rows)
     fitting = rows[_within(rows, limits)].sort_values("accuracy", ascending=False, kind="stable")
+    unknown = rows[_disturbed(rows) & _within(rows, replace(limits, p99_s=None)) & ~_within(rows, limits)]
     if fitting.empty:
         nearest, misses = _nearest(rows, limits)
-        return Recommendation(*counts, nearest=nearest, misses=misses)
+        return Recommendation(*counts, nearest=nearest, misses=misses, disturbed=tuple(unknown["name"]))
     best = fitting.iloc[0]
     is_tied = [name == best["name"] or tied(str(name), str(best["name"])) for name in fitting["name"]]
-    fastest_first = fitting[is_tied].sort_values(
-        ["latency_p50_s", "accuracy"], ascending=[True, False], na_position="last"
+    fastest_first = _with_compared_latency(fitting[is_tied]).sort_values(
+        ["latency_compared_s", "accuracy"], ascending=[True, False], na_position="last"
     )
-    pick = fastest_first.iloc[0]
+    best, pick = fastest_first[fastest_first["name"] == best["name"]].iloc[0], fastest_first.iloc[0]
+    set_aside = fastest_first[_disturbed(fastest_first) & fastest_first["latency_compared_s"].isna()]
+    set_aside = set_aside.head(0) if pd.isna(pick["latency_compared_s"]) else set_aside
     others = fastest_first.iloc[1:] if len(fastest_first) > 1 else fitting[fitting["name"] != pick["name"]]
     return Recommendation(
         *counts,
@@ -113,7 +122,30 @@ def recommend(rows: pd.DataFrame, limits: Limits, tied: Tied) -> Recommendation:
         most_accurate=best,
         runner_up=None if others.empty else others.iloc[0],
         costs=tuple(_costs(rows, limits, pick, float(best["accuracy"]))),
+        disturbed=(*set_aside["name"], *unknown["name"]),
     )
+
+
+def _disturbed(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return in which rows other load disturbed the clock."""
+    return rows["provisional"].eq(True) if "provisional" in rows else pd.Series(False, index=rows.index)
+
+
+def _without_long_disturbed(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Return `rows` without the disturbed latencies that exceed the limit."""
+    if limits.p99_s is None:
+        return rows
+    unknown = _disturbed(rows) & ~(_values(rows, "p99_s") <= limits.p99_s)
+    columns = ("latency_p99_s", "latency_p99_high_s")
+    return rows.assign(**{column: rows[column].astype("float64").mask(unknown) for column in columns})
+
+
+def _with_compared_latency(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows` with `latency_compared_s`: undisturbed latencies, or CPU times where there are none."""
+    latency = rows["latency_p50_s"].mask(_disturbed(rows))
+    if latency.isna().all() and "cpu_time_p50_s" in rows:
+        latency = rows["cpu_time_p50_s"].astype("float64")
+    return rows.assign(latency_compared_s=latency)
 
 
 def ties(rows: pd.DataFrame, bootstrap: BootstrapDraws | None) -> Tied:
@@ -168,13 +200,15 @@ def _costs(rows: pd.DataFrame, limits: Limits, pick: Row, accuracy: float) -> li
     Without a limit on time or memory another model may be more accurate; without one on accuracy another may be faster.
     """
     found = []
+    rows = rows.assign(latency_undisturbed_s=rows["latency_p50_s"].mask(_disturbed(rows)))
     for limit in _given(limits):
         wider = rows[_within(rows, replace(limits, **{limit: None})) & ~_within(rows, limits)]
         if wider.empty:
             continue
         if limit == "accuracy":
-            row = wider.sort_values("latency_p50_s").iloc[0]
-            gain = float(pick["latency_p50_s"]) / float(row["latency_p50_s"])  # NaN if one was not measured
+            row = wider.sort_values("latency_undisturbed_s").iloc[0]
+            own = rows.loc[rows["name"] == pick["name"], "latency_undisturbed_s"].iloc[0]
+            gain = float(own) / float(row["latency_undisturbed_s"])  # NaN if one was not measured
             found += [Cost(limit, gain, row)] if gain > 1 else []
         else:
             row = wider.sort_values("accuracy", ascending=False).iloc[0]

@@ -19,7 +19,7 @@ from moodbench.app.privacy import (
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State, clamped, read_names
 from moodbench.benchmark.background_run import BackgroundRun
-from moodbench.errors import UsageError
+from moodbench.errors import UnknownNameError, UsageError
 from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, duration
 from moodbench.runtime.ray_cluster import EXCLUSIVE, ClusterSnapshot, RayNode
@@ -78,6 +78,11 @@ def _start(
         raise UsageError("Nothing to run: choose a preset, or models and datasets.")
     if seeds is None or seeds not in range(MAX_SEEDS + 1):
         raise UsageError(f"Seeds: {str(num_seeds)[:20]}; allowed is a whole number from 0 to {MAX_SEEDS}.")
+    catalogue = services.runner.catalogue
+    for what, names, known in (("model", chosen, catalogue.models), ("dataset", on, catalogue.datasets)):
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(what, name, known)
     values = spec_values(chosen, on, int(seeds))
     if preset:
         services.runner.start(spec_of_preset(preset, services.runner.catalogue, values))

@@ -80,7 +80,7 @@ def predict(arguments: argparse.Namespace) -> int:
     with open_output(arguments.output, arguments.input) as out:
         first = next(chunks)  # raises for invalid input before the model is loaded
         others = f"; {fit.num_alternatives} other fits of it, choose by id" if fit.num_alternatives else ""
-        print(f"{fit}{others}", file=sys.stderr)
+        print(f"{fit}{others}{'; ' if fit.cleaning else ''}{fit.cleaning_note}", file=sys.stderr)
         classifier = open_classifier(store, fit, inference_dtype=arguments.inference_dtype or "auto")
         written = write_predictions(
             chain([first], chunks),

@@ -201,7 +201,16 @@ def mislabelled_cells(issues: LabelIssues, most: int) -> list[list[str]]:
 
 
 def reason(found: Recommendation) -> str:
-    """Return why the pick was picked, or why there is none."""
+    """Return why the pick was picked, or why there is none, and which entries could not be compared."""
+    if not found.disturbed:
+        return _reason(found)
+    return (
+        f"{_reason(found)} Other load disturbed the clock of {', '.join(found.disturbed)}, so that this latency counts "
+        "neither for nor against: measure again on a quiet machine."
+    )
+
+
+def _reason(found: Recommendation) -> str:
     pick, best = found.pick, found.most_accurate
     if pick is None or best is None:
         if found.num_trivial and not found.num_rows:
@@ -216,13 +225,15 @@ def reason(found: Recommendation) -> str:
     if pick["name"] == best["name"]:
         others = f"{found.num_tied - 1} other{'s' if found.num_tied > 2 else ''} within the limits"
         text = f"It is the most accurate entry within the limits, not significantly ahead of {others}"
-        if missing(pick["latency_p50_s"]):
+        if missing(pick["latency_compared_s"]):
             return f"{text}; which of these is the fastest was not measured."
         return f"{text}, and the fastest of these."
-    if missing(best["latency_p50_s"]):  # the pick has a latency, or it would sort last
-        faster = f"; the speed of {best['name']} was not measured"
+    if missing(best["latency_compared_s"]):  # the pick has a latency, or it would sort last
+        faster = (
+            f"; the speed of {best['name']} was not measured{' undisturbed' if best['name'] in found.disturbed else ''}"
+        )
     else:
-        faster = f", and it is {best['latency_p50_s'] / pick['latency_p50_s']:.1f} times as fast"
+        faster = f", and it is {best['latency_compared_s'] / pick['latency_compared_s']:.1f} times as fast"
     return (
         f"Its accuracy does not differ significantly from that of {best['name']}, the most accurate within the limits "
         f"({percent(best['accuracy'])} %){faster}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from moodbench.benchmark.from_store import fit_spec_of
-from moodbench.config.schema import InferenceDtype
-from moodbench.errors import DataError, StoreError, UnknownNameError, UsageError
+from moodbench.config.schema import InferenceDtype, PreparationStep
+from moodbench.errors import DataError, SpecError, StoreError, UnknownNameError, UsageError
 from moodbench.hardware import hardware
 from moodbench.models.predictor import Predictor, deployed_dtype, deployed_form, predict_texts
 from moodbench.models.predictor import load_predictor as load_artifact
+from moodbench.preparation import MARKUP_NAMES, prepare_counted
 from moodbench.spec import FitSpec
 from moodbench.store import Store
 
@@ -43,6 +45,18 @@ class ChosenFit:
     def fit_id(self) -> str:
         """Id of the fit."""
         return str(self.record["fit_id"])
+
+    @property
+    def cleaning(self) -> tuple[PreparationStep, ...]:
+        """Steps by which the source of its training texts was cleaned, as its entry declares with `prepare`."""
+        source = self.spec.dataset.file or self.spec.dataset.hub
+        return source.prepare if source else ()
+
+    @property
+    def cleaning_note(self) -> str:
+        """What is cleaned, as the end of a sentence about the fit; empty for nothing."""
+        names = " and ".join(MARKUP_NAMES.get(step, step) for step in self.cleaning)
+        return f"texts are cleaned as those of {self.record['dataset']} were ({names})" if names else ""
 
     def __str__(self) -> str:
         """Return a description for messages: model, id, dataset, number of training texts, seed."""
@@ -102,7 +116,7 @@ class Classifier:
     def predict(self, texts: Iterable[str], *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
         """Return one prediction per text, in order; an empty text is allowed.
 
-        Texts of similar length share a forward pass of `batch_size` texts.
+        Texts are cleaned like those of training. Texts of similar length share a forward pass of `batch_size` texts.
         Raises: DataError if an item is not a text, or if logits are not finite; UsageError for another batch size.
         """
         if isinstance(texts, str):
@@ -111,7 +125,8 @@ class Classifier:
             raise DataError(f"texts is {_kind(texts)}; expected a list of texts")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UsageError(f"batch_size {batch_size!r}: allowed is a whole number, 1 or more")
-        checked = [checked_text(text, f"text {i}") for i, text in enumerate(texts)]
+        given = [checked_text(text, f"text {i}") for i, text in enumerate(texts)]
+        checked = [prepare_counted(text, self.fit.cleaning, Counter()) for text in given]
         if not checked:
             return []
         logits, encoded = predict_texts(self._predictor, checked, batch_size)
@@ -141,13 +156,18 @@ def open_classifier(
 ) -> Classifier:
     """Load the fit that `model` names, in the form that was evaluated and measured; baselines run on the CPU.
 
-    Raises: SpecError if `inference_dtype` is not "auto" and the weights are quantised.
+    Raises: SpecError if `inference_dtype` is not "auto" and the model is a baseline or its weights are quantised.
     """
     fit = choose_fit(store, model) if isinstance(model, str) else model
     artifact = store.artifact(fit.fit_id)
     machine = hardware()
     dtype = deployed_dtype(fit.spec, machine.device(device), inference_dtype)
     if fit.spec.model.method == "baseline":
+        if inference_dtype != "auto":
+            raise SpecError(
+                f"model {fit.spec.model.name}: inference_dtype {inference_dtype!r}: a baseline has no weights in a "
+                "number format; leave it out"
+            )
         return Classifier(load_artifact(fit.spec, artifact, "native", "cpu"), fit)
     from moodbench.models.device import prepare_torch
 

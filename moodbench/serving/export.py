@@ -345,6 +345,9 @@ def _caveats(own: pd.DataFrame, facts: CardFacts) -> list[str]:
         caveats.append("The model is not in the catalogue that was read: licence and known caveats are unknown here.")
     elif facts.model.caveat:
         caveats.append(f"{facts.model.caveat[0].upper()}{facts.model.caveat[1:]}.")
+    if facts.fit.cleaning:
+        steps = ", ".join(facts.fit.cleaning)
+        caveats.append(f"Its training texts were cleaned ({steps}); transformers does not do so: clean texts before.")
     caveats.append(f"Figures hold for texts like those of {record['dataset']}; on others they may be lower.")
     if facts.fit.spec.dataset.max_train_examples:
         caveats.append(f"Trained on a stratified sub-sample of {record['num_train']:,} texts.")

@@ -87,6 +87,13 @@ def test_what_the_timer_renders_again_does_not_hold_the_refusal_of_a_request(tmp
         start.run(store, State(), services, "", [], [], 0)
     with pytest.raises(UsageError, match="Seeds: 11; allowed is a whole number from 0 to 10"):
         start.run(store, State(), services, "quickstart", [], [], 11)
+    with pytest.raises(UsageError, match="unknown model 'vadr': did you mean 'vader'"):
+        start.run(store, State(), services, "quickstart", ["vader", "vadr"], None, 0)
+    with pytest.raises(UsageError, match="unknown dataset 'icwsm-movies': did you mean 'icwsm-movie'"):
+        start.run(store, State(), services, "", ["vader"], ["icwsm-movies"], 0)
+    with pytest.raises(UsageError, match="unknown model '/etc'"):
+        start.run(store, State(), services, "", ["/etc"], ["icwsm-movie"], 0)
+    assert runner.started == []
     refusal, status = start.run(store, State(), services, "quickstart", ["vader", "vader"], None, 2)
     assert refusal == "" and "Started here: running" in status
     assert [(spec.models, spec.seeds) for spec in runner.started] == [(("vader",), (0, 1))]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fitted_majority import classifier, spec_of
 
+from moodbench.config.schema import FileSource
 from moodbench.errors import DataError
 from moodbench.models.baselines import Majority
 from moodbench.serving.classifier import ChosenFit, Classifier, Prediction, probabilities
@@ -47,6 +48,40 @@ def test_a_prediction_names_every_class():
     assert isinstance(made, Prediction)
     assert made.label == "positive" and made.probability == made.probabilities["positive"] == pytest.approx(0.75)
     assert list(made.probabilities) == ["negative", "positive"] and sum(made.probabilities.values()) == pytest.approx(1)
+
+
+class Heard(Majority):
+    """A model that notes its texts."""
+
+    def __init__(self):
+        super().__init__(np.log([0.25, 0.75]))
+        self.texts = []
+
+    def encode(self, texts):
+        self.texts += texts
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize(
+    ("steps", "text", "cleaned"),
+    [
+        (("breaks",), "fine.<br /><br />Go", "fine.\n\nGo"),
+        (("escapes",), r"it\nis \"good\" ", 'it\nis "good"'),
+        ((), "fine.<br />Go ", "fine.<br />Go "),
+    ],
+)
+def test_texts_are_cleaned_like_those_of_the_source_that_a_model_was_trained_on(steps, text, cleaned):
+    spec = spec_of("majority")
+    source = FileSource(path="a.csv", text_column="text", label_column="label", prepare=steps)
+    fit = ChosenFit(
+        spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"file": source})}),
+        {"fit_id": "x", "dataset": "toy"},
+        0,
+    )
+    model = Heard()
+    Classifier(model, fit).predict([text])
+    assert model.texts == [cleaned]
+    assert bool(fit.cleaning_note) == bool(steps)
 
 
 def test_the_package_refuses_names_it_does_not_have():

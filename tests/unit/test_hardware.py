@@ -167,6 +167,9 @@ def test_cuda_visible_devices_counts_as_in_cuda(visible, names):
         ("9.1", ["sm_90a", "compute_90a"], False),
         ("", ["sm_90"], True),
         ("5.0", [], True),
+        ("9.0", ["gfx90a", "gfx1100"], True),
+        ("8.0", ["gfx90a", "sm_90"], False),
+        ("9.0", ["sm_", "sm_9", "compute_x", ""], True),
     ],
 )
 def test_a_card_runs_what_torch_was_built_for(capability, architectures, runs):

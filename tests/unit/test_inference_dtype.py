@@ -1,8 +1,10 @@
 """`--inference-dtype`: what it changes in ids and estimates, and where it is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from refused import fail
 
 from moodbench.benchmark.plan import intended_trials
 from moodbench.benchmark.recipe import FitDevice
@@ -40,6 +42,18 @@ def test_a_format_makes_other_evaluations_and_measurements_of_the_same_fit():
 def test_a_baseline_has_no_format():
     plain, half = (trials(inference_dtype=name)["tfidf-logreg"] for name in ("auto", "bfloat16"))
     assert plain == half
+
+
+def test_predict_refuses_a_format_for_a_baseline(majority_store, capsys):
+    Path("a.txt").write_text("good\n")
+    said = fail(
+        ["predict", "--model", "majority", "--input", "a.txt", "--output", "b.csv", "--inference-dtype", "float16"],
+        capsys,
+    )
+    assert (
+        "model majority: inference_dtype 'float16': a baseline has no weights in a number format; leave it out" in said
+    )
+    assert not Path("b.csv").exists()
 
 
 def test_quantised_weights_are_refused_another_format():

@@ -172,3 +172,52 @@ def test_what_is_no_better_than_the_majority_is_not_recommended_however_fast():
     assert (anything.pick, anything.num_rows) == ("middle", 3)
     alone = pick(Limits(), of=of.head(1))
     assert alone.pick is None and alone.why.startswith("No entry is better than always giving the most frequent label")
+
+
+DISTURBED = "Other load disturbed the clock of {}, so that this latency counts neither for nor against"
+
+
+def test_a_disturbed_latency_is_neither_preferred_nor_dismissed():
+    of = rows().head(3).assign(provisional=[False, True, False], cpu_time_p50_s=[0.001, 0.009, 0.04])
+    choice = pick(Limits(), of=of, tied=lambda a, b: True)
+    assert choice.pick == "fast" and DISTURBED.format("middle") in choice.why
+    of = of.assign(latency_p50_s=[0.06, 0.01, 0.04])
+    choice = pick(Limits(), of=of, tied=lambda a, b: True)
+    assert choice.pick == "big", "middle's 10 ms are not compared with undisturbed ones"
+    assert DISTURBED.format("middle") in choice.why
+    of = rows().head(3).assign(provisional=[False, False, True], cpu_time_p50_s=[0.001, 0.009, 0.002])
+    choice = pick(Limits(), of=of)
+    assert choice.pick == "middle" and "the speed of big was not measured undisturbed" in choice.why
+
+
+def test_a_disturbed_latency_above_a_limit_is_unknown_and_one_below_is_within():
+    of = rows().head(3).assign(provisional=[False, True, True])
+    choice = pick(Limits(p99_s=0.030), tied=lambda a, b: False, of=of)
+    assert choice.pick == "middle", "its latency was at most these 25 ms"
+    assert DISTURBED.format("big") in choice.why and choice.costs == (
+        "+1.0 points of accuracy without that limit (big)",
+    )
+    choice = pick(Limits(p99_s=0.002), of=of)
+    assert choice.pick is None and DISTURBED.format("middle, big") in choice.why
+    choice = pick(Limits(p99_s=0.002, accuracy=0.83), of=of)
+    assert choice.nearest == "fast", "what is unknown misses the limit by more than anything known"
+
+
+def test_where_all_were_disturbed_their_cpu_times_are_compared():
+    of = rows().head(3).assign(provisional=True, cpu_time_p50_s=[0.002, 0.008, 0.004])
+    choice = pick(Limits(), of=of)
+    assert choice.pick == "big" and "Other load" not in choice.why, "4 ms of CPU time, middle 8 ms"
+    of = of.assign(cpu_time_p50_s=[0.002, 0.004, 0.008])
+    choice = pick(Limits(), of=of)
+    assert choice.pick == "middle" and "2.0 times as fast" in choice.why
+
+
+def test_a_cost_in_speed_rests_on_undisturbed_latencies():
+    limits, big = Limits(accuracy=0.845), "big"
+    plain = rows().head(3)
+    assert pick(limits, of=plain).pick == big
+    assert pick(limits, of=plain).costs == (
+        "40.0 times as fast with less accuracy (fast: accuracy 80.0 %, from 78.0 %)",
+    )
+    choice = pick(limits, of=plain.assign(provisional=[True, False, False]))
+    assert choice.costs == ("4.0 times as fast with less accuracy (middle: accuracy 86.0 %, from 84.0 %)",)
