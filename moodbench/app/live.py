@@ -9,13 +9,7 @@ from typing import Any
 
 from moodbench.analysis.event_log import Job, RunProgress, current_runs, dataset_of
 from moodbench.app.html import Html, asset, card, details, hint, legend, progress, table, with_store
-from moodbench.app.privacy import (
-    REDACTED,
-    MessageFilter,
-    may_quote_private,
-    message_filter,
-    public_datasets,
-)
+from moodbench.app.privacy import REDACTED, MessageFilter, may_quote_private, message_filter, public_datasets
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State, clamped, read_names
 from moodbench.benchmark.background_run import BackgroundRun

@@ -15,16 +15,7 @@ from moodbench.app.leaderboard_table import missing_reason
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.tab import Layout, Services, Tab
 from moodbench.app.url_state import State
-from moodbench.report.formatting import (
-    MARKS,
-    MISSING,
-    marked,
-    marks,
-    mebibytes,
-    milliseconds,
-    percent,
-    three_digits,
-)
+from moodbench.report.formatting import MARKS, MISSING, marked, marks, mebibytes, milliseconds, percent, three_digits
 from moodbench.report.tables import cost_text, miss_text, reason
 from moodbench.statistics.overall import OVERALL
 

@@ -9,16 +9,7 @@ from moodbench.benchmark.data_report import english_models, language_warnings
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
 from moodbench.benchmark.plan import PHASES, Intended, intended_trials, plan_of
 from moodbench.benchmark.resolve import entries_of, fit_device, fit_device_of, with_own_data
-from moodbench.cli.options import (
-    DATA,
-    TRAINING,
-    WHAT,
-    add_options,
-    catalogue_of,
-    print_json,
-    print_lines,
-    spec_of,
-)
+from moodbench.cli.options import DATA, TRAINING, WHAT, add_options, catalogue_of, print_json, print_lines, spec_of
 from moodbench.config import Catalogue
 from moodbench.data.loader import Sources
 from moodbench.errors import SpecError

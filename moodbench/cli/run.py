@@ -24,13 +24,7 @@ from moodbench.cli.options import (
     spec_of,
     spec_of_one,
 )
-from moodbench.cli.running import (
-    carry_out,
-    exit_code_of_run,
-    open_context,
-    print_undertrained,
-    to_retrain,
-)
+from moodbench.cli.running import carry_out, exit_code_of_run, open_context, print_undertrained, to_retrain
 from moodbench.config import Catalogue, load_catalogue
 from moodbench.errors import INTERRUPTED, UsageError
 from moodbench.report.formatting import duration, percent

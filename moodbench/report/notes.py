@@ -13,13 +13,7 @@ from moodbench.analysis.scoring import Scoring
 from moodbench.report.formatting import MARKS, NOT_TRAINED_ENOUGH, marks, milliseconds
 from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.bootstrap import FEW_TEXTS, BootstrapDraws
-from moodbench.statistics.composite import (
-    CRITERIA,
-    Weights,
-    effective_shares,
-    exchange_rate,
-    latency_for_a_point,
-)
+from moodbench.statistics.composite import CRITERIA, Weights, effective_shares, exchange_rate, latency_for_a_point
 from moodbench.statistics.overall import MIXED, OVERALL
 from moodbench.training.outcome import NOT_ENOUGH, longer_of, worst_training_verdict
 from moodbench.tune.result import SearchResult, tuned_name

@@ -294,6 +294,35 @@ def search_blocks(search: SearchResult) -> Iterable[Block]:
     yield Table(headings, rows, left=headings[:1])
 
 
+def write_search_page(store: Store, search: SearchResult) -> str | None:
+    """Write a self-contained HTML page with the figures into the store and return its address; None without figures.
+
+    An earlier page of the same search is replaced.
+    """
+    from moodbench.report.charts_plotly import plotly_figure
+
+    figures = {key: made for key, make in FIGURES.items() if not isinstance(made := make(search), NoData)}
+    if not figures:
+        return None
+    title = f"Search {search.space} for {search.model} on {search.dataset}"
+    sentences = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
+    parts = [
+        f"<h2>{escape(TITLES[key])}</h2><p>{escape(caption(key, search))}</p>"
+        + plotly_figure(figure).to_html(full_html=False, include_plotlyjs=number == 0)
+        for number, (key, figure) in enumerate(figures.items())
+    ]
+    body = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
+        f'<body style="font-family:sans-serif"><h1>{escape(title)}</h1>{sentences}{"".join(parts)}</body></html>'
+    )
+    key = f"exports/search-{search.search_id[:12]}.html"
+    with store.attempt() as attempt:
+        path = attempt.folder / "page.html"
+        path.write_text(body, "utf-8")
+        store.location.replace(path, key)
+    return f"{store.uri.rstrip('/')}/{key}"
+
+
 def _picture(
     stem: str, title: str, caption: str, figure: Figure, draw: Callable[[Any, str, str], Drawing] = draw
 ) -> Iterable[Picture]:

@@ -1,9 +1,9 @@
-"""A hyperparameter search as text and figures: scores in their unit, trials, cost, findings, and a page."""
+"""A hyperparameter search as text and figures: scores in their unit, trials, cost, findings and pick."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from moodbench.report.charts import (
     names_axis,
 )
 from moodbench.report.formatting import hours
-from moodbench.store import Store
+from moodbench.statistics.paired import PairedDifference
 from moodbench.tune.analysis import Cell, EqualScores, best_so_far, cells, equal_scores, expected_curve, importances
 from moodbench.tune.result import TOLERANCE, SearchResult, front, winner
+from moodbench.tune.search import Search
 from moodbench.tune.trials import SearchTrial, sign
 
 RANK = "lora.r"
@@ -182,6 +183,38 @@ def _pick(search: SearchResult, best: SearchTrial) -> list[str]:
             f"Front of score and memory of training: {points or 'no memory is known'}.",
         ]
     return [f"Best on validation:{ended} {chosen}; {score}. {SELECTION_BIAS}"]
+
+
+def describe_pick(
+    search: Search, best: SearchTrial, other: SearchTrial | None, difference: PairedDifference | None
+) -> str:
+    """Describe the pick, with the test result of the confirmed configuration against the default recipe."""
+    result = None if difference is None else _describe_difference(difference)
+    pick = f"Pick: {json.dumps(best.configuration)}"
+    if not search.is_default(best.fit_id):
+        return f"{pick}; {result}." if result else f"{pick}."
+    why = f"no configuration beat it by more than {shown(TOLERANCE, best.metric)} on validation"
+    if search.objective == "memory":
+        why = "of the scores near the best it takes the least memory"
+    elif best.status != "finished":
+        why = NONE_COMPLETED
+    pick = f"{pick}, the default recipe: {why}."
+    if other is None or result is None:
+        return pick
+    return (
+        f"{pick} The best of the others, {json.dumps(other.configuration)}: {result}. "
+        "The pick was made on validation and does not change."
+    )
+
+
+def _describe_difference(difference: PairedDifference) -> str:
+    """Return the difference on the test split, its interval, and the lower end of the narrower one for equivalence."""
+    low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+    narrow = f"{100 * max(2 * difference.level - 1, 0.01):.0f} % interval from {100 * difference.rope_low:+.1f}"
+    return (
+        f"accuracy on the test split {100 * difference.delta:+.1f} points to the default, "
+        f"{100 * difference.level:.0f} % interval {low} to {high}, {narrow}"
+    )
 
 
 def _expected_best(search: SearchResult, metric: str) -> list[str]:
@@ -355,32 +388,3 @@ FIGURES: Mapping[str, Callable[[SearchResult], Figure]] = {
     "front": memory_front,
 }
 """Figure of TITLES to the function that returns it."""
-
-
-def write_search_page(store: Store, search: SearchResult) -> str | None:
-    """Write a self-contained HTML page with the figures into the store and return its address; None without figures.
-
-    An earlier page of the same search is replaced.
-    """
-    from moodbench.report.charts_plotly import plotly_figure
-
-    figures = {key: made for key, make in FIGURES.items() if not isinstance(made := make(search), NoData)}
-    if not figures:
-        return None
-    title = f"Search {search.space} for {search.model} on {search.dataset}"
-    sentences = "".join(f"<p>{escape(line)}</p>" for line in search_sentences(search))
-    parts = [
-        f"<h2>{escape(TITLES[key])}</h2><p>{escape(caption(key, search))}</p>"
-        + plotly_figure(figure).to_html(full_html=False, include_plotlyjs=number == 0)
-        for number, (key, figure) in enumerate(figures.items())
-    ]
-    body = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
-        f'<body style="font-family:sans-serif"><h1>{escape(title)}</h1>{sentences}{"".join(parts)}</body></html>'
-    )
-    key = f"exports/search-{search.search_id[:12]}.html"
-    with store.attempt() as attempt:
-        path = attempt.folder / "page.html"
-        path.write_text(body, "utf-8")
-        store.location.replace(path, key)
-    return f"{store.uri.rstrip('/')}/{key}"

@@ -9,7 +9,7 @@ from test_search_analysis import trial
 
 from moodbench.report.charts import Chart, Heatmap, NoData, ParallelCoordinates, draw
 from moodbench.report.charts_plotly import plotly_figure
-from moodbench.report.report import html, markdown, search_blocks
+from moodbench.report.report import html, markdown, search_blocks, write_search_page
 from moodbench.report.search import (
     FIGURES,
     TITLES,
@@ -18,7 +18,6 @@ from moodbench.report.search import (
     findings,
     search_sentences,
     trial_table,
-    write_search_page,
 )
 from moodbench.store import Store
 from moodbench.tune.result import SearchResult, search_result

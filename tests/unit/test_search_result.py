@@ -12,9 +12,8 @@ from test_search_engine import ended, open_search, recorded
 from test_search_request import search_in
 
 from moodbench.cli.tune import _without_score
-from moodbench.cli.tune_confirmation import describe_pick
 from moodbench.report.charts_plotly import plotly_figure
-from moodbench.report.search import FIGURES, budget_warning, findings
+from moodbench.report.search import FIGURES, budget_warning, describe_pick, findings
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.store import Store
 from moodbench.tune.result import evaluated, front, search_result, winner
