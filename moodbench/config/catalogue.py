@@ -190,6 +190,11 @@ def _packaged(name: str) -> dict[str, Any]:
     return load_yaml(files("moodbench.config").joinpath(f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
 
 
+@cache
+def _packaged_file(name: str) -> BaseModel:
+    return SCHEMAS[name].model_validate(_packaged(name))
+
+
 @dataclass(frozen=True)
 class _Layer:
     where: str
@@ -232,7 +237,9 @@ def _merged_file[T: BaseModel](schema: type[T], name: str, layers: dict[str, _La
     """Return the packaged catalogue file `name`, merged with the user's layer."""
     layer = layers.get(name)
     if layer is None:
-        return schema.model_validate(_packaged(name))
+        packaged = _packaged_file(name)
+        assert isinstance(packaged, schema)
+        return packaged
     return validated(schema, _merged(_packaged(name), layer.values, name), layer.where, layer.text, layer.prefix)
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -88,15 +88,23 @@ class Examples:
 
     def fingerprint(self, split: str) -> str:
         """Return a digest of the ids and labels of a split, independent of their order."""
-        rows = self.split(split)
-        content = [[str(i), int(label)] for i, label in zip(rows["example_id"], rows["label"], strict=True)]
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
+        return self._fingerprints[split]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        """Split -> digest of its rows."""
+        return {name: _digest(self.split(name)) for name in SPLITS}
 
     @cached_property
     def revision(self) -> str:
         """Digest of all examples, labels and splits."""
         content = "".join(f"{s}:{self.fingerprint(s)};" for s in SPLITS) + canonical_json(list(self.labels))
         return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    content = list(zip(rows["example_id"].tolist(), rows["label"].tolist(), strict=True))
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
 
 
 def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_band: float) -> Examples:
@@ -106,14 +114,13 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
     middle class.
     Raises: DataError if a split has no example of a class.
     """
-    frame = read_embedded(embedded).to_pandas()
-    frame["example_id"] = example_ids(embedded, frame["text"].tolist())
+    frame = _embedded_rows(embedded)
     classes = labels_of_ratings(frame["mean_rating"].to_numpy(), len(labels), neutral_band)
     frame = frame.assign(label=classes)[classes >= 0].astype({"label": "int32"})
     frame = frame.assign(segment=None, stars=None)
     examples = Examples(name, labels, neutral_band, frame[list(COLUMNS)].reset_index(drop=True))
     for split in SPLITS:
-        counts = examples.split(split)["label"].value_counts()
+        counts = examples.frame.loc[examples.frame["split"] == split, "label"].value_counts()
         missing = [label for i, label in enumerate(labels) if counts.get(i, 0) == 0]
         if missing:
             raise DataError(
@@ -121,6 +128,14 @@ def load_examples(name: str, embedded: str, labels: tuple[str, ...], neutral_ban
                 f"neutral_band {neutral_band}; ratings run from -4 to 4, choose a smaller band"
             )
     return examples
+
+
+@cache
+def _embedded_rows(embedded: str) -> pd.DataFrame:
+    """Return the rows of an embedded dataset with their ids; the same frame each time, which nobody changes."""
+    frame: pd.DataFrame = read_embedded(embedded).to_pandas()
+    frame["example_id"] = example_ids(embedded, frame["text"].tolist())
+    return frame
 
 
 def content_key(text: str) -> str:
