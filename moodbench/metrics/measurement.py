@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
@@ -210,6 +211,7 @@ class QuantileEstimate:
     """Minimum number of samples to publish the point estimate."""
 
 
+@cache
 def samples_needed(q: float) -> int:
     """Return the minimum number of samples to publish the quantile q.
 
@@ -233,6 +235,7 @@ def samples_needed(q: float) -> int:
     return enough
 
 
+@cache
 def interval_ranks(num_samples: int, q: float, level: float = 0.95) -> tuple[int | None, int | None]:
     """Return the 1-based ranks (low, high) of the two sorted samples that bound the quantile q.
 
@@ -324,8 +327,9 @@ def _block_bootstrap(
     windows = [window for process in processes for window in process]
     samples, owner = np.concatenate(windows), np.repeat(np.arange(len(windows)), [len(window) for window in windows])
     order = np.argsort(samples, kind="stable")
-    reached = times[:, owner[order]].cumsum(axis=1)
-    ranks = [(reached < q * reached[:, -1:]).sum(axis=1) for q in qs]
+    reached = times.astype(np.int32)[:, owner[order]].cumsum(axis=1, dtype=np.int32)
+    wanted = [np.ceil(q * reached[:, -1:]).astype(np.int32) for q in qs]
+    ranks = [(reached < least).sum(axis=1) for least in wanted]
     return samples[order][np.stack(ranks, axis=1)]
 
 

@@ -7,6 +7,7 @@ drift. The true median is 1 in all worlds without drift, as every part is symmet
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from moodbench.metrics.measurement import (
     MAX_DRIFT,
@@ -27,10 +28,11 @@ def world(rng, processes=3, windows=WINDOWS, swing=0.0, memory=0.0, level=0.0, d
     count = windows * SIZE
     logs = rng.normal(0, noise, (processes, count)) + rng.normal(0, level, (processes, 1))
     if swing:
-        state = rng.normal(0, swing, processes)
-        for request in range(count):
-            logs[:, request] += state
-            state = memory * state + rng.normal(0, swing * np.sqrt(1 - memory**2), processes)
+        began, shocks = (
+            rng.normal(0, swing, processes),
+            rng.normal(0, swing * np.sqrt(1 - memory**2), (count, processes)),
+        )
+        logs += lfilter([1.0], [1.0, -memory], np.vstack([began, shocks[:-1]]), axis=0).T
     logs += np.linspace(0, drift, count)
     return np.exp(logs).reshape(processes, windows, SIZE)
 
