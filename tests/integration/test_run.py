@@ -11,6 +11,8 @@ import pytest
 from command_line import moodbench
 from safetensors.numpy import load_file, save_file
 
+from moodbench.benchmark import preflight
+from moodbench.errors import PrerequisiteError
 from moodbench.metrics import score_all
 from moodbench.spec import FitSpec
 from moodbench.store import Store
@@ -34,6 +36,20 @@ def test_the_board_lists_every_entry_with_real_figures(ray_run):
         assert row["latency_p99_s"] is None, "100 requests are too few for a P99"
     assert board["MiniLM-L6-probe"]["weights_bytes"] > 4 * 22_000_000
     assert board["tfidf-logreg"]["latency_p50_s"] < board["MiniLM-L6-probe"]["latency_p50_s"]
+
+
+def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(ray_run, config, tmp_path, monkeypatch):
+    asked = []
+
+    def check_disks(_, needed, *__):
+        asked.append(needed - preflight.SPARE_DISK_BYTES)
+        raise PrerequisiteError("enough is known")
+
+    monkeypatch.setattr(preflight, "_check_disks", check_disks)
+    assert "enough is known" in moodbench("run", "small", "--config", config, cwd=tmp_path, code=2).stderr
+    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples", "examples")
+    files = [p for name in folders for p in (ray_run[0] / "results" / name).rglob("*") if p.is_file()]
+    assert len(files) > 20 and sum(p.stat().st_size for p in files) < sum(asked)
 
 
 def test_scores_follow_from_the_stored_logits_alone(ray_run):

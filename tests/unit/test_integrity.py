@@ -98,8 +98,9 @@ def _another_value(kind, value):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_column_is_protected_by_the_checksum(kind, store):
-    location = open_location("results")
+def test_every_column_is_protected_by_the_checksum(kind):
+    store = write_toy_store(Path("results"))
+    location = store.location
     path = next(Path("results").glob(record(kind)))
     whole, table = path.read_bytes(), pq.read_table(path, partitioning=None)
     (row,) = table.to_pylist()

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,6 @@ from moodbench.store import Store
 
 Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "total available")
-RUN = ["run", "--models", "vader", "--datasets", "icwsm-tweets", "--executor", "inline", "--store"]
 
 
 def refused(arguments, capsys) -> str:
@@ -90,28 +88,6 @@ def test_a_card_and_a_mac_that_are_too_small_are_told_with_what_would_fit(tmp_pa
         PrerequisiteError, match=r"needs \d\d\.\d GiB of memory .*leave the model out, or find a device"
     ):
         room_for(MAC, tmp_path)
-
-
-BRIEF = """
-evaluation:
-  protocols:
-    brief: {processes: 1, requests: 200, window_requests: 50, warmup_s: 0, batch_sizes: [1, 8], batch_seconds: 0.1,
-            batch_repeats: 1, max_attempts: 1, backoff_s: 0, quick: true}
-"""
-
-
-def test_the_disk_that_a_whole_run_takes_is_less_than_was_asked_for(tmp_path, monkeypatch):
-    asked = []
-    (tmp_path / "brief.yaml").write_text(BRIEF)
-    monkeypatch.setattr(
-        preflight, "_check_disks", lambda _, needed, *__: asked.append(needed - preflight.SPARE_DISK_BYTES)
-    )
-    with pytest.raises(SystemExit) as ended:
-        main([*RUN, str(tmp_path / "results"), "--config", str(tmp_path / "brief.yaml"), "--protocol", "brief"])
-    assert ended.value.code == 0
-    folders = ("fits", "evaluations", "measurements", "artifacts", "predictions", "validation", "samples", "examples")
-    files = (p for name in folders for p in Path(tmp_path / "results" / name).rglob("*") if p.is_file())
-    assert sum(p.stat().st_size for p in files) < sum(asked)
 
 
 def fine_tuning(r: int, missing=("fit", "evaluate", "measure")) -> PlannedTrial:

@@ -149,7 +149,7 @@ def test_each_change_does_what_it_says_in_the_wanted_share():
 
 
 def test_a_fit_learns_from_prepared_texts_and_its_predictor_prepares_those_it_is_asked(tmp_path):
-    (trial,) = trials(prepare=("lowercase",), max_train_examples=400)
+    (trial,) = trials(prepare=("lowercase",), max_train_examples=100)
     result = run_fit(trial.fit, tmp_path, "cpu", lambda _: None, tmp_path / "checkpoints", (), 60.0)
     assert json.loads(result.columns["hparams"])["preparation"] == ["lowercase"]
     predictor = load_predictor(trial.fit, tmp_path, "native", "cpu")
@@ -161,10 +161,10 @@ def test_a_fit_learns_from_prepared_texts_and_its_predictor_prepares_those_it_is
 
 
 def test_training_on_copies_leaves_validation_and_test_texts_as_they_are(tmp_path):
-    plain, copied = (trials(max_train_examples=400, augment=a)[0] for a in ({}, {"word_dropout": 0.3, "copies": 2}))
+    plain, copied = (trials(max_train_examples=100, augment=a)[0] for a in ({}, {"word_dropout": 0.3, "copies": 2}))
     before = examples_of(copied.fit).frame.copy()
     result = run_fit(copied.fit, tmp_path, "cpu", lambda _: None, tmp_path / "checkpoints", (), 60.0)
-    assert result.columns["num_train"] == 1200
+    assert result.columns["num_train"] == 300
     assert json.loads(result.columns["hparams"])["augmentation"]["copies"] == 2
     pd.testing.assert_frame_equal(examples_of(copied.fit).frame, before)
     assert copied.fit.dataset == plain.fit.dataset

@@ -165,6 +165,7 @@ def test_what_a_budget_is_worth_is_counted_over_the_nodes_that_have_room(tmp_pat
 
 def test_a_budget_for_few_of_the_configurations_is_said_before_they_are_tried(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("moodbench.tune.run.run_search", lambda *_: [])
+    monkeypatch.setattr("moodbench.cli.tune.check_models", lambda *_, **__: [])  # its own tests load models
     options = (
         "--model",
         "MiniLM-L3",

@@ -3,7 +3,11 @@
 Eight test texts, of which the toy model gets six right; 40 requests of 2, 3, 4 and 5 ms, ten each.
 """
 
+import atexit
+import shutil
+import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +94,25 @@ def toy_processes() -> list[dict]:
 
 def write_toy_store(root: Path, validation_logits=None) -> Store:
     """A store with one fit, its evaluation (with predictions on the validation texts if given) and its measurement."""
+    if validation_logits is None:
+        shutil.copytree(_written_once(str(LOGITS), toy_processes), root, dirs_exist_ok=True)
+        return Store.open(root)
+    return _write(root, validation_logits)
+
+
+@cache
+def _written_once(logits: str, processes: object) -> Path:
+    """The store without predictions on the validation texts, which every test of this process copies.
+
+    It depends on `logits` and `processes`, which a few tests replace.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="moodbench-toy-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _write(folder, None)
+    return folder
+
+
+def _write(root: Path, validation_logits) -> Store:
     store = Store.open(root)
     examples = toy_examples()
     store.put_examples("toy-set", examples.revision, _table(examples.frame, "examples"))
