@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from moodbench.errors import PrerequisiteError, is_of_disk
 
@@ -155,7 +156,7 @@ def reason_of(error: BaseException, repository: Repository) -> str:
         return _reason_of_answer(error, response, repository)
     if offline():
         return f"{repository} is not in the cache, and the network is off (HF_HUB_OFFLINE); {repository.needed}"
-    if _is_unreachable(error):
+    if _is_unreachable(error) and not _is_interrupted(error):
         return (
             f"{repository} is not in the cache, and {_endpoint()} cannot be reached "
             f"({first_line(_causes(error)[-1])}); {repository.needed}"
@@ -200,10 +201,10 @@ def _reason_of_answer(error: BaseException, response: Any, repository: Repositor
             f"{repository}: the hub refuses more requests for now (429, too many); run the same command again in "
             f"{wait}; with `hf auth login` the limit is higher"
         )
-    return _reason_of_status(status, error, repository)
+    return _reason_of_status(status, getattr(response, "url", ""), error, repository)
 
 
-def _reason_of_status(status: int, error: BaseException, repository: Repository) -> str:
+def _reason_of_status(status: int, url: object, error: BaseException, repository: Repository) -> str:
     if status == 401:
         return (
             f"{repository}: the hub does not accept the token of this machine (401), it is wrong or expired; log in "
@@ -215,7 +216,8 @@ def _reason_of_status(status: int, error: BaseException, repository: Repository)
             f"{_endpoint()}/settings/tokens"
         )
     if status == 404:
-        return f"{repository}: a file of it does not exist (404: {first_line(error)}); choose another revision"
+        path = unquote(urlsplit(str(url)).path).partition("/resolve/")[2].partition("/")[2]
+        return f"{repository}: its file {path or 'list'} does not exist (404); choose another revision"
     if status in TRANSIENT:
         return (
             f"{repository} is not complete in the cache, and the hub has a fault ({status}); run the same command "
@@ -225,11 +227,16 @@ def _reason_of_status(status: int, error: BaseException, repository: Repository)
 
 
 def _is_transient(error: BaseException) -> bool:
-    import httpx2
-
     response = _response(error)
     if response is not None:
         return response.status_code in TRANSIENT
+    return _is_interrupted(error)
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Return whether the hub was reached, and the answer then ended early."""
+    import httpx2
+
     interrupted = (httpx2.ReadTimeout, httpx2.ReadError, httpx2.RemoteProtocolError)
     return any(isinstance(each, interrupted) for each in _causes(error))
 

@@ -228,9 +228,7 @@ def _explained(source: HubSource) -> Iterator[None]:
             "or revision"
         ) from error
     except OSError as error:
-        raise PrerequisiteError(
-            f"dataset {source.id}: its download failed ({first_line(error)}); run the same command again to resume it"
-        ) from error
+        raise PrerequisiteError(f"dataset {source.id}: {reason_of(error, _repository(source))}") from error
     except ValueError as error:
         if "BuilderConfig" in str(error) or "config" in str(error).lower():
             raise DataError(f"dataset {source.id}: configuration {source.config!r}: {first_line(error)}") from error

@@ -170,6 +170,46 @@ def test_a_file_that_is_wrong_again_is_refused_and_not_kept(resource, file):
     assert resource.read()
 
 
+@pytest.mark.parametrize("file", [{**CONFIG, "dataset": LARGE["dataset"]}, LARGE])
+def test_a_single_file_that_the_hub_does_not_find_is_named(resource, waits, file):
+    path = file[resource.kind]
+    resource.hub.fail(404, part=f"/{path}", code="EntryNotFound")
+    told = resource.refusal()
+    assert f"hub repository {resource.id}" in told and path in told and "404" in told
+    assert waits == []
+    resource.hub.failures.clear()
+    resource.new_process()
+    assert resource.read()
+
+
+@pytest.mark.parametrize("file", [CONFIG, LARGE])
+def test_a_download_that_is_cut_short_is_resumed(resource, waits, file):
+    path = file[resource.kind]
+    resource.hub.cut[path] = len(resource.repository.files[path]) // 2
+    fetched = resource.read()
+    resource.new_process()
+    assert resource.read() == fetched
+
+
+@pytest.mark.parametrize("file", [CONFIG, LARGE])
+def test_a_download_that_is_cut_short_each_time_says_so(resource, waits, file):
+    path = file[resource.kind]
+
+    class Always(dict):
+        """Every answer with the file ends after its first bytes."""
+
+        def pop(self, key, default=None):
+            return 4 if key == path else default
+
+    resource.hub.cut = Always()
+    told = resource.refusal()
+    assert f"hub repository {resource.id}" in told
+    assert "the download was interrupted" in told and "rerun the command to resume" in told
+    resource.hub.cut = {}
+    resource.new_process()
+    assert resource.read()
+
+
 def test_a_file_that_a_disk_damaged_is_replaced_or_named_offline(resource, tmp_path):
     before = resource.read()
     (blob,) = {p.resolve() for p in (tmp_path / "hub").rglob(CONFIG[resource.kind])}
