@@ -162,6 +162,8 @@ class Page:
             shown = {**latest, "show_progress": "minimal"}
             gr.on(action.events, run, [*action.inputs, *values], list(action.outputs), **shown)
         opened = [self._open_key, self._timer, *outputs]
+        noted = f"() => {{ document.dispatchEvent(new CustomEvent('mb-tab', {{detail: '{key}'}})); }}"
+        self._placed[key].select(None, None, None, js=noted, **LISTENER)
         self._placed[key].select(partial(self._opened, key), [self._open_key, *values], opened, **LISTENER)
         if self._tabs[key].is_live:
             self._timer.tick(change, inputs, outputs, **LISTENER)

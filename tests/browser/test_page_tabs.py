@@ -184,6 +184,25 @@ def test_back_returns_to_the_tab_before(filled):
         assert "track=icwsm" in address(page)
 
 
+def test_back_before_the_server_has_answered_leads_to_the_tab_before_and_adds_no_entry(filled):
+    page, held, is_released = filled.open(f"track={TWEETS}"), [], []
+    page.route("**/gradio_api/run/**", lambda route: route.continue_() if is_released else held.append(route))
+    page.get_by_role("tab", name="Speed").click()
+    until(lambda: held and "tab=speed" in address(page), "the tab is an entry of its own before it is answered")
+    page.evaluate("history.back()")
+    until(lambda: "tab=" not in address(page), "back on the tab before")
+    is_released.append(True)
+    for late in held:
+        late.continue_()
+    page.wait_for_timeout(2000)
+    assert "tab=" not in address(page) and "track=icwsm" in address(page), "the late answer changes no address"
+    assert page.get_by_role("tab", name="Leaderboard").first.get_attribute("aria-selected") == "true"
+    page.evaluate("history.forward()")
+    until(lambda: "tab=speed" in address(page), "the entry of the tab is still the next one")
+    until(lambda: page.get_by_role("tab", name="Speed").first.get_attribute("aria-selected") == "true", "it is open")
+    clean(filled)
+
+
 def test_the_method_names_what_the_records_say(filled):
     page = filled.open("tab=method")
     text = page.locator("#mb-method").inner_text()
