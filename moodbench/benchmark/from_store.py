@@ -28,22 +28,26 @@ if TYPE_CHECKING:
 
 def trials_from_store(
     context: RunContext,
+    specs: Sequence[FitSpec],
     *,
-    fits: Sequence[str] = (),
-    datasets: Sequence[str] = (),
-    seeds: Sequence[int] = (),
     protocol: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     inference_dtype: InferenceDtype = "auto",
 ) -> list[TrialSpec]:
-    """Return the trials of the stored fits that `fits` (ids or model names), `datasets` and `seeds` select; empty: all.
+    """Return the trials of the stored fits `specs`; nothing is resolved again, so they have the same ids."""
+    machine = context.machine
+    measure, batch_size = context.catalogue.protocol(protocol), context.catalogue.evaluation.prediction_batch_size
+    return [trial_of(spec, machine.device(device), machine, measure, batch_size, inference_dtype) for spec in specs]
 
-    Nothing is resolved again: each trial has the stored fit spec and the same ids.
+
+def stored_fits(
+    store: Store, *, fits: Sequence[str] = (), datasets: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> list[FitSpec]:
+    """Return the specs of the fits that `fits` (ids or model names), `datasets` and `seeds` select; empty: all.
 
     Raises: StoreError if there is no fit, none is selected, or another version of the program wrote the spec;
     UnknownNameError for an id or name that is not in the store.
     """
-    store, machine = context.store, context.machine
     found = store.records("fits")
     found = found[found["status"] == "ok"]
     if found.empty:
@@ -61,8 +65,7 @@ def trials_from_store(
         specs.append(fit_spec_of(record, store.uri))
         if specs[-1].fit_id != record["fit_id"]:
             raise _of_another_version(record, store.uri, f"its id would be {specs[-1].fit_id} now")
-    measure, batch_size = context.catalogue.protocol(protocol), context.catalogue.evaluation.prediction_batch_size
-    return [trial_of(spec, machine.device(device), machine, measure, batch_size, inference_dtype) for spec in specs]
+    return specs
 
 
 def fit_spec_of(record: Mapping[Any, Any] | pd.Series[Any], uri: str) -> FitSpec:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from moodbench.benchmark.context import RunContext
-from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
+from moodbench.benchmark.from_store import compare_repeats, open_rerun, stored_fits, trials_from_store
 from moodbench.benchmark.plan import PHASES
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import (
@@ -136,11 +136,10 @@ def complete(arguments: argparse.Namespace) -> int:
     """Run what the chosen fits of the store lack; return the exit code as `execute` does."""
     console = make_console(stderr=arguments.json)
     with open_context(arguments, load_catalogue(arguments.config), console) as context:
+        names = [*arguments.fits, *arguments.models]
         trials = trials_from_store(
             context,
-            fits=[*arguments.fits, *arguments.models],
-            datasets=arguments.datasets or (),
-            seeds=arguments.seeds,
+            stored_fits(context.store, fits=names, datasets=arguments.datasets or (), seeds=arguments.seeds),
             protocol=arguments.protocol,
             device=arguments.device or "auto",
             inference_dtype=arguments.inference_dtype or "auto",

@@ -13,7 +13,7 @@ import pytest
 from command_line import SHORT, moodbench
 
 from moodbench.benchmark.context import RunContext
-from moodbench.benchmark.from_store import compare_repeats, open_rerun, trials_from_store
+from moodbench.benchmark.from_store import compare_repeats, open_rerun, stored_fits, trials_from_store
 from moodbench.cli import main
 from moodbench.config import load_catalogue
 from moodbench.hardware import hardware
@@ -89,7 +89,8 @@ def test_an_interrupted_rerun_goes_on_where_it_was_and_a_whole_one_is_followed_b
     assert attempts["MiniLM-L3"] == 2
 
     catalogue = load_catalogue(tmp_path / "overlay.yaml")
-    trials = trials_from_store(RunContext(Store.open(begun), catalogue, hardware()), protocol="short")
+    context = RunContext(Store.open(begun), catalogue, hardware())
+    trials = trials_from_store(context, stored_fits(context.store), protocol="short")
     context = RunContext(Store.open(tmp_path / "results"), catalogue, hardware())
     rerun, plan = open_rerun(context, trials)
     again = rerun.store
