@@ -293,6 +293,4 @@ def file_digest(path: Path, size: int, _mtime_ns: int, *, git: bool) -> str:
     """Return the SHA-256 of a file, or the SHA-1 that git gives it; cached while size and time stay the same."""
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if git else hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()

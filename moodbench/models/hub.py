@@ -139,8 +139,7 @@ def _digest(paths: tuple[Path, ...], _: tuple[tuple[int, int], ...]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
