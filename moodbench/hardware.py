@@ -7,11 +7,9 @@ import platform
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -236,7 +234,7 @@ def _statistic(path: Path, name: str) -> int:
 
 def environment(device: Device) -> dict[str, Any]:
     """Return facts to store beside a record: machine, libraries, threads, load. None is part of an identity."""
-    facts: dict[str, Any] = {
+    return {
         "hardware": asdict(hardware()),
         "device": device,
         "os": platform.platform(),
@@ -250,7 +248,6 @@ def environment(device: Device) -> dict[str, Any]:
         "process": os.environ.get("MOODBENCH_PROCESS", "inline"),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
-    return facts
 
 
 def die_with_parent() -> None:
@@ -260,11 +257,6 @@ def die_with_parent() -> None:
 
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def node_name() -> str:
-    """Return the name of this host."""
-    return socket.gethostname()
 
 
 def library_version(name: str) -> str | None:
@@ -286,19 +278,16 @@ def _code_revision() -> str | None:
 
 
 def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     if sys.platform == "darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     return platform.processor() or platform.machine()
 
 
 def _cpu_bf16() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = _lines(Path("/proc/cpuinfo"))
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
     return not _BF16_INSTRUCTIONS.isdisjoint(features)
 
@@ -374,10 +363,5 @@ def _output(*command: str) -> str:
 
 def num_oom_kills() -> int:
     """Return how many processes the OOM killer has killed so far, in this control group if it counts them."""
-    for path in map(Path, _OOM_COUNTERS):
-        with suppress(OSError):
-            for line in path.read_text().splitlines():
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
-    return 0
+    lines = (line.partition(" ") for path in _OOM_COUNTERS for line in _lines(Path(path)))
+    return next((int(count) for name, _, count in lines if name == "oom_kill"), 0)

@@ -281,11 +281,9 @@ def _digest_of(path: Path) -> str:
     """Return the digest of the kind that names the blob of `path`; the name itself if it is no digest."""
     blob = path.resolve()
     status = blob.stat()
-    if _SHA256.fullmatch(blob.name):
-        return file_digest(blob, status.st_size, status.st_mtime_ns, git=False)
-    if _GIT_SHA1.fullmatch(blob.name):
-        return file_digest(blob, status.st_size, status.st_mtime_ns, git=True)
-    return blob.name
+    if not (_SHA256.fullmatch(blob.name) or _GIT_SHA1.fullmatch(blob.name)):
+        return blob.name
+    return file_digest(blob, status.st_size, status.st_mtime_ns, git=len(blob.name) == 40)
 
 
 @cache

@@ -104,15 +104,11 @@ def output_file(path: Path, option: str = "--output") -> Iterator[BinaryIO]:
     if found and not (stat.S_ISREG(found.st_mode) or stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode)):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "neither a regular file nor a pipe"
         raise UsageError(f"{option} {path}: is {kind}; give a file's name")
-    is_stream = found is not None and (not stat.S_ISREG(found.st_mode) or _is_open_here(path, found))
+    by_descriptor = str(path).startswith(_SYSTEM_FOLDERS)  # an open file of this process, such as /dev/stdout
+    is_stream = found is not None and (not stat.S_ISREG(found.st_mode) or by_descriptor or _is_standard_output(found))
     with _reported(path, option) as started, _stream(path) if is_stream else _replacing(user_path(path)) as file:
         started.append(True)
         yield file
-
-
-def _is_open_here(path: Path, found: os.stat_result) -> bool:
-    """Return whether `path` means a regular file by way of an open file of this process, such as /dev/stdout."""
-    return str(path).startswith(_SYSTEM_FOLDERS) or _is_standard_output(found)
 
 
 def _is_standard_output(found: os.stat_result) -> bool:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Set
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,8 @@ def record_ids(store: Store) -> set[str]:
 
 
 def is_tracked(store: Store) -> bool:
-    """Return whether every record of `store` is in the list; False if the store is not a local folder."""
-    location = store.location
-    if not isinstance(location, LocalLocation):
-        return False
-    path = location.root / FOLDER / LIST
+    """Return whether every record of the local `store` is in the list."""
+    path = Path(store.uri, FOLDER, LIST)
     known = set(path.read_text("utf-8").split()) if path.exists() else set()
     return record_ids(store) <= known
 
@@ -168,40 +165,18 @@ class TrackedRecord:
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """One fit with its parameters and the metrics of its records.
+    """The record of one fit, and the metrics of it, then of its evaluations, then of its measurements."""
 
-    The record of the fit itself comes first, then evaluations, then measurements.
-    """
-
-    fit_id: str
-    run_id: str
-    model: str
-    dataset: str
-    seed: int
-    started_at: datetime
-    params: Mapping[str, str]
-    records: list[TrackedRecord] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Short display name."""
-        return f"{self.model} · {self.dataset} · seed {self.seed}"
+    fit: Mapping[str, Any]
+    records: list[TrackedRecord]
 
 
 def tracked_trials(store: Store) -> list[TrackedTrial]:
     """Return every fit of `store` with its records, oldest first."""
-    trials: dict[str, TrackedTrial] = {}
-    for fit in _rows(store, "fits"):
-        trials[fit["fit_id"]] = TrackedTrial(
-            fit_id=fit["fit_id"],
-            run_id=fit["run_id"] or "",
-            model=fit["model"],
-            dataset=fit["dataset"],
-            seed=int(fit["seed"]),
-            started_at=fit["started_at"],
-            params=_parameters(fit),
-            records=[TrackedRecord(fit["fit_id"], fit["ended_at"], _fit_points(fit))],
-        )
+    trials = {
+        fit["fit_id"]: TrackedTrial(fit, [TrackedRecord(fit["fit_id"], fit["ended_at"], _fit_points(fit))])
+        for fit in _rows(store, "fits")
+    }
     for kind, id_, columns in (
         ("evaluations", "evaluation_id", _OF_EVALUATION),
         ("measurements", "measurement_id", {name: name for name in _OF_MEASUREMENT}),
@@ -276,7 +251,7 @@ def log_to_mlflow(trials: Iterable[TrackedTrial], uri: str) -> int:
         location = None if uri.startswith(("http:", "https:", "databricks")) else NO_ARTIFACTS
         experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=location)
         runs = _runs_by_fit(client, experiment)
-        return sum(_log_trial(client, experiment, trial, runs.get(trial.fit_id)) for trial in trials)
+        return sum(_log_trial(client, experiment, trial, runs.get(trial.fit["fit_id"])) for trial in trials)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:  # ImportError: no driver of the database
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PrerequisiteError(f"MLflow at {without_password(uri)}: {reason}; see MLFLOW_TRACKING_URI") from error
@@ -311,14 +286,16 @@ def _log_trial(client: Any, experiment: str, trial: TrackedTrial, run: Any) -> b
     from mlflow.entities import Metric, Param, RunTag
 
     if run is None:
-        tags = {FIT_TAG: trial.fit_id, "moodbench.run_id": trial.run_id}
-        run = client.create_run(experiment, _milliseconds(trial.started_at), tags, trial.name)
+        fit = trial.fit
+        tags = {FIT_TAG: fit["fit_id"], "moodbench.run_id": fit["run_id"] or ""}
+        name = f"{fit['model']} · {fit['dataset']} · seed {fit['seed']}"
+        run = client.create_run(experiment, _milliseconds(fit["started_at"]), tags, name)
     metrics = [Metric(p.name, p.value, _milliseconds(r.at), p.step) for r in new for p in r.points]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
     # The tag comes last: after an interruption the same values are sent again, and MLflow stores them once.
     ids = ",".join(record.id for record in trial.records)
-    params = [] if known else [Param(name, value) for name, value in trial.params.items()]
+    params = [] if known else [Param(name, value) for name, value in _parameters(trial.fit).items()]
     client.log_batch(run.info.run_id, params=params, tags=[RunTag(RECORDS_TAG, ids)])
     client.set_terminated(run.info.run_id, "FINISHED", _milliseconds(max(record.at for record in trial.records)))
     return True
@@ -335,17 +312,16 @@ def log_to_tensorboard(trials: Iterable[TrackedTrial], folder: Path) -> int:
     """
     num_new = 0
     for trial in trials:
-        target = folder / folder_name(trial.dataset) / folder_name(trial.model) / f"seed{trial.seed}-{trial.fit_id[:8]}"
-        missing = [(record, path) for record in trial.records if not (path := target / _event_name(record)).exists()]
-        for record, path in missing:
+        fit = trial.fit
+        names = folder_name(fit["dataset"]), folder_name(fit["model"]), f"seed{fit['seed']}-{fit['fit_id'][:8]}"
+        target = folder.joinpath(*names)
+        files = {f"events.out.tfevents.{int(each.at.timestamp()):010d}.{each.id}": each for each in trial.records}
+        missing = {target / name: record for name, record in files.items() if not (target / name).exists()}
+        for path, record in missing.items():
             target.mkdir(parents=True, exist_ok=True)
             _write_event_file(record, path)
         num_new += bool(missing)
     return num_new
-
-
-def _event_name(record: TrackedRecord) -> str:
-    return f"events.out.tfevents.{int(record.at.timestamp()):010d}.{record.id}"
 
 
 def _write_event_file(record: TrackedRecord, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +18,9 @@ from moodbench.data.examples import Examples, augmented, subsample
 from moodbench.data.loader import load_source
 from moodbench.errors import DataError
 from moodbench.evaluation import measuring
-from moodbench.evaluation.predicting import columns, evaluate, predictions_on
+from moodbench.evaluation.predicting import ceiling_columns, figures_of_predictions, predictions_on
 from moodbench.evaluation.process_clock import peak_resident_bytes
-from moodbench.hardware import Device, environment, hardware, node_name
+from moodbench.hardware import Device, environment, hardware
 from moodbench.models.device import import_peft, prepare_torch
 from moodbench.models.predictor import deployed_form, load_predictor
 from moodbench.preparation import prepare_text
@@ -76,19 +77,15 @@ def run_fit(
     validation = validation_of(examples, spec)
     if spec.augmentation is not None:
         train = augmented(train, spec.augmentation, seed)
-    train, validation = prepared(train, spec), prepared(validation, spec)
+    train, validation = (  # for predictions, the predictor prepares the texts itself
+        rows.assign(text=[prepare_text(text, spec.preparation) for text in rows["text"]])
+        for rows in (train, validation)
+    )
     area = CheckpointArea(checkpoints, partial(training_peak_bytes, spec, device), earlier, every_s)
     outcome = fit(spec, train, validation, folder, device, report, area, num_gpus=num_gpus)
     (folder / MODEL_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-    parts = {
-        "lora": spec.lora,
-        "train": spec.train,
-        "probe": spec.probe,
-        "tfidf": spec.tfidf,
-        "text": spec.text,
-        "augmentation": spec.augmentation,
-    }
-    hparams = {name: part.model_dump(mode="json") for name, part in parts.items() if part is not None}
+    parts, dumped = ("lora", "train", "probe", "tfidf", "text", "augmentation"), spec.model_dump(mode="json")
+    hparams = {name: dumped[name] for name in parts if dumped[name] is not None}
     preparation = {"preparation": list(spec.preparation)} if spec.preparation else {}
     return PhaseResult(
         {
@@ -136,11 +133,6 @@ def training_peak_bytes(spec: FitSpec, device: Device) -> int:
     return sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
 
 
-def prepared(rows: pd.DataFrame, spec: FitSpec) -> pd.DataFrame:
-    """Return `rows` with texts prepared as the recipe says; for predictions, the predictor prepares them itself."""
-    return rows.assign(text=[prepare_text(text, spec.preparation) for text in rows["text"]])
-
-
 def validation_of(examples: Examples, spec: FitSpec) -> pd.DataFrame:
     """Return the validation texts that a fit of `spec` uses for model selection."""
     data = spec.dataset
@@ -160,7 +152,7 @@ def run_evaluate(
     rows, validation = examples.split(spec.evaluation_set), validation_of(examples, spec.fit)
     report({"num_texts": len(rows) + len(validation)})
     predictor = load_predictor(spec.fit, artifact, deployed_form(spec.fit), device, dtype=spec.dtype, num_gpus=num_gpus)
-    evaluation = evaluate(predictor, rows, len(data.labels), data.neutral_band, spec.batch_size)
+    predictions, on_validation = (predictions_on(predictor, each, spec.batch_size) for each in (rows, validation))
     return PhaseResult(
         {
             **identity(spec.fit),
@@ -168,11 +160,12 @@ def run_evaluate(
             "inference_dtype": spec.dtype,
             "test_fingerprint": data.test_fingerprint,
             "device": device,
-            **columns(evaluation),
+            **figures_of_predictions(predictions),
+            **ceiling_columns(rows, len(data.labels), data.neutral_band),
             **surroundings(started, device),
         },
-        evaluation.predictions.assign(evaluation_id=spec.evaluation_id),
-        predictions_on(predictor, validation, spec.batch_size).assign(evaluation_id=spec.evaluation_id),
+        predictions.assign(evaluation_id=spec.evaluation_id),
+        on_validation.assign(evaluation_id=spec.evaluation_id),
     )
 
 
@@ -268,7 +261,7 @@ def surroundings(started: datetime, device: Device, attempts: int = 1) -> dict[s
     """Return when, where and in which environment a phase ran."""
     return {
         "attempts": attempts,
-        "node": node_name(),
+        "node": socket.gethostname(),
         "started_at": started,
         "ended_at": datetime.now(UTC),
         "environment": json.dumps(environment(device)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,28 +39,22 @@ def run_job(job: Job, emit: Emit) -> Outcome:
     store = Store.open(job.store)
     for phase in job.phases:
         if not isinstance(phase, MeasurePhase):
-            outcome = _finish(_steps(store, job, phase, emit))
+            outcome = _in_turns([_steps(store, job, phase, emit)])
             if outcome.kind != "ok":
                 return outcome
-    turns = deque(_steps(store, job, phase, emit) for phase in job.phases if isinstance(phase, MeasurePhase))
-    outcomes = [Outcome("ok")]
+    return _in_turns(_steps(store, job, phase, emit) for phase in job.phases if isinstance(phase, MeasurePhase))
+
+
+def _in_turns(phases: Iterable[Steps[Outcome]]) -> Outcome:
+    turns, outcomes = deque(phases), [Outcome("ok")]
     while turns:
-        measurement = turns.popleft()
+        phase = turns.popleft()
         try:
-            next(measurement)
-            turns.append(measurement)
+            next(phase)
+            turns.append(phase)
         except StopIteration as end:
             outcomes.append(end.value)
     return max(outcomes, key=lambda outcome: outcome.exit_code)
-
-
-def _finish(steps: Steps[Outcome]) -> Outcome:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
 
 
 def _steps(store: Store, job: Job, phase: Phase, emit: Emit) -> Steps[Outcome]:
@@ -130,7 +124,7 @@ def _run_and_commit(store: Store, attempt: Attempt, job: Job, phase: Phase, emit
         result = yield from run_measure(phase.spec, artifact, evaluated, job.isolation, report, num_gpus=phase.num_gpus)
         outputs[f"samples/{phase.id}.parquet"] = _write(result.table, SAMPLES, attempt.folder / "rows.parquet")
     record = {**result.columns, "run_id": job.run_id}
-    return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs).won
+    return attempt.commit(KIND_OF_PHASE[phase.phase], phase.id, record, outputs)
 
 
 def _prepare(spec: FitSpec, job: Job) -> None:

@@ -11,20 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from moodbench.analysis.results import Computed, Records, Results, compute, read_records, results_of
 from moodbench.hardware import Hardware
-from moodbench.paths import cache_folder
+from moodbench.paths import atomic_write, cache_folder
 from moodbench.statistics.all_pairs import AllPairs
 from moodbench.statistics.bootstrap import BootstrapDraws
 from moodbench.statistics.overall import OVERALL
@@ -66,7 +65,10 @@ def _cached(store: Store, records: Records, in_store: bool) -> Computed:
     computed = found or compute(store, records)
     if in_store:
         with Attempt(store.location) as attempt:
-            store.location.replace(_written(attempt.folder / "board.npz", key, computed), IN_STORE)
+            staged = attempt.folder / "board.npz"
+            with staged.open("wb") as file:
+                _write(file, key, computed)
+            store.location.replace(staged, IN_STORE)
     elif found is None:
         with suppress(OSError):  # a full disk must not keep the results from being shown
             _save(own, key, computed)
@@ -92,18 +94,15 @@ def key_of(records: Records) -> str:
 
 def _save(path: Path, key: str, computed: Computed) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        _written(temporary, key, computed).replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        _write(file, key, computed)
     for old in sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-MAX_FILES]:
         old.unlink(missing_ok=True)
 
 
-def _written(path: Path, key: str, computed: Computed) -> Path:
-    """Write `computed` to `path` and return `path`."""
-    draws = list(_named_draws(computed))
+def _write(file: BinaryIO, key: str, computed: Computed) -> None:
+    overall = {} if computed.overall_draws is None else {OVERALL: computed.overall_draws}
+    draws = list({**computed.draws, **overall}.items())
     about: dict[str, Any] = {
         "key": key,
         "entries": _table(computed.entries),
@@ -121,16 +120,7 @@ def _written(path: Path, key: str, computed: Computed) -> Path:
         for what in ARRAYS
         if (value := getattr(own, what)) is not None
     }
-    with path.open("wb") as file:
-        np.savez(file, about=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
-    return path
-
-
-def _named_draws(computed: Computed) -> Iterator[tuple[str, BootstrapDraws]]:
-    """Yield the draws of each track, then those of OVERALL if there are any."""
-    yield from computed.draws.items()
-    if computed.overall_draws is not None:
-        yield OVERALL, computed.overall_draws
+    np.savez(file, about=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
 
 
 def _read(path: Path, key: str) -> Computed | None:
@@ -161,7 +151,6 @@ def _table(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame(table: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the frame that `_table` describes."""
     index = pd.Index(table["index"], name=table["index_name"])
     columns = {
         name: pd.Series(column["values"], dtype=column["dtype"], index=index)

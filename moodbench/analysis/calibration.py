@@ -11,7 +11,6 @@ import pandas as pd
 
 from moodbench.metrics import Predictions
 from moodbench.statistics.calibration import (
-    NUM_DRAWS,
     Decomposition,
     EceNull,
     ReliabilityCurve,
@@ -97,16 +96,11 @@ def calibrations(store: Store, rows: pd.DataFrame) -> list[Calibration]:
 
 def calibration_of(store: Store, name: str, evaluation_ids: Sequence[str]) -> Calibration:
     """Return the calibration of an entry from its evaluations, one per seed."""
-    predictions, validation = store.predictions(evaluation_ids), store.validation(evaluation_ids)
-    return calibration(name, evaluation_ids, predictions, validation)
+    return calibration(name, evaluation_ids, store.predictions(evaluation_ids), store.validation(evaluation_ids))
 
 
 def calibration(
-    name: str,
-    evaluation_ids: Sequence[str],
-    predictions: pd.DataFrame,
-    validation: pd.DataFrame,
-    num_draws: int = NUM_DRAWS,
+    name: str, evaluation_ids: Sequence[str], predictions: pd.DataFrame, validation: pd.DataFrame
 ) -> Calibration:
     """Compute the calibration from the predictions on test and validation examples.
 
@@ -119,10 +113,10 @@ def calibration(
         held_out = validation[validation["evaluation_id"] == evaluation_id]
         temperature = fit_temperature(predictions_of(held_out, evaluation_id)) if len(held_out) else None
         after = None if temperature is None else scores(tempered(test, temperature.value))
-        null = ece_null(test, np.random.default_rng(DRAWING_SEED), num_draws)
+        null = ece_null(test, np.random.default_rng(DRAWING_SEED))
         seeds.append(SeedCalibration(scores(test), corp(test), null, temperature, after))
     first = predictions_of(predictions, evaluation_ids[0])
-    return Calibration(name, tuple(seeds), reliability_curve(first, np.random.default_rng(DRAWING_SEED), num_draws))
+    return Calibration(name, tuple(seeds), reliability_curve(first, np.random.default_rng(DRAWING_SEED)))
 
 
 def predictions_of(predictions: pd.DataFrame, evaluation_id: str) -> Predictions:

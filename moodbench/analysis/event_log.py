@@ -137,16 +137,14 @@ def current_runs(store: Store, now: datetime | None = None) -> list[RunProgress]
     """Return the newest run of `store` and every other active run, newest first."""
     keys = sorted(key for key in store.location.keys("events") if key.endswith(".jsonl"))[-MOST_LOGS:]
     now = now or datetime.now(UTC)
-    runs = [run for key in reversed(keys) if (run := _read_run(store, key, now)) is not None]
-    return [run for place, run in enumerate(runs) if place == 0 or run.is_active]
-
-
-def _read_run(store: Store, key: str, now: datetime) -> RunProgress | None:
+    runs = []
     filesystem, root = store.location.filesystem()
-    with filesystem.open_input_stream(f"{root}/{key}") as stream:
-        text = stream.read().decode("utf-8", "replace")
-    run_id = key.rpartition("/")[2].removesuffix(".jsonl")
-    return follow(run_id, _events(text), now)
+    for key in reversed(keys):
+        with filesystem.open_input_stream(f"{root}/{key}") as stream:
+            text = stream.read().decode("utf-8", "replace")
+        runs.append(follow(key.rpartition("/")[2].removesuffix(".jsonl"), _events(text), now))
+    begun = [run for run in runs if run is not None]
+    return [run for place, run in enumerate(begun) if place == 0 or run.is_active]
 
 
 def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> RunProgress | None:
@@ -169,7 +167,6 @@ def follow(run_id: str, events: Iterable[Mapping[str, Any]], now: datetime) -> R
 
 
 def _apply(event: Mapping[str, Any], run: RunProgress) -> None:
-    """Change `run` by one event."""
     at = event["time"]
     run.last_event = max(run.last_event, at)
     trial, phase = str(event.get("trial", "")), str(event.get("phase", ""))

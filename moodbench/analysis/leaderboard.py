@@ -80,7 +80,11 @@ def entries(trials: pd.DataFrame, correct: Correct) -> pd.DataFrame:
     ordered = trials.sort_values(["seed", "evaluation_id"])
     priors = entry_priors(ordered)
     rows = pd.DataFrame([_entry(key, group, correct, priors[key]) for key, group in ordered.groupby(ENTRY, sort=True)])
-    rows = rows.assign(name=entry_names(rows), track=_track_names(rows))
+    # A track is named by dataset and training size, and by the start of the revision if there are several.
+    several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
+    revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
+    tracks = rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
+    rows = rows.assign(name=entry_names(rows), track=tracks)
     rows = rows.assign(trivial=_no_better_than_majority(rows))
     return _with_baseline(rows.astype({"num_steps": "Int64"}))
 
@@ -238,7 +242,10 @@ def _entry(key: Any, group: pd.DataFrame, correct: Correct, prior: SeedPrior) ->
     row |= {name: group[name].mean() for name in QUALITY}
     row |= {name: group[name].median() for name in (*SPEED, *COSTS, "cpu_time_p50_s")}
     row |= {name: group[name].mean() for name in ("ceiling_accuracy", "ceiling_f1_macro")}
-    row |= _as_dict(accuracy_interval(group, correct, prior))
+    interval = accuracy_interval(group, correct, prior)
+    row |= {"accuracy_low": np.nan if interval is None else interval.low}
+    row |= {"accuracy_high": np.nan if interval is None else interval.high}
+    row |= {"interval_method": interval and interval.method, "estimand": interval and interval.estimand}
     worst = worst_verdict(group["verdict"])
     row |= {
         "verdict": worst,
@@ -265,18 +272,6 @@ def accuracy_interval(group: pd.DataFrame, correct: Correct, prior: SeedPrior = 
     return clipped(two_way(right.astype(float), prior=prior)) if len(right) > 1 else None
 
 
-def _as_dict(interval: Interval | None) -> dict[str, Any]:
-    """Return the leaderboard columns of the interval."""
-    if interval is None:
-        return {"accuracy_low": np.nan, "accuracy_high": np.nan, "interval_method": None, "estimand": None}
-    return {
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
-        "interval_method": interval.method,
-        "estimand": interval.estimand,
-    }
-
-
 def _best_per_cpu(points: Any) -> float:
     if points is None or (isinstance(points, float) and np.isnan(points)):
         return np.nan
@@ -294,13 +289,6 @@ def entry_names(rows: pd.DataFrame) -> pd.Series[str]:
     named = plain_names(rows)
     several = rows.assign(named=named).groupby([*TRACK, "named"])["config_id"].transform("nunique") > 1
     return named.where(~several, named + " #" + rows["config_id"].str[:6])
-
-
-def _track_names(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return dataset and training size of each row, with the start of the revision if there are several."""
-    several = rows.groupby(["dataset", "num_train"])["dataset_revision"].transform("nunique") > 1
-    revision = (", revision " + rows["dataset_revision"].str[:6]).where(several, "")
-    return rows["dataset"] + rows["num_train"].map(" ({:,} training texts".format) + revision + ")"
 
 
 def _with_baseline(rows: pd.DataFrame) -> pd.DataFrame:

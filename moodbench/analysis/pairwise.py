@@ -227,38 +227,27 @@ def evaluations_by_seed(row: pd.Series[Any], evaluations: pd.DataFrame) -> pd.Se
     return found
 
 
-def paired_difference(
-    predicted: PredictedClasses,
-    a: pd.Series[Any],
-    b: pd.Series[Any],
-    evaluations: pd.DataFrame,
-    priors: SeedPriors,
-) -> PairedDifference:
-    """Return the paired difference in accuracy of two rows of one track over the seeds that both have.
-
-    Raises: UsageError without a common seed, or where the two were tested on different examples.
-    """
-    sides = [evaluations_by_seed(row, evaluations) for row in (a, b)]
-    seeds = sorted(set(sides[0].index) & set(sides[1].index))
-    if not seeds:
-        raise UsageError(f"{a['name']} and {b['name']} share no seed, so that they cannot be paired")
-    names = (str(a["name"]), str(b["name"]))
-    labels, classes = _paired_classes(predicted, [side.loc[seeds].tolist() for side in sides], names)
-    right = [table.eq(labels, axis=0).to_numpy() for table in classes]
-    return paired_accuracy(right[0], right[1], prior=_prior_of_difference(right, (a, b), priors))
-
-
 def paired_differences(
     store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame
 ) -> list[tuple[str, str, PairedDifference]]:
-    """Return every pair of `rows` with its paired difference, the higher row first."""
-    listed, predicted = [row for _, row in rows.iterrows()], PredictedClasses(store, evaluations)
+    """Return every pair of `rows` of one track with its difference in accuracy over common seeds, the higher row first.
+
+    Raises: UsageError without a common seed, or where the two were tested on different examples.
+    """
+    predicted = PredictedClasses(store, evaluations)
     trials = evaluations.merge(store.records("fits")[OF_FITS], on="fit_id")
     priors = entry_priors(trials.sort_values("ended_at"))
-    return [
-        (str(a["name"]), str(b["name"]), paired_difference(predicted, a, b, evaluations, priors))
-        for a, b in combinations(listed, 2)
-    ]
+    found = []
+    for (_, a), (_, b) in combinations(rows.iterrows(), 2):
+        names, sides = (str(a["name"]), str(b["name"])), [evaluations_by_seed(row, evaluations) for row in (a, b)]
+        seeds = sorted(set(sides[0].index) & set(sides[1].index))
+        if not seeds:
+            raise UsageError(f"{names[0]} and {names[1]} share no seed, so that they cannot be paired")
+        labels, classes = _paired_classes(predicted, [side.loc[seeds].tolist() for side in sides], names)
+        right = [table.eq(labels, axis=0).to_numpy() for table in classes]
+        prior = _prior_of_difference(right, (a, b), priors)
+        found.append((*names, paired_accuracy(right[0], right[1], prior=prior)))
+    return found
 
 
 def predictions_by_model(store: Store, rows: pd.DataFrame, evaluations: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -178,8 +178,7 @@ def _values(rows: pd.DataFrame, limit: str) -> pd.Series[float]:
 
 def _given(limits: Limits) -> dict[str, float]:
     """Return the limits that are set, by name."""
-    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in asdict(limits).items() if value is not None}
 
 
 def _within(rows: pd.DataFrame, limits: Limits) -> pd.Series[bool]:

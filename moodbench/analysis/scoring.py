@@ -140,11 +140,10 @@ class Scoring:
         return found
 
     def _drawn_utilities(self, name: str) -> UtilityDraws | None:
-        bootstrap = (self._bootstrap or {}).get(name)
-        if bootstrap is None or not self.utilities:
+        if not self.utilities:
             return None
-        complete = self.utilities[name].notna().all(axis=1)
-        return utility_draws(self.tracks[name][complete], bootstrap, self.anchors, self.scheme)
+        complete, draws = self.utilities[name].notna().all(axis=1), (self._bootstrap or {}).get(name)
+        return utility_draws(self.tracks[name][complete], draws, self.anchors, self.scheme)
 
     def _scores(self, weights: Weights) -> pd.Series[float]:
         """Return the score of each of `rows`; missing if a component is, or if the composite has no score."""
@@ -287,11 +286,11 @@ def utility_draws(
     return UtilityDraws(tuple(rows["name"]), utilities, composite.link, draws.f1_items)
 
 
-def drawn_weights(weights: Floats, num_draws: int, concentration: float = CONCENTRATION, seed: int = 0) -> Floats:
-    """Return weights `(num_draws, criteria)` from Dirichlet(concentration x weights); a weight of 0 stays 0."""
+def drawn_weights(weights: Floats, num_draws: int) -> Floats:
+    """Return weights `(num_draws, criteria)` from Dirichlet(CONCENTRATION x weights); a weight of 0 stays 0."""
     made = np.zeros((num_draws, len(weights)))
     positive = weights > 0
-    made[:, positive] = np.random.default_rng(seed).dirichlet(concentration * weights[positive], size=num_draws)
+    made[:, positive] = np.random.default_rng(0).dirichlet(CONCENTRATION * weights[positive], size=num_draws)
     return made
 
 

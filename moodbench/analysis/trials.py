@@ -100,19 +100,14 @@ def _departures(fits: pd.DataFrame) -> pd.Series[float]:
     anchors = load_anchors()
     counted = [
         _spec_departures(json.loads(spec), anchors) if model == anchors.baseline and isinstance(spec, str) else np.nan
-        for model, spec in zip(_column(fits, "model"), _column(fits, "spec"), strict=True)
+        for model, spec in zip(fits["model"], fits["spec"], strict=True)
     ]
     return pd.Series(counted, index=fits.index, dtype="float64")
 
 
 def _spec_departures(spec: dict[str, Any], anchors: Anchors) -> int:
-    """Return the number of departures of one fit."""
     tfidf, data = spec.get("tfidf") or {}, spec.get("dataset") or {}
     changed = [tfidf.get(name) != value for name, value in anchors.baseline_tfidf.items()]
     changed += [bool(spec.get("preparation")), bool(spec.get("augmentation"))]
     changed += [data.get("sampling", "stratified") != "stratified", data.get("max_validation_examples") is not None]
     return sum(changed)
-
-
-def _column(fits: pd.DataFrame, name: str) -> pd.Series[Any]:
-    return fits[name] if name in fits else pd.Series(None, index=fits.index, dtype="object")

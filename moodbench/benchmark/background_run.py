@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from moodbench.benchmark.context import RunContext
-from moodbench.benchmark.target import Cancelled, LocalTarget, Target
+from moodbench.benchmark.context import ExecutorName, RunContext
+from moodbench.benchmark.target import Cancelled
 from moodbench.config import Catalogue
 from moodbench.errors import MoodBenchError, UsageError
 from moodbench.hardware import Hardware
@@ -20,25 +19,12 @@ from moodbench.store import Store
 QueueState = Literal["idle", "running", "cancelling", "ended", "cancelled", "failed"]
 
 
-OpenTarget = Callable[[Hardware, threading.Event], Target]
-"""Factory of the target of a run, from a machine and the event that asks for the end of the run."""
-
-
-def on_local_ray(machine: Hardware, stop: threading.Event) -> Target:
-    """Return this machine as a target with its own local Ray."""
-    from moodbench.runtime.ray_local import LocalRayExecutor
-
-    return LocalTarget(LocalRayExecutor(machine.num_cores), machine, stop=stop)
-
-
 class BackgroundRun:
     """At most one run at a time; its records and events are stored like those of any other run."""
 
-    def __init__(
-        self, store: Store, catalogue: Catalogue, machine: Hardware, open_target: OpenTarget = on_local_ray
-    ) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, machine: Hardware, executor: ExecutorName = "ray") -> None:
         self.catalogue = catalogue
-        self._store, self._machine, self._open_target = store, machine, open_target
+        self._store, self._machine, self._executor = store, machine, executor
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -93,10 +79,11 @@ class BackgroundRun:
 
     def _go(self, spec: BenchmarkSpec, stop: threading.Event) -> None:
         try:
-            with closing(self._open_target(self._machine, stop)) as target:
-                context = RunContext(self._store, self.catalogue, self._machine, target, listen=self._on_event)
-                plan = context.plan(context.resolve(spec))
-                summary = context.run(plan, context.reports(plan))
+            context = RunContext(
+                self._store, self.catalogue, self._machine, executor=self._executor, listen=self._on_event, stop=stop
+            )
+            plan = context.plan(context.resolve(spec))
+            summary = context.run(plan, context.reports(plan))
         except Cancelled:
             now = datetime.now(UTC).isoformat()
             self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})

@@ -55,7 +55,10 @@ class WhatFits:
         return [self._verdict(fit, node, device) for fit in self._fits_on(device) if self._estimator.knows(fit)]
 
     def _verdict(self, fit: FitSpec, node: Node, device: DeviceClass) -> ModelFit:
-        as_configured, changed = (self._estimate(fit, device, may_change=may) for may in (False, True))
+        protocol, batch_size = self._catalogue.protocol(None), self._catalogue.evaluation.prediction_batch_size
+        as_configured, changed = (
+            self._estimator.trial(fit, device, protocol, batch_size=batch_size, may_change=may) for may in (False, True)
+        )
         need = _need(as_configured, "cpu" if fit.model.method == "baseline" else device.device)
         lacks = need.lacks(node)
         if lacks is None:
@@ -64,10 +67,6 @@ class WhatFits:
         if not changed.reason and changed.placement is not None and _need(changed, device.device).lacks(node) is None:
             options = options_for(changed.placement)
         return ModelFit(fit.model.name, False, f"needs {need.text()}, but the node {lacks}", options)
-
-    def _estimate(self, fit: FitSpec, device: DeviceClass, *, may_change: bool) -> TrialEstimate:
-        protocol, batch_size = self._catalogue.protocol(None), self._catalogue.evaluation.prediction_batch_size
-        return self._estimator.trial(fit, device, protocol, batch_size=batch_size, may_change=may_change)
 
     def _fits_on(self, device: DeviceClass) -> Sequence[FitSpec]:
         key = fit_device_of(device)

@@ -6,18 +6,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.data_report import DataReport, data_reports
 from moodbench.benchmark.driver import Listener, RunSummary, run_plan
 from moodbench.benchmark.estimates import estimates_of
 from moodbench.benchmark.plan import Plan, plan_of
 from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.target import LocalTarget, Target
+from moodbench.benchmark.target import ClusterTarget, LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
 from moodbench.data.loader import Sources
@@ -56,6 +56,8 @@ class RunContext:
     """Called with every event of a run."""
     sources: Sources = field(default_factory=Sources)
     """The loaded datasets."""
+    stop: Event | None = None
+    """Ends a run on this machine once it is set."""
 
     def resolve(self, spec: BenchmarkSpec, *, with_baseline: bool = True) -> list[TrialSpec]:
         """Return the trials of `spec`.
@@ -121,8 +123,8 @@ class RunContext:
         if self.target is not None:
             yield self.target
             return
-        executor = _executor(self.executor, self.machine)
-        with closing(LocalTarget(executor, self.machine, one_at_a_time=self.executor == "inline")) as here:
+        executor, one_at_a_time = _executor(self.executor, self.machine), self.executor == "inline"
+        with closing(LocalTarget(executor, self.machine, one_at_a_time=one_at_a_time, stop=self.stop)) as here:
             yield here
 
     def _store_examples(self, plan: Plan) -> None:

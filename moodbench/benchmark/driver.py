@@ -162,7 +162,10 @@ class _Run:
                 others = self.scheduler.drop(key)
                 dropped |= {key, *(each.key for each in others)}
                 self._num_failed += len(others)
-                self._fail(task, Outcome("infrastructure", impossible_tasks[key].removeprefix(f"{task.label}: ")))
+                outcome = Outcome("infrastructure", impossible_tasks[key].removeprefix(f"{task.label}: "))
+                self._fail(task, outcome)
+                event = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
+                self.emit({**event, "detail": outcome.detail, "retry": False})
         self._missing_since = {key: since for key, since in self._missing_since.items() if key not in dropped}
 
     def launch(self, start: Start) -> None:
@@ -233,7 +236,6 @@ class _Run:
         return outcome if outcome.kind != "ok" else Outcome("infrastructure", "its worker ended without reporting it")
 
     def _is_done(self, task: Task) -> bool:
-        """Return whether every phase of `task` has its record."""
         return all(phase.id in self._done for phase in self._tasks[task.key][1].phases)
 
     def _task_ended(self, task: Task, node: Node, outcome: Outcome, took: float, waited_s: float) -> None:
@@ -251,17 +253,14 @@ class _Run:
         detail = outcome.detail or self._errors.get(task.key, ("", outcome))[0]
         self.emit({**event, "node": node.name, "detail": detail, "retry": after.retry is not None})
         if after.retry is None:
-            self._fail(task, outcome, reported=True)
+            self._fail(task, outcome)
             self._num_failed += len(after.dropped)
 
-    def _fail(self, task: Task, outcome: Outcome, *, reported: bool = False) -> None:
+    def _fail(self, task: Task, outcome: Outcome) -> None:
         self._num_failed += 1
         own = self._errors.get(task.key, ("", outcome))[0]
         reason = own or (outcome.detail.splitlines()[-1] if outcome.detail else "see its record in failures/")
         self.summary.failures.append(f"{task.label}: {outcome.kind}: {reason}")
-        if not reported:
-            event = {"event": "job_ended", "job": task.key, "trial": task.label, "outcome": outcome.kind}
-            self.emit({**event, "detail": outcome.detail, "retry": False})
 
     def emit_state(self) -> None:
         """Account for idle CPUs, and report the state of the whole run, at most every `STATE_EVERY_S` seconds."""

@@ -21,7 +21,7 @@ from moodbench.estimate.estimator import Observation
 from moodbench.hardware import GIB, Device, Gpu, Hardware
 from moodbench.models.locate import config_of
 from moodbench.spec import FitSpec, ResolvedDataset
-from moodbench.spec.job import PhaseName
+from moodbench.spec.job import KIND_OF_PHASE, PhaseName
 from moodbench.store import Store
 
 CORE_TFLOPS, CORE_BANDWIDTH_GB_S = 0.1, 12.0
@@ -164,12 +164,12 @@ def history_of(store: Store, estimator: Estimator, catalogue: Catalogue) -> Hist
     fits = fits[fits["status"] == "ok"] if len(fits) else fits
     specs = {row["fit_id"]: spec for row in fits.to_dict("records") if (spec := _spec_of(row)) is not None}
     found: list[Observation] = []
-    for kind, phase in (("fits", "fit"), ("evaluations", "evaluate"), ("measurements", "measure")):
+    for phase, kind in KIND_OF_PHASE.items():
         frame = fits if kind == "fits" else store.records(kind)
         for row in frame.to_dict("records"):
             spec = specs.get(row["fit_id"])
             if spec is not None and isinstance(row["environment"], str) and estimator.knows(spec):
-                found.append(_observation(phase, row, spec, estimator, catalogue))  # type: ignore[arg-type]
+                found.append(_observation(phase, row, spec, estimator, catalogue))
     return History.of(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from moodbench.analysis.leaderboard import accuracy_interval
 from moodbench.analysis.results import PredictedClasses
@@ -137,14 +137,14 @@ def _reached(trials: Sequence[TrialSpec], store: Store) -> Reached | None:
     )
 
 
-def evaluated_split(entry: DatasetEntry) -> str:
-    """Return the source's own name of the split that we test on."""
-    return (entry.hub.splits.get("test", "test") if entry.hub else None) or "test"
+def _source_split(entry: DatasetEntry, split: Literal["train", "test"]) -> str:
+    """Return the source's own name of our train or test split."""
+    return (entry.hub.splits.get(split, split) if entry.hub else None) or split
 
 
 def _notes(result: PublishedResult, entry: DatasetEntry, ours: Reached | None) -> tuple[str, ...]:
     """Return how the test and training texts of a published result differ from ours."""
-    here, notes = evaluated_split(entry), []
+    here, notes = _source_split(entry, "test"), []
     if result.split == "GLUE test":
         notes.append(f"{result.dataset}: the labels of the GLUE test split are hidden; ours is on the {here} split")
     elif result.split != here and not {result.split, here} <= set(NAMES_OF_VALIDATION):
@@ -159,8 +159,7 @@ def _notes(result: PublishedResult, entry: DatasetEntry, ours: Reached | None) -
 
 def _available(entry: DatasetEntry) -> int | None:
     """Return the number of training texts in the source; None if its sizes are not published."""
-    train = (entry.hub.splits.get("train", "train") if entry.hub else None) or "train"
-    return entry.num_source_rows.get(train)
+    return entry.num_source_rows.get(_source_split(entry, "train"))
 
 
 def _advice(

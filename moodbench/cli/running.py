@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.context import RunContext, cluster_target
 from moodbench.benchmark.data_report import data_reports
 from moodbench.benchmark.driver import RunSummary
 from moodbench.benchmark.from_store import Undertrained, retrained, undertrained
 from moodbench.benchmark.plan import Plan
+from moodbench.benchmark.target import ClusterTarget
 from moodbench.cli.options import address_of, print_lines
 from moodbench.config import Catalogue
 from moodbench.config.cluster import read_cluster_file

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from moodbench.analysis.pairwise import compare_models
-from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.context import RunContext
 from moodbench.benchmark.estimates import class_here
 from moodbench.benchmark.preflight import check_models
+from moodbench.benchmark.target import ClusterTarget
 from moodbench.cli.leaderboard import output
 from moodbench.cli.options import DATA, TRAINING, add_options, spec_of_one
 from moodbench.cli.running import carry_out, exit_code_of_run, open_context

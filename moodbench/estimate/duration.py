@@ -12,60 +12,34 @@ from moodbench.spec.fit_schedule import schedule_of
 
 START_S = {"cpu": 8.0, "cuda": 15.0, "mps": 12.0}
 """Seconds to start a process with torch, transformers and peft, and to initialise the device."""
-
-
 LOAD_BYTES_PER_S = 0.5e9
 """Rate at which weights are loaded from disk to the device."""
-
-
 PADDING = {True: 1.1, False: 1.9}
 """Computed tokens, padding included, per token of a training text, with and without batches of similar length.
 
 1.08 and 1.9 on the reviews and tweets of the catalogue in batches of 32, see moodbench.training.fine_tuning.
 """
-
-
 PADDING_IN_PARTS = 1.3
 """The same for random batches on a CPU, which computes them in parts by length."""
-
-
 SORTED_PADDING = 1.05
 """The same for validation and test texts, which are sorted by length."""
-
-
 QUANTIZED_SLOWDOWN = {"none": 1.0, "int8": 1.6, "nf4": 1.5}
 """Factor on the time of forward passes: 4-bit and 8-bit weights are converted before each use."""
-
-
 BASELINE_S_PER_TOKEN = {"majority": 1e-9, "vader": 1.2e-5, "tfidf-logreg": 1.3e-5}
-
-
 TFIDF_S_PER_TOKEN_AND_C = 2e-6
 """Seconds to fit logistic regression on TF-IDF, for each token of the training texts and each C."""
-
-
 NUM_C_BEYOND_GRID = 2
 """Values of C that are tried beyond the grid, where the best is at its end."""
-
-
 BASELINE_START_S = 3.0
-
-
 BASELINE_FIXED_S = 0.02
 """Seconds to read texts and write the artifact."""
-
-
 CANARY_S = 0.06
 """Seconds of the fixed piece of work before each window of a measurement: 0.03 to 0.15 s by processor."""
-
-
 TOKENS_PER_WORD = 1.3
 """Subwords per English word, rounded up.
 
 WordPiece and byte-level BPE vocabularies of 30,000 to 250,000 entries give 1.15 to 1.35.
 """
-
-
 SPECIAL_TOKENS = 2
 
 
@@ -120,7 +94,8 @@ def forward_s(shape: Shape, device: DeviceClass, load: Load, num_texts: float, m
     Source: Williams et al. 2009, for the roofline.
     """
     passes = math.ceil(num_texts / load.batch_size)
-    arithmetic = num_texts * shape.forward_flops(mean_tokens) / _flops_per_s(device, load)
+    peak = device.tflops.get(load.precision) or device.tflops["fp32"]
+    arithmetic = num_texts * shape.forward_flops(mean_tokens) / (peak * 1e12 * device.efficiency)
     one_pass = 2 * activation_bytes(shape, load) * mean_tokens / max(load.num_tokens, 1) + weights_bytes(shape, load)
     traffic = passes * one_pass / (device.bandwidth_gb_s * 1e9)
     starts = passes * shape.num_layers * device.overhead_ms_per_layer / 1e3
@@ -166,8 +141,3 @@ def load_s(shape: Shape, load: Load) -> float:
 def baseline_s(name: str, num_texts: int, mean_tokens: float) -> float:
     """Return the seconds to fit a classical baseline on `num_texts`, or to predict them, without process start."""
     return BASELINE_S_PER_TOKEN[name] * num_texts * mean_tokens
-
-
-def _flops_per_s(device: DeviceClass, load: Load) -> float:
-    peak = device.tflops.get(load.precision) or device.tflops["fp32"]
-    return peak * 1e12 * device.efficiency

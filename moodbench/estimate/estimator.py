@@ -42,8 +42,6 @@ from moodbench.spec.job import PhaseName
 
 MAX_BASELINE_BYTES_PER_TEXT = 4000
 """Bytes for the texts themselves, their lengths and predictions."""
-
-
 MAX_TFIDF_BYTES_PER_TOKEN = 800
 """Bytes for TF-IDF rows and n-grams of words and characters, for each token of the training texts."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from moodbench.config.schema import DeviceClass
 from moodbench.estimate.shape import Shape
@@ -42,28 +42,17 @@ macOS lets its GPU use about 70 % of the memory of the machine, and the system n
 """
 
 
-class Capacity(Protocol):
-    """Memory of a device and its machine; a device class has it too."""
-
-    @property
-    def device(self) -> Literal["cpu", "cuda", "mps"]:
-        """Kind of device."""
-
-    @property
-    def memory_gib(self) -> float:
-        """Memory of the machine."""
-
-    @property
-    def gpu_memory_gib(self) -> float | None:
-        """Memory of a CUDA device."""
-
-
 class Memory(NamedTuple):
-    """A Capacity without the speed of the device."""
+    """Memory of a device and its machine, without the speed that a device class has."""
 
     device: Literal["cpu", "cuda", "mps"]
     memory_gib: float
+    """Memory of the machine."""
     gpu_memory_gib: float | None = None
+    """Memory of a CUDA device."""
+
+
+Capacity = DeviceClass | Memory
 
 
 QLORA = "QLoRA (nf4)"

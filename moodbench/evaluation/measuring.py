@@ -169,7 +169,6 @@ def _signals(windows: Windows, *, single: bool) -> list[tuple[float | None, floa
 
 
 def _batch_windows(windows: Windows) -> list[Window]:
-    """Return the windows of throughput."""
     batches = [window for window in windows if window["batch_size"] is not None]
     return [
         Window(window["wall_s"], window["cpu_s"], window["run_delay_s"], *signals)
@@ -222,12 +221,12 @@ def figures_of_samples(
     samples: pd.DataFrame, verdict: str, *, protocol_version: int = MEASURE_PROTOCOL_VERSION
 ) -> dict[str, Any]:
     """Return the columns of a measurement record that depend only on its `samples` (with `kept`) and `verdict`."""
-    used = used_samples(samples, verdict)
+    used, delays = used_samples(samples, verdict), samples["run_delay_s"]
     return {
         "num_processes": int(samples["process"].nunique()),
         "num_requests": len(samples),
         "num_clean_requests": int(samples["kept"].sum()),
-        "run_delay_share": _share(samples["run_delay_s"], samples["latency_s"]),
+        "run_delay_share": None if delays.isna().any() else float(delays.sum() / samples["latency_s"].sum()),
         **_latencies(used, independent=protocol_version < STEADINESS_FROM_VERSION),
         **_length_model(used),
     }
@@ -355,7 +354,3 @@ def _agreement(samples: pd.DataFrame, evaluated: pd.DataFrame) -> dict[str, Any]
         "form_accuracy": float(np.mean(timed == truth)),
         "num_wrong": int((differs & far).sum()),
     }
-
-
-def _share(part: pd.Series[float], whole: pd.Series[float]) -> float | None:
-    return None if part.isna().any() else float(part.sum() / whole.sum())

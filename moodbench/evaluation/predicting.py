@@ -5,7 +5,6 @@ The ceiling is the agreement between human raters: accuracy above it measures no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,36 +19,11 @@ from moodbench.models.predictor import Predictor, predict_texts
 CEILING_SEED = 20140601
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Predictions of a fitted model, and the ceiling that label noise sets on its scores."""
-
-    ceiling_accuracy: float | None
-    ceiling_f1_macro: float | None
-    predictions: pd.DataFrame
-    """One row per example, with columns example_id, label, predicted, logits, num_tokens, truncated, failed."""
-
-
-def evaluate(
-    predictor: Predictor, rows: pd.DataFrame, num_labels: int, neutral_band: float, batch_size: int
-) -> Evaluation:
-    """Return the evaluation of `predictor` on `rows` (example_id, text, label, rating_counts).
-
-    The ceiling is computed only if all rows have ratings.
-    """
-    ceiling = None
-    if rows["rating_counts"].notna().all():
-        counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
-        ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
-    return Evaluation(
-        ceiling_accuracy=ceiling and ceiling.accuracy,
-        ceiling_f1_macro=ceiling and ceiling.f1_macro,
-        predictions=predictions_on(predictor, rows, batch_size),
-    )
-
-
 def predictions_on(predictor: Predictor, rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the predictions on `rows` (example_id, text, label), in the format of `Evaluation.predictions`."""
+    """Return the predictions on `rows` (example_id, text, label), one row per example.
+
+    The columns are example_id, label, predicted, logits, num_tokens, truncated, failed.
+    """
     logits, encoded = predict_texts(predictor, rows["text"].tolist(), batch_size)
     return pd.DataFrame(
         {
@@ -77,13 +51,13 @@ def figures_of_predictions(predictions: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def columns(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the evaluation as columns of its record."""
-    return {
-        **figures_of_predictions(evaluation.predictions),
-        "ceiling_accuracy": evaluation.ceiling_accuracy,
-        "ceiling_f1_macro": evaluation.ceiling_f1_macro,
-    }
+def ceiling_columns(rows: pd.DataFrame, num_labels: int, neutral_band: float) -> dict[str, float | None]:
+    """Return the columns of an evaluation record with the ceiling; None unless all `rows` have `rating_counts`."""
+    ceiling = None
+    if rows["rating_counts"].notna().all():
+        counts = np.stack(rows["rating_counts"].to_list()).astype(np.int64)
+        ceiling = split_half_ceiling(counts, num_labels, neutral_band, np.random.default_rng(CEILING_SEED))
+    return {"ceiling_accuracy": ceiling and ceiling.accuracy, "ceiling_f1_macro": ceiling and ceiling.f1_macro}
 
 
 class Ceiling(NamedTuple):
@@ -111,7 +85,12 @@ def split_half_ceiling(
     raters can slightly exceed the ceiling, because half of the raters are noisier than all of them.
     Source: split-half reliability, Spearman (1910), Brown (1910), without the step-up correction.
     """
-    first, second = _halvings(rating_counts, num_labels, neutral_band, rng, num_splits)
+    halves: tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]]] = [], []
+    for _ in range(num_splits):
+        half = _draw_half(rating_counts, rng)
+        for labels, counts in zip(halves, (half, rating_counts - half), strict=True):
+            labels.append(_labels_of(counts, num_labels, neutral_band, rng))
+    first, second = np.array(halves[0]), np.array(halves[1])
     scores = score_all(np.eye(num_labels)[first.ravel()], second.ravel())
     accuracy, f1_macro = scores["accuracy"], scores["f1_macro"]
     assert accuracy is not None and f1_macro is not None
@@ -139,18 +118,6 @@ def leave_one_out_agreement(
             agrees = own == labels_of_ratings(others, num_labels, neutral_band)
         agreed += count * agrees
     return np.where(num_raters > 1, agreed / np.maximum(num_raters, 1), np.nan)
-
-
-def _halvings(
-    counts: npt.NDArray[np.int64], num_labels: int, neutral_band: float, rng: np.random.Generator, num_splits: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return the labels of the first and of the second half in each random halving, each `(num_splits, items)`."""
-    first, second = [], []
-    for _ in range(num_splits):
-        half = _draw_half(counts, rng)
-        first.append(_labels_of(half, num_labels, neutral_band, rng))
-        second.append(_labels_of(counts - half, num_labels, neutral_band, rng))
-    return np.array(first), np.array(second)
 
 
 def _draw_half(counts: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -65,7 +65,10 @@ def measure_here(spec: MeasureSpec, job: dict[str, Any]) -> dict[str, Any]:
     order = _request_order(len(texts), spec.protocol.requests, np.random.default_rng(job["seed"]))
     _warm_up(predictor, texts, spec)
     reset_peak()
-    _reset_gpu(spec.device)
+    if spec.device == "cuda":
+        from moodbench.models.device import reset_gpu_peak
+
+        reset_gpu_peak(spec.device)
     log = WindowLog()
     result["requests"] = _single_stream(predictor, [texts[i] for i in order], spec.protocol.window_requests, log)
     result["request_rows"] = order
@@ -188,13 +191,6 @@ def _throughput(
         "num_texts": count,
         "seconds": elapsed,
     }
-
-
-def _reset_gpu(device: Device) -> None:
-    if device == "cuda":
-        from moodbench.models.device import reset_gpu_peak
-
-        reset_gpu_peak(device)
 
 
 def _gpu_peaks(device: Device) -> dict[str, int | None]:

@@ -96,13 +96,13 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def metric(name: str, *, higher_is_better: bool) -> Callable[[Compute], Compute]:
+def metric[F: Compute](name: str, *, higher_is_better: bool) -> Callable[[F], F]:
     """Return a decorator that registers a function as the metric `name` and returns it unchanged.
 
     Raises: ValueError if the name is taken.
     """
 
-    def register(compute: Compute) -> Compute:
+    def register(compute: F) -> F:
         if name in METRICS:
             raise ValueError(f"metric {name!r} is already registered by {METRICS[name].compute.__qualname__}")
         METRICS[name] = Metric(name, higher_is_better, compute)

@@ -222,17 +222,8 @@ def samples_needed(q: float) -> int:
     rule to all, including the median.
     Source: MLPerf inference, loadgen/early_stopping.cc.
     """
-    tail = min(_share(q), 1 - q)
-    too_few, enough = 1, 2
-    while scipy.stats.binom.cdf(1, enough, tail) > 1 - CONFIDENCE_NEEDED:
-        too_few, enough = enough, 2 * enough
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if scipy.stats.binom.cdf(1, middle, tail) > 1 - CONFIDENCE_NEEDED:
-            too_few = middle
-        else:
-            enough = middle
-    return enough
+    # n samples have two in the tail with the probability that at most n - 2 others come before the second one.
+    return 2 + int(scipy.stats.nbinom.ppf(CONFIDENCE_NEEDED, 2, min(_share(q), 1 - q)))
 
 
 @cache

@@ -271,7 +271,6 @@ def _start(
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """Parse the event in a line; None if it is not an event."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -189,15 +189,14 @@ class ClusterExecutor(Executor):
                 continue  # the head did not answer; `alive` raises in time
 
     def _refresh(self) -> None:
-        found, free = [node_of_ray(row) for row in self._ray.nodes() if row["Alive"]], available_resources()
-        self._nodes = {node.id: replace(node, free=free.get(node.id)) for node in found}
+        free, nodes = available_resources(), {}
+        for row in self._ray.nodes():
+            if row["Alive"]:
+                id_, name, address = row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"]
+                resources = {k: float(v) for k, v in row["Resources"].items()}
+                nodes[id_] = RayNode(id_, name, address, resources, dict(row["Labels"]), free.get(id_))
+        self._nodes = nodes
         self._answered_at = time.monotonic()
-
-
-def node_of_ray(row: Mapping[str, Any]) -> RayNode:
-    """Convert a row of Ray's node table."""
-    resources = {k: float(v) for k, v in row["Resources"].items()}
-    return RayNode(row["NodeID"], row["NodeManagerHostname"], row["NodeManagerAddress"], resources, dict(row["Labels"]))
 
 
 def connect(address: str, source: str = "--address") -> Any:

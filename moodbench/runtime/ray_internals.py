@@ -146,11 +146,6 @@ def query(what: Literal["addresses", "state"], address: str, timeout_s: float) -
     )
 
 
-def _addresses(client: Any) -> list[str]:
-    """Return the addresses of the living nodes."""
-    return [node.node_manager_address for node in client.get_all_node_info(timeout=5).values() if node.state == 0]
-
-
 def _state(client: Any) -> list[dict[str, Any]]:
     """Return the fields of a `RayNode` for each node, except its labels."""
     from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply, NodeStatus
@@ -178,7 +173,9 @@ def main() -> None:
     core: Any = _raylet  # its stubs lack the client
     what, address = sys.argv[1:]
     client = core.GcsClient(address=canonicalize_bootstrap_address_or_die(address) if address == "auto" else address)
-    print(json.dumps(_addresses(client) if what == "addresses" else _state(client)))  # noqa: T201
+    alive = (node for node in client.get_all_node_info(timeout=5).values() if node.state == 0)
+    answer = [node.node_manager_address for node in alive] if what == "addresses" else _state(client)
+    print(json.dumps(answer))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -88,8 +88,11 @@ class LogFollower:
                 info = self._client.get_job_info(self._job_id)
                 if info.status.is_terminal():
                     # The stream may have ended before the end of the log.
-                    self._print_rest(self._client.get_job_logs(self._job_id))
-                    return self._status_of(info)
+                    self._say(self._client.get_job_logs(self._job_id)[self._num_printed :])
+                    if info.status == "SUCCEEDED":
+                        return 0
+                    self._say(f"[{self._job_id} {info.status}: {info.message}]\n")
+                    return int(info.driver_exit_code) if info.driver_exit_code else 1
                 self._lost_at = None
             except _server_errors() as error:
                 if self._lost_at is None:
@@ -114,16 +117,6 @@ class LogFollower:
             if new > 0:
                 self._say(text[-new:])
                 self._num_printed = num_received
-
-    def _print_rest(self, log: str) -> None:
-        self._say(log[self._num_printed :])
-        self._num_printed = max(self._num_printed, len(log))
-
-    def _status_of(self, info: Any) -> int:
-        if info.status == "SUCCEEDED":
-            return 0
-        self._say(f"[{self._job_id} {info.status}: {info.message}]\n")
-        return int(info.driver_exit_code) if info.driver_exit_code else 1
 
 
 def files_to_ship(arguments: Sequence[str], folder: Path) -> Path | None:

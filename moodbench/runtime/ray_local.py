@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, override
 
@@ -41,11 +41,15 @@ def end_abandoned() -> list[int]:
     Ray's daemons end with their driver, unless it is killed at a bad moment; then some of its agents live on.
     """
     left = [process for process in psutil.process_iter() if _is_abandoned(process)]
-    for each in left:
+    _kill(left)
+    return [each.pid for each in left]
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for each in processes:
         with suppress(psutil.Error):
             each.kill()
-    psutil.wait_procs(left, timeout=10)
-    return [each.pid for each in left]
+    psutil.wait_procs(processes, timeout=10)
 
 
 def _is_abandoned(process: psutil.Process) -> bool:
@@ -86,7 +90,7 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
                     logging_level="ERROR",
                 )
         except BaseException as error:  # Ray raises a plain Exception if its daemons were too slow
-            _end_daemons(ours)
+            _kill([child for child in psutil.Process().children() if child not in ours])
             if not isinstance(error, Exception):  # Ctrl-C or SIGTERM
                 raise
             if attempt < TRIES and "timed out" in str(error).lower():
@@ -96,15 +100,6 @@ def start_ray(num_cpus: int, *, memory_bytes: int | None = None) -> Any:
             ) from error
         break
     return ray
-
-
-def _end_daemons(others: set[psutil.Process]) -> None:
-    """Kill the children of this process that are not in `others`: what a failed start of Ray leaves behind."""
-    left = [child for child in psutil.Process().children() if child not in others]
-    for each in left:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    psutil.wait_procs(left, timeout=10)
 
 
 class LocalRayExecutor(Executor):

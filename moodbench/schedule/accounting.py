@@ -12,11 +12,7 @@ from moodbench.schedule.resources import Need, Node, Task
 Idle = Literal["drain", "no fit", "tail"]
 """Why CPUs are idle. drain: kept free for waiting measurements; no fit: no waiting task fits on the node now, or each
 waits for the fit of its trial; tail: no task is waiting."""
-
-
 Resource = Literal["num_cpus", "memory_bytes", "num_gpus"]
-
-
 RESOURCES: tuple[Resource, ...] = ("num_cpus", "memory_bytes", "num_gpus")
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from moodbench.runtime.process import Outcome, OutcomeKind
 from moodbench.schedule.accounting import Idle
-from moodbench.schedule.resources import Need, Node, Task, dominant_share
-from moodbench.schedule.retries import Quarantine, next_attempt
+from moodbench.schedule.resources import Need, Node, Quarantine, Task, dominant_share, next_attempt
 
 MAX_BLOCK = 4
 """Largest number of measurements that one worker runs in turn, and that are lost with it if its node dies."""

@@ -12,7 +12,7 @@ from moodbench.errors import SpecError
 from moodbench.spec.resolved import EvaluateSpec, FitSpec, Frozen, MeasureSpec
 
 PhaseName = Literal["fit", "evaluate", "measure"]
-KIND_OF_PHASE = {"fit": "fits", "evaluate": "evaluations", "measure": "measurements"}
+KIND_OF_PHASE: dict[PhaseName, str] = {"fit": "fits", "evaluate": "evaluations", "measure": "measurements"}
 """Phase -> the store's name of its kind of record."""
 DEFAULT_CHECKPOINT_INTERVAL_S = 60.0
 

@@ -68,20 +68,18 @@ def all_pairs(bootstrap: BootstrapDraws, p_values: Floats | None) -> AllPairs:
     )
 
 
-def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool, alpha: float = 0.05) -> tuple[float, float]:
+def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool) -> tuple[float, float]:
     """Return the difference in accuracy detected with 80 % power by the test of one pair, and of all pairs together.
 
     With `formula`, for one seed each: (z + z_.8) sqrt(d / n), with Bonferroni over the pairs: see
     `rank_intervals.minimum_detectable_effect`. Else, with seeds or over several datasets: (c + z_.8) x scale, the
-    median over pairs, where c is the 1 - alpha quantile of |error| / scale in the bootstrap draws of one pair, or of
+    median over pairs, where c is the 95 % quantile of |error| / scale in the bootstrap draws of one pair, or of
     its maximum over all pairs. Few trainings thus have the same effect as in the rank intervals.
     """
     m = len(bootstrap.names)
     num_pairs = m * (m - 1) // 2
     if formula:
-        one, every = (
-            minimum_detectable_effect(bootstrap.num_items, bootstrap.discordance, n, alpha) for n in (1, num_pairs)
-        )
+        one, every = (minimum_detectable_effect(bootstrap.num_items, bootstrap.discordance, n) for n in (1, num_pairs))
         return one, every
     first, second = np.triu_indices(m, 1)
     lanes, point = np.ascontiguousarray(draws.T), bootstrap.accuracy
@@ -89,7 +87,7 @@ def detectable(bootstrap: BootstrapDraws, draws: Floats, *, formula: bool, alpha
     scale = pair_scales(error)
     size = np.abs(error) / scale[:, None]
     z = float(scipy.special.ndtri(POWER))
-    own, largest = np.quantile(size, 1 - alpha, axis=1), float(np.quantile(size.max(axis=0), 1 - alpha))
+    own, largest = np.quantile(size, 0.95, axis=1), float(np.quantile(size.max(axis=0), 0.95))
     return float(np.median((own + z) * scale)), float(np.median((largest + z) * scale))
 
 
@@ -135,7 +133,8 @@ def pair_p_values(
             firsts = [
                 np.stack([right[m][:, i] for m in kinds[kind]], axis=1) for kind, i in zip((a, b), at, strict=True)
             ]
-            p = _mid_p(*(side.astype(np.float64) for side in firsts))
+            of_a, of_b = (side.astype(np.float64) for side in firsts)
+            p = mid_p(np.rint(of_a.T @ (1 - of_b)), np.rint((1 - of_a).T @ of_b))
         found[rows, columns] = p
         found[columns.T, rows.T] = p.T
     np.fill_diagonal(found, 1.0)
@@ -147,11 +146,6 @@ def _priors(right: Sequence[npt.NDArray[np.bool_]], methods: Sequence[str]) -> l
     varies = [bool((own != own[:, :1]).any()) for own in right]
     priors = seed_priors([own.mean(axis=0) for own in right], methods, varies)
     return [prior if v else DETERMINISTIC for prior, v in zip(priors, varies, strict=True)]
-
-
-def _mid_p(a: Floats, b: Floats) -> Floats:
-    """Return McNemar's mid-p `(A, B)` of outcomes `(n, A)` and `(n, B)`: see `intervals.mcnemar_mid_p`."""
-    return mid_p(np.rint(a.T @ (1 - b)), np.rint((1 - a).T @ b))
 
 
 def _two_way_p(a: Floats, b: Floats, prior: SeedPrior) -> Floats:

@@ -117,7 +117,7 @@ def ece_null(predictions: Predictions, rng: np.random.Generator, num_draws: int 
         for right in _calibrated_outcomes(ordered, rng, num_draws)
     ]
     null = np.concatenate(draws)
-    observed = _number(ece(predictions))
+    observed = ece(predictions)
     low, high = np.quantile(null, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     as_large = int((null >= observed - 1e-12).sum())
     return EceNull(observed, float(null.mean()), float(low), float(high), (1 + as_large) / (1 + num_draws))
@@ -164,7 +164,7 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return _number(nll(tempered(predictions, float(np.exp(log_temperature)))))
+        return nll(tempered(predictions, float(np.exp(log_temperature))))
 
     ends = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-7})
@@ -197,7 +197,7 @@ class Scores(NamedTuple):
 
 def scores(predictions: Predictions) -> Scores:
     """Return NLL (nats), Brier score (0 to 2, summed over classes) and ECE (top label) of `predictions`."""
-    return Scores(*(_number(score(predictions)) for score in (nll, brier, ece)))
+    return Scores(nll(predictions), brier(predictions), ece(predictions))
 
 
 def _increasing(shares: FloatArray, weights: IntArray) -> FloatArray:
@@ -206,11 +206,6 @@ def _increasing(shares: FloatArray, weights: IntArray) -> FloatArray:
 
     fitted: FloatArray = isotonic_regression(shares, weights=weights).x
     return fitted
-
-
-def _number(score: float | None) -> float:
-    assert score is not None
-    return score
 
 
 def _calibrated_outcomes(confidence: FloatArray, rng: np.random.Generator, num_draws: int) -> Iterator[FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,8 @@ def overall(leaderboard: pd.DataFrame, tracks: Sequence[str]) -> pd.DataFrame:
         num_train=groups["num_train"].sum(),
         on_all=size == len(tracks),
         interval_method="mover",
-        estimand=_joined_texts(part, "estimand", _estimand),
-        device_name=_joined_texts(part, "device_name", _only),
+        estimand=_joined_texts(part, "estimand", partial(_common, otherwise=MIXED)),
+        device_name=_joined_texts(part, "device_name", _common),
         **{f"{short}_{end}": ends[f"{short}_{end}"] for short in ends_of for end in ("low", "high")},
         provisional=groups["provisional"].any(),
         trivial=groups["trivial"].all() if "trivial" in part else False,
@@ -120,16 +121,10 @@ def worst_verdict(verdicts: Iterable[Any]) -> str | None:
     return next((v for v in ("invalid", "contaminated", "not steady", "unknown", "clean") if v in known), None)
 
 
-def _estimand(values: Iterable[Any]) -> str | None:
-    """Return the common estimand, `mixed` if there are two, or None if none is known."""
+def _common(values: Iterable[Any], otherwise: str | None = None) -> str | None:
+    """Return the common value, `otherwise` if the values differ, or None if none is known."""
     found = _known(values)
-    return None if not found else found[0] if len(found) == 1 else MIXED
-
-
-def _only(values: Iterable[Any]) -> str | None:
-    """Return the common value, or None if the values differ or none is known."""
-    found = _known(values)
-    return found[0] if len(found) == 1 else None
+    return None if not found else found[0] if len(found) == 1 else otherwise
 
 
 def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
@@ -137,7 +132,7 @@ def _joined(group: pd.DataFrame, columns: Mapping[str, str]) -> list[float]:
     found: list[float] = []
     for short, column in columns.items():
         points, low, high = (group[c].astype(float).to_numpy() for c in (column, f"{short}_low", f"{short}_high"))
-        parts = [  # any common estimand will do: `_estimand` gives that of the mean
+        parts = [  # any common estimand will do: that of the mean is given apart
             Interval(float(p), float(a), float(b), 0.95, "any", "checkpoint", int(n))
             for p, a, b, n in zip(points, low, high, group["num_test"], strict=True)
         ]

@@ -17,9 +17,9 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -28,7 +28,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moodbench.hardware import node_name
 from moodbench.store.integrity import sealed
 from moodbench.store.location import Location, sha256_of
 from moodbench.store.schema import FAILURES, RECORDS, SCHEMA_VERSION, stamped
@@ -64,62 +63,76 @@ FILE_SYSTEMS_OF_ONE_MACHINE = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Committed:
-    """Outcome of a commit."""
-
-    kind: str
-    id: str
-    won: bool
-    """False if a record of another attempt already exists; the files of this one are then under duplicates/."""
-
-
 class Attempt:
-    """Private staging folder of one attempt, from which results are committed.
+    """Private staging folder of one attempt, from which results are committed, and the lock on it.
 
-    Use as a context manager: on exit, whatever is left in the folder is removed.
+    Use as a context manager: the lock is held until exit or until the process ends, and on exit, whatever is left in
+    the folder is removed.
     """
 
     def __init__(self, location: Location) -> None:
-        self._location = location
+        self._location, self._staging = location, location.staging()
         self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
-        self.folder = location.staging() / self.name
-        self._lock: AttemptLock | None = None
+        self.folder = self._staging / self.name
+        self._fits: list[str] = []
 
     def __enter__(self) -> Attempt:
-        self._lock = AttemptLock(self.folder.parent, self.name)
+        self._staging.mkdir(parents=True, exist_ok=True)
+        # An interrupt can hit any step of this method and of `__exit__`; this finalizer then cleans up.
+        self._left = weakref.finalize(self, _end, self._staging, self.name, self._fits)
+        made = self._staging / f"{self.name}.lock.new"
+        # Locked before it gets its final name, so that nobody sees it unlocked while its owner lives.
+        self._file = made.open("w", encoding="utf-8")
+        self._file.write(_this_machine())
+        self._file.flush()
+        if fcntl is not None:
+            with suppress(OSError):  # no locks on this file system: attempts are never known to be dead
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        made.rename(self._staging / f"{self.name}.lock")
         self.folder.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock:
-            self._lock.release()
+        _end(self._staging, self.name, self._fits)
+        self._left.detach()
+        self._file.close()
 
     def checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
         """Return a new folder for this attempt's checkpoints of `fit_id`, and those of other attempts, newest first.
 
-        Checkpoints outlive the attempt. They are removed when any attempt commits the fit.
+        Checkpoints outlive the attempt. They are removed when any attempt commits the fit. Of the attempts that have
+        ended, only the newest KEEP_ATTEMPTS are kept: each has copied the best checkpoint of those before it.
         """
-        assert self._lock, "outside of its `with`"
-        return self._lock.open_checkpoints(fit_id)
+        folder = self._staging / f"fit-{fit_id}"
+        own = folder / self.name
+        self._fits.append(fit_id)
+        own.mkdir(parents=True)
+        ended = [p for p in _ended(self._staging, folder) if _holds_a_file(p)]
+        for old in ended[:-KEEP_ATTEMPTS]:
+            shutil.rmtree(old, ignore_errors=True)
+        return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
 
-    def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
-        """Publish `outputs`, then create the `record` of `kind` under `id_`.
+    def commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> bool:
+        """Publish `outputs`, then create the `record` of `kind` under `id_`, and return whether there was none yet.
 
         `outputs` maps keys in the store to staged files or folders. The record is created only if none exists;
         otherwise all files of this attempt are moved to duplicates/. A kill at any moment leaves either no record or
         a complete one, whose files all exist with the sizes and hashes that it names.
         """
-        committed = self._commit(kind, id_, record, outputs)
-        remove_checkpoints(self.folder.parent, id_, self.name)
-        return committed
+        won = self._commit(kind, id_, record, outputs)
+        checkpoints = self._staging / f"fit-{id_}"
+        for own in (checkpoints / self.name, *_ended(self._staging, checkpoints)):
+            shutil.rmtree(own, ignore_errors=True)
+        remove_if_empty(checkpoints)
+        return won
 
-    def _commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> Committed:
+    def _commit(self, kind: str, id_: str, record: Mapping[str, Any], outputs: Mapping[str, Path]) -> bool:
         schema, id_column = RECORDS[kind]
         if find_record(self._location, kind, id_):
-            return self._set_aside(kind, id_, outputs, [])
+            self._set_aside(id_, outputs, [])
+            return False
         files: list[dict[str, Any]] = []
         published: list[str] = []
         for wanted, path in outputs.items():
@@ -132,8 +145,9 @@ class Attempt:
         row = {**record, id_column: id_, "schema_version": str(SCHEMA_VERSION), "files": files}
         staged = self._write_row(schema, row, f"{kind}.parquet")
         if self._location.create(staged, record_key(kind, id_, None if self._location.exclusive else self.name)):
-            return Committed(kind, id_, won=True)
-        return self._set_aside(kind, id_, {}, published)
+            return True
+        self._set_aside(id_, {}, published)
+        return False
 
     def fail(self, id_: str, record: Mapping[str, Any]) -> str:
         """Publish the failure `record` of phase `id_` and return its key; failures never block later attempts."""
@@ -160,20 +174,15 @@ class Attempt:
         table = pa.Table.from_pylist([dict(row)], schema=stamped(schema))
         return write_table(sealed(table), self.folder / name)
 
-    def _set_aside(self, kind: str, id_: str, staged: Mapping[str, Path], published: list[str]) -> Committed:
-        base = f"duplicates/{id_}/{self.name}"
-        for key, path in staged.items():
-            target = f"{base}/{key.rpartition('/')[2]}"
-            (self._location.create_folder if path.is_dir() else self._location.create)(path, target)
-        for key in published:
-            path = self._location.local(key)
-            target = f"{base}/{key.rpartition('/')[2]}"
+    def _set_aside(self, id_: str, staged: Mapping[str, Path], published: list[str]) -> None:
+        files = {**staged, **{key: self._location.local(key) for key in published}}
+        for key, path in files.items():
             is_folder = path.is_dir()
+            target = f"duplicates/{id_}/{self.name}/{key.rpartition('/')[2]}"
             (self._location.create_folder if is_folder else self._location.create)(path, target)
             # A local folder was renamed, and another attempt may hold its former name by now.
-            if not (is_folder and self._location.exclusive):
+            if key in published and not (is_folder and self._location.exclusive):
                 self._location.delete(key)
-        return Committed(kind, id_, won=False)
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
@@ -207,47 +216,6 @@ def id_of_key(key: str) -> str:
     if key.startswith("failures/"):
         return key.split("/")[1]
     return key.rpartition("/")[2].removesuffix(".parquet").partition("@")[0]
-
-
-class AttemptLock:
-    """Lock on the folder of one attempt, held until `release` or until the process ends."""
-
-    def __init__(self, staging: Path, name: str) -> None:
-        staging.mkdir(parents=True, exist_ok=True)
-        self._staging, self._name = staging, name
-        self._fits: list[str] = []
-        # An interrupt can hit any step of this method and of `release`; this finalizer then cleans up.
-        self._left = weakref.finalize(self, _end, staging, name, self._fits)
-        made = staging / f"{name}.lock.new"
-        # Locked before it gets its final name, so that nobody sees it unlocked while its owner lives.
-        self._file = made.open("w", encoding="utf-8")
-        self._file.write(_this_machine())
-        self._file.flush()
-        if fcntl is not None:
-            with suppress(OSError):  # no locks on this file system: attempts are never known to be dead
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        made.rename(staging / f"{name}.lock")
-
-    def open_checkpoints(self, fit_id: str) -> tuple[Path, list[Path]]:
-        """Return a new folder for this attempt at `fit_id`, and the folders of other attempts, newest first.
-
-        Of the attempts that have ended, only the newest KEEP_ATTEMPTS are kept: each has copied the best checkpoint of
-        those before it.
-        """
-        folder = self._staging / f"fit-{fit_id}"
-        own = folder / self._name
-        self._fits.append(fit_id)
-        own.mkdir(parents=True)
-        ended = [p for p in _ended(self._staging, folder) if _holds_a_file(p)]
-        for old in ended[:-KEEP_ATTEMPTS]:
-            shutil.rmtree(old, ignore_errors=True)
-        return own, sorted((p for p in folder.iterdir() if p.is_dir() and p != own), reverse=True)
-
-    def release(self) -> None:
-        """Remove the folder of the attempt, and its checkpoint folders if they are empty, and free the lock."""
-        _end(self._staging, self._name, self._fits)
-        self._left.detach()
-        self._file.close()
 
 
 def remove_abandoned(staging: Path, committed: Set[str], now: float | None = None) -> list[str]:
@@ -285,14 +253,6 @@ def remove_abandoned(staging: Path, committed: Set[str], now: float | None = Non
                 removed.append(f"{folder.name}/{own.name}")
         remove_if_empty(folder)
     return removed
-
-
-def remove_checkpoints(staging: Path, fit_id: str, name: str) -> None:
-    """Remove the checkpoints of a committed fit: those of the attempt `name` and of all attempts that have ended."""
-    folder = staging / f"fit-{fit_id}"
-    for own in (folder / name, *_ended(staging, folder)):
-        shutil.rmtree(own, ignore_errors=True)
-    remove_if_empty(folder)
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -345,7 +305,7 @@ def _is_dead(lock: Path) -> bool:
 def _this_machine() -> str:
     """Return an identifier of this machine that changes with every boot."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{node_name()} {boot.read_text().strip()}" if boot.exists() else f"{node_name()} {psutil.boot_time():.0f}"
+    return f"{gethostname()} {boot.read_text().strip() if boot.exists() else format(psutil.boot_time(), '.0f')}"
 
 
 def _one_machine_alone(path: Path) -> bool:

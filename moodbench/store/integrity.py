@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from moodbench.errors import StoreError
+from moodbench.spec.job import KIND_OF_PHASE
 from moodbench.store.location import checked_key
 from moodbench.store.schema import WITH_FAILURES
 
 CHECKSUM_KEY = b"moodbench.sha256"
 """Key in the metadata of records and snapshots. Earlier versions wrote none: only values of records are checked."""
-PHASES = {"fits": "fit", "evaluations": "evaluate", "measurements": "measure"}
 _OF_TRIAL = ("fit_id", "config_id", "model", "dataset", "seed")
 REQUIRED = {
     "fits": (*_OF_TRIAL, "status", "dataset_revision", "num_train"),
@@ -68,7 +68,7 @@ class Damaged:
         """Return a row as of a failed attempt, so that whatever lists failures names the record."""
         columns = ", ".join(dict.fromkeys(flaw.column for flaw in self.flaws))
         facts = {name: self.row[name] for name in (*_OF_TRIAL, "run_id")}
-        phase = PHASES.get(self.kind, self.row.get("phase"))
+        phase = {kind: phase for phase, kind in KIND_OF_PHASE.items()}.get(self.kind, self.row.get("phase"))
         about = {"id": self.id, "phase": phase, "error_class": f"damaged record ({columns})"}
         return {**facts, **about, "message": str(self)}
 
@@ -89,12 +89,8 @@ def _digest(table: pa.Table) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest().encode()
 
 
-def flaws_of(kind: str, id_: str, table: pa.Table, row: Mapping[str, Any]) -> tuple[Flaw, ...]:
-    """Return what is wrong with a record: `table` is the file as read, `row` its columns of the schema."""
-    return tuple(_flaws(kind, id_, table, row))
-
-
-def _flaws(kind: str, id_: str, table: pa.Table, row: Mapping[str, Any]) -> Iterator[Flaw]:
+def flaws_of(kind: str, id_: str, table: pa.Table, row: Mapping[str, Any]) -> Iterator[Flaw]:
+    """Yield what is wrong with a record: `table` is the file as read, `row` its columns of the schema."""
     noted = (table.schema.metadata or {}).get(CHECKSUM_KEY)
     if noted is not None and noted != (digest := _digest(table)):
         yield Flaw("checksum", digest.decode(), noted.decode("ascii", "backslashreplace"))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import pyarrow.fs as pafs
@@ -21,54 +21,23 @@ from moodbench.errors import StoreError
 from moodbench.paths import cache_folder, user_path
 
 
-class Location(Protocol):
-    """Files of a store by key, a relative path with `/`.
+class LocalLocation:
+    """A folder on this machine or on a shared file system; hard links make files appear only when complete.
 
-    `exclusive`: whether creation fails if the key exists.
+    A key is a relative path with `/`.
     """
 
-    exclusive: bool
-
-    def create(self, source: Path, key: str) -> bool:
-        """Publish the closed file `source` under `key`; return False if `key` exists and creation is exclusive."""
-
-    def create_folder(self, source: Path, key: str) -> bool:
-        """Publish the local folder `source` under `key`; return False if `key` exists."""
-
-    def keys(self, prefix: str) -> list[str]:
-        """Return all keys of files below the folder `prefix`, sorted."""
-
-    def stamps(self, prefix: str) -> dict[str, str]:
-        """Return the stamp of every key below the folder `prefix`, sorted by key.
-
-        A stamp is made of size and modification time; it is equal as long as the file is unchanged.
-        """
-
-    def replace(self, source: Path, key: str) -> None:
-        """Replace the file at `key` by the closed local file `source`; readers see all of the old or the new one."""
-
-    def local(self, key: str) -> Path:
-        """Return a local path with the file or folder at `key`."""
-
-    def staging(self) -> Path:
-        """Return a local folder from which `create` is atomic."""
-
-    def delete(self, key: str) -> None:
-        """Remove the file or folder at `key`."""
-
-    def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """Return the pyarrow file system and the root path in it."""
-
-
-class LocalLocation:
-    """A folder on this machine or on a shared file system; hard links make files appear only when complete."""
+    exclusive = True
+    """Whether creation fails if the key exists."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.exclusive = True
 
     def create(self, source: Path, key: str) -> bool:
-        """Publish by hard link, which fails if the name exists and never exposes a half-written file."""
+        """Publish the closed file `source` under `key`, and return whether there was none yet.
+
+        A hard link fails if the name exists and never exposes a half-written file.
+        """
         target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         sync_file(source)
@@ -87,7 +56,7 @@ class LocalLocation:
         return True
 
     def create_folder(self, source: Path, key: str) -> bool:
-        """Publish by rename, which fails if a non-empty folder of that name exists."""
+        """Publish the folder `source` by rename, and return whether there was no non-empty folder of that name."""
         target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         for path in sorted(source.rglob("*")):
@@ -107,7 +76,7 @@ class LocalLocation:
         return sorted(key for key, _ in _walk(str(self.root / checked_key(prefix)), prefix))
 
     def stamps(self, prefix: str) -> dict[str, str]:
-        """Return size and modification time of every key below the folder `prefix`."""
+        """Return the stamp of every key below the folder `prefix`, sorted by key: equal while the file is unchanged."""
         found = {}
         for key, entry in _walk(str(self.root / checked_key(prefix)), prefix):
             with suppress(FileNotFoundError):  # moved away in the meantime
@@ -116,7 +85,7 @@ class LocalLocation:
         return dict(sorted(found.items()))
 
     def replace(self, source: Path, key: str) -> None:
-        """Replace by rename, which is atomic."""
+        """Replace the file at `key` by the closed local file `source`: readers see all of the old or the new one."""
         target = self.root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         sync_file(source)
@@ -124,11 +93,11 @@ class LocalLocation:
         sync_folder(target.parent)
 
     def local(self, key: str) -> Path:
-        """Return the path itself."""
+        """Return a local path with the file or folder at `key`."""
         return self.root / checked_key(key)
 
     def staging(self) -> Path:
-        """Return `staging/` in the store, which is on the same file system by construction."""
+        """Return a local folder from which `create` is atomic: `staging/` in the store, on the same file system."""
         return self.root / "staging"
 
     def delete(self, key: str) -> None:
@@ -147,9 +116,10 @@ class LocalLocation:
 class RemoteLocation:
     """A pyarrow.fs URI, without exclusive creation: writers use attempt names, and readers take the first."""
 
+    exclusive = False
+
     def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
         self._filesystem, self._root = filesystem, root.rstrip("/")
-        self.exclusive = False
         self._kept: dict[str, str] = {}
 
     def create(self, source: Path, key: str) -> bool:
@@ -243,6 +213,10 @@ class RemoteLocation:
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         """Return the pyarrow file system and the root path in it."""
         return self._filesystem, self._root
+
+
+Location = LocalLocation | RemoteLocation
+"""Files of a store by key."""
 
 
 def open_location(uri: str | Path) -> Location:

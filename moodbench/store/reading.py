@@ -59,7 +59,7 @@ def read_record(location: Location, kind: str, key: str) -> tuple[pa.Table, Dama
             f"{location.filesystem()[1]}/{key}: holds {table.num_rows} rows, a record is one. To go on, {REPAIR}"
         )
     row, id_ = table.to_pylist()[0], id_of_key(key)
-    flaws = flaws_of(kind, id_, whole, row)
+    flaws = tuple(flaws_of(kind, id_, whole, row))
     return table, Damaged(kind, id_, key, row, flaws) if flaws else None
 
 
@@ -182,14 +182,10 @@ def read_records(location: Location, kind: str) -> tuple[pa.Table, Sequence[Dama
     Of failures, every attempt is returned.
     Raises: StoreError if a record cannot be read.
     """
-    if kind == "failures":
-        return _read_failures(location)
-    found = _read_records(location, kind)
-    return found.table.select(RECORDS[kind][0].names), found.damaged
-
-
-def _read_failures(location: Location) -> tuple[pa.Table, Sequence[Damaged]]:
-    read = [read_record(location, "failures", key) for key in location.keys("failures") if key.endswith(".parquet")]
+    if kind != "failures":
+        found = _read_records(location, kind)
+        return found.table.select(RECORDS[kind][0].names), found.damaged
+    read = [read_record(location, kind, key) for key in location.keys(kind) if key.endswith(".parquet")]
     sound = [table for table, damaged in read if damaged is None]
     table = pa.concat_tables(sound) if sound else FAILURES.empty_table()
     return table, [damaged for _, damaged in read if damaged is not None]

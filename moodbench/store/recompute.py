@@ -189,7 +189,10 @@ def recompute(store: Store, kind: str) -> Recomputed:
     for id_ in sorted(store.ids(kind)):
         record = store.record(kind, id_)
         assert record is not None
-        figures = _figures(store, kind, id_, record)
+        if kind == "evaluations":
+            figures = figures_of_predictions(store.predictions([id_]))
+        else:
+            figures = measurement_figures(record, store.samples([id_]))
         rows.append({id_column: id_} | {name: figures.get(name) for name in DERIVED[kind]})
         if not all(equal(record[name], figures.get(name)) for name in DERIVED[kind]):
             differing.append(id_)
@@ -198,9 +201,3 @@ def recompute(store: Store, kind: str) -> Recomputed:
         table = pa.Table.from_pylist(rows, schema=stamped(wanted))
         store.location.replace(write_table(table, attempt.folder / "recomputed.parquet"), key)
     return Recomputed(key, len(rows), tuple(differing))
-
-
-def _figures(store: Store, kind: str, id_: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    if kind == "evaluations":
-        return figures_of_predictions(store.predictions([id_]))
-    return measurement_figures(record, store.samples([id_]))

@@ -89,10 +89,13 @@ class _Verifier:
                     check(id_, record)
         for key in self._location.keys("failures"):
             self._named.add(key)
-            self._check_failure(id_of_key(key), key)
+            self._record("failures", id_of_key(key), key)
         keys = (key for folder in (*FOLDERS_OF_FILES, *RECORDS) for key in self._location.keys(folder))
         self._found.orphans = [key for key in keys if key not in self._named]
-        self._found.leftovers = _leftovers(self._location)
+        staging = self._location.staging()  # for a remote store, on this machine
+        files = (path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+        where = "staging" if self._location.exclusive else staging
+        self._found.leftovers = sorted({f"{where}/{file.parts[0].removesuffix('.lock')}" for file in files})
         return self._found
 
     def _records(self, kind: str) -> dict[str, Row | None]:
@@ -119,18 +122,12 @@ class _Verifier:
             self._differ(kind, id_, key, "a record", str(error).splitlines()[0])
             return None
         flaws = damaged.flaws if damaged else ()
-        for flaw in flaws:
-            self._differ(kind, id_, flaw.column, flaw.seen, flaw.allowed)
+        if damaged and kind == "failures":  # an id may have several: the key tells which to set aside
+            self._differ(kind, id_, key, "a record", damaged.reasons)
+        else:
+            for flaw in flaws:
+                self._differ(kind, id_, flaw.column, flaw.seen, flaw.allowed)
         return None if any(flaw.column == "files" for flaw in flaws) else table.to_pylist()[0]
-
-    def _check_failure(self, id_: str, key: str) -> None:
-        try:
-            _, damaged = read_record(self._location, "failures", key)
-        except StoreError as error:
-            self._differ("failures", id_, key, "a record", str(error).splitlines()[0])
-            return
-        if damaged is not None:
-            self._differ("failures", id_, key, "a record", damaged.reasons)
 
     def _check_fit(self, id_: str, fit: Row) -> None:
         self._intact("fits", id_, fit)
@@ -240,7 +237,12 @@ class _Verifier:
         if table is None:
             return None
         rows: pd.DataFrame = table.to_pandas()
-        stored = self._recomputed("examples", str(revision), "spec", lambda: {"revision": _revision_of(rows, fit)})
+
+        def work() -> dict[str, Any]:
+            labels = tuple(json.loads(fit["spec"])["dataset"]["labels"])
+            return {"revision": Examples("", labels, 0.0, rows).revision}
+
+        stored = self._recomputed("examples", str(revision), "spec", work)
         self._equal("examples", revision, {"revision": revision}, stored)
         return rows
 
@@ -302,17 +304,6 @@ class _Verifier:
 
     def _differ(self, kind: str, id_: str, column: str, stored: Any, recomputed: Any) -> None:
         self._found.differences.append(Difference(kind, id_, column, stored, recomputed))
-
-
-def _leftovers(location: Location) -> list[str]:
-    """Return what is in the staging folder, which for a remote store is on this machine."""
-    staging = location.staging()
-    names = {path.relative_to(staging).parts[0].removesuffix(".lock") for path in staging.rglob("*") if path.is_file()}
-    return sorted(f"{'staging' if location.exclusive else staging}/{name}" for name in names)
-
-
-def _revision_of(rows: pd.DataFrame, fit: Row) -> str:
-    return Examples("", tuple(json.loads(fit["spec"])["dataset"]["labels"]), 0.0, rows).revision
 
 
 def set_aside(location: Location, found: Verification) -> list[str]:

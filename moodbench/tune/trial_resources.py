@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moodbench.benchmark.cluster_target import ClusterTarget
 from moodbench.benchmark.estimates import class_here, estimator_of, machine_of
+from moodbench.benchmark.target import ClusterTarget
 from moodbench.config import Catalogue
 from moodbench.config.cluster import Deadlines
 from moodbench.config.schema import DeviceClass, MeasureProtocol

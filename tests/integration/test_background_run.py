@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from moodbench.benchmark.background_run import BackgroundRun
-from moodbench.benchmark.target import LocalTarget
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware
@@ -40,17 +39,18 @@ class Gate(InlineExecutor):
 
 
 @pytest.fixture
-def opened(tmp_path, config):
+def opened(tmp_path, config, monkeypatch):
     let_through = threading.Event()
     executor = None
 
-    def place(machine, stop):
+    def gate(name, machine):
         nonlocal executor
         executor = Gate(lambda stdin, tell: run_job(Job.model_validate_json(stdin), tell), let_through)
-        return LocalTarget(executor, machine, one_at_a_time=True, stop=stop)
+        return executor
 
+    monkeypatch.setattr("moodbench.benchmark.context._executor", gate)
     store = Store.open(tmp_path / "results")
-    queue = BackgroundRun(store, load_catalogue(config), hardware(), place)
+    queue = BackgroundRun(store, load_catalogue(config), hardware(), executor="inline")
     queue.deadlines_s = lambda: executor.deadlines_s
     return queue, store, let_through
 

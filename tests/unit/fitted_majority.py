@@ -32,7 +32,7 @@ def commit_fit(store, name, *, num_train=100, seed=0, environment="{}", run_id="
         folder = attempt.folder / "artifact"
         folder.mkdir()
         Majority(np.log([0.25, 0.75])).save(folder)
-        assert attempt.commit("fits", fit_id, record, {f"artifacts/{fit_id}": folder}).won
+        assert attempt.commit("fits", fit_id, record, {f"artifacts/{fit_id}": folder})
     return fit_id
 
 

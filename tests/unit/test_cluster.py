@@ -12,7 +12,7 @@ from refused import fail
 from rich.console import Console
 
 from moodbench.benchmark.cluster_status import WhatFits, sentences, status
-from moodbench.benchmark.cluster_target import ClusterTarget, check, versions
+from moodbench.benchmark.target import ClusterTarget, check, versions
 from moodbench.cli.running import open_context
 from moodbench.config import load_catalogue
 from moodbench.config.cluster import ClusterFile, read_cluster_file
@@ -178,7 +178,7 @@ def test_a_node_that_dies_during_the_first_check_is_left_out_and_the_run_goes_on
 
 
 def test_builds_for_other_gpus_are_the_same_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("moodbench.benchmark.cluster_target.library_version", lambda name: "2.15.0+cu130")
+    monkeypatch.setattr("moodbench.benchmark.target.library_version", lambda name: "2.15.0+cu130")
     assert versions()["torch"] == "2.15.0"
 
 

@@ -15,7 +15,7 @@ from moodbench.data.labelling import order_classes
 from moodbench.data.labels import label_text
 from moodbench.data.own import load_own
 from moodbench.errors import PrerequisiteError
-from moodbench.evaluation.predicting import columns, evaluate
+from moodbench.evaluation.predicting import ceiling_columns, figures_of_predictions, predictions_on
 from moodbench.models.baselines import Majority
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
@@ -237,6 +237,6 @@ def test_a_parquet_file_is_weighed_unpacked_and_by_the_columns_that_are_read(mon
 
 def test_without_human_ratings_there_is_no_ceiling():
     data = load("a.csv", table(rows()))
-    found = columns(evaluate(Majority([0.0, 1.0]), data.split("test"), 2, 0.0, 8))
-    assert found["ceiling_accuracy"] is None and found["ceiling_f1_macro"] is None
+    assert ceiling_columns(data.split("test"), 2, 0.0) == {"ceiling_accuracy": None, "ceiling_f1_macro": None}
+    found = figures_of_predictions(predictions_on(Majority([0.0, 1.0]), data.split("test"), 8))
     assert found["accuracy"] == data.split("test")["label"].mean()

@@ -161,7 +161,7 @@ def test_a_block_that_was_done_when_its_worker_was_lost_names_the_loss_in_the_qu
             lost = Outcome("infrastructure", "no sign of life")
             return [Ended(e.key, lost) if e.key in blocks else e for e in super().poll(timeout_s, hear)]
 
-    monkeypatch.setattr("moodbench.schedule.retries.QUARANTINE_AFTER", 1)
+    monkeypatch.setattr("moodbench.schedule.resources.QUARANTINE_AFTER", 1)
     place = Lost(nodes=("n1", "n2"))
     place.drain_at = None
     summary, events = play(tmp_path, place)

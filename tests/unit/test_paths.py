@@ -156,7 +156,7 @@ def test_folders_sockets_loops_and_protected_files_are_refused_and_stay(monkeypa
 @pytest.mark.parametrize("model", ["/models/mine", "../../mine", "~/mine", "C:\\mine", ".."])
 def test_events_of_a_model_from_a_folder_stay_in_the_tracking_folder(model, empty_folder):
     record = TrackedRecord("ab" * 10, pd.Timestamp("2026-01-01", tz="UTC"), (Point("accuracy", 0.5),))
-    trial = TrackedTrial("cd" * 10, "run", model, "../data", 0, record.at, {}, [record])
+    trial = TrackedTrial({"fit_id": "cd" * 10, "model": model, "dataset": "../data", "seed": 0}, [record])
     assert log_to_tensorboard([trial], empty_folder / "store" / "tracking") == 1
     written = [p for p in empty_folder.rglob("*") if p.is_file()]
     assert len(written) == 1 and written[0].is_relative_to(empty_folder / "store" / "tracking")

@@ -13,7 +13,7 @@ from moodbench.config import load_catalogue
 from moodbench.config.schema import Augmentation
 from moodbench.data.examples import MARKS, augmented, changed_text
 from moodbench.errors import DataError, SpecError
-from moodbench.evaluation.predicting import evaluate
+from moodbench.evaluation.predicting import predictions_on
 from moodbench.hardware import Hardware
 from moodbench.models.predictor import load_predictor
 from moodbench.preparation import STEPS, prepare_text
@@ -169,8 +169,8 @@ def test_training_on_copies_leaves_validation_and_test_texts_as_they_are(tmp_pat
     pd.testing.assert_frame_equal(examples_of(copied.fit).frame, before)
     assert copied.fit.dataset == plain.fit.dataset
     rows = before[before["split"] == "test"]
-    scored = evaluate(load_predictor(copied.fit, tmp_path, "native", "cpu"), rows, 2, 0.5, 32)
-    assert set(scored.predictions["example_id"]) == set(rows["example_id"])
+    scored = predictions_on(load_predictor(copied.fit, tmp_path, "native", "cpu"), rows, 32)
+    assert set(scored["example_id"]) == set(rows["example_id"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from schedule_tasks import INFRASTRUCTURE, OK, fit, measurement, node, started
 from moodbench.hardware import GIB
 from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
-from moodbench.schedule.retries import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
+from moodbench.schedule.resources import MAX_RETRIES, QUARANTINE_AFTER, Quarantine, next_attempt
 
 
 def attempts(kind):

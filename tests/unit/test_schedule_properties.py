@@ -15,8 +15,7 @@ from moodbench.runtime.process import Outcome
 from moodbench.schedule import Scheduler
 from moodbench.schedule.accounting import Capacity, Ledger, Spent, efficiency, lower_bound_s
 from moodbench.schedule.policy import PATIENCE
-from moodbench.schedule.resources import impossible
-from moodbench.schedule.retries import MAX_RETRIES
+from moodbench.schedule.resources import MAX_RETRIES, impossible
 
 NODES = st.lists(
     st.builds(

@@ -52,7 +52,7 @@ def test_on_a_shared_file_system_only_this_machines_attempts_are_known_to_be_dea
     process.kill()
     process.wait()
     monkeypatch.setattr(commit, "FILE_SYSTEMS_OF_ONE_MACHINE", frozenset())
-    monkeypatch.setattr(commit, "node_name", lambda: "another-host")
+    monkeypatch.setattr(commit, "gethostname", lambda: "another-host")
     assert store.remove_abandoned() == []
     assert f"{name}/half" in left(store)
     monkeypatch.undo()
@@ -159,7 +159,7 @@ def test_a_commit_forgets_the_checkpoints_of_all_attempts_that_ended_and_of_its_
         assert [p.name for p in others] == [ended.name, live], "the newest first"
         (own / "checkpoint-9").mkdir()
         record = {"model": "toy", "dataset": "none", "seed": 0, "status": "ok"}
-        assert attempt.commit("fits", FIT, record, {}).won
+        assert attempt.commit("fits", FIT, record, {})
     names = {p.name for p in own.parent.iterdir()}
     assert names == {live}, "what another works with is its own"
 

@@ -29,7 +29,7 @@ def write_fit(store: Store, *, weights: bytes = b"weights", text: str = "{}") ->
         (folder / "inner" / "model.safetensors").write_bytes(weights)
         (folder / "config.json").write_text(text)
         record = {**TRIAL, "status": "ok", "dataset_revision": "1", "num_train": 1, "spec": "{}"}
-        return attempt.commit("fits", FIT_ID, record, {f"artifacts/{FIT_ID}": folder}).won
+        return attempt.commit("fits", FIT_ID, record, {f"artifacts/{FIT_ID}": folder})
 
 
 def files_of(store: Store) -> list[dict]:
