@@ -21,7 +21,8 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +40,7 @@ datasets: [icwsm-tweets, icwsm-product]
 max_train_examples: 96
 max_validation_examples: 48
 protocol: short
-train: {epochs: 1, evaluations_per_epoch: 1}
+train: {epochs: 12, evaluations_per_epoch: 1, patience: 12}
 """
 CONFIG = """
 evaluation:
@@ -121,13 +122,12 @@ class Round:
         phase = "measure" if kind.startswith("measuring") else "fit"
         said = kind if phase == "fit" else f"{kind.removeprefix('measuring ')} while measuring"
         kind = kind.removeprefix("measuring ")
-        target = self._target(phase, kind)
+        target = self._target(phase)
         if target is None:
             return False
         node = target["node"].removeprefix(f"{self.hosts.name}-")
         fault = Fault(self.result.round, said, node)
-        if kind != "memory":
-            time.sleep(self.rng.uniform(0.5, 2.5))
+        time.sleep(self.rng.uniform(0.5, 2.5))
         workers = self.hosts.processes(node, "moodbench.worker")
         if not workers:
             return False
@@ -139,7 +139,8 @@ class Round:
             self.result.faults.append(fault)
             return True
         signalled = self._do(kind, node, workers)
-        fault.noticed_s = self._noticed(target, at, "out of memory" if kind == "memory" else None)
+        with self._little_memory(node) if kind == "memory" else nullcontext():
+            fault.noticed_s = self._noticed(target, at, "out of memory" if kind == "memory" else None)
         if kind == "cut and late":
             with suppress(TimeoutError):
                 wait_for(lambda: self._done_elsewhere(target), LATE_AFTER_S, "second attempt's record")
@@ -172,7 +173,7 @@ class Round:
             self._to_restore.add(node)
         return True
 
-    def _target(self, phase: str, kind: str) -> dict[str, Any] | None:
+    def _target(self, phase: str) -> dict[str, Any] | None:
         """The start of a phase that still goes on, of a model that takes long enough; None when the run ends well first."""
         end = time.monotonic() + 240
         while time.monotonic() < end:
@@ -194,7 +195,7 @@ class Round:
                 node = event["node"].removeprefix(f"{self.hosts.name}-")
                 if event["phase"] != phase or node in self._to_restore:
                     continue
-                if phase == "measure" or ("MiniLM" in event["trial"] and ((node == "n4") == (kind == "memory"))):
+                if phase == "measure" or "MiniLM" in event["trial"]:
                     return event
             time.sleep(0.2)
         return None
@@ -240,6 +241,15 @@ class Round:
 
     def _still(self, node: str, worker: int) -> bool:
         return worker in self.hosts.processes(node, "moodbench.worker")
+
+    @contextmanager
+    def _little_memory(self, node: str) -> Iterator[None]:
+        """What runs on `node` meanwhile gets no more memory."""
+        limit, before = self.hosts.squeeze(node)
+        try:
+            yield
+        finally:
+            limit.write_text(before)
 
     def _mount(self, node: str) -> None:
         """A disk of 64 KiB, and nothing free on it, where `node` keeps what it has not committed."""

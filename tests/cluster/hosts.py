@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,17 @@ class Hosts:
     def heal(self, node: str) -> None:
         """Nothing; its link is up again."""
         self._script("heal-node", node)
+
+    def squeeze(self, node: str) -> tuple[Path, str]:
+        """The file with the memory limit of `node`, now so low that its next allocation ends its largest worker, and what it was."""
+        cgroup = Path(Path(f"/tmp/{self.name}/{node}.cg").read_text().strip())
+        old = cgroup / "memory.limit_in_bytes"
+        limit, used = (old, "memory.usage_in_bytes") if old.exists() else (cgroup / "memory.max", "memory.current")
+        before = limit.read_text()
+        with suppress(OSError):  # of the older cgroups, when nothing is left that can be written back to disk
+            for _ in range(100 if limit == old else 1):
+                limit.write_text(str(int((cgroup / used).read_text()) - 16 * 2**20))
+        return limit, before
 
     def restore(self, node: str) -> None:
         """Nothing; the node is there and works, as a new one to Ray, its old processes gone."""
