@@ -249,8 +249,10 @@ class RunDisplay:
             self._line(f"{key}: {event['phase']} started" + (f" on {node}" if node else ""))
         elif name in ("committed", "skipped"):
             self._num_committed += name == "committed"
+            is_heard = (trial.phase, trial.state) == (event["phase"], "running")  # else an attempt cut off did it
+            took = f", {duration(now - trial.started)}" if is_heard else ""
             trial.state = "done" if name == "committed" else "skipped"
-            self._line(f"{key}: {event['phase']} {name}, {duration(now - trial.started)}")
+            self._line(f"{key}: {event['phase']} {name}{took}")
         elif name == "failed":
             trial.state = "failed"
             self._line(f"{key}: {event['phase']} FAILED: {event['error']}")

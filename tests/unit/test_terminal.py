@@ -122,6 +122,16 @@ def test_progress_tells_step_loss_and_time_left_at_the_pace_so_far():
     ]
 
 
+def test_a_record_that_an_attempt_nobody_heard_of_has_made_is_told_without_a_duration():
+    lines = lines_of(
+        (1000, {**TRIAL, "event": "started"}),
+        (1001, {**TRIAL, "event": "job_ended", "outcome": "infrastructure", "retry": True}),
+        (1002, {**TRIAL, "event": "skipped"}),
+        (1003, {**TRIAL, "event": "skipped", "trial": "never started"}),
+    )
+    assert lines[2].endswith("seed 0: fit skipped") and lines[3].endswith("never started: fit skipped")
+
+
 def test_failures_and_retries_are_told():
     lines = lines_of(
         (0, {**TRIAL, "event": "started"}),
