@@ -12,7 +12,7 @@ from moodbench.app.html import Html, asset, card, details, hint, legend, progres
 from moodbench.app.privacy import REDACTED, MessageFilter, may_quote_private, message_filter, public_datasets
 from moodbench.app.tab import Action, Layout, Services, Tab
 from moodbench.app.url_state import State, clamped, read_names
-from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.context import BackgroundRun
 from moodbench.errors import UnknownNameError, UsageError
 from moodbench.hardware import GIB
 from moodbench.report.formatting import MISSING, duration

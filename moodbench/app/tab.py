@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from moodbench.app.snapshot import Snapshot
 from moodbench.app.url_state import State
-from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.context import BackgroundRun
 from moodbench.config import Catalogue
 from moodbench.runtime.ray_cluster import ClusterSnapshot
 from moodbench.serving.classifier import Prediction

@@ -1,4 +1,4 @@
-"""Run context: from a spec to a plan to a store with all its records."""
+"""Run context: from a spec to a plan to a store with all its records; and a run in the background, for the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from threading import Event
+from datetime import UTC, datetime
+from threading import Event, Lock, Thread
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -17,10 +18,11 @@ from moodbench.benchmark.estimates import estimates_of
 from moodbench.benchmark.plan import Plan, plan_of
 from moodbench.benchmark.preflight import check_preflight
 from moodbench.benchmark.resolve import resolve
-from moodbench.benchmark.target import ClusterTarget, LocalTarget, Target
+from moodbench.benchmark.target import Cancelled, ClusterTarget, LocalTarget, Target
 from moodbench.config import Catalogue
 from moodbench.config.cluster import ClusterFile
 from moodbench.data.loader import Sources
+from moodbench.errors import MoodBenchError, UsageError
 from moodbench.hardware import Hardware
 from moodbench.runtime.executor import Executor, InlineExecutor
 from moodbench.runtime.process import Outcome
@@ -32,6 +34,7 @@ from moodbench.store import Store
 from moodbench.tracking import track
 
 ExecutorName = Literal["ray", "inline"]
+RunState = Literal["idle", "running", "cancelling", "ended", "cancelled", "failed"]
 
 
 def ignore(event: Mapping[str, Any]) -> None:
@@ -158,3 +161,88 @@ def _executor(name: ExecutorName, machine: Hardware) -> Executor:
             return run_job(Job.model_validate_json(stdin), emit)
 
     return InlineExecutor(entry)
+
+
+class BackgroundRun:
+    """At most one run at a time; its records and events are stored like those of any other run."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, machine: Hardware, executor: ExecutorName = "ray") -> None:
+        self.catalogue = catalogue
+        self._store, self._machine, self._executor = store, machine, executor
+        self._lock = Lock()
+        self._stop = Event()
+        self._thread: Thread | None = None
+        self._state: RunState = "idle"
+        self._message = ""
+        self._run_id = ""
+
+    @property
+    def state(self) -> tuple[RunState, str]:
+        """State of the run, and a sentence about it."""
+        return self._state, self._message
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is in progress."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, spec: BenchmarkSpec) -> None:
+        """Start the run that `spec` asks for.
+
+        Raises: UsageError if another run is in progress.
+        """
+        with self._lock:
+            if self.is_busy:
+                raise UsageError("a run is already in progress; wait until it ends, or cancel it")
+            self._stop = Event()
+            self._run_id = ""
+            self._set_state("running", f"preparing {', '.join(spec.models)} on {', '.join(spec.datasets)}")
+            self._thread = Thread(target=self._go, args=(spec, self._stop), name="moodbench-run", daemon=True)
+            self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the run to end; committed records are kept, unfinished work is lost."""
+        with self._lock:
+            if self.is_busy:
+                self._stop.set()
+                self._set_state("cancelling", "Stopping the running trials.")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` seconds for the run, and return whether none is in progress."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.is_busy
+
+    def _set_state(self, state: RunState, message: str) -> None:
+        self._state, self._message = state, message
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "run_started":
+            self._run_id = str(event["run_id"])
+            self._set_state("running", f"Run {self._run_id} is in progress.")
+
+    def _go(self, spec: BenchmarkSpec, stop: Event) -> None:
+        try:
+            context = RunContext(
+                self._store, self.catalogue, self._machine, executor=self._executor, listen=self._on_event, stop=stop
+            )
+            plan = context.plan(context.resolve(spec))
+            summary = context.run(plan, context.reports(plan))
+        except Cancelled:
+            now = datetime.now(UTC).isoformat()
+            self._store.write_event_line(self._run_id, {"at": now, "event": "run_ended", "cancelled": True})
+            self._set_state(
+                "cancelled", "Cancelled. Committed results are in the store; start the run again to resume."
+            )
+        except MoodBenchError as error:
+            self._set_state("failed", str(error))
+        else:
+            if not summary.run_id:
+                self._set_state("ended", "Nothing to do: all results are in the store.")
+            elif summary.failures:
+                self._set_state("failed", f"{len(summary.failures)} trials failed: {'; '.join(summary.failures[:3])}")
+            else:
+                self._set_state("ended", f"Run {summary.run_id} ended, {summary.num_committed} records were committed.")
+        finally:
+            if (fault := sys.exception()) is not None:  # not a refusal: its traceback goes to the page's log
+                self._set_state("failed", f"{type(fault).__name__}: {fault}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 
-from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.context import BackgroundRun
 from moodbench.cli.options import add_options, print_lines
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError

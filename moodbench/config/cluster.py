@@ -34,7 +34,8 @@ class ClusterFile(Entry):
     devices: dict[str, DeviceClass] = Field(default_factory=dict)
     """Device classes, merged into the catalogue's key by key as with --config; see `class_of` for their order."""
     measure_on: tuple[str, ...] = ()
-    """Device classes whose nodes run measurements; empty prefers machines with a GPU, then the most common kind."""
+    """Device classes whose nodes run measurements; empty prefers machines with a GPU, then the kind with most
+    measurements in the store, then the most common kind."""
     drain_at: Annotated[int, Field(ge=1)] = 4
     """Number of waiting measurements at which a node takes no more fits until they have run."""
     node_return_s: Annotated[float, Field(ge=0)] = 300.0

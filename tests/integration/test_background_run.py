@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.context import BackgroundRun
 from moodbench.config import load_catalogue
 from moodbench.errors import PrerequisiteError, UsageError
 from moodbench.hardware import hardware

@@ -12,7 +12,7 @@ from moodbench.app.page import TABS, render_tab
 from moodbench.app.snapshot import SnapshotReader
 from moodbench.app.tab import Services
 from moodbench.app.url_state import State
-from moodbench.benchmark.background_run import BackgroundRun
+from moodbench.benchmark.context import BackgroundRun
 from moodbench.config import load_catalogue
 from moodbench.errors import MoodBenchError
 from moodbench.hardware import hardware

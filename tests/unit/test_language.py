@@ -5,10 +5,9 @@ import json
 import pytest
 from own_files import load, table
 
-from moodbench.benchmark.data_report import data_report, english_models
+from moodbench.benchmark.data_report import data_report, english_models, foreign_language
 from moodbench.cli import main
 from moodbench.config import load_catalogue
-from moodbench.data.language import foreign_language
 from moodbench.data.loader import load_source
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
