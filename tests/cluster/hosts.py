@@ -114,12 +114,14 @@ class Hosts:
     def squeeze(self, node: str) -> tuple[Path, str]:
         """The file with the memory limit of `node`, now so low that its next allocation ends its largest worker, and what it was."""
         cgroup = Path(Path(f"/tmp/{self.name}/{node}.cg").read_text().strip())
-        old = cgroup / "memory.limit_in_bytes"
-        limit, used = (old, "memory.usage_in_bytes") if old.exists() else (cgroup / "memory.max", "memory.current")
-        before = limit.read_text()
-        with suppress(OSError):  # of the older cgroups, when nothing is left that can be written back to disk
-            for _ in range(100 if limit == old else 1):
-                limit.write_text(str(int((cgroup / used).read_text()) - 16 * 2**20))
+        used = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        limit = next(path for name in ("memory.limit_in_bytes", "memory.max") if (path := cgroup / name).exists())
+        before, size = limit.read_text(), int(used.get("total_rss") or used["anon"])
+        while True:  # a limit below what cannot be given up is refused
+            size += 16 * 2**20
+            with suppress(OSError):
+                limit.write_text(str(size))
+                break
         return limit, before
 
     def restore(self, node: str) -> None:
