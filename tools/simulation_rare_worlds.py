@@ -49,6 +49,12 @@ RARE: Sequence[tuple[int, float, Recalls, str]] = (
 """Number of texts, share of the rare class, recalls of an entry, and their description."""
 HALF_UNSTEADY = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3)
 """Seed sd on the logit of each of six recipes."""
+LESS_STEADY: Sequence[tuple[Sequence[float], int, str]] = (
+    ((0.17, 0.3), 2000, "two recipes with seed sd 0.17 and 0.3"),
+    ((0.1,) * 5 + (0.3,), 2000, "five recipes with seed sd 0.1, one with 0.3"),
+    ((0.1,) * 5 + (0.5,), 2000, "five recipes with seed sd 0.1, one with 0.5"),
+)
+"""Seed sds of recipes of which the last is less steady, number of texts, and their description."""
 SIZES = (100, 1000, 1000, 1000)
 """Numbers of texts of one small dataset among large ones."""
 
@@ -95,6 +101,16 @@ def rare_worlds() -> list[World]:
                 "smoothed bootstrap with moderated seeds, macro-F1", world, "covers", partial(_moderated_f1, num_seeds)
             ),
         ]
+        for sds, n, those in LESS_STEADY:
+            world = f"n = {n}, {num_seeds} seeds, {those}: the last"
+            rows += [
+                World(
+                    "moderated items x seeds, accuracy", world, "covers", partial(_unsteady, sds, n, num_seeds), FINE
+                ),
+                World(
+                    what, f"{world} and the first", "covers", partial(_moderated_pair, sds, n, num_seeds, (-1, 0)), FINE
+                ),
+            ]
     sizes = "datasets of " + ", ".join(f"{n:,}" for n in SIZES[:2]) + ", 1,000 and 1,000 texts"
     rows += [
         World("MOVER, mean accuracy of datasets", f"{sizes}, 1 seed", "covers", _unequal_mean, FINE),

@@ -33,7 +33,7 @@ from simulation_draws import (
 )
 from simulation_rare_worlds import rare_worlds
 
-from moodbench.metrics.measurement import quantile_with_interval
+from moodbench.metrics.measurement import quantile_with_interval, request_quantiles
 from moodbench.statistics.intervals import clipped, mean_of_independent, newcombe_paired, two_way, wilson
 from moodbench.statistics.paired import paired_accuracy
 from moodbench.statistics.rank_intervals import across_datasets, rank_all
@@ -84,6 +84,13 @@ def worlds() -> list[World]:
             "order statistics, 99th percentile", "1000 requests, log-normal", "covers", partial(_quantile, 1000, 0.99)
         ),
     ]
+    for parts in (
+        "independent requests",
+        "requests that swing with the 50 before them, sd 0.1",
+        "processes with levels of their own, sd 0.05",
+    ):
+        world = f"3 processes of 400 requests, {parts}"
+        rows.append(World("P50, widest of three intervals", world, "covers", partial(_processes, parts), FINE))
     for n in (200, 1000):
         one = f"n = {n}, equal checkpoints"
         rows += [
@@ -210,6 +217,21 @@ def _quantile(n: int, q: float, rng: Rng) -> Seen:
     low, high = found.low, found.high
     assert low is not None and high is not None, "such samples bound such quantiles"
     return low <= true <= high, None
+
+
+def _processes(parts: str, rng: Rng) -> Seen:
+    """Check the interval of the median of requests that depend on each other; the true median is 1."""
+    logs = rng.normal(0, 0.2, (3, 400))
+    if parts.startswith("processes"):
+        logs += rng.normal(0, 0.05, (3, 1))
+    elif parts.startswith("requests"):
+        state = rng.normal(0, 0.1, 3)
+        for request in range(400):
+            logs[:, request] += state
+            state = 0.98 * state + rng.normal(0, 0.1 * np.sqrt(1 - 0.98**2), 3)
+    (found,) = request_quantiles(np.exp(logs).reshape(3, 16, 25), (0.5,))
+    assert found.low is not None and found.high is not None, "1,200 requests bound a median"
+    return found.low <= 1 <= found.high, None
 
 
 def _equivalence(rng: Rng) -> Seen:
