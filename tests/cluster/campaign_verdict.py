@@ -23,7 +23,7 @@ ROUNDS = (
     ("worker", "raylet", "power"),
     ("two drivers", "worker", "power"),
     ("cut and healed", "worker"),
-    ("measuring power", "measuring worker", "driver"),
+    ("driver", "measuring power", "measuring worker"),
     ("not shared",),
 )
 """What is done to each run, one after another."""
