@@ -22,7 +22,7 @@ from moodbench.store.verify import verify
 
 pytestmark = pytest.mark.integration
 RUN = ["run", "--models", "vader", "tfidf-logreg", "--datasets", "icwsm-tweets", "--protocol", "short",
-       "--config", "overlay.yaml", "--executor", "inline"]  # fmt: skip
+       "--max-train-examples", "96", "--max-validation-examples", "48", "--config", "overlay.yaml", "--executor", "inline"]  # fmt: skip
 
 
 def call(arguments, capsys):

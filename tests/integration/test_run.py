@@ -283,7 +283,6 @@ def test_compare_says_which_is_better_or_that_it_cannot_tell(ray_run):
 
 def test_a_failing_fit_is_a_record_and_the_others_go_on(tmp_path, config, checkpoint):
     overlay = tmp_path / "bad.yaml"
-    overlay.write_text(Path(config).read_text() + "models:\n  vader:\n    train: {}\n")
     broken = tmp_path / "weights"
     broken.mkdir()
     overlay.write_text(
@@ -302,7 +301,7 @@ def test_a_failing_fit_is_a_record_and_the_others_go_on(tmp_path, config, checkp
     nothing = {name: np.full_like(tensor, np.nan) for name, tensor in load_file(broken / "model.safetensors").items()}
     save_file(nothing, broken / "model.safetensors", metadata={"format": "pt"})
     command = ["run", "--models", "broken", "--datasets", "icwsm-tweets", "--protocol", "short", "--config", overlay]
-    done = moodbench(*command, "--max-train-examples", 96, "--json", cwd=tmp_path, code=1)
+    done = moodbench(*command, "--max-train-examples", 96, "--executor", "inline", "--json", cwd=tmp_path, code=1)
     printed = json.loads(done.stdout)
     assert [row["name"] for row in printed["board"]] == ["tfidf-logreg"]
     assert [(f["model"], f["phase"]) for f in printed["failures"]] == [("broken", "fit")]
