@@ -26,10 +26,10 @@ _HEAD_ROWS = 50
 _ESCAPED = re.compile("_x(00[01][0-9A-Fa-f])_")
 """A control character as Excel writes it in a text."""
 SAVE = "open it in Excel or LibreOffice and save it as .xlsx, or as 'CSV UTF-8'"
-"""What helps if a workbook cannot be read."""
+"""Advice for a workbook that cannot be read."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, SyntaxError, ArithmeticError, AttributeError, LookupError, OSError,
             EOFError, RuntimeError, TypeError, ValueError)  # fmt: skip
-"""What zipfile, the XML parser and openpyxl raise for a damaged file."""
+"""Exceptions of zipfile, the XML parser and openpyxl for a damaged file."""
 
 
 class Sheet(NamedTuple):

@@ -54,7 +54,7 @@ class ChosenFit:
 
     @property
     def cleaning_note(self) -> str:
-        """What is cleaned, as the end of a sentence about the fit; empty for nothing."""
+        """End of a sentence about the fit that says what is cleaned; empty if nothing is."""
         names = " and ".join(MARKUP_NAMES.get(step, step) for step in self.cleaning)
         return f"texts are cleaned as those of {self.record['dataset']} were ({names})" if names else ""
 
