@@ -35,8 +35,9 @@ def test_a_slider_ranks_the_table_again_and_the_address_follows(filled):
     plain = order(page), scores(page)
     page.get_by_role("button", name="What matters to you?").click()
     for criterion in ("f1", "throughput", "latency"):
-        page.locator(f"#w-{criterion} input[type=range]").focus()
-        page.keyboard.press("Home")
+        slider = page.locator(f"#w-{criterion} input[type=range]")
+        slider.press("Home")
+        until(lambda slider=slider: slider.input_value() == "0", f"the slider of {criterion} at its start")
     until(lambda: all(f"{c}=0" in address(page) for c in ("f1", "throughput", "latency")), "the address")
     expected = shown_under(filled, Weights(1, 0, 0, 0))
     until(lambda: (order(page), scores(page)) == expected, f"{plain} becomes {expected}")
