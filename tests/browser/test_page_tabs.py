@@ -188,7 +188,7 @@ def test_back_before_the_server_has_answered_leads_to_the_tab_before_and_adds_no
     page, held, is_released = filled.open(f"track={TWEETS}"), [], []
     page.route("**/gradio_api/run/**", lambda route: route.continue_() if is_released else held.append(route))
     page.get_by_role("tab", name="Speed").click()
-    until(lambda: held and "tab=speed" in address(page), "the tab is an entry of its own before it is answered")
+    until(lambda: "tab=speed" in address(page) and held, "the tab is an entry of its own before it is answered")
     page.evaluate("history.back()")
     until(lambda: "tab=" not in address(page), "back on the tab before")
     is_released.append(True)
